@@ -1,0 +1,71 @@
+"""Initialization for PyTorch that is declared, planned, applied and audited.
+
+    audit = initplug.apply(model, "resnext")
+
+Importing initplug imports neither torch nor hydra; names are looked up when they are first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from initplug.auditing import Audit as Audit
+    from initplug.errors import ApplyError as ApplyError
+    from initplug.errors import Finding as Finding
+    from initplug.errors import InitplugError as InitplugError
+    from initplug.errors import InitplugWarning as InitplugWarning
+    from initplug.errors import PlanError as PlanError
+    from initplug.errors import RecipeError as RecipeError
+    from initplug.filling.apply import apply as apply
+    from initplug.filling.apply import audit as audit
+    from initplug.language.loading import load as load
+    from initplug.language.recipe import Recipe as Recipe
+    from initplug.language.recipe import Rule as Rule
+    from initplug.planning.plan import Assignment as Assignment
+    from initplug.planning.plan import Plan as Plan
+    from initplug.planning.plan import plan as plan
+    from initplug.schemes.distributions import Constant as Constant
+    from initplug.schemes.distributions import Normal as Normal
+    from initplug.schemes.distributions import TruncatedNormal as TruncatedNormal
+    from initplug.schemes.distributions import Uniform as Uniform
+    from initplug.schemes.fans import Fans as Fans
+
+_HOMES = {
+    "load": "language.loading",
+    "plan": "planning.plan",
+    "apply": "filling.apply",
+    "audit": "filling.apply",
+    "Recipe": "language.recipe",
+    "Rule": "language.recipe",
+    "Plan": "planning.plan",
+    "Assignment": "planning.plan",
+    "Audit": "auditing",
+    "Fans": "schemes.fans",
+    "Constant": "schemes.distributions",
+    "Normal": "schemes.distributions",
+    "TruncatedNormal": "schemes.distributions",
+    "Uniform": "schemes.distributions",
+    "Finding": "errors",
+    "InitplugError": "errors",
+    "RecipeError": "errors",
+    "PlanError": "errors",
+    "ApplyError": "errors",
+    "InitplugWarning": "errors",
+}
+
+__all__ = [*_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'initplug' has no attribute {name!r}")
+    value = getattr(import_module(f"initplug.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -1,0 +1,369 @@
+"""What every slot really got: moments, verdicts, and the `Audit` that holds them beside the plan."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from os import PathLike
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from initplug.planning.plan import SHARED, Assignment, Plan
+from initplug.schemes.distributions import Drawn, Planned
+from initplug.tables.files import save, to_csv, to_json, to_markdown
+from initplug.tables.text import Column, table
+
+Status = Literal["initialized", "kept", "empty", "lazy", "read"]
+Verdict = Literal["ok", "differs", "untestable"]
+
+CHUNK = 1 << 20
+"""Elements measured at a time: the scratch of a measurement, whatever the tensor's size."""
+
+SIGMAS = 6.0
+"""How many standard errors a measured moment may be off."""
+
+
+class Moments(NamedTuple):
+    """What a tensor holds: population moments and extremes of `numel` elements."""
+
+    numel: int
+    mean: float
+    std: float
+    min: float
+    max: float
+
+
+# Measuring --------------------------------------------------------------------------------------------------
+
+
+def measure(tensor: Tensor, padding_row: int | None = None) -> Moments | None:
+    """Moments of a tensor in chunks; a padding row, which nothing draws, is left out.
+
+    None for what has no moments: complex and empty tensors.
+
+    Example:
+        >>> measure(torch.tensor([[1.0, 3.0], [0.0, 0.0]]), padding_row=1)
+        Moments(numel=2, mean=2.0, std=1.0, min=1.0, max=3.0)
+    """
+    tensor = tensor.detach()
+    parts = [tensor] if padding_row is None else [tensor[:padding_row], tensor[padding_row + 1 :]]
+    total: Moments | None = None
+    for part in parts:
+        if part.numel() and not part.is_complex():
+            for chunk in _chunks(part):
+                measured = _measured(chunk)
+                total = measured if total is None else _together(total, measured)
+    return total
+
+
+def _chunks(tensor: Tensor) -> Iterator[Tensor]:
+    """The elements in one-dimensional pieces of at most CHUNK, without a copy where memory allows it."""
+    if _is_dense(tensor):
+        yield from torch.split(tensor.as_strided((tensor.numel(),), (1,)), CHUNK)
+    elif tensor.numel() <= CHUNK:
+        yield tensor.reshape(-1)
+    else:
+        for part in tensor.unbind(0):
+            yield from _chunks(part)
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    """Whether the elements fill one stretch of memory, in whatever order."""
+    filled = 1
+    for stride, size in sorted((stride, size) for stride, size in zip(tensor.stride(), tensor.shape, strict=True)):
+        if size == 1:
+            continue
+        if stride != filled:
+            return False
+        filled *= size
+    return True
+
+
+def _measured(chunk: Tensor) -> Moments:
+    if not chunk.is_floating_point():
+        chunk = chunk.double()
+    elif chunk.dtype not in (torch.float32, torch.float64):
+        chunk = chunk.float()
+    low, high = (extreme.item() for extreme in torch.aminmax(chunk))
+    if low == high:
+        return Moments(chunk.numel(), low, 0.0, low, high)
+    variance, mean = torch.var_mean(chunk, correction=0)
+    return Moments(chunk.numel(), mean.item(), math.sqrt(variance.item()), low, high)
+
+
+def _together(one: Moments, other: Moments) -> Moments:
+    """The moments of both samples as one.
+
+    Source: Chan, Golub, LeVeque 1979, Updating formulae and a pairwise algorithm for computing sample variances.
+    """
+    count = one.numel + other.numel
+    delta = other.mean - one.mean
+    mean = one.mean + delta * other.numel / count
+    squares = one.numel * one.std**2 + other.numel * other.std**2 + delta**2 * one.numel * other.numel / count
+    return Moments(count, mean, math.sqrt(squares / count), min(one.min, other.min), max(one.max, other.max))
+
+
+# Verdicts ---------------------------------------------------------------------------------------------------
+
+
+def judged(distribution: Planned | None, moments: Moments | None, dtype: torch.dtype) -> Verdict:
+    """Whether measured moments agree with a distribution.
+
+    Constants must agree exactly after the cast to the dtype; means and variances within six standard errors of
+    that distribution; extremes must lie inside its support.
+
+    Args:
+        distribution: what was to be drawn.
+        moments: what was measured.
+        dtype: of the tensor.
+
+    Example:
+        >>> from initplug.schemes.distributions import Normal
+        >>> judged(Normal(0.0, 1.0), Moments(1000, 0.01, 0.99, -3.1, 3.2), torch.float32)
+        'ok'
+        >>> judged(Normal(0.0, 1.0), Moments(1000, 0.5, 0.99, -3.1, 3.2), torch.float32)
+        'differs'
+    """
+    if not isinstance(distribution, Drawn) or moments is None:
+        return "untestable"
+    if not all(math.isfinite(value) for value in moments):
+        return "differs"
+    low, high = _cast(distribution.low, dtype), _cast(distribution.high, dtype)
+    if not low <= moments.min <= moments.max <= high:
+        return "differs"
+    if distribution.std == 0:
+        value = _cast(distribution.mean, dtype)
+        return "ok" if moments.min == moments.max == value else "differs"
+    agrees = _mean_agrees(distribution, moments, dtype) and _variance_agrees(distribution, moments, dtype)
+    return "ok" if agrees else "differs"
+
+
+def _mean_agrees(distribution: Drawn, moments: Moments, dtype: torch.dtype) -> bool:
+    error = distribution.std / math.sqrt(moments.numel)
+    rounding = torch.finfo(dtype).eps * (abs(distribution.mean) + distribution.std / math.sqrt(moments.numel))
+    return abs(moments.mean - distribution.mean) <= SIGMAS * error + rounding
+
+
+def _variance_agrees(distribution: Drawn, moments: Moments, dtype: torch.dtype) -> bool:
+    """Six standard errors on the cube root of the variance, where small samples are close to normal.
+
+    The sample variance has relative variance κ/n - (n-3)/(n(n-1)), that of a chi-square with 2 over it degrees
+    of freedom.
+
+    Source: Wilson and Hilferty 1931, The distribution of chi-square.
+    """
+    n = moments.numel
+    if n < 2:
+        return True
+    freedom = 2 / (distribution.kurtosis / n - (n - 3) / (n * (n - 1)))
+    ratio = (moments.std / distribution.std) ** 2 * n / (n - 1)
+    spread = 2 / (9 * freedom)
+    limits = torch.finfo(dtype)
+    # Rounding to a short dtype adds its own variance, near the smallest numbers most of all.
+    rounding = 1e-5 + limits.eps**2 + (limits.smallest_normal * limits.eps / distribution.std) ** 2
+    return abs(ratio - 1) <= rounding or abs(ratio ** (1 / 3) - (1 - spread)) <= SIGMAS * math.sqrt(spread)
+
+
+@lru_cache(maxsize=4096)
+def _cast(value: float, dtype: torch.dtype) -> float:
+    """A number as the dtype holds it."""
+    return float(torch.tensor(value, dtype=torch.float64).to(dtype)) if math.isfinite(value) else value
+
+
+# Audits -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Audited(Assignment):
+    """An assignment with what was measured after the write.
+
+    Args:
+        measured_mean: mean of the elements; None where nothing was measured.
+        measured_std: population standard deviation.
+        measured_min: smallest element.
+        measured_max: largest element.
+        measured_count: number of elements measured; an embedding's padding row is not.
+        status: what happened to the slot.
+        verdict: whether what was measured agrees with the distribution.
+    """
+
+    measured_mean: float | None = None
+    measured_std: float | None = None
+    measured_min: float | None = None
+    measured_max: float | None = None
+    measured_count: int | None = None
+    status: Status = "initialized"
+    verdict: Verdict = "untestable"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as plain data; missing and non-finite numbers are None."""
+        # Named, since `super()` without arguments does not survive a dataclass with slots.
+        row = Assignment.to_dict(self)
+        for field in MEASURED:
+            value = row[field]
+            row[field] = value if value is None or math.isfinite(value) else None
+        return row
+
+
+MEASURED = tuple(f"measured_{field}" for field in ("mean", "std", "min", "max", "count"))
+COLUMNS = (
+    Column("parameter", "name", keep=True),
+    Column("shape", "shape", narrow=False),
+    Column("rule", "rule"),
+    Column("initializer", "init", narrow=False),
+    Column("expected", "expected"),
+    Column("measured", "measured"),
+    Column("verdict", "verdict"),
+)
+MARKDOWN = ("name", "shape", "rule", "init", "mean", "std", "measured_mean", "measured_std", "status", "verdict")
+
+
+class Audit:
+    """A plan with what every slot really got.
+
+    Iterating gives a row per slot; `audit[name]` finds one by any of its names. Printed, it is a table.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        moments: Sequence[Moments | None],
+        statuses: Sequence[Status],
+        verdicts: Sequence[Verdict],
+        seed: int | None = None,
+    ) -> None:
+        self.plan = plan
+        self.seed = seed
+        self._moments = moments
+        self._statuses = statuses
+        self._verdicts = verdicts
+
+    @property
+    def unmatched(self) -> tuple[str, ...]:
+        """Slots that no rule matches."""
+        return self.plan.unmatched
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """Rules that select nothing."""
+        return self.plan.unused
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def __iter__(self) -> Iterator[Audited]:
+        return (self.row(index) for index in range(len(self)))
+
+    def __getitem__(self, name: str) -> Audited:
+        return self.row(self.plan.index_of(name))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.plan
+
+    def row(self, index: int) -> Audited:
+        """The row at a position."""
+        share, moments = self.plan.share(index), self._moments[index]
+        shared = {key: getattr(share, key) for key in SHARED}
+        measured: dict[str, Any] = {}
+        if moments is not None:
+            values = (moments.mean, moments.std, moments.min, moments.max, moments.numel)
+            measured = dict(zip(MEASURED, values, strict=True))
+        return Audited(
+            name=self.plan.slot_name(index),
+            aliases=self.plan.aliases(index),
+            status=self._statuses[index],
+            verdict=self._verdicts[index],
+            **shared,
+            **measured,
+        )
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """How many slots and elements, and how many slots have each status and verdict."""
+        return {
+            "slots": len(self),
+            "numel": self.plan.summary["numel"],
+            "status": _counted(self._statuses),
+            "verdict": _counted(self._verdicts),
+        }
+
+    def problems(self) -> list[Audited]:
+        """The rows whose values are not what the plan says."""
+        return [self.row(index) for index, verdict in enumerate(self._verdicts) if verdict == "differs"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The audit as plain data: schema, recipe, digest, seed, versions, rows, unmatched, unused, summary."""
+        from initplug import __version__
+
+        return {
+            "schema": 1,
+            "recipe": self.plan.name,
+            "digest": self.plan.digest,
+            "seed": self.seed,
+            "versions": {"initplug": __version__, "torch": torch.__version__},
+            "rows": [row.to_dict() for row in self],
+            "unmatched": list(self.unmatched),
+            "unused": list(self.unused),
+            "summary": self.summary,
+        }
+
+    def to_json(self) -> str:
+        """The audit as JSON text."""
+        return to_json(self.to_dict())
+
+    def to_csv(self) -> str:
+        """The rows as CSV text."""
+        return to_csv([row.to_dict() for row in self])
+
+    def to_markdown(self) -> str:
+        """The rows as a Markdown table."""
+        return to_markdown((row.to_dict() for row in self), MARKDOWN)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the audit to a file; the suffix (.json, .csv, .md) says how.
+
+        Raises:
+            InitplugError: an unknown suffix, or a path that cannot be written; an old file is kept.
+        """
+        save(path, self.to_dict())
+
+    def __repr__(self) -> str:
+        return f"<Audit {self.headline()}>"
+
+    def __str__(self) -> str:
+        return self.to_text()
+
+    def to_text(self, *, width: int | None = None, color: bool = False) -> str:
+        """The rows as a table for a terminal."""
+        rows = (_with_ranges(row.to_dict()) for row in self)
+        return table(COLUMNS, rows, footer=self.headline(), width=width, color=color)
+
+    def headline(self) -> str:
+        """One line that sums the audit up."""
+        summary = self.summary
+        counts = [f"{count} {word}" for group in ("status", "verdict") for word, count in summary[group].items()]
+        return f"{self.plan.headline()}; {', '.join(counts)}"
+
+
+def _counted(words: Sequence[str]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for word in words:
+        counts[word] = counts.get(word, 0) + 1
+    return counts
+
+
+def _with_ranges(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with mean and standard deviation of what was expected and measured as one text each."""
+    from initplug.tables.text import spread
+
+    verdict = row["verdict"] if row["status"] in ("initialized", "read") else row["status"]
+    return {
+        **row,
+        "expected": spread(row["mean"], row["std"]),
+        "measured": spread(row["measured_mean"], row["measured_std"]),
+        "verdict": verdict,
+    }

@@ -1,0 +1,390 @@
+"""The command line. Imports stay inside commands: help, presets, check and show answer without torch."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import json
+import re
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from initplug import __version__
+from initplug.errors import InitplugError, InitplugWarning, PlanError, RecipeError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from initplug.auditing import Audit
+
+MODEL_HELP = """MODEL is package.module:callable or path/to/file.py:callable, optionally with literal arguments:
+'torchvision.models:resnet50(num_classes=10)'. RECIPE is a preset, a file, or - for standard input."""
+
+
+class Failure(click.ClickException):
+    """An end with a message on standard error and an exit status."""
+
+    def __init__(self, message: str, status: int = 1) -> None:
+        super().__init__(message)
+        self.status = status
+
+    @property
+    def exit_code(self) -> int:  # type: ignore[override]  # a class attribute in click, read only
+        """The exit status."""
+        return self.status
+
+    def show(self, file: Any = None) -> None:  # noqa: ARG002  # click's signature
+        """Print the message as it is."""
+        click.echo(self.format_message(), err=True)
+
+
+class Commands(click.Group):
+    """A group in which every error of the library ends in its message and no traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; errors become messages and exit statuses."""
+        try:
+            return super().invoke(ctx)
+        except RecipeError as error:
+            raise Failure(str(error), 2 if error.usage else 1) from None
+        except InitplugError as error:
+            raise Failure(f"{type(error).__name__}: {error}") from None
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="initplug")
+def main() -> None:
+    """Initialization for PyTorch: declared in recipes, planned, applied, audited.
+
+    Exit status: 0 fine; 1 errors in a recipe, a plan or a model, or audit problems; 2 usage, or something that
+    cannot be found.
+    """
+
+
+# Recipes ----------------------------------------------------------------------------------------------------
+
+
+@main.command()
+def presets() -> None:
+    """List the recipes that ship with initplug."""
+    from initplug.language.loading import load
+    from initplug.language.loading import presets as names
+
+    known = {name: load(name) for name in names()}
+    width = max(len(name) for name in known)
+    for name, recipe in known.items():
+        click.echo(f"{name:{width}}  {recipe.about or ''}".rstrip())
+
+
+@main.command()
+@click.argument("recipe")
+@click.argument("overrides", nargs=-1, metavar="[OVERRIDE]...")
+def show(recipe: str, overrides: tuple[str, ...]) -> None:
+    """Print a recipe as composed: defaults merged, overrides applied.
+
+    OVERRIDE is in Hydra's notation: rules.conv.init.mode=fan_in, rules.bias=null, ~rules.bias,
+    '+rules.head={match: head.weight, init: zeros}'.
+    """
+    click.echo(_recipe(recipe, overrides).to_yaml(), nl=False)
+
+
+@main.command()
+@click.argument("recipes", nargs=-1, required=True, metavar="RECIPE...")
+@click.option("--strict", is_flag=True, help="Warnings count as errors.")
+def check(recipes: tuple[str, ...], strict: bool) -> None:
+    """Validate recipes; every fault is printed as file:line:column: message."""
+    from initplug.language.loading import compose, validate
+
+    status = 0
+    for source in recipes:
+        try:
+            composed = compose(_source(source))
+            recipe = validate(composed)
+        except RecipeError as error:
+            click.echo(str(error), err=True)
+            status = max(status, 2 if error.usage else 1)
+            continue
+        for place in composed.stars:
+            where = f"{place.file}:{place.line}:{place.column}"
+            click.echo(
+                f"{where}: warning: other YAML readers, Hydra's included, refuse an unquoted leading *", err=True
+            )
+        status = max(status, 1 if strict and composed.stars else 0)
+        click.echo(f"{source}: ok, {len(recipe.rules)} rules")
+    sys.exit(status)
+
+
+@main.command()
+def schema() -> None:
+    """Print the JSON Schema of recipe files, for editors."""
+    from initplug.language.schema import schema as recipe_schema
+
+    click.echo(json.dumps(recipe_schema(), indent=2, ensure_ascii=False))
+
+
+# Models -----------------------------------------------------------------------------------------------------
+
+
+@main.command(epilog=MODEL_HELP)
+@click.argument("model")
+@click.argument("recipe")
+@click.argument("overrides", nargs=-1, metavar="[OVERRIDE]...")
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
+@click.option("--strict", is_flag=True, help="Warnings count as errors.")
+@click.option("--real", is_flag=True, help="Build the model on the CPU instead of meta.")
+def plan(model: str, recipe: str, overrides: tuple[str, ...], as_json: bool, strict: bool, real: bool) -> None:
+    """Say which rule every parameter gets, without writing anything."""
+    loaded = _recipe(recipe, overrides)
+    built = _built(model, meta=not real)
+    import initplug
+
+    with _reported(strict):
+        try:
+            result = initplug.plan(built, loaded)
+        except PlanError as error:
+            if error.plan is not None:
+                click.echo(error.plan.to_json() if as_json else error.plan.to_text(color=_colored()), nl=not as_json)
+            raise
+        click.echo(result.to_json() if as_json else result.to_text(color=_colored()), nl=not as_json)
+
+
+@main.command(epilog=MODEL_HELP)
+@click.argument("model")
+@click.argument("recipe")
+@click.argument("overrides", nargs=-1, metavar="[OVERRIDE]...")
+@click.option("--seed", type=int, help="Seed of named streams, which come with the next release.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the weights to this .safetensors file.")
+@click.option("--report", type=click.Path(path_type=Path), help="Write the audit to this .json, .csv or .md file.")
+@click.option("--strict", is_flag=True, help="Warnings count as errors.")
+def apply(
+    model: str,
+    recipe: str,
+    overrides: tuple[str, ...],
+    seed: int | None,
+    out: Path | None,
+    report: Path | None,
+    strict: bool,
+) -> None:
+    """Initialise a model, print the audit, and write weights and report where asked."""
+    from initplug.tables.files import check_path
+
+    loaded = _recipe(recipe, overrides)
+    if out is not None:
+        check_path(out, (".safetensors",))
+    if report is not None:
+        check_path(report)
+    built = _built(model, meta=False)
+    import initplug
+
+    with _reported(strict):
+        audit = initplug.apply(built, loaded, seed=seed)
+        if out is not None:
+            _save_weights(built, out)
+        if report is not None:
+            audit.save(report)
+        _show_audit(audit)
+
+
+@main.command(epilog=MODEL_HELP)
+@click.argument("model")
+@click.argument("recipe")
+@click.argument("overrides", nargs=-1, metavar="[OVERRIDE]...")
+@click.option("--weights", type=click.Path(path_type=Path), help="Measure these .safetensors weights.")
+@click.option("--report", type=click.Path(path_type=Path), help="Write the audit to this .json, .csv or .md file.")
+@click.option("--strict", is_flag=True, help="Warnings count as errors.")
+def audit(
+    model: str, recipe: str, overrides: tuple[str, ...], weights: Path | None, report: Path | None, strict: bool
+) -> None:
+    """Measure weights (or the model as constructed) against what a recipe plans."""
+    from initplug.tables.files import check_path
+
+    loaded = _recipe(recipe, overrides)
+    if report is not None:
+        check_path(report)
+    if weights is not None and not weights.is_file():
+        raise Failure(f"{weights}: there is no such file", 2)
+    built = _built(model, meta=False)
+    if weights is not None:
+        _load_weights(built, weights)
+    import initplug
+
+    with _reported(strict):
+        result = initplug.audit(built, loaded)
+        if report is not None:
+            result.save(report)
+        _show_audit(result)
+
+
+def _show_audit(audit: Audit) -> None:
+    click.echo(audit.to_text(color=_colored()))
+    problems = len(audit.problems())
+    if problems:
+        raise Failure(f"{problems} of {len(audit)} slots are not what the recipe says")
+
+
+def _colored() -> bool:
+    return sys.stdout.isatty()
+
+
+@contextmanager
+def _reported(strict: bool) -> Iterator[None]:
+    """Print our warnings as lines on standard error; with `strict` they end in status 1."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", InitplugWarning)
+        try:
+            yield
+        finally:
+            for warning in caught:
+                click.echo(f"warning: {warning.message}", err=True)
+    if strict and caught:
+        raise Failure(f"{len(caught)} warning{'s' if len(caught) > 1 else ''} with --strict")
+
+
+# Arguments --------------------------------------------------------------------------------------------------
+
+
+def _source(recipe: str) -> str:
+    """A RECIPE argument as `load` takes it; - is standard input."""
+    return sys.stdin.read() + "\n" if recipe == "-" else recipe.replace("\n", " ")
+
+
+def _recipe(recipe: str, overrides: tuple[str, ...]) -> Any:
+    from initplug.language.loading import load
+
+    return load(_source(recipe), overrides)
+
+
+TARGET = re.compile(r"(?P<where>.+?):(?P<name>[A-Za-z_][\w.]*)(?P<call>\(.*\))?", re.DOTALL)
+
+
+def _built(target: str, *, meta: bool) -> nn.Module:
+    """The model that a MODEL argument names."""
+    found = TARGET.fullmatch(target)
+    if found is None:
+        raise Failure(f"MODEL {target!r}: expected package.module:callable or path/to/file.py:callable", 2)
+    arguments, keywords = _arguments(target, found["call"])
+    constructor = _imported(target, found["where"], found["name"])
+    import torch
+
+    if isinstance(constructor, torch.nn.Module):
+        return constructor
+    if not callable(constructor):
+        raise Failure(f"MODEL {target!r}: {found['name']} is a {type(constructor).__name__}, not a callable", 2)
+    built = _constructed(target, lambda: constructor(*arguments, **keywords), meta=meta)
+    if not isinstance(built, torch.nn.Module):
+        raise Failure(f"MODEL {target!r} gave a {type(built).__name__}, not a torch.nn.Module")
+    return built
+
+
+def _constructed(target: str, build: Callable[[], Any], *, meta: bool) -> Any:
+    import torch
+
+    way_out = "; if it needs real values, try --real" if meta else ""
+    try:
+        with redirect_stdout(sys.stderr), warnings.catch_warnings(), torch.device("meta" if meta else "cpu"):
+            warnings.simplefilter("ignore")
+            return build()
+    except (Exception, SystemExit) as error:
+        raise Failure(f"MODEL {target!r} raised {_one_line(error)}{way_out}") from None
+
+
+def _arguments(target: str, call: str | None) -> tuple[list[Any], dict[str, Any]]:
+    """Literal arguments of a call."""
+    if call is None:
+        return [], {}
+    try:
+        parsed = ast.parse(f"f{call}", mode="eval").body
+        assert isinstance(parsed, ast.Call)
+        arguments = [ast.literal_eval(argument) for argument in parsed.args]
+        keywords = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in parsed.keywords if keyword.arg}
+        if len(keywords) < len(parsed.keywords):
+            raise ValueError("** is no literal")
+    except (SyntaxError, ValueError, AssertionError, RecursionError, MemoryError):
+        raise Failure(f"MODEL {target!r}: arguments are literals, such as (num_classes=10)", 2) from None
+    return arguments, keywords
+
+
+def _imported(target: str, where: str, name: str) -> Any:
+    """The object that `where:name` names; the current directory comes first on the import path."""
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        with redirect_stdout(sys.stderr), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found: Any = _module(where)
+    except (Exception, SystemExit) as error:
+        raise Failure(f"MODEL {target!r} cannot be imported: {_one_line(error)}", 2) from None
+    for step in name.split("."):
+        if not hasattr(found, step):
+            from initplug.errors import did_you_mean
+
+            hint = did_you_mean(step, dir(found))
+            raise Failure(f"MODEL {target!r}: {where} has no {step!r}" + (f" ({hint})" if hint else ""), 2)
+        found = getattr(found, step)
+    return found
+
+
+def _module(where: str) -> Any:
+    if not where.endswith(".py"):
+        return importlib.import_module(where)
+    path = Path(where)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {where}")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None  # a .py file always has a spec
+    assert spec.loader is not None  # and a loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}".rstrip(": ")
+
+
+# Weights ----------------------------------------------------------------------------------------------------
+
+
+def _save_weights(model: nn.Module, path: Path) -> None:
+    """`state_dict` as safetensors, tied tensors once under their first name, the file replaced as a whole."""
+    from safetensors.torch import save
+
+    from initplug.tables.files import replace
+
+    seen: set[int] = set()
+    tensors = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            tensors[name] = tensor.detach().contiguous().clone()
+    replace(path, save(tensors, metadata={"format": "pt"}))
+
+
+def _load_weights(model: nn.Module, path: Path) -> None:
+    """Load safetensors into a model; the weights must be all of the model's and nothing else."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from initplug.errors import shortened
+
+    try:
+        tensors = load_file(path)
+        own = model.state_dict(keep_vars=True)
+        given = {id(own[name]) for name in tensors if name in own}
+        missing = [name for name, tensor in own.items() if id(tensor) not in given]
+        unknown = [name for name in tensors if name not in own]
+        if missing or unknown:
+            rows = [f"  missing: {name}" for name in missing] + [f"  unknown: {name}" for name in unknown]
+            raise Failure("\n".join([f"{path}: these are not the model's weights", *shortened(rows)]))
+        model.load_state_dict(tensors, strict=False)
+    except (SafetensorError, OSError, RuntimeError) as error:
+        detail = " ".join(str(error).split())
+        raise Failure(f"{path}: cannot be loaded: {detail}") from None

@@ -1,0 +1,106 @@
+"""What can go wrong, as data (`Finding`) and as exceptions that print it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+ROWS = 10
+"""How many rows of one kind a message shows before it says how many more there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong, and where.
+
+    Args:
+        path: dotted path of the recipe key, or the name of the slot.
+        message: what happened.
+        file: file, `<text>`, `<mapping>`, `<config>` or `override: …`, where known.
+        line: 1-based line in `file`.
+        column: 1-based column in `file`.
+        hint: the way out.
+    """
+
+    path: str
+    message: str
+    file: str | None = None
+    line: int | None = None
+    column: int | None = None
+    hint: str | None = None
+
+    def __str__(self) -> str:
+        place = ":".join(str(part) for part in (self.file, self.line, self.column) if part is not None)
+        text = ": ".join(part for part in (place, self.path, self.message) if part)
+        return f"{text} ({self.hint})" if self.hint else text
+
+
+class InitplugError(ValueError):
+    """Base of every error that initplug raises on purpose; `findings` holds the parts."""
+
+    def __init__(self, message: str, findings: Iterable[Finding] = ()) -> None:
+        super().__init__(message)
+        self.findings: tuple[Finding, ...] = tuple(findings)
+
+
+class RecipeError(InitplugError):
+    """The recipe itself is wrong: found without any model.
+
+    `usage` is true where nothing was read: no such recipe, or an override that is no override.
+    """
+
+    usage = False
+
+    @classmethod
+    def of(cls, findings: Sequence[Finding], *, usage: bool = False) -> RecipeError:
+        """The error that prints these findings, one per line."""
+        error = cls("\n".join(shortened([str(finding) for finding in findings])), findings)
+        error.usage = usage
+        return error
+
+
+class PlanError(InitplugError):
+    """The recipe does not fit the model; `plan` is as much of the plan as could be made."""
+
+    def __init__(self, message: str, findings: Iterable[Finding] = (), plan: Any = None) -> None:
+        super().__init__(message, findings)
+        self.plan = plan
+
+
+class ApplyError(InitplugError):
+    """The plan cannot be, or could not be, written to the model."""
+
+
+class InitplugWarning(UserWarning):
+    """Something that is legal and probably not meant."""
+
+
+def shortened(rows: Sequence[str], limit: int = ROWS) -> list[str]:
+    """The first `limit` rows, and a last one that counts the others.
+
+    Example:
+        >>> shortened(["a", "b", "c"], limit=2)
+        ['a', 'b', '… and 1 more']
+    """
+    if len(rows) <= limit:
+        return list(rows)
+    return [*rows[:limit], f"… and {len(rows) - limit} more"]
+
+
+def near(word: str, known: Iterable[str]) -> str | None:
+    """The known word that `word` was probably meant to be.
+
+    Example:
+        >>> near("fan_inn", ["fan_in", "fan_out"])
+        'fan_in'
+    """
+    matches = difflib.get_close_matches(word, list(known), n=1)
+    return matches[0] if matches else None
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str | None:
+    """The hint that names the nearest known word, if one is near."""
+    match = near(word, known)
+    return f"did you mean {match}?" if match else None

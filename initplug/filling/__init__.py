@@ -1,0 +1,1 @@
+"""Plan -> values: the only place that writes to a model."""

@@ -1,0 +1,257 @@
+"""The one door to a model's values: `apply` writes a plan and measures it, `audit` measures a model as it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from initplug.auditing import Audit, Moments, Status, Verdict, judged
+from initplug.auditing import measure as measured_moments
+from initplug.errors import ApplyError, Finding, did_you_mean, shortened
+from initplug.filling.generator import draw
+from initplug.filling.writing import arrived, fill_padding, refusal
+from initplug.language.loading import load
+from initplug.language.selectors import Matcher, SelectorError, parse
+from initplug.planning.evaluation import Share
+from initplug.planning.matching import states_of
+from initplug.planning.plan import Plan, planned, tree_for
+from initplug.planning.slots import Slot, Tree, walk
+from initplug.schemes.distributions import Drawn, Keep
+
+Progress = Callable[[int, int], None]
+
+
+def apply(
+    model: nn.Module,
+    recipe: Any,
+    *,
+    seed: int | None = None,
+    only: str | Iterable[str] | None = None,
+    prefix: str = "",
+    measure: bool = True,
+    progress: Progress | None = None,
+) -> Audit:
+    """Initialise a model in place.
+
+    Slots are filled from torch's global generator in `named_parameters()` order, buffers last, a tied tensor once:
+    bit for bit what a hand-written loop over torch.nn.init gives. Everything is checked before the first write.
+
+    Args:
+        model: any module with its tensors on a device.
+        recipe: a Plan, a Recipe, or anything that `load` takes.
+        seed: must be None: torch's global generator.
+        only: a selector, or names; everything else keeps its values.
+        prefix: the canonical name of `model` in the whole model that recipe and plan are about.
+        measure: whether the audit measures what was written.
+        progress: called with the number of slots done and of all slots.
+
+    Raises:
+        RecipeError: the recipe cannot be read.
+        PlanError: the recipe does not fit the model.
+        ApplyError: a plan of another model, or tensors that cannot be written; after the first write it says what
+            had been written.
+
+    Example:
+        >>> audit = apply(nn.Linear(64, 64), {"rules": {"*.weight": "xavier_uniform", "*.bias": 0}})
+        >>> audit["weight"].status, audit["weight"].verdict
+        ('initialized', 'ok')
+    """
+    if seed is not None:
+        raise ApplyError(
+            f"seed={seed!r}: named streams come with the next release; "
+            "until then call torch.manual_seed and leave seed out"
+        )
+    plan, tree, slots = _planned(model, recipe, prefix)
+    chosen = _chosen(only, tree, slots, prefix)
+    statuses = [_status(share, index in chosen) for index, share in enumerate(plan.shares)]
+    _refuse(plan, slots, statuses)
+    _write(plan, tree, slots, statuses, progress)
+    return _audited(plan, slots, statuses, measure=measure)
+
+
+def audit(model: nn.Module, recipe: Any, *, prefix: str = "") -> Audit:
+    """Measure a model as it stands against what a recipe plans for it; nothing is written.
+
+    Args:
+        model: any module with its tensors on a device.
+        recipe: a Plan, a Recipe, or anything that `load` takes.
+        prefix: the canonical name of `model` in the whole model that recipe and plan are about.
+
+    Raises:
+        RecipeError: the recipe cannot be read.
+        PlanError: the recipe does not fit the model.
+        ApplyError: a plan of another model, or tensors without values.
+
+    Example:
+        >>> audit(nn.LayerNorm(8), {"rules": {"*.weight": 1, "*.bias": 1}})["bias"].verdict
+        'differs'
+    """
+    plan, _, slots = _planned(model, recipe, prefix)
+    statuses: list[Status] = ["lazy" if share.lazy else "read" if share.numel else "empty" for share in plan.shares]
+    on_meta = [
+        slot.name for slot, status in zip(slots, statuses, strict=True) if status == "read" and slot.tensor.is_meta
+    ]
+    if on_meta:
+        findings = [Finding(name, "it is on meta and holds no values") for name in on_meta]
+        raise ApplyError(_told(f"{len(on_meta)} slots are on meta and hold no values", findings), findings)
+    return _audited(plan, slots, statuses, measure=True)
+
+
+def _planned(model: nn.Module, recipe: Any, prefix: str) -> tuple[Plan, Tree, list[Slot]]:
+    """The plan of the model's slots, with the slots in its order."""
+    if isinstance(recipe, Plan):
+        return _fitted(model, recipe, prefix)
+    recipe = load(recipe)
+    tree = tree_for(model, recipe, prefix)
+    plan = planned(tree, recipe, prefix)
+    slots = {slot.name: slot for slot in tree.slots}
+    return plan, tree, [slots[plan.slot_name(index)] for index in range(len(plan))]
+
+
+def _fitted(model: nn.Module, whole: Plan, prefix: str) -> tuple[Plan, Tree, list[Slot]]:
+    """A plan, made earlier or of a larger model, cut to the slots of this one."""
+    if whole.findings:
+        raise ApplyError(f"the plan is unfinished: {len(whole.findings)} findings", whole.findings)
+    tree = walk(model, prefix)
+    indices: list[int] = []
+    slots: list[Slot] = []
+    findings: list[Finding] = []
+    for slot in tree.slots:
+        name = next((name for name, _, _ in slot.places if name in whole), None)
+        if name is None:
+            if slot.kind == "parameter":
+                findings.append(Finding(slot.name, "the plan has no such slot", hint=_nearest(slot.name, whole)))
+            continue
+        index = whole.index_of(name)
+        shape = () if slot.lazy else tuple(slot.tensor.shape)
+        if whole.share(index).shape != shape:
+            findings.append(Finding(slot.name, f"its shape is {shape}, the plan's {whole.share(index).shape}"))
+        indices.append(index)
+        slots.append(slot)
+    if findings:
+        raise ApplyError(_told("the plan is of another model", findings), findings)
+    return whole.part(indices), tree, slots
+
+
+def _nearest(name: str, plan: Plan) -> str | None:
+    return did_you_mean(name, (plan.slot_name(index) for index in range(len(plan))))
+
+
+def _chosen(only: str | Iterable[str] | None, tree: Tree, slots: Sequence[Slot], prefix: str) -> set[int]:
+    """The positions of the slots that `only` names or selects."""
+    if only is None:
+        return set(range(len(slots)))
+    if isinstance(only, str):
+        return _selected(only, tree, slots, prefix)
+    names = list(only)
+    positions = {name: index for index, slot in enumerate(slots) for name, _, _ in slot.places}
+    # `missing_keys` of a load_state_dict hold buffers too, which a recipe need not speak of.
+    known = {*positions, *(name for slot in walk(tree.nodes[0].module, prefix).slots for name, _, _ in slot.places)}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        findings = [
+            Finding(str(name), "the model has no such tensor", hint=did_you_mean(str(name), known)) for name in unknown
+        ]
+        raise ApplyError(_told(f"only= names {len(unknown)} tensors that the model does not have", findings), findings)
+    return {positions[name] for name in names if name in positions}
+
+
+def _selected(text: str, tree: Tree, slots: Sequence[Slot], prefix: str) -> set[int]:
+    try:
+        matcher = Matcher([parse(text)])
+    except SelectorError as error:
+        raise ApplyError(f"only={text!r}: bad selector: {error} (column {error.offset + 1})") from None
+    states = states_of(tree, matcher, prefix)
+    chosen = {
+        index
+        for index, slot in enumerate(slots)
+        if any(matcher.step(states[node], key, None).hits for _, key, node in slot.places)
+    }
+    if not chosen:
+        hint = did_you_mean(text, (slot.name for slot in slots))
+        raise ApplyError(f"only={text!r} selects nothing" + (f" ({hint})" if hint else ""))
+    return chosen
+
+
+def _status(share: Share, chosen: bool) -> Status:
+    """What applying does to a slot."""
+    if share.lazy:
+        return "lazy"
+    if not chosen or share.rule is None or isinstance(share.distribution, Keep):
+        return "kept"
+    return "initialized" if share.numel else "empty"
+
+
+def _refuse(plan: Plan, slots: Sequence[Slot], statuses: Sequence[Status]) -> None:
+    """Raise for every slot that is to be written and cannot be."""
+    findings = [
+        Finding(slot.name, reason)
+        for slot, status in zip(slots, statuses, strict=True)
+        if status == "initialized" and (reason := refusal(slot.tensor)) is not None
+    ]
+    findings += [
+        Finding(
+            slot.name, "`keep` has nothing to keep: it is on meta", hint="`keep default` draws what construction draws"
+        )
+        for slot, share in zip(slots, plan.shares, strict=True)
+        if isinstance(share.distribution, Keep) and slot.tensor.is_meta
+    ]
+    if findings:
+        raise ApplyError(_told(f"{len(findings)} of {len(slots)} slots cannot be written", findings), findings)
+
+
+def _told(head: str, findings: Sequence[Finding]) -> str:
+    return "\n".join([head, *(f"  {row}" for row in shortened([str(finding) for finding in findings]))])
+
+
+def _write(
+    plan: Plan, tree: Tree, slots: Sequence[Slot], statuses: Sequence[Status], progress: Progress | None
+) -> None:
+    """Fill every slot that is to be initialised, in order; a failure says how far it came."""
+    written: list[str] = []
+    total = statuses.count("initialized")
+    with torch.no_grad():
+        for slot, share, status in zip(slots, plan.shares, statuses, strict=True):
+            if status != "initialized":
+                continue
+            assert isinstance(share.distribution, Drawn)  # what `initialized` means
+            try:
+                draw(share.distribution, slot.tensor)
+                fill_padding(slot.tensor, share.padding_row)
+                if not arrived(tree, slot):
+                    raise RuntimeError("the owner no longer holds the tensor that was written")
+            except Exception as error:
+                raise _interrupted(slot.name, error, written, total) from error
+            written.append(slot.name)
+            if progress is not None:
+                progress(len(written), total)
+
+
+def _interrupted(name: str, error: Exception, written: Sequence[str], total: int) -> ApplyError:
+    reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    head = f"writing stopped at {name}: {reason}\n{len(written)} of {total} slots had been written"
+    rows = [f"  {row}" for row in shortened(list(written))]
+    return ApplyError("\n".join([head + (":" if rows else ""), *rows]), [Finding(name, reason)])
+
+
+def _audited(plan: Plan, slots: Sequence[Slot], statuses: Sequence[Status], *, measure: bool) -> Audit:
+    moments: list[Moments | None] = []
+    verdicts: list[Verdict] = []
+    for slot, share, status in zip(slots, plan.shares, statuses, strict=True):
+        measured = _measured(slot, share, status) if measure else None
+        tested = status in ("initialized", "read")
+        verdict = judged(share.distribution, measured, slot.tensor.dtype) if tested else "untestable"
+        if verdict == "ok" and share.padding_row is not None and slot.tensor[share.padding_row].count_nonzero():
+            verdict = "differs"
+        moments.append(measured)
+        verdicts.append(verdict)
+    return Audit(plan, moments, statuses, verdicts)
+
+
+def _measured(slot: Slot, share: Share, status: Status) -> Moments | None:
+    if status == "lazy" or not share.numel or slot.tensor.is_meta or slot.tensor.layout != torch.strided:
+        return None
+    return measured_moments(slot.tensor, share.padding_row)

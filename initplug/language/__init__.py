@@ -1,0 +1,1 @@
+"""The recipe language: text in, validated `Recipe` out. No torch."""

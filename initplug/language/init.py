@@ -1,0 +1,348 @@
+"""`Init`: an initializer with its arguments, from a number, a text or a mapping, validated strictly."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import annotated_types
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from initplug.errors import did_you_mean
+from initplug.schemes.fans import FanRule, Fans
+from initplug.schemes.initializers import REGISTRY, Initializer, Parameter, Reference
+
+NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
+
+
+def fault(
+    message: str, *, hint: str | None = None, offset: int = 0, leftover: str | None = None
+) -> PydanticCustomError:
+    """A validation error in our words.
+
+    Args:
+        message: what is wrong.
+        hint: the way out.
+        offset: characters into the offending text.
+        leftover: for a key that the initializer does not take, the text that replaces the whole initializer.
+    """
+    context = {"message": message, "hint": hint, "offset": offset, "leftover": leftover}
+    return PydanticCustomError("initplug", "{message}", context)
+
+
+@dataclass(frozen=True, slots=True)
+class Init:
+    """An initializer with the arguments that the recipe gives it.
+
+    Example:
+        >>> read_init("kaiming_normal fan_out").arguments
+        {'mode': 'fan_out'}
+    """
+
+    fn: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    fans: FanRule = "torch"
+
+    @property
+    def initializer(self) -> Initializer:
+        """The registered function behind the name."""
+        return REGISTRY[self.fn]
+
+    @property
+    def text(self) -> str:
+        """The canonical one-line form: arguments at their defaults are left out, words stand alone.
+
+        Example:
+            >>> read_init({"fn": "trunc_normal", "std": 0.02, "mean": 0.0}).text
+            'trunc_normal std=0.02'
+        """
+        words = [self.fn]
+        for name, parameter in self.initializer.parameters.items():
+            value = self.arguments.get(name, parameter.default)
+            if name not in self.arguments or (value == parameter.default and type(value) is type(parameter.default)):
+                continue
+            if (name in self.initializer.bare and not isinstance(value, str)) or value in parameter.words:
+                words.append(str(value))
+            else:
+                words.append(f"{name}={value}")
+        if self.fans != "torch":
+            words.append(self.fans)
+        return " ".join(words)
+
+    def plain(self) -> str | int | float | dict[str, Any]:
+        """The form that a recipe file holds: a number, a name, or a mapping."""
+        if self.fans == "torch":
+            if self.fn == "constant":
+                return self.arguments["value"]  # type: ignore[no-any-return]  # validated as a number
+            if not self.arguments:
+                return self.fn
+        extra = {} if self.fans == "torch" else {"fans": self.fans}
+        return {"fn": self.fn, **self.arguments, **extra}
+
+
+def read_init(value: Any) -> Init:
+    """An initializer from a number, a string or a mapping.
+
+    Raises:
+        ValidationError: with one error per wrong argument.
+        PydanticCustomError: the initializer itself cannot be made out.
+    """
+    if isinstance(value, Init):
+        return value
+    if isinstance(value, bool) or value is None:
+        shown = "null" if value is None else str(value).lower()
+        raise fault(f"{shown} is no initializer", hint="a rule is disabled by setting the rule itself to null")
+    if isinstance(value, int | float):
+        return _checked("constant", {"value": value})
+    if isinstance(value, str):
+        return _checked(*_from_text(value))
+    if not isinstance(value, Mapping):
+        raise fault(f"expected an initializer (a number, a text or a mapping with fn), got {kind_of(value)}")
+    if "fn" not in value:
+        raise fault("an initializer given as a mapping needs the key fn", hint=_meant_fn(value))
+    fn = value["fn"]
+    if not isinstance(fn, str) or fn not in REGISTRY:
+        raise ValidationError.from_exception_data(
+            "Init", [InitErrorDetails(type=_unknown_initializer(fn), loc=("fn",), input=fn)]
+        )
+    return _checked(fn, {key: argument for key, argument in value.items() if key != "fn"})
+
+
+def _meant_fn(mapping: Mapping[str, Any]) -> str:
+    meant = [key for key in mapping if key.lower() in ("fn", "func", "function", "name", "type", "init", "_target_")]
+    return f"write fn instead of {meant[0]}" if meant else "such as {fn: kaiming_normal, mode: fan_out}"
+
+
+def _unknown_initializer(name: Any, offset: int = 0) -> PydanticCustomError:
+    if not isinstance(name, str):
+        return fault(f"fn holds the name of an initializer, not {kind_of(name)}")
+    if " " in name.strip() and name.split()[0] in REGISTRY:
+        return fault("fn holds the name alone", hint="write the arguments as keys, or the whole as one text under init")
+    hint = did_you_mean(name, REGISTRY) or "known: " + ", ".join(sorted(REGISTRY))
+    return fault(f"unknown initializer {shown(name)}", hint=hint, offset=offset)
+
+
+def _from_text(text: str) -> tuple[str, dict[str, Any]]:
+    """`fn word key=value number …` as name and arguments."""
+    tokens = [(found.start(), found[0]) for found in re.finditer(r"\S+", text)]
+    if not tokens:
+        raise fault("an initializer cannot be empty")
+    fn = tokens[0][1]
+    if fn not in REGISTRY:
+        raise _unknown_initializer(fn, tokens[0][0])
+    initializer = REGISTRY[fn]
+    free = list(initializer.bare)
+    arguments: dict[str, Any] = {}
+    for offset, token in tokens[1:]:
+        if "=" in token:
+            name, _, given = token.partition("=")
+            parameter = initializer.parameters.get(name)
+            value: Any = given if parameter is not None and _is_reference(parameter.annotation) else number(given)
+            if given == "":
+                raise fault(f"{name}= has no value", offset=offset)
+        elif NUMBER.fullmatch(token):
+            if not free:
+                raise fault(_stray_number(initializer, token), offset=offset)
+            name, value = free.pop(0), number(token)
+        else:
+            name, value = _bound(initializer, token, offset), token
+        if name in arguments:
+            raise fault(f"{name} is given twice", offset=offset)
+        free = [other for other in free if other != name]
+        arguments[name] = value
+    return fn, arguments
+
+
+def _stray_number(initializer: Initializer, token: str) -> str:
+    if initializer.bare:
+        count = len(initializer.bare)
+        return f"{initializer.name} takes {count} bare number{'s' if count > 1 else ''} ({' '.join(initializer.bare)})"
+    numeric = [name for name, parameter in initializer.parameters.items() if not parameter.words]
+    if not numeric:
+        return f"{initializer.name} takes no number"
+    named = "std" if "std" in numeric else numeric[0]
+    return f"{initializer.name} takes no bare number: write {named}={token}"
+
+
+def _bound(initializer: Initializer, word: str, offset: int) -> str:
+    """The argument that lists the word among its words."""
+    words = {name: parameter.words for name, parameter in initializer.parameters.items() if parameter.words}
+    if initializer.takes_fans_rule:
+        words["fans"] = get_args(FanRule)
+    for name, known in words.items():
+        if word in known:
+            return name
+    every = [known for group in words.values() for known in group]
+    if word in initializer.parameters:
+        raise fault(f"{word} needs a value: write {word}=…", offset=offset)
+    taken = "; ".join(f"{name}: {', '.join(known)}" for name, known in words.items())
+    hint = did_you_mean(word, every) or (f"its words are {taken}" if taken else "it takes no words")
+    raise fault(f"{word!r} is no word of {initializer.name}", hint=hint, offset=offset)
+
+
+def number(text: str) -> int | float | str:
+    """The number that a text spells, else the text."""
+    if not NUMBER.fullmatch(text):
+        return text
+    return int(text) if re.fullmatch(r"[-+]?[0-9]+", text) else float(text)
+
+
+def _checked(fn: str, arguments: Mapping[str, Any]) -> Init:
+    """Validate arguments against the function's annotations, then the function's own checks."""
+    initializer = REGISTRY[fn]
+    problems: list[InitErrorDetails] = []
+    given = dict(arguments)
+    fans: FanRule = "torch"
+    if initializer.takes_fans_rule and "fans" in given:
+        chosen = given.pop("fans")
+        if chosen in get_args(FanRule):
+            fans = chosen
+        else:
+            problems.append(_wrong("fans", chosen, FanRule))
+    for name, value in given.items():
+        parameter = initializer.parameters.get(name)
+        if parameter is None:
+            error = fault(f"{fn} takes no {name}", hint=_belongs(fn, name), leftover=_whole(fn, given))
+            problems.append(InitErrorDetails(type=error, loc=(name,), input=value))
+        elif not _fits(parameter, value):
+            problems.append(_wrong(name, value, parameter.annotation))
+    problems.extend(
+        InitErrorDetails(type=fault(f"{fn} needs {name}", hint=f"write {fn} {name}=…"), input=None)
+        for name in _missing(initializer, given)
+    )
+    if problems:
+        raise ValidationError.from_exception_data("Init", problems)
+    try:
+        # Arguments that contradict each other are the function's own to find; any shape with fans serves.
+        initializer.function(Fans((2, 2)), **given)
+    except ValueError as error:
+        raise fault(f"{fn}: {error}") from None
+    return Init(fn, given, fans)
+
+
+def _missing(initializer: Initializer, given: Mapping[str, Any]) -> list[str]:
+    return [name for name, known in initializer.parameters.items() if known.required and name not in given]
+
+
+def _whole(fn: str, given: Mapping[str, Any]) -> str:
+    """The one-line text of an initializer with those of its arguments that are its own."""
+    own = {name: value for name, value in given.items() if name in REGISTRY[fn].parameters}
+    words = [Init(fn, own).text, *(f"{name}=…" for name in _missing(REGISTRY[fn], own))]
+    return " ".join(words)
+
+
+def owners(argument: str) -> list[str]:
+    """The initializers that take an argument of this name."""
+    return [name for name, initializer in REGISTRY.items() if argument in initializer.parameters]
+
+
+def _belongs(fn: str, name: str) -> str:
+    known = [*REGISTRY[fn].parameters, *(["fans"] if REGISTRY[fn].takes_fans_rule else [])]
+    return did_you_mean(name, known) or f"it takes {', '.join(known) or 'no arguments'}"
+
+
+def _wrong(name: str, value: Any, annotation: Any) -> InitErrorDetails:
+    words = _words(annotation) if isinstance(value, str) else ()
+    error = fault(f"{shown(value)} is not {described(annotation)}", hint=did_you_mean(str(value), words))
+    return InitErrorDetails(type=error, loc=(name,), input=value)
+
+
+@cache
+def _adapter(annotation: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(annotation, config=ConfigDict(strict=True, allow_inf_nan=False))
+
+
+def _fits(parameter: Parameter, value: Any) -> bool:
+    if _is_reference(parameter.annotation):
+        return isinstance(value, str) and REFERENCE.fullmatch(value) is not None
+    try:
+        _adapter(parameter.annotation).validate_python(value)
+    except ValidationError:
+        return False
+    return True
+
+
+REFERENCE = re.compile(r"(?:\^|\.*)(?!_)[^\s.^]+(?:\.(?!_)[^\s.^]+)*")
+"""A reference: `^` for the root or dots to climb, then names without leading underscores."""
+
+
+def _is_reference(annotation: Any) -> bool:
+    return annotation is Reference or Reference in get_args(annotation)
+
+
+def _words(annotation: Any) -> tuple[str, ...]:
+    return Parameter("", annotation, None).words
+
+
+def described(annotation: Any) -> str:
+    """What an annotation accepts, in words.
+
+    Example:
+        >>> described(float | Literal["relu", "tanh"])
+        'a number or one of relu, tanh'
+    """
+    parts = list(_parts(annotation))
+    if int in parts and float in parts:
+        parts.remove(int)
+    return " or ".join(_described(part) for part in parts)
+
+
+def _parts(annotation: Any) -> Iterator[Any]:
+    if get_origin(annotation) in (Union, UnionType):
+        for part in get_args(annotation):
+            yield from _parts(part)
+    elif annotation is not NoneType:
+        yield annotation
+
+
+def _described(part: Any) -> str:
+    if _is_reference(part):
+        return "a reference (weight, ..q.weight, ^shared.weight)"
+    if get_origin(part) is Literal:
+        words = [str(word) for word in get_args(part)]
+        return words[0] if len(words) == 1 else f"one of {', '.join(words)}"
+    if get_origin(part) is Annotated:
+        base, *limits = get_args(part)
+        bounds = []
+        for limit in limits:
+            match limit:
+                case annotated_types.Gt(gt=bound):
+                    bounds.append(f"above {bound}")
+                case annotated_types.Ge(ge=bound):
+                    bounds.append(f"of at least {bound}")
+                case annotated_types.Lt(lt=bound):
+                    bounds.append(f"below {bound}")
+                case annotated_types.Le(le=bound):
+                    bounds.append(f"of at most {bound}")
+        return " ".join([_described(base), " and ".join(bounds)])
+    return {float: "a number", int: "a whole number", str: "a text", bool: "true or false"}.get(part, str(part))
+
+
+def shown(value: Any) -> str:
+    """A value as the recipe spells it, short."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if value is None:
+        return "null"
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…" + text[-1]
+
+
+def kind_of(value: Any) -> str:
+    """What sort of thing a value is, in the language's words."""
+    if isinstance(value, bool) or value is None:
+        return shown(value)
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "a list"
+    return {
+        str: f"the text {shown(value)}",
+        int: f"the number {shown(value)}",
+        float: f"the number {shown(value)}",
+    }.get(type(value), f"a {type(value).__name__}")

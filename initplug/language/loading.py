@@ -1,0 +1,263 @@
+"""Anything that holds a recipe -> `Recipe`: presets, files, texts, mappings, configs, `defaults` and overrides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from initplug.errors import Finding, RecipeError, did_you_mean
+from initplug.language.init import kind_of, shown
+from initplug.language.messages import Composed, dotted, findings_of, located
+from initplug.language.reading import MAX_CHARACTERS, MAX_DEPTH, Document, Steps, read, unreadable
+from initplug.language.recipe import Recipe
+
+PRESETS = Path(__file__).parent.parent / "presets" / "init"
+SUFFIXES = (".yaml", ".yml")
+
+Source = str | PathLike[str] | Mapping[str, Any] | Recipe
+
+
+def presets() -> list[str]:
+    """The names of the recipes that ship with initplug."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def load(source: Source | Any, overrides: Sequence[str] = ()) -> Recipe:
+    r"""Read and validate a recipe.
+
+    Args:
+        source: the name of a preset, the path of a file, a YAML text (it holds a newline), a mapping, a DictConfig,
+            or a Recipe, which is returned as it is.
+        overrides: in Hydra's notation, such as `rules.conv.init.mode=fan_in`; this imports hydra.
+
+    Raises:
+        RecipeError: with one finding per fault.
+
+    Example:
+        >>> load("rules:\n  conv*: kaiming_normal fan_out\n  *.bias: 0\n").rules["*.bias"].init.text
+        'constant 0'
+        >>> load("resnext", ["rules.conv.init.mode=fan_in"]).rules["conv"].init.text
+        'kaiming_normal fan_in'
+    """
+    if isinstance(overrides, str) or not all(isinstance(override, str) for override in overrides):
+        raise RecipeError.of([Finding("", "overrides is a list of texts such as rules.conv.init.mode=fan_in")])
+    if isinstance(source, Recipe) and not overrides:
+        return source
+    composed = compose(source)
+    if overrides:
+        from initplug.language.overriding import override
+
+        override(composed, overrides)
+    return validate(composed)
+
+
+def compose(source: Source | Any) -> Composed:
+    """The data of a recipe with its `defaults` merged, before validation."""
+    if isinstance(source, Recipe):
+        return Composed(source.plain(), source.origin)
+    if isinstance(source, PathLike):
+        return _from_file(Path(source), set())
+    if isinstance(source, str):
+        if "\n" in source:
+            return _with_defaults(read(source, "<text>"), "<text>", Path(), set())
+        return _from_file(_find(source), set())
+    if type(source).__module__.partition(".")[0] == "omegaconf":
+        return _with_defaults(Document(_resolved(source)), "<config>", Path(), set())
+    if isinstance(source, Mapping):
+        return _with_defaults(Document(_plain(source, "<mapping>", ())), "<mapping>", Path(), set())
+    message = f"a recipe is a preset's name, a path, a YAML text, a mapping or a Recipe, not {kind_of(source)}"
+    raise RecipeError.of([Finding("", message)])
+
+
+def validate(composed: Composed) -> Recipe:
+    """The recipe, or every fault of it at once."""
+    try:
+        recipe = Recipe.model_validate(composed.data)
+    except ValidationError as error:
+        raise RecipeError.of(findings_of(error, composed)) from None
+    if recipe.name is None and composed.origin.endswith(SUFFIXES):
+        recipe = recipe.model_copy(update={"name": Path(composed.origin).stem})
+    for rule in recipe.rules:
+        place = composed.keys.get(("rules", rule))
+        if place is not None:
+            line = "" if place.line is None else f":{place.line}"
+            recipe._locations[rule] = f"{place.file}{line}"
+    recipe._origin = None if composed.origin.startswith("<") else composed.origin
+    return recipe
+
+
+def _find(name: str) -> Path:
+    """The file that a text without a newline names: a preset, or a path."""
+    preset = PRESETS / f"{name}.yaml"
+    if name in presets():
+        return preset
+    path = Path(name)
+    if name and "\0" not in name and (path.suffix in SUFFIXES or path.exists()):
+        return path
+    hint = did_you_mean(name, presets()) or "presets: " + ", ".join(presets())
+    if ":" in name or "{" in name:
+        hint = "a YAML text holds a newline"
+    raise RecipeError.of([Finding("", f"there is no preset and no file called {shown(name)}", hint=hint)], usage=True)
+
+
+def _from_file(path: Path, seen: set[Path]) -> Composed:
+    shown_as = path.name if path.parent == PRESETS else str(path)
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(4 * MAX_CHARACTERS + 1)
+        text = content.decode()
+    except UnicodeDecodeError:
+        raise unreadable(shown_as, "not a text file (UTF-8)") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise RecipeError.of([Finding("", f"cannot be read: {reason}", shown_as)], usage=True) from None
+    seen.add(path.resolve())
+    return _with_defaults(read(text, shown_as), shown_as, path.parent, seen)
+
+
+def _plain(value: Any, file: str, path: Steps) -> Any:
+    """A copy of plain Python data; anything that YAML could not hold is an error."""
+    if len(path) > MAX_DEPTH:
+        raise RecipeError.of([Finding(dotted(path[:4]), f"nested deeper than {MAX_DEPTH}", file)])
+    if isinstance(value, Mapping):
+        data = {}
+        for key, part in value.items():
+            if not isinstance(key, str) and not (isinstance(key, int) and not isinstance(key, bool)):
+                raise RecipeError.of([Finding(dotted(path), f"the key {shown(key)} is no text", file)])
+            data[str(key)] = _plain(part, file, (*path, str(key)))
+        return data
+    if isinstance(value, list | tuple):
+        return [_plain(part, file, (*path, index)) for index, part in enumerate(value)]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise RecipeError.of([Finding(dotted(path), f"a recipe holds plain data, not {kind_of(value)}", file)])
+
+
+def _resolved(config: Any) -> Any:
+    """A DictConfig as plain data, interpolations resolved by its own application."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        message = str(error.msg if hasattr(error, "msg") else error).partition("\n")[0]
+        raise RecipeError.of([Finding(str(getattr(error, "full_key", "") or ""), message, "<config>")]) from None
+
+
+# Defaults ---------------------------------------------------------------------------------------------------
+
+
+def _with_defaults(document: Document, origin: str, folder: Path, seen: set[Path]) -> Composed:
+    """The document, merged with the recipes that its `defaults` name, in their order."""
+    own = Composed({}, origin, document.values, document.keys, stars=document.stars)
+    if not isinstance(document.data, dict):
+        message = f"a recipe is a mapping with the key rules, this is {kind_of(document.data)}"
+        raise RecipeError.of([located(own, (), message)])
+    own.data = document.data
+    _refuse_interpolations(own)
+    if "defaults" not in own.data:
+        return own
+    entries = own.data.pop("defaults")
+    merged = Composed({}, origin)
+    for layer in _layers(entries, own, folder, seen):
+        _merge(merged, layer)
+    return merged
+
+
+def _layers(entries: Any, own: Composed, folder: Path, seen: set[Path]) -> Iterator[Composed]:
+    """The recipes of a `defaults` list; the recipe itself is last unless `_self_` says otherwise."""
+
+    def wrong(path: Steps, message: str, hint: str | None = None) -> RecipeError:
+        return RecipeError.of([located(own, path, message, hint)])
+
+    if not isinstance(entries, list):
+        raise wrong(("defaults",), f"expected a list of recipes, got {kind_of(entries)}")
+    for index, entry in enumerate(entries):
+        here: Steps = ("defaults", index)
+        if entry in entries[:index]:
+            raise wrong(here, f"{shown(entry)} stands twice")
+        if entry == "_self_":
+            yield own
+            continue
+        if (
+            not isinstance(entry, str)
+            or not entry
+            or Path(entry).is_absolute()
+            or any(sign in entry for sign in "@:=\0")
+        ):
+            message = f"{shown(entry)} is neither a recipe's name, a relative file name nor _self_"
+            raise wrong(here, message, "compose anything else with Hydra")
+        file = _sibling(entry, folder)
+        if file is None:
+            hint = did_you_mean(entry, presets()) or "presets: " + ", ".join(presets())
+            raise wrong(here, f"there is no recipe called {shown(entry)}", hint)
+        if file.resolve() in seen:
+            raise wrong(here, f"{shown(entry)} is composed twice: `defaults` repeat a recipe or form a cycle")
+        yield _from_file(file, seen)
+    if "_self_" not in entries:
+        yield own
+
+
+def _sibling(entry: str, folder: Path) -> Path | None:
+    """A file beside the recipe, else a preset."""
+    for candidate in (folder / entry, folder / f"{entry}.yaml", folder / f"{entry}.yml", PRESETS / f"{entry}.yaml"):
+        if candidate.suffix in SUFFIXES and candidate.is_file():
+            return candidate
+    return None
+
+
+def _merge(base: Composed, top: Composed) -> None:
+    """Lay `top` over `base` as OmegaConf merges: mappings key by key, everything else as a whole."""
+    joined: set[Steps] = set()
+    replaced: set[Steps] = set()
+
+    def lay(under: dict[str, Any], over: dict[str, Any], path: Steps) -> None:
+        for key, value in over.items():
+            here = (*path, key)
+            if isinstance(value, dict) and isinstance(under.get(key), dict):
+                joined.add(here)
+                lay(under[key], value, here)
+                continue
+            if key in under:
+                replaced.add(here)
+                if key == "fn" and under[key] != value:
+                    base.replaced[path] = under[key]
+            under[key] = value
+
+    lay(base.data, top.data, ())
+    for places, others in ((base.values, top.values), (base.keys, top.keys)):
+        for path in [path for path in places if any(path[:length] in replaced for length in range(len(path) + 1))]:
+            del places[path]
+        places.update({path: place for path, place in others.items() if path not in joined})
+    base.replaced.update(top.replaced)
+    base.stars.extend(top.stars)
+
+
+def _refuse_interpolations(composed: Composed) -> None:
+    findings = []
+    for path, value in _texts(composed.data, ()):
+        if value == "???":
+            findings.append(located(composed, path, "??? stands for a value that is still missing"))
+        elif "${" in value:
+            message = f"{shown(value)} holds an interpolation, which only an application can resolve"
+            findings.append(located(composed, path, message, "compose the recipe with Hydra and pass its config"))
+    if findings:
+        raise RecipeError.of(findings)
+
+
+def _texts(value: Any, path: Steps) -> Iterator[tuple[Steps, str]]:
+    """Every text in the data with its path, keys included."""
+    if isinstance(value, dict):
+        for key, part in value.items():
+            yield (*path, key), key
+            yield from _texts(part, (*path, key))
+    elif isinstance(value, list):
+        for index, part in enumerate(value):
+            yield from _texts(part, (*path, index))
+    elif isinstance(value, str):
+        yield path, value

@@ -1,0 +1,162 @@
+"""Validation errors -> findings: where in the text, in the language's words, with the nearest thing that was meant."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from initplug.errors import Finding, did_you_mean
+from initplug.language.init import kind_of, owners, shown
+from initplug.language.reading import Place, Steps
+from initplug.language.recipe import RULE_KEYS, Recipe, Rule
+
+EXPECTED = {
+    "rules": "a mapping of rules",
+    "name": "a text",
+    "optional": "true or false",
+    **dict.fromkeys(("about", "source", "family", "deviations", "proven_on"), "a text or a list of texts"),
+}
+
+
+@dataclass(slots=True)
+class Composed:
+    """Recipe data on its way to validation, with the place of every part.
+
+    Args:
+        data: plain data; `defaults` are merged.
+        origin: what messages call the whole.
+        values: places of values.
+        keys: places of keys.
+        replaced: for an initializer whose `fn` was overridden, what it was: the owner of keys that are left over.
+        stars: places of unquoted texts that begin with `*`.
+    """
+
+    data: dict[str, Any]
+    origin: str
+    values: dict[Steps, Place] = field(default_factory=dict)
+    keys: dict[Steps, Place] = field(default_factory=dict)
+    replaced: dict[Steps, Any] = field(default_factory=dict)
+    stars: list[Place] = field(default_factory=list)
+
+
+def dotted(path: Steps) -> str:
+    """A path as one text; keys that are no plain words stand in brackets.
+
+    Example:
+        >>> dotted(("rules", "*.bias", "match", 0))
+        "rules['*.bias'].match[0]"
+    """
+    text = ""
+    for step in path:
+        plain = isinstance(step, str) and step.replace("_", "a").replace("-", "a").isalnum()
+        text += f".{step}" if plain else f"[{step!r}]"
+    return text.removeprefix(".")
+
+
+def located(composed: Composed, path: Steps, message: str, hint: str | None = None) -> Finding:
+    """A finding at the place of a value, or of the nearest thing above it that has one."""
+    return _finding(_place(composed, path, key=False), composed.origin, dotted(path), message, hint)
+
+
+def findings_of(error: ValidationError, composed: Composed) -> list[Finding]:
+    """One finding for every fault that validation found."""
+    found: dict[tuple[str, str], Finding] = {}
+    for detail in error.errors(include_url=False):
+        finding = _explained(dict(detail), composed)
+        found.setdefault((finding.path, finding.message), finding)
+    return sorted(found.values(), key=lambda finding: (finding.file or "", finding.line or 0, finding.column or 0))
+
+
+def _finding(place: Place, origin: str, path: str, message: str, hint: str | None) -> Finding:
+    return Finding(path, message, place.file or origin, place.line, place.column, hint)
+
+
+def _place(composed: Composed, path: Steps, *, key: bool) -> Place:
+    """The place of a key or value; of what encloses it where it has none itself."""
+    first, second = (composed.keys, composed.values) if key else (composed.values, composed.keys)
+    while path:
+        place = first.get(path) or second.get(path)
+        if place is not None:
+            return place
+        path, first, second = path[:-1], composed.keys, composed.values
+    return Place(composed.origin) if composed.keys else composed.values.get((), Place(composed.origin))
+
+
+def _explained(detail: dict[str, Any], composed: Composed) -> Finding:
+    path, rest = _real_path(detail["loc"], composed.data)
+    kind, context = detail["type"], detail.get("ctx", {})
+    offset, key, hint = 0, False, None
+    if kind == "initplug":
+        message, hint, offset = context["message"], context["hint"], context["offset"]
+        if context["leftover"] is not None:
+            key = True
+            message, hint = _left_over(message, hint, detail, context["leftover"], path, rest, composed)
+        key = key or rest == ("match",)
+    elif kind == "extra_forbidden":
+        name, key = str(path[-1]), True
+        message, hint = f"unknown key {shown(name)}", did_you_mean(name, _known_keys(path[:-1]))
+        hint = hint or "known: " + ", ".join(_known_keys(path[:-1]))
+    elif kind == "missing":
+        key = True
+        message, rest = f"required key {detail['loc'][-1]!r} is missing", ()
+    elif kind == "literal_error":
+        words = [word.strip("'") for word in context["expected"].replace(" or ", ", ").split(", ")]
+        message = f"{shown(detail['input'])} is not one of {', '.join(words)}"
+        hint = did_you_mean(str(detail["input"]), words)
+    else:
+        named = [step for step in path if step in EXPECTED]
+        path = path[: path.index(named[-1]) + 1] if named else path
+        value = composed.data
+        for step in path:
+            value = value[step]  # type: ignore[index]  # the path was found in the data
+        message = f"expected {EXPECTED.get(str(path[-1]) if path else '', 'a mapping')}, got {kind_of(value)}"
+        rest = ()
+    if rest and rest[-1] not in ("match", "init") and not message.startswith(f"{rest[-1]} "):
+        message = f"{rest[-1]}: {message}"
+    place = _place(composed, path, key=key).shifted(offset)
+    return _finding(place, composed.origin, dotted(path), message, hint)
+
+
+def _real_path(location: tuple[int | str, ...], data: Any) -> tuple[Steps, Steps]:
+    """A location as the steps that the data really has, and those that only the long form has.
+
+    A short rule has no `match` and no `init`, and an initializer given as a text has no arguments of its own.
+    """
+    path: list[str | int] = []
+    for index, step in enumerate(location):
+        if isinstance(data, Mapping) and step in data:
+            data = data[str(step)]
+        elif isinstance(data, list) and isinstance(step, int) and step < len(data):
+            data = data[step]
+        elif step == "init" and isinstance(data, Mapping) and RULE_KEYS.isdisjoint(data):
+            continue
+        else:
+            return tuple(path), tuple(location[index:])
+        path.append(step)
+    return tuple(path), ()
+
+
+def _known_keys(path: Steps) -> list[str]:
+    model = Recipe if not path else Rule
+    names = [field.alias or name for name, field in model.model_fields.items()]
+    return names if path else [*names, "defaults"]
+
+
+def _left_over(
+    message: str, hint: str, detail: dict[str, Any], whole: str, path: Steps, rest: Steps, composed: Composed
+) -> tuple[str, str]:
+    """The message for a key that an initializer does not take: misspelt, or left over from what it was merged with."""
+    name = str(detail["loc"][-1])
+    before = composed.replaced.get(path[:-1]) if not rest else None
+    if hint.startswith("did you mean"):
+        return message, hint
+    mend = f"to replace the whole initializer, write init: {whole}"
+    if before is not None:
+        return f"{message}: it is left over from {before}, since merging keeps keys", mend
+    if composed.origin == "<config>" and owners(name):
+        known = ", ".join(owners(name))
+        return f"{message}: it belongs to {known} and may be left over, since Hydra merges mappings", mend
+    return message, hint

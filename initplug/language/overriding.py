@@ -1,0 +1,143 @@
+"""Override strings in Hydra's notation, applied to a recipe before it is validated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from initplug.errors import Finding, RecipeError
+from initplug.language.messages import Composed
+from initplug.language.reading import Place, Steps
+from initplug.language.recipe import Recipe
+
+SETTINGS = {name: Recipe.model_fields[name].default for name in ("unmatched", "unused")}
+
+
+def override(composed: Composed, overrides: Sequence[str]) -> None:
+    """Apply overrides in place: `key=value`, `+key=value`, `++key=value`, `~key`.
+
+    Keys that a recipe always has, `unmatched` and `unused`, can be set without `+`.
+
+    Raises:
+        RecipeError: located at `override: …`.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+
+    parser = OverridesParser.create()
+    config = OmegaConf.create({**SETTINGS, **composed.data})
+    OmegaConf.set_struct(config, True)
+    for text in overrides:
+        try:
+            parsed = parser.parse_override(text)
+        except HydraException as error:
+            hint = "keys hold no * and no dots of their own: name the rule" if _odd_key(text) else None
+            raise _wrong(text, str(error).partition("\n")[0], hint, syntax=True) from None
+        _check(parsed, text)
+        _apply(parsed, text, config, composed)
+    data = OmegaConf.to_container(config)
+    assert isinstance(data, dict)  # it was made from a dict
+    composed.data = {str(key): value for key, value in data.items()}
+
+
+def _odd_key(text: str) -> bool:
+    return any(sign in text.partition("=")[0] for sign in "*<>[](")
+
+
+def _wrong(text: str, message: str, hint: str | None = None, *, syntax: bool = False) -> RecipeError:
+    return RecipeError.of([Finding("", message, f"override: {text}", hint=hint)], usage=syntax)
+
+
+def _check(parsed: Any, text: str) -> None:
+    """Refuse what Hydra's notation can say and a single recipe cannot mean."""
+    if parsed.is_sweep_override():
+        raise _wrong(text, "a sweep stands for many recipes", "sweep with Hydra, or give one value", syntax=True)
+    if parsed.package is not None or "@" in parsed.key_or_group or "/" in parsed.key_or_group:
+        raise _wrong(text, "config groups belong to a Hydra application", syntax=True)
+    if "${" in text:
+        raise _wrong(text, "an interpolation cannot be resolved here", "compose the recipe with Hydra")
+
+
+def _apply(parsed: Any, text: str, config: Any, composed: Composed) -> None:
+    from omegaconf import OmegaConf, open_dict
+    from omegaconf.errors import OmegaConfBaseException
+
+    key, value = parsed.key_or_group, parsed.value()
+    path: Steps = tuple(key.split("."))
+    _check_parents(path, text, config)
+    try:
+        present = OmegaConf.select(config, key, throw_on_missing=False)
+        exists = _exists(path, config)
+        if parsed.is_delete():
+            if not exists:
+                raise _wrong(text, f"{key} does not exist, so it cannot be deleted")
+            if value is not None and value != _plain(present):
+                raise _wrong(text, f"{key} is {_plain(present)!r}, not {value!r}, so it is not deleted")
+            with open_dict(config):
+                parent = OmegaConf.select(config, ".".join(map(str, path[:-1]))) if len(path) > 1 else config
+                del parent[path[-1]]
+            return
+        if parsed.is_add() and exists and present is not None and not isinstance(value, dict | list):
+            raise _wrong(text, f"{key} is there already", f"leave out the +: {text[1:]}")
+        adds = parsed.is_add() or parsed.is_force_add()
+        if not adds and not exists:
+            raise _wrong(text, f"there is no {key} to override", f"to add it, write +{text}")
+        before = _plain(present)
+        OmegaConf.update(config, key, value, merge=True, force_add=adds)
+    except OmegaConfBaseException as error:
+        raise _wrong(text, str(error).partition("\n")[0]) from None
+    _note(composed, path, before, value, Place(f"override: {text}"))
+
+
+def _check_parents(path: Steps, text: str, config: Any) -> None:
+    """A key below an initializer that is a text would silently replace the text."""
+    from omegaconf import DictConfig
+
+    node: Any = config
+    for length, step in enumerate(path[:-1], 1):
+        if not isinstance(node, DictConfig) or step not in node:
+            return
+        node = node[step]
+        if isinstance(node, str | int | float):
+            above = ".".join(map(str, path[:length]))
+            raise _wrong(
+                text,
+                f"{above} is {node!r}, which has no key {path[length]!r}",
+                f"replace the whole: '{above}=\"…\"'",
+            )
+
+
+def _exists(path: Steps, config: Any) -> bool:
+    from omegaconf import DictConfig, ListConfig
+
+    node = config
+    for step in path:
+        if isinstance(node, DictConfig) and step in node:
+            node = node._get_node(step)
+        elif isinstance(node, ListConfig) and str(step).isdigit() and int(step) < len(node):
+            node = node._get_node(int(step))
+        else:
+            return False
+    return True
+
+
+def _plain(value: Any) -> Any:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+
+
+def _note(composed: Composed, path: Steps, before: Any, value: Any, place: Place) -> None:
+    """Everything at and below an overridden key now stands on the command line."""
+    steps: Steps = tuple(int(step) if str(step).isdigit() else step for step in path)
+    if steps[-1:] == ("fn",) and before not in (None, value):
+        composed.replaced[steps[:-1]] = before
+    if isinstance(value, dict) and isinstance(before, dict):
+        for key, part in value.items():
+            _note(composed, (*path, key), before.get(key), part, place)
+        return
+    for places in (composed.values, composed.keys):
+        for known in [known for known in places if known[: len(steps)] == steps and len(known) > len(steps)]:
+            del places[known]
+        places[steps] = place

@@ -1,0 +1,261 @@
+"""Recipe text -> plain data with positions.
+
+One reader for every recipe text: PyYAML's own layers with the alias syntax taken out, so that `*.bias: 0` needs no
+quotes, and with the table of scalars that OmegaConf uses, so that a file means the same here and under Hydra.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+from yaml.composer import Composer
+from yaml.constructor import SafeConstructor
+from yaml.parser import Parser
+from yaml.reader import Reader
+from yaml.resolver import BaseResolver
+from yaml.scanner import Scanner
+
+from initplug.errors import Finding, RecipeError
+
+MAX_CHARACTERS = 1 << 20
+MAX_DEPTH = 32
+TAG = "tag:yaml.org,2002:"
+
+Steps = tuple[str | int, ...]
+"""A path into data: keys and positions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a value stands in a text.
+
+    Args:
+        file: file, `<text>`, or `override: …`.
+        line: 1-based; None where there is no text.
+        column: 1-based, of the first character of the content (behind an opening quote).
+        literal: the content stands in the text as it is, so that an offset into it is an offset into the line.
+    """
+
+    file: str
+    line: int | None = None
+    column: int | None = None
+    literal: bool = False
+
+    def shifted(self, offset: int) -> Place:
+        """The place of the character `offset` further on, where that can be told."""
+        if not self.literal or self.column is None:
+            return self
+        return Place(self.file, self.line, self.column + offset, True)
+
+
+@dataclass(slots=True)
+class Document:
+    """A text that was read: its data, where each key and value stands, and its unquoted stars.
+
+    Args:
+        data: the plain data; keys are texts.
+        values: places of values, by path.
+        keys: places of keys, by path.
+        stars: places of unquoted scalars that begin with `*`.
+    """
+
+    data: Any
+    values: dict[Steps, Place] = field(default_factory=dict)
+    keys: dict[Steps, Place] = field(default_factory=dict)
+    stars: list[Place] = field(default_factory=list)
+
+
+def read(text: str, file: str) -> Document:
+    """Read a recipe text.
+
+    Args:
+        text: at most 1,048,576 characters, nested at most 32 deep.
+        file: what messages call it.
+
+    Raises:
+        RecipeError: at the first thing that cannot be read.
+
+    Example:
+        >>> read("rules:\\n  *.bias: 0\\n", "r.yaml").data
+        {'rules': {'*.bias': 0}}
+    """
+    if len(text) > MAX_CHARACTERS:
+        raise unreadable(file, f"the text has {len(text):,} characters; a recipe has at most {MAX_CHARACTERS:,}")
+    try:
+        loader = _Loader(text)
+        root = loader.get_single_node()
+        document = Document(None)
+        if root is not None:
+            document.data = _Walk(loader, file, document).value(root, ())
+    except _Fault as fault:
+        raise unreadable(file, fault.message, fault.mark, fault.hint) from None
+    except yaml.reader.ReaderError as error:
+        raise unreadable(file, f"the character {chr(error.character)!r} is not allowed in YAML") from None
+    except yaml.MarkedYAMLError as error:
+        hint = "in flow style, {…} and […], quote the selector" if _inside_flow(error) else None
+        raise unreadable(file, _problem(error), error.problem_mark or error.context_mark, hint) from None
+    except ValueError as error:  # an escape such as "\\UFFFFFFFF"
+        raise unreadable(file, f"not YAML: {error}") from None
+    return document
+
+
+def unreadable(file: str, message: str, mark: Any = None, hint: str | None = None) -> RecipeError:
+    """The error for a text that cannot be read at all."""
+    line, column = (None, None) if mark is None else (mark.line + 1, mark.column + 1)
+    return RecipeError.of([Finding("", message, file, line, column, hint)])
+
+
+def _inside_flow(error: yaml.MarkedYAMLError) -> bool:
+    return "flow" in f"{error.context} {error.problem}"
+
+
+def _problem(error: yaml.MarkedYAMLError) -> str:
+    parts = [error.problem or "", error.context or ""]
+    return "not YAML: " + ", ".join(part for part in parts if part)
+
+
+class _Fault(Exception):
+    def __init__(self, message: str, mark: yaml.Mark, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message, self.mark, self.hint = message, mark, hint
+
+
+class _Scanner(Reader, Scanner):
+    """Anchors, aliases, tags and directives do not exist; `*` is an ordinary character."""
+
+    def fetch_alias(self) -> None:
+        self.fetch_plain()
+
+    def fetch_anchor(self) -> None:
+        raise _Fault("recipes have no anchors", self.get_mark(), "quote a text that begins with '&'")
+
+    def fetch_tag(self) -> None:
+        raise _Fault("recipes have no tags", self.get_mark(), "quote a text that begins with '!'")
+
+    def fetch_directive(self) -> None:
+        raise _Fault("recipes have no directives", self.get_mark(), "quote a text that begins with '%'")
+
+
+class _Composer(Parser, Composer):
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise _Fault(f"nested deeper than {MAX_DEPTH}", self.peek_event().start_mark)  # type: ignore[no-untyped-call]  # PyYAML's stubs
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self.depth -= 1
+
+
+class _Resolver(BaseResolver):
+    """OmegaConf's table of plain scalars, less the spellings that readers disagree on."""
+
+
+_Resolver.add_implicit_resolver(f"{TAG}bool", re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z"), list("tTfF"))
+_Resolver.add_implicit_resolver(f"{TAG}null", re.compile(r"(?:~|null|Null|NULL|)\Z"), ["~", "n", "N", ""])
+_Resolver.add_implicit_resolver(f"{TAG}int", re.compile(r"[-+]?(?:0|[1-9][0-9_]*)\Z"), list("-+0123456789"))
+_Resolver.add_implicit_resolver(
+    f"{TAG}float",
+    re.compile(
+        r"(?:[-+]?[0-9][0-9_]*(?:\.[0-9_]*(?:[eE][-+]?[0-9]+)?|[eE][-+]?[0-9]+)|\.[0-9][0-9_]*(?:[eE][-+][0-9]+)?)\Z"
+    ),
+    list("-+0123456789."),
+)
+
+AMBIGUOUS: tuple[tuple[re.Pattern[str], str], ...] = (
+    (
+        re.compile(r"(?i:yes|no|on|off)"),
+        "some readers take it for a truth value: write true or false, or quote the text",
+    ),
+    (re.compile(r"[-+]?0[xX][0-9a-fA-F_]+"), "write the number in decimal, or quote the text"),
+    (re.compile(r"[-+]?0[bB][01_]+"), "write the number in decimal, or quote the text"),
+    (
+        re.compile(r"[-+]?0[oO]?[0-9_]+"),
+        "some readers take it for octal: write the number in decimal, or quote the text",
+    ),
+    (
+        re.compile(r"[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?"),
+        "some readers take it for base 60: quote the text",
+    ),
+    (re.compile(r"[-+]\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?"), "write a digit before the point"),
+    (re.compile(r"\.[0-9][0-9_]*[eE][0-9]+"), "write a digit before the point"),
+    (re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"), "numbers are finite"),
+)
+"""Plain scalars that are errors, with the way out."""
+
+
+class _Loader(_Scanner, _Composer, SafeConstructor, _Resolver):
+    def __init__(self, text: str) -> None:
+        Reader.__init__(self, text)
+        Scanner.__init__(self)
+        Parser.__init__(self)
+        Composer.__init__(self)
+        SafeConstructor.__init__(self)
+        BaseResolver.__init__(self)
+
+
+@dataclass(frozen=True, slots=True)
+class _Walk:
+    """The nodes of one text on their way to data, positions kept."""
+
+    loader: _Loader
+    file: str
+    document: Document
+
+    def value(self, node: yaml.Node, path: Steps) -> Any:
+        self.document.values[path] = self.place(node)
+        if isinstance(node, yaml.MappingNode):
+            return dict(self.items(node, path))
+        if isinstance(node, yaml.SequenceNode):
+            return [self.value(part, (*path, index)) for index, part in enumerate(node.value)]
+        assert isinstance(node, yaml.ScalarNode)  # there are three kinds of nodes
+        return self.scalar(node)
+
+    def items(self, node: yaml.MappingNode, path: Steps) -> Iterator[tuple[str, Any]]:
+        for key_node, value_node in node.value:
+            key = self.key(key_node)
+            here = (*path, key)
+            if here in self.document.keys:
+                first = self.document.keys[here]
+                raise _Fault(f"duplicate key {key!r}", key_node.start_mark, f"first at line {first.line}")
+            self.document.keys[here] = self.place(key_node)
+            yield key, self.value(value_node, here)
+
+    def key(self, node: yaml.Node) -> str:
+        if not isinstance(node, yaml.ScalarNode):
+            raise _Fault("a key must be a text", node.start_mark, "in flow style, {…} and […], quote the selector")
+        value = self.scalar(node)
+        if isinstance(value, str) or node.tag == f"{TAG}int":
+            return str(node.value)
+        kind = {bool: "a truth value", float: "a number"}.get(type(value), "null")
+        raise _Fault(f"the key {node.value!r} reads as {kind}", node.start_mark, "quote it")
+
+    def scalar(self, node: yaml.ScalarNode) -> Any:
+        if (node.style is None and node.tag == f"{TAG}str") or node.tag == f"{TAG}int":
+            for pattern, way_out in AMBIGUOUS:
+                if node.style is None and pattern.fullmatch(node.value):
+                    raise _Fault(f"readers disagree on {node.value!r}", node.start_mark, way_out)
+        if node.style is None and node.value.startswith("*"):
+            self.document.stars.append(self.place(node))
+        if node.tag in (f"{TAG}float", f"{TAG}int"):
+            value = float(node.value.replace("_", ""))
+            if math.isinf(value):
+                raise _Fault("the number is too large", node.start_mark, "numbers are finite")
+            return value if node.tag == f"{TAG}float" else int(node.value.replace("_", ""))
+        return self.loader.construct_object(node)
+
+    def place(self, node: yaml.Node) -> Place:
+        start, end = node.start_mark, node.end_mark
+        literal = quoted = False
+        if isinstance(node, yaml.ScalarNode) and start.line == end.line:
+            quoted = node.style in ("'", '"')
+            literal = quoted or node.style is None
+        column = start.column + 1 + quoted
+        return Place(self.file, start.line + 1, column, literal)

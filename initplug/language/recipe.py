@@ -1,0 +1,271 @@
+"""Recipes as data: `Recipe` and `Rule`, validated strictly, and the short forms that stand for them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails
+
+from initplug.language.init import Init, fault, kind_of, read_init, shown
+from initplug.language.selectors import SELECTOR_CHARACTERS, Selector, SelectorError, parse
+
+RULE_KEYS = frozenset({"match", "except", "init", "kind"})
+"""A mapping below `rules` that holds one of these is a rule; any other is an initializer."""
+
+STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)
+
+
+# Rules ------------------------------------------------------------------------------------------------------
+
+
+def _read_selectors(value: Any) -> tuple[str, ...]:
+    """One selector or a list of them, each parsed."""
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, Sequence):
+        raise fault(f"expected a selector or a list of selectors, got {kind_of(value)}")
+    if not texts:
+        raise fault("expected at least one selector, the list is empty")
+    problems = []
+    for index, text in enumerate(texts):
+        location = () if isinstance(value, str) else (index,)
+        if not isinstance(text, str):
+            error = fault(f"expected a selector, got {kind_of(text)}", hint="quote the selector")
+            problems.append(InitErrorDetails(type=error, loc=location, input=text))
+            continue
+        try:
+            parse(text)
+        except SelectorError as cause:
+            error = fault(f"bad selector {shown(text)}: {cause}", offset=cause.offset)
+            problems.append(InitErrorDetails(type=error, loc=location, input=text))
+    if problems:
+        raise ValidationError.from_exception_data("Selector", problems)
+    return tuple(texts)
+
+
+COMPARISON = re.compile(r"(>=|<=|==|!=|>|<)?\s*([0-9]+)")
+
+
+def _read_ndim(value: Any) -> Any:
+    if isinstance(value, str) and COMPARISON.fullmatch(value):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    if isinstance(value, Sequence) and not isinstance(value, str) and value:
+        return tuple(_read_ndim(part) for part in value)
+    raise fault(f"{shown(value)} is not a number of dimensions", hint="write 2, [2, 4] or '>=2'")
+
+
+Selectors = Annotated[tuple[str, ...], PlainValidator(_read_selectors, json_schema_input_type=str | list[str])]
+InitField = Annotated[Init, PlainValidator(read_init, json_schema_input_type=Any)]
+Ndim = Annotated[Any, BeforeValidator(_read_ndim)]
+
+
+class Rule(BaseModel):
+    """A selector, the initializer for what it selects, and what narrows it.
+
+    Args:
+        match: selectors, of which one must select the slot.
+        except_: selectors, of which none may select any alias of the slot (the key is `except`).
+        init: the initializer.
+        kind: whether parameters or buffers are meant.
+        ndim: numbers of dimensions that a slot may have.
+        optional: never reported as unused.
+    """
+
+    model_config = STRICT
+
+    match: Selectors
+    except_: Selectors = Field(default=(), alias="except")
+    init: InitField
+    kind: Literal["parameter", "buffer"] = "parameter"
+    ndim: Ndim = None
+    optional: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _long_form(cls, data: Any) -> Any:
+        return _expanded(data.name, data.value) if isinstance(data, _Named) else data
+
+    @property
+    def selectors(self) -> tuple[Selector, ...]:
+        """The parsed selectors of `match`."""
+        return tuple(parse(text) for text in self.match)
+
+    @property
+    def exceptions(self) -> tuple[Selector, ...]:
+        """The parsed selectors of `except`."""
+        return tuple(parse(text) for text in self.except_)
+
+    def takes_ndim(self, ndim: int) -> bool:
+        """Whether a slot with that many dimensions is meant.
+
+        Example:
+            >>> Rule.model_validate({"match": "*", "init": 0, "ndim": ">=2"}).takes_ndim(1)
+            False
+        """
+        return self.ndim is None or any(_compares(ndim, part) for part in _as_tuple(self.ndim))
+
+    def plain(self) -> dict[str, Any]:
+        """The rule as a recipe file holds it."""
+        data: dict[str, Any] = {"match": _one_or_list(self.match)}
+        if self.except_:
+            data["except"] = _one_or_list(self.except_)
+        data["init"] = self.init.plain()
+        if self.kind != "parameter":
+            data["kind"] = self.kind
+        if self.ndim is not None:
+            data["ndim"] = list(self.ndim) if isinstance(self.ndim, tuple) else self.ndim
+        if self.optional:
+            data["optional"] = True
+        return data
+
+
+def _as_tuple(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _one_or_list(texts: tuple[str, ...]) -> str | list[str]:
+    return texts[0] if len(texts) == 1 else list(texts)
+
+
+def _compares(ndim: int, wanted: int | str) -> bool:
+    if isinstance(wanted, int):
+        return ndim == wanted
+    found = COMPARISON.fullmatch(wanted)
+    assert found is not None  # validated when the rule was read
+    sign, bound = found[1] or "==", int(found[2])
+    return {
+        ">=": ndim >= bound,
+        "<=": ndim <= bound,
+        ">": ndim > bound,
+        "<": ndim < bound,
+        "==": ndim == bound,
+        "!=": ndim != bound,
+    }[sign]
+
+
+class _Named(NamedTuple):
+    """A value below `rules` on its way to a `Rule`, with the key that may be its selector."""
+
+    name: str
+    value: Any
+
+
+def _named_rules(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    return {key: rule if rule is None or isinstance(rule, Rule) else _Named(key, rule) for key, rule in value.items()}
+
+
+def _expanded(name: str, value: Any) -> Any:
+    """A rule in its long form: a key without `match` is itself the selector."""
+    if isinstance(value, Mapping) and "match" in value:
+        return value
+    is_rule = isinstance(value, Mapping) and not RULE_KEYS.isdisjoint(value)
+    if SELECTOR_CHARACTERS.isdisjoint(name):
+        if is_rule:
+            raise fault(f"rule {name!r} has no match", hint=f"add match:, or name the rule by its selector, {name}.**")
+        init = value if isinstance(value, str | int | float) else "…"
+        raise fault(
+            f"{name!r} is no selector",
+            hint=f"a rule without match is named by its selector, which holds one of . * ? [ ( < ^: {name}.**: {init} "
+            f"by name, <…>: {init} by type; to change the rule called {name}, set rules.{name}.init={init}",
+        )
+    return {**value, "match": name} if is_rule else {"match": name, "init": value}
+
+
+# Recipes ----------------------------------------------------------------------------------------------------
+
+Texts = str | list[str]
+
+
+class Recipe(BaseModel):
+    """An ordered mapping of named rules, with a few settings. The last rule that matches wins.
+
+    Args:
+        name: what plans and audits call it.
+        about: one line on what it gives.
+        source: where it comes from: repository, file and lines, paper.
+        family: the architectures it is for.
+        deviations: what it does not reproduce.
+        proven_on: the models it was compared on.
+        unmatched: whether a parameter that no rule matches is an error or keeps its values.
+        unused: what a rule that selects nothing is.
+        rules: by name; None for a disabled one.
+    """
+
+    model_config = STRICT
+
+    name: str | None = None
+    about: Texts | None = None
+    source: Texts | None = None
+    family: Texts | None = None
+    deviations: Texts | None = None
+    proven_on: Texts | None = None
+    unmatched: Literal["error", "keep"] = "error"
+    unused: Literal["warn", "error", "ignore"] = "warn"
+    rules: Annotated[dict[str, Rule | None], BeforeValidator(_named_rules)]
+
+    _locations: dict[str, str] = PrivateAttr(default_factory=dict)
+    _origin: str | None = PrivateAttr(default=None)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what the recipe does: rules in order and settings, not its descriptions."""
+        meaning = {key: self.plain()[key] for key in ("unmatched", "unused", "rules")}
+        return hashlib.sha256(json.dumps(meaning, ensure_ascii=False).encode()).hexdigest()
+
+    @property
+    def origin(self) -> str:
+        """The file it was read from, or what stands for one in messages."""
+        return self._origin or self.name or "the recipe"
+
+    def location(self, rule: str) -> str | None:
+        """`file:line` of a rule, where known."""
+        return self._locations.get(rule)
+
+    def plain(self) -> dict[str, Any]:
+        """The recipe as plain data in its canonical form; `load` reads it back."""
+        data = {key: getattr(self, key) for key in ("name", "about", "source", "family", "deviations", "proven_on")}
+        return {
+            **{key: value for key, value in data.items() if value is not None},
+            "unmatched": self.unmatched,
+            "unused": self.unused,
+            "rules": {name: rule and rule.plain() for name, rule in self.rules.items()},
+        }
+
+    def to_yaml(self) -> str:
+        """The recipe as a YAML text that initplug, Hydra and any other reader take.
+
+        Example:
+            >>> print(Recipe.model_validate({"rules": {"*.bias": 0}}).to_yaml())
+            unmatched: error
+            unused: warn
+            rules:
+              '*.bias':
+                match: '*.bias'
+                init: 0
+            <BLANKLINE>
+        """
+        import yaml
+
+        return yaml.safe_dump(self.plain(), sort_keys=False, allow_unicode=True, width=120)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Recipe) and self.plain() == other.plain()
+
+    __hash__ = None  # type: ignore[assignment]  # holds a mapping, as any dict-bearing model

@@ -1,0 +1,93 @@
+"""The recipe language as JSON Schema, for editors."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+from pydantic import TypeAdapter
+
+from initplug.language.recipe import Recipe, Rule
+from initplug.schemes.fans import FanRule
+from initplug.schemes.initializers import REGISTRY, Initializer, Reference
+
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def schema() -> dict[str, Any]:
+    """A schema that accepts recipe files: named and short rules, all forms of `init`, and `defaults`.
+
+    Selector syntax and arguments that contradict each other are the validator's alone.
+
+    Example:
+        >>> sorted(schema()["$defs"])[:2]
+        ['init', 'initializer']
+    """
+    settings = {
+        name: _of(field.annotation) | {"default": field.default}
+        for name, field in Recipe.model_fields.items()
+        if name != "rules"
+    }
+    return {
+        "$schema": DRAFT,
+        "title": "initplug recipe",
+        "type": "object",
+        "properties": {
+            "defaults": {"type": "array", "items": {"type": "string"}, "description": "recipes to merge first"},
+            **settings,
+            "rules": {
+                "type": "object",
+                "description": "rules by name or selector; of all that match a slot, the last wins",
+                "additionalProperties": {
+                    "anyOf": [{"type": "null"}, {"$ref": "#/$defs/rule"}, {"$ref": "#/$defs/init"}]
+                },
+            },
+        },
+        "additionalProperties": False,
+        "$defs": {
+            "rule": _rule(),
+            "init": {"anyOf": [{"type": "number"}, {"$ref": "#/$defs/text"}, {"$ref": "#/$defs/initializer"}]},
+            "text": {"type": "string", "pattern": rf"^\s*({'|'.join(REGISTRY)})(\s+\S+)*\s*$"},
+            "initializer": {"oneOf": [_initializer(initializer) for initializer in REGISTRY.values()]},
+            "selectors": {
+                "anyOf": [
+                    {"type": "string", "minLength": 1},
+                    {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1},
+                ]
+            },
+        },
+    }
+
+
+def _of(annotation: Any) -> dict[str, Any]:
+    return TypeAdapter(annotation).json_schema()
+
+
+def _rule() -> dict[str, Any]:
+    count = {"type": "integer", "minimum": 0}
+    comparison = {"type": "string", "pattern": r"^(>=|<=|==|!=|>|<)?\s*[0-9]+$"}
+    ndim = {"anyOf": [count, comparison]}
+    return {
+        "type": "object",
+        "properties": {
+            "match": {"$ref": "#/$defs/selectors"},
+            "except": {"$ref": "#/$defs/selectors"},
+            "init": {"$ref": "#/$defs/init"},
+            "kind": _of(Rule.model_fields["kind"].annotation),
+            "ndim": {"anyOf": [count, comparison, {"type": "array", "items": ndim, "minItems": 1}, {"type": "null"}]},
+            "optional": {"type": "boolean"},
+        },
+        "required": ["init"],
+        "additionalProperties": False,
+    }
+
+
+def _initializer(initializer: Initializer) -> dict[str, Any]:
+    properties: dict[str, Any] = {"fn": {"const": initializer.name, "description": initializer.summary}}
+    for name, parameter in initializer.parameters.items():
+        properties[name] = _of(str if parameter.annotation is Reference else parameter.annotation)
+        if not parameter.required:
+            properties[name]["default"] = parameter.default
+    if initializer.takes_fans_rule:
+        properties["fans"] = {"enum": list(get_args(FanRule)), "default": "torch"}
+    required = [name for name, parameter in initializer.parameters.items() if parameter.required]
+    return {"type": "object", "properties": properties, "required": ["fn", *required], "additionalProperties": False}

@@ -1,0 +1,438 @@
+"""Selectors: dotted globs over module names and types, and the one-pass matcher.
+
+A selector is parsed into segments; all selectors of a recipe are laid into one trie whose edges are segments. A walk
+of the module tree carries a `State`, the set of trie nodes reached so far; transitions are remembered, so the matcher
+is a deterministic automaton built while it runs and its cost hardly depends on the number of selectors.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+SELECTOR_CHARACTERS = frozenset(".*?[(<^")
+"""A key of `rules` that holds one of these can be a selector; a plain word cannot."""
+
+ALTERNATIVES = 1024
+"""How many names the alternatives of one segment may come to."""
+
+GROUP = 32
+"""Globs of one trie node are tried in groups of this many, each group first as one pattern."""
+
+
+class SelectorError(ValueError):
+    """A selector that cannot be read; `offset` is the 0-based column of the fault."""
+
+    def __init__(self, message: str, offset: int) -> None:
+        super().__init__(message)
+        self.offset = offset
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One step of a selector: what a node's name, its place or its class must be.
+
+    Args:
+        text: as written.
+        names: globs of which one must match the name; None for any name.
+        places: places among the child modules, counted from the end (-1 is the last).
+        types: globs of which one must match the class or a base class; None for any class or none.
+    """
+
+    text: str
+    names: tuple[str, ...] | None = None
+    places: tuple[int, ...] = ()
+    types: tuple[str, ...] | None = None
+
+
+ANY_DEPTH = Segment("**")
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """A parsed selector.
+
+    Example:
+        >>> [segment.text for segment in parse("conv*<Conv2d>.weight").segments]
+        ['conv*<Conv2d>', 'weight']
+    """
+
+    text: str
+    anchored: bool
+    segments: tuple[Segment, ...]
+
+    @property
+    def counts_places(self) -> bool:
+        """Whether a segment counts child modules from the end."""
+        return any(segment.places for segment in self.segments)
+
+
+@lru_cache(maxsize=65536)
+def parse(text: str) -> Selector:
+    """Read a selector.
+
+    Raises:
+        SelectorError: with the column of the fault.
+
+    Example:
+        >>> parse("^layer1.**.bias").anchored
+        True
+        >>> parse("conv[12.weight")
+        Traceback (most recent call last):
+        ...
+        initplug.language.selectors.SelectorError: '[' is never closed
+    """
+    if not text:
+        raise SelectorError("a selector cannot be empty", 0)
+    if text != text.strip():
+        raise SelectorError("a selector has no white space around it", 0 if text[0].isspace() else len(text.rstrip()))
+    anchored = text.startswith("^")
+    start = 1 if anchored else 0
+    segments: list[Segment] = []
+    for offset, part in _split(text, start):
+        segments.append(_segment(part, offset))
+    return Selector(text, anchored, tuple(segments))
+
+
+def _split(text: str, start: int) -> list[tuple[int, str]]:
+    """The segments with their offsets; dots inside brackets do not separate."""
+    parts: list[tuple[int, str]] = []
+    begin = position = start
+    while position < len(text):
+        character = text[position]
+        if character in "[(<":
+            position = _closing(text, position)
+        elif character in "])>":
+            raise SelectorError(f"{character!r} closes nothing", position)
+        elif character == ".":
+            parts.append((begin, text[begin:position]))
+            begin = position + 1
+        elif character == "^":
+            raise SelectorError("'^' stands only at the beginning", position)
+        position += 1
+    parts.append((begin, text[begin:]))
+    return parts
+
+
+def _closing(text: str, opening: int, inside_type: bool = False) -> int:
+    """The index of the bracket that closes the one at `opening`."""
+    pairs = {"[": "]", "(": ")", "<": ">"}
+    bracket, close = text[opening], pairs[text[opening]]
+    position = opening + 1
+    if bracket == "[":
+        position += text[position : position + 1] == "!"
+        position += text[position : position + 1] == "]"  # a first ']' is a member
+        end = text.find("]", position)
+        if end < 0:
+            raise SelectorError("'[' is never closed", opening)
+        return end
+    while position < len(text):
+        character = text[position]
+        if character == close:
+            return position
+        if character == "[":
+            position = _closing(text, position)
+        elif character == "(" and bracket == "<":
+            position = _closing(text, position, inside_type=True)
+        elif character == "." and bracket == "(" and not inside_type:
+            raise SelectorError("alternatives stand inside one segment: no dot", position)
+        elif character in "(<" or (character in ")>" and character != close):
+            where = (
+                "alternatives are not nested" if character == bracket == "(" else f"{character!r} inside {bracket!r}"
+            )
+            raise SelectorError(where, position)
+        position += 1
+    raise SelectorError(f"{bracket!r} is never closed", opening)
+
+
+def _segment(part: str, offset: int) -> Segment:
+    if not part:
+        raise SelectorError("empty segment between dots", offset)
+    if part == "**":
+        return ANY_DEPTH
+    name, opening, rest = part, -1, ""
+    position = 0
+    while position < len(part):
+        if part[position] == "<":
+            opening = position
+            break
+        position = _closing(part, position) + 1 if part[position] in "[(" else position + 1
+    types: tuple[str, ...] | None = None
+    if opening >= 0:
+        close = _closing(part, opening)
+        name, inside, rest = part[:opening], part[opening + 1 : close], part[close + 1 :]
+        if rest:
+            raise SelectorError("the type ends its segment", offset + close + 1)
+        types = _alternatives(inside, offset + opening + 1, bare_bar=True)
+    if not name:
+        return Segment(part, None, (), types)
+    names: list[str] = []
+    places: list[int] = []
+    for alternative in _alternatives(name, offset, bare_bar=False):
+        if re.fullmatch(r"-[0-9]+", alternative):
+            place = int(alternative)
+            if place == 0:
+                raise SelectorError("places from the end start at -1", offset)
+            places.append(place)
+        else:
+            names.append(alternative)
+    return Segment(part, tuple(names) if names or not places else None, tuple(places), types)
+
+
+def _alternatives(glob: str, offset: int, *, bare_bar: bool) -> tuple[str, ...]:
+    """Expand `(a|b)`; a bar outside parentheses separates types only."""
+    pieces: list[list[str]] = [[]]  # one list of concatenated choices per bare alternative
+    position = begin = 0
+
+    def literal(end: int) -> None:
+        text = glob[begin:end]
+        if text:
+            pieces[-1] = [piece + text for piece in pieces[-1] or [""]]
+
+    while position < len(glob):
+        character = glob[position]
+        if character == "[":
+            end = _closing(glob, position)
+            _check_class(glob[position : end + 1], offset + position)
+            position = end
+        elif character == "(":
+            literal(position)
+            end = _closing(glob, position, inside_type=bare_bar)
+            choices = _split_bars(glob[position + 1 : end], offset + position + 1)
+            if len(pieces[-1]) * len(choices) > ALTERNATIVES:
+                raise SelectorError(f"more than {ALTERNATIVES} alternatives in one segment", offset + position)
+            pieces[-1] = [piece + choice for piece in pieces[-1] or [""] for choice in choices]
+            position, begin = end, end + 1
+        elif character == "|":
+            if not bare_bar:
+                raise SelectorError("alternatives need parentheses: (a|b)", offset + position)
+            literal(position)
+            if not pieces[-1]:
+                raise SelectorError("empty alternative", offset + position)
+            pieces.append([])
+            begin = position + 1
+        elif glob.startswith("**", position):
+            raise SelectorError("'**' stands alone in its segment", offset + position)
+        position += 1
+    literal(len(glob))
+    if not pieces[-1]:
+        raise SelectorError("empty alternative", offset + len(glob))
+    return tuple(dict.fromkeys(piece for choices in pieces for piece in choices))
+
+
+def _split_bars(text: str, offset: int) -> list[str]:
+    choices: list[str] = []
+    position = begin = 0
+    while position <= len(text):
+        if position == len(text) or text[position] == "|":
+            if position == begin:
+                raise SelectorError("empty alternative", offset + position)
+            choices.append(text[begin:position])
+            begin = position + 1
+        elif text[position] == "[":
+            end = _closing(text, position)
+            _check_class(text[position : end + 1], offset + position)
+            position = end
+        elif text.startswith("**", position):
+            raise SelectorError("'**' stands alone in its segment", offset + position)
+        position += 1
+    return choices
+
+
+def _check_class(text: str, offset: int) -> None:
+    members = text[1:-1]
+    if members.startswith("^"):
+        raise SelectorError("a negated class is written [!…]", offset + 1)
+    for found in re.finditer(r"(?s)(.)-(.)", members.removeprefix("!")):
+        if found[1] > found[2]:
+            raise SelectorError(f"the range {found[0]} is empty", offset)
+
+
+def _is_literal(glob: str) -> bool:
+    return not any(character in "*?[" for character in glob)
+
+
+@lru_cache(maxsize=65536)
+def _pattern(globs: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(fnmatch.translate(glob) for glob in globs))
+
+
+@lru_cache(maxsize=65536)
+def class_matches(cls: type, types: tuple[str, ...]) -> bool:
+    """Whether the class or one of its bases is named by one of the globs.
+
+    A dotted glob names a class that is defined in or below a module: `torch.nn.Conv2d` takes `torch.nn.modules.conv.Conv2d`.
+    """
+    for glob in types:
+        module_glob, _, name_glob = glob.rpartition(".")
+        for base in cls.__mro__:
+            if not fnmatch.fnmatchcase(base.__name__, name_glob):
+                continue
+            if not module_glob or _below(base.__module__, module_glob):
+                return True
+    return False
+
+
+def _below(module: str, glob: str) -> bool:
+    parts = module.split(".")
+    return any(fnmatch.fnmatchcase(".".join(parts[:count]), glob) for count in range(1, len(parts) + 1))
+
+
+class _Node:
+    """A place in the trie: the segments that lead on, sorted by how they are looked up."""
+
+    __slots__ = ("accepts", "edges", "globs", "groups", "literals", "others", "repeats")
+
+    def __init__(self, repeats: bool = False) -> None:
+        self.repeats = repeats  # entered by `**`: stays active whatever comes
+        self.accepts: list[int] = []
+        self.edges: dict[Segment, _Node] = {}
+        self.literals: dict[str, list[tuple[tuple[str, ...] | None, _Node]]] = {}
+        self.globs: list[tuple[tuple[str, ...], tuple[str, ...] | None, _Node]] = []
+        self.others: list[tuple[Segment, _Node]] = []  # no name: a type, a place
+        self.groups: list[tuple[re.Pattern[str], list[tuple[re.Pattern[str], tuple[str, ...] | None, _Node]]]] = []
+
+    def child(self, segment: Segment) -> _Node:
+        node = self.edges.get(segment)
+        if node is not None:
+            return node
+        node = self.edges[segment] = _Node(repeats=segment is ANY_DEPTH)
+        if segment is ANY_DEPTH:
+            return node
+        if segment.names is None or segment.places:
+            self.others.append((segment, node))
+        elif all(_is_literal(name) for name in segment.names):
+            for name in segment.names:
+                self.literals.setdefault(name, []).append((segment.types, node))
+        else:
+            self.globs.append((segment.names, segment.types, node))
+        return node
+
+    def seal(self) -> None:
+        """Compile the globs into groups; the trie is complete."""
+        for start in range(0, len(self.globs), GROUP):
+            group = self.globs[start : start + GROUP]
+            union = _pattern(tuple(name for names, _, _ in group for name in names))
+            self.groups.append((union, [(_pattern(names), types, node) for names, types, node in group]))
+        for node in self.edges.values():
+            node.seal()
+
+
+class State:
+    """Where the selectors stand after a path: active trie nodes, and the selectors matched on the way.
+
+    Args:
+        active: trie nodes that the path has reached.
+        hits: indices of the selectors that match the path or one above it, ascending.
+    """
+
+    __slots__ = ("active", "hits", "moves")
+
+    def __init__(self, active: Iterable[_Node], hits: tuple[int, ...]) -> None:
+        self.active = tuple(active)
+        self.hits = hits
+        self.moves: dict[tuple[str, type | None, int | None], State] = {}
+
+
+class Matcher:
+    """All selectors at once: feed it the nodes of a path, read the selectors that match.
+
+    Args:
+        selectors: parsed selectors; their positions are the numbers in `State.hits`.
+
+    Example:
+        >>> matcher = Matcher([parse("conv*"), parse("^fc.bias")])
+        >>> root = matcher.root(object)
+        >>> matcher.step(matcher.step(root, "fc", None), "bias", None).hits
+        (1,)
+    """
+
+    def __init__(self, selectors: Sequence[Selector]) -> None:
+        floating, anchored = _Node(), _Node()
+        for index, selector in enumerate(selectors):
+            node = anchored if selector.anchored else floating
+            for segment in selector.segments:
+                node = node.child(segment)
+            node.accepts.append(index)
+        floating.seal()
+        anchored.seal()
+        self.counts_places = any(selector.counts_places for selector in selectors)
+        self._floating = _closure([floating])
+        self._anchored = _closure([anchored])
+        self._states: dict[tuple[frozenset[_Node], tuple[int, ...]], State] = {}
+
+    def root(self, cls: type | None) -> State:
+        """The state after the model itself, the nameless first node."""
+        reached = self._reach(self._floating, "", cls, None)
+        return self._state([*reached, *self._anchored], ())
+
+    def step(self, state: State, name: str, cls: type | None, place: int | None = None) -> State:
+        """The state one node further down.
+
+        Args:
+            state: of the parent.
+            name: of the node in its parent.
+            cls: class of a module; None for a tensor.
+            place: of a module among its siblings, counted from the end; matters if `counts_places`.
+        """
+        key = (name, cls, place)
+        found = state.moves.get(key)
+        if found is None:
+            found = self._state(self._reach(state.active, name, cls, place), state.hits)
+            state.moves[key] = found
+        return found
+
+    def _reach(self, active: Iterable[_Node], name: str, cls: type | None, place: int | None) -> list[_Node]:
+        reached: list[_Node] = []
+        for node in active:
+            if node.repeats:
+                reached.append(node)
+            for types, child in node.literals.get(name, ()):
+                if types is None or (cls is not None and class_matches(cls, types)):
+                    reached.append(child)
+            for union, group in node.groups:
+                if union.match(name) is None:
+                    continue
+                for pattern, types, child in group:
+                    if pattern.match(name) and (types is None or (cls is not None and class_matches(cls, types))):
+                        reached.append(child)
+            for segment, child in node.others:
+                if _segment_matches(segment, name, cls, place):
+                    reached.append(child)
+        return reached
+
+    def _state(self, reached: Sequence[_Node], above: tuple[int, ...]) -> State:
+        closed = _closure(reached)
+        here = {index for node in closed for index in node.accepts}
+        hits = tuple(sorted(here.union(above))) if here else above
+        active = frozenset(node for node in (*closed, *self._floating) if node.edges)
+        key = (active, hits)
+        state = self._states.get(key)
+        if state is None:
+            state = self._states[key] = State(active, hits)
+        return state
+
+
+def _closure(nodes: Sequence[_Node]) -> tuple[_Node, ...]:
+    """The nodes with those that `**`, standing for no segment, reaches from them."""
+    found = dict.fromkeys(nodes)
+    waiting = list(found)
+    while waiting:
+        child = waiting.pop().edges.get(ANY_DEPTH)
+        if child is not None and child not in found:
+            found[child] = None
+            waiting.append(child)
+    return tuple(found)
+
+
+def _segment_matches(segment: Segment, name: str, cls: type | None, place: int | None) -> bool:
+    if segment.types is not None and (cls is None or not class_matches(cls, segment.types)):
+        return False
+    if segment.names is None and not segment.places:
+        return True
+    if place is not None and place in segment.places:
+        return True
+    return segment.names is not None and _pattern(segment.names).match(name) is not None

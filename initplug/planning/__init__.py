@@ -1,0 +1,1 @@
+"""Model and recipe -> plan: names and shapes, never a value."""

@@ -1,0 +1,94 @@
+"""What a plan finds wrong, as messages: slots without rules, rules without slots, initializers that do not fit."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from initplug.errors import Finding, near, shortened
+from initplug.language.recipe import Recipe
+from initplug.planning.matching import Winner
+
+if TYPE_CHECKING:
+    from initplug.planning.plan import Assignment
+
+Block = tuple[str, list[Finding]]
+"""A paragraph of a message, and the findings it tells of."""
+
+
+class Miss(NamedTuple):
+    """An initializer that does not fit the tensor it would go to."""
+
+    name: str
+    shape: tuple[int, ...]
+    winner: Winner
+    location: str | None
+    reason: str
+
+
+def unmatched_slots(rows: Sequence[Assignment], total: int, recipe: Recipe) -> Block:
+    """Parameters that no rule matches."""
+    hint = "Add a rule, or set `unmatched: keep` to leave them as constructed."
+    wide = max(len(row.name) for row in rows)
+    kinds = max(len(row.module_type) for row in rows)
+    lines = [f"  {row.name:{wide}}  {row.module_type:{kinds}}  {row.shape}" for row in rows]
+    head = f"{len(rows)} of {total} parameters match no rule of {recipe.origin}"
+    closest = _closest_rule(rows[0], recipe)
+    text = [head, *shortened(lines), *([f"closest: {closest}"] if closest else []), hint]
+    return "\n".join(text), [Finding(row.name, f"{row.shape} matches no rule", hint=hint) for row in rows]
+
+
+def _closest_rule(row: Assignment, recipe: Recipe) -> str | None:
+    """The rule whose selector reads most like a slot's name or type."""
+    best, score = None, 0.6
+    for name, rule in recipe.rules.items():
+        if rule is None:
+            continue
+        for selector in rule.selectors:
+            parts = row.name.split(".")
+            length = len(selector.segments)
+            tail = ["", *parts][-length:] if not selector.anchored else parts[:length]
+            typed = [
+                f"<{row.module_type}>" if segment.types and not segment.names and position == length - 2 else part
+                for position, (segment, part) in enumerate(zip(selector.segments, tail, strict=False))
+            ]
+            likeness = difflib.SequenceMatcher(None, selector.text.lstrip("^"), ".".join(typed)).ratio()
+            if likeness > score:
+                best, score = _rule(name, selector.text, recipe.location(name)), likeness
+    return best
+
+
+def _rule(name: str, selector: str, location: str | None) -> str:
+    place = f" ({location})" if location else ""
+    return f"rule {name!r}{place}" if name == selector else f'rule {name!r} "{selector}"{place}'
+
+
+def nothing_selected(unused: Sequence[str], recipe: Recipe, names: Sequence[str]) -> Block:
+    """Rules that select nothing."""
+    lines, findings = [], []
+    for name in unused:
+        rule = recipe.rules[name]
+        assert rule is not None  # a disabled rule is not unused
+        selector = rule.match[0]
+        like = near(selector.replace("*", "").strip(".^"), names)
+        closest = f"; closest: {like}" if like else ""
+        lines.append(f"  {_rule(name, selector, recipe.location(name))}{closest}")
+        findings.append(Finding(name, "selects nothing", recipe.location(name), hint=like and f"closest: {like}"))
+    head = f"{len(unused)} rule{'s' if len(unused) > 1 else ''} of {recipe.origin} select{'' if len(unused) > 1 else 's'} nothing"
+    hint = "Mend the selector, remove the rule, or mark it `optional: true`."
+    return "\n".join([head, *shortened(lines), hint]), findings
+
+
+def misfit(misses: Sequence[Miss]) -> Block:
+    """Initializers that do not fit their tensors."""
+    lines = [f"  {miss.name} {miss.shape}: {miss.reason}; {_by(miss)}" for miss in misses]
+    head = f"{len(misses)} initializer{'s do' if len(misses) > 1 else ' does'} not fit"
+    text = [head, *shortened(lines)]
+    if any("below two dimensions" in miss.reason for miss in misses):
+        text.append("Restrict the rule with `ndim: '>=2'`, or add a later rule for them, such as `*.bias: 0`.")
+    return "\n".join(text), [Finding(miss.name, f"{miss.shape}: {miss.reason}", miss.location) for miss in misses]
+
+
+def _by(miss: Miss) -> str:
+    return _rule(miss.winner.rule, miss.winner.selector, miss.location)

@@ -1,0 +1,351 @@
+"""Rules and slots -> plan: which rule each slot gets, and what distribution that comes down to."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from os import PathLike
+from typing import Any, cast
+
+from torch import nn
+
+from initplug.errors import Finding, InitplugWarning, PlanError, did_you_mean
+from initplug.language.loading import load
+from initplug.language.recipe import Recipe, Rule
+from initplug.planning.evaluation import Evaluation, Share
+from initplug.planning.findings import Miss, misfit, nothing_selected, unmatched_slots
+from initplug.planning.matching import Matching
+from initplug.planning.slots import Kind, Tree, walk
+from initplug.schemes import distributions
+from initplug.schemes.distributions import Planned, closed_form
+from initplug.tables.files import save, to_json
+from initplug.tables.text import Column, spread, table
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """One slot of a plan: who it is, which rule it gets, and what that comes down to.
+
+    Args:
+        name: canonical name.
+        aliases: further names of the same tensor.
+        kind: parameter or buffer.
+        module_type: class of the owner.
+        shape: sizes, in elements.
+        dtype: such as `float32`.
+        numel: number of elements.
+        trainable: whether it requires a gradient.
+        rule: name of the winning rule; None where no rule matches.
+        selector: the selector of the rule that matched.
+        location: file and line of the rule.
+        shadowed: rules that match too and come before.
+        init: the initializer as one line.
+        distribution: what the initializer comes down to; None where nothing is to be drawn.
+        fan_in: under the rule's fan rule; None below two dimensions.
+        fan_out: likewise.
+    """
+
+    name: str
+    aliases: tuple[str, ...]
+    kind: Kind
+    module_type: str
+    shape: tuple[int, ...]
+    dtype: str
+    numel: int
+    trainable: bool
+    rule: str | None
+    selector: str | None
+    location: str | None
+    shadowed: tuple[str, ...]
+    init: str | None
+    distribution: Planned | None
+    fan_in: int | None
+    fan_out: int | None
+
+    @property
+    def mean(self) -> float | None:
+        """Expected mean of the elements."""
+        drawn = closed_form(self.distribution)
+        return None if drawn is None else drawn.mean
+
+    @property
+    def std(self) -> float | None:
+        """Expected standard deviation of the elements."""
+        drawn = closed_form(self.distribution)
+        return None if drawn is None else drawn.std
+
+    @property
+    def low(self) -> float | None:
+        """Lower bound of the elements; None where there is none."""
+        return self._bound("low")
+
+    @property
+    def high(self) -> float | None:
+        """Upper bound of the elements; None where there is none."""
+        return self._bound("high")
+
+    def _bound(self, side: str) -> float | None:
+        drawn = closed_form(self.distribution)
+        bound = None if drawn is None else getattr(drawn, side)
+        return None if bound in (None, distributions.INFINITY, -distributions.INFINITY) else bound
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as plain data; missing numbers are None."""
+        row = {field.name: getattr(self, field.name) for field in fields(self)}
+        row["distribution"] = distributions.text(self.distribution)
+        row.update(mean=self.mean, std=self.std, low=self.low, high=self.high)
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in row.items()}
+
+
+SHARED = tuple(field.name for field in fields(Assignment) if field.name not in ("name", "aliases"))
+
+
+class Plan:
+    """All assignments of a recipe to a model's slots, the unmatched slots and the unused rules. Pure data.
+
+    Iterating gives an `Assignment` per slot; `plan[name]` finds one by any of its names. Printed, it is a table.
+    """
+
+    __slots__ = (
+        "_aliases",
+        "_index",
+        "_names",
+        "_shares",
+        "digest",
+        "findings",
+        "name",
+        "origin",
+        "unmatched",
+        "unused",
+    )
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        names: Sequence[str],
+        aliases: Mapping[int, tuple[str, ...]],
+        shares: Sequence[Share],
+        unmatched: Sequence[str],
+        unused: Sequence[str],
+    ) -> None:
+        self.name = recipe.name
+        self.origin = recipe.origin
+        self.digest = recipe.digest
+        self.unmatched = tuple(unmatched)
+        self.unused = tuple(unused)
+        self.findings: tuple[Finding, ...] = ()
+        self._names = names
+        self._aliases = aliases
+        self._shares = shares
+        self._index: dict[str, int] | None = None
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __iter__(self) -> Iterator[Assignment]:
+        return (self.row(index) for index in range(len(self)))
+
+    def __getitem__(self, name: str) -> Assignment:
+        return self.row(self.index_of(name))
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name in self._positions()
+
+    def row(self, index: int) -> Assignment:
+        """The assignment at a position."""
+        share = self._shares[index]
+        return Assignment(self._names[index], self.aliases(index), *(getattr(share, key) for key in SHARED))
+
+    @property
+    def shares(self) -> Sequence[Share]:
+        """What each slot has in common with those like it, in order."""
+        return self._shares
+
+    def share(self, index: int) -> Share:
+        """The share of the slot at a position."""
+        return self._shares[index]
+
+    def slot_name(self, index: int) -> str:
+        """The name of the slot at a position."""
+        return self._names[index]
+
+    def aliases(self, index: int) -> tuple[str, ...]:
+        """The further names of the slot at a position."""
+        return self._aliases.get(index, ())
+
+    def index_of(self, name: str) -> int:
+        """The position of a slot, by any of its names.
+
+        Raises:
+            KeyError: with the nearest name.
+        """
+        positions = self._positions()
+        if name not in positions:
+            hint = did_you_mean(name, positions)
+            raise KeyError(f"the plan has no slot {name!r}" + (f" ({hint})" if hint else ""))
+        return positions[name]
+
+    def part(self, indices: Sequence[int]) -> Plan:
+        """The plan of some of the slots, in the order of their positions given."""
+        names = [self._names[index] for index in indices]
+        aliases = {place: self._aliases[index] for place, index in enumerate(indices) if index in self._aliases}
+        part = copy.copy(self)
+        part._names, part._aliases, part._index = names, aliases, None
+        part._shares = [self._shares[index] for index in indices]
+        known = {*names, *(alias for group in aliases.values() for alias in group)}
+        part.unmatched = tuple(name for name in self.unmatched if name in known)
+        return part
+
+    def _positions(self) -> dict[str, int]:
+        if self._index is None:
+            self._index = {name: index for index, name in enumerate(self._names)}
+            for index, names in self._aliases.items():
+                self._index.update(dict.fromkeys(names, index))
+        return self._index
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as plain data: schema, recipe, digest, rows, unmatched, unused, summary."""
+        return {
+            "schema": 1,
+            "recipe": self.name,
+            "digest": self.digest,
+            "rows": [row.to_dict() for row in self],
+            "unmatched": list(self.unmatched),
+            "unused": list(self.unused),
+            "summary": self.summary,
+        }
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """How many slots and elements, and how many of them each rule takes."""
+        by_rule: dict[str, int] = {}
+        for share in self._shares:
+            by_rule[share.rule or ""] = by_rule.get(share.rule or "", 0) + 1
+        by_rule.pop("", None)
+        return {"slots": len(self), "numel": sum(share.numel for share in self._shares), "rules": by_rule}
+
+    def to_json(self) -> str:
+        """The plan as JSON text."""
+        return to_json(self.to_dict())
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the plan to a file; the suffix (.json, .csv, .md) says how.
+
+        Raises:
+            InitplugError: an unknown suffix, or a path that cannot be written; an old file is kept.
+        """
+        save(path, self.to_dict())
+
+    def __repr__(self) -> str:
+        return f"<Plan {self.name or self.origin}: {len(self)} slots, {len(self.unmatched)} unmatched, {len(self.unused)} unused rules>"
+
+    def __str__(self) -> str:
+        return self.to_text()
+
+    def to_text(self, *, width: int | None = None, color: bool = False) -> str:
+        """The rows as a table for a terminal."""
+        rows = ({**row.to_dict(), "expected": spread(row.mean, row.std)} for row in self)
+        return table(COLUMNS, rows, footer=self.headline(), width=width, color=color)
+
+    def headline(self) -> str:
+        """One line that sums the plan up."""
+        summary = self.summary
+        parts = [f"{self.name or self.origin}: {summary['slots']} slots, {summary['numel']:,} elements"]
+        if self.unmatched:
+            parts.append(f"{len(self.unmatched)} unmatched")
+        if self.unused:
+            parts.append(f"unused rules: {', '.join(self.unused)}")
+        return "; ".join(parts)
+
+
+COLUMNS = (
+    Column("parameter", "name", keep=True),
+    Column("shape", "shape", narrow=False),
+    Column("rule", "rule"),
+    Column("initializer", "init"),
+    Column("expected", "expected"),
+)
+
+
+def plan(model: nn.Module, recipe: Any, *, prefix: str = "") -> Plan:
+    """Say which rule every parameter of a model gets, without touching a value.
+
+    Args:
+        model: any module, on meta too.
+        recipe: a Recipe, or anything that `load` takes.
+        prefix: the canonical name of `model` in the whole model that the recipe is about.
+
+    Raises:
+        RecipeError: the recipe cannot be read.
+        PlanError: with all findings together: unmatched parameters, initializers that do not fit their tensor, and,
+            with `unused: error`, rules that select nothing. Its `plan` is as much as could be planned.
+
+    Example:
+        >>> assignment = plan(nn.Linear(4, 2), {"rules": {"*.weight": "xavier_uniform", "*.bias": 0}})["weight"]
+        >>> assignment.rule, assignment.high
+        ('*.weight', 1.0)
+    """
+    recipe = load(recipe)
+    return planned(tree_for(model, recipe, prefix), recipe, prefix)
+
+
+def tree_for(model: nn.Module, recipe: Recipe, prefix: str = "") -> Tree:
+    """The model's slots as far as the recipe can speak of them: buffers only if a rule does."""
+    buffers = any(rule is not None and rule.kind == "buffer" for rule in recipe.rules.values())
+    return walk(model, prefix, buffers=buffers)
+
+
+def planned(tree: Tree, recipe: Recipe, prefix: str = "") -> Plan:
+    """The plan of a walked model; raises and warns as `plan` does."""
+    rules = {name: rule for name, rule in recipe.rules.items() if rule is not None}
+    if prefix:
+        _refuse_places(rules, recipe)
+    matching = Matching(tree, rules, prefix)
+    shares, misses = Evaluation(tree, recipe, rules).shares(matching)
+    rows = [index for index, share in enumerate(shares) if share is not None]
+    slots = [tree.slots[index] for index in rows]
+    kept = [cast(Share, shares[index]) for index in rows]
+    unmatched = [slot.name for slot, share in zip(slots, kept, strict=True) if share.rule is None]
+    used = {winner.rule for winner in matching.winners if winner is not None} | matching.shadowed()
+    unused = [name for name, rule in rules.items() if name not in used and not rule.optional]
+    result = Plan(
+        recipe,
+        [slot.name for slot in slots],
+        {index: slot.aliases for index, slot in enumerate(slots) if slot.others},
+        kept,
+        unmatched,
+        unused,
+    )
+    _report(result, recipe, misses, part=bool(prefix))
+    return result
+
+
+def _refuse_places(rules: Mapping[str, Rule], recipe: Recipe) -> None:
+    for name, rule in rules.items():
+        for selector in (*rule.selectors, *rule.exceptions):
+            if selector.counts_places:
+                message = f"rule {name!r} counts places from the end ({selector.text}), which needs the whole model"
+                hint = "plan the whole (meta) model and apply that Plan to the part"
+                raise PlanError(f"{message}; {hint}", [Finding(name, message, recipe.location(name), hint=hint)])
+
+
+def _report(result: Plan, recipe: Recipe, misses: Sequence[Miss], *, part: bool) -> None:
+    """Raise what makes the plan unfit, warn of what is only suspicious."""
+    blocks: list[tuple[str, list[Finding]]] = []
+    if result.unmatched and recipe.unmatched == "error":
+        blocks.append(unmatched_slots([result[name] for name in result.unmatched], len(result), recipe))
+    if misses:
+        blocks.append(misfit(misses))
+    # A part of a model need not use every rule of the whole.
+    if result.unused and recipe.unused != "ignore" and not part:
+        names = [name for assignment in result for name in (assignment.name, *assignment.aliases)]
+        block = nothing_selected(result.unused, recipe, names)
+        if recipe.unused == "error":
+            blocks.append(block)
+        else:
+            warnings.warn(block[0], InitplugWarning, stacklevel=4)
+    if blocks:
+        result.findings = tuple(finding for _, found in blocks for finding in found)
+        raise PlanError("\n".join(text for text, _ in blocks), result.findings, plan=result)

@@ -1,0 +1,206 @@
+"""A module tree as slots: every named place that holds a tensor, tied places together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from initplug.errors import PlanError
+from initplug.schemes.fans import PLAIN, Layout
+
+Kind = Literal["parameter", "buffer"]
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A module at one of its places.
+
+    Args:
+        name: canonical dotted name; empty for the model itself.
+        key: the last segment of the name.
+        module: the module.
+        parent: index of the parent node; -1 for the model itself.
+        place: its place among its siblings, counted from the end; None for the model itself.
+    """
+
+    name: str
+    key: str
+    module: nn.Module
+    parent: int
+    place: int | None
+
+
+@dataclass(slots=True)
+class Slot:
+    """A tensor with every place that holds it; the first place names it.
+
+    Args:
+        name: canonical dotted name.
+        key: the attribute of the owner.
+        node: index of the owner's node.
+        kind: parameter or buffer.
+        tensor: the tensor.
+        others: (name, key, node) of the further places of the same tensor.
+    """
+
+    name: str
+    key: str
+    node: int
+    kind: Kind
+    tensor: Tensor
+    others: tuple[tuple[str, str, int], ...] = ()
+
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        """The further names."""
+        return tuple(name for name, _, _ in self.others)
+
+    @property
+    def places(self) -> tuple[tuple[str, str, int], ...]:
+        """(name, key, node) of every place, the naming one first."""
+        return ((self.name, self.key, self.node), *self.others)
+
+    @property
+    def lazy(self) -> bool:
+        """Whether the tensor waits for a first batch to learn its shape."""
+        return bool(is_lazy(self.tensor))
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """A walked model: its modules in registration order, its parameters in `named_parameters()` order, its buffers."""
+
+    nodes: Sequence[Node]
+    slots: Sequence[Slot]
+
+    def owner(self, slot: Slot) -> nn.Module:
+        """The module whose attribute the slot is."""
+        return self.nodes[slot.node].module
+
+    def ancestors(self, node: int) -> Iterator[int]:
+        """Indices from a node up to the model itself, the node included."""
+        while node >= 0:
+            yield node
+            node = self.nodes[node].parent
+
+
+def walk(model: nn.Module, prefix: str = "", *, buffers: bool = True) -> Tree:
+    """Walk a model once.
+
+    Args:
+        model: any module.
+        prefix: the canonical name of `model` in the whole model that names count from.
+        buffers: whether buffers become slots.
+
+    Raises:
+        PlanError: `model` is no module.
+
+    Example:
+        >>> [slot.name for slot in walk(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))).slots][:4]
+        ['0.weight', '0.bias', '1.weight', '1.bias']
+    """
+    if not isinstance(model, nn.Module):
+        raise PlanError(f"a model is a torch.nn.Module, not a {type(model).__name__}")
+    nodes: list[Node] = []
+    _visit(model, prefix, prefix.rpartition(".")[2], -1, None, nodes, set())
+    parameters = _slots(nodes, "parameter")
+    return Tree(nodes, [*parameters, *_slots(nodes, "buffer")] if buffers else parameters)
+
+
+def _visit(
+    module: nn.Module, name: str, key: str, parent: int, place: int | None, nodes: list[Node], above: set[int]
+) -> None:
+    if id(module) in above:  # a module inside itself: torch visits it once
+        return
+    index = len(nodes)
+    nodes.append(Node(name, key, module, parent, place))
+    children = [(child_key, child) for child_key, child in module._modules.items() if child is not None]
+    if children:
+        above.add(id(module))
+        start = name + "." if name else ""
+        for position, (child_key, child) in enumerate(children):
+            _visit(child, start + child_key, child_key, index, position - len(children), nodes, above)
+        above.discard(id(module))
+
+
+def _slots(nodes: Sequence[Node], kind: Kind) -> list[Slot]:
+    """The tensors of one kind, each once."""
+    slots: list[Slot] = []
+    known: dict[int, Slot] = {}
+    for index, node in enumerate(nodes):
+        held: Mapping[str, Tensor | None] = node.module._parameters if kind == "parameter" else node.module._buffers
+        if not held:
+            continue
+        start = node.name + "." if node.name else ""
+        for key, tensor in held.items():
+            if tensor is None:
+                continue
+            slot = known.get(id(tensor))
+            if slot is None:
+                slot = known[id(tensor)] = Slot(start + key, key, index, kind, tensor)
+                slots.append(slot)
+            else:
+                slot.others = (*slot.others, (start + key, key, index))
+    return slots
+
+
+def layout_of(module: nn.Module, key: str) -> Layout:
+    """How a module uses the dimensions of one of its tensors."""
+    if key != "weight":
+        return PLAIN
+    if isinstance(module, nn.modules.conv._ConvNd):
+        return Layout(transposed=module.transposed, groups=module.groups)
+    if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+        return Layout(embedding=True)
+    if type(module).__name__ == "Conv1D" and hasattr(module, "nf"):  # transformers.pytorch_utils.Conv1D, x @ W
+        return Layout(matmul=True)
+    return PLAIN
+
+
+def padding_row(tree: Tree, slot: Slot) -> int | None:
+    """The row that an embedding keeps at zero, under whichever of its names the tensor is one's weight."""
+    for _, key, index in slot.places:
+        module = tree.nodes[index].module
+        if key == "weight" and isinstance(module, nn.Embedding | nn.EmbeddingBag):
+            row = module.padding_idx
+            if row is not None:
+                return int(row)
+    return None
+
+
+def referred(tree: Tree, slot: Slot, reference: str) -> Tensor:
+    """The tensor that a reference names, read from the slot's owner.
+
+    Args:
+        tree: the walked model.
+        slot: where the reference starts.
+        reference: `weight` beside the slot, `..q.weight` from one module up, `^shared.weight` from the root.
+
+    Raises:
+        LookupError: there is no such tensor.
+    """
+    if reference.startswith("^"):
+        node, rest = 0, reference[1:]
+    else:
+        rest = reference.lstrip(".")
+        chain = list(tree.ancestors(slot.node))
+        climbs = max(len(reference) - len(rest) - 1, 0)
+        if climbs >= len(chain):
+            raise LookupError(f"{reference!r} climbs above the model")
+        node = chain[climbs]
+    target: object = tree.nodes[node].module
+    for step in rest.split("."):
+        if not isinstance(target, nn.Module):
+            raise LookupError(f"{reference!r} leads through {step!r}, which is below a {type(target).__name__}")
+        held = {**target._modules, **target._parameters, **target._buffers}
+        if held.get(step) is None:
+            raise LookupError(f"{type(target).__name__} has no {step!r} (reference {reference!r})")
+        target = held[step]
+    if not isinstance(target, torch.Tensor):
+        raise LookupError(f"{reference!r} is a {type(target).__name__}, not a tensor")
+    return target

@@ -1,0 +1,1 @@
+"""The Hydra config group `init`: one file per recipe."""

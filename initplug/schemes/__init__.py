@@ -1,0 +1,1 @@
+"""The mathematics of initialization: shapes and arguments in, distributions out. No torch."""

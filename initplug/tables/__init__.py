@@ -1,0 +1,1 @@
+"""Rows of plain data -> text, JSON, CSV, Markdown: what plans and audits print with. No torch."""

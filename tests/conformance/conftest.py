@@ -1,0 +1,62 @@
+"""What the conformance tests share: torchvision made importable, and the example models by path."""
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from torch import nn
+
+ROOT = Path(__file__).parents[2]
+
+# torchvision registers fake kernels for these two on import, which fails where its compiled library does not load
+# (a wheel built for another torch, such as CUDA's beside a CPU torch). The models need neither operator.
+SCHEMAS = {
+    "nms": "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+    "qnms": "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+}
+
+
+def declare_torchvision_operators() -> torch.library.Library | None:
+    """Declare the schemas that torchvision expects, unless its own compiled library brings them.
+
+    Returns:
+        The library that owns the declarations; they live as long as it does. None where nothing was missing.
+    """
+    spec = importlib.util.find_spec("torchvision")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        for compiled in [*Path(folder).glob("_C*.so"), *Path(folder).glob("_C*.pyd")]:
+            try:
+                torch.ops.load_library(str(compiled))
+            except OSError:  # the case this function is for
+                continue
+    missing = [name for name in SCHEMAS if not hasattr(torch.ops.torchvision, name)]
+    if not missing:
+        return None
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    for name in missing:
+        library.define(SCHEMAS[name])
+    return library
+
+
+TORCHVISION_OPERATORS = declare_torchvision_operators()
+
+
+def load_example(name: str) -> ModuleType:
+    """The module `examples/models/{name}.py`: a user addresses it by path, so it is in no package."""
+    path = ROOT / "examples" / "models" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"example_{name}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def resnext29() -> Callable[..., nn.Module]:
+    """The example's constructor."""
+    constructor: Callable[..., nn.Module] = load_example("resnext").resnext29
+    return constructor
