@@ -41,7 +41,7 @@ def load(source: Source | Any, overrides: Sequence[str] = ()) -> Recipe:
         >>> load("rules:\n  conv*: kaiming_normal fan_out\n  *.bias: 0\n").rules["*.bias"].init.text
         'constant 0'
         >>> load("resnext", ["rules.conv.init.mode=fan_in"]).rules["conv"].init.text
-        'kaiming_normal fan_in'
+        'kaiming_normal'
     """
     if isinstance(overrides, str) or not all(isinstance(override, str) for override in overrides):
         raise RecipeError.of([Finding("", "overrides is a list of texts such as rules.conv.init.mode=fan_in")])

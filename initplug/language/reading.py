@@ -71,7 +71,7 @@ class Document:
 
 
 def read(text: str, file: str) -> Document:
-    """Read a recipe text.
+    r"""Read a recipe text.
 
     Args:
         text: at most 1,048,576 characters, nested at most 32 deep.
@@ -81,7 +81,7 @@ def read(text: str, file: str) -> Document:
         RecipeError: at the first thing that cannot be read.
 
     Example:
-        >>> read("rules:\\n  *.bias: 0\\n", "r.yaml").data
+        >>> read("rules:\n  *.bias: 0\n", "r.yaml").data
         {'rules': {'*.bias': 0}}
     """
     if len(text) > MAX_CHARACTERS:
@@ -92,7 +92,7 @@ def read(text: str, file: str) -> Document:
         document = Document(None)
         if root is not None:
             document.data = _Walk(loader, file, document).value(root, ())
-    except _Fault as fault:
+    except _FaultError as fault:
         raise unreadable(file, fault.message, fault.mark, fault.hint) from None
     except yaml.reader.ReaderError as error:
         raise unreadable(file, f"the character {chr(error.character)!r} is not allowed in YAML") from None
@@ -119,7 +119,7 @@ def _problem(error: yaml.MarkedYAMLError) -> str:
     return "not YAML: " + ", ".join(part for part in parts if part)
 
 
-class _Fault(Exception):
+class _FaultError(Exception):
     def __init__(self, message: str, mark: yaml.Mark, hint: str | None = None) -> None:
         super().__init__(message)
         self.message, self.mark, self.hint = message, mark, hint
@@ -132,13 +132,13 @@ class _Scanner(Reader, Scanner):
         self.fetch_plain()
 
     def fetch_anchor(self) -> None:
-        raise _Fault("recipes have no anchors", self.get_mark(), "quote a text that begins with '&'")
+        raise _FaultError("recipes have no anchors", self.get_mark(), "quote a text that begins with '&'")
 
     def fetch_tag(self) -> None:
-        raise _Fault("recipes have no tags", self.get_mark(), "quote a text that begins with '!'")
+        raise _FaultError("recipes have no tags", self.get_mark(), "quote a text that begins with '!'")
 
     def fetch_directive(self) -> None:
-        raise _Fault("recipes have no directives", self.get_mark(), "quote a text that begins with '%'")
+        raise _FaultError("recipes have no directives", self.get_mark(), "quote a text that begins with '%'")
 
 
 class _Composer(Parser, Composer):
@@ -147,7 +147,7 @@ class _Composer(Parser, Composer):
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         self.depth += 1
         if self.depth > MAX_DEPTH:
-            raise _Fault(f"nested deeper than {MAX_DEPTH}", self.peek_event().start_mark)  # type: ignore[no-untyped-call]  # PyYAML's stubs
+            raise _FaultError(f"nested deeper than {MAX_DEPTH}", self.peek_event().start_mark)  # type: ignore[no-untyped-call]  # PyYAML's stubs
         try:
             return super().compose_node(parent, index)
         finally:
@@ -224,30 +224,30 @@ class _Walk:
             here = (*path, key)
             if here in self.document.keys:
                 first = self.document.keys[here]
-                raise _Fault(f"duplicate key {key!r}", key_node.start_mark, f"first at line {first.line}")
+                raise _FaultError(f"duplicate key {key!r}", key_node.start_mark, f"first at line {first.line}")
             self.document.keys[here] = self.place(key_node)
             yield key, self.value(value_node, here)
 
     def key(self, node: yaml.Node) -> str:
         if not isinstance(node, yaml.ScalarNode):
-            raise _Fault("a key must be a text", node.start_mark, "in flow style, {…} and […], quote the selector")
+            raise _FaultError("a key must be a text", node.start_mark, "in flow style, {…} and […], quote the selector")
         value = self.scalar(node)
         if isinstance(value, str) or node.tag == f"{TAG}int":
             return str(node.value)
         kind = {bool: "a truth value", float: "a number"}.get(type(value), "null")
-        raise _Fault(f"the key {node.value!r} reads as {kind}", node.start_mark, "quote it")
+        raise _FaultError(f"the key {node.value!r} reads as {kind}", node.start_mark, "quote it")
 
     def scalar(self, node: yaml.ScalarNode) -> Any:
         if (node.style is None and node.tag == f"{TAG}str") or node.tag == f"{TAG}int":
             for pattern, way_out in AMBIGUOUS:
                 if node.style is None and pattern.fullmatch(node.value):
-                    raise _Fault(f"readers disagree on {node.value!r}", node.start_mark, way_out)
+                    raise _FaultError(f"readers disagree on {node.value!r}", node.start_mark, way_out)
         if node.style is None and node.value.startswith("*"):
             self.document.stars.append(self.place(node))
         if node.tag in (f"{TAG}float", f"{TAG}int"):
             value = float(node.value.replace("_", ""))
             if math.isinf(value):
-                raise _Fault("the number is too large", node.start_mark, "numbers are finite")
+                raise _FaultError("the number is too large", node.start_mark, "numbers are finite")
             return value if node.tag == f"{TAG}float" else int(node.value.replace("_", ""))
         return self.loader.construct_object(node)
 

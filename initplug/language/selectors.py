@@ -264,7 +264,8 @@ def _pattern(globs: tuple[str, ...]) -> re.Pattern[str]:
 def class_matches(cls: type, types: tuple[str, ...]) -> bool:
     """Whether the class or one of its bases is named by one of the globs.
 
-    A dotted glob names a class that is defined in or below a module: `torch.nn.Conv2d` takes `torch.nn.modules.conv.Conv2d`.
+    A dotted glob names a class that is defined in or below a module: `torch.nn.Conv2d` takes
+    `torch.nn.modules.conv.Conv2d`.
     """
     for glob in types:
         module_glob, _, name_glob = glob.rpartition(".")

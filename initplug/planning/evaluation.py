@@ -40,7 +40,7 @@ class Share:
     lazy: bool = False
 
 
-class Unfit(Exception):
+class UnfitError(Exception):
     """An initializer that does not fit a tensor; the text says why."""
 
 
@@ -65,7 +65,7 @@ class Evaluation:
                 continue
             try:
                 shares.append(self._share(slot, winner))
-            except Unfit as reason:
+            except UnfitError as reason:
                 share = self._made(slot, winner, None, None)
                 shares.append(share)
                 assert winner is not None  # only a rule's initializer can fail to fit
@@ -86,7 +86,7 @@ class Evaluation:
             fans = fans_of(tensor.shape, layout, init.fans)
             distribution = None
             if tensor.numel():
-                distribution = self._distribution(slot, init, fans, surroundings)
+                distribution = self._distribution(init, fans, surroundings)
                 _check_dtype(distribution, tensor.dtype, init)
             share = self._known[key] = self._made(slot, winner, distribution, fans.pair, row)
         return share
@@ -105,19 +105,20 @@ class Evaluation:
             try:
                 source = referred(self._tree, slot, reference)
             except LookupError as error:
-                raise Unfit(f"{init.fn} takes the fan of another tensor, and {error.args[0]}") from None
+                raise UnfitError(f"{init.fn} takes the fan of another tensor, and {error.args[0]}") from None
             return fans_of(source.shape, rule=init.fans)
         return None
 
-    def _distribution(self, slot: Slot, init: Init, fans: Fans, surroundings: Drawn | Fans | None) -> Planned:
+    @staticmethod
+    def _distribution(init: Init, fans: Fans, surroundings: Drawn | Fans | None) -> Planned:
         if surroundings is not None and not isinstance(surroundings, Fans):
             return surroundings
         try:
             made = init.initializer.function(surroundings or fans, **init.arguments)
         except FanError as error:
-            raise Unfit(f"{init.fn}: {error}") from None
+            raise UnfitError(f"{init.fn}: {error}") from None
         except (ValueError, ArithmeticError) as error:
-            raise Unfit(f"{init.fn} does not fit: {error}") from None
+            raise UnfitError(f"{init.fn} does not fit: {error}") from None
         assert not isinstance(made, Default)
         return cast(Planned, made)
 
@@ -130,9 +131,11 @@ class Evaluation:
             outcome = self._replay.of(node.module).get(relative, outcome)
         if outcome is None:
             kind = type(self._tree.owner(slot)).__name__
-            raise Unfit(f"default: no reset of {kind} or of a module around it writes it; `keep` leaves it as it is")
+            raise UnfitError(
+                f"default: no reset of {kind} or of a module around it writes it; `keep` leaves it as it is"
+            )
         if isinstance(outcome, str):
-            raise Unfit(f"default: {outcome}; `keep` leaves it as it is")
+            raise UnfitError(f"default: {outcome}; `keep` leaves it as it is")
         return outcome
 
     def _made(
@@ -172,18 +175,18 @@ def _check_dtype(distribution: Planned, dtype: torch.dtype, init: Init) -> None:
     name = str(dtype).removeprefix("torch.")
     if dtype.is_floating_point or dtype.is_complex:
         if dtype.is_complex and not isinstance(distribution, Constant | Normal):
-            raise Unfit(f"{init.fn}: complex tensors take constants and normal only")
+            raise UnfitError(f"{init.fn}: complex tensors take constants and normal only")
         largest = torch.finfo(dtype).max
         reach = max(abs(value) for value in _extent(distribution))
         if reach > largest:
-            raise Unfit(f"{init.fn}: {reach:g} does not fit {name}, whose largest number is {largest:g}")
+            raise UnfitError(f"{init.fn}: {reach:g} does not fit {name}, whose largest number is {largest:g}")
         return
     if not isinstance(distribution, Constant):
-        raise Unfit(f"{init.fn}: {name} tensors take constants only")
+        raise UnfitError(f"{init.fn}: {name} tensors take constants only")
     value = distribution.value
     low, high = (0, 1) if dtype == torch.bool else _integers(dtype)
     if value != int(value) or not low <= value <= high:
-        raise Unfit(f"{init.fn}: {value:g} is no {name}")
+        raise UnfitError(f"{init.fn}: {value:g} is no {name}")
 
 
 def _integers(dtype: torch.dtype) -> tuple[int, int]:

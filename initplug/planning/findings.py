@@ -75,7 +75,8 @@ def nothing_selected(unused: Sequence[str], recipe: Recipe, names: Sequence[str]
         closest = f"; closest: {like}" if like else ""
         lines.append(f"  {_rule(name, selector, recipe.location(name))}{closest}")
         findings.append(Finding(name, "selects nothing", recipe.location(name), hint=like and f"closest: {like}"))
-    head = f"{len(unused)} rule{'s' if len(unused) > 1 else ''} of {recipe.origin} select{'' if len(unused) > 1 else 's'} nothing"
+    counted = "1 rule" if len(unused) == 1 else f"{len(unused)} rules"
+    head = f"{counted} of {recipe.origin} select{'s' if len(unused) == 1 else ''} nothing"
     hint = "Mend the selector, remove the rule, or mark it `optional: true`."
     return "\n".join([head, *shortened(lines), hint]), findings
 

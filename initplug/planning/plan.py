@@ -239,7 +239,7 @@ class Plan:
         save(path, self.to_dict())
 
     def __repr__(self) -> str:
-        return f"<Plan {self.name or self.origin}: {len(self)} slots, {len(self.unmatched)} unmatched, {len(self.unused)} unused rules>"
+        return f"<Plan {self.headline()}>"
 
     def __str__(self) -> str:
         return self.to_text()
@@ -284,7 +284,7 @@ def plan(model: nn.Module, recipe: Any, *, prefix: str = "") -> Plan:
 
     Example:
         >>> assignment = plan(nn.Linear(4, 2), {"rules": {"*.weight": "xavier_uniform", "*.bias": 0}})["weight"]
-        >>> assignment.rule, assignment.high
+        >>> assignment.rule, round(assignment.high, 6)
         ('*.weight', 1.0)
     """
     recipe = load(recipe)

@@ -67,7 +67,7 @@ TRUNCATION_SHRINK = 0.87962566103423978
 
 @dataclass(frozen=True)
 class Parameter:
-    """One keyword argument of an initializer: its name, its annotation and its default (or `inspect.Parameter.empty`)."""
+    """One keyword argument of an initializer: its name, its annotation and its default."""
 
     name: str
     annotation: Any
@@ -338,8 +338,8 @@ def kaiming_normal(
     """N(0, gain² / fan), not truncated.
 
     Example:
-        >>> kaiming_normal(Fans((64, 32, 3, 3)), mode="fan_out").std == math.sqrt(2 / 576)
-        True
+        >>> kaiming_normal(Fans((64, 32, 3, 3)), mode="fan_out").std
+        0.05892556509887897
 
     Source: torch.nn.init.kaiming_normal_; He et al. 2015, arXiv:1502.01852.
     """

@@ -22,11 +22,11 @@ def to_json(data: Mapping[str, Any]) -> str:
 
 
 def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """CSV text with a heading; missing values are empty, lists are joined by spaces.
+    r"""CSV text with a heading; missing values are empty, lists are joined by spaces.
 
     Example:
         >>> to_csv([{"name": "fc.bias", "shape": [10], "std": None}])
-        'name,shape,std\\r\\nfc.bias,10,\\r\\n'
+        'name,shape,std\r\nfc.bias,10,\r\n'
     """
     stream = StringIO()
     writer = csv.writer(stream)
@@ -38,13 +38,13 @@ def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def to_markdown(rows: Iterable[Mapping[str, Any]], keys: Sequence[str]) -> str:
-    """A Markdown table of some of the values.
+    r"""A Markdown table of some of the values.
 
     Example:
         >>> print(to_markdown([{"name": "a|b", "std": 0.5}], ["name", "std"]))
         | name | std |
         | --- | --- |
-        | a\\\\|b | 0.5 |
+        | a\|b | 0.5 |
         <BLANKLINE>
     """
     lines = [keys, ["---"] * len(keys)]
@@ -101,16 +101,17 @@ def save(path: str | PathLike[str], data: Mapping[str, Any]) -> None:
 def replace(target: Path, content: bytes) -> None:
     """Write a file as a whole or not at all."""
     try:
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        temporary = Path(name)
         try:
             with os.fdopen(handle, "wb") as stream:
                 stream.write(content)
             mask = os.umask(0)
             os.umask(mask)
-            os.chmod(temporary, 0o666 & ~mask)
-            os.replace(temporary, target)
+            temporary.chmod(0o666 & ~mask)  # mkstemp's files are private, a user's are not
+            temporary.replace(target)
         except BaseException:
-            os.unlink(temporary)
+            temporary.unlink()
             raise
     except OSError as error:
         raise InitplugError(f"{target}: cannot be written: {error.strerror or error}") from None

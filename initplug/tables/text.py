@@ -47,10 +47,11 @@ def table(
         color: whether verdicts and statuses carry terminal colours.
 
     Example:
-        >>> print(table([Column("parameter", "name"), Column("std", "std")], [{"name": "fc.weight", "std": 0.02}], width=40))
-         parameter   std
-        ─────────────────
-         fc.weight  0.02
+        >>> columns = [Column("parameter", "name"), Column("std", "std")]
+        >>> print(table(columns, [{"name": "fc.weight", "std": 0.02}], width=40))
+         parameter    std
+        ──────────────────
+         fc.weight   0.02
     """
     from rich import box
     from rich.console import Console

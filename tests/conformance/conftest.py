@@ -1,5 +1,6 @@
 """What the conformance tests share: torchvision made importable, and the example models by path."""
 
+import contextlib
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
@@ -28,16 +29,14 @@ def declare_torchvision_operators() -> torch.library.Library | None:
     spec = importlib.util.find_spec("torchvision")
     for folder in (spec.submodule_search_locations or []) if spec else []:
         for compiled in [*Path(folder).glob("_C*.so"), *Path(folder).glob("_C*.pyd")]:
-            try:
-                torch.ops.load_library(str(compiled))
-            except OSError:  # the case this function is for
-                continue
+            with contextlib.suppress(OSError):  # it does not load: the case this function is for
+                torch.ops.load_library(str(compiled))  # type: ignore[no-untyped-call]  # torch leaves it untyped
     missing = [name for name in SCHEMAS if not hasattr(torch.ops.torchvision, name)]
     if not missing:
         return None
-    library = torch.library.Library("torchvision", "FRAGMENT")
+    library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]  # likewise
     for name in missing:
-        library.define(SCHEMAS[name])
+        library.define(SCHEMAS[name])  # type: ignore[no-untyped-call]  # likewise
     return library
 
 
