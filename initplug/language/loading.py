@@ -240,24 +240,25 @@ def _merge(base: Composed, top: Composed) -> None:
 
 def _refuse_interpolations(composed: Composed) -> None:
     findings = []
-    for path, value in _texts(composed.data, ()):
-        if value == "???":
-            findings.append(located(composed, path, "??? stands for a value that is still missing"))
-        elif "${" in value:
-            message = f"{shown(value)} holds an interpolation, which only an application can resolve"
-            findings.append(located(composed, path, message, "compose the recipe with Hydra and pass its config"))
+    for path, text, key in _texts(composed.data, ()):
+        if text == "???":
+            findings.append(located(composed, path, "??? stands for a value that is still missing", key=key))
+        elif "${" in text:
+            message = f"{shown(text)} holds an interpolation, which only an application can resolve"
+            hint = "compose the recipe with Hydra and pass its config"
+            findings.append(located(composed, path, message, hint, key=key))
     if findings:
         raise RecipeError.of(findings)
 
 
-def _texts(value: Any, path: Steps) -> Iterator[tuple[Steps, str]]:
-    """Every text in the data with its path, keys included."""
+def _texts(value: Any, path: Steps) -> Iterator[tuple[Steps, str, bool]]:
+    """Every text in the data with its path, and whether it is a key."""
     if isinstance(value, dict):
         for key, part in value.items():
-            yield (*path, key), key
+            yield (*path, key), key, True
             yield from _texts(part, (*path, key))
     elif isinstance(value, list):
         for index, part in enumerate(value):
             yield from _texts(part, (*path, index))
     elif isinstance(value, str):
-        yield path, value
+        yield path, value, False

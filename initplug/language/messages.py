@@ -56,9 +56,9 @@ def dotted(path: Steps) -> str:
     return text.removeprefix(".")
 
 
-def located(composed: Composed, path: Steps, message: str, hint: str | None = None) -> Finding:
-    """A finding at the place of a value, or of the nearest thing above it that has one."""
-    return _finding(_place(composed, path, key=False), composed.origin, dotted(path), message, hint)
+def located(composed: Composed, path: Steps, message: str, hint: str | None = None, *, key: bool = False) -> Finding:
+    """A finding at the place of a value or key, or of the nearest thing above it that has one."""
+    return _finding(_place(composed, path, key=key), composed.origin, dotted(path), message, hint)
 
 
 def findings_of(error: ValidationError, composed: Composed) -> list[Finding]:
@@ -92,7 +92,7 @@ def _explained(detail: dict[str, Any], composed: Composed) -> Finding:
     if kind == "initplug":
         message, hint, offset = context["message"], context["hint"], context["offset"]
         if context["leftover"] is not None:
-            key = True
+            key = not rest
             message, hint = _left_over(message, hint, detail, context["leftover"], path, rest, composed)
         key = key or rest == ("match",)
     elif kind == "extra_forbidden":
@@ -114,7 +114,7 @@ def _explained(detail: dict[str, Any], composed: Composed) -> Finding:
             value = value[step]  # type: ignore[index]  # the path was found in the data
         message = f"expected {EXPECTED.get(str(path[-1]) if path else '', 'a mapping')}, got {kind_of(value)}"
         rest = ()
-    if rest and rest[-1] not in ("match", "init") and not message.startswith(f"{rest[-1]} "):
+    if rest and rest[-1] not in ("match", "init") and str(rest[-1]) not in message.split():
         message = f"{rest[-1]}: {message}"
     place = _place(composed, path, key=key).shifted(offset)
     return _finding(place, composed.origin, dotted(path), message, hint)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from initplug.errors import Finding, RecipeError
+from initplug.errors import Finding, RecipeError, near
 from initplug.language.messages import Composed
 from initplug.language.reading import Place, Steps
 from initplug.language.recipe import Recipe
@@ -33,7 +33,8 @@ def override(composed: Composed, overrides: Sequence[str]) -> None:
             parsed = parser.parse_override(text)
         except HydraException as error:
             hint = "keys hold no * and no dots of their own: name the rule" if _odd_key(text) else None
-            raise _wrong(text, str(error).partition("\n")[0], hint, syntax=True) from None
+            reason = str(error).partition("\n")[0]
+            raise _wrong(text, f"not in Hydra's notation, key=value: {reason}", hint, syntax=True) from None
         _check(parsed, text)
         _apply(parsed, text, config, composed)
     data = OmegaConf.to_container(config)
@@ -82,7 +83,8 @@ def _apply(parsed: Any, text: str, config: Any, composed: Composed) -> None:
             raise _wrong(text, f"{key} is there already", f"leave out the +: {text[1:]}")
         adds = parsed.is_add() or parsed.is_force_add()
         if not adds and not exists:
-            raise _wrong(text, f"there is no {key} to override", f"to add it, write +{text}")
+            hint = _meant(path, config) or f"to add it, write +{text}"
+            raise _wrong(text, f"there is no {key} to override", hint)
         before = _plain(present)
         OmegaConf.update(config, key, value, merge=True, force_add=adds)
     except OmegaConfBaseException as error:
@@ -120,6 +122,23 @@ def _exists(path: Steps, config: Any) -> bool:
         else:
             return False
     return True
+
+
+def _meant(path: Steps, config: Any) -> str | None:
+    """The hint for a key of which one step is misspelt."""
+    from omegaconf import DictConfig
+
+    node = config
+    for length, step in enumerate(path):
+        if not isinstance(node, DictConfig):
+            return None
+        if step not in node:
+            match = near(str(step), map(str, node))
+            return (
+                f"did you mean {'.'.join(map(str, (*path[:length], match, *path[length + 1 :])))}?" if match else None
+            )
+        node = node[step]
+    return None
 
 
 def _plain(value: Any) -> Any:

@@ -85,7 +85,7 @@ def read(text: str, file: str) -> Document:
         {'rules': {'*.bias': 0}}
     """
     if len(text) > MAX_CHARACTERS:
-        raise unreadable(file, f"the text has {len(text):,} characters; a recipe has at most {MAX_CHARACTERS:,}")
+        raise unreadable(file, f"the text has more than {MAX_CHARACTERS:,} characters")
     try:
         loader = _Loader(text)
         root = loader.get_single_node()
@@ -95,12 +95,14 @@ def read(text: str, file: str) -> Document:
     except _FaultError as fault:
         raise unreadable(file, fault.message, fault.mark, fault.hint) from None
     except yaml.reader.ReaderError as error:
-        raise unreadable(file, f"the character {chr(error.character)!r} is not allowed in YAML") from None
+        before = text[: error.position]
+        mark = yaml.Mark(file, 0, before.count("\n"), len(before) - before.rfind("\n") - 1, None, 0)
+        raise unreadable(file, f"not YAML: the character {chr(error.character)!r}", mark) from None
     except yaml.MarkedYAMLError as error:
         hint = "in flow style, {…} and […], quote the selector" if _inside_flow(error) else None
         raise unreadable(file, _problem(error), error.problem_mark or error.context_mark, hint) from None
-    except ValueError as error:  # an escape such as "\\UFFFFFFFF"
-        raise unreadable(file, f"not YAML: {error}") from None
+    except (ValueError, OverflowError):
+        raise unreadable(file, "not YAML: an escape such as \\UFFFFFFFF names no character") from None
     return document
 
 
@@ -115,7 +117,7 @@ def _inside_flow(error: yaml.MarkedYAMLError) -> bool:
 
 
 def _problem(error: yaml.MarkedYAMLError) -> str:
-    parts = [error.problem or "", error.context or ""]
+    parts = [error.context or "", error.problem or ""]
     return "not YAML: " + ", ".join(part for part in parts if part)
 
 
@@ -189,6 +191,27 @@ AMBIGUOUS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"), "numbers are finite"),
 )
 """Plain scalars that are errors, with the way out."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what this reader would not take for a text, beside what other readers would not."""
+
+
+for _first, _known in _Resolver.yaml_implicit_resolvers.items():
+    for _tag, _pattern in _known:
+        _Dumper.add_implicit_resolver(_tag, _pattern, [_first])
+for _pattern, _ in AMBIGUOUS:
+    _Dumper.add_implicit_resolver(f"{TAG}float", re.compile(f"(?:{_pattern.pattern})\\Z"), list("-+.0123456789yYnNoO"))
+
+
+def written(data: Any) -> str:
+    """Plain data as a YAML text that this reader, Hydra and others read alike.
+
+    Example:
+        >>> print(written({"*.bias": "1e-3"}), end="")
+        '*.bias': '1e-3'
+    """
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 class _Loader(_Scanner, _Composer, SafeConstructor, _Resolver):

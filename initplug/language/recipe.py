@@ -21,6 +21,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails
 
 from initplug.language.init import Init, fault, kind_of, read_init, shown
+from initplug.language.reading import written
 from initplug.language.selectors import SELECTOR_CHARACTERS, Selector, SelectorError, parse
 
 RULE_KEYS = frozenset({"match", "except", "init", "kind"})
@@ -261,9 +262,7 @@ class Recipe(BaseModel):
                 init: 0
             <BLANKLINE>
         """
-        import yaml
-
-        return yaml.safe_dump(self.plain(), sort_keys=False, allow_unicode=True, width=120)
+        return written(self.plain())
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Recipe) and self.plain() == other.plain()

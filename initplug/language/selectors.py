@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -282,29 +282,38 @@ def _below(module: str, glob: str) -> bool:
     return any(fnmatch.fnmatchcase(".".join(parts[:count]), glob) for count in range(1, len(parts) + 1))
 
 
+Types = tuple[str, ...] | None
+
+
 class _Node:
     """A place in the trie: the segments that lead on, sorted by how they are looked up."""
 
-    __slots__ = ("accepts", "edges", "globs", "groups", "literals", "others", "repeats")
+    __slots__ = ("accepts", "edges", "globs", "groups", "literals", "places", "repeats", "typed", "typed_for")
 
     def __init__(self, repeats: bool = False) -> None:
         self.repeats = repeats  # entered by `**`: stays active whatever comes
         self.accepts: list[int] = []
         self.edges: dict[Segment, _Node] = {}
-        self.literals: dict[str, list[tuple[tuple[str, ...] | None, _Node]]] = {}
-        self.globs: list[tuple[tuple[str, ...], tuple[str, ...] | None, _Node]] = []
-        self.others: list[tuple[Segment, _Node]] = []  # no name: a type, a place
-        self.groups: list[tuple[re.Pattern[str], list[tuple[re.Pattern[str], tuple[str, ...] | None, _Node]]]] = []
+        self.literals: dict[str, list[tuple[Types, _Node]]] = {}
+        self.places: dict[int, list[tuple[Types, _Node]]] = {}
+        self.globs: list[tuple[tuple[str, ...], Types, _Node]] = []
+        self.groups: list[tuple[re.Pattern[str], list[tuple[re.Pattern[str], Types, _Node]]]] = []
+        self.typed: list[tuple[Types, _Node]] = []
+        self.typed_for: dict[type, list[_Node]] = {}
 
     def child(self, segment: Segment) -> _Node:
+        """The node that a segment leads to, made if it is new."""
         node = self.edges.get(segment)
         if node is not None:
             return node
         node = self.edges[segment] = _Node(repeats=segment is ANY_DEPTH)
         if segment is ANY_DEPTH:
             return node
-        if segment.names is None or segment.places:
-            self.others.append((segment, node))
+        for place in segment.places:
+            self.places.setdefault(place, []).append((segment.types, node))
+        if segment.names is None:
+            if not segment.places:
+                self.typed.append((segment.types, node))
         elif all(_is_literal(name) for name in segment.names):
             for name in segment.names:
                 self.literals.setdefault(name, []).append((segment.types, node))
@@ -320,6 +329,31 @@ class _Node:
             self.groups.append((union, [(_pattern(names), types, node) for names, types, node in group]))
         for node in self.edges.values():
             node.seal()
+
+    def step(self, name: str, cls: type | None, place: int | None) -> Iterator[_Node]:
+        """The nodes that a path's next node leads to."""
+        if self.repeats:
+            yield self
+        for types, child in self.literals.get(name, ()):
+            if _has_type(cls, types):
+                yield child
+        for union, group in self.groups:
+            if union.match(name) is not None:
+                for pattern, types, child in group:
+                    if pattern.match(name) and _has_type(cls, types):
+                        yield child
+        if place is not None:
+            for types, child in self.places.get(place, ()):
+                if _has_type(cls, types):
+                    yield child
+        if cls is not None and self.typed:
+            if cls not in self.typed_for:
+                self.typed_for[cls] = [child for types, child in self.typed if _has_type(cls, types)]
+            yield from self.typed_for[cls]
+
+
+def _has_type(cls: type | None, types: Types) -> bool:
+    return types is None or (cls is not None and class_matches(cls, types))
 
 
 class State:
@@ -367,7 +401,7 @@ class Matcher:
 
     def root(self, cls: type | None) -> State:
         """The state after the model itself, the nameless first node."""
-        reached = self._reach(self._floating, "", cls, None)
+        reached = [child for node in self._floating for child in node.step("", cls, None)]
         return self._state([*reached, *self._anchored], ())
 
     def step(self, state: State, name: str, cls: type | None, place: int | None = None) -> State:
@@ -382,28 +416,9 @@ class Matcher:
         key = (name, cls, place)
         found = state.moves.get(key)
         if found is None:
-            found = self._state(self._reach(state.active, name, cls, place), state.hits)
-            state.moves[key] = found
+            reached = [child for node in state.active for child in node.step(name, cls, place)]
+            found = state.moves[key] = self._state(reached, state.hits)
         return found
-
-    def _reach(self, active: Iterable[_Node], name: str, cls: type | None, place: int | None) -> list[_Node]:
-        reached: list[_Node] = []
-        for node in active:
-            if node.repeats:
-                reached.append(node)
-            for types, child in node.literals.get(name, ()):
-                if types is None or (cls is not None and class_matches(cls, types)):
-                    reached.append(child)
-            for union, group in node.groups:
-                if union.match(name) is None:
-                    continue
-                for pattern, types, child in group:
-                    if pattern.match(name) and (types is None or (cls is not None and class_matches(cls, types))):
-                        reached.append(child)
-            for segment, child in node.others:
-                if _segment_matches(segment, name, cls, place):
-                    reached.append(child)
-        return reached
 
     def _state(self, reached: Sequence[_Node], above: tuple[int, ...]) -> State:
         closed = _closure(reached)
@@ -427,13 +442,3 @@ def _closure(nodes: Sequence[_Node]) -> tuple[_Node, ...]:
             found[child] = None
             waiting.append(child)
     return tuple(found)
-
-
-def _segment_matches(segment: Segment, name: str, cls: type | None, place: int | None) -> bool:
-    if segment.types is not None and (cls is None or not class_matches(cls, segment.types)):
-        return False
-    if segment.names is None and not segment.places:
-        return True
-    if place is not None and place in segment.places:
-        return True
-    return segment.names is not None and _pattern(segment.names).match(name) is not None

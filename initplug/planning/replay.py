@@ -1,21 +1,28 @@
 """What construction draws: a module's own reset, replayed on a meta copy that only takes notes.
 
-The reset runs under a mode that sees every torch call. Calls that fill a tensor are noted and not executed; a call
-that changes a noted tensor in a way that has no closed form makes it unreadable, with the call's name as the reason.
+The reset runs under two modes. One sees every torch call: calls that fill a tensor are noted and not executed. The
+other sees every operator that is executed all the same: one that writes to a watched tensor, in whatever way, makes
+it unreadable, with the operator's name as the reason. Nothing is silently left out.
 """
 
 from __future__ import annotations
 
 import copy
+import random
+import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from initplug.schemes.distributions import Constant, Drawn, Normal, Uniform, scaled
+from initplug.schemes.distributions import Constant, Drawn, Normal, TruncatedNormal, Uniform, scaled
 from initplug.schemes.fans import Fans
 from initplug.schemes.initializers import kaiming_normal, kaiming_uniform
 
@@ -60,27 +67,43 @@ def replay(module: nn.Module, reset: str) -> dict[str, Outcome]:
     except Exception as error:  # copying runs the module's own code, which may raise anything
         return _every(module, f"its {type(module).__name__} cannot be copied ({_brief(error)})")
     named = [*shadow.named_parameters(remove_duplicate=False), *shadow.named_buffers(remove_duplicate=False)]
-    notes = _Notes([tensor for _, tensor in named])
-    state = torch.get_rng_state()
+    notes = _Notes(shadow)
     try:
-        with warnings.catch_warnings(), torch.no_grad(), notes, torch.device("meta"):
+        with (
+            _generators_kept(),
+            warnings.catch_warnings(),
+            torch.no_grad(),
+            torch.device("meta"),
+            notes,
+            _Writes(notes),
+        ):
             warnings.simplefilter("ignore")  # said at construction already
             getattr(shadow, reset)()
     except Exception as error:  # the same: a reset is the module's own code
         return _every(module, f"{type(module).__name__}.{reset} cannot be replayed ({_brief(error)})")
-    finally:
-        torch.set_rng_state(state)
     after = {
         **dict(shadow.named_parameters(remove_duplicate=False)),
         **dict(shadow.named_buffers(remove_duplicate=False)),
     }
     outcomes: dict[str, Outcome] = {}
     for name, tensor in named:
-        if after.get(name) is not tensor:
+        if after.get(name) is not tensor or not notes.watches(tensor):
             outcomes[name] = f"{type(module).__name__}.{reset} replaces the tensor"
         elif (outcome := notes.of(tensor)) is not None:
             outcomes[name] = outcome
     return outcomes
+
+
+@contextmanager
+def _generators_kept() -> Iterator[None]:
+    """Put every global generator back: a plan draws nothing."""
+    torch_state, python_state, numpy_state = torch.get_rng_state(), random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        torch.set_rng_state(torch_state)
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
 
 
 def _every(module: nn.Module, reason: str) -> dict[str, Outcome]:
@@ -105,22 +128,27 @@ def _meta_copy(module: nn.Module) -> nn.Module:
 def _signature(module: nn.Module) -> Any:
     """What a module's reset can depend on, hashable, or None where that cannot be told."""
     try:
-        return _frozen(module)
-    except TypeError:
+        return _frozen(module, {})
+    except (TypeError, RecursionError):
         return None
 
 
-def _frozen(value: Any) -> Any:
+def _frozen(value: Any, seen: dict[int, int]) -> Any:
+    """A hashable picture of a value; tensors and modules are numbered, so that ties are part of it."""
     if value is None or isinstance(value, bool | int | float | complex | str | torch.dtype | type):
         return (type(value), value)
+    if isinstance(value, Tensor | nn.Module):
+        if id(value) in seen:
+            return seen[id(value)]
+        seen[id(value)] = len(seen)
     if isinstance(value, Tensor):
         return (Tensor, tuple(value.shape), value.dtype)
     if isinstance(value, nn.Module):
-        return (type(value), _frozen({key: part for key, part in vars(value).items() if key not in UNREAD}))
+        return (type(value), _frozen({key: part for key, part in vars(value).items() if key not in UNREAD}, seen))
     if isinstance(value, Mapping):
-        return (dict, tuple((key, _frozen(part)) for key, part in value.items()))
-    if isinstance(value, list | tuple | set | frozenset | torch.Size):
-        return (type(value), tuple(_frozen(part) for part in value))
+        return (dict, tuple((key, _frozen(part, seen)) for key, part in value.items()))
+    if isinstance(value, list | tuple | torch.Size):
+        return (type(value), tuple(_frozen(part, seen) for part in value))
     raise TypeError(type(value).__name__)
 
 
@@ -165,52 +193,106 @@ def _number(value: Any) -> float | int:
 
 
 class _Notes(TorchFunctionMode):
-    """Notes fills of the watched tensors instead of executing them."""
+    """Notes fills of a module's tensors instead of executing them."""
 
-    def __init__(self, tensors: list[Tensor]) -> None:
+    def __init__(self, module: nn.Module) -> None:
         super().__init__()
+        tensors = [*module.parameters(), *module.buffers()]
         self._watched = {_storage(tensor): tensor for tensor in tensors}
         self._written: dict[int, Outcome] = {}
+        self._padding = {
+            _storage(part.weight): part.padding_idx
+            for part in module.modules()
+            if isinstance(part, nn.Embedding | nn.EmbeddingBag) and part.padding_idx is not None
+        }
 
     def of(self, tensor: Tensor) -> Outcome | None:
         """What is in the tensor; None where nothing wrote it."""
         return self._written.get(_storage(tensor))
 
+    def watches(self, tensor: Tensor) -> bool:
+        """Whether the tensor still has the memory that it came with."""
+        return self._watched.get(_storage(tensor)) is tensor
+
+    def spoil(self, tensor: Tensor, reason: str) -> None:
+        """Note that a tensor was written in a way that cannot be read."""
+        if _storage(tensor) in self._watched:
+            self._written[_storage(tensor)] = reason
+
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
         name = getattr(func, "__name__", "")
-        if name not in ("__setitem__",) and not (name.endswith("_") and not name.endswith("__")):
-            return func(*args, **kwargs)
         target = args[0] if args else kwargs.get("tensor")
         if not isinstance(target, Tensor) or _storage(target) not in self._watched:
             return func(*args, **kwargs)
-        if name in ("requires_grad_", "detach_", "retain_grad"):
-            return func(*args, **kwargs)
-        rest = args[1:] if args else ()
-        kwargs.pop("tensor", None)
-        self._note(name, target, rest, kwargs)
-        return target
+        if func == IS_META:
+            self._note_early_return(target, sys._getframe(1))
+        elif name in FILLS or name in SCALES:
+            kwargs.pop("tensor", None)
+            self._note(name, target, args[1:], kwargs)
+            return target
+        return func(*args, **kwargs)
+
+    def _note_early_return(self, target: Tensor, caller: FrameType) -> None:
+        """Functions of torch.nn.init that ask whether a tensor is on meta return at once if it is: note them here."""
+        if caller.f_globals.get("__name__") != "torch.nn.init":
+            return
+        name = caller.f_code.co_name.removeprefix("_no_grad_")
+        given = caller.f_locals
+        if name == "trunc_normal_" and target.numel() == self._watched[_storage(target)].numel():
+            bounds = (float(given[word]) for word in ("mean", "std", "a", "b"))
+            try:
+                self._written[_storage(target)] = TruncatedNormal(*bounds)
+            except ValueError as error:
+                self.spoil(target, f"{name} cannot be read ({error})")
+        elif name not in FILLS:
+            self.spoil(target, f"{name} has no closed form")
 
     def _note(self, name: str, target: Tensor, rest: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         key = _storage(target)
-        whole = self._watched[key]
-        before = self._written.get(key)
-        if target.shape != whole.shape:
-            # Embeddings zero their padding row after the draw; a plan does that for every initializer.
-            if name in ("fill_", "zero_") and target.ndim == whole.ndim - 1 and not (rest and rest[0]):
-                return
-            self._written[key] = f"{name} writes a part of it"
-            return
+        whole, before = self._watched[key], self._written.get(key)
+        keywords = {KEYWORDS.get(word, word): value for word, value in kwargs.items() if word != "generator"}
         try:
-            if name in FILLS:
-                keywords = {KEYWORDS.get(word, word): value for word, value in kwargs.items() if word != "generator"}
+            if target.numel() != whole.numel():
+                row = self._padding.get(key)
+                zeroed = name in FILLS and FILLS[name](target, *rest, **keywords) == Constant(0.0)
+                # Embeddings zero their padding row after the draw; a plan does that for every initializer.
+                if not (zeroed and row is not None and _is_row(target, whole, row)):
+                    self._written[key] = f"{name} writes a part of it"
+            elif name in FILLS:
                 self._written[key] = FILLS[name](whole, *rest, **keywords)
-            elif name in SCALES and not kwargs and before is not None and not isinstance(before, str):
-                self._written[key] = scaled(before, SCALES[name](float(_number(rest[0]))))
+            elif before is None or isinstance(before, str):
+                self._written[key] = before or f"{name} scales what no call has filled"
             else:
-                self._written[key] = f"{name} has no closed form"
+                self._written[key] = scaled(before, SCALES[name](float(_number(*rest, **keywords))))
         except (TypeError, ValueError, ArithmeticError) as error:
             self._written[key] = f"{name} cannot be read ({error})"
+
+
+class _Writes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's stubs
+    """Sees the operators that are executed, and spoils what they write to."""
+
+    def __init__(self, notes: _Notes) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's stubs
+        self._notes = notes
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        for position, argument in enumerate(func._schema.arguments):
+            if argument.alias_info is None or not argument.alias_info.is_write:
+                continue
+            value = kwargs.get(argument.name) if argument.name in kwargs or position >= len(args) else args[position]
+            for tensor in value if isinstance(value, list | tuple) else [value]:
+                if isinstance(tensor, Tensor):
+                    self._notes.spoil(tensor, f"{func._schema.name.removeprefix('aten::')} has no closed form")
+        return func(*args, **kwargs)
+
+
+IS_META = torch.Tensor.is_meta.__get__  # type: ignore[attr-defined]  # a property to the stubs, a descriptor at run time
+
+
+def _is_row(part: Tensor, whole: Tensor, row: int) -> bool:
+    return part.shape == whole.shape[1:] and part.storage_offset() == whole.storage_offset() + row * whole.stride(0)
 
 
 def _storage(tensor: Tensor) -> int:

@@ -252,8 +252,8 @@ def main() -> int:
     holds = ratio <= LIMIT
     print(f"initplug.plan on {PARAMETERS:,} parameters, middle of {ROUNDS} interleaved runs, ratios to the first row")
     print_table(rows)
-    print(f"re loop, the same: {medians[-1] / medians[-2]:.1f}")
     print(f"1,000 rules : 10 rules = {ratio:.2f}, {'within' if holds else 'NOT within'} {LIMIT}")
+    print(f"the re loop, likewise: {medians[-1] / medians[-2]:.1f}")
     if arguments.json:
         versions = {"torch": torch.__version__, "python": platform.python_version()}
         report = {"parameters": PARAMETERS, "versions": versions, "ratio": ratio, "limit": LIMIT, "rows": rows}

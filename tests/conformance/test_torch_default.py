@@ -60,12 +60,15 @@ IN_ORDER: dict[str, Callable[[], nn.Module]] = {
     "conv1d": lambda: nn.Conv1d(4, 6, 3, groups=2),
     "conv3d": lambda: nn.Conv3d(2, 4, 3),
     "conv_transpose1d": lambda: nn.ConvTranspose1d(4, 6, 3),
+    "conv_transpose3d": lambda: nn.ConvTranspose3d(4, 6, 2, groups=2),
     "bilinear": lambda: nn.Bilinear(4, 5, 6),
     "gru": lambda: nn.GRU(6, 10, num_layers=2),
     "rnn without bias": lambda: nn.RNN(6, 10, bias=False),
-    "lstm cell": lambda: nn.LSTMCell(6, 10),
-    "layer norm": lambda: nn.LayerNorm(8),
-    "rms norm": lambda: nn.RMSNorm(8),
+    "cells": lambda: nn.ModuleList([nn.RNNCell(6, 10), nn.LSTMCell(6, 10), nn.GRUCell(6, 10)]),
+    "batch norms": lambda: nn.ModuleList([nn.BatchNorm1d(4), nn.BatchNorm3d(4), nn.SyncBatchNorm(4)]),
+    "instance norms": lambda: nn.ModuleList([nn.InstanceNorm1d(4, affine=True), nn.InstanceNorm3d(4, affine=True)]),
+    "layer norms": lambda: nn.ModuleList([nn.LayerNorm(8), nn.RMSNorm(8), nn.LayerNorm(8, bias=False)]),
+    "adaptive softmax": lambda: nn.AdaptiveLogSoftmaxWithLoss(16, 100, [10, 50], head_bias=True),
 }
 
 
@@ -184,6 +187,22 @@ def test_plan_follows_torchs_formulas_where_construction_draws_twice(build: Call
             assert isinstance(found, initplug.Normal | initplug.Constant), name
             moment = found.std if isinstance(found, initplug.Normal) else found.mean
             assert math.isclose(moment, number, rel_tol=FORMULA), name
+
+
+BASES = {nn.RNNBase, nn.RNNCellBase}  # what nobody builds by itself
+
+
+def test_every_layer_of_torch_nn_is_among_them() -> None:
+    """Layers with a reset of their own; lazy ones have no tensors to fill until they are called."""
+    layers = {
+        layer
+        for name, layer in vars(nn).items()
+        if isinstance(layer, type) and not name.startswith("Lazy")
+        if hasattr(layer, "reset_parameters") or hasattr(layer, "_reset_parameters")
+    }
+    built = {type(module) for build in [*IN_ORDER.values(), *OUT_OF_ORDER] for module in build().modules()}
+    assert len(layers) > 30
+    assert layers - BASES - built == set()
 
 
 def sample(build: Callable[[], nn.Module]) -> dict[str, Tensor]:

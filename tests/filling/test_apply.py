@@ -25,7 +25,7 @@ class Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.conv = nn.Conv2d(2, 4, 3)
-        self.bn = nn.BatchNorm2d(4)
+        self.bn: Any = nn.BatchNorm2d(4)
         self.fc = nn.Linear(4, 3)
         self.head = nn.Linear(3, 3, bias=False)
 
@@ -135,8 +135,7 @@ def test_nothing_is_written_after_a_failure(failure: str) -> None:
     recipe_or_plan = recipe()
     before, versions = image(model), {name: value._version for name, value in tensors(model).items()}
     state = torch.get_rng_state()
-    with pytest.raises(error, match=words), warnings.catch_warnings():
-        warnings.simplefilter("ignore", initplug.InitplugWarning)
+    with pytest.raises(error, match=words):
         initplug.apply(model, recipe_or_plan, **options)
     assert changed(before, model) == set()
     assert {name: value._version for name, value in tensors(model).items()} == versions
@@ -160,7 +159,7 @@ def test_all_findings_come_before_the_first_write_and_together() -> None:
     assert changed(before, model) == set()
 
 
-class Boom(RuntimeError):
+class OutOfLuckError(RuntimeError):
     pass
 
 
@@ -180,7 +179,7 @@ def test_an_error_in_the_middle_says_what_had_been_written(
         nonlocal calls
         calls += 1
         if calls == nth:
-            raise Boom("out of luck")
+            raise OutOfLuckError("out of luck")
         return original(tensor, *arguments, **options)
 
     monkeypatch.setattr(owner, "normal_", failing)
@@ -196,7 +195,7 @@ def test_an_error_in_the_middle_says_what_had_been_written(
         assert name in text
     for name in NAMES[nth:]:
         assert name not in text
-    assert isinstance(caught.value.__cause__, Boom)
+    assert isinstance(caught.value.__cause__, OutOfLuckError)
 
 
 # ------------------------------------------------------------------------------------------ success
@@ -312,6 +311,10 @@ def test_padding_rows_are_left_alone_by_keep() -> None:
 
 
 class Masked(nn.Module):
+    bias: torch.Tensor
+    steps: torch.Tensor
+    scratch: torch.Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.lin = nn.Linear(3, 3)
@@ -339,7 +342,7 @@ def test_buffers_are_written_only_on_request() -> None:
 
 
 def test_integers_and_bools_take_constants() -> None:
-    model = Counted()
+    model: Any = Counted()
     model.register_buffer("flags", torch.zeros(3, dtype=torch.bool))
     rules = {"*": "normal", "steps*": 2, "flags": {"match": "flags", "kind": "buffer", "init": 1}}
     audit = initplug.apply(model, {"rules": rules})
@@ -436,7 +439,7 @@ def test_only_narrows_the_writes_not_the_plan() -> None:
 
 
 def test_prefix_gives_a_stage_the_names_of_the_whole() -> None:
-    whole = nn.Sequential(OrderedDict(first=Net(), second=Net()))
+    whole: Any = nn.Sequential(OrderedDict(first=Net(), second=Net()))
     rules = {"*": 1, "^first.fc.weight": 2, "^second.fc.weight": 3, "^fc.weight": 4, "second.**.bias": 5}
     recipe = {"unused": "ignore", "rules": rules}
     plan = initplug.plan(whole.second, recipe, prefix="second")
@@ -453,7 +456,7 @@ def test_prefix_gives_a_stage_the_names_of_the_whole() -> None:
 
 
 def test_a_stage_takes_the_plan_of_the_whole_model() -> None:
-    whole = nn.Sequential(OrderedDict(first=Net(), second=Net()))
+    whole: Any = nn.Sequential(OrderedDict(first=Net(), second=Net()))
     plan = initplug.plan(whole, {"rules": {"*": 1, "^-1": 2}})
     before = image(whole.first)
     initplug.apply(whole.second, plan, prefix="second")
@@ -589,7 +592,28 @@ def test_without_measuring_there_are_no_numbers() -> None:
 
 # ------------------------------------------------------------------------------------------------ output
 
-PLAN_KEYS = ["name", "aliases", "kind", "module_type", "shape", "dtype", "numel", "trainable", "rule", "selector", "location", "shadowed", "init", "distribution", "fan_in", "fan_out", "mean", "std", "low", "high"]
+PLAN_KEYS = [
+    "name",
+    "aliases",
+    "kind",
+    "module_type",
+    "shape",
+    "dtype",
+    "numel",
+    "trainable",
+    "rule",
+    "selector",
+    "location",
+    "shadowed",
+    "init",
+    "distribution",
+    "fan_in",
+    "fan_out",
+    "mean",
+    "std",
+    "low",
+    "high",
+]
 AUDIT_KEYS = ["measured_mean", "measured_std", "measured_min", "measured_max", "measured_count", "status", "verdict"]
 
 

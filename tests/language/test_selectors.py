@@ -50,9 +50,25 @@ class Net(nn.Module):
         self.fc = nn.Linear(2, 2)
 
 
-EVERYTHING = set(
-    ["conv_scale", "conv1.weight", "conv1.bias", "layer1.0.conv1.weight", "layer1.0.bn3.weight", "layer1.0.bn3.bias", "layer1.1.conv1.weight", "layer1.1.bn3.weight", "layer1.1.bn3.bias", "attn.wq.weight", "attn.wk.weight", "attn.wv.weight", "blocks.0.weight", "blocks.1.weight", "blocks.2.weight", "fc.weight", "fc.bias"]
-)
+EVERYTHING = {
+    "conv_scale",
+    "conv1.weight",
+    "conv1.bias",
+    "layer1.0.conv1.weight",
+    "layer1.0.bn3.weight",
+    "layer1.0.bn3.bias",
+    "layer1.1.conv1.weight",
+    "layer1.1.bn3.weight",
+    "layer1.1.bn3.bias",
+    "attn.wq.weight",
+    "attn.wk.weight",
+    "attn.wv.weight",
+    "blocks.0.weight",
+    "blocks.1.weight",
+    "blocks.2.weight",
+    "fc.weight",
+    "fc.bias",
+}
 LAYER1 = {name for name in EVERYTHING if name.startswith("layer1.")}
 CONVS = "conv1.weight layer1.0.conv1.weight layer1.1.conv1.weight"
 BN_WEIGHTS = "layer1.0.bn3.weight layer1.1.bn3.weight"

@@ -273,11 +273,11 @@ def assert_sampled_from(values: np.ndarray[Any, Any], law: Any) -> None:
 @pytest.mark.parametrize(("spec", "law"), OTHERS, ids=[str(spec) for spec, _ in OTHERS])
 def test_moments_bounds_and_shape(spec: Any, law: Law, layer: tuple[Callable[[], nn.Module], float, float]) -> None:
     build, fan_in, fan_out = layer
-    module = build()
+    module: Any = build()
     expected = law(fan_in, fan_out)
     torch.manual_seed(17)
     audit = initplug.apply(module, {"rules": {"*": spec}})
-    planned = initplug.plan(module, {"rules": {"*": spec}})["weight"]
+    planned: Any = initplug.plan(module, {"rules": {"*": spec}})["weight"]
     assert planned.mean == pytest.approx(expected.mean(), rel=1e-7, abs=1e-12)
     assert planned.std == pytest.approx(expected.std(), rel=1e-7)
     low, high = expected.support()
@@ -317,7 +317,7 @@ def test_the_statistical_check_can_fail() -> None:
 )
 def test_truncated_moments_far_from_the_middle(mean: float, std: float, low: float, high: float) -> None:
     recipe = {"rules": {"*": {"fn": "trunc_normal", "mean": mean, "std": std, "low": low, "high": high}}}
-    planned = initplug.plan(nn.Linear(2, 2, bias=False), recipe)["weight"]
+    planned: Any = initplug.plan(nn.Linear(2, 2, bias=False), recipe)["weight"]
 
     def density(z: float) -> float:
         return math.exp(-(z * z - floor) / 2)
@@ -368,7 +368,7 @@ def test_a_truncation_interval_in_the_far_tail_is_refused(low: float, high: floa
 def test_prior_bias(spec: Any, expected: float) -> None:
     model = nn.Linear(4, 30)
     recipe = {"rules": {"*.weight": 0, "*.bias": spec}}
-    planned = initplug.plan(model, recipe)["bias"]
+    planned: Any = initplug.plan(model, recipe)["bias"]
     assert planned.mean == pytest.approx(expected, rel=1e-14, abs=1e-15)
     assert planned.std == 0
     initplug.apply(model, recipe)
@@ -395,7 +395,7 @@ class Attended(nn.Module):
 )
 def test_fan_uniform_of_another_tensor(extra: dict[str, Any], fan: int) -> None:
     rules = {"*": 0, "inner.k.bias": {"fn": "fan_uniform", **extra}}
-    planned = initplug.plan(Attended(), {"rules": rules})["inner.k.bias"]
+    planned: Any = initplug.plan(Attended(), {"rules": rules})["inner.k.bias"]
     assert planned.high == pytest.approx(1 / math.sqrt(fan), rel=1e-14)
     assert planned.low == -planned.high
 
@@ -458,7 +458,7 @@ FANS: list[tuple[str, str, tuple[int, int]]] = [
 def test_fans(layer: str, rule: str, expected: tuple[int, int]) -> None:
     for mode, fan in zip(("fan_in", "fan_out"), expected, strict=True):
         rules = {"*": 0, "*.weight": {"fn": "kaiming_normal", "nonlinearity": "linear", "mode": mode, "fans": rule}}
-        planned = initplug.plan(nn.Sequential(LAYERS[layer]()), {"rules": rules})["0.weight"]
+        planned: Any = initplug.plan(nn.Sequential(LAYERS[layer]()), {"rules": rules})["0.weight"]
         assert (planned.fan_in, planned.fan_out) == expected
         assert planned.std == pytest.approx(1 / math.sqrt(fan), rel=1e-14)
 
@@ -466,7 +466,7 @@ def test_fans(layer: str, rule: str, expected: tuple[int, int]) -> None:
 @pytest.mark.parametrize("layer", LAYERS)
 def test_torch_fans_are_those_of_torch(layer: str) -> None:
     module = LAYERS[layer]()
-    planned = initplug.plan(module, {"rules": {"*": 0, "*.weight": "xavier_uniform"}})["weight"]
+    planned: Any = initplug.plan(module, {"rules": {"*": 0, "*.weight": "xavier_uniform"}})["weight"]
     expected = nn.init._calculate_fan_in_and_fan_out(module.weight)  # type: ignore[arg-type]
     assert (planned.fan_in, planned.fan_out) == expected
 
@@ -475,7 +475,7 @@ def test_torch_fans_are_those_of_torch(layer: str) -> None:
 def test_embeddings_have_no_effective_fans(build: Callable[[], nn.Module]) -> None:
     with pytest.raises(initplug.PlanError, match=r"0\.weight"):
         initplug.plan(nn.Sequential(build()), {"rules": {"*": "xavier_uniform effective"}})
-    planned = initplug.plan(nn.Sequential(build()), {"rules": {"*": "xavier_uniform"}})["0.weight"]
+    planned: Any = initplug.plan(nn.Sequential(build()), {"rules": {"*": "xavier_uniform"}})["0.weight"]
     assert (planned.fan_in, planned.fan_out) == (4, 10)
 
 
@@ -504,9 +504,9 @@ def test_fans_below_two_dimensions_are_a_plan_error(spec: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["relu", "leaky_relu", "tanh", "sigmoid", "selu", "linear"])
-def test_gains_of_torch(name: str) -> None:
+def test_gains_of_torch(name: Any) -> None:
     weight = nn.Linear(9, 9, bias=False)
-    planned = initplug.plan(weight, {"rules": {"*": f"xavier_normal {name}"}})["weight"]
+    planned: Any = initplug.plan(weight, {"rules": {"*": f"xavier_normal {name}"}})["weight"]
     assert planned.std * 3 == pytest.approx(nn.init.calculate_gain(name), rel=1e-14)
 
 
@@ -514,7 +514,7 @@ def test_gains_of_torch(name: str) -> None:
 def test_gains_by_quadrature(name: str) -> None:
     weight = nn.Linear(9, 9, bias=False)
     for spec in (f"xavier_normal {name}", f"kaiming_normal {name}", f"xavier_normal gain={name}"):
-        planned = initplug.plan(weight, {"rules": {"*": spec}})["weight"]
+        planned: Any = initplug.plan(weight, {"rules": {"*": spec}})["weight"]
         assert planned.std * 3 == pytest.approx(gain_by_quadrature(name), abs=1e-6)
     planned = initplug.plan(weight, {"rules": {"*": f"fan_uniform {name}"}})["weight"]
     assert planned.high * 3 == pytest.approx(gain_by_quadrature(name), abs=1e-6)
@@ -590,7 +590,7 @@ def constructed(build: Callable[[], nn.Module], times: int) -> dict[str, np.ndar
 def test_default_is_what_construction_draws(kind: str) -> None:
     build = {**LEAVES, **TREES}[kind]
     samples = constructed(build, 120)
-    plan = initplug.plan(build(), DEFAULT)
+    plan: list[Any] = list(initplug.plan(build(), DEFAULT))
     assert [a.name for a in plan] == list(samples)
     for a in plan:
         sample = samples[a.name]
@@ -671,6 +671,67 @@ def test_default_follows_a_modules_own_reset_over_its_childs() -> None:
     assert (plan["0.inner.weight"].mean, plan["0.inner.weight"].std) == (1.0, 0.25)
     assert plan["0.inner.bias"].high == pytest.approx(1 / math.sqrt(6), rel=1e-12)
     assert plan["0.table"].std == pytest.approx(cut_at_two(0.5).std(), rel=1e-9)
+
+
+class Parent(nn.Module):
+    """Its reset writes over what the child's own reset draws."""
+
+    def __init__(self, write: Fill) -> None:
+        super().__init__()
+        self.write = write
+        self.lin = nn.Linear(6, 6)
+
+    def reset_parameters(self) -> None:
+        with torch.no_grad():
+            self.write(self.lin.weight)
+
+
+READABLE: dict[str, tuple[Fill, Any]] = {
+    "normal_": (lambda w: nn.init.normal_(w, std=0.3), normal(0.3)),
+    "normal_ by keyword": (lambda w: nn.init.normal_(tensor=w, mean=1.0, std=0.3), normal(0.3, 1.0)),
+    "a method": (lambda w: w.normal_(1.0, 0.5), normal(0.5, 1.0)),
+    "a method on data": (lambda w: w.data.uniform_(-1, 3), uniform(-1, 3)),
+    "xavier_uniform_": (lambda w: nn.init.xavier_uniform_(w, gain=2.0), around_zero(2 * math.sqrt(6 / 12))),
+    "kaiming_normal_": (lambda w: nn.init.kaiming_normal_(w, nonlinearity="relu"), normal(math.sqrt(2 / 6))),
+    "trunc_normal_": (lambda w: nn.init.trunc_normal_(w, std=0.5, a=-0.5, b=1.0), truncated(0.5, -0.5, 1.0)),
+    "trunc_normal_ of transformers": (lambda w: nn.init.trunc_normal_(w, mean=0.0, std=0.02), normal(0.02)),
+    "trunc_normal_ by keyword": (lambda w: nn.init.trunc_normal_(tensor=w), truncated(1, -2, 2)),
+}
+UNREADABLE: dict[str, Fill] = {
+    "orthogonal_": nn.init.orthogonal_,
+    "eye_": nn.init.eye_,
+    "sparse_": lambda w: nn.init.sparse_(w, 0.5),
+    "a new storage": lambda w: setattr(w, "data", torch.zeros(6, 6)),
+    "arithmetic": lambda w: w.clamp_(-0.1, 0.1),
+    "a copy": lambda w: w.copy_(torch.randn(6, 6)),
+    "a part": lambda w: w[:3].fill_(1.0),
+    "a row": lambda w: w[0].zero_(),
+    "foreach": lambda w: torch._foreach_zero_([w]),
+    "out": lambda w: torch.normal(0.0, 1.0, (6, 6), out=w),
+}
+
+
+@pytest.mark.parametrize("case", READABLE)
+def test_default_reads_what_a_parent_writes_over_its_child(case: str) -> None:
+    write, law = READABLE[case]
+    planned: Any = initplug.plan(Parent(write), DEFAULT)["lin.weight"]
+    assert planned.mean == pytest.approx(law.mean(), rel=1e-9, abs=1e-12)
+    assert planned.std == pytest.approx(law.std(), rel=1e-9)
+    model = Parent(write)
+    torch.manual_seed(41)
+    initplug.apply(model, {"rules": {"*": "default", "*.bias": 0}})
+    torch.manual_seed(41)
+    expected = torch.empty(6, 6)
+    write(expected)
+    assert torch.equal(model.lin.weight, expected)
+
+
+@pytest.mark.parametrize("case", UNREADABLE)
+def test_default_never_passes_off_the_childs_draw_for_what_a_parent_writes(case: str) -> None:
+    with pytest.raises(initplug.PlanError) as caught:
+        initplug.plan(Parent(UNREADABLE[case]), DEFAULT)
+    assert "lin.weight" in str(caught.value)
+    assert "keep" in str(caught.value)
 
 
 class Bare(nn.Module):

@@ -1,0 +1,604 @@
+"""Bad recipes and the exact message of each: what is wrong, where, what was expected, what was probably meant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import initplug
+
+# Texts, with their messages.
+BAD_TEXTS: list[tuple[str, str]] = [
+    ("[1, 2]\n", "<text>:1:1: a recipe is a mapping with the key rules, this is a list"),
+    ("\n", "<text>: a recipe is a mapping with the key rules, this is null"),
+    ("rules\n", "<text>:1:1: a recipe is a mapping with the key rules, this is the text 'rules'"),
+    ("rules: 3\n", "<text>:1:8: rules: expected a mapping of rules, got the number 3"),
+    ("rules: [a]\n", "<text>:1:8: rules: expected a mapping of rules, got a list"),
+    ("rules: null\n", "<text>:1:8: rules: expected a mapping of rules, got null"),
+    ("name: x\n", "<text>: required key 'rules' is missing"),
+    ("ruls: {}\nrules: {}\n", "<text>:1:1: ruls: unknown key 'ruls' (did you mean rules?)"),
+    ("rules: {}\nname: 3\n", "<text>:2:7: name: expected a text, got the number 3"),
+    ("rules: {}\nsource: {a: 1}\n", "<text>:2:9: source: expected a text or a list of texts, got a mapping"),
+    ("rules: {}\nunmatched: kep\n", "<text>:2:12: unmatched: 'kep' is not one of error, keep (did you mean keep?)"),
+    ("rules: {}\nunused: no_way\n", "<text>:2:9: unused: 'no_way' is not one of warn, error, ignore"),
+    ("rules: {}\nunmatched: true\n", "<text>:2:12: unmatched: true is not one of error, keep"),
+    ("rules:\n  a*: 0\n  a*: 1\n", "<text>:3:3: duplicate key 'a*' (first at line 2)"),
+    ("rules:\n  a*: &x 0\n", "<text>:2:7: recipes have no anchors (quote a text that begins with '&')"),
+    (
+        "rules:\n  a*: !!python/object:os.system ls\n",
+        "<text>:2:7: recipes have no tags (quote a text that begins with '!')",
+    ),
+    ("%YAML 1.1\n---\nrules: {}\n", "<text>:1:1: recipes have no directives (quote a text that begins with '%')"),
+    (
+        "rules:\n  *.bias: 0\n *.w: 1\n",
+        "<text>:3:2: not YAML: while parsing a block mapping, expected <block end>, but found '<block mapping start>'",
+    ),
+    (
+        "rules: {conv[12].weight: 0}\n",
+        "<text>:1:13: not YAML: while parsing a flow mapping, expected ',' or '}', but got '[' (in flow style, {…} and […], quote the selector)",
+    ),
+    (
+        "rules: {a: {match: conv?.weight, match: [a, b}}\n",
+        "<text>:1:24: not YAML: while parsing a flow mapping, expected ',' or '}', but got '?' (in flow style, {…} and […], quote the selector)",
+    ),
+    (
+        "rules:\n\t*.bias: 0\n",
+        "<text>:2:1: not YAML: while scanning for the next token, found character '\\t' that cannot start any token",
+    ),
+    (
+        "rules: {}\n---\nrules: {}\n",
+        "<text>:2:1: not YAML: expected a single document in the stream, but found another document",
+    ),
+    ("rules:\n  a*: 'x\n", "<text>:3:1: not YAML: while scanning a quoted scalar, found unexpected end of stream"),
+    ("a: \x07\n", "<text>:1:4: not YAML: the character '\\x07'"),
+    ('a: "\\UFFFFFFFF"\n', "<text>: not YAML: an escape such as \\UFFFFFFFF names no character"),
+    (
+        "rules:\n  ? [a, b]\n  : 0\n",
+        "<text>:2:5: a key must be a text (in flow style, {…} and […], quote the selector)",
+    ),
+    ("rules:\n  1.10: 0\n", "<text>:2:3: the key '1.10' reads as a number (quote it)"),
+    (
+        "rules:\n  on: 0\n",
+        "<text>:2:3: readers disagree on 'on' (some readers take it for a truth value: write true or false, or quote the text)",
+    ),
+    ("rules:\n  null: 0\n", "<text>:2:3: the key 'null' reads as null (quote it)"),
+    (
+        "rules:\n  0: zeros\n",
+        "<text>:2:6: rules.0: '0' is no selector (a rule without match is named by its selector, which holds one of . * ? [ ( < ^: 0.**: zeros by name, <…>: zeros by type; to change the rule called 0, set rules.0.init=zeros)",
+    ),
+    (
+        "rules:\n  <<: {a: 1}\n",
+        "<text>:2:4: rules['<<']: bad selector '<<': '<' inside '<'\n<text>:2:7: rules['<<']: an initializer given as a mapping needs the key fn (such as {fn: kaiming_normal, mode: fan_out})",
+    ),
+    (
+        "rules:\n  a*: 010\n",
+        "<text>:2:7: readers disagree on '010' (some readers take it for octal: write the number in decimal, or quote the text)",
+    ),
+    ("rules:\n  a*: 0x10\n", "<text>:2:7: readers disagree on '0x10' (write the number in decimal, or quote the text)"),
+    (
+        "rules:\n  a*: 12:30\n",
+        "<text>:2:7: readers disagree on '12:30' (some readers take it for base 60: quote the text)",
+    ),
+    ("rules:\n  a*: -.5\n", "<text>:2:7: readers disagree on '-.5' (write a digit before the point)"),
+    (
+        "rules:\n  a*: yes\n",
+        "<text>:2:7: readers disagree on 'yes' (some readers take it for a truth value: write true or false, or quote the text)",
+    ),
+    ("rules:\n  a*: .inf\n", "<text>:2:7: readers disagree on '.inf' (numbers are finite)"),
+    ("rules:\n  a*: .nan\n", "<text>:2:7: readers disagree on '.nan' (numbers are finite)"),
+    ("rules:\n  a*: 1e999\n", "<text>:2:7: the number is too large (numbers are finite)"),
+    ("rules:\n  a*: .5e3\n", "<text>:2:7: readers disagree on '.5e3' (write a digit before the point)"),
+    ("rules:\n  a*: 0b11\n", "<text>:2:7: readers disagree on '0b11' (write the number in decimal, or quote the text)"),
+    (
+        "rules:\n  bn: 0\n",
+        "<text>:2:7: rules.bn: 'bn' is no selector (a rule without match is named by its selector, which holds one of . * ? [ ( < ^: bn.**: 0 by name, <…>: 0 by type; to change the rule called bn, set rules.bn.init=0)",
+    ),
+    (
+        "rules:\n  conv: {init: 0}\n",
+        "<text>:2:9: rules.conv: rule 'conv' has no match (add match:, or name the rule by its selector, conv.**)",
+    ),
+    ("rules:\n  conv: {match: a*}\n", "<text>:2:3: rules.conv: required key 'init' is missing"),
+    (
+        "rules:\n  conv: {match: a*, init: 0, knd: buffer}\n",
+        "<text>:2:30: rules.conv.knd: unknown key 'knd' (did you mean kind?)",
+    ),
+    (
+        "rules:\n  conv: {match: a*, init: 0, kind: bufer}\n",
+        "<text>:2:36: rules.conv.kind: 'bufer' is not one of parameter, buffer (did you mean buffer?)",
+    ),
+    (
+        "rules:\n  conv: {match: a*, init: 0, optional: 1}\n",
+        "<text>:2:40: rules.conv.optional: expected true or false, got the number 1",
+    ),
+    (
+        "rules:\n  conv: {match: a*, init: 0, ndim: two}\n",
+        "<text>:2:36: rules.conv.ndim: 'two' is not a number of dimensions (write 2, [2, 4] or '>=2')",
+    ),
+    (
+        "rules:\n  conv: {match: a*, init: 0, ndim: -1}\n",
+        "<text>:2:36: rules.conv.ndim: -1 is not a number of dimensions (write 2, [2, 4] or '>=2')",
+    ),
+    (
+        "rules:\n  conv: {match: a*, init: 0, ndim: []}\n",
+        "<text>:2:36: rules.conv.ndim: [] is not a number of dimensions (write 2, [2, 4] or '>=2')",
+    ),
+    (
+        "rules:\n  conv: {match: 3, init: 0}\n",
+        "<text>:2:17: rules.conv.match: expected a selector or a list of selectors, got the number 3",
+    ),
+    (
+        "rules:\n  conv: {match: [], init: 0}\n",
+        "<text>:2:17: rules.conv.match: expected at least one selector, the list is empty",
+    ),
+    (
+        "rules:\n  conv: {match: [a, 3], init: 0}\n",
+        "<text>:2:21: rules.conv.match[1]: expected a selector, got the number 3 (quote the selector)",
+    ),
+    (
+        "rules:\n  conv: {match: {a: 1}, init: 0}\n",
+        "<text>:2:17: rules.conv.match: expected a selector or a list of selectors, got a mapping",
+    ),
+    (
+        "rules:\n  conv: {match: a*, except: 'a..b', init: 0}\n",
+        "<text>:2:32: rules.conv.except: bad selector 'a..b': empty segment between dots",
+    ),
+    (
+        "rules:\n  a*: [0, 1]\n",
+        "<text>:2:7: rules['a*']: expected an initializer (a number, a text or a mapping with fn), got a list",
+    ),
+    (
+        "rules:\n  a*: true\n",
+        "<text>:2:7: rules['a*']: true is no initializer (a rule is disabled by setting the rule itself to null)",
+    ),
+    (
+        "rules:\n  a: {match: a*, init: null}\n",
+        "<text>:2:24: rules.a.init: null is no initializer (a rule is disabled by setting the rule itself to null)",
+    ),
+    (
+        "rules:\n  a*: {}\n",
+        "<text>:2:7: rules['a*']: an initializer given as a mapping needs the key fn (such as {fn: kaiming_normal, mode: fan_out})",
+    ),
+    (
+        "rules:\n  a*: kaimng_normal\n",
+        "<text>:2:7: rules['a*']: unknown initializer 'kaimng_normal' (did you mean kaiming_normal?)",
+    ),
+    (
+        "rules:\n  a*: kaiming_normal fan_inn\n",
+        "<text>:2:22: rules['a*']: 'fan_inn' is no word of kaiming_normal (did you mean fan_in?)",
+    ),
+    ("rules:\n  a*: kaiming_normal mode\n", "<text>:2:22: rules['a*']: mode needs a value: write mode=…"),
+    (
+        "rules:\n  a*: kaiming_normal mode=fan_inn\n",
+        "<text>:2:7: rules['a*']: mode: 'fan_inn' is not one of fan_in, fan_out (did you mean fan_in?)",
+    ),
+    ("rules:\n  a*: normal 0.02\n", "<text>:2:14: rules['a*']: normal takes no bare number: write std=0.02"),
+    ("rules:\n  a*: normal std=\n", "<text>:2:14: rules['a*']: std= has no value"),
+    ("rules:\n  a*: normal std=1 std=2\n", "<text>:2:20: rules['a*']: std is given twice"),
+    ("rules:\n  a*: normal std=abc\n", "<text>:2:7: rules['a*']: std: 'abc' is not a number of at least 0"),
+    ("rules:\n  a*: normal sd=1\n", "<text>:2:7: rules['a*']: normal takes no sd (did you mean std?)"),
+    ("rules:\n  a*: uniform 1\n", "<text>:2:7: rules['a*']: uniform needs high (write uniform high=…)"),
+    ("rules:\n  a*: uniform 1 2 3\n", "<text>:2:19: rules['a*']: uniform takes 2 bare numbers (low high)"),
+    ("rules:\n  a*: uniform 2 1\n", "<text>:2:7: rules['a*']: uniform: low must not exceed high, they are 2 and 1"),
+    (
+        "rules:\n  a*: zeros fan_out\n",
+        "<text>:2:13: rules['a*']: 'fan_out' is no word of zeros (its words are fans: torch, effective, flat)",
+    ),
+    ("rules:\n  a*: zeros 1\n", "<text>:2:13: rules['a*']: zeros takes no number"),
+    ("rules:\n  a*: ''\n", "<text>:2:8: rules['a*']: an initializer cannot be empty"),
+    (
+        "rules:\n  a*: keep flat\n",
+        "<text>:2:12: rules['a*']: 'flat' is no word of keep (its words are otherwise: error, default)",
+    ),
+    ("rules:\n  a*: {fn: normal, std: '0.02'}\n", "<text>:2:26: rules['a*'].std: '0.02' is not a number of at least 0"),
+    ("rules:\n  a*: {fn: normal, std: true}\n", "<text>:2:25: rules['a*'].std: true is not a number of at least 0"),
+    ("rules:\n  a*: {fn: normal, std: -1}\n", "<text>:2:25: rules['a*'].std: -1 is not a number of at least 0"),
+    ("rules:\n  a*: {fn: normal, std: null}\n", "<text>:2:25: rules['a*'].std: null is not a number of at least 0"),
+    ("rules:\n  a*: {fn: normal, men: 0}\n", "<text>:2:20: rules['a*'].men: normal takes no men (did you mean mean?)"),
+    ("rules:\n  a*: {fn: constant}\n", "<text>:2:7: rules['a*']: constant needs value (write constant value=…)"),
+    (
+        "rules:\n  a*: {func: normal}\n",
+        "<text>:2:7: rules['a*']: an initializer given as a mapping needs the key fn (write fn instead of func)",
+    ),
+    ("rules:\n  a*: {fn: 3}\n", "<text>:2:12: rules['a*'].fn: fn holds the name of an initializer, not the number 3"),
+    (
+        "rules:\n  a*: {fn: kaiming_normal fan_out}\n",
+        "<text>:2:12: rules['a*'].fn: fn holds the name alone (write the arguments as keys, or the whole as one text under init)",
+    ),
+    (
+        "rules:\n  a*: {fn: kaiming_normal, nonlinearity: relu, a: 1}\n",
+        "<text>:2:7: rules['a*']: kaiming_normal: a is the slope of leaky_relu and says nothing for relu",
+    ),
+    (
+        "rules:\n  a*: {fn: kaiming_normal, mode: fan_avg}\n",
+        "<text>:2:34: rules['a*'].mode: 'fan_avg' is not one of fan_in, fan_out (did you mean fan_in?)",
+    ),
+    ("rules:\n  a*: {fn: trunc_normal, low: -1}\n", "<text>:2:7: rules['a*']: trunc_normal: low and high go together"),
+    (
+        "rules:\n  a*: {fn: trunc_normal, low: -1, high: 1, cutoff: 2}\n",
+        "<text>:2:7: rules['a*']: trunc_normal: cutoff (in std) and low/high (absolute) exclude each other",
+    ),
+    (
+        "rules:\n  a*: {fn: trunc_normal, std: 0.01, low: 1, high: 2}\n",
+        "<text>:2:7: rules['a*']: trunc_normal: the interval [1, 2] lies wholly beyond 6 std of mean 0, std 0.01",
+    ),
+    (
+        "rules:\n  a*: {fn: variance_scaling, distribution: normal, correction: none}\n",
+        "<text>:2:7: rules['a*']: variance_scaling: correction is for truncated_normal and says nothing for normal",
+    ),
+    (
+        "rules:\n  a*: {fn: prior_bias, p: 1}\n",
+        "<text>:2:27: rules['a*'].p: 1 is not a number above 0 and below 1 or uniform",
+    ),
+    (
+        "rules:\n  a*: {fn: prior_bias, p: uniforms}\n",
+        "<text>:2:27: rules['a*'].p: 'uniforms' is not a number above 0 and below 1 or uniform (did you mean uniform?)",
+    ),
+    (
+        "rules:\n  a*: {fn: xavier_uniform, gain: rellu}\n",
+        "<text>:2:34: rules['a*'].gain: 'rellu' is not a number or one of linear, sigmoid, tanh, relu, leaky_relu, selu, gelu, silu, mish, elu, softplus, hardswish (did you mean relu?)",
+    ),
+    (
+        "rules:\n  a*: {fn: fan_uniform, of: a._b}\n",
+        "<text>:2:29: rules['a*'].of: 'a._b' is not a reference (weight, ..q.weight, ^shared.weight)",
+    ),
+    (
+        "rules:\n  a*: {fn: normal, fans: effectiv}\n",
+        "<text>:2:26: rules['a*'].fans: 'effectiv' is not one of torch, effective, flat (did you mean effective?)",
+    ),
+    (
+        "rules:\n  a*: {_target_: torch.nn.init.zeros_}\n",
+        "<text>:2:7: rules['a*']: an initializer given as a mapping needs the key fn (write fn instead of _target_)",
+    ),
+    ("rules:\n  'a..b': 0\n", "<text>:2:6: rules['a..b']: bad selector 'a..b': empty segment between dots"),
+    ("rules:\n  'a.': 0\n", "<text>:2:6: rules['a.']: bad selector 'a.': empty segment between dots"),
+    ("rules:\n  'a[12': 0\n", "<text>:2:5: rules['a[12']: bad selector 'a[12': '[' is never closed"),
+    ("rules:\n  '(a|b': 0\n", "<text>:2:4: rules['(a|b']: bad selector '(a|b': '(' is never closed"),
+    ("rules:\n  'a|b*': 0\n", "<text>:2:5: rules['a|b*']: bad selector 'a|b*': alternatives need parentheses: (a|b)"),
+    ("rules:\n  '(a(b))': 0\n", "<text>:2:6: rules['(a(b))']: bad selector '(a(b))': alternatives are not nested"),
+    ("rules:\n  '(a||b)': 0\n", "<text>:2:7: rules['(a||b)']: bad selector '(a||b)': empty alternative"),
+    ("rules:\n  '<>': 0\n", "<text>:2:5: rules['<>']: bad selector '<>': empty alternative"),
+    ("rules:\n  '<A>b': 0\n", "<text>:2:7: rules['<A>b']: bad selector '<A>b': the type ends its segment"),
+    ("rules:\n  'a**': 0\n", "<text>:2:5: rules['a**']: bad selector 'a**': '**' stands alone in its segment"),
+    ("rules:\n  'a.^b': 0\n", "<text>:2:6: rules['a.^b']: bad selector 'a.^b': '^' stands only at the beginning"),
+    ("rules:\n  'x[^a]': 0\n", "<text>:2:6: rules['x[^a]']: bad selector 'x[^a]': a negated class is written [!…]"),
+    ("rules:\n  'x[c-a]': 0\n", "<text>:2:5: rules['x[c-a]']: bad selector 'x[c-a]': the range c-a is empty"),
+    ("rules:\n  ' a*': 0\n", "<text>:2:4: rules[' a*']: bad selector ' a*': a selector has no white space around it"),
+    ("rules:\n  'a*)': 0\n", "<text>:2:6: rules['a*)']: bad selector 'a*)': ')' closes nothing"),
+    ("rules:\n  x: {match: '', init: 0}\n", "<text>:2:15: rules.x.match: bad selector '': a selector cannot be empty"),
+    (
+        "rules:\n  x: {match: b.-0, init: 0}\n",
+        "<text>:2:16: rules.x.match: bad selector 'b.-0': places from the end start at -1",
+    ),
+    (
+        "rules:\n  a*: ${std}\n",
+        "<text>:2:7: rules['a*']: '${std}' holds an interpolation, which only an application can resolve (compose the recipe with Hydra and pass its config)",
+    ),
+    ("rules:\n  a*: '???'\n", "<text>:2:8: rules['a*']: ??? stands for a value that is still missing"),
+    (
+        "rules:\n  a${b}*: 0\n",
+        "<text>:2:3: rules['a${b}*']: 'a${b}*' holds an interpolation, which only an application can resolve (compose the recipe with Hydra and pass its config)",
+    ),
+    (
+        "rules:\n  x: {match: a*, init: {fn: normal, std: '${oc.env:HOME}'}}\n",
+        "<text>:2:43: rules.x.init.std: '${oc.env:HOME}' holds an interpolation, which only an application can resolve (compose the recipe with Hydra and pass its config)",
+    ),
+    ("defaults: resnext\nrules: {}\n", "<text>:1:11: defaults: expected a list of recipes, got the text 'resnext'"),
+    (
+        "defaults: [resnxt]\nrules: {}\n",
+        "<text>:1:12: defaults[0]: there is no recipe called 'resnxt' (did you mean resnext?)",
+    ),
+    ("defaults: [resnext, resnext]\nrules: {}\n", "<text>:1:21: defaults[1]: 'resnext' stands twice"),
+    ("defaults: [_self_, _self_]\nrules: {}\n", "<text>:1:20: defaults[1]: '_self_' stands twice"),
+    (
+        "defaults: [{model: a}]\nrules: {}\n",
+        "<text>:1:12: defaults[0]: {'model': 'a'} is neither a recipe's name, a relative file name nor _self_ (compose anything else with Hydra)",
+    ),
+    (
+        "defaults: ['init@x: a']\nrules: {}\n",
+        "<text>:1:13: defaults[0]: 'init@x: a' is neither a recipe's name, a relative file name nor _self_ (compose anything else with Hydra)",
+    ),
+    (
+        "defaults: [/etc/passwd]\nrules: {}\n",
+        "<text>:1:12: defaults[0]: '/etc/passwd' is neither a recipe's name, a relative file name nor _self_ (compose anything else with Hydra)",
+    ),
+    (
+        "defaults: [resnext]\nrules:\n  conv:\n    init: {fn: constant, value: 1}\n",
+        "resnext.yaml:21:32: rules.conv.init.mode: constant takes no mode: it is left over from kaiming_normal, since merging keeps keys (to replace the whole initializer, write init: constant 1)",
+    ),
+    (
+        "defaults: [resnext]\nrules:\n  conv: zeros\n",
+        "<text>:3:9: rules.conv: 'conv' is no selector (a rule without match is named by its selector, which holds one of . * ? [ ( < ^: conv.**: zeros by name, <…>: zeros by type; to change the rule called conv, set rules.conv.init=zeros)",
+    ),
+    (
+        "defaults: [resnext]\nrules:\n  bn: {init: {fn: normal, mode: fan_in}}\n",
+        "<text>:3:27: rules.bn.init.mode: normal takes no mode (it takes mean, std, fans)",
+    ),
+]
+
+# Overrides of the preset `resnext`, with their messages.
+BAD_OVERRIDES: list[tuple[str, str]] = [
+    (
+        "rules.conv.init.mode=fan_x",
+        "override: rules.conv.init.mode=fan_x: rules.conv.init.mode: 'fan_x' is not one of fan_in, fan_out (did you mean fan_in?)",
+    ),
+    (
+        "rules.conv.init.mod=fan_in",
+        "override: rules.conv.init.mod=fan_in: there is no rules.conv.init.mod to override (did you mean rules.conv.init.mode?)",
+    ),
+    (
+        "rules.con.init=0",
+        "override: rules.con.init=0: there is no rules.con.init to override (did you mean rules.conv.init?)",
+    ),
+    (
+        "rules.conv=zeros",
+        "override: rules.conv=zeros: rules.conv: 'conv' is no selector (a rule without match is named by its selector, which holds one of . * ? [ ( < ^: conv.**: zeros by name, <…>: zeros by type; to change the rule called conv, set rules.conv.init=zeros)",
+    ),
+    (
+        "rules.conv.init.fn=constant",
+        "resnext.yaml:21:11: rules.conv.init: constant needs value (write constant value=…)\nresnext.yaml:21:32: rules.conv.init.mode: constant takes no mode: it is left over from kaiming_normal, since merging keeps keys (to replace the whole initializer, write init: constant value=…)",
+    ),
+    ("unmatched=kep", "override: unmatched=kep: unmatched: 'kep' is not one of error, keep (did you mean keep?)"),
+    (
+        "rules.bn.init.mode=fan_in",
+        "override: rules.bn.init.mode=fan_in: rules.bn.init is 1, which has no key 'mode' (replace the whole: 'rules.bn.init=\"…\"')",
+    ),
+    ("+rules.bias=0", "override: +rules.bias=0: rules.bias is there already (leave out the +: rules.bias=0)"),
+    ("~rules.head", "override: ~rules.head: rules.head does not exist, so it cannot be deleted"),
+    ("~rules.bn.init=2", "override: ~rules.bn.init=2: rules.bn.init is 1, not 2, so it is not deleted"),
+    (
+        "rules.conv.init.mode=fan_in,fan_out",
+        "override: rules.conv.init.mode=fan_in,fan_out: a sweep stands for many recipes (sweep with Hydra, or give one value)",
+    ),
+    (
+        "rules.conv.init.mode=choice(fan_in,fan_out)",
+        "override: rules.conv.init.mode=choice(fan_in,fan_out): a sweep stands for many recipes (sweep with Hydra, or give one value)",
+    ),
+    (
+        "rules.conv.init.mode=${mode}",
+        "override: rules.conv.init.mode=${mode}: an interpolation cannot be resolved here (compose the recipe with Hydra)",
+    ),
+    ("init@model=vit", "override: init@model=vit: config groups belong to a Hydra application"),
+    ("init/x=y", "override: init/x=y: config groups belong to a Hydra application"),
+    (
+        "rules.conv*.init=0",
+        "override: rules.conv*.init=0: not in Hydra's notation, key=value: token recognition error at: '*' (keys hold no * and no dots of their own: name the rule)",
+    ),
+    ("a=b=c", "override: a=b=c: not in Hydra's notation, key=value: mismatched input '=' expecting <EOF>"),
+    (
+        "",
+        "override: : not in Hydra's notation, key=value: mismatched input '<EOF>' expecting {EQUAL, '~', '+', '@', KEY_SPECIAL, DOT_PATH, ID}",
+    ),
+    ("rules", "override: rules: not in Hydra's notation, key=value: missing EQUAL at '<EOF>'"),
+    (
+        "rules.conv.init=[1",
+        "override: rules.conv.init=[1: not in Hydra's notation, key=value: no viable alternative at input '[1'",
+    ),
+    (
+        "rules.conv.init.mode=",
+        "override: rules.conv.init.mode=: rules.conv.init.mode: '' is not one of fan_in, fan_out",
+    ),
+    (
+        "rules.classifier.match.0=fc",
+        "override: rules.classifier.match.0=fc: rules.classifier.match is '<Linear>.weight', which has no key '0' (replace the whole: 'rules.classifier.match=\"…\"')",
+    ),
+    (
+        "rules.conv.match=[]",
+        "override: rules.conv.match=[]: rules.conv.match: expected at least one selector, the list is empty",
+    ),
+    (
+        "+rules.x=0",
+        "override: +rules.x=0: rules.x: 'x' is no selector (a rule without match is named by its selector, which holds one of . * ? [ ( < ^: x.**: 0 by name, <…>: 0 by type; to change the rule called x, set rules.x.init=0)",
+    ),
+]
+
+
+def message(source: object, *overrides: str) -> str:
+    with pytest.raises(initplug.RecipeError) as caught:
+        initplug.load(source, overrides)
+    assert caught.value.findings
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "expected"), BAD_TEXTS, ids=[repr(text)[:60] for text, _ in BAD_TEXTS])
+def test_a_bad_text_has_its_message(text: str, expected: str) -> None:
+    assert message(text) == expected
+
+
+@pytest.mark.parametrize(("override", "expected"), BAD_OVERRIDES, ids=[override for override, _ in BAD_OVERRIDES])
+def test_a_bad_override_has_its_message(override: str, expected: str) -> None:
+    assert message("resnext", override) == expected
+
+
+def test_the_table_is_long_enough() -> None:
+    assert len({text for text, _ in BAD_TEXTS}) >= 60
+
+
+# Sources that are no texts.
+
+BAD_SOURCES: list[tuple[object, str]] = [
+    (None, "a recipe is a preset's name, a path, a YAML text, a mapping or a Recipe, not null"),
+    (3, "a recipe is a preset's name, a path, a YAML text, a mapping or a Recipe, not the number 3"),
+    (b"rules: {}\n", "a recipe is a preset's name, a path, a YAML text, a mapping or a Recipe, not a bytes"),
+    ("", "there is no preset and no file called '' (presets: resnext, torch_default)"),
+    ("resnxt", "there is no preset and no file called 'resnxt' (did you mean resnext?)"),
+    ("rules: {}", "there is no preset and no file called 'rules: {}' (a YAML text holds a newline)"),
+    ("a\0b", "there is no preset and no file called 'a\\x00b' (presets: resnext, torch_default)"),
+    ({}, "<mapping>: required key 'rules' is missing"),
+    ({"rules": {("a", "b"): 0}}, "<mapping>: rules: the key ('a', 'b') is no text"),
+    ({"rules": {"a*": {1, 2}}}, "<mapping>: rules['a*']: a recipe holds plain data, not a set"),
+    ({"rules": {"a*": float("nan")}}, "<mapping>: rules['a*']: value: nan is not a number"),
+    ({"rules": {"a*": {"fn": "normal", "std": "${s}"}}},
+     "<mapping>: rules['a*'].std: '${s}' holds an interpolation, which only an application can resolve "
+     "(compose the recipe with Hydra and pass its config)"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("source", "expected"), BAD_SOURCES, ids=[repr(source)[:40] for source, _ in BAD_SOURCES])
+def test_a_bad_source_has_its_message(source: object, expected: str) -> None:
+    assert message(source) == expected
+
+
+def test_a_mapping_inside_itself_is_no_recipe() -> None:
+    rules: dict[str, object] = {}
+    rules["a*"] = rules
+    assert message({"rules": rules}) == "<mapping>: rules['a*']['a*']['a*']: nested deeper than 32"
+
+
+def test_overrides_are_a_list() -> None:
+    with pytest.raises(initplug.RecipeError, match="overrides is a list of texts"):
+        initplug.load("resnext", "rules.conv.init.mode=fan_in")
+
+
+# Files.
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    assert message(tmp_path / "no.yaml") == f"{tmp_path}/no.yaml: cannot be read: No such file or directory"
+
+
+def test_a_directory(tmp_path: Path) -> None:
+    assert message(tmp_path) == f"{tmp_path}: cannot be read: Is a directory"
+
+
+def test_a_binary_file(tmp_path: Path) -> None:
+    path = tmp_path / "weights.yaml"
+    path.write_bytes(bytes(range(256)))
+    assert message(path) == f"{path}: not a text file (UTF-8)"
+
+
+def test_ten_megabytes_of_brackets(tmp_path: Path) -> None:
+    path = tmp_path / "brackets.yaml"
+    path.write_text("[" * 10_000_000)
+    assert message(path) == f"{path}: the text has more than 1,048,576 characters"
+
+
+def test_deep_nesting() -> None:
+    assert message("rules: " + "[" * 40 + "\n") == "<text>:1:39: nested deeper than 32"
+    assert message("[" * 500_000 + "\n") == "<text>:1:33: nested deeper than 32"
+
+
+def test_a_cycle_in_defaults_is_found_where_it_closes(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("defaults: [b]\nrules: {}\n")
+    (tmp_path / "b.yaml").write_text("defaults: [a]\nrules: {}\n")
+    expected = f"{tmp_path}/b.yaml:1:12: defaults[0]: 'a' is composed twice: `defaults` repeat a recipe or form a cycle"
+    assert message(tmp_path / "a.yaml") == expected
+
+
+def test_a_recipe_that_two_others_include_is_refused_as_hydra_refuses_it(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("defaults: [b, c]\nrules: {}\n")
+    (tmp_path / "b.yaml").write_text("defaults: [resnext]\nrules: {}\n")
+    (tmp_path / "c.yaml").write_text("defaults: [resnext]\nrules: {}\n")
+    assert "'resnext' is composed twice" in message(tmp_path / "a.yaml")
+
+
+def test_a_fault_in_a_merged_file_is_told_there(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text("rules:\n  a:\n    match: a*\n    init: {fn: normal, std: -1}\n")
+    (tmp_path / "mine.yaml").write_text("defaults: [base]\nrules:\n  b: {match: b*, init: kaiming_normal fan_inn}\n")
+    assert message(tmp_path / "mine.yaml").splitlines() == [
+        f"{tmp_path}/base.yaml:4:29: rules.a.init.std: -1 is not a number of at least 0",
+        f"{tmp_path}/mine.yaml:3:39: rules.b.init: 'fan_inn' is no word of kaiming_normal (did you mean fan_in?)",
+    ]
+
+
+def test_a_key_left_over_from_a_merge_names_its_initializer(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text("rules:\n  a:\n    match: a*\n    init: {fn: kaiming_normal, mode: fan_out}\n")
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("defaults: [base]\nrules:\n  a: {init: {fn: normal, std: 0.02}}\n")
+    assert message(mine) == (
+        f"{tmp_path}/base.yaml:4:32: rules.a.init.mode: normal takes no mode: it is left over from kaiming_normal, since "
+        "merging keeps keys (to replace the whole initializer, write init: normal std=0.02)"
+    )
+
+
+def test_a_left_over_key_in_a_config_says_why_it_may_be_there() -> None:
+    from omegaconf import OmegaConf
+
+    config = OmegaConf.create({"rules": {"a*": {"fn": "orthogonal_like", "mode": "fan_out"}}})
+    assert "unknown initializer 'orthogonal_like'" in message(config)
+    config = OmegaConf.create(
+        {"rules": {"a": {"match": "a*", "init": {"fn": "constant", "value": 1, "mode": "fan_out"}}}}
+    )
+    assert message(config) == (
+        "<config>: rules.a.init.mode: constant takes no mode: it belongs to kaiming_uniform, kaiming_normal, "
+        "variance_scaling, fan_uniform and may be left over, since Hydra merges mappings (to replace the whole "
+        "initializer, write init: constant 1)"
+    )
+
+
+def test_a_missing_value_in_a_config_is_told_with_its_key() -> None:
+    from omegaconf import OmegaConf
+
+    config = OmegaConf.create({"rules": {"a": {"match": "a*", "init": {"fn": "normal", "std": "???"}}}})
+    assert message(config) == "<config>: rules.a.init.std: Missing mandatory value: std"
+
+
+def test_findings_carry_their_parts() -> None:
+    with pytest.raises(initplug.RecipeError) as caught:
+        initplug.load("rules:\n  conv:\n    match: a*\n    init: {fn: kaiming_normal, mode: fan_inn}\n")
+    (finding,) = caught.value.findings
+    assert (finding.path, finding.file, finding.line, finding.column) == ("rules.conv.init.mode", "<text>", 4, 38)
+    assert finding.message == "'fan_inn' is not one of fan_in, fan_out"
+    assert finding.hint == "did you mean fan_in?"
+
+
+def test_at_most_ten_findings_are_printed() -> None:
+    text = "rules:\n" + "".join(f"  a{index}*: nope\n" for index in range(13))
+    lines = message(text).splitlines()
+    assert len(lines) == 11
+    assert lines[-1] == "… and 3 more"
+
+
+# Nothing but a RecipeError, whatever comes in.
+
+VALID = "name: x\nrules:\n  conv*: kaiming_normal fan_out\n  bn: {match: [<_BatchNorm>.weight], init: 1, ndim: '>=1'}\n  *.bias: 0\n"
+LINES = st.sampled_from(
+    [*VALID.splitlines(), "defaults: [resnext, _self_]", "unused: error", "  x: null", "? [", "- *x", "&"]
+)
+
+
+def accepts_or_refuses(source: object, overrides: tuple[str, ...] = ()) -> None:
+    try:
+        assert isinstance(initplug.load(source, overrides), initplug.Recipe)
+    except initplug.RecipeError as error:
+        assert str(error)
+        assert error.findings
+
+
+@given(st.text() | st.text(alphabet="ab.*?[]()<>|^-!:{},'\"#&%@`\n \t0123456789=$"))
+def test_no_text_gets_past_the_reader_but_as_a_recipe_error(text: str) -> None:
+    accepts_or_refuses(text + "\n")
+    accepts_or_refuses(f"rules:\n  {text}: 0\n")
+    accepts_or_refuses({"rules": {"x": {"match": text, "init": 0}, "y*": text}})
+
+
+@given(st.lists(LINES, max_size=8).map("\n".join), st.integers(0, 200), st.text(max_size=3))
+def test_no_mutation_of_a_recipe_does(text: str, position: int, inserted: str) -> None:
+    accepts_or_refuses(f"{text[:position]}{inserted}{text[position:]}\n")
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.binary(max_size=3),
+    lambda part: (
+        st.lists(part, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["match", "init", "fn", "std", "rules", "except", "ndim", "a*"]), part, max_size=4
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(ANYTHING)
+def test_no_mapping_does(value: object) -> None:
+    accepts_or_refuses({"rules": value})
+    accepts_or_refuses({"rules": {"a*": value}})
+    accepts_or_refuses(value)
+
+
+@settings(deadline=None)
+@given(st.text(max_size=20) | st.text(alphabet="rules.conv.init.mode=~+@[]{},'\"", max_size=30))
+def test_no_override_does(override: str) -> None:
+    accepts_or_refuses("resnext", (override,))
