@@ -15,7 +15,7 @@ from torch import Tensor
 from initplug.planning.plan import SHARED, Assignment, Plan
 from initplug.schemes.distributions import Drawn, Planned
 from initplug.tables.files import save, to_csv, to_json, to_markdown
-from initplug.tables.text import Column, table
+from initplug.tables.text import WIDE, Column, spread, table
 
 Status = Literal["initialized", "kept", "empty", "lazy", "read"]
 Verdict = Literal["ok", "differs", "untestable"]
@@ -211,11 +211,11 @@ class Audited(Assignment):
 
 MEASURED = tuple(f"measured_{field}" for field in ("mean", "std", "min", "max", "count"))
 COLUMNS = (
-    Column("parameter", "name", keep=True),
-    Column("shape", "shape", narrow=False),
+    Column("parameter", "name"),
+    Column("shape", "shape", least=WIDE),
     Column("rule", "rule"),
-    Column("initializer", "init", narrow=False),
-    Column("expected", "expected"),
+    Column("initializer", "init", least=WIDE),
+    Column("expected", "expected", least=76),
     Column("measured", "measured"),
     Column("verdict", "verdict"),
 )
@@ -358,8 +358,6 @@ def _counted(words: Sequence[str]) -> dict[str, int]:
 
 def _with_ranges(row: dict[str, Any]) -> dict[str, Any]:
     """The row with mean and standard deviation of what was expected and measured as one text each."""
-    from initplug.tables.text import spread
-
     verdict = row["verdict"] if row["status"] in ("initialized", "read") else row["status"]
     return {
         **row,

@@ -21,7 +21,7 @@ from initplug.planning.slots import Kind, Tree, walk
 from initplug.schemes import distributions
 from initplug.schemes.distributions import Planned, closed_form
 from initplug.tables.files import save, to_json
-from initplug.tables.text import Column, spread, table
+from initplug.tables.text import WIDE, Column, spread, table
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,8 +261,8 @@ class Plan:
 
 
 COLUMNS = (
-    Column("parameter", "name", keep=True),
-    Column("shape", "shape", narrow=False),
+    Column("parameter", "name"),
+    Column("shape", "shape", least=WIDE),
     Column("rule", "rule"),
     Column("initializer", "init"),
     Column("expected", "expected"),

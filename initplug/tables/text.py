@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-NARROW = 110
-"""Below this many columns of terminal, columns that say so are left out."""
+if TYPE_CHECKING:
+    from rich.table import Table
+
+WIDE = 110
+"""Columns of a terminal that has room for what is only good to know."""
+
+UNBOUNDED = 10_000
+"""Columns of what is no terminal: a file or a pipe gets whole lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,14 +27,12 @@ class Column:
     Args:
         title: its heading.
         key: of the row's value.
-        narrow: shown on narrow terminals too.
-        keep: never shortened: folded where it does not fit.
+        least: columns of terminal below which it is left out.
     """
 
     title: str
     key: str
-    narrow: bool = True
-    keep: bool = False
+    least: int = 0
 
 
 def table(
@@ -49,34 +55,70 @@ def table(
     Example:
         >>> columns = [Column("parameter", "name"), Column("std", "std")]
         >>> print(table(columns, [{"name": "fc.weight", "std": 0.02}], width=40))
-         parameter    std
+         parameter   std
         ──────────────────
          fc.weight   0.02
     """
-    from rich import box
     from rich.console import Console
+    from rich.measure import Measurement
+
+    width = width or terminal_width()
+    chosen = [column for column in columns if width >= column.least]
+    stream = StringIO()
+    console = Console(file=stream, width=width, force_terminal=color, no_color=not color, highlight=False, emoji=False)
+    listed = list(rows)
+    grid = _grid(chosen, listed)
+    headings: dict[int, str] = {}
+    if Measurement.get(console, console.options.update(max_width=UNBOUNDED), grid).maximum > width:
+        listed = _grouped(listed, headings)
+        grid = _grid(chosen, listed)
+    console.print(grid)
+    top, rule, *lines = (line.rstrip() for line in stream.getvalue().splitlines())
+    body = (f" {headings[index]}" if index in headings else line for index, line in enumerate(lines))
+    return "\n".join([top, rule, *body, *([footer] if footer else [])])
+
+
+def terminal_width() -> int:
+    """Columns of the terminal, or as many as a table wants where there is none."""
+    if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit():
+        return shutil.get_terminal_size().columns
+    return UNBOUNDED
+
+
+def _grid(columns: Sequence[Column], rows: Iterable[Mapping[str, Any]]) -> Table:
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    width = width or shutil.get_terminal_size((120, 24)).columns
-    chosen = [column for column in columns if column.narrow or width >= NARROW]
-    grid = Table(box=box.HORIZONTALS, show_edge=False, padding=(0, 1), pad_edge=True)
-    numeric = {"shape", "std"}
-    for column in chosen:
+    grid = Table(box=box.HORIZONTALS, show_edge=False, padding=(0, 1), collapse_padding=True)
+    for column in columns:
         grid.add_column(
             column.title,
-            justify="right" if column.key in numeric else "left",
-            overflow="fold" if column.keep else "ellipsis",
-            no_wrap=not column.keep,
-            ratio=None,
+            justify="right" if column.key == "shape" else "left",
+            no_wrap=True,
         )
     for row in rows:
-        grid.add_row(*(Text(cell(row.get(column.key)), style=_style(row, column)) for column in chosen))
-    stream = StringIO()
-    console = Console(file=stream, width=width, force_terminal=color, no_color=not color, highlight=False, emoji=False)
-    console.print(grid)
-    lines = [line.rstrip() for line in stream.getvalue().splitlines()]
-    return "\n".join([*lines, *([footer] if footer else [])])
+        cells = (cell(row[column.key]) if column.key in row else "" for column in columns)
+        grid.add_row(*(Text(text, style=_style(row, column)) for text, column in zip(cells, columns, strict=True)))
+    return grid
+
+
+def _grouped(rows: Iterable[Mapping[str, Any]], headings: dict[int, str]) -> list[Mapping[str, Any]]:
+    """Rows with short names below what the names have in common, for terminals that long names do not fit.
+
+    `headings` gets the common parts, by the position of the empty row that stands for each.
+    """
+    grouped: list[Mapping[str, Any]] = []
+    heading = ""
+    for row in rows:
+        parts = str(row["name"]).split(".")
+        above, short = ".".join(parts[:-2]), ".".join(parts[-2:])
+        if above != heading:
+            heading = above
+            headings[len(grouped)] = f"{heading}." if heading else ""
+            grouped.append({})
+        grouped.append({**row, "name": f"  {short}" if heading else short})
+    return grouped
 
 
 def _style(row: Mapping[str, Any], column: Column) -> str:

@@ -732,7 +732,7 @@ rules:
   *.bias: 0
   "off": null
   "7": {match: [fc.weight, "-1"], except: "*.bias", init: {fn: normal, std: 1e-6}, ndim: ">=2", optional: true}
-  mask: {match: ["^0", "<Linear|Conv2d>.weight"], kind: buffer, init: -0.5}
+  mask: {match: ["^1", "<Linear|Conv2d>.weight"], kind: buffer, init: -0.5}
 """
 
 
