@@ -55,9 +55,9 @@ def table(
     Example:
         >>> columns = [Column("parameter", "name"), Column("std", "std")]
         >>> print(table(columns, [{"name": "fc.weight", "std": 0.02}], width=40))
-         parameter   std
-        ──────────────────
-         fc.weight   0.02
+         parameter  std
+        ─────────────────
+         fc.weight  0.02
     """
     from rich.console import Console
     from rich.measure import Measurement

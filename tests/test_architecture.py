@@ -1,0 +1,157 @@
+"""Imports run one way, names stay what they are, and what needs no torch loads none."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import pkgutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import initplug
+from initplug.language.loading import PRESETS, load, presets
+
+PACKAGE = Path(initplug.__file__).parent
+MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
+
+BELOW: dict[str, set[str]] = {
+    "errors": set(),
+    "schemes": {"errors"},
+    "language": {"errors", "schemes"},
+    "tables": {"errors"},
+    "presets": set(),
+    "planning": {"errors", "schemes", "language", "tables"},
+    "auditing": {"errors", "schemes", "language", "tables", "planning"},
+    "filling": {"errors", "schemes", "language", "tables", "planning", "auditing"},
+    "cli": {"errors", "schemes", "language", "tables", "planning", "auditing", "filling"},
+    "__init__": {"errors", "schemes", "language", "tables", "planning", "auditing", "filling"},
+    "__main__": {"cli"},
+}
+"""What each step may import beside itself."""
+
+NO_TORCH = ("errors", "schemes", "language", "tables", "presets", "cli")
+
+
+def step_of(module: Path) -> str:
+    return module.parts[0].removesuffix(".py")
+
+
+def imported(module: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse((PACKAGE / module).read_text())):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: imports are absolute"
+            yield str(node.module)
+
+
+def test_every_step_has_a_place() -> None:
+    assert {step_of(module) for module in MODULES} == BELOW.keys()
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_imports_run_one_way(module: Path) -> None:
+    step = step_of(module)
+    for name in imported(module):
+        top, _, rest = name.partition(".")
+        if top == "initplug" and rest:
+            assert rest.split(".")[0] in BELOW[step] | {step}, f"{module} imports {name}"
+        if top == "torch" and step not in ("cli", "__init__"):
+            assert step not in NO_TORCH, f"{module} imports {name}"
+
+
+PUBLIC = [
+    "ApplyError",
+    "Assignment",
+    "Audit",
+    "Constant",
+    "Fans",
+    "Finding",
+    "InitplugError",
+    "InitplugWarning",
+    "Normal",
+    "Plan",
+    "PlanError",
+    "Recipe",
+    "RecipeError",
+    "Rule",
+    "TruncatedNormal",
+    "Uniform",
+    "apply",
+    "audit",
+    "load",
+    "plan",
+]
+
+
+def test_public_names_are_pinned() -> None:
+    assert sorted(initplug.__all__) == PUBLIC
+    assert set(PUBLIC) <= set(dir(initplug))
+
+
+def test_no_submodule_takes_a_public_name() -> None:
+    names = [module.name for module in pkgutil.walk_packages([str(PACKAGE)], "initplug.")]
+    for name in names:
+        if not name.endswith("__main__"):
+            importlib.import_module(name)
+    assert not {name.split(".")[1] for name in names} & set(PUBLIC)
+    for name in ("load", "plan", "apply", "audit"):
+        assert callable(getattr(initplug, name))
+        assert getattr(initplug, name).__name__ == name
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'initplug' has no attribute 'aply'"):
+        initplug.aply  # noqa: B018  # reading the name is what is tested
+
+
+def loaded_by(code: str) -> set[str]:
+    """The packages that a piece of code has loaded in a fresh interpreter."""
+    program = f"import sys\n{code}\nprint(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    return set(done.stdout.split())
+
+
+def test_importing_loads_neither_torch_nor_hydra() -> None:
+    assert not loaded_by("import initplug, initplug.presets") & {"torch", "hydra", "omegaconf", "pydantic", "numpy"}
+
+
+@pytest.mark.parametrize("step", NO_TORCH)
+def test_the_steps_before_planning_load_no_torch(step: str) -> None:
+    names = [module.name for module in pkgutil.walk_packages([str(PACKAGE)], "initplug.")]
+    mine = [name for name in names if name.split(".")[1] == step]
+    assert "torch" not in loaded_by(f"import {', '.join(mine)}")
+
+
+def test_loading_with_overrides_needs_no_torch() -> None:
+    code = "import initplug; initplug.load('resnext', ['rules.conv.init.mode=fan_in']).to_yaml()"
+    assert "torch" not in loaded_by(code)
+
+
+# Presets.
+
+
+@pytest.mark.parametrize("name", presets())
+def test_a_preset_tells_where_it_comes_from(name: str) -> None:
+    recipe = load(name)
+    assert recipe.name == name == Path(PRESETS / f"{name}.yaml").stem
+    for key in ("about", "source", "family", "deviations", "proven_on"):
+        assert getattr(recipe, key), f"{name} has no {key}"
+    assert recipe.model_fields_set >= {"unmatched", "unused"}, "what users override is spelled out"
+
+
+@pytest.mark.parametrize("name", presets())
+def test_a_preset_reads_the_same_under_other_readers(name: str) -> None:
+    from omegaconf import OmegaConf
+
+    config = OmegaConf.load(PRESETS / f"{name}.yaml")
+    assert load(config) == load(name)
+
+
+def test_there_is_a_conformance_test_for_every_preset() -> None:
+    folder = Path(__file__).parent / "conformance"
+    assert {f"test_{name}.py" for name in presets()} <= {path.name for path in folder.glob("*.py")}

@@ -1,0 +1,131 @@
+"""What the README and the guide show is what happens."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from torch import nn
+
+import initplug
+from initplug.schemes.initializers import REGISTRY, Nonlinearity
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+GUIDE = (ROOT / "examples" / "guide" / "language.md").read_text()
+
+
+class Block(NamedTuple):
+    language: str
+    title: str | None
+    text: str
+
+
+def blocks(document: str) -> Iterator[Block]:
+    for found in re.finditer(r"^```(\w+)(?: title=(\S+))?\n(.*?)^```$", document, re.MULTILINE | re.DOTALL):
+        yield Block(found[1], found[2], found[3])
+
+
+def table_rows(document: str, heading: str) -> list[list[str]]:
+    """The cells of the first table below a heading, pipes inside code kept."""
+    lines = document.split(heading, 1)[1].split("\n| ", 1)[1].splitlines()
+    body = [line for line in lines[2:] if line.startswith("|")][
+        : next(i for i, line in enumerate(lines[2:]) if not line)
+    ]
+    return [[cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in body]
+
+
+def test_the_readme_runs_from_top_to_bottom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
+    names: dict[str, Any] = {}
+    printed, compared, commands = "", 0, 0
+    for block in blocks(README):
+        if block.title:
+            path = tmp_path / block.title
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(block.text)
+        elif block.language == "python":
+            exec(compile(block.text, "README.md", "exec"), names)
+            printed = capsys.readouterr().out
+        elif block.language == "text":
+            assert printed == block.text
+            compared += 1
+        elif block.language == "console":
+            for command, output in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block.text, re.MULTILINE):
+                assert run(command) == output
+                commands += 1
+    assert (compared, commands) == (2, 5)
+    assert initplug.load("mine.yaml").rules.keys() == {"conv", "bn", "bias", "classifier", "head"}
+
+
+def run(command: str) -> str:
+    """The standard output of a command, `initplug` and `python` being those of the tests."""
+    python = Path(sys.executable)
+    environment = {**os.environ, "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(
+        command, shell=True, capture_output=True, text=True, env=environment, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+class Block1(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.bn1, self.conv2 = nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3)
+
+
+class ResNet(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(nn.Linear(1, 1).weight.detach())
+        self.conv1, self.bn1 = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+        block = type("Block", (Block1,), {})
+        self.layer1 = nn.Sequential(block(), block())
+        self.fc = nn.Linear(4, 2)
+
+
+SELECTORS = table_rows(README, "## Selectors")
+
+
+def test_the_table_of_selectors_was_found() -> None:
+    assert len(SELECTORS) == 12
+
+
+@pytest.mark.parametrize("row", SELECTORS, ids=[row[0] for row in SELECTORS])
+def test_a_selector_takes_and_leaves_what_the_readme_says(row: list[str]) -> None:
+    selector, _, takes, leaves = row
+    rules = {"r": {"match": selector.strip("`"), "init": 0}}
+    plan = initplug.plan(ResNet(), {"unmatched": "keep", "rules": rules})
+    assert all(plan[name].rule == "r" for name in re.findall(r"`(.*?)`", takes))
+    assert all(plan[name].rule is None for name in re.findall(r"`(.*?)`", leaves))
+
+
+def test_the_guide_names_every_initializer_and_argument() -> None:
+    told = {}
+    for row in table_rows(GUIDE, "## Initializers"):
+        for name in re.findall(r"`(\w+)`", row[0]):
+            told[name] = set(re.findall(r"`(\w+)`", row[1]))
+    assert told.keys() == REGISTRY.keys()
+    assert told.pop("zeros") == told.pop("ones") == {"value"}  # they share the row of `constant`
+    assert told == {name: set(REGISTRY[name].parameters) for name in told}
+
+
+def test_the_guide_names_every_nonlinearity() -> None:
+    sentence = GUIDE.split("`gain` is a number", 1)[1].split("\n\n", 1)[0]
+    assert all(re.search(rf"\b{word}\b", sentence) for word in Nonlinearity.__args__)  # type: ignore[attr-defined]
+
+
+def test_the_three_spellings_of_the_guide_are_one() -> None:
+    (block,) = (block for block in blocks(GUIDE) if block.language == "yaml")
+    rules = initplug.load(block.text).rules
+    assert len({str(rule.init) for rule in rules.values() if rule}) == 1
