@@ -11,7 +11,7 @@ import torch
 import initplug
 
 sys.path.insert(0, str(Path(__file__).parent / "models"))
-from resnext import resnext29  # noqa: E402  # its folder is put on the path above
+from resnext import resnext29  # its folder is put on the path above
 
 model = resnext29(cardinality=2, base_width=16)
 

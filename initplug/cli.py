@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import importlib
 import importlib.util
 import json
@@ -56,6 +57,10 @@ class Commands(click.Group):
             raise Failure(str(error), 2 if error.usage else 1) from None
         except InitplugError as error:
             raise Failure(f"{type(error).__name__}: {error}") from None
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # whoever reads has read enough: click ends quietly
+                raise
+            raise Failure(f"cannot write: {error.strerror or error}") from None
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -117,7 +122,8 @@ def check(recipes: tuple[str, ...], strict: bool) -> None:
                 f"{where}: warning: other YAML readers, Hydra's included, refuse an unquoted leading *", err=True
             )
         status = max(status, 1 if strict and composed.stars else 0)
-        click.echo(f"{source}: ok, {len(recipe.rules)} rules")
+        count = len(recipe.rules)
+        click.echo(f"{source}: ok, {count} rule{'' if count == 1 else 's'}")
     sys.exit(status)
 
 

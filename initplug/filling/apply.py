@@ -146,6 +146,8 @@ def _chosen(only: str | Iterable[str] | None, tree: Tree, slots: Sequence[Slot],
         return set(range(len(slots)))
     if isinstance(only, str):
         return _selected(only, tree, slots, prefix)
+    if not isinstance(only, Iterable):
+        raise ApplyError(f"only= is a selector or names, not {only!r}")
     names = list(only)
     positions = {name: index for index, slot in enumerate(slots) for name, _, _ in slot.places}
     # `missing_keys` of a load_state_dict hold buffers too, which a recipe need not speak of.

@@ -6,6 +6,8 @@ loop.
 
 from __future__ import annotations
 
+import warnings
+
 from torch import Tensor, nn
 
 from initplug.schemes.distributions import Constant, Drawn, Normal, TruncatedNormal, Uniform
@@ -26,4 +28,7 @@ def draw(distribution: Drawn, tensor: Tensor) -> None:
         case Uniform(low, high):
             nn.init.uniform_(tensor, low, high)
         case TruncatedNormal(loc, scale, low, high):
-            nn.init.trunc_normal_(tensor, loc, scale, low, high)
+            with warnings.catch_warnings():
+                # torch doubts intervals beyond 2 std; a plan has refused what lies beyond 6.
+                warnings.filterwarnings("ignore", "mean is more than 2 std", UserWarning)
+                nn.init.trunc_normal_(tensor, loc, scale, low, high)

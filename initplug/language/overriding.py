@@ -62,7 +62,7 @@ def _check(parsed: Any, text: str) -> None:
 
 def _apply(parsed: Any, text: str, config: Any, composed: Composed) -> None:
     from omegaconf import OmegaConf, open_dict
-    from omegaconf.errors import OmegaConfBaseException
+    from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
     key, value = parsed.key_or_group, parsed.value()
     path: Steps = tuple(key.split("."))
@@ -87,6 +87,9 @@ def _apply(parsed: Any, text: str, config: Any, composed: Composed) -> None:
             raise _wrong(text, f"there is no {key} to override", hint)
         before = _plain(present)
         OmegaConf.update(config, key, value, merge=True, force_add=adds)
+    except (ConfigAttributeError, ConfigKeyError) as error:
+        hint = f"to add keys to what is there, write ++{text}; to replace the whole, give a text such as 'constant 1'"
+        raise _wrong(text, str(error).partition("\n")[0], hint) from None
     except OmegaConfBaseException as error:
         raise _wrong(text, str(error).partition("\n")[0]) from None
     _note(composed, path, before, value, Place(f"override: {text}"))

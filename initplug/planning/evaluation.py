@@ -168,34 +168,39 @@ class Evaluation:
         )
 
 
+DRAWN_DTYPES = frozenset(
+    {torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex32, torch.complex64, torch.complex128}
+)
+"""Dtypes that torch draws random numbers in; shorter floats are stored, not drawn."""
+
+
 def _check_dtype(distribution: Planned, dtype: torch.dtype, init: Init) -> None:
-    """Refuse what a dtype cannot hold."""
+    """Refuse what a dtype cannot hold or torch cannot draw in it."""
     if isinstance(distribution, Keep):
         return
     name = str(dtype).removeprefix("torch.")
-    if dtype.is_floating_point or dtype.is_complex:
-        if dtype.is_complex and not isinstance(distribution, Constant | Normal):
-            raise UnfitError(f"{init.fn}: complex tensors take constants and normal only")
-        largest = torch.finfo(dtype).max
-        reach = max(abs(value) for value in _extent(distribution))
-        if reach > largest:
-            raise UnfitError(f"{init.fn}: {reach:g} does not fit {name}, whose largest number is {largest:g}")
-        return
     if not isinstance(distribution, Constant):
-        raise UnfitError(f"{init.fn}: {name} tensors take constants only")
-    value = distribution.value
-    low, high = (0, 1) if dtype == torch.bool else _integers(dtype)
-    if value != int(value) or not low <= value <= high:
-        raise UnfitError(f"{init.fn}: {value:g} is no {name}")
+        if dtype not in DRAWN_DTYPES:
+            raise UnfitError(f"{init.fn}: {name} tensors take constants only")
+        if dtype.is_complex and not isinstance(distribution, Normal):
+            raise UnfitError(f"{init.fn}: complex tensors take constants and normal only")
+    low, high = _range(dtype)
+    for value in _reach(distribution):
+        if not low <= value <= high:
+            raise UnfitError(f"{init.fn}: {value:g} does not fit {name}, which ends at {high if value > 0 else low:g}")
+        if not (dtype.is_floating_point or dtype.is_complex) and value != int(value):
+            raise UnfitError(f"{init.fn}: {value:g} is no {name}")
 
 
-def _integers(dtype: torch.dtype) -> tuple[int, int]:
-    limits = torch.iinfo(dtype)
+def _range(dtype: torch.dtype) -> tuple[float, float]:
+    """The smallest and largest number that a dtype holds."""
+    if dtype == torch.bool:
+        return 0, 1
+    limits = torch.finfo(dtype) if dtype.is_floating_point or dtype.is_complex else torch.iinfo(dtype)
     return limits.min, limits.max
 
 
-def _extent(distribution: Drawn) -> tuple[float, float]:
-    """Bounds of a distribution, or six standard deviations where it has none."""
-    if isinstance(distribution, Normal):
-        return distribution.mean - 6 * distribution.std, distribution.mean + 6 * distribution.std
-    return distribution.low, distribution.high
+def _reach(distribution: Drawn) -> tuple[float, float]:
+    """Where the elements lie: the bounds, or six standard deviations where those are wider."""
+    near, far = distribution.mean - 6 * distribution.std, distribution.mean + 6 * distribution.std
+    return max(distribution.low, near), min(distribution.high, far)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import fnmatch
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from initplug.errors import Finding, near, shortened
 from initplug.language.recipe import Recipe
+from initplug.language.selectors import Selector
 from initplug.planning.matching import Winner
 
 if TYPE_CHECKING:
@@ -40,23 +42,35 @@ def unmatched_slots(rows: Sequence[Assignment], total: int, recipe: Recipe) -> B
 
 
 def _closest_rule(row: Assignment, recipe: Recipe) -> str | None:
-    """The rule whose selector reads most like a slot's name or type."""
-    best, score = None, 0.6
-    for name, rule in recipe.rules.items():
-        if rule is None:
-            continue
-        for selector in rule.selectors:
-            parts = row.name.split(".")
-            length = len(selector.segments)
-            tail = ["", *parts][-length:] if not selector.anchored else parts[:length]
-            typed = [
-                f"<{row.module_type}>" if segment.types and not segment.names and position == length - 2 else part
-                for position, (segment, part) in enumerate(zip(selector.segments, tail, strict=False))
-            ]
-            likeness = difflib.SequenceMatcher(None, selector.text.lstrip("^"), ".".join(typed)).ratio()
-            if likeness > score:
-                best, score = _rule(name, selector.text, recipe.location(name)), likeness
-    return best
+    """The rule whose selector reads most like a slot's name and type."""
+    scored = [
+        (_likeness(selector, row), _rule(name, selector.text, recipe.location(name)))
+        for name, rule in recipe.rules.items()
+        if rule is not None
+        for selector in rule.selectors
+    ]
+    score, closest = max(scored, default=(0.0, None), key=lambda pair: pair[0])
+    return closest if score >= CLOSE else None
+
+
+CLOSE = 0.6
+"""How alike, between 0 and 1, a selector and a name must be for the one to be offered for the other."""
+
+
+def _likeness(selector: Selector, row: Assignment) -> float:
+    """Mean likeness of the segments of a selector, from the right, to a slot's name and its owner's type."""
+    types = [row.module_type if place == 1 else "" for place in range(len(row.name.split(".")))]
+    scores = []
+    for segment, part, kind in zip(reversed(selector.segments), reversed(row.name.split(".")), types, strict=False):
+        if segment.types is not None:
+            scores.append(max(_ratio(glob, kind) for glob in segment.types))
+        elif segment.names is not None and segment.names != ("*",):
+            scores.append(max(_ratio(glob, part) for glob in segment.names))
+    return sum(scores) / len(scores) if scores else 0.0
+
+
+def _ratio(glob: str, word: str) -> float:
+    return 1.0 if fnmatch.fnmatchcase(word, glob) else difflib.SequenceMatcher(None, glob.strip("*"), word).ratio()
 
 
 def _rule(name: str, selector: str, location: str | None) -> str:

@@ -98,7 +98,7 @@ def walk(model: nn.Module, prefix: str = "", *, buffers: bool = True) -> Tree:
         buffers: whether buffers become slots.
 
     Raises:
-        PlanError: `model` is no module.
+        PlanError: `model` is no module, or `prefix` no name.
 
     Example:
         >>> [slot.name for slot in walk(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))).slots][:4]
@@ -106,6 +106,8 @@ def walk(model: nn.Module, prefix: str = "", *, buffers: bool = True) -> Tree:
     """
     if not isinstance(model, nn.Module):
         raise PlanError(f"a model is a torch.nn.Module, not a {type(model).__name__}")
+    if prefix and not all(prefix.split(".")):
+        raise PlanError(f"prefix {prefix!r} is no dotted name such as 'layers.17'")
     nodes: list[Node] = []
     _visit(model, prefix, prefix.rpartition(".")[2], -1, None, nodes, set())
     parameters = _slots(nodes, "parameter")

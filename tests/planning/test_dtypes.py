@@ -1,0 +1,66 @@
+"""What a dtype cannot hold, or torch cannot draw in it, is found before anything is written."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+import initplug
+
+
+def model(dtype: torch.dtype) -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tensor = torch.zeros(3, 4).to(dtype)
+    module = nn.Module()
+    module.register_parameter("w", nn.Parameter(tensor, requires_grad=False))
+    return module
+
+
+UNFIT = [
+    (torch.int64, "normal", "normal: int64 tensors take constants only"),
+    (torch.int64, 0.5, "constant: 0.5 is no int64"),
+    (torch.uint8, -1, "constant: -1 does not fit uint8, which ends at 0"),
+    (torch.uint8, 256, "constant: 256 does not fit uint8, which ends at 255"),
+    (torch.bool, 2, "constant: 2 does not fit bool, which ends at 1"),
+    (torch.bool, "xavier_uniform", "xavier_uniform: bool tensors take constants only"),
+    (torch.float16, 1e6, "constant: 1e+06 does not fit float16, which ends at 65504"),
+    (torch.float16, "normal std=20000", "normal: -120000 does not fit float16, which ends at -65504"),
+    (torch.float16, "uniform 0 1e6", "uniform: 1e+06 does not fit float16, which ends at 65504"),
+    (torch.float8_e4m3fn, "normal", "normal: float8_e4m3fn tensors take constants only"),
+    (torch.complex64, "uniform 0 1", "uniform: complex tensors take constants and normal only"),
+]
+
+
+@pytest.mark.parametrize(("dtype", "init", "reason"), UNFIT)
+def test_what_does_not_fit_a_dtype_is_said(dtype: torch.dtype, init: object, reason: str) -> None:
+    with pytest.raises(initplug.PlanError) as caught:
+        initplug.apply(model(dtype), {"rules": {"w*": init}})
+    assert f"w (3, 4): {reason}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [
+        (torch.int64, 3),
+        (torch.int64, -7.0),
+        (torch.uint8, 255),
+        (torch.bool, 1),
+        (torch.float8_e4m3fn, 0.5),
+        (torch.float16, 65504),
+        (torch.bfloat16, 0.1),
+    ],
+)
+def test_constants_that_fit_are_written_and_compared_after_the_cast(dtype: torch.dtype, value: float) -> None:
+    filled = model(dtype)
+    audit = initplug.apply(filled, {"rules": {"w*": value}})
+    assert torch.equal(filled.get_parameter("w").double(), torch.full((3, 4), value).to(dtype).double())
+    assert audit["w"].verdict == "ok"
+
+
+def test_wide_bounds_of_a_narrow_normal_fit_a_short_dtype() -> None:
+    init = {"fn": "trunc_normal", "std": 0.02, "low": -1e6, "high": 1e6}
+    assert initplug.plan(model(torch.float16), {"rules": {"w*": init}})["w"].std == pytest.approx(0.02)

@@ -1,0 +1,254 @@
+"""The exact text of what a plan or an apply finds wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import initplug
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.ln_1, self.ln_2 = nn.LayerNorm(8), nn.LayerNorm(8)
+        self.attn = nn.Linear(8, 8)
+
+
+class Odd(nn.Module):
+    """Resets that cannot be read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.noise = nn.Parameter(torch.zeros(3))
+        self.basis = nn.Parameter(torch.zeros(3, 3))
+
+    def reset_parameters(self) -> None:
+        nn.init.orthogonal_(self.basis)
+
+
+def gpt() -> nn.Module:
+    model = nn.Module()
+    model.add_module("h", nn.ModuleList([Block(), Block()]))
+    return model
+
+
+def plan_error(model: nn.Module, recipe: Any, **options: Any) -> str:
+    with pytest.raises(initplug.PlanError) as caught:
+        initplug.plan(model, recipe, **options)
+    assert caught.value.findings
+    return str(caught.value)
+
+
+def test_unmatched_parameters_name_the_closest_rule(tmp_path: Path) -> None:
+    path = tmp_path / "gpt2_small.yaml"
+    path.write_text('rules:\n  attn: {match: attn.*, init: 0}\n  norms: {match: "h.*.ln_1.*", init: 1}\n')
+    assert plan_error(gpt(), path) == (
+        f"4 of 12 parameters match no rule of {path}\n"
+        "  h.0.ln_2.weight  LayerNorm  (8,)\n"
+        "  h.0.ln_2.bias    LayerNorm  (8,)\n"
+        "  h.1.ln_2.weight  LayerNorm  (8,)\n"
+        "  h.1.ln_2.bias    LayerNorm  (8,)\n"
+        f"closest: rule 'norms' \"h.*.ln_1.*\" ({path}:3)\n"
+        "Add a rule, or set `unmatched: keep` to leave them as constructed."
+    )
+
+
+def test_at_most_ten_rows_are_shown() -> None:
+    model = nn.Sequential(*(nn.LayerNorm(2) for _ in range(8)))
+    lines = plan_error(model, {"rules": {"0.*": 0}}).splitlines()
+    assert lines[0] == "14 of 16 parameters match no rule of the recipe"
+    assert lines[11] == "… and 4 more"
+
+
+def test_a_rule_of_the_wrong_type_is_near() -> None:
+    text = plan_error(nn.Linear(2, 2), {"rules": {"*.bias": 0, "<Linaer>.weight": 1}, "unused": "ignore"})
+    assert "closest: rule '<Linaer>.weight'" in text
+
+
+MISFITS: list[tuple[Callable[[], nn.Module], Any, str]] = [
+    (
+        lambda: nn.LayerNorm(8),
+        "kaiming_normal fan_out",
+        "weight (8,): kaiming_normal: there is no fan_out below two dimensions; rule 'w' \"*.weight\"",
+    ),
+    (
+        lambda: nn.Embedding(4, 3),
+        "xavier_uniform effective",
+        "weight (4, 3): xavier_uniform: an embedding is a look-up table and has no effective fans; rule 'w' \"*.weight\"",
+    ),
+    (
+        lambda: nn.LayerNorm(8),
+        "fan_uniform of=wieght",
+        "weight (8,): fan_uniform takes the fan of another tensor, and LayerNorm has no 'wieght' (reference 'wieght'); "
+        "rule 'w' \"*.weight\"",
+    ),
+    (
+        lambda: nn.LayerNorm(8),
+        "fan_uniform of=...weight",
+        "weight (8,): fan_uniform takes the fan of another tensor, and '...weight' climbs above the model; "
+        "rule 'w' \"*.weight\"",
+    ),
+    (
+        lambda: nn.LayerNorm(8),
+        "fan_uniform",
+        "weight (8,): fan_uniform: there is no fan_in below two dimensions; rule 'w' \"*.weight\"",
+    ),
+    (
+        lambda: nn.PReLU(1),
+        "prior_bias uniform",
+        "weight (1,): prior_bias does not fit: p=uniform over one class is certainty, whose logit is infinite; "
+        "rule 'w' \"*.weight\"",
+    ),
+]
+
+
+@pytest.mark.parametrize(("build", "init", "line"), MISFITS, ids=[str(init) for _, init, _ in MISFITS])
+def test_what_does_not_fit_is_told_with_slot_shape_and_rule(build: Any, init: Any, line: str) -> None:
+    recipe = {"unmatched": "keep", "rules": {"w": {"match": "*.weight", "init": init}}}
+    head, row, *rest = plan_error(build(), recipe).splitlines()
+    assert head == "1 initializer does not fit"
+    assert row == f"  {line}"
+    needs_fans = "below two dimensions" in line
+    assert rest == (
+        ["Restrict the rule with `ndim: '>=2'`, or add a later rule for them, such as `*.bias: 0`."]
+        if needs_fans
+        else []
+    )
+
+
+def test_defaults_that_cannot_be_told_say_why() -> None:
+    assert plan_error(Odd(), {"rules": {"*": "default"}}).splitlines() == [
+        "2 initializers do not fit",
+        "  noise (3,): default: no reset of Odd or of a module around it writes it; `keep` leaves it as it is; rule '*'",
+        "  basis (3, 3): default: orthogonal_ has no closed form; `keep` leaves it as it is; rule '*'",
+    ]
+
+
+def test_unused_rules_name_what_is_near() -> None:
+    recipe = {"unmatched": "keep", "unused": "error", "rules": {"atn.weight": 0, "<Conv2d>": 0}}
+    assert plan_error(gpt(), recipe).splitlines() == [
+        "2 rules of the recipe select nothing",
+        "  rule 'atn.weight'; closest: h.1.attn.weight",
+        "  rule '<Conv2d>'",
+        "Mend the selector, remove the rule, or mark it `optional: true`.",
+    ]
+
+
+def test_an_unused_rule_warns_unless_told_otherwise() -> None:
+    recipe = {"rules": {"*": 0, "fc.weight": 1}}
+    with pytest.warns(initplug.InitplugWarning, match=r"1 rule of the recipe selects nothing\n  rule 'fc.weight'"):
+        initplug.plan(nn.LayerNorm(2), recipe)
+
+
+def test_places_need_the_whole_model() -> None:
+    recipe = {"rules": {"last": {"match": "h.-1", "init": 0}}}
+    assert plan_error(gpt(), recipe, prefix="transformer") == (
+        "rule 'last' counts places from the end (h.-1), which needs the whole model; "
+        "plan the whole (meta) model and apply that Plan to the part"
+    )
+
+
+def apply_error(model: Any, recipe: Any, **options: Any) -> str:
+    with pytest.raises(initplug.ApplyError) as caught:
+        initplug.apply(model, recipe, **options)
+    return str(caught.value)
+
+
+def test_a_seed_is_refused_until_it_means_something() -> None:
+    assert apply_error(nn.LayerNorm(2), "torch_default", seed=0) == (
+        "seed=0: named streams come with the next release; until then call torch.manual_seed and leave seed out"
+    )
+
+
+def test_meta_tensors_are_refused_by_name() -> None:
+    assert apply_error(nn.LayerNorm(2, device="meta"), "torch_default") == (
+        "2 of 2 slots cannot be written\n"
+        "  weight: it is on meta and holds no values: build the model on a device\n"
+        "  bias: it is on meta and holds no values: build the model on a device"
+    )
+
+
+def test_nothing_to_keep_on_meta() -> None:
+    assert apply_error(nn.LayerNorm(2, device="meta"), {"rules": {"*": "keep"}}).splitlines()[1] == (
+        "  weight: `keep` has nothing to keep: it is on meta (`keep default` draws what construction draws)"
+    )
+
+
+def test_expanded_tensors_are_refused() -> None:
+    model = nn.Module()
+    model.register_parameter("w", nn.Parameter(torch.zeros(1, 3).expand(4, 3)))
+    assert "w: it is expanded: several elements share one place in memory" in apply_error(
+        model, {"rules": {"*": "normal"}}
+    )
+
+
+def test_a_plan_of_another_model_is_refused() -> None:
+    plan = initplug.plan(nn.Sequential(nn.LayerNorm(2)), "torch_default")
+    assert apply_error(nn.Sequential(nn.LayerNorm(3), nn.LayerNorm(2)), plan).splitlines() == [
+        "the plan is of another model",
+        "  0.weight: its shape is (3,), the plan's (2,)",
+        "  0.bias: its shape is (3,), the plan's (2,)",
+        "  1.weight: the plan has no such slot (did you mean 0.weight?)",
+        "  1.bias: the plan has no such slot (did you mean 0.bias?)",
+    ]
+
+
+def test_an_unfinished_plan_is_refused() -> None:
+    with pytest.raises(initplug.PlanError) as caught:
+        initplug.plan(nn.LayerNorm(2), {"rules": {"*.bias": 0}})
+    assert apply_error(nn.LayerNorm(2), caught.value.plan) == "the plan is unfinished: 1 findings"
+
+
+@pytest.mark.parametrize(
+    ("only", "expected"),
+    [
+        ("a..b", "only='a..b': bad selector: empty segment between dots (column 3)"),
+        ("wieght", "only='wieght' selects nothing (did you mean weight?)"),
+        (3, "only= is a selector or names, not 3"),
+        (
+            ["weight", "bais"],
+            "only= names 1 tensors that the model does not have\n"
+            "  bais: the model has no such tensor (did you mean bias?)",
+        ),
+    ],
+)
+def test_only_says_what_it_does_not_find(only: Any, expected: str) -> None:
+    assert apply_error(nn.LayerNorm(2), "torch_default", only=only) == expected
+
+
+def test_a_model_is_a_module() -> None:
+    with pytest.raises(initplug.PlanError, match=r"^a model is a torch.nn.Module, not a dict$"):
+        initplug.plan({}, "resnext")  # type: ignore[arg-type]  # what is tested
+
+
+@pytest.mark.parametrize("prefix", ["a.", ".a", "a..b"])
+def test_a_prefix_is_a_name(prefix: str) -> None:
+    with pytest.raises(initplug.PlanError, match="is no dotted name such as 'layers.17'"):
+        initplug.plan(nn.LayerNorm(2), "torch_default", prefix=prefix)
+
+
+def test_an_unknown_slot_has_a_neighbour() -> None:
+    plan = initplug.plan(nn.LayerNorm(2), "torch_default")
+    with pytest.raises(KeyError, match=r"the plan has no slot 'wight' \(did you mean weight\?\)"):
+        plan["wight"]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("a.jsn", r"unknown suffix '\.jsn' \(did you mean \.json\?\)"),
+        ("none/a.json", "cannot be written: there is no folder"),
+        (".", "unknown suffix"),
+    ],
+)
+def test_reports_that_cannot_be_written_say_why(tmp_path: Path, name: str, reason: str) -> None:
+    audit = initplug.apply(nn.LayerNorm(2), "torch_default")
+    with pytest.raises(initplug.InitplugError, match=reason):
+        audit.save(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
