@@ -144,8 +144,7 @@ def judged(distribution: Planned | None, moments: Moments | None, dtype: torch.d
 
 def _mean_agrees(distribution: Drawn, moments: Moments, dtype: torch.dtype) -> bool:
     error = distribution.std / math.sqrt(moments.numel)
-    rounding = torch.finfo(dtype).eps * (abs(distribution.mean) + distribution.std / math.sqrt(moments.numel))
-    return abs(moments.mean - distribution.mean) <= SIGMAS * error + rounding
+    return abs(moments.mean - distribution.mean) <= SIGMAS * error + _grain(distribution, dtype)
 
 
 def _variance_agrees(distribution: Drawn, moments: Moments, dtype: torch.dtype) -> bool:
@@ -163,9 +162,18 @@ def _variance_agrees(distribution: Drawn, moments: Moments, dtype: torch.dtype) 
     ratio = (moments.std / distribution.std) ** 2 * n / (n - 1)
     spread = 2 / (9 * freedom)
     limits = torch.finfo(dtype)
-    # Rounding to a short dtype adds its own variance, near the smallest numbers most of all.
-    rounding = 1e-5 + limits.eps**2 + (limits.smallest_normal * limits.eps / distribution.std) ** 2
+    # Rounding to a short dtype adds its own variance, near the smallest numbers most of all, and moves the bounds.
+    smallest = limits.smallest_normal * limits.eps
+    rounding = (
+        1e-5 + limits.eps**2 + (smallest / distribution.std) ** 2 + 2 * _grain(distribution, dtype) / distribution.std
+    )
     return abs(ratio - 1) <= rounding or abs(ratio ** (1 / 3) - (1 - spread)) <= SIGMAS * math.sqrt(spread)
+
+
+def _grain(distribution: Drawn, dtype: torch.dtype) -> float:
+    """How far rounding to a dtype can move a bound, or a mean."""
+    ends = (abs(value) for value in (distribution.mean, distribution.low, distribution.high) if math.isfinite(value))
+    return float(torch.finfo(dtype).eps * max(ends))
 
 
 @lru_cache(maxsize=4096)
