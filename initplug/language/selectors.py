@@ -89,166 +89,146 @@ def parse(text: str) -> Selector:
         raise SelectorError("a selector cannot be empty", 0)
     if text != text.strip():
         raise SelectorError("a selector has no white space around it", 0 if text[0].isspace() else len(text.rstrip()))
-    anchored = text.startswith("^")
-    start = 1 if anchored else 0
-    segments: list[Segment] = []
-    for offset, part in _split(text, start):
-        segments.append(_segment(part, offset))
+    cursor = _Cursor(text)
+    anchored = cursor.take("^")
+    segments = [cursor.segment()]
+    while cursor.take("."):
+        segments.append(cursor.segment())
     return Selector(text, anchored, tuple(segments))
 
 
-def _split(text: str, start: int) -> list[tuple[int, str]]:
-    """The segments with their offsets; dots inside brackets do not separate."""
-    parts: list[tuple[int, str]] = []
-    begin = position = start
-    while position < len(text):
-        character = text[position]
-        if character in "[(<":
-            position = _closing(text, position)
-        elif character in "])>":
-            raise SelectorError(f"{character!r} closes nothing", position)
-        elif character == ".":
-            parts.append((begin, text[begin:position]))
-            begin = position + 1
-        elif character == "^":
-            raise SelectorError("'^' stands only at the beginning", position)
-        position += 1
-    parts.append((begin, text[begin:]))
-    return parts
+TOKEN = re.compile(r"(?s)\[(?:!.|[^!])[^\]]*\]|\*\*|.")
+"""A character class, whose first member may be `]`; `**`; or any one character."""
 
 
-def _closing(text: str, opening: int, inside_type: bool = False) -> int:
-    """The index of the bracket that closes the one at `opening`."""
-    pairs = {"[": "]", "(": ")", "<": ">"}
-    bracket, close = text[opening], pairs[text[opening]]
-    position = opening + 1
-    if bracket == "[":
-        position += text[position : position + 1] == "!"
-        position += text[position : position + 1] == "]"  # a first ']' is a member
-        end = text.find("]", position)
-        if end < 0:
-            raise SelectorError("'[' is never closed", opening)
-        return end
-    while position < len(text):
-        character = text[position]
-        if character == close:
-            return position
-        if character == "[":
-            position = _closing(text, position)
-        elif character == "(" and bracket == "<":
-            position = _closing(text, position, inside_type=True)
-        elif character == "." and bracket == "(" and not inside_type:
-            raise SelectorError("alternatives stand inside one segment: no dot", position)
-        elif character in "(<" or (character in ")>" and character != close):
-            where = (
-                "alternatives are not nested" if character == bracket == "(" else f"{character!r} inside {bracket!r}"
-            )
-            raise SelectorError(where, position)
-        position += 1
-    raise SelectorError(f"{bracket!r} is never closed", opening)
+class _Cursor:
+    """Reads a selector by its grammar, from left to right.
+
+    selector := ['^'] segment ('.' segment)*
+    segment  := '**' | [glob] ['<' glob ('|' glob)* '>']
+    glob     := (character | class | '(' choice ('|' choice)* ')')+
+
+    A glob is read as the plain globs that its choices come to.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.tokens = [(found.start(), found[0]) for found in TOKEN.finditer(text)]
+        self.tokens.append((len(text), ""))
+        self.index = 0
+
+    @property
+    def offset(self) -> int:
+        return self.tokens[self.index][0]
+
+    @property
+    def token(self) -> str:
+        """The token that comes next; empty at the end."""
+        return self.tokens[self.index][1]
+
+    def take(self, token: str) -> bool:
+        """Step over a token if it comes next."""
+        taken = self.token == token
+        self.index += taken
+        return taken
+
+    def fault(self, message: str) -> SelectorError:
+        return SelectorError(message, self.offset)
+
+    def segment(self) -> Segment:
+        begin = self.index
+        if self.take("**"):
+            if self.token not in (".", ""):
+                self.index = begin
+                raise self.fault("'**' stands alone in its segment")
+            return ANY_DEPTH
+        globs = self.glob(".<")
+        types = self.types() if self.token == "<" else None
+        if types and self.token not in (".", ""):
+            raise self.fault("the type ends its segment")
+        if not globs and not types:
+            raise self.fault("empty segment between dots")
+        text = "".join(token for _, token in self.tokens[begin : self.index])
+        places = tuple(int(glob) for glob in globs if PLACE.fullmatch(glob))
+        if 0 in places:
+            raise SelectorError("places from the end start at -1", self.tokens[begin][0])
+        names = tuple(glob for glob in globs if not PLACE.fullmatch(glob))
+        return Segment(text, names or None, places, types)
+
+    def types(self) -> tuple[str, ...]:
+        opening = self.offset
+        globs: list[str] = []
+        while self.take("|" if globs else "<"):
+            choices = self.glob("|>")
+            if not choices:
+                raise self.fault("empty alternative")
+            globs += choices
+        if not self.take(">"):
+            raise SelectorError("'<' is never closed", opening)
+        return tuple(dict.fromkeys(globs))
+
+    def glob(self, stops: str) -> list[str]:
+        """The plain globs up to one of `stops` or the end; none if nothing is there."""
+        globs: list[str] = []
+        while self.token and self.token not in stops:
+            if self.token == "(":
+                choices = self.choices(dots="." not in stops)
+            elif self.token == "|":
+                raise self.fault("alternatives need parentheses: (a|b)")
+            else:
+                choices = [self.piece(stops)]
+            if len(globs) * len(choices) > ALTERNATIVES:
+                raise self.fault(f"more than {ALTERNATIVES} alternatives in one segment")
+            globs = [glob + choice for glob in globs or [""] for choice in choices]
+        return list(dict.fromkeys(globs))
+
+    def choices(self, *, dots: bool) -> list[str]:
+        """What stands in parentheses."""
+        opening = self.offset
+        globs: list[str] = []
+        while self.take("|" if globs else "("):
+            glob = ""
+            while self.token and self.token not in "|)":
+                if self.token == "(":
+                    raise self.fault("alternatives are not nested")
+                if self.token == "." and not dots:
+                    raise self.fault("alternatives stand inside one segment: no dot")
+                glob += self.piece("(")
+            if not glob and self.token:
+                raise self.fault("empty alternative")
+            globs.append(glob)
+        if not self.take(")"):
+            raise SelectorError("'(' is never closed", opening)
+        return globs
+
+    def piece(self, context: str) -> str:
+        """One character or class."""
+        token = self.token
+        if token == "**":
+            raise self.fault("'**' stands alone in its segment")
+        if token == "[":
+            raise self.fault("'[' is never closed")
+        if token == "^":
+            raise self.fault("'^' stands only at the beginning")
+        if token == "<":
+            raise self.fault(f"'<' inside {'(' if context == '(' else '<'!r}")
+        if token in ")>]":
+            raise self.fault(f"{token!r} closes nothing")
+        if len(token) > 1:
+            self.check_class(token)
+        self.index += 1
+        return token
+
+    def check_class(self, token: str) -> None:
+        members = token[1:-1]
+        if members.startswith("^"):
+            raise SelectorError("a negated class is written [!…]", self.offset + 1)
+        for found in re.finditer(r"(?s)(.)-(.)", members.removeprefix("!")):
+            if found[1] > found[2]:
+                raise self.fault(f"the range {found[0]} is empty")
 
 
-def _segment(part: str, offset: int) -> Segment:
-    if not part:
-        raise SelectorError("empty segment between dots", offset)
-    if part == "**":
-        return ANY_DEPTH
-    name, opening, rest = part, -1, ""
-    position = 0
-    while position < len(part):
-        if part[position] == "<":
-            opening = position
-            break
-        position = _closing(part, position) + 1 if part[position] in "[(" else position + 1
-    types: tuple[str, ...] | None = None
-    if opening >= 0:
-        close = _closing(part, opening)
-        name, inside, rest = part[:opening], part[opening + 1 : close], part[close + 1 :]
-        if rest:
-            raise SelectorError("the type ends its segment", offset + close + 1)
-        types = _alternatives(inside, offset + opening + 1, bare_bar=True)
-    if not name:
-        return Segment(part, None, (), types)
-    names: list[str] = []
-    places: list[int] = []
-    for alternative in _alternatives(name, offset, bare_bar=False):
-        if re.fullmatch(r"-[0-9]+", alternative):
-            place = int(alternative)
-            if place == 0:
-                raise SelectorError("places from the end start at -1", offset)
-            places.append(place)
-        else:
-            names.append(alternative)
-    return Segment(part, tuple(names) if names or not places else None, tuple(places), types)
-
-
-def _alternatives(glob: str, offset: int, *, bare_bar: bool) -> tuple[str, ...]:
-    """Expand `(a|b)`; a bar outside parentheses separates types only."""
-    pieces: list[list[str]] = [[]]  # one list of concatenated choices per bare alternative
-    position = begin = 0
-
-    def literal(end: int) -> None:
-        text = glob[begin:end]
-        if text:
-            pieces[-1] = [piece + text for piece in pieces[-1] or [""]]
-
-    while position < len(glob):
-        character = glob[position]
-        if character == "[":
-            end = _closing(glob, position)
-            _check_class(glob[position : end + 1], offset + position)
-            position = end
-        elif character == "(":
-            literal(position)
-            end = _closing(glob, position, inside_type=bare_bar)
-            choices = _split_bars(glob[position + 1 : end], offset + position + 1)
-            if len(pieces[-1]) * len(choices) > ALTERNATIVES:
-                raise SelectorError(f"more than {ALTERNATIVES} alternatives in one segment", offset + position)
-            pieces[-1] = [piece + choice for piece in pieces[-1] or [""] for choice in choices]
-            position, begin = end, end + 1
-        elif character == "|":
-            if not bare_bar:
-                raise SelectorError("alternatives need parentheses: (a|b)", offset + position)
-            literal(position)
-            if not pieces[-1]:
-                raise SelectorError("empty alternative", offset + position)
-            pieces.append([])
-            begin = position + 1
-        elif glob.startswith("**", position):
-            raise SelectorError("'**' stands alone in its segment", offset + position)
-        position += 1
-    literal(len(glob))
-    if not pieces[-1]:
-        raise SelectorError("empty alternative", offset + len(glob))
-    return tuple(dict.fromkeys(piece for choices in pieces for piece in choices))
-
-
-def _split_bars(text: str, offset: int) -> list[str]:
-    choices: list[str] = []
-    position = begin = 0
-    while position <= len(text):
-        if position == len(text) or text[position] == "|":
-            if position == begin:
-                raise SelectorError("empty alternative", offset + position)
-            choices.append(text[begin:position])
-            begin = position + 1
-        elif text[position] == "[":
-            end = _closing(text, position)
-            _check_class(text[position : end + 1], offset + position)
-            position = end
-        elif text.startswith("**", position):
-            raise SelectorError("'**' stands alone in its segment", offset + position)
-        position += 1
-    return choices
-
-
-def _check_class(text: str, offset: int) -> None:
-    members = text[1:-1]
-    if members.startswith("^"):
-        raise SelectorError("a negated class is written [!…]", offset + 1)
-    for found in re.finditer(r"(?s)(.)-(.)", members.removeprefix("!")):
-        if found[1] > found[2]:
-            raise SelectorError(f"the range {found[0]} is empty", offset)
+PLACE = re.compile(r"-[0-9]+")
+"""A place among the child modules, counted from the end."""
 
 
 def _is_literal(glob: str) -> bool:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 
 from initplug.language.init import Init
 from initplug.language.recipe import Recipe, Rule
-from initplug.planning.findings import Miss
 from initplug.planning.matching import Matching, Winner
 from initplug.planning.replay import Replay
 from initplug.planning.slots import Kind, Slot, Tree, layout_of, padding_row, referred
@@ -38,6 +37,16 @@ class Share:
     fan_out: int | None
     padding_row: int | None = None
     lazy: bool = False
+
+
+class Miss(NamedTuple):
+    """An initializer that does not fit the tensor it would go to."""
+
+    name: str
+    shape: tuple[int, ...]
+    winner: Winner
+    location: str | None
+    reason: str
 
 
 class UnfitError(Exception):

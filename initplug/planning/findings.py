@@ -5,31 +5,26 @@ from __future__ import annotations
 import difflib
 import fnmatch
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from initplug.errors import Finding, near, shortened
 from initplug.language.recipe import Recipe
 from initplug.language.selectors import Selector
-from initplug.planning.matching import Winner
-
-if TYPE_CHECKING:
-    from initplug.planning.plan import Assignment
+from initplug.planning.evaluation import Miss
 
 Block = tuple[str, list[Finding]]
 """A paragraph of a message, and the findings it tells of."""
 
 
-class Miss(NamedTuple):
-    """An initializer that does not fit the tensor it would go to."""
+class Unmatched(NamedTuple):
+    """A slot that no rule matches."""
 
     name: str
+    module_type: str
     shape: tuple[int, ...]
-    winner: Winner
-    location: str | None
-    reason: str
 
 
-def unmatched_slots(rows: Sequence[Assignment], total: int, recipe: Recipe) -> Block:
+def unmatched_slots(rows: Sequence[Unmatched], total: int, recipe: Recipe) -> Block:
     """Parameters that no rule matches."""
     hint = "Add a rule, or set `unmatched: keep` to leave them as constructed."
     wide = max(len(row.name) for row in rows)
@@ -41,7 +36,7 @@ def unmatched_slots(rows: Sequence[Assignment], total: int, recipe: Recipe) -> B
     return "\n".join(text), [Finding(row.name, f"{row.shape} matches no rule", hint=hint) for row in rows]
 
 
-def _closest_rule(row: Assignment, recipe: Recipe) -> str | None:
+def _closest_rule(row: Unmatched, recipe: Recipe) -> str | None:
     """The rule whose selector reads most like a slot's name and type."""
     scored = [
         (_likeness(selector, row), _rule(name, selector.text, recipe.location(name)))
@@ -57,7 +52,7 @@ CLOSE = 0.6
 """How alike, between 0 and 1, a selector and a name must be for the one to be offered for the other."""
 
 
-def _likeness(selector: Selector, row: Assignment) -> float:
+def _likeness(selector: Selector, row: Unmatched) -> float:
     """Mean likeness of the segments of a selector, from the right, to a slot's name and its owner's type."""
     types = [row.module_type if place == 1 else "" for place in range(len(row.name.split(".")))]
     scores = []

@@ -14,8 +14,8 @@ from torch import nn
 from initplug.errors import Finding, InitplugWarning, PlanError, did_you_mean
 from initplug.language.loading import load
 from initplug.language.recipe import Recipe, Rule
-from initplug.planning.evaluation import Evaluation, Share
-from initplug.planning.findings import Miss, misfit, nothing_selected, unmatched_slots
+from initplug.planning.evaluation import Evaluation, Miss, Share
+from initplug.planning.findings import Unmatched, misfit, nothing_selected, unmatched_slots
 from initplug.planning.matching import Matching
 from initplug.planning.slots import Kind, Tree, walk
 from initplug.schemes import distributions
@@ -335,7 +335,9 @@ def _report(result: Plan, recipe: Recipe, misses: Sequence[Miss], *, part: bool)
     """Raise what makes the plan unfit, warn of what is only suspicious."""
     blocks: list[tuple[str, list[Finding]]] = []
     if result.unmatched and recipe.unmatched == "error":
-        blocks.append(unmatched_slots([result[name] for name in result.unmatched], len(result), recipe))
+        rows = [result[name] for name in result.unmatched]
+        blank = [Unmatched(row.name, row.module_type, row.shape) for row in rows]
+        blocks.append(unmatched_slots(blank, len(result), recipe))
     if misses:
         blocks.append(misfit(misses))
     # A part of a model need not use every rule of the whole.
