@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from initplug.planning.plan import SHARED, Assignment, Plan
+from initplug.planning.plan import ROW_KEYS, SHARED, Assignment, Plan
 from initplug.schemes.distributions import Drawn, Planned
 from initplug.tables.files import save, to_csv, to_json, to_markdown
 from initplug.tables.text import WIDE, Column, spread, table
@@ -20,7 +20,7 @@ from initplug.tables.text import WIDE, Column, spread, table
 Status = Literal["initialized", "kept", "empty", "lazy", "read"]
 Verdict = Literal["ok", "differs", "untestable"]
 
-CHUNK = 1 << 20
+CHUNK = 1 << 16
 """Elements measured at a time: the scratch of a measurement, whatever the tensor's size."""
 
 SIGMAS = 6.0
@@ -43,21 +43,31 @@ class Moments(NamedTuple):
 def measure(tensor: Tensor, padding_row: int | None = None) -> Moments | None:
     """Moments of a tensor in chunks; a padding row, which nothing draws, is left out.
 
-    None for what has no moments: complex and empty tensors.
+    The deviation of complex elements is √E|z - mean|², their mean that of the real part, their extremes those of both
+    parts. An empty tensor has no moments.
 
     Example:
         >>> measure(torch.tensor([[1.0, 3.0], [0.0, 0.0]]), padding_row=1)
         Moments(numel=2, mean=2.0, std=1.0, min=1.0, max=3.0)
     """
     tensor = tensor.detach()
+    if tensor.is_complex():
+        real, imaginary = (measure(part, padding_row) for part in torch.view_as_real(tensor).unbind(-1))
+        return None if real is None or imaginary is None else _joined(real, imaginary)
     parts = [tensor] if padding_row is None else [tensor[:padding_row], tensor[padding_row + 1 :]]
     total: Moments | None = None
     for part in parts:
-        if part.numel() and not part.is_complex():
+        if part.numel():
             for chunk in _chunks(part):
                 measured = _measured(chunk)
                 total = measured if total is None else _together(total, measured)
     return total
+
+
+def _joined(real: Moments, imaginary: Moments) -> Moments:
+    """The moments of complex elements from those of their parts."""
+    std = math.sqrt(real.std**2 + imaginary.std**2 + imaginary.mean**2)
+    return Moments(real.numel, real.mean, std, min(real.min, imaginary.min), max(real.max, imaginary.max))
 
 
 def _chunks(tensor: Tensor) -> Iterator[Tensor]:
@@ -91,8 +101,11 @@ def _measured(chunk: Tensor) -> Moments:
     low, high = (extreme.item() for extreme in torch.aminmax(chunk))
     if low == high:
         return Moments(chunk.numel(), low, 0.0, low, high)
-    variance, mean = torch.var_mean(chunk, correction=0)
-    return Moments(chunk.numel(), mean.item(), math.sqrt(variance.item()), low, high)
+    deviations = chunk.double()
+    mean = deviations.mean()
+    deviations = deviations - mean
+    variance = torch.dot(deviations, deviations).item() / chunk.numel()
+    return Moments(chunk.numel(), mean.item(), math.sqrt(variance), low, high)
 
 
 def _together(one: Moments, other: Moments) -> Moments:
@@ -132,19 +145,32 @@ def judged(distribution: Planned | None, moments: Moments | None, dtype: torch.d
         return "untestable"
     if not all(math.isfinite(value) for value in moments):
         return "differs"
+    if distribution.std == 0:
+        return "ok" if _is_constant(_cast(distribution.mean, dtype), moments, dtype) else "differs"
     low, high = _cast(distribution.low, dtype), _cast(distribution.high, dtype)
     if not low <= moments.min <= moments.max <= high:
         return "differs"
-    if distribution.std == 0:
-        value = _cast(distribution.mean, dtype)
-        return "ok" if moments.min == moments.max == value else "differs"
+    # Equal elements are not drawn: a draw repeats itself with a probability of about eps, n - 1 times over.
+    if moments.min == moments.max and torch.finfo(dtype).eps ** (moments.numel - 1) < 1e-10:
+        return "differs"
     agrees = _mean_agrees(distribution, moments, dtype) and _variance_agrees(distribution, moments, dtype)
     return "ok" if agrees else "differs"
 
 
+def _is_constant(value: float, moments: Moments, dtype: torch.dtype) -> bool:
+    if dtype.is_complex:  # the extremes are those of both parts
+        return (moments.mean, moments.std) == (value, 0.0)
+    return moments.min == moments.max == value
+
+
 def _mean_agrees(distribution: Drawn, moments: Moments, dtype: torch.dtype) -> bool:
+    """Six standard errors of the mean, and what a skewed distribution adds to them in small samples.
+
+    Source: Cornish and Fisher 1938, Moments and cumulants in the specification of distributions.
+    """
     error = distribution.std / math.sqrt(moments.numel)
-    return abs(moments.mean - distribution.mean) <= SIGMAS * error + _grain(distribution, dtype)
+    sigmas = SIGMAS + (SIGMAS**2 - 1) / 6 * abs(distribution.skewness) / math.sqrt(moments.numel)
+    return abs(moments.mean - distribution.mean) <= sigmas * error + _grain(distribution, dtype)
 
 
 def _variance_agrees(distribution: Drawn, moments: Moments, dtype: torch.dtype) -> bool:
@@ -179,7 +205,12 @@ def _grain(distribution: Drawn, dtype: torch.dtype) -> float:
 @lru_cache(maxsize=4096)
 def _cast(value: float, dtype: torch.dtype) -> float:
     """A number as the dtype holds it."""
-    return float(torch.tensor(value, dtype=torch.float64).to(dtype)) if math.isfinite(value) else value
+    if not math.isfinite(value):
+        return value
+    if not (dtype.is_floating_point or dtype.is_complex):
+        return float(int(value))
+    cast = torch.tensor(value, dtype=torch.float64).to(dtype)
+    return float(cast.real if dtype.is_complex else cast)
 
 
 # Audits -----------------------------------------------------------------------------------------------------
@@ -219,15 +250,17 @@ class Audited(Assignment):
 
 MEASURED = tuple(f"measured_{field}" for field in ("mean", "std", "min", "max", "count"))
 COLUMNS = (
-    Column("parameter", "name"),
+    Column("parameter", "name", gives=True),
     Column("shape", "shape", least=WIDE),
-    Column("rule", "rule"),
-    Column("initializer", "init", least=WIDE),
+    Column("rule", "rule", gives=True),
+    Column("initializer", "init", least=WIDE, gives=True),
     Column("expected", "expected", least=76),
     Column("measured", "measured"),
     Column("verdict", "verdict"),
 )
-MARKDOWN = ("name", "shape", "rule", "init", "mean", "std", "measured_mean", "measured_std", "status", "verdict")
+
+
+KEYS = (*ROW_KEYS, *MEASURED, "status", "verdict")
 
 
 class Audit:
@@ -274,14 +307,14 @@ class Audit:
 
     def row(self, index: int) -> Audited:
         """The row at a position."""
-        share, moments = self.plan.share(index), self._moments[index]
+        share, moments = self.plan.shares[index], self._moments[index]
         shared = {key: getattr(share, key) for key in SHARED}
         measured: dict[str, Any] = {}
         if moments is not None:
             values = (moments.mean, moments.std, moments.min, moments.max, moments.numel)
             measured = dict(zip(MEASURED, values, strict=True))
         return Audited(
-            name=self.plan.slot_name(index),
+            name=self.plan.names[index],
             aliases=self.plan.aliases(index),
             status=self._statuses[index],
             verdict=self._verdicts[index],
@@ -325,11 +358,11 @@ class Audit:
 
     def to_csv(self) -> str:
         """The rows as CSV text."""
-        return to_csv([row.to_dict() for row in self])
+        return to_csv((row.to_dict() for row in self), KEYS)
 
     def to_markdown(self) -> str:
         """The rows as a Markdown table."""
-        return to_markdown((row.to_dict() for row in self), MARKDOWN)
+        return to_markdown((row.to_dict() for row in self), KEYS)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the audit to a file; the suffix (.json, .csv, .md) says how.
@@ -337,7 +370,7 @@ class Audit:
         Raises:
             InitplugError: an unknown suffix, or a path that cannot be written; an old file is kept.
         """
-        save(path, self.to_dict())
+        save(path, self.to_dict(), KEYS)
 
     def __repr__(self) -> str:
         return f"<Audit {self.headline()}>"

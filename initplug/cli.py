@@ -7,6 +7,7 @@ import errno
 import importlib
 import importlib.util
 import json
+import os
 import re
 import sys
 import warnings
@@ -34,12 +35,7 @@ class Failure(click.ClickException):
 
     def __init__(self, message: str, status: int = 1) -> None:
         super().__init__(message)
-        self.status = status
-
-    @property
-    def exit_code(self) -> int:  # type: ignore[override]  # a class attribute in click, read only
-        """The exit status."""
-        return self.status
+        self.exit_code = status  # type: ignore[misc]  # click declares it on the class and reads it here
 
     def show(self, file: Any = None) -> None:  # noqa: ARG002  # click's signature
         """Print the message as it is."""
@@ -63,9 +59,23 @@ class Commands(click.Group):
             raise Failure(f"cannot write: {error.strerror or error}") from None
 
 
+def main() -> None:
+    """The command `initplug`: whatever happens ends in a line, not in a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    if sys.stdout is None or sys.stdin is None:
+        sys.exit("initplug needs an open standard input and output")
+    try:
+        commands(prog_name="initplug")
+    except OSError as error:
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  # what could not be written is not tried again
+        sys.exit(f"cannot write: {error.strerror or error}")
+
+
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="initplug")
-def main() -> None:
+def commands() -> None:
     """Initialization for PyTorch: declared in recipes, planned, applied, audited.
 
     Exit status: 0 fine; 1 errors in a recipe, a plan or a model, or audit problems; 2 usage, or something that
@@ -76,7 +86,7 @@ def main() -> None:
 # Recipes ----------------------------------------------------------------------------------------------------
 
 
-@main.command()
+@commands.command()
 def presets() -> None:
     """List the recipes that ship with initplug."""
     from initplug.language.loading import load
@@ -88,7 +98,7 @@ def presets() -> None:
         click.echo(f"{name:{width}}  {recipe.about or ''}".rstrip())
 
 
-@main.command()
+@commands.command()
 @click.argument("recipe")
 @click.argument("overrides", nargs=-1, metavar="[OVERRIDE]...")
 def show(recipe: str, overrides: tuple[str, ...]) -> None:
@@ -100,7 +110,7 @@ def show(recipe: str, overrides: tuple[str, ...]) -> None:
     click.echo(_recipe(recipe, overrides).to_yaml(), nl=False)
 
 
-@main.command()
+@commands.command()
 @click.argument("recipes", nargs=-1, required=True, metavar="RECIPE...")
 @click.option("--strict", is_flag=True, help="Warnings count as errors.")
 def check(recipes: tuple[str, ...], strict: bool) -> None:
@@ -127,7 +137,7 @@ def check(recipes: tuple[str, ...], strict: bool) -> None:
     sys.exit(status)
 
 
-@main.command()
+@commands.command()
 def schema() -> None:
     """Print the JSON Schema of recipe files, for editors."""
     from initplug.language.schema import schema as recipe_schema
@@ -138,7 +148,7 @@ def schema() -> None:
 # Models -----------------------------------------------------------------------------------------------------
 
 
-@main.command(epilog=MODEL_HELP)
+@commands.command(epilog=MODEL_HELP)
 @click.argument("model")
 @click.argument("recipe")
 @click.argument("overrides", nargs=-1, metavar="[OVERRIDE]...")
@@ -151,17 +161,21 @@ def plan(model: str, recipe: str, overrides: tuple[str, ...], as_json: bool, str
     built = _built(model, meta=not real)
     import initplug
 
+    problem: PlanError | None = None
     with _reported(strict):
         try:
-            result = initplug.plan(built, loaded)
+            with _user_code():
+                result = initplug.plan(built, loaded)
         except PlanError as error:
-            if error.plan is not None:
-                click.echo(error.plan.to_json() if as_json else error.plan.to_text(color=_colored()), nl=not as_json)
-            raise
+            if error.plan is None:
+                raise
+            problem, result = error, error.plan
         click.echo(result.to_json() if as_json else result.to_text(color=_colored()), nl=not as_json)
+        if problem is not None:
+            raise problem
 
 
-@main.command(epilog=MODEL_HELP)
+@commands.command(epilog=MODEL_HELP)
 @click.argument("model")
 @click.argument("recipe")
 @click.argument("overrides", nargs=-1, metavar="[OVERRIDE]...")
@@ -190,7 +204,8 @@ def apply(
     import initplug
 
     with _reported(strict):
-        audit = initplug.apply(built, loaded, seed=seed)
+        with _user_code():
+            audit = initplug.apply(built, loaded, seed=seed)
         if out is not None:
             _save_weights(built, out)
         if report is not None:
@@ -198,7 +213,7 @@ def apply(
         _show_audit(audit)
 
 
-@main.command(epilog=MODEL_HELP)
+@commands.command(epilog=MODEL_HELP)
 @click.argument("model")
 @click.argument("recipe")
 @click.argument("overrides", nargs=-1, metavar="[OVERRIDE]...")
@@ -222,7 +237,8 @@ def audit(
     import initplug
 
     with _reported(strict):
-        result = initplug.audit(built, loaded)
+        with _user_code():
+            result = initplug.audit(built, loaded)
         if report is not None:
             result.save(report)
         _show_audit(result)
@@ -240,18 +256,36 @@ def _colored() -> bool:
 
 
 @contextmanager
+def _user_code() -> Iterator[None]:
+    """Send what a model's own code prints, in Python or below it, to standard error."""
+    sys.stdout.flush()
+    try:
+        kept = os.dup(1)
+        os.dup2(2, 1)
+    except OSError:  # no such descriptors: only Python's own stream can be sent elsewhere
+        kept = None
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        if kept is not None:
+            os.dup2(kept, 1)
+            os.close(kept)
+
+
+@contextmanager
 def _reported(strict: bool) -> Iterator[None]:
     """Print our warnings as lines on standard error; with `strict` they end in status 1."""
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("ignore")
         warnings.simplefilter("always", InitplugWarning)
         try:
             yield
         finally:
             for warning in caught:
                 click.echo(f"warning: {warning.message}", err=True)
-    if strict and caught:
-        raise Failure(f"{len(caught)} warning{'s' if len(caught) > 1 else ''} with --strict")
+    ours = sum(issubclass(warning.category, InitplugWarning) for warning in caught)
+    if strict and ours:
+        raise Failure(f"{ours} warning{'s' if ours > 1 else ''} with --strict")
 
 
 # Arguments --------------------------------------------------------------------------------------------------
@@ -293,12 +327,12 @@ def _built(target: str, *, meta: bool) -> nn.Module:
 def _constructed(target: str, build: Callable[[], Any], *, meta: bool) -> Any:
     import torch
 
-    way_out = "; if it needs real values, try --real" if meta else ""
     try:
-        with redirect_stdout(sys.stderr), warnings.catch_warnings(), torch.device("meta" if meta else "cpu"):
-            warnings.simplefilter("ignore")
+        with _user_code(), torch.device("meta" if meta else "cpu"):
             return build()
     except (Exception, SystemExit) as error:
+        # A call with the wrong arguments fails the same way on any device.
+        way_out = "; if it needs real values, try --real" if meta and not isinstance(error, TypeError) else ""
         raise Failure(f"MODEL {target!r} raised {_one_line(error)}{way_out}") from None
 
 
@@ -322,8 +356,7 @@ def _imported(target: str, where: str, name: str) -> Any:
     """The object that `where:name` names; the current directory comes first on the import path."""
     sys.path.insert(0, str(Path.cwd()))
     try:
-        with redirect_stdout(sys.stderr), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _user_code():
             found: Any = _module(where)
     except (Exception, SystemExit) as error:
         raise Failure(f"MODEL {target!r} cannot be imported: {_one_line(error)}", 2) from None

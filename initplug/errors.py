@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import heapq
+import sys
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -51,14 +54,14 @@ class RecipeError(InitplugError):
     `usage` is true where nothing was read: no such recipe, or an override that is no override.
     """
 
-    usage = False
+    def __init__(self, message: str, findings: Iterable[Finding] = (), *, usage: bool = False) -> None:
+        super().__init__(message, findings)
+        self.usage = usage
 
     @classmethod
     def of(cls, findings: Sequence[Finding], *, usage: bool = False) -> RecipeError:
         """The error that prints these findings, one per line."""
-        error = cls("\n".join(shortened([str(finding) for finding in findings])), findings)
-        error.usage = usage
-        return error
+        return cls("\n".join(shortened([str(finding) for finding in findings])), findings, usage=usage)
 
 
 class PlanError(InitplugError):
@@ -77,6 +80,10 @@ class InitplugWarning(UserWarning):
     """Something that is legal and probably not meant."""
 
 
+CANDIDATES = 256
+"""How many names are compared letter by letter: of more, those that share the most segments."""
+
+
 def shortened(rows: Sequence[str], limit: int = ROWS) -> list[str]:
     """The first `limit` rows, and a last one that counts the others.
 
@@ -89,6 +96,14 @@ def shortened(rows: Sequence[str], limit: int = ROWS) -> list[str]:
     return [*rows[:limit], f"… and {len(rows) - limit} more"]
 
 
+def warn(message: str) -> None:
+    """Warn at the line outside the package that led here."""
+    level = 2
+    while sys._getframe(level - 1).f_globals.get("__name__", "").partition(".")[0] == "initplug":
+        level += 1
+    warnings.warn(message, InitplugWarning, stacklevel=level)
+
+
 def near(word: str, known: Iterable[str]) -> str | None:
     """The known word that `word` was probably meant to be.
 
@@ -96,7 +111,11 @@ def near(word: str, known: Iterable[str]) -> str | None:
         >>> near("fan_inn", ["fan_in", "fan_out"])
         'fan_in'
     """
-    matches = difflib.get_close_matches(word, list(known), n=1)
+    candidates = list(known)
+    if len(candidates) > CANDIDATES:
+        parts = set(word.split("."))
+        candidates = heapq.nlargest(CANDIDATES, candidates, key=lambda name: len(parts.intersection(name.split("."))))
+    matches = difflib.get_close_matches(word, candidates, n=1)
     return matches[0] if matches else None
 
 

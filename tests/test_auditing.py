@@ -66,7 +66,25 @@ def test_a_padding_row_is_left_out() -> None:
 
 def test_what_has_no_moments() -> None:
     assert measure(torch.zeros(0, 3)) is None
-    assert measure(torch.zeros(3, dtype=torch.complex64)) is None
+
+
+def test_complex_elements_have_the_moments_of_numpy() -> None:
+    tensor = torch.randn(500, dtype=torch.complex64, generator=torch.Generator().manual_seed(0)) + 2
+    moments = measure(tensor)
+    assert moments is not None
+    assert moments.mean == pytest.approx(tensor.numpy().real.mean(), rel=1e-6)
+    values = tensor.numpy().astype(np.complex128)
+    assert moments.std == pytest.approx(np.sqrt(np.mean(np.abs(values - values.real.mean()) ** 2)), rel=1e-6)
+    assert judged(Normal(2.0, 1.0), moments, torch.complex64) == "ok"
+    assert judged(Normal(2.0, 1.5), moments, torch.complex64) == "differs"
+    assert judged(Constant(2.0), measure(torch.full((3,), 2 + 0j)), torch.complex64) == "ok"
+    assert judged(Constant(2.0), measure(torch.full((3,), 2 + 1j)), torch.complex64) == "differs"
+
+
+@pytest.mark.parametrize("numel", [3, 5, 8, 100])
+def test_equal_elements_were_not_drawn(numel: int) -> None:
+    assert judged(Normal(0.0, 1.0), measure(torch.zeros(numel)), torch.float32) == "differs"
+    assert judged(Uniform(-1.0, 1.0), measure(torch.full((numel,), 0.3)), torch.float32) == "differs"
 
 
 DRAWN: list[Drawn] = [
@@ -77,15 +95,16 @@ DRAWN: list[Drawn] = [
     TruncatedNormal(0.0, 0.02, -0.04, 0.04),
     TruncatedNormal(0.0, 1.0, 1.0, 3.0),
     TruncatedNormal(0.0, 0.02, -2.0, 2.0),
+    TruncatedNormal(0.0, 1.0, 3.0, 5.0),
 ]
 
 
 @pytest.mark.parametrize("distribution", DRAWN, ids=str)
 @pytest.mark.parametrize("numel", [1, 2, 3, 5, 10, 100])
-def test_no_false_alarm_in_thousands_of_small_tensors(distribution: Drawn, numel: int) -> None:
+def test_no_false_alarm_in_hundreds_of_small_tensors(distribution: Drawn, numel: int) -> None:
     torch.manual_seed(0)
     dtype = torch.float64 if distribution == Normal(3.0, 1e-6) else torch.float32
-    for _ in range(1000):
+    for _ in range(400):
         tensor = torch.empty(numel, dtype=dtype)
         draw(distribution, tensor)
         assert judged(distribution, measure(tensor), dtype) == "ok", tensor

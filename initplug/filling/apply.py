@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,15 +11,15 @@ from torch import nn
 
 from initplug.auditing import Audit, Moments, Status, Verdict, judged
 from initplug.auditing import measure as measured_moments
-from initplug.errors import ApplyError, Finding, did_you_mean, shortened
+from initplug.errors import ROWS, ApplyError, Finding, did_you_mean, shortened, warn
 from initplug.filling.generator import draw
 from initplug.filling.writing import arrived, fill_padding, refusal
 from initplug.language.loading import load
 from initplug.language.selectors import Matcher, SelectorError, parse
-from initplug.planning.evaluation import Share
+from initplug.planning.evaluation import Share, UnfitError, check_dtype
 from initplug.planning.matching import states_of
 from initplug.planning.plan import Plan, planned, tree_for
-from initplug.planning.slots import Slot, Tree, walk
+from initplug.planning.slots import Slot, Tree, padding_row, walk
 from initplug.schemes.distributions import Drawn, Keep
 
 Progress = Callable[[int, int], None]
@@ -67,7 +68,8 @@ def apply(
     plan, tree, slots = _planned(model, recipe, prefix)
     chosen = _chosen(only, tree, slots, prefix)
     statuses = [_status(share, index in chosen) for index, share in enumerate(plan.shares)]
-    _refuse(plan, slots, statuses)
+    _refuse(plan, slots, statuses, chosen)
+    _warn_of_shared_memory(slots, statuses)
     _write(plan, tree, slots, statuses, progress)
     return _audited(plan, slots, statuses, measure=measure)
 
@@ -108,36 +110,65 @@ def _planned(model: nn.Module, recipe: Any, prefix: str) -> tuple[Plan, Tree, li
     tree = tree_for(model, recipe, prefix)
     plan = planned(tree, recipe, prefix)
     slots = {slot.name: slot for slot in tree.slots}
-    return plan, tree, [slots[plan.slot_name(index)] for index in range(len(plan))]
+    return plan, tree, [slots[name] for name in plan.names]
 
 
 def _fitted(model: nn.Module, whole: Plan, prefix: str) -> tuple[Plan, Tree, list[Slot]]:
     """A plan, made earlier or of a larger model, cut to the slots of this one."""
     if whole.findings:
-        raise ApplyError(f"the plan is unfinished: {len(whole.findings)} findings", whole.findings)
+        head = f"the plan is unfinished: it was made with {len(whole.findings)} findings"
+        raise ApplyError(_told(head, whole.findings), whole.findings)
     tree = walk(model, prefix)
-    indices: list[int] = []
+    positions: list[int] = []
     slots: list[Slot] = []
+    shares: list[Share] = []
     findings: list[Finding] = []
     for slot in tree.slots:
-        name = next((name for name, _, _ in slot.places if name in whole), None)
-        if name is None:
-            if slot.kind == "parameter":
-                findings.append(Finding(slot.name, "the plan has no such slot", hint=_nearest(slot.name, whole)))
-            continue
-        index = whole.index_of(name)
-        shape = () if slot.lazy else tuple(slot.tensor.shape)
-        if whole.share(index).shape != shape:
-            findings.append(Finding(slot.name, f"its shape is {shape}, the plan's {whole.share(index).shape}"))
-        indices.append(index)
-        slots.append(slot)
+        position, problem = _position(slot, whole)
+        if problem is not None:
+            hint = did_you_mean(slot.name, whole.names) if slot.name not in whole and len(findings) < ROWS else None
+            findings.append(Finding(slot.name, problem, hint=hint))
+        elif position is not None:
+            share = whole.shares[position]
+            problem = "the plan ties it to another slot" if position in positions else _misfit(slot, share)
+            if problem is not None:
+                findings.append(Finding(slot.name, problem))
+            positions.append(position)
+            slots.append(slot)
+            shares.append(_of_this_model(share, tree, slot))
     if findings:
         raise ApplyError(_told("the plan is of another model", findings), findings)
-    return whole.part(indices), tree, slots
+    return whole.part(positions, shares), tree, slots
 
 
-def _nearest(name: str, plan: Plan) -> str | None:
-    return did_you_mean(name, (plan.slot_name(index) for index in range(len(plan))))
+def _position(slot: Slot, plan: Plan) -> tuple[int | None, str | None]:
+    """Where a plan has a slot, or why it does not fit; neither for a buffer that the plan leaves out."""
+    found = {plan.index_of(name) if name in plan else None for name, _, _ in slot.places}
+    if len(found) > 1:
+        return None, f"it is tied to {slot.aliases[0]}, which the plan does not say"
+    (position,) = found
+    missing = position is None and slot.kind == "parameter"
+    return position, "the plan has no such slot" if missing else None
+
+
+def _misfit(slot: Slot, share: Share) -> str | None:
+    """What keeps a planned distribution from going to a tensor."""
+    shape = () if slot.lazy else tuple(slot.tensor.shape)
+    if shape != share.shape:
+        return f"its shape is {shape}, the plan's {share.shape}"
+    if isinstance(share.distribution, Drawn):
+        try:
+            check_dtype(share.distribution, slot.tensor.dtype, str(share.init))
+        except UnfitError as reason:
+            return str(reason)
+    return None
+
+
+def _of_this_model(share: Share, tree: Tree, slot: Slot) -> Share:
+    """What a plan says of a slot, with what is this model's own."""
+    row = padding_row(tree, slot) if isinstance(share.distribution, Drawn) else None
+    dtype = str(slot.tensor.dtype).removeprefix("torch.")
+    return replace(share, padding_row=row, dtype=dtype, trainable=slot.tensor.requires_grad)
 
 
 def _chosen(only: str | Iterable[str] | None, tree: Tree, slots: Sequence[Slot], prefix: str) -> set[int]:
@@ -152,10 +183,11 @@ def _chosen(only: str | Iterable[str] | None, tree: Tree, slots: Sequence[Slot],
     positions = {name: index for index, slot in enumerate(slots) for name, _, _ in slot.places}
     # `missing_keys` of a load_state_dict hold buffers too, which a recipe need not speak of.
     known = {*positions, *(name for slot in walk(tree.nodes[0].module, prefix).slots for name, _, _ in slot.places)}
-    unknown = [name for name in names if name not in known]
+    unknown = [str(name) for name in names if not isinstance(name, str) or name not in known]
     if unknown:
+        hints = [did_you_mean(name, known) if index < ROWS else None for index, name in enumerate(unknown)]
         findings = [
-            Finding(str(name), "the model has no such tensor", hint=did_you_mean(str(name), known)) for name in unknown
+            Finding(name, "the model has no such tensor", hint=hint) for name, hint in zip(unknown, hints, strict=True)
         ]
         raise ApplyError(_told(f"only= names {len(unknown)} tensors that the model does not have", findings), findings)
     return {positions[name] for name in names if name in positions}
@@ -187,7 +219,7 @@ def _status(share: Share, chosen: bool) -> Status:
     return "initialized" if share.numel else "empty"
 
 
-def _refuse(plan: Plan, slots: Sequence[Slot], statuses: Sequence[Status]) -> None:
+def _refuse(plan: Plan, slots: Sequence[Slot], statuses: Sequence[Status], chosen: set[int]) -> None:
     """Raise for every slot that is to be written and cannot be."""
     findings = [
         Finding(slot.name, reason)
@@ -198,11 +230,21 @@ def _refuse(plan: Plan, slots: Sequence[Slot], statuses: Sequence[Status]) -> No
         Finding(
             slot.name, "`keep` has nothing to keep: it is on meta", hint="`keep default` draws what construction draws"
         )
-        for slot, share in zip(slots, plan.shares, strict=True)
-        if isinstance(share.distribution, Keep) and slot.tensor.is_meta
+        for index, (slot, share) in enumerate(zip(slots, plan.shares, strict=True))
+        if index in chosen and isinstance(share.distribution, Keep) and slot.tensor.is_meta
     ]
     if findings:
         raise ApplyError(_told(f"{len(findings)} of {len(slots)} slots cannot be written", findings), findings)
+
+
+def _warn_of_shared_memory(slots: Sequence[Slot], statuses: Sequence[Status]) -> None:
+    """Warn of different tensors that begin at one address: what is written last stays in both."""
+    first: dict[int, str] = {}
+    for slot, status in zip(slots, statuses, strict=True):
+        if status == "initialized":
+            other = first.setdefault(slot.tensor.data_ptr(), slot.name)
+            if other != slot.name:
+                warn(f"{other} and {slot.name} are different tensors in the same memory: the last write stays in both")
 
 
 def _told(head: str, findings: Sequence[Finding]) -> str:
@@ -256,4 +298,7 @@ def _audited(plan: Plan, slots: Sequence[Slot], statuses: Sequence[Status], *, m
 def _measured(slot: Slot, share: Share, status: Status) -> Moments | None:
     if status == "lazy" or not share.numel or slot.tensor.is_meta or slot.tensor.layout != torch.strided:
         return None
-    return measured_moments(slot.tensor, share.padding_row)
+    try:
+        return measured_moments(slot.tensor, share.padding_row)
+    except (NotImplementedError, RuntimeError, TypeError):  # packed dtypes that torch stores and cannot compute with
+        return None

@@ -220,7 +220,7 @@ def _checked(fn: str, arguments: Mapping[str, Any]) -> Init:
     try:
         # Arguments that contradict each other are the function's own to find; any shape with fans serves.
         initializer.function(Fans((2, 2)), **given)
-    except ValueError as error:
+    except (ValueError, ArithmeticError) as error:
         raise fault(f"{fn}: {error}") from None
     return Init(fn, given, fans)
 

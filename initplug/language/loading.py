@@ -43,7 +43,8 @@ def load(source: Source | Any, overrides: Sequence[str] = ()) -> Recipe:
         >>> load("resnext", ["rules.conv.init.mode=fan_in"]).rules["conv"].init.text
         'kaiming_normal'
     """
-    if isinstance(overrides, str) or not all(isinstance(override, str) for override in overrides):
+    overrides = () if overrides is None else overrides
+    if not isinstance(overrides, list | tuple) or not all(isinstance(override, str) for override in overrides):
         raise RecipeError.of([Finding("", "overrides is a list of texts such as rules.conv.init.mode=fan_in")])
     if isinstance(source, Recipe) and not overrides:
         return source
@@ -66,7 +67,7 @@ def compose(source: Source | Any) -> Composed:
             return _with_defaults(read(source, "<text>"), "<text>", Path(), set())
         return _from_file(_find(source), set())
     if type(source).__module__.partition(".")[0] == "omegaconf":
-        return _with_defaults(Document(_resolved(source)), "<config>", Path(), set())
+        return _with_defaults(Document(_plain(_resolved(source), "<config>", ())), "<config>", Path(), set())
     if isinstance(source, Mapping):
         return _with_defaults(Document(_plain(source, "<mapping>", ())), "<mapping>", Path(), set())
     message = f"a recipe is a preset's name, a path, a YAML text, a mapping or a Recipe, not {kind_of(source)}"
@@ -96,8 +97,11 @@ def _find(name: str) -> Path:
     if name in presets():
         return preset
     path = Path(name)
-    if name and "\0" not in name and (path.suffix in SUFFIXES or path.exists()):
-        return path
+    try:
+        if name and (path.suffix in SUFFIXES or path.exists()):
+            return path
+    except (OSError, ValueError):  # no path of this system: too long, or with a NUL
+        pass
     hint = did_you_mean(name, presets()) or "presets: " + ", ".join(presets())
     if ":" in name or "{" in name:
         hint = "a YAML text holds a newline"
@@ -128,13 +132,22 @@ def _plain(value: Any, file: str, path: Steps) -> Any:
         for key, part in value.items():
             if not isinstance(key, str) and not (isinstance(key, int) and not isinstance(key, bool)):
                 raise RecipeError.of([Finding(dotted(path), f"the key {shown(key)} is no text", file)])
+            _refuse_surrogates(str(key), file, path)
             data[str(key)] = _plain(part, file, (*path, str(key)))
         return data
     if isinstance(value, list | tuple):
         return [_plain(part, file, (*path, index)) for index, part in enumerate(value)]
-    if value is None or isinstance(value, bool | int | float | str):
+    if isinstance(value, str):
+        _refuse_surrogates(value, file, path)
+        return value
+    if value is None or isinstance(value, bool | int | float):
         return value
     raise RecipeError.of([Finding(dotted(path), f"a recipe holds plain data, not {kind_of(value)}", file)])
+
+
+def _refuse_surrogates(text: str, file: str, path: Steps) -> None:
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise RecipeError.of([Finding(dotted(path), f"{text!r} holds half a character (a surrogate)", file)])
 
 
 def _resolved(config: Any) -> Any:

@@ -52,6 +52,8 @@ def _wrong(text: str, message: str, hint: str | None = None, *, syntax: bool = F
 
 def _check(parsed: Any, text: str) -> None:
     """Refuse what Hydra's notation can say and a single recipe cannot mean."""
+    if not parsed.key_or_group:
+        raise _wrong(text, "it names no key", syntax=True)
     if parsed.is_sweep_override():
         raise _wrong(text, "a sweep stands for many recipes", "sweep with Hydra, or give one value", syntax=True)
     if parsed.package is not None or "@" in parsed.key_or_group or "/" in parsed.key_or_group:
@@ -66,6 +68,10 @@ def _apply(parsed: Any, text: str, config: Any, composed: Composed) -> None:
 
     key, value = parsed.key_or_group, parsed.value()
     path: Steps = tuple(key.split("."))
+    if path[0] == "defaults":
+        raise _wrong(text, "defaults are merged before overrides", "list them in a recipe file")
+    if value == "???":
+        raise _wrong(text, "??? stands for a value that is still missing")
     _check_parents(path, text, config)
     try:
         present = OmegaConf.select(config, key, throw_on_missing=False)
@@ -75,6 +81,8 @@ def _apply(parsed: Any, text: str, config: Any, composed: Composed) -> None:
                 raise _wrong(text, f"{key} does not exist, so it cannot be deleted")
             if value is not None and value != _plain(present):
                 raise _wrong(text, f"{key} is {_plain(present)!r}, not {value!r}, so it is not deleted")
+            if str(path[-1]).isdigit():
+                raise _wrong(text, "a list is replaced as a whole", f"write {'.'.join(map(str, path[:-1]))}=[…]")
             with open_dict(config):
                 parent = OmegaConf.select(config, ".".join(map(str, path[:-1]))) if len(path) > 1 else config
                 del parent[path[-1]]
@@ -86,13 +94,14 @@ def _apply(parsed: Any, text: str, config: Any, composed: Composed) -> None:
             hint = _meant(path, config) or f"to add it, write +{text}"
             raise _wrong(text, f"there is no {key} to override", hint)
         before = _plain(present)
+        new = next((path[:length] for length in range(1, len(path) + 1) if not _exists(path[:length], config)), path)
         OmegaConf.update(config, key, value, merge=True, force_add=adds)
     except (ConfigAttributeError, ConfigKeyError) as error:
         hint = f"to add keys to what is there, write ++{text}; to replace the whole, give a text such as 'constant 1'"
         raise _wrong(text, str(error).partition("\n")[0], hint) from None
     except OmegaConfBaseException as error:
         raise _wrong(text, str(error).partition("\n")[0]) from None
-    _note(composed, path, before, value, Place(f"override: {text}"))
+    _note(composed, new if len(new) < len(path) else path, before, value, Place(f"override: {text}"))
 
 
 def _check_parents(path: Steps, text: str, config: Any) -> None:

@@ -272,6 +272,8 @@ class _Walk:
             if math.isinf(value):
                 raise _FaultError("the number is too large", node.start_mark, "numbers are finite")
             return value if node.tag == f"{TAG}float" else int(node.value.replace("_", ""))
+        if any("\ud800" <= character <= "\udfff" for character in node.value):
+            raise _FaultError("half a character (a surrogate)", node.start_mark)
         return self.loader.construct_object(node)
 
     def place(self, node: yaml.Node) -> Place:

@@ -165,6 +165,9 @@ class _Named(NamedTuple):
     name: str
     value: Any
 
+    def __repr__(self) -> str:
+        return f"{self.name}: {self.value!r}"
+
 
 def _named_rules(value: Any) -> Any:
     if not isinstance(value, Mapping):
@@ -179,7 +182,9 @@ def _expanded(name: str, value: Any) -> Any:
     is_rule = isinstance(value, Mapping) and not RULE_KEYS.isdisjoint(value)
     if SELECTOR_CHARACTERS.isdisjoint(name):
         if is_rule:
-            raise fault(f"rule {name!r} has no match", hint=f"add match:, or name the rule by its selector, {name}.**")
+            meant = next((key for key in value if str(key).lower() == "match"), None)
+            hint = f"add match:, or name the rule by its selector, {name}.**"
+            raise fault(f"rule {name!r} has no match", hint=f"write match instead of {meant}" if meant else hint)
         init = value if isinstance(value, str | int | float) else "…"
         raise fault(
             f"{name!r} is no selector",

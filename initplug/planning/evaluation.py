@@ -96,7 +96,7 @@ class Evaluation:
             distribution = None
             if tensor.numel():
                 distribution = self._distribution(init, fans, surroundings)
-                _check_dtype(distribution, tensor.dtype, init)
+                check_dtype(distribution, tensor.dtype, init.fn)
             share = self._known[key] = self._made(slot, winner, distribution, fans.pair, row)
         return share
 
@@ -109,13 +109,13 @@ class Evaluation:
         )
         if replayed:
             return self._default(slot)
-        if "of" in init.initializer.parameters and slot.tensor.ndim < 2:
+        if "of" in init.initializer.parameters and (slot.tensor.ndim < 2 or "of" in init.arguments):
             reference = init.arguments.get("of", init.initializer.parameters["of"].default)
             try:
-                source = referred(self._tree, slot, reference)
+                source, layout = referred(self._tree, slot, reference)
             except LookupError as error:
                 raise UnfitError(f"{init.fn} takes the fan of another tensor, and {error.args[0]}") from None
-            return fans_of(source.shape, rule=init.fans)
+            return fans_of(source.shape, layout, init.fans)
         return None
 
     @staticmethod
@@ -183,22 +183,35 @@ DRAWN_DTYPES = frozenset(
 """Dtypes that torch draws random numbers in; shorter floats are stored, not drawn."""
 
 
-def _check_dtype(distribution: Planned, dtype: torch.dtype, init: Init) -> None:
-    """Refuse what a dtype cannot hold or torch cannot draw in it."""
+def check_dtype(distribution: Planned, dtype: torch.dtype, fn: str) -> None:
+    """Refuse what a dtype cannot hold or torch cannot draw in it.
+
+    Raises:
+        UnfitError: saying what does not fit.
+    """
     if isinstance(distribution, Keep):
         return
     name = str(dtype).removeprefix("torch.")
     if not isinstance(distribution, Constant):
         if dtype not in DRAWN_DTYPES:
-            raise UnfitError(f"{init.fn}: {name} tensors take constants only")
+            raise UnfitError(f"{fn}: {name} tensors take constants only")
         if dtype.is_complex and not isinstance(distribution, Normal):
-            raise UnfitError(f"{init.fn}: complex tensors take constants and normal only")
-    low, high = _range(dtype)
+            raise UnfitError(f"{fn}: complex tensors take constants and normal only")
+    try:
+        low, high = _range(dtype)
+    except TypeError:
+        raise UnfitError(f"{fn}: {name} tensors cannot be filled") from None
     for value in _reach(distribution):
         if not low <= value <= high:
-            raise UnfitError(f"{init.fn}: {value:g} does not fit {name}, which ends at {high if value > 0 else low:g}")
+            raise UnfitError(
+                f"{fn}: {_exact(value)} does not fit {name}, which ends at {_exact(high if value > 0 else low)}"
+            )
         if not (dtype.is_floating_point or dtype.is_complex) and value != int(value):
-            raise UnfitError(f"{init.fn}: {value:g} is no {name}")
+            raise UnfitError(f"{fn}: {value:g} is no {name}")
+
+
+def _exact(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:g}"
 
 
 def _range(dtype: torch.dtype) -> tuple[float, float]:
@@ -211,5 +224,7 @@ def _range(dtype: torch.dtype) -> tuple[float, float]:
 
 def _reach(distribution: Drawn) -> tuple[float, float]:
     """Where the elements lie: the bounds, or six standard deviations where those are wider."""
+    if isinstance(distribution, Constant):
+        return distribution.value, distribution.value
     near, far = distribution.mean - 6 * distribution.std, distribution.mean + 6 * distribution.std
     return max(distribution.low, near), min(distribution.high, far)

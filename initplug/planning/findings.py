@@ -7,7 +7,7 @@ import fnmatch
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from initplug.errors import Finding, near, shortened
+from initplug.errors import ROWS, Finding, near, shortened
 from initplug.language.recipe import Recipe
 from initplug.language.selectors import Selector
 from initplug.planning.evaluation import Miss
@@ -75,12 +75,14 @@ def _rule(name: str, selector: str, location: str | None) -> str:
 
 def nothing_selected(unused: Sequence[str], recipe: Recipe, names: Sequence[str]) -> Block:
     """Rules that select nothing."""
-    lines, findings = [], []
+    lines: list[str] = []
+    findings: list[Finding] = []
     for name in unused:
         rule = recipe.rules[name]
         assert rule is not None  # a disabled rule is not unused
         selector = rule.match[0]
-        like = near(selector.replace("*", "").strip(".^"), names)
+        # Only the rows that are shown are worth the search.
+        like = near(selector.replace("*", "").strip(".^"), names) if len(lines) < ROWS else None
         closest = f"; closest: {like}" if like else ""
         lines.append(f"  {_rule(name, selector, recipe.location(name))}{closest}")
         findings.append(Finding(name, "selects nothing", recipe.location(name), hint=like and f"closest: {like}"))

@@ -69,19 +69,19 @@ class Matching:
             hits = tuple(sorted({*hits, *(hit for group in further for hit in group)}))
         if not hits:
             return None
-        ndim = 0 if slot.lazy else slot.tensor.ndim
+        ndim = None if slot.lazy else slot.tensor.ndim  # a lazy tensor may have any
         key = (hits, slot.kind, ndim)
         if key not in self._decided:
             self._decided[key] = self._decide(hits, slot.kind, ndim)
         return self._decided[key]
 
-    def _decide(self, hits: tuple[int, ...], kind: Kind, ndim: int) -> Winner | None:
+    def _decide(self, hits: tuple[int, ...], kind: Kind, ndim: int | None) -> Winner | None:
         excluded = {self._owners[hit][0] for hit in hits if self._owners[hit][1]}
         matched: dict[int, str] = {}
         for hit in hits:
             index, excludes = self._owners[hit]
             rule = self._rules[index]
-            if not excludes and index not in excluded and rule.kind == kind and rule.takes_ndim(ndim):
+            if not excludes and index not in excluded and rule.kind == kind and (ndim is None or rule.takes_ndim(ndim)):
                 matched.setdefault(index, self._texts[hit])
         if not matched:
             return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from os import PathLike
@@ -11,7 +10,7 @@ from typing import Any, cast
 
 from torch import nn
 
-from initplug.errors import Finding, InitplugWarning, PlanError, did_you_mean
+from initplug.errors import Finding, PlanError, did_you_mean, warn
 from initplug.language.loading import load
 from initplug.language.recipe import Recipe, Rule
 from initplug.planning.evaluation import Evaluation, Miss, Share
@@ -100,6 +99,7 @@ class Assignment:
 
 
 SHARED = tuple(field.name for field in fields(Assignment) if field.name not in ("name", "aliases"))
+ROW_KEYS = (*(field.name for field in fields(Assignment)), "mean", "std", "low", "high")
 
 
 class Plan:
@@ -163,13 +163,10 @@ class Plan:
         """What each slot has in common with those like it, in order."""
         return self._shares
 
-    def share(self, index: int) -> Share:
-        """The share of the slot at a position."""
-        return self._shares[index]
-
-    def slot_name(self, index: int) -> str:
-        """The name of the slot at a position."""
-        return self._names[index]
+    @property
+    def names(self) -> Sequence[str]:
+        """The canonical name of each slot, in order."""
+        return self._names
 
     def aliases(self, index: int) -> tuple[str, ...]:
         """The further names of the slot at a position."""
@@ -182,18 +179,20 @@ class Plan:
             KeyError: with the nearest name.
         """
         positions = self._positions()
+        if not isinstance(name, str):
+            raise TypeError(f"slots are found by name, not by {name!r}; list(plan) has the rows in order")
         if name not in positions:
             hint = did_you_mean(name, positions)
             raise KeyError(f"the plan has no slot {name!r}" + (f" ({hint})" if hint else ""))
         return positions[name]
 
-    def part(self, indices: Sequence[int]) -> Plan:
-        """The plan of some of the slots, in the order of their positions given."""
+    def part(self, indices: Sequence[int], shares: Sequence[Share]) -> Plan:
+        """The plan of some of the slots, in the order of the positions given, with shares of their own."""
         names = [self._names[index] for index in indices]
         aliases = {place: self._aliases[index] for place, index in enumerate(indices) if index in self._aliases}
         part = copy.copy(self)
         part._names, part._aliases, part._index = names, aliases, None
-        part._shares = [self._shares[index] for index in indices]
+        part._shares = shares
         known = {*names, *(alias for group in aliases.values() for alias in group)}
         part.unmatched = tuple(name for name in self.unmatched if name in known)
         return part
@@ -236,7 +235,7 @@ class Plan:
         Raises:
             InitplugError: an unknown suffix, or a path that cannot be written; an old file is kept.
         """
-        save(path, self.to_dict())
+        save(path, self.to_dict(), ROW_KEYS)
 
     def __repr__(self) -> str:
         return f"<Plan {self.headline()}>"
@@ -261,10 +260,10 @@ class Plan:
 
 
 COLUMNS = (
-    Column("parameter", "name"),
+    Column("parameter", "name", gives=True),
     Column("shape", "shape", least=WIDE),
-    Column("rule", "rule"),
-    Column("initializer", "init"),
+    Column("rule", "rule", gives=True),
+    Column("initializer", "init", gives=True),
     Column("expected", "expected"),
 )
 
@@ -347,7 +346,7 @@ def _report(result: Plan, recipe: Recipe, misses: Sequence[Miss], *, part: bool)
         if recipe.unused == "error":
             blocks.append(block)
         else:
-            warnings.warn(block[0], InitplugWarning, stacklevel=4)
+            warn(block[0])
     if blocks:
         result.findings = tuple(finding for _, found in blocks for finding in found)
         raise PlanError("\n".join(text for text, _ in blocks), result.findings, plan=result)

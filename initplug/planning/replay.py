@@ -2,21 +2,19 @@
 
 The reset runs under two modes. One sees every torch call: calls that fill a tensor are noted and not executed. The
 other sees every operator that is executed all the same: one that writes to a watched tensor, in whatever way, makes
-it unreadable, with the operator's name as the reason. Nothing is silently left out.
+it unreadable, with the operator's name as the reason; one that would write to a real tensor, or draw real random
+numbers, ends the replay before it is executed.
 """
 
 from __future__ import annotations
 
 import copy
-import random
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -59,7 +57,7 @@ def replay(module: nn.Module, reset: str) -> dict[str, Outcome]:
     """Run one reset on a meta copy and read what it writes.
 
     Args:
-        module: whose reset it is; neither it nor a random generator is touched.
+        module: whose reset it is; no tensor of it and no generator of torch's is touched.
         reset: name of the method.
     """
     try:
@@ -70,7 +68,6 @@ def replay(module: nn.Module, reset: str) -> dict[str, Outcome]:
     notes = _Notes(shadow)
     try:
         with (
-            _generators_kept(),
             warnings.catch_warnings(),
             torch.no_grad(),
             torch.device("meta"),
@@ -94,18 +91,6 @@ def replay(module: nn.Module, reset: str) -> dict[str, Outcome]:
     return outcomes
 
 
-@contextmanager
-def _generators_kept() -> Iterator[None]:
-    """Put every global generator back: a plan draws nothing."""
-    torch_state, python_state, numpy_state = torch.get_rng_state(), random.getstate(), np.random.get_state()
-    try:
-        yield
-    finally:
-        torch.set_rng_state(torch_state)
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)
-
-
 def _every(module: nn.Module, reason: str) -> dict[str, Outcome]:
     tensors = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
     return {name: reason for name, _ in tensors}
@@ -116,13 +101,31 @@ def _brief(error: Exception) -> str:
 
 
 def _meta_copy(module: nn.Module) -> nn.Module:
-    """The module with its whole subtree, every tensor replaced by one of the same shape on meta."""
+    """The module with its whole subtree, every tensor replaced by one of the same shape on meta.
+
+    Modules outside the subtree that it refers to stay themselves: writes to them are refused.
+    """
     memo: dict[int, Any] = {}
-    for parameter in module.parameters():
-        memo[id(parameter)] = nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=False)
-    for buffer in module.buffers():
-        memo[id(buffer)] = torch.empty_like(buffer, device="meta")
+    inside = {id(part) for part in module.modules()}
+    tensors = [*module.parameters(), *module.buffers()]
+    for part in module.modules():
+        for value in vars(part).values():
+            for element in value if isinstance(value, list | tuple) else [value]:
+                if isinstance(element, Tensor):
+                    tensors.append(element)
+                elif isinstance(element, nn.Module) and id(element) not in inside:
+                    memo[id(element)] = element
+    for tensor in tensors:
+        memo[id(tensor)] = _on_meta(tensor)
     return copy.deepcopy(module, memo)
+
+
+def _on_meta(tensor: Tensor) -> Tensor:
+    twin = torch.empty_like(tensor, device="meta", requires_grad=False)
+    if isinstance(tensor, nn.Parameter):
+        twin = nn.Parameter(twin, requires_grad=tensor.requires_grad)
+    vars(twin).update(vars(tensor))
+    return twin
 
 
 def _signature(module: nn.Module) -> Any:
@@ -142,7 +145,7 @@ def _frozen(value: Any, seen: dict[int, int]) -> Any:
             return seen[id(value)]
         seen[id(value)] = len(seen)
     if isinstance(value, Tensor):
-        return (Tensor, tuple(value.shape), value.dtype)
+        return (Tensor, tuple(value.shape), value.dtype, value.requires_grad, _frozen(vars(value), seen))
     if isinstance(value, nn.Module):
         return (type(value), _frozen({key: part for key, part in vars(value).items() if key not in UNREAD}, seen))
     if isinstance(value, Mapping):
@@ -152,8 +155,9 @@ def _frozen(value: Any, seen: dict[int, int]) -> Any:
     raise TypeError(type(value).__name__)
 
 
-UNREAD = frozenset(key for key in vars(nn.Module()) if key not in ("_parameters", "_buffers", "_modules"))
-"""Attributes that every module has and no reset depends on: hooks and flags."""
+READ = ("_parameters", "_buffers", "_modules", "training")
+UNREAD = frozenset(key for key in vars(nn.Module()) if key not in READ)
+"""Attributes that every module has and no reset depends on: hooks."""
 
 Reader = Callable[..., Drawn]
 
@@ -223,6 +227,8 @@ class _Notes(TorchFunctionMode):
         kwargs = dict(kwargs or {})
         name = getattr(func, "__name__", "")
         target = args[0] if args else kwargs.get("tensor")
+        if name == "__set__" and isinstance(target, Tensor) and not target.is_meta:
+            raise OutsideError("it changes a tensor outside the module")
         if not isinstance(target, Tensor) or _storage(target) not in self._watched:
             return func(*args, **kwargs)
         if func == IS_META:
@@ -269,6 +275,17 @@ class _Notes(TorchFunctionMode):
             self._written[key] = f"{name} cannot be read ({error})"
 
 
+class OutsideError(RuntimeError):
+    """A reset reached for something that is not the module's own."""
+
+
+def _device(args: Any, kwargs: Any) -> torch.device:
+    """Where an operator works: the device it is told, or that of its first tensor."""
+    if kwargs.get("device") is not None:
+        return torch.device(kwargs["device"])
+    return next((value.device for value in args if isinstance(value, Tensor)), torch.device("cpu"))
+
+
 class _Writes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's stubs
     """Sees the operators that are executed, and spoils what they write to."""
 
@@ -284,7 +301,11 @@ class _Writes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's st
             value = kwargs.get(argument.name) if argument.name in kwargs or position >= len(args) else args[position]
             for tensor in value if isinstance(value, list | tuple) else [value]:
                 if isinstance(tensor, Tensor):
+                    if not tensor.is_meta:
+                        raise OutsideError("it writes to a tensor outside the module")
                     self._notes.spoil(tensor, f"{func._schema.name.removeprefix('aten::')} has no closed form")
+        if torch.Tag.nondeterministic_seeded in func.tags and _device(args, kwargs).type != "meta":
+            raise OutsideError("it draws random numbers of its own")
         return func(*args, **kwargs)
 
 

@@ -106,7 +106,7 @@ def walk(model: nn.Module, prefix: str = "", *, buffers: bool = True) -> Tree:
     """
     if not isinstance(model, nn.Module):
         raise PlanError(f"a model is a torch.nn.Module, not a {type(model).__name__}")
-    if prefix and not all(prefix.split(".")):
+    if not isinstance(prefix, str) or (prefix and not all(prefix.split("."))):
         raise PlanError(f"prefix {prefix!r} is no dotted name such as 'layers.17'")
     nodes: list[Node] = []
     _visit(model, prefix, prefix.rpartition(".")[2], -1, None, nodes, set())
@@ -175,19 +175,23 @@ def padding_row(tree: Tree, slot: Slot) -> int | None:
     return None
 
 
-def referred(tree: Tree, slot: Slot, reference: str) -> Tensor:
-    """The tensor that a reference names, read from the slot's owner.
+def referred(tree: Tree, slot: Slot, reference: str) -> tuple[Tensor, Layout]:
+    """The tensor that a reference names, read from the slot's owner, with the layout it has there.
 
     Args:
         tree: the walked model.
         slot: where the reference starts.
-        reference: `weight` beside the slot, `..q.weight` from one module up, `^shared.weight` from the root.
+        reference: `weight` beside the slot, `..q.weight` from one module up, `^shared.weight` from the whole model.
 
     Raises:
         LookupError: there is no such tensor.
     """
     if reference.startswith("^"):
+        prefix = tree.nodes[0].name
         node, rest = 0, reference[1:]
+        if prefix and not rest.startswith(f"{prefix}."):
+            raise LookupError(f"{reference!r} lies outside the part {prefix!r}: plan the whole (meta) model")
+        rest = rest[len(prefix) + 1 :] if prefix else rest
     else:
         rest = reference.lstrip(".")
         chain = list(tree.ancestors(slot.node))
@@ -196,13 +200,15 @@ def referred(tree: Tree, slot: Slot, reference: str) -> Tensor:
             raise LookupError(f"{reference!r} climbs above the model")
         node = chain[climbs]
     target: object = tree.nodes[node].module
+    owner = tree.nodes[node].module
+    *_, key = rest.split(".")
     for step in rest.split("."):
         if not isinstance(target, nn.Module):
             raise LookupError(f"{reference!r} leads through {step!r}, which is below a {type(target).__name__}")
         held = {**target._modules, **target._parameters, **target._buffers}
         if held.get(step) is None:
             raise LookupError(f"{type(target).__name__} has no {step!r} (reference {reference!r})")
-        target = held[step]
+        owner, target = target, held[step]
     if not isinstance(target, torch.Tensor):
         raise LookupError(f"{reference!r} is a {type(target).__name__}, not a tensor")
-    return target
+    return target, layout_of(owner, key)

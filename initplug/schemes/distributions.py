@@ -23,6 +23,10 @@ class Distribution(Protocol):
     @property
     def high(self) -> float: ...
     @property
+    def skewness(self) -> float:
+        """Third central moment over the cubed standard deviation; 0 for what is symmetric."""
+
+    @property
     def kurtosis(self) -> float:
         """Fourth central moment over the squared variance; 3 for a normal distribution."""
 
@@ -55,6 +59,10 @@ class Constant:
         return self.value
 
     @property
+    def skewness(self) -> float:
+        return 0.0
+
+    @property
     def kurtosis(self) -> float:
         return 1.0
 
@@ -77,6 +85,10 @@ class Normal:
     @property
     def high(self) -> float:
         return INFINITY
+
+    @property
+    def skewness(self) -> float:
+        return 0.0
 
     @property
     def kurtosis(self) -> float:
@@ -106,6 +118,10 @@ class Uniform:
     @property
     def std(self) -> float:
         return (self.high - self.low) / math.sqrt(12)
+
+    @property
+    def skewness(self) -> float:
+        return 0.0
 
     @property
     def kurtosis(self) -> float:
@@ -160,11 +176,15 @@ class TruncatedNormal:
         return self.scale * math.sqrt(self._moments()[1])
 
     @property
-    def kurtosis(self) -> float:
+    def skewness(self) -> float:
         return self._moments()[2]
 
-    def _moments(self) -> tuple[float, float, float]:
-        """Mean, variance and kurtosis in units of `scale`.
+    @property
+    def kurtosis(self) -> float:
+        return self._moments()[3]
+
+    def _moments(self) -> tuple[float, float, float, float]:
+        """Mean, variance, skewness and kurtosis in units of `scale`.
 
         The raw moments follow E[z^k] = (k-1)·E[z^(k-2)] - (b^(k-1)·φ(b) - a^(k-1)·φ(a)) / Z.
         """
@@ -179,12 +199,13 @@ class TruncatedNormal:
             raw[k] = before - (_edge(b, k - 1) - _edge(a, k - 1)) / mass
         mean = raw[1]
         variance = raw[2] - mean**2
+        third = raw[3] - 3 * mean * raw[2] + 2 * mean**3
         fourth = raw[4] - 4 * mean * raw[3] + 6 * mean**2 * raw[2] - 3 * mean**4
-        return mean, variance, fourth / variance**2
+        return mean, variance, third / variance**1.5, fourth / variance**2
 
 
-def _narrow_moments(a: float, b: float) -> tuple[float, float, float]:
-    """Mean, variance and kurtosis of a standard normal in [a, b], by quadrature about the midpoint.
+def _narrow_moments(a: float, b: float) -> tuple[float, float, float, float]:
+    """Mean, variance, skewness and kurtosis of a standard normal in [a, b], by quadrature about the midpoint.
 
     The closed form subtracts nearly equal numbers when the interval is short; every term here is small.
     """
@@ -197,8 +218,9 @@ def _narrow_moments(a: float, b: float) -> tuple[float, float, float]:
     density /= density.sum()
     shift = float(density @ offsets)
     variance = float(density @ (offsets - shift) ** 2)
+    third = float(density @ (offsets - shift) ** 3)
     fourth = float(density @ (offsets - shift) ** 4)
-    return middle + shift, variance, fourth / variance**2
+    return middle + shift, variance, third / variance**1.5, fourth / variance**2
 
 
 def _tail(z: float) -> float:

@@ -21,24 +21,24 @@ def to_json(data: Mapping[str, Any]) -> str:
     return json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
-def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+def to_csv(rows: Iterable[Mapping[str, Any]], keys: Sequence[str]) -> str:
     r"""CSV text with a heading; missing values are empty, lists are joined by spaces.
 
     Example:
-        >>> to_csv([{"name": "fc.bias", "shape": [10], "std": None}])
+        >>> to_csv([{"name": "fc.bias", "shape": [10], "std": None}], ["name", "shape", "std"])
         'name,shape,std\r\nfc.bias,10,\r\n'
     """
     stream = StringIO()
     writer = csv.writer(stream)
-    if rows:
-        writer.writerow(rows[0])
+    writer.writerow(keys)
     for row in rows:
-        writer.writerow(" ".join(map(str, value)) if isinstance(value, list) else value for value in row.values())
+        values = (row[key] for key in keys)
+        writer.writerow(" ".join(map(str, value)) if isinstance(value, list) else value for value in values)
     return stream.getvalue()
 
 
 def to_markdown(rows: Iterable[Mapping[str, Any]], keys: Sequence[str]) -> str:
-    r"""A Markdown table of some of the values.
+    r"""A Markdown table of the values that a reader looks for.
 
     Example:
         >>> print(to_markdown([{"name": "a|b", "std": 0.5}], ["name", "std"]))
@@ -47,24 +47,19 @@ def to_markdown(rows: Iterable[Mapping[str, Any]], keys: Sequence[str]) -> str:
         | a\|b | 0.5 |
         <BLANKLINE>
     """
-    lines = [keys, ["---"] * len(keys)]
-    lines += [[cell(row.get(key)).replace("\\", "\\\\").replace("|", "\\|") for key in keys] for row in rows]
+    chosen = [key for key in keys if key in MARKDOWN_KEYS]
+    lines = [chosen, ["---"] * len(chosen)]
+    lines += [[cell(row.get(key)).replace("\\", "\\\\").replace("|", "\\|") for key in chosen] for row in rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 MARKDOWN_KEYS = ("name", "shape", "rule", "init", "mean", "std", "measured_mean", "measured_std", "status", "verdict")
 
 
-def _markdown(data: Mapping[str, Any]) -> str:
-    rows = data["rows"]
-    present = [key for key in MARKDOWN_KEYS if not rows or key in rows[0]]
-    return to_markdown(rows, present)
-
-
-FORMATS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
-    ".json": to_json,
-    ".csv": lambda data: to_csv(data["rows"]),
-    ".md": _markdown,
+FORMATS: Mapping[str, Callable[[Mapping[str, Any], Sequence[str]], str]] = {
+    ".json": lambda data, _: to_json(data),
+    ".csv": lambda data, keys: to_csv(data["rows"], keys),
+    ".md": lambda data, keys: to_markdown(data["rows"], keys),
 }
 
 
@@ -88,14 +83,14 @@ def check_path(path: str | PathLike[str], suffixes: Iterable[str] = FORMATS) -> 
     return target
 
 
-def save(path: str | PathLike[str], data: Mapping[str, Any]) -> None:
-    """Write data in the format that the suffix names.
+def save(path: str | PathLike[str], data: Mapping[str, Any], keys: Sequence[str]) -> None:
+    """Write data in the format that the suffix names; `keys` are those of its rows.
 
     Raises:
         InitplugError: an unknown suffix, or a path that cannot be written; an old file is kept.
     """
     target = check_path(path)
-    replace(target, FORMATS[target.suffix](data).encode())
+    replace(target, FORMATS[target.suffix](data, keys).encode())
 
 
 def replace(target: Path, content: bytes) -> None:

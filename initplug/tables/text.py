@@ -8,13 +8,16 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 WIDE = 110
 """Columns of a terminal that has room for what is only good to know."""
+
+LEAST = 8
+"""Characters that a shortened column keeps."""
 
 UNBOUNDED = 10_000
 """Columns of what is no terminal: a file or a pipe gets whole lines."""
@@ -28,11 +31,13 @@ class Column:
         title: its heading.
         key: of the row's value.
         least: columns of terminal below which it is left out.
+        gives: shortened where the terminal is too narrow.
     """
 
     title: str
     key: str
     least: int = 0
+    gives: bool = False
 
 
 def table(
@@ -60,21 +65,22 @@ def table(
          fc.weight  0.02
     """
     from rich.console import Console
-    from rich.measure import Measurement
 
     width = width or terminal_width()
     chosen = [column for column in columns if width >= column.least]
-    stream = StringIO()
-    console = Console(file=stream, width=width, force_terminal=color, no_color=not color, highlight=False, emoji=False)
     listed = list(rows)
-    grid = _grid(chosen, listed)
+    cells = [[cell(row.get(column.key)) for column in chosen] for row in listed]
     headings: dict[int, str] = {}
-    if Measurement.get(console, console.options.update(max_width=UNBOUNDED), grid).maximum > width:
-        listed = _grouped(listed, headings)
-        grid = _grid(chosen, listed)
-    console.print(grid)
+    if _total(_widths(chosen, cells)) > width and chosen[0].key == "name":
+        listed, cells = _grouped(listed, cells, headings)
+    limits = _limited(chosen, _widths(chosen, cells), width)
+    stream = StringIO()
+    console = Console(file=stream, width=UNBOUNDED, force_terminal=color, no_color=not color)
+    console.print(_grid(chosen, listed, cells, limits), highlight=False, emoji=False)
     top, rule, *lines = (line.rstrip() for line in stream.getvalue().splitlines())
-    body = (f" {headings[index]}" if index in headings else line for index, line in enumerate(lines))
+    body = (
+        f" {_shortened(headings[index], width - 1)}" if index in headings else line for index, line in enumerate(lines)
+    )
     return "\n".join([top, rule, *body, *([footer] if footer else [])])
 
 
@@ -85,40 +91,69 @@ def terminal_width() -> int:
     return UNBOUNDED
 
 
-def _grid(columns: Sequence[Column], rows: Iterable[Mapping[str, Any]]) -> Table:
+def _widths(columns: Sequence[Column], cells: Sequence[Sequence[str]]) -> list[int]:
+    return [max([len(column.title), *(len(row[index]) for row in cells)]) for index, column in enumerate(columns)]
+
+
+def _total(widths: Sequence[int]) -> int:
+    return sum(widths) + 2 * len(widths)
+
+
+def _limited(columns: Sequence[Column], widths: Sequence[int], width: int) -> list[int]:
+    """Widths that fit: columns that may give way do, the widest first."""
+    limits = list(widths)
+    giving = [index for index, column in enumerate(columns) if column.gives]
+    while giving and _total(limits) > width:
+        widest = max(giving, key=lambda index: limits[index])
+        if limits[widest] <= LEAST:
+            break
+        limits[widest] -= 1
+    return limits
+
+
+def _shortened(text: str, width: int) -> str:
+    """The end of a text that is too long: names differ at their ends."""
+    return text if len(text) <= width else f"…{text[len(text) - width + 1 :]}"
+
+
+def _grid(
+    columns: Sequence[Column], rows: Sequence[Mapping[str, Any]], cells: Sequence[Sequence[str]], limits: Sequence[int]
+) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     grid = Table(box=box.HORIZONTALS, show_edge=False, padding=(0, 1), collapse_padding=True)
-    for column in columns:
-        grid.add_column(
-            column.title,
-            justify="right" if column.key == "shape" else "left",
-            no_wrap=True,
-        )
-    for row in rows:
-        cells = (cell(row[column.key]) if column.key in row else "" for column in columns)
-        grid.add_row(*(Text(text, style=_style(row, column)) for text, column in zip(cells, columns, strict=True)))
+    for column, limit in zip(columns, limits, strict=True):
+        justify: Literal["left", "right"] = "right" if column.key == "shape" else "left"
+        grid.add_column(_shortened(column.title, limit), justify=justify, no_wrap=True)
+    for row, texts in zip(rows, cells, strict=True):
+        shown = (_shortened(text, limit) for text, limit in zip(texts, limits, strict=True))
+        grid.add_row(*(Text(text, style=_style(row, column)) for text, column in zip(shown, columns, strict=True)))
     return grid
 
 
-def _grouped(rows: Iterable[Mapping[str, Any]], headings: dict[int, str]) -> list[Mapping[str, Any]]:
-    """Rows with short names below what the names have in common, for terminals that long names do not fit.
+def _grouped(
+    rows: Sequence[Mapping[str, Any]], cells: Sequence[Sequence[str]], headings: dict[int, str]
+) -> tuple[list[Mapping[str, Any]], list[list[str]]]:
+    """Short names below what the names have in common, for terminals that long names do not fit.
 
     `headings` gets the common parts, by the position of the empty row that stands for each.
     """
     grouped: list[Mapping[str, Any]] = []
+    texts: list[list[str]] = []
     heading = ""
-    for row in rows:
-        parts = str(row["name"]).split(".")
+    for row, (name, *others) in zip(rows, cells, strict=True):
+        parts = name.split(".")
         above, short = ".".join(parts[:-2]), ".".join(parts[-2:])
         if above != heading:
             heading = above
             headings[len(grouped)] = f"{heading}." if heading else ""
             grouped.append({})
-        grouped.append({**row, "name": f"  {short}" if heading else short})
-    return grouped
+            texts.append([""] * (1 + len(others)))
+        grouped.append(row)
+        texts.append([f"  {short}" if heading else short, *others])
+    return grouped, texts
 
 
 def _style(row: Mapping[str, Any], column: Column) -> str:

@@ -47,6 +47,7 @@ def test_what_does_not_fit_a_dtype_is_said(dtype: torch.dtype, init: object, rea
     [
         (torch.int64, 3),
         (torch.int64, -7.0),
+        (torch.int64, 2**63 - 1),
         (torch.uint8, 255),
         (torch.bool, 1),
         (torch.float8_e4m3fn, 0.5),

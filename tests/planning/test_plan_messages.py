@@ -202,7 +202,10 @@ def test_a_plan_of_another_model_is_refused() -> None:
 def test_an_unfinished_plan_is_refused() -> None:
     with pytest.raises(initplug.PlanError) as caught:
         initplug.plan(nn.LayerNorm(2), {"rules": {"*.bias": 0}})
-    assert apply_error(nn.LayerNorm(2), caught.value.plan) == "the plan is unfinished: 1 findings"
+    assert apply_error(nn.LayerNorm(2), caught.value.plan) == (
+        "the plan is unfinished: it was made with 1 findings\n"
+        "  weight: (2,) matches no rule (Add a rule, or set `unmatched: keep` to leave them as constructed.)"
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,114 @@
+"""A plan goes to other models of the same names and shapes, and to no others."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+import initplug
+
+
+class Pair(nn.Module):
+    def __init__(self, *, tied: bool) -> None:
+        super().__init__()
+        self.emb, self.head = nn.Embedding(4, 3), nn.Linear(3, 4, bias=False)
+        if tied:
+            self.head.weight = self.emb.weight
+
+
+RULES = {"rules": {"emb.weight": "normal", "head.weight": 0}}
+
+
+def refused(model: nn.Module, plan: initplug.Plan) -> list[str]:
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(initplug.ApplyError) as caught:
+        initplug.apply(model, plan)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    return str(caught.value).splitlines()[1:]
+
+
+def test_a_tie_that_the_plan_does_not_know() -> None:
+    assert refused(Pair(tied=True), initplug.plan(Pair(tied=False), RULES)) == [
+        "  emb.weight: it is tied to head.weight, which the plan does not say"
+    ]
+
+
+def test_a_tie_that_the_model_does_not_have() -> None:
+    plan = initplug.plan(Pair(tied=True), {"rules": {"*": "normal"}})
+    assert refused(Pair(tied=False), plan) == ["  head.weight: the plan ties it to another slot"]
+
+
+def test_a_dtype_that_the_plan_does_not_fit() -> None:
+    plan = initplug.plan(nn.Linear(2, 2), {"rules": {"*": 70000}})
+    assert refused(nn.Linear(2, 2).half(), plan)[0] == (
+        "  weight: constant 70000: 70000 does not fit float16, which ends at 65504"
+    )
+
+
+def test_a_shorter_dtype_that_it_fits() -> None:
+    audit = initplug.apply(nn.Linear(64, 64).bfloat16(), initplug.plan(nn.Linear(64, 64), "torch_default"))
+    assert {row.dtype for row in audit} == {"bfloat16"}
+    assert audit.problems() == []
+
+
+def test_padding_rows_are_those_of_the_model() -> None:
+    ones = {"rules": {"*": 1}}
+    padded, plain = nn.Embedding(4, 3, padding_idx=1), nn.Embedding(4, 3)
+    initplug.apply(padded, initplug.plan(plain, ones))
+    assert padded.weight.sum(1).tolist() == [3, 0, 3, 3]
+    initplug.apply(plain, initplug.plan(padded, ones))
+    assert plain.weight.sum(1).tolist() == [3, 3, 3, 3]
+
+
+def test_a_stage_takes_the_plan_of_the_whole() -> None:
+    whole = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 5))
+    plan = initplug.plan(whole, {"rules": {"*": 0, "<Sequential>.-1": 1}})
+    stage = nn.Linear(3, 5)
+    audit = initplug.apply(stage, plan, prefix="1")
+    assert [row.name for row in audit] == ["1.weight", "1.bias"]
+    assert stage.weight.eq(1).all()
+
+
+def test_kept_meta_slots_that_are_not_selected_stay() -> None:
+    model = nn.Sequential(nn.Linear(2, 2, device="meta"), nn.Linear(2, 2))
+    audit = initplug.apply(model, {"rules": {"*": 1, "^0": "keep"}}, only="^1")
+    assert [row.status for row in audit] == ["kept", "kept", "initialized", "initialized"]
+    assert model[0].weight.is_meta
+
+
+def test_different_tensors_in_one_memory_are_told() -> None:
+    model = nn.Module()
+    model.p = nn.Parameter(torch.zeros(2))
+    model.q = nn.Parameter(model.p.data)
+    with pytest.warns(initplug.InitplugWarning, match="p and q are different tensors in the same memory") as caught:
+        initplug.apply(model, {"rules": {"*": 1}})
+    assert caught[0].filename == __file__
+
+
+def test_a_lazy_tensor_is_left_to_its_first_batch() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = nn.LazyLinear(3)
+    audit = initplug.apply(
+        model, {"rules": {"w": {"match": "*.weight", "ndim": 2, "init": "xavier_uniform"}, "*.bias": 0}}
+    )
+    assert [(row.rule, row.status, row.verdict) for row in audit] == [
+        ("w", "lazy", "untestable"),
+        ("*.bias", "lazy", "untestable"),
+    ]
+
+
+def test_references_count_from_the_whole_model() -> None:
+    recipe = {"rules": {"*.weight": 0, "*.bias": "fan_uniform of=^enc.1.weight"}}
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(16, 3))
+    assert initplug.plan(model, recipe, prefix="enc")["enc.0.bias"].high == 0.25
+    with pytest.raises(initplug.PlanError, match=r"'\^enc.1.weight' lies outside the part 'dec'"):
+        initplug.plan(model, recipe, prefix="dec")
+
+
+def test_the_fan_of_a_bias_follows_the_layout_of_its_weight() -> None:
+    plan = initplug.plan(nn.ConvTranspose2d(8, 16, 3), {"rules": {"*": "fan_uniform effective"}})
+    assert plan["bias"].high == plan["weight"].high == pytest.approx(72**-0.5)

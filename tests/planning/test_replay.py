@@ -1,0 +1,175 @@
+"""Reading a reset touches nothing, and says what it cannot read."""
+
+from __future__ import annotations
+
+import copy
+import random
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from initplug.planning.replay import Outcome, Replay
+from initplug.schemes.distributions import Constant, Normal, TruncatedNormal, Uniform
+
+Reset = Callable[[Any], object]
+
+
+class Base(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lin = nn.Linear(8, 8)
+        self.w = nn.Parameter(torch.full((8, 8), 7.0))
+        self.note = nn.Parameter(torch.full((8,), 7.0))
+
+
+def module_with(reset: Reset) -> nn.Module:
+    module: nn.Module = type("M", (Base,), {"reset_parameters": lambda self: reset(self)})()
+    return module
+
+
+def outcome(reset: Reset, name: str = "lin.weight") -> Outcome | None:
+    module = module_with(reset)
+    before = copy.deepcopy(module.state_dict())
+    state = torch.get_rng_state()
+    result = Replay().of(module).get(name)
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(torch.equal(before[key], value) for key, value in module.state_dict().items())
+    return result
+
+
+READ: list[tuple[Reset, Outcome | None]] = [
+    (lambda m: nn.init.normal_(m.lin.weight, 1.0, 2.0), Normal(1.0, 2.0)),
+    (lambda m: nn.init.uniform_(m.lin.weight, b=3.0), Uniform(0.0, 3.0)),
+    (lambda m: nn.init.trunc_normal_(m.lin.weight, std=0.02), TruncatedNormal(0.0, 0.02, -2.0, 2.0)),
+    (lambda m: nn.init.xavier_uniform_(m.lin.weight), Uniform(-((6 / 16) ** 0.5), (6 / 16) ** 0.5)),
+    (lambda m: m.lin.weight.data.normal_(0, 0.5), Normal(0.0, 0.5)),
+    (lambda m: m.lin.weight.view(-1).fill_(2), Constant(2)),
+    (lambda m: (nn.init.normal_(m.lin.weight), m.lin.weight.data.mul_(0.5)), Normal(0.0, 0.5)),
+    (lambda m: (nn.init.normal_(m.lin.weight), nn.init.zeros_(m.lin.weight)), Constant(0.0)),
+    (
+        lambda m: m.apply(lambda part: nn.init.ones_(part.weight) if isinstance(part, nn.Linear) else None),
+        Constant(1.0),
+    ),
+    (lambda m: nn.init.normal_(m.w), None),
+]
+
+
+@pytest.mark.parametrize(("reset", "expected"), READ)
+def test_fills_are_read(reset: Reset, expected: Outcome | None) -> None:
+    found = outcome(reset)
+    if isinstance(expected, Uniform):
+        assert isinstance(found, Uniform)
+        assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    else:
+        assert found == expected
+
+
+UNREAD: list[tuple[Reset, str]] = [
+    (lambda m: nn.init.orthogonal_(m.lin.weight), "orthogonal_ has no closed form"),
+    (lambda m: nn.init.sparse_(m.lin.weight, 0.1), "sparse_ has no closed form"),
+    (lambda m: nn.init.eye_(m.lin.weight), "eye has no closed form"),
+    (lambda m: m.lin.weight.data.copy_(torch.ones(8, 8)), "copy_ has no closed form"),
+    (lambda m: (nn.init.normal_(m.lin.weight), m.lin.weight.data.add_(1)), "add_ has no closed form"),
+    (lambda m: (nn.init.normal_(m.lin.weight), torch.mul(m.lin.weight, 2, out=m.lin.weight)), "mul has no closed form"),
+    (lambda m: torch._foreach_zero_([m.lin.weight.data]), "_foreach_zero_ has no closed form"),
+    (lambda m: m.lin.weight.data.mul_(2), "mul_ scales what no call has filled"),
+    (lambda m: m.lin.weight[0].zero_(), "zero_ writes a part of it"),
+    (lambda m: setattr(m.lin.weight, "data", torch.zeros(8, 8)), "M.reset_parameters replaces the tensor"),
+    (lambda m: setattr(m, "lin", nn.Linear(8, 8)), "M.reset_parameters replaces the tensor"),
+    (
+        lambda m: m.nothing,
+        "M.reset_parameters cannot be replayed (AttributeError: 'M' object has no attribute 'nothing')",
+    ),
+    (
+        lambda m: m.lin.weight.data.copy_(torch.randn(8, 8, device="cpu")),
+        "M.reset_parameters cannot be replayed (OutsideError: it draws random numbers of its own)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("reset", "reason"), UNREAD, ids=[reason[:30] for _, reason in UNREAD])
+def test_what_cannot_be_read_is_named(reset: Reset, reason: str) -> None:
+    assert outcome(reset) == reason
+
+
+class Parent(nn.Module):
+    def __init__(self, reset: Reset) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.full((3,), 7.0))
+        self.child = module_with(reset)
+        self.child.above = weakref.ref(self)  # type: ignore[assignment]  # a plain attribute
+        self.child.kept = [self]  # type: ignore[assignment]  # likewise
+
+
+@pytest.mark.parametrize(
+    "reset",
+    [
+        lambda m: m.above().scale.data.zero_(),
+        lambda m: nn.init.ones_(m.above().scale),
+        lambda m: m.kept[0].scale.data.zero_(),
+        lambda m: setattr(m.above().scale, "data", torch.zeros(3)),
+        lambda m: torch._foreach_zero_([m.above().scale.data]),
+    ],
+)
+def test_a_reset_that_reaches_outside_is_stopped_before_it_writes(reset: Reset) -> None:
+    parent = Parent(reset)
+    outcomes = Replay().of(parent.child)
+    assert torch.equal(parent.scale, torch.full((3,), 7.0))
+    assert "outside the module" in str(outcomes["w"])
+
+
+class Tied(nn.Module):
+    def __init__(self, tie: bool) -> None:
+        super().__init__()
+        self.a = nn.Parameter(torch.empty(8, 8))
+        self.b = self.a if tie else nn.Parameter(torch.empty(8, 8))
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.a)
+        nn.init.uniform_(self.b, -5, 5)
+
+
+class Flagged(nn.Module):
+    def __init__(self, trainable: bool, scale: float) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.zeros(3, 3), requires_grad=trainable)
+        self.w.scale = scale  # type: ignore[attr-defined]  # what is tested
+
+    def reset_parameters(self) -> None:
+        factor = vars(self.w)["scale"] * (2.0 if self.training else 1.0)
+        nn.init.normal_(self.w, std=factor * (1 if self.w.requires_grad else 10))
+
+
+def test_what_a_reset_depends_on_is_told_apart() -> None:
+    replay = Replay()
+    assert replay.of(Tied(True))["a"] == Uniform(-5.0, 5.0)
+    assert replay.of(Tied(False))["a"] == Normal(0.0, 1.0)
+    assert replay.of(Flagged(True, 1.0))["w"] == Normal(0.0, 2.0)
+    assert replay.of(Flagged(False, 1.0))["w"] == Normal(0.0, 20.0)
+    assert replay.of(Flagged(True, 3.0))["w"] == Normal(0.0, 6.0)
+    assert replay.of(Flagged(True, 3.0).eval())["w"] == Normal(0.0, 3.0)
+
+
+def test_a_module_that_refers_to_itself_is_read() -> None:
+    lin, parent = nn.Linear(4, 4), nn.Module()
+    lin.owner = [parent]  # type: ignore[assignment]  # a plain attribute
+    parent.lin = lin
+    assert Replay().of(lin)["bias"] == Uniform(-0.5, 0.5)
+
+
+def test_a_plain_tensor_attribute_is_not_copied() -> None:
+    lin = nn.Linear(4, 4)
+    lin.table = [torch.zeros(10)]  # type: ignore[assignment]  # a plain attribute
+    assert Replay().of(lin)["bias"] == Uniform(-0.5, 0.5)
+    assert lin.table[0].device.type == "cpu"  # type: ignore[index]  # likewise
+
+
+def test_no_other_generator_is_moved_by_torch_layers() -> None:
+    states = random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[index]  # the tuple form
+    Replay().of(nn.Transformer(8, 2, 1, 1, 16, batch_first=True))
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == states  # type: ignore[index]  # likewise
