@@ -42,6 +42,7 @@ def schema() -> dict[str, Any]:
                 },
             },
         },
+        "anyOf": [{"required": ["rules"]}, {"required": ["defaults"]}],
         "additionalProperties": False,
         "$defs": {
             "rule": _rule(),
