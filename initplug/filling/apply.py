@@ -17,7 +17,7 @@ from initplug.filling.writing import arrived, fill_padding, refusal
 from initplug.language.loading import load
 from initplug.language.selectors import Matcher, SelectorError, parse
 from initplug.planning.evaluation import Share, UnfitError, check_dtype
-from initplug.planning.matching import states_of
+from initplug.planning.matching import hits_of, states_of
 from initplug.planning.plan import Plan, planned, tree_for
 from initplug.planning.slots import Slot, Tree, padding_row, walk
 from initplug.schemes.distributions import Drawn, Keep
@@ -199,11 +199,7 @@ def _selected(text: str, tree: Tree, slots: Sequence[Slot], prefix: str) -> set[
     except SelectorError as error:
         raise ApplyError(f"only={text!r}: bad selector: {error} (column {error.offset + 1})") from None
     states = states_of(tree, matcher, prefix)
-    chosen = {
-        index
-        for index, slot in enumerate(slots)
-        if any(matcher.step(states[node], key, None).hits for _, key, node in slot.places)
-    }
+    chosen = {index for index, slot in enumerate(slots) if hits_of(slot, states, matcher)}
     if not chosen:
         hint = did_you_mean(text, (slot.name for slot in slots))
         raise ApplyError(f"only={text!r} selects nothing" + (f" ({hint})" if hint else ""))

@@ -15,7 +15,8 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from initplug.errors import did_you_mean
 from initplug.schemes.fans import FanRule, Fans
-from initplug.schemes.initializers import REGISTRY, Initializer, Parameter, Reference
+from initplug.schemes.initializers import REGISTRY
+from initplug.schemes.registry import Initializer, Parameter, Reference, words_of
 
 NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 
@@ -247,7 +248,7 @@ def _belongs(fn: str, name: str) -> str:
 
 
 def _wrong(name: str, value: Any, annotation: Any) -> InitErrorDetails:
-    words = _words(annotation) if isinstance(value, str) else ()
+    words = words_of(annotation) if isinstance(value, str) else ()
     error = fault(f"{shown(value)} is not {described(annotation)}", hint=did_you_mean(str(value), words))
     return InitErrorDetails(type=error, loc=(name,), input=value)
 
@@ -273,10 +274,6 @@ REFERENCE = re.compile(r"(?:\^|\.*)(?!_)[^\s.^]+(?:\.(?!_)[^\s.^]+)*")
 
 def _is_reference(annotation: Any) -> bool:
     return annotation is Reference or Reference in get_args(annotation)
-
-
-def _words(annotation: Any) -> tuple[str, ...]:
-    return Parameter("", annotation, None).words
 
 
 def described(annotation: Any) -> str:

@@ -8,7 +8,8 @@ from pydantic import TypeAdapter
 
 from initplug.language.recipe import Recipe, Rule
 from initplug.schemes.fans import FanRule
-from initplug.schemes.initializers import REGISTRY, Initializer, Reference
+from initplug.schemes.initializers import REGISTRY
+from initplug.schemes.registry import Initializer, Reference
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 

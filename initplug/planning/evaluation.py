@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
 import torch
 
 from initplug.language.init import Init
-from initplug.language.recipe import Recipe, Rule
-from initplug.planning.matching import Matching, Winner
-from initplug.planning.replay import Replay
+from initplug.language.recipe import Recipe
+from initplug.planning.matching import Winner
+from initplug.planning.replay import Outcome, replayed
 from initplug.planning.slots import Kind, Slot, Tree, layout_of, padding_row, referred
-from initplug.schemes.distributions import Constant, Default, Drawn, Keep, Normal, Planned
+from initplug.schemes.distributions import Constant, Drawn, Keep, Normal, Planned
 from initplug.schemes.fans import PLAIN, FanError, Fans, fans_of
 
 
@@ -53,128 +53,141 @@ class UnfitError(Exception):
     """An initializer that does not fit a tensor; the text says why."""
 
 
-class Evaluation:
-    """What the winning initializers come down to; slots that are alike are evaluated once."""
+@dataclass(frozen=True, slots=True)
+class _Setting:
+    """What every slot of one plan is evaluated in, and what is known already."""
 
-    def __init__(self, tree: Tree, recipe: Recipe, rules: Mapping[str, Rule]) -> None:
-        self._tree = tree
-        self._recipe = recipe
-        self._rules = rules
-        self._replay = Replay()
-        self._known: dict[Any, Share] = {}
-        self._texts = {name: rule.init.text for name, rule in rules.items()}
+    tree: Tree
+    recipe: Recipe
+    inits: Mapping[str, Init]
+    texts: Mapping[str, str]
+    shares: dict[Any, Share]
+    replays: dict[Any, Mapping[str, Outcome]]
 
-    def shares(self, matching: Matching) -> tuple[list[Share | None], list[Miss]]:
-        """A share per slot (None for a buffer that no rule takes), and what does not fit."""
-        shares: list[Share | None] = []
-        misses: list[Miss] = []
-        for slot, winner in zip(self._tree.slots, matching.winners, strict=True):
-            if winner is None and slot.kind == "buffer":
-                shares.append(None)
-                continue
-            try:
-                shares.append(self._share(slot, winner))
-            except UnfitError as reason:
-                share = self._made(slot, winner, None, None)
-                shares.append(share)
-                assert winner is not None  # only a rule's initializer can fail to fit
-                misses.append(Miss(slot.name, share.shape, winner, self._recipe.location(winner.rule), str(reason)))
-        return shares, misses
 
-    def _share(self, slot: Slot, winner: Winner | None) -> Share:
-        if slot.lazy or winner is None:
-            return self._made(slot, winner, None, None)
-        tensor, init = slot.tensor, self._rules[winner.rule].init
-        owner = self._tree.owner(slot)
-        layout = layout_of(owner, slot.key) if init.fans == "effective" else PLAIN
-        row = padding_row(self._tree, slot)
-        surroundings = self._surroundings(slot, init)
-        key = (winner, type(owner), tensor.shape, tensor.dtype, tensor.requires_grad, layout, row, surroundings)
-        share = self._known.get(key)
-        if share is None:
-            fans = fans_of(tensor.shape, layout, init.fans)
-            distribution = None
-            if tensor.numel():
-                distribution = self._distribution(init, fans, surroundings)
-                check_dtype(distribution, tensor.dtype, init.fn)
-            share = self._known[key] = self._made(slot, winner, distribution, fans.pair, row)
-        return share
+def evaluate(
+    tree: Tree, recipe: Recipe, winners: Sequence[Winner | None]
+) -> tuple[list[Slot], list[Share], list[Miss]]:
+    """What the winning initializers come down to; slots that are alike are evaluated once.
 
-    def _surroundings(self, slot: Slot, init: Init) -> Drawn | Fans | None:
-        """What a distribution depends on beyond the tensor itself: other tensors, the owner's reset."""
-        if slot.tensor.numel() == 0:
-            return None
-        replayed = init.fn == "default" or (
-            init.fn == "keep" and init.arguments.get("otherwise") == "default" and slot.tensor.is_meta
-        )
-        if replayed:
-            return self._default(slot)
-        if "of" in init.initializer.parameters and (slot.tensor.ndim < 2 or "of" in init.arguments):
-            reference = init.arguments.get("of", init.initializer.parameters["of"].default)
-            try:
-                source, layout = referred(self._tree, slot, reference)
-            except LookupError as error:
-                raise UnfitError(f"{init.fn} takes the fan of another tensor, and {error.args[0]}") from None
-            return fans_of(source.shape, layout, init.fans)
-        return None
+    Args:
+        tree: the walked model.
+        recipe: the recipe that the winners are rules of.
+        winners: a winner per slot, or None.
 
-    @staticmethod
-    def _distribution(init: Init, fans: Fans, surroundings: Drawn | Fans | None) -> Planned:
-        if surroundings is not None and not isinstance(surroundings, Fans):
-            return surroundings
+    Returns:
+        The slots that have a row (buffers that no rule takes have none), the share of each, and what does not fit.
+    """
+    inits = {name: rule.init for name, rule in recipe.rules.items() if rule is not None}
+    setting = _Setting(tree, recipe, inits, {name: init.text for name, init in inits.items()}, {}, {})
+    # Parallel lists: as many pairs would cost more in garbage collection than all the rest.
+    slots: list[Slot] = []
+    shares: list[Share] = []
+    misses: list[Miss] = []
+    for slot, winner in zip(tree.slots, winners, strict=True):
+        if winner is None and slot.kind == "buffer":
+            continue
+        slots.append(slot)
+        if winner is None:
+            shares.append(_share(setting, slot, None, None, None))
+            continue
         try:
-            made = init.initializer.function(surroundings or fans, **init.arguments)
-        except FanError as error:
-            raise UnfitError(f"{init.fn}: {error}") from None
-        except (ValueError, ArithmeticError) as error:
-            raise UnfitError(f"{init.fn} does not fit: {error}") from None
-        assert not isinstance(made, Default)
-        return cast(Planned, made)
+            shares.append(_evaluated(setting, slot, winner))
+        except UnfitError as reason:
+            share = _share(setting, slot, winner, None, None)
+            shares.append(share)
+            misses.append(Miss(slot.name, share.shape, winner, recipe.location(winner.rule), str(reason)))
+    return slots, shares, misses
 
-    def _default(self, slot: Slot) -> Drawn:
-        """What the resets of the owner and its ancestors leave, innermost first, the last write counting."""
-        outcome: Drawn | str | None = None
-        for index in self._tree.ancestors(slot.node):
-            node = self._tree.nodes[index]
-            relative = slot.name[len(node.name) + 1 :] if node.name else slot.name
-            outcome = self._replay.of(node.module).get(relative, outcome)
-        if outcome is None:
-            kind = type(self._tree.owner(slot)).__name__
-            raise UnfitError(
-                f"default: no reset of {kind} or of a module around it writes it; `keep` leaves it as it is"
-            )
-        if isinstance(outcome, str):
-            raise UnfitError(f"default: {outcome}; `keep` leaves it as it is")
-        return outcome
 
-    def _made(
-        self,
-        slot: Slot,
-        winner: Winner | None,
-        distribution: Planned | None,
-        fans: tuple[int, int] | None,
-        row: int | None = None,
-    ) -> Share:
-        tensor = slot.tensor
-        padded = row is not None and isinstance(distribution, Drawn)
-        return Share(
-            kind=slot.kind,
-            module_type=type(self._tree.owner(slot)).__name__,
-            shape=() if slot.lazy else tuple(tensor.shape),
-            dtype=str(tensor.dtype).removeprefix("torch."),
-            numel=0 if slot.lazy else tensor.numel(),
-            trainable=tensor.requires_grad,
-            rule=winner.rule if winner else None,
-            selector=winner.selector if winner else None,
-            location=self._recipe.location(winner.rule) if winner else None,
-            shadowed=winner.shadowed if winner else (),
-            init=self._texts[winner.rule] if winner else None,
-            distribution=distribution,
-            fan_in=fans[0] if fans else None,
-            fan_out=fans[1] if fans else None,
-            padding_row=row if padded else None,
-            lazy=slot.lazy,
-        )
+def _evaluated(setting: _Setting, slot: Slot, winner: Winner) -> Share:
+    """The share of a slot, from what is known of slots like it if there are any."""
+    if slot.lazy:
+        return _share(setting, slot, winner, None, None)
+    tensor, init = slot.tensor, setting.inits[winner.rule]
+    owner = setting.tree.owner(slot)
+    layout = layout_of(owner, slot.key) if init.fans == "effective" else PLAIN
+    row = padding_row(setting.tree, slot)
+    surroundings = _surroundings(setting, slot, init)
+    key = (winner, type(owner), tensor.shape, tensor.dtype, tensor.requires_grad, layout, row, surroundings)
+    share = setting.shares.get(key)
+    if share is None:
+        fans = fans_of(tensor.shape, layout, init.fans)
+        distribution: Planned | None = None
+        if tensor.numel():
+            distribution = surroundings if isinstance(surroundings, Drawn) else _called(init, surroundings or fans)
+            check_dtype(distribution, tensor.dtype, init.fn)
+        share = setting.shares[key] = _share(setting, slot, winner, distribution, fans.pair, row)
+    return share
+
+
+def _surroundings(setting: _Setting, slot: Slot, init: Init) -> Drawn | Fans | None:
+    """What a distribution depends on beyond the tensor itself: the owner's reset, or the fans of another tensor."""
+    if slot.tensor.numel() == 0:
+        return None
+    if init.fn == "default" or (init.arguments.get("otherwise") == "default" and slot.tensor.is_meta):
+        return _default(setting, slot)
+    if "of" in init.initializer.parameters and (slot.tensor.ndim < 2 or "of" in init.arguments):
+        reference = init.arguments.get("of", init.initializer.parameters["of"].default)
+        try:
+            source, layout = referred(setting.tree, slot, reference)
+        except LookupError as error:
+            raise UnfitError(f"{init.fn} takes the fan of another tensor, and {error.args[0]}") from None
+        return fans_of(source.shape, layout, init.fans)
+    return None
+
+
+def _called(init: Init, fans: Fans) -> Planned:
+    try:
+        return cast(Planned, init.initializer.function(fans, **init.arguments))
+    except FanError as error:
+        raise UnfitError(f"{init.fn}: {error}") from None
+    except (ValueError, ArithmeticError) as error:
+        raise UnfitError(f"{init.fn} does not fit: {error}") from None
+
+
+def _default(setting: _Setting, slot: Slot) -> Drawn:
+    """What the resets of the owner and its ancestors leave, innermost first, the last write counting."""
+    outcome: Drawn | str | None = None
+    for index in setting.tree.ancestors(slot.node):
+        node = setting.tree.nodes[index]
+        relative = slot.name[len(node.name) + 1 :] if node.name else slot.name
+        outcome = replayed(node.module, setting.replays).get(relative, outcome)
+    if outcome is None:
+        kind = type(setting.tree.owner(slot)).__name__
+        raise UnfitError(f"default: no reset of {kind} or of a module around it writes it; `keep` leaves it as it is")
+    if isinstance(outcome, str):
+        raise UnfitError(f"default: {outcome}; `keep` leaves it as it is")
+    return outcome
+
+
+def _share(
+    setting: _Setting,
+    slot: Slot,
+    winner: Winner | None,
+    distribution: Planned | None,
+    fans: tuple[int, int] | None,
+    row: int | None = None,
+) -> Share:
+    tensor = slot.tensor
+    return Share(
+        kind=slot.kind,
+        module_type=type(setting.tree.owner(slot)).__name__,
+        shape=() if slot.lazy else tuple(tensor.shape),
+        dtype=str(tensor.dtype).removeprefix("torch."),
+        numel=0 if slot.lazy else tensor.numel(),
+        trainable=tensor.requires_grad,
+        rule=winner.rule if winner else None,
+        selector=winner.selector if winner else None,
+        location=setting.recipe.location(winner.rule) if winner else None,
+        shadowed=winner.shadowed if winner else (),
+        init=setting.texts[winner.rule] if winner else None,
+        distribution=distribution,
+        fan_in=fans[0] if fans else None,
+        fan_out=fans[1] if fans else None,
+        padding_row=row if isinstance(distribution, Drawn) else None,
+        lazy=slot.lazy,
+    )
 
 
 DRAWN_DTYPES = frozenset(

@@ -6,16 +6,16 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from os import PathLike
-from typing import Any, cast
+from typing import Any
 
 from torch import nn
 
 from initplug.errors import Finding, PlanError, did_you_mean, warn
 from initplug.language.loading import load
 from initplug.language.recipe import Recipe, Rule
-from initplug.planning.evaluation import Evaluation, Miss, Share
+from initplug.planning.evaluation import Miss, Share, evaluate
 from initplug.planning.findings import Unmatched, misfit, nothing_selected, unmatched_slots
-from initplug.planning.matching import Matching
+from initplug.planning.matching import winners_of
 from initplug.planning.slots import Kind, Tree, walk
 from initplug.schemes import distributions
 from initplug.schemes.distributions import Planned, closed_form
@@ -301,21 +301,16 @@ def planned(tree: Tree, recipe: Recipe, prefix: str = "") -> Plan:
     rules = {name: rule for name, rule in recipe.rules.items() if rule is not None}
     if prefix:
         _refuse_places(rules, recipe)
-    matching = Matching(tree, rules, prefix)
-    shares, misses = Evaluation(tree, recipe, rules).shares(matching)
-    rows = [index for index, share in enumerate(shares) if share is not None]
-    slots = [tree.slots[index] for index in rows]
-    kept = [cast(Share, shares[index]) for index in rows]
-    unmatched = [slot.name for slot, share in zip(slots, kept, strict=True) if share.rule is None]
-    used = {winner.rule for winner in matching.winners if winner is not None} | matching.shadowed()
-    unused = [name for name, rule in rules.items() if name not in used and not rule.optional]
+    winners = winners_of(tree, rules, prefix)
+    slots, shares, misses = evaluate(tree, recipe, winners)
+    used = {name for winner in set(winners) if winner is not None for name in (winner.rule, *winner.shadowed)}
     result = Plan(
         recipe,
-        [slot.name for slot in slots],
-        {index: slot.aliases for index, slot in enumerate(slots) if slot.others},
-        kept,
-        unmatched,
-        unused,
+        names=[slot.name for slot in slots],
+        aliases={index: slot.aliases for index, slot in enumerate(slots) if slot.others},
+        shares=shares,
+        unmatched=[slot.name for slot, share in zip(slots, shares, strict=True) if share.rule is None],
+        unused=[name for name, rule in rules.items() if name not in used and not rule.optional],
     )
     _report(result, recipe, misses, part=bool(prefix))
     return result

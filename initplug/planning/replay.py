@@ -30,23 +30,22 @@ Outcome = Drawn | str
 """What a reset leaves in a tensor, or why that cannot be told."""
 
 
-class Replay:
-    """Outcomes of resets for the modules of one model, each kind of module replayed once."""
+def replayed(module: nn.Module, known: dict[Any, Mapping[str, Outcome]]) -> Mapping[str, Outcome]:
+    """What the module's own reset writes, by name relative to the module; empty without a reset.
 
-    def __init__(self) -> None:
-        self._known: dict[Any, Mapping[str, Outcome]] = {}
-
-    def of(self, module: nn.Module) -> Mapping[str, Outcome]:
-        """What the module's own reset writes, by name relative to the module; empty without a reset."""
-        reset = _reset_name(module)
-        if reset is None:
-            return {}
-        key = _signature(module)
-        if key is None:
-            return replay(module, reset)
-        if key not in self._known:
-            self._known[key] = replay(module, reset)
-        return self._known[key]
+    Args:
+        module: whose reset is read.
+        known: outcomes of modules like it, added to.
+    """
+    reset = _reset_name(module)
+    if reset is None:
+        return {}
+    key = _signature(module)
+    if key is None:
+        return replay(module, reset)
+    if key not in known:
+        known[key] = replay(module, reset)
+    return known[key]
 
 
 def _reset_name(module: nn.Module) -> str | None:

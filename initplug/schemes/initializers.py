@@ -1,18 +1,14 @@
 """Initializers: a name, arguments and fans come down to a distribution.
 
 Everything random here is a one-line specialisation of `variance`: noise of a given variance in a given shape.
-Functions take `fans` first and keyword arguments with annotations; the registry reads the annotations to
-validate arguments, to bind bare words and to describe the language.
+Functions take `fans` first and keyword arguments with annotations, which the registry reads.
 """
 
 from __future__ import annotations
 
-import inspect
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import cache
-from typing import Annotated, Any, Literal, NewType, TypeVar, get_args, get_origin, get_type_hints
+from collections.abc import Mapping
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Lt
 
@@ -26,6 +22,8 @@ from initplug.schemes.distributions import (
     Uniform,
 )
 from initplug.schemes.fans import Fans
+from initplug.schemes.registry import REGISTRY as REGISTRY  # filled by the time it is imported from here
+from initplug.schemes.registry import Reference, register
 
 Nonlinearity = Literal[
     "linear",
@@ -42,9 +40,6 @@ Nonlinearity = Literal[
     "hardswish",
 ]
 Mode = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]
-Reference = NewType("Reference", str)
-"""A dotted path from the owner of a slot to another attribute: `weight`, `..q.weight`, `^shared.weight`."""
-
 GAINS: Mapping[str, float] = {
     # torch.nn.init.calculate_gain
     "linear": 1.0,
@@ -61,81 +56,9 @@ GAINS: Mapping[str, float] = {
     "softplus": 1.0418668355353018,
     "hardswish": 1.7366572127665416,
 }
+WEIGHT = Reference("weight")
 TRUNCATION_SHRINK = 0.87962566103423978
 """Standard deviation of a standard normal cut at ±2."""
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One keyword argument of an initializer: its name, its annotation and its default."""
-
-    name: str
-    annotation: Any
-    default: Any
-
-    @property
-    def required(self) -> bool:
-        """Whether recipes must give it."""
-        return self.default is inspect.Parameter.empty
-
-    @property
-    def words(self) -> tuple[str, ...]:
-        """The words that a bare word in a string binds to this argument by."""
-        return tuple(word for part in _flattened(self.annotation) for word in part)
-
-
-@dataclass(frozen=True)
-class Initializer:
-    """A registered initializer.
-
-    Args:
-        name: how recipes call it.
-        function: `(fans, *, …) -> distribution`.
-        bare: arguments that bare numbers in a string fill, in order.
-        takes_fans_rule: whether recipes may add `fans:`.
-    """
-
-    name: str
-    function: Callable[..., Any]
-    bare: tuple[str, ...] = ()
-    takes_fans_rule: bool = True
-    parameters: Mapping[str, Parameter] = field(default_factory=dict)
-
-    @property
-    def summary(self) -> str:
-        """First line of the documentation."""
-        return (inspect.getdoc(self.function) or "").partition("\n")[0]
-
-
-REGISTRY: dict[str, Initializer] = {}
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def register(*, name: str | None = None, bare: tuple[str, ...] = (), takes_fans_rule: bool = True) -> Callable[[F], F]:
-    """Enter a function into the registry under its name; a taken name raises ValueError."""
-
-    def enter(function: F) -> F:
-        key = name or function.__name__.rstrip("_")
-        if key in REGISTRY:
-            raise ValueError(f"there is already an initializer called {key!r}")
-        hints = get_type_hints(function, include_extras=True)
-        parameters = {
-            argument.name: Parameter(argument.name, hints[argument.name], argument.default)
-            for argument in inspect.signature(function).parameters.values()
-            if argument.kind is inspect.Parameter.KEYWORD_ONLY
-        }
-        REGISTRY[key] = Initializer(key, function, bare, takes_fans_rule, parameters)
-        return function
-
-    return enter
-
-
-@cache
-def _flattened(annotation: Any) -> tuple[tuple[str, ...], ...]:
-    """The string literals inside an annotation."""
-    if get_origin(annotation) is Literal:
-        return (tuple(word for word in get_args(annotation) if isinstance(word, str)),)
-    return tuple(part for argument in get_args(annotation) for part in _flattened(argument))
 
 
 Gain = float | Nonlinearity
@@ -412,7 +335,7 @@ def lecun_uniform(fans: Fans) -> Drawn:
 
 
 @register()
-def fan_uniform(fans: Fans, *, gain: Gain = 1.0, mode: Mode = "fan_in", of: Reference = Reference("weight")) -> Uniform:
+def fan_uniform(fans: Fans, *, gain: Gain = 1.0, mode: Mode = "fan_in", of: Reference = WEIGHT) -> Uniform:
     """U(±gain / √fan).
 
     Args:

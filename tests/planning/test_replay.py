@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from initplug.planning.replay import Outcome, Replay
+from initplug.planning.replay import Outcome, replayed
 from initplug.schemes.distributions import Constant, Normal, TruncatedNormal, Uniform
 
 Reset = Callable[[Any], object]
@@ -36,7 +36,7 @@ def outcome(reset: Reset, name: str = "lin.weight") -> Outcome | None:
     module = module_with(reset)
     before = copy.deepcopy(module.state_dict())
     state = torch.get_rng_state()
-    result = Replay().of(module).get(name)
+    result = replayed(module, {}).get(name)
     assert torch.equal(state, torch.get_rng_state())
     assert all(torch.equal(before[key], value) for key, value in module.state_dict().items())
     return result
@@ -118,7 +118,7 @@ class Parent(nn.Module):
 )
 def test_a_reset_that_reaches_outside_is_stopped_before_it_writes(reset: Reset) -> None:
     parent = Parent(reset)
-    outcomes = Replay().of(parent.child)
+    outcomes = replayed(parent.child, {})
     assert torch.equal(parent.scale, torch.full((3,), 7.0))
     assert "outside the module" in str(outcomes["w"])
 
@@ -146,30 +146,30 @@ class Flagged(nn.Module):
 
 
 def test_what_a_reset_depends_on_is_told_apart() -> None:
-    replay = Replay()
-    assert replay.of(Tied(True))["a"] == Uniform(-5.0, 5.0)
-    assert replay.of(Tied(False))["a"] == Normal(0.0, 1.0)
-    assert replay.of(Flagged(True, 1.0))["w"] == Normal(0.0, 2.0)
-    assert replay.of(Flagged(False, 1.0))["w"] == Normal(0.0, 20.0)
-    assert replay.of(Flagged(True, 3.0))["w"] == Normal(0.0, 6.0)
-    assert replay.of(Flagged(True, 3.0).eval())["w"] == Normal(0.0, 3.0)
+    known: dict[Any, Any] = {}
+    assert replayed(Tied(True), known)["a"] == Uniform(-5.0, 5.0)
+    assert replayed(Tied(False), known)["a"] == Normal(0.0, 1.0)
+    assert replayed(Flagged(True, 1.0), known)["w"] == Normal(0.0, 2.0)
+    assert replayed(Flagged(False, 1.0), known)["w"] == Normal(0.0, 20.0)
+    assert replayed(Flagged(True, 3.0), known)["w"] == Normal(0.0, 6.0)
+    assert replayed(Flagged(True, 3.0).eval(), known)["w"] == Normal(0.0, 3.0)
 
 
 def test_a_module_that_refers_to_itself_is_read() -> None:
     lin, parent = nn.Linear(4, 4), nn.Module()
     lin.owner = [parent]  # type: ignore[assignment]  # a plain attribute
     parent.lin = lin
-    assert Replay().of(lin)["bias"] == Uniform(-0.5, 0.5)
+    assert replayed(lin, {})["bias"] == Uniform(-0.5, 0.5)
 
 
 def test_a_plain_tensor_attribute_is_not_copied() -> None:
     lin = nn.Linear(4, 4)
     lin.table = [torch.zeros(10)]  # type: ignore[assignment]  # a plain attribute
-    assert Replay().of(lin)["bias"] == Uniform(-0.5, 0.5)
+    assert replayed(lin, {})["bias"] == Uniform(-0.5, 0.5)
     assert lin.table[0].device.type == "cpu"  # type: ignore[index]  # likewise
 
 
 def test_no_other_generator_is_moved_by_torch_layers() -> None:
     states = random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[index]  # the tuple form
-    Replay().of(nn.Transformer(8, 2, 1, 1, 16, batch_first=True))
+    replayed(nn.Transformer(8, 2, 1, 1, 16, batch_first=True), {})
     assert (random.getstate(), np.random.get_state()[1].tolist()) == states  # type: ignore[index]  # likewise
