@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import warnings
 
+import torch
 from torch import Tensor, nn
 
 from initplug.schemes.distributions import Constant, Drawn, Normal, TruncatedNormal, Uniform
+from initplug.schemes.structures import DeltaOrthogonal, Dirac, Eye, Orthogonal, SinCos, Sparse
 
 
 def draw(distribution: Drawn, tensor: Tensor) -> None:
@@ -32,3 +34,38 @@ def draw(distribution: Drawn, tensor: Tensor) -> None:
                 # torch doubts intervals beyond 2 std; a plan has refused what lies beyond 6.
                 warnings.filterwarnings("ignore", "mean is more than 2 std", UserWarning)
                 nn.init.trunc_normal_(tensor, loc, scale, low, high)
+        case Orthogonal(gain):
+            _orthogonal(tensor, gain)
+        case DeltaOrthogonal(gain):
+            tensor.zero_()
+            _orthogonal(_centre(tensor), gain)
+        case Dirac(gain, groups):
+            nn.init.dirac_(tensor, groups)
+            _multiply(tensor, gain)
+        case Eye(gain):
+            nn.init.eye_(tensor)
+            _multiply(tensor, gain)
+        case Sparse(scale, sparsity):
+            nn.init.sparse_(tensor, sparsity, scale)
+        case SinCos():
+            tensor.copy_(torch.from_numpy(distribution.values()).view(tensor.shape))
+
+
+def _centre(tensor: Tensor) -> Tensor:
+    """The matrix at the centre of a convolution's kernel."""
+    for dim in range(tensor.ndim - 1, 1, -1):
+        tensor = tensor.select(dim, (tensor.shape[dim] - 1) // 2)
+    return tensor
+
+
+def _orthogonal(tensor: Tensor, gain: float) -> None:
+    """Torch's function, which knows no half precision: there the float32 draw is cast."""
+    if tensor.dtype in (torch.float16, torch.bfloat16):
+        tensor.copy_(nn.init.orthogonal_(torch.empty(tensor.shape, device=tensor.device), gain))
+    else:
+        nn.init.orthogonal_(tensor, gain)
+
+
+def _multiply(tensor: Tensor, gain: float) -> None:
+    if gain != 1:
+        tensor.mul_(gain)

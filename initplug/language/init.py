@@ -218,11 +218,12 @@ def _checked(fn: str, arguments: Mapping[str, Any]) -> Init:
     )
     if problems:
         raise ValidationError.from_exception_data("Init", problems)
-    try:
-        # Arguments that contradict each other are the function's own to find; any shape with fans serves.
-        initializer.function(Fans((2, 2)), **given)
-    except (ValueError, ArithmeticError) as error:
-        raise fault(f"{fn}: {error}") from None
+    if initializer.any_shape:
+        try:
+            # Arguments that contradict each other are the function's own to find.
+            initializer.function(Fans((2, 2)), **given)
+        except (ValueError, ArithmeticError) as error:
+            raise fault(f"{fn}: {error}") from None
     return Init(fn, given, fans)
 
 

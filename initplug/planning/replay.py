@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from initplug.schemes.distributions import Constant, Drawn, Normal, TruncatedNormal, Uniform, scaled
+from initplug.schemes.distributions import Constant, Drawn, Normal, Uniform, scaled
 from initplug.schemes.fans import Fans
-from initplug.schemes.initializers import kaiming_normal, kaiming_uniform
+from initplug.schemes.initializers import kaiming_normal, kaiming_uniform, orthogonal, sparse, trunc_normal
 
 RESETS = ("reset_parameters", "_reset_parameters")
 
@@ -182,6 +182,15 @@ FILLS: Mapping[str, Reader] = {
 }
 """Calls that give a whole tensor its values, with what they give it; keywords as torch names them."""
 
+EARLY: Mapping[str, Callable[[Fans, Mapping[str, Any]], Drawn]] = {
+    "trunc_normal_": lambda fans, given: trunc_normal(
+        fans, mean=float(given["mean"]), std=float(given["std"]), low=float(given["a"]), high=float(given["b"])
+    ),
+    "orthogonal_": lambda fans, given: orthogonal(fans, gain=float(given["gain"])),
+    "sparse_": lambda fans, given: sparse(fans, sparsity=float(given["sparsity"]), std=float(given["std"])),
+}
+"""Functions of torch.nn.init that return at once on meta, with what they give; by their own arguments."""
+
 KEYWORDS = {"from": "a", "to": "b", "low": "a", "high": "b"}
 """Keywords of `Tensor.uniform_` that torch.nn.init spells differently."""
 
@@ -243,15 +252,18 @@ class _Notes(TorchFunctionMode):
         if caller.f_globals.get("__name__") != "torch.nn.init":
             return
         name = caller.f_code.co_name.removeprefix("_no_grad_")
-        given = caller.f_locals
-        if name == "trunc_normal_" and target.numel() == self._watched[_storage(target)].numel():
-            bounds = (float(given[word]) for word in ("mean", "std", "a", "b"))
-            try:
-                self._written[_storage(target)] = TruncatedNormal(*bounds)
-            except ValueError as error:
-                self.spoil(target, f"{name} cannot be read ({error})")
-        elif name not in FILLS:
+        key = _storage(target)
+        if name in FILLS:
+            return
+        if name not in EARLY:
             self.spoil(target, f"{name} has no closed form")
+        elif target.shape != self._watched[key].shape:
+            self.spoil(target, f"{name} writes a part of it")
+        else:
+            try:
+                self._written[key] = EARLY[name](Fans(target.shape), caller.f_locals)
+            except (TypeError, ValueError) as error:
+                self.spoil(target, f"{name} cannot be read ({error})")
 
     def _note(self, name: str, target: Tensor, rest: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         key = _storage(target)

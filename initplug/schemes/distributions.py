@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from initplug.schemes.structures import DeltaOrthogonal, Dirac, Eye, Orthogonal, SinCos, Sparse, Structured, amplified
+
 INFINITY = math.inf
 NARROW = 0.5
 """Truncation intervals shorter than this many standard deviations get their moments by quadrature."""
@@ -247,7 +249,7 @@ class Keep:
     otherwise: Literal["error", "default"] = "error"
 
 
-Drawn = Constant | Normal | TruncatedNormal | Uniform
+Drawn = Constant | Normal | TruncatedNormal | Uniform | Structured
 """Distributions that give values."""
 
 Planned = Drawn | Keep
@@ -277,6 +279,8 @@ def scaled(distribution: Drawn, factor: float) -> Drawn:
         case Uniform(low, high):
             bounds = sorted((low * factor, high * factor))
             return Uniform(bounds[0], bounds[1])
+        case _:
+            return amplified(distribution, factor)
 
 
 def text(distribution: object) -> str | None:
@@ -295,6 +299,18 @@ def text(distribution: object) -> str | None:
             return f"truncated_normal(mean={loc:g}, std={scale:g}, low={low:g}, high={high:g})"
         case Uniform(low, high):
             return f"uniform({low:g}, {high:g})"
+        case Orthogonal(gain):
+            return f"orthogonal(gain={gain:g})"
+        case DeltaOrthogonal(gain):
+            return f"delta_orthogonal(gain={gain:g})"
+        case Dirac(gain, groups):
+            return f"dirac(gain={gain:g}, groups={groups})"
+        case Eye(gain):
+            return f"eye(gain={gain:g})"
+        case Sparse(scale, sparsity):
+            return f"sparse(sparsity={sparsity:g}, std={scale:g})"
+        case SinCos(gain, grid, skip, base):
+            return f"sincos(gain={gain:g}, grid={grid}, skip={skip}, base={base:g})"
         case Keep(otherwise):
             return "keep" if otherwise == "error" else f"keep({otherwise})"
     return None

@@ -40,12 +40,15 @@ class Initializer:
         function: `(fans, *, …) -> distribution`.
         bare: arguments that bare numbers in a string fill, in order.
         takes_fans_rule: whether recipes may add `fans:`.
+        any_shape: whether every shape with fans will do, so that arguments that contradict each other are found
+            without a tensor.
     """
 
     name: str
     function: Callable[..., Any]
     bare: tuple[str, ...] = ()
     takes_fans_rule: bool = True
+    any_shape: bool = True
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
 
     @property
@@ -58,11 +61,11 @@ REGISTRY: dict[str, Initializer] = {}
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def register(*, name: str | None = None, bare: tuple[str, ...] = (), takes_fans_rule: bool = True) -> Callable[[F], F]:
+def register(*, bare: tuple[str, ...] = (), takes_fans_rule: bool = True, any_shape: bool = True) -> Callable[[F], F]:
     """Enter a function into the registry under its name; a taken name raises ValueError."""
 
     def enter(function: F) -> F:
-        key = name or function.__name__.rstrip("_")
+        key = function.__name__
         if key in REGISTRY:
             raise ValueError(f"there is already an initializer called {key!r}")
         hints = get_type_hints(function, include_extras=True)
@@ -71,7 +74,7 @@ def register(*, name: str | None = None, bare: tuple[str, ...] = (), takes_fans_
             for argument in inspect.signature(function).parameters.values()
             if argument.kind is inspect.Parameter.KEYWORD_ONLY
         }
-        REGISTRY[key] = Initializer(key, function, bare, takes_fans_rule, parameters)
+        REGISTRY[key] = Initializer(key, function, bare, takes_fans_rule, any_shape, parameters)
         return function
 
     return enter

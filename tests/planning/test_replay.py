@@ -15,6 +15,7 @@ from torch import nn
 
 from initplug.planning.replay import Outcome, replayed
 from initplug.schemes.distributions import Constant, Normal, TruncatedNormal, Uniform
+from initplug.schemes.structures import Orthogonal, Sparse
 
 Reset = Callable[[Any], object]
 
@@ -55,6 +56,8 @@ READ: list[tuple[Reset, Outcome | None]] = [
         lambda m: m.apply(lambda part: nn.init.ones_(part.weight) if isinstance(part, nn.Linear) else None),
         Constant(1.0),
     ),
+    (lambda m: nn.init.orthogonal_(m.lin.weight, 2.0), Orthogonal(2.0, 8, 8)),
+    (lambda m: nn.init.sparse_(m.lin.weight, 0.1), Sparse(0.01, 0.1, 8)),
     (lambda m: nn.init.normal_(m.w), None),
 ]
 
@@ -70,8 +73,6 @@ def test_fills_are_read(reset: Reset, expected: Outcome | None) -> None:
 
 
 UNREAD: list[tuple[Reset, str]] = [
-    (lambda m: nn.init.orthogonal_(m.lin.weight), "orthogonal_ has no closed form"),
-    (lambda m: nn.init.sparse_(m.lin.weight, 0.1), "sparse_ has no closed form"),
     (lambda m: nn.init.eye_(m.lin.weight), "eye has no closed form"),
     (lambda m: m.lin.weight.data.copy_(torch.ones(8, 8)), "copy_ has no closed form"),
     (lambda m: (nn.init.normal_(m.lin.weight), m.lin.weight.data.add_(1)), "add_ has no closed form"),

@@ -1,0 +1,254 @@
+"""Structured tensors: values that belong together, so that a tensor is drawn as a whole.
+
+Each knows the shape that it is for, and the moments of the elements of that shape.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from numpy import float64
+    from numpy.typing import NDArray
+
+ROUNDING = 1e-6
+"""How far beyond its bound a computed element may lie."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Fixed:
+    """Moments of what has a fixed sum of squares: the sample's variance does not vary."""
+
+    gain: float
+
+    @property
+    def skewness(self) -> float:
+        return 0.0
+
+    @property
+    def kurtosis(self) -> float:
+        return 1.0
+
+    @property
+    def low(self) -> float:
+        return -abs(self.gain) * (1 + ROUNDING)
+
+    @property
+    def high(self) -> float:
+        return abs(self.gain) * (1 + ROUNDING)
+
+
+@dataclass(frozen=True, slots=True)
+class Orthogonal(_Fixed):
+    """`gain` times a matrix with orthonormal rows or columns, whichever are fewer, uniform among them.
+
+    Args:
+        gain: length of the orthonormal vectors.
+        rows: size(0).
+        columns: the product of the other sizes.
+
+    Example:
+        >>> Orthogonal(1.0, 64, 256).std
+        0.0625
+    """
+
+    rows: int
+    columns: int
+
+    @property
+    def mean(self) -> float:
+        return 0.0
+
+    @property
+    def std(self) -> float:
+        return abs(self.gain) / math.sqrt(max(self.rows, self.columns))
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaOrthogonal(_Fixed):
+    """A convolution that is an orthogonal matrix at the centre of its kernel and zero elsewhere.
+
+    Args:
+        gain: length of the orthonormal vectors.
+        rows: output channels, at least as many as input channels.
+        columns: input channels.
+        field: positions of the kernel.
+    """
+
+    rows: int
+    columns: int
+    field: int
+
+    @property
+    def mean(self) -> float:
+        return 0.0
+
+    @property
+    def std(self) -> float:
+        return abs(self.gain) / math.sqrt(self.rows * self.field)
+
+
+@dataclass(frozen=True, slots=True)
+class Dirac(_Fixed):
+    """A convolution that passes its input channels on: `gain` at the centre of the kernel, group by group.
+
+    Args:
+        gain: what the ones are multiplied by.
+        groups: groups of output channels that each begin with the first input channel.
+        shape: sizes of the tensor.
+    """
+
+    groups: int
+    shape: tuple[int, ...]
+
+    @property
+    def mean(self) -> float:
+        return self.gain * self._share
+
+    @property
+    def std(self) -> float:
+        return abs(self.gain) * math.sqrt(self._share - self._share**2)
+
+    @property
+    def _share(self) -> float:
+        ones = self.groups * min(self.shape[0] // self.groups, self.shape[1])
+        return ones / math.prod(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Eye(_Fixed):
+    """`gain` on the diagonal of a matrix, zero elsewhere.
+
+    Example:
+        >>> Eye(1.0, 4, 4).mean
+        0.25
+    """
+
+    rows: int
+    columns: int
+
+    @property
+    def mean(self) -> float:
+        return self.gain / max(self.rows, self.columns)
+
+    @property
+    def std(self) -> float:
+        share = 1 / max(self.rows, self.columns)
+        return abs(self.gain) * math.sqrt(share - share**2)
+
+
+@dataclass(frozen=True, slots=True)
+class Sparse:
+    """A matrix of N(0, scale²) in which a share of every column, rounded up to whole elements, is zero.
+
+    Args:
+        scale: standard deviation of the elements that are not zero.
+        sparsity: share of zeros in a column.
+        rows: size(0).
+    """
+
+    scale: float
+    sparsity: float
+    rows: int
+
+    @property
+    def mean(self) -> float:
+        return 0.0
+
+    @property
+    def std(self) -> float:
+        return self.scale * math.sqrt(self.filled)
+
+    @property
+    def filled(self) -> float:
+        """The share of elements that are not zero."""
+        return 1 - math.ceil(self.sparsity * self.rows) / self.rows
+
+    @property
+    def skewness(self) -> float:
+        return 0.0
+
+    @property
+    def kurtosis(self) -> float:
+        return 3 / self.filled if self.filled else 1.0
+
+    @property
+    def low(self) -> float:
+        return -math.inf if self.filled else 0.0
+
+    @property
+    def high(self) -> float:
+        return math.inf if self.filled else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class SinCos(_Fixed):
+    """A table of positions: the first half of a row holds sines, the second cosines, of falling frequency.
+
+    Position p and frequency i of a block of d columns give sin or cos of p·base^(-2i/d). On a grid of two dimensions
+    the first half of the columns is the block of the horizontal position, the second that of the vertical one.
+
+    Args:
+        gain: what the table is multiplied by.
+        grid: dimensions of the grid of positions, 1 or 2.
+        skip: rows that are zero and no positions, such as a class token's.
+        base: of the frequencies.
+        rows: positions and skipped rows.
+        columns: size of a row.
+
+    Source: Vaswani et al. 2017, arXiv:1706.03762; facebookresearch/mae util/pos_embed.py.
+    """
+
+    grid: int
+    skip: int
+    base: float
+    rows: int
+    columns: int
+
+    @property
+    def mean(self) -> float:
+        return self.gain * _moments(replace(self, gain=1.0))[0]
+
+    @property
+    def std(self) -> float:
+        return abs(self.gain) * _moments(replace(self, gain=1.0))[1]
+
+    def values(self) -> NDArray[float64]:
+        """The table, in double precision.
+
+        Example:
+            >>> SinCos(1.0, 1, 1, 10000.0, 3, 2).values().round(3).tolist()
+            [[0.0, 0.0], [0.0, 1.0], [0.841, 0.54]]
+        """
+        import numpy as np
+
+        count = self.rows - self.skip
+        side = math.isqrt(count) if self.grid == 2 else count
+        positions = [np.arange(count) % side, np.arange(count) // side] if self.grid == 2 else [np.arange(count)]
+        width = self.columns // len(positions)
+        frequencies = self.base ** (-np.arange(width // 2) / (width / 2))
+        blocks = []
+        for position in positions:
+            angles = np.outer(position, frequencies)
+            blocks += [np.sin(angles), np.cos(angles)]
+        return self.gain * np.concatenate([np.zeros((self.skip, self.columns)), np.concatenate(blocks, axis=1)])
+
+
+@lru_cache(maxsize=256)
+def _moments(table: SinCos) -> tuple[float, float]:
+    values = table.values()
+    return float(values.mean()), float(values.std())
+
+
+Structured = Orthogonal | DeltaOrthogonal | Dirac | Eye | Sparse | SinCos
+"""Distributions of whole tensors."""
+
+
+def amplified(structure: Structured, factor: float) -> Structured:
+    """The distribution of `factor` times a draw."""
+    if isinstance(structure, Sparse):
+        return replace(structure, scale=structure.scale * abs(factor))
+    return replace(structure, gain=structure.gain * factor)

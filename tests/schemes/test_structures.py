@@ -1,0 +1,151 @@
+"""Structured tensors: torch's bits where torch has the function, their defining property and moments everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+import initplug
+from initplug.auditing import judged, measure
+from initplug.schemes.distributions import scaled
+
+
+def module_of(*shape: int, dtype: torch.dtype = torch.float32) -> nn.Module:
+    module = nn.Module()
+    module.register_parameter("w", nn.Parameter(torch.full(shape, 7.0, dtype=dtype)))
+    return module
+
+
+def filled(shape: tuple[int, ...], init: Any, dtype: torch.dtype = torch.float32) -> Tensor:
+    module = module_of(*shape, dtype=dtype)
+    torch.manual_seed(3)
+    audit = initplug.apply(module, {"rules": {"w*": init}})
+    assert audit["w"].verdict == "ok"
+    return module.get_parameter("w").detach()
+
+
+BY_TORCH: list[tuple[tuple[int, ...], str, Callable[[Tensor], object]]] = [
+    ((6, 6), "orthogonal", nn.init.orthogonal_),
+    ((8, 3), "orthogonal", nn.init.orthogonal_),
+    ((3, 8), "orthogonal relu", lambda t: nn.init.orthogonal_(t, nn.init.calculate_gain("relu"))),
+    ((8, 3, 3, 3), "orthogonal 0.5", lambda t: nn.init.orthogonal_(t, 0.5)),
+    ((6, 4, 3), "dirac", nn.init.dirac_),
+    ((4, 6, 3, 3), "dirac", nn.init.dirac_),
+    ((6, 4, 3, 3, 3), "dirac groups=2", lambda t: nn.init.dirac_(t, 2)),
+    ((5, 5), "eye", nn.init.eye_),
+    ((3, 7), "eye", nn.init.eye_),
+    ((50, 20), "sparse 0.3", lambda t: nn.init.sparse_(t, 0.3)),
+    ((50, 20), "sparse sparsity=0.11 std=2", lambda t: nn.init.sparse_(t, 0.11, 2.0)),
+]
+
+
+@pytest.mark.parametrize(("shape", "init", "torchs"), BY_TORCH)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_bits_are_those_of_torch(
+    shape: tuple[int, ...], init: str, torchs: Callable[[Tensor], object], dtype: torch.dtype
+) -> None:
+    expected = torch.full(shape, 7.0, dtype=dtype)
+    torch.manual_seed(3)
+    torchs(expected)
+    assert torch.equal(filled(shape, init, dtype), expected)
+
+
+@pytest.mark.parametrize(("shape", "init"), [((64, 32), "orthogonal 2"), ((16, 8, 3), "dirac"), ((9, 9), "eye")])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_short_dtypes_hold_the_float32_values_rounded(shape: tuple[int, ...], init: str, dtype: torch.dtype) -> None:
+    assert torch.equal(filled(shape, init, dtype), filled(shape, init).to(dtype))
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (32, 8), (8, 32), (16, 4, 3, 3)])
+def test_orthogonal_rows_or_columns(shape: tuple[int, ...]) -> None:
+    matrix = filled(shape, "orthogonal gain=1.5").double().flatten(1)
+    small = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    assert torch.allclose(small @ small.T, 2.25 * torch.eye(small.shape[0], dtype=torch.float64), atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(8, 4, 3), (8, 8, 3, 5), (6, 2, 1, 3, 3), (4, 4, 2, 2)])
+def test_delta_orthogonal_keeps_norms(shape: tuple[int, ...]) -> None:
+    tensor = filled(shape, "delta_orthogonal gain=2").double()
+    centre = torch.from_numpy(tensor.numpy()[(..., *((size - 1) // 2 for size in shape[2:]))])
+    assert torch.allclose(centre.T @ centre, 4 * torch.eye(shape[1], dtype=torch.float64), atol=1e-5)
+    assert tensor.count_nonzero() == centre.numel()
+
+
+def mae_table(dim: int, side: int) -> NDArray[np.float64]:
+    """The procedure of facebookresearch/mae, util/pos_embed.py:20-56, step by step."""
+    across, down = np.meshgrid(np.arange(side, dtype=np.float32), np.arange(side, dtype=np.float32))
+
+    def block(positions: NDArray[np.float32]) -> NDArray[np.float64]:
+        omega = 1.0 / 10000 ** (np.arange(dim // 4, dtype=float) / (dim / 4.0))
+        angles = np.einsum("m,d->md", positions.reshape(-1), omega)
+        return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
+
+    return np.concatenate([block(across), block(down)], axis=1)
+
+
+def test_sincos_on_a_grid_is_that_of_mae() -> None:
+    table = filled((1, 1 + 49, 24), "sincos grid=2 skip=1")
+    assert torch.equal(table[0, 0], torch.zeros(24))
+    assert torch.allclose(table[0, 1:], torch.from_numpy(mae_table(24, 7)).float(), atol=1e-6)
+
+
+def test_sincos_of_a_sequence() -> None:
+    table = filled((10, 6), "sincos base=100")
+    position, frequency = 7, 2
+    angle = position * 100 ** (-2 * frequency / 6)
+    assert table[position, frequency] == pytest.approx(np.sin(angle), abs=1e-6)
+    assert table[position, 3 + frequency] == pytest.approx(np.cos(angle), abs=1e-6)
+
+
+SHAPES = [
+    ((64, 64), "orthogonal"),
+    ((300, 20), "orthogonal 3"),
+    ((32, 16, 3, 3), "delta_orthogonal"),
+    ((16, 12, 3, 3), "dirac groups=4"),
+    ((30, 20), "eye"),
+    ((400, 50), "sparse 0.25"),
+    ((1, 50, 24), "sincos grid=2 skip=1"),
+]
+
+
+@pytest.mark.parametrize(("shape", "init"), SHAPES)
+@pytest.mark.parametrize("factor", [1.0, -0.5])
+def test_moments_are_those_of_the_values(shape: tuple[int, ...], init: str, factor: float) -> None:
+    tensor = filled(shape, init).double() * factor
+    planned = initplug.plan(module_of(*shape), {"rules": {"w*": init}})["w"].distribution
+    distribution = scaled(planned, factor)  # type: ignore[arg-type]  # these initializers all draw
+    error = distribution.std / tensor.numel() ** 0.5
+    assert tensor.mean().item() == pytest.approx(distribution.mean, abs=6 * error)
+    assert tensor.std(correction=0).item() == pytest.approx(distribution.std, rel=0.05 if "sparse" in init else 0.01)
+    assert distribution.low <= tensor.min()
+    assert tensor.max() <= distribution.high
+    assert judged(distribution, measure(tensor), torch.float64) == "ok"
+    assert judged(distribution, measure(tensor * 1.2), torch.float64) == "differs"
+
+
+MISFITS = [
+    ((8,), "orthogonal", "an orthogonal tensor has at least two dimensions"),
+    ((4, 4), "delta_orthogonal", "a delta-orthogonal tensor has three to five dimensions"),
+    ((4, 8, 3), "delta_orthogonal", "it needs at least as many output channels as input channels, not 4 for 8"),
+    ((4, 4), "dirac", "a dirac tensor has three to five dimensions"),
+    ((4, 4, 3), "dirac groups=3", "3 groups do not divide 4 output channels"),
+    ((4, 4, 3), "eye", "an identity matrix has two dimensions"),
+    ((4,), "sparse 0.1", "a sparse matrix has two dimensions"),
+    ((4,), "sincos", "a position table has two dimensions, and before them only dimensions of size 1"),
+    ((2, 9, 8), "sincos", "a position table has two dimensions, and before them only dimensions of size 1"),
+    ((9, 6), "sincos grid=2", "its rows need a multiple of 4 columns for sines and cosines, not 6"),
+    ((8, 8), "sincos grid=2", "8 rows less 0 skipped are no square grid"),
+]
+
+
+@pytest.mark.parametrize(("shape", "init", "reason"), MISFITS)
+def test_a_shape_that_cannot_hold_the_structure_is_told(shape: tuple[int, ...], init: str, reason: str) -> None:
+    with pytest.raises(initplug.PlanError) as caught:
+        initplug.plan(module_of(*shape), {"rules": {"w*": init}})
+    assert f"w {shape}: {init.split()[0]} does not fit: {reason}; rule 'w*'" in str(caught.value)
