@@ -696,11 +696,11 @@ READABLE: dict[str, tuple[Fill, Any]] = {
     "trunc_normal_": (lambda w: nn.init.trunc_normal_(w, std=0.5, a=-0.5, b=1.0), truncated(0.5, -0.5, 1.0)),
     "trunc_normal_ of transformers": (lambda w: nn.init.trunc_normal_(w, mean=0.0, std=0.02), normal(0.02)),
     "trunc_normal_ by keyword": (lambda w: nn.init.trunc_normal_(tensor=w), truncated(1, -2, 2)),
+    "orthogonal_": (lambda w: nn.init.orthogonal_(w, 2.0), normal(2 / math.sqrt(6))),
+    "sparse_": (lambda w: nn.init.sparse_(w, 0.5), normal(0.01 * math.sqrt(0.5))),
 }
 UNREADABLE: dict[str, Fill] = {
-    "orthogonal_": nn.init.orthogonal_,
     "eye_": nn.init.eye_,
-    "sparse_": lambda w: nn.init.sparse_(w, 0.5),
     "a new storage": lambda w: setattr(w, "data", torch.zeros(6, 6)),
     "arithmetic": lambda w: w.clamp_(-0.1, 0.1),
     "a copy": lambda w: w.copy_(torch.randn(6, 6)),
