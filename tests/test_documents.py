@@ -125,7 +125,13 @@ def test_the_guide_names_every_nonlinearity() -> None:
     assert all(re.search(rf"\b{word}\b", sentence) for word in Nonlinearity.__args__)  # type: ignore[attr-defined]
 
 
+def test_every_recipe_of_the_guide_is_one() -> None:
+    recipes = [block.text for block in blocks(GUIDE) if block.language == "yaml"]
+    assert recipes
+    assert all(initplug.load(text).rules for text in recipes)
+
+
 def test_the_three_spellings_of_the_guide_are_one() -> None:
-    (block,) = (block for block in blocks(GUIDE) if block.language == "yaml")
+    block = next(block for block in blocks(GUIDE) if block.language == "yaml")
     rules = initplug.load(block.text).rules
     assert len({str(rule.init) for rule in rules.values() if rule}) == 1

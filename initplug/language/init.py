@@ -14,26 +14,13 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from initplug.errors import did_you_mean
+from initplug.language.factor import REFERENCE, Factor, read_factors
+from initplug.language.faults import fault, kind_of, shown
 from initplug.schemes.fans import FanRule, Fans
 from initplug.schemes.initializers import REGISTRY
 from initplug.schemes.registry import Initializer, Parameter, Reference, words_of
 
 NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
-
-
-def fault(
-    message: str, *, hint: str | None = None, offset: int = 0, leftover: str | None = None
-) -> PydanticCustomError:
-    """A validation error in our words.
-
-    Args:
-        message: what is wrong.
-        hint: the way out.
-        offset: characters into the offending text.
-        leftover: for a key that the initializer does not take, the text that replaces the whole initializer.
-    """
-    context = {"message": message, "hint": hint, "offset": offset, "leftover": leftover}
-    return PydanticCustomError("initplug", "{message}", context)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +35,7 @@ class Init:
     fn: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
     fans: FanRule = "torch"
+    factors: tuple[Factor, ...] = ()
 
     @property
     def initializer(self) -> Initializer:
@@ -73,17 +61,23 @@ class Init:
                 words.append(f"{name}={value}")
         if self.fans != "torch":
             words.append(self.fans)
+        words.extend(f"factor={factor.text}" for factor in self.factors)
         return " ".join(words)
 
     def plain(self) -> str | int | float | dict[str, Any]:
         """The form that a recipe file holds: a number, a name, or a mapping."""
-        if self.fans == "torch":
+        if self.fans == "torch" and not self.factors:
             if self.fn == "constant":
                 return self.arguments["value"]  # type: ignore[no-any-return]  # validated as a number
             if not self.arguments:
                 return self.fn
-        extra = {} if self.fans == "torch" else {"fans": self.fans}
-        return {"fn": self.fn, **self.arguments, **extra}
+        data = {"fn": self.fn, **self.arguments}
+        if self.fans != "torch":
+            data["fans"] = self.fans
+        if self.factors:
+            factors = [factor.plain() for factor in self.factors]
+            data["factor"] = factors[0] if len(factors) == 1 else factors
+        return data
 
 
 def read_init(value: Any) -> Init:
@@ -96,8 +90,7 @@ def read_init(value: Any) -> Init:
     if isinstance(value, Init):
         return value
     if isinstance(value, bool) or value is None:
-        shown = "null" if value is None else str(value).lower()
-        raise fault(f"{shown} is no initializer", hint="a rule is disabled by setting the rule itself to null")
+        raise fault(f"{shown(value)} is no initializer", hint="a rule is disabled by setting the rule itself to null")
     if isinstance(value, int | float):
         return _checked("constant", {"value": value})
     if isinstance(value, str):
@@ -173,7 +166,7 @@ def _stray_number(initializer: Initializer, token: str) -> str:
 def _bound(initializer: Initializer, word: str, offset: int) -> str:
     """The argument that lists the word among its words."""
     words = {name: parameter.words for name, parameter in initializer.parameters.items() if parameter.words}
-    if initializer.takes_fans_rule:
+    if initializer.modified:
         words["fans"] = get_args(FanRule)
     for name, known in words.items():
         if word in known:
@@ -199,7 +192,13 @@ def _checked(fn: str, arguments: Mapping[str, Any]) -> Init:
     problems: list[InitErrorDetails] = []
     given = dict(arguments)
     fans: FanRule = "torch"
-    if initializer.takes_fans_rule and "fans" in given:
+    factors: tuple[Factor, ...] = ()
+    if initializer.modified and "factor" in given:
+        try:
+            factors = read_factors(given.pop("factor"))
+        except ValidationError as wrong:
+            problems.extend(_below("factor", wrong))
+    if initializer.modified and "fans" in given:
         chosen = given.pop("fans")
         if chosen in get_args(FanRule):
             fans = chosen
@@ -224,7 +223,18 @@ def _checked(fn: str, arguments: Mapping[str, Any]) -> Init:
             initializer.function(Fans((2, 2)), **given)
         except (ValueError, ArithmeticError) as error:
             raise fault(f"{fn}: {error}") from None
-    return Init(fn, given, fans)
+    return Init(fn, given, fans, factors)
+
+
+MODIFIERS = ("fans", "factor")
+"""Arguments of every initializer that draws."""
+
+
+def _below(key: str, error: ValidationError) -> Iterator[InitErrorDetails]:
+    """The errors of a part, located below the key that holds it."""
+    for detail in error.errors(include_url=False):
+        context = {name: detail["ctx"][name] for name in ("message", "hint", "offset", "leftover")}
+        yield InitErrorDetails(type=fault(**context), loc=(key, *detail["loc"]), input=detail["input"])
 
 
 def _missing(initializer: Initializer, given: Mapping[str, Any]) -> list[str]:
@@ -244,7 +254,7 @@ def owners(argument: str) -> list[str]:
 
 
 def _belongs(fn: str, name: str) -> str:
-    known = [*REGISTRY[fn].parameters, *(["fans"] if REGISTRY[fn].takes_fans_rule else [])]
+    known = [*REGISTRY[fn].parameters, *(MODIFIERS if REGISTRY[fn].modified else ())]
     return did_you_mean(name, known) or f"it takes {', '.join(known) or 'no arguments'}"
 
 
@@ -267,10 +277,6 @@ def _fits(parameter: Parameter, value: Any) -> bool:
     except ValidationError:
         return False
     return True
-
-
-REFERENCE = re.compile(r"(?:\^|\.*)(?!_)[^\s.^]+(?:\.(?!_)[^\s.^]+)*")
-"""A reference: `^` for the root or dots to climb, then names without leading underscores."""
 
 
 def _is_reference(annotation: Any) -> bool:
@@ -319,28 +325,3 @@ def _described(part: Any) -> str:
                     bounds.append(f"of at most {bound}")
         return " ".join([_described(base), " and ".join(bounds)])
     return {float: "a number", int: "a whole number", str: "a text", bool: "true or false"}.get(part, str(part))
-
-
-def shown(value: Any) -> str:
-    """A value as the recipe spells it, short."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if value is None:
-        return "null"
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "…" + text[-1]
-
-
-def kind_of(value: Any) -> str:
-    """What sort of thing a value is, in the language's words."""
-    if isinstance(value, bool) or value is None:
-        return shown(value)
-    if isinstance(value, Mapping):
-        return "a mapping"
-    if isinstance(value, list | tuple):
-        return "a list"
-    return {
-        str: f"the text {shown(value)}",
-        int: f"the number {shown(value)}",
-        float: f"the number {shown(value)}",
-    }.get(type(value), f"a {type(value).__name__}")

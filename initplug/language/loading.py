@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from initplug.errors import Finding, RecipeError, did_you_mean
-from initplug.language.init import kind_of, shown
+from initplug.language.faults import kind_of, shown
 from initplug.language.messages import Composed, dotted, findings_of, located
 from initplug.language.reading import MAX_CHARACTERS, MAX_DEPTH, Document, Steps, read, unreadable
 from initplug.language.recipe import Recipe

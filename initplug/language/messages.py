@@ -9,7 +9,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from initplug.errors import Finding, did_you_mean
-from initplug.language.init import kind_of, owners, shown
+from initplug.language.faults import kind_of, shown
+from initplug.language.init import owners
 from initplug.language.reading import Place, Steps
 from initplug.language.recipe import RULE_KEYS, Recipe, Rule
 

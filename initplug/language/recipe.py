@@ -20,7 +20,8 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails
 
-from initplug.language.init import Init, fault, kind_of, read_init, shown
+from initplug.language.faults import fault, kind_of, shown
+from initplug.language.init import Init, read_init
 from initplug.language.reading import written
 from initplug.language.selectors import SELECTOR_CHARACTERS, Selector, SelectorError, parse
 

@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 from pydantic import TypeAdapter
 
+from initplug.language.factor import Counted
 from initplug.language.recipe import Recipe, Rule
 from initplug.schemes.fans import FanRule
 from initplug.schemes.initializers import REGISTRY
@@ -21,7 +22,7 @@ def schema() -> dict[str, Any]:
 
     Example:
         >>> sorted(schema()["$defs"])[:2]
-        ['init', 'initializer']
+        ['factor', 'factors']
     """
     settings = {
         name: _of(field.annotation) | {"default": field.default}
@@ -50,6 +51,27 @@ def schema() -> dict[str, Any]:
             "init": {"anyOf": [{"type": "number"}, {"$ref": "#/$defs/text"}, {"$ref": "#/$defs/initializer"}]},
             "text": {"type": "string", "pattern": rf"^\s*({'|'.join(REGISTRY)})(\s+\S+)*\s*$"},
             "initializer": {"oneOf": [_initializer(initializer) for initializer in REGISTRY.values()]},
+            "factors": {
+                "anyOf": [
+                    {"$ref": "#/$defs/factor"},
+                    {"type": "array", "items": {"$ref": "#/$defs/factor"}, "minItems": 1},
+                ]
+            },
+            "factor": {
+                "anyOf": [
+                    {"type": "number"},
+                    {
+                        "type": "object",
+                        "properties": {
+                            **{kind: {"type": "string", "minLength": 1} for kind in get_args(Counted)},
+                            "times": {"type": "number", "default": 1},
+                            "power": {"type": "number", "default": -0.5},
+                        },
+                        "oneOf": [{"required": [kind]} for kind in get_args(Counted)],
+                        "additionalProperties": False,
+                    },
+                ]
+            },
             "selectors": {
                 "anyOf": [
                     {"type": "string", "minLength": 1},
@@ -89,7 +111,8 @@ def _initializer(initializer: Initializer) -> dict[str, Any]:
         properties[name] = _of(str if parameter.annotation is Reference else parameter.annotation)
         if not parameter.required:
             properties[name]["default"] = parameter.default
-    if initializer.takes_fans_rule:
+    if initializer.modified:
+        properties["factor"] = {"$ref": "#/$defs/factors"}
         properties["fans"] = {"enum": list(get_args(FanRule)), "default": "torch"}
     required = [name for name, parameter in initializer.parameters.items() if parameter.required]
     return {"type": "object", "properties": properties, "required": ["fn", *required], "additionalProperties": False}

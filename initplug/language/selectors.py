@@ -341,13 +341,15 @@ class State:
 
     Args:
         active: trie nodes that the path has reached.
+        here: indices of the selectors that match the path itself.
         hits: indices of the selectors that match the path or one above it, ascending.
     """
 
-    __slots__ = ("active", "hits", "moves")
+    __slots__ = ("active", "here", "hits", "moves")
 
-    def __init__(self, active: Iterable[_Node], hits: tuple[int, ...]) -> None:
+    def __init__(self, active: Iterable[_Node], here: frozenset[int], hits: tuple[int, ...]) -> None:
         self.active = tuple(active)
+        self.here = here
         self.hits = hits
         self.moves: dict[tuple[str, type | None, int | None], State] = {}
 
@@ -377,7 +379,7 @@ class Matcher:
         self.counts_places = any(selector.counts_places for selector in selectors)
         self._floating = _closure([floating])
         self._anchored = _closure([anchored])
-        self._states: dict[tuple[frozenset[_Node], tuple[int, ...]], State] = {}
+        self._states: dict[tuple[frozenset[_Node], frozenset[int], tuple[int, ...]], State] = {}
 
     def root(self, cls: type | None) -> State:
         """The state after the model itself, the nameless first node."""
@@ -402,13 +404,13 @@ class Matcher:
 
     def _state(self, reached: Sequence[_Node], above: tuple[int, ...]) -> State:
         closed = _closure(reached)
-        here = {index for node in closed for index in node.accepts}
+        here = frozenset(index for node in closed for index in node.accepts)
         hits = tuple(sorted(here.union(above))) if here else above
         active = frozenset(node for node in (*closed, *self._floating) if node.edges)
-        key = (active, hits)
+        key = (active, here, hits)
         state = self._states.get(key)
         if state is None:
-            state = self._states[key] = State(active, hits)
+            state = self._states[key] = State(active, here, hits)
         return state
 
 

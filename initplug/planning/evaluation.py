@@ -10,10 +10,11 @@ import torch
 
 from initplug.language.init import Init
 from initplug.language.recipe import Recipe
+from initplug.planning.factors import multiplier
 from initplug.planning.matching import Winner
 from initplug.planning.replay import Outcome, replayed
 from initplug.planning.slots import Kind, Slot, Tree, layout_of, padding_row, referred
-from initplug.schemes.distributions import Constant, Drawn, Keep, Normal, Planned
+from initplug.schemes.distributions import Constant, Drawn, Keep, Normal, Planned, scaled
 from initplug.schemes.fans import PLAIN, FanError, Fans, fans_of
 
 
@@ -63,6 +64,7 @@ class _Setting:
     texts: Mapping[str, str]
     shares: dict[Any, Share]
     replays: dict[Any, Mapping[str, Outcome]]
+    places: dict[str, dict[int, int]]
 
 
 def evaluate(
@@ -79,7 +81,7 @@ def evaluate(
         The slots that have a row (buffers that no rule takes have none), the share of each, and what does not fit.
     """
     inits = {name: rule.init for name, rule in recipe.rules.items() if rule is not None}
-    setting = _Setting(tree, recipe, inits, {name: init.text for name, init in inits.items()}, {}, {})
+    setting = _Setting(tree, recipe, inits, {name: init.text for name, init in inits.items()}, {}, {}, {})
     # Parallel lists: as many pairs would cost more in garbage collection than all the rest.
     slots: list[Slot] = []
     shares: list[Share] = []
@@ -109,13 +111,16 @@ def _evaluated(setting: _Setting, slot: Slot, winner: Winner) -> Share:
     layout = layout_of(owner, slot.key) if init.fans == "effective" else PLAIN
     row = padding_row(setting.tree, slot)
     surroundings = _surroundings(setting, slot, init)
-    key = (winner, type(owner), tensor.shape, tensor.dtype, tensor.requires_grad, layout, row, surroundings)
+    factor = _factor(setting, slot, init)
+    key = (winner, type(owner), tensor.shape, tensor.dtype, tensor.requires_grad, layout, row, surroundings, factor)
     share = setting.shares.get(key)
     if share is None:
         fans = fans_of(tensor.shape, layout, init.fans)
         distribution: Planned | None = None
         if tensor.numel():
             distribution = surroundings if isinstance(surroundings, Drawn) else _called(init, surroundings or fans)
+            if factor is not None and isinstance(distribution, Drawn):
+                distribution = scaled(distribution, *factor)
             check_dtype(distribution, tensor.dtype, init.fn)
         share = setting.shares[key] = _share(setting, slot, winner, distribution, fans.pair, row)
     return share
@@ -135,6 +140,16 @@ def _surroundings(setting: _Setting, slot: Slot, init: Init) -> Drawn | Fans | N
             raise UnfitError(f"{init.fn} takes the fan of another tensor, and {error.args[0]}") from None
         return fans_of(source.shape, layout, init.fans)
     return None
+
+
+def _factor(setting: _Setting, slot: Slot, init: Init) -> tuple[float, float] | None:
+    """What multiplies and what divides the result; None where nothing does."""
+    if not init.factors or slot.tensor.numel() == 0:
+        return None
+    try:
+        return multiplier(setting.tree, slot, init.factors, setting.places)
+    except LookupError as error:
+        raise UnfitError(f"{init.fn}: factor: {error.args[0]}") from None
 
 
 def _called(init: Init, fans: Fans) -> Planned:

@@ -318,11 +318,12 @@ def planned(tree: Tree, recipe: Recipe, prefix: str = "") -> Plan:
 
 def _refuse_places(rules: Mapping[str, Rule], recipe: Recipe) -> None:
     for name, rule in rules.items():
-        for selector in (*rule.selectors, *rule.exceptions):
-            if selector.counts_places:
-                message = f"rule {name!r} counts places from the end ({selector.text}), which needs the whole model"
-                hint = "plan the whole (meta) model and apply that Plan to the part"
-                raise PlanError(f"{message}; {hint}", [Finding(name, message, recipe.location(name), hint=hint)])
+        counting = [selector.text for selector in (*rule.selectors, *rule.exceptions) if selector.counts_places]
+        counting += [factor.text for factor in rule.init.factors if factor.selector is not None]
+        if counting:
+            message = f"rule {name!r} counts in the model ({counting[0]}), which takes the whole of it"
+            hint = "plan the whole (meta) model and apply that Plan to the part"
+            raise PlanError(f"{message}; {hint}", [Finding(name, message, recipe.location(name), hint=hint)])
 
 
 def _report(result: Plan, recipe: Recipe, misses: Sequence[Miss], *, part: bool) -> None:

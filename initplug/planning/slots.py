@@ -175,6 +175,21 @@ def padding_row(tree: Tree, slot: Slot) -> int | None:
     return None
 
 
+def _start(tree: Tree, slot: Slot, reference: str) -> tuple[nn.Module, list[str]]:
+    """The module that a reference starts from, and the names that lead on."""
+    if reference.startswith("^"):
+        prefix, rest = tree.nodes[0].name, reference[1:]
+        if prefix and not rest.startswith(f"{prefix}."):
+            raise LookupError(f"{reference!r} lies outside the part {prefix!r}: plan the whole (meta) model")
+        return tree.nodes[0].module, rest[len(prefix) + 1 if prefix else 0 :].split(".")
+    rest = reference.lstrip(".")
+    chain = list(tree.ancestors(slot.node))
+    climbs = max(len(reference) - len(rest) - 1, 0)
+    if climbs >= len(chain):
+        raise LookupError(f"{reference!r} climbs above the model")
+    return tree.nodes[chain[climbs]].module, rest.split(".")
+
+
 def referred(tree: Tree, slot: Slot, reference: str) -> tuple[Tensor, Layout]:
     """The tensor that a reference names, read from the slot's owner, with the layout it has there.
 
@@ -186,29 +201,33 @@ def referred(tree: Tree, slot: Slot, reference: str) -> tuple[Tensor, Layout]:
     Raises:
         LookupError: there is no such tensor.
     """
-    if reference.startswith("^"):
-        prefix = tree.nodes[0].name
-        node, rest = 0, reference[1:]
-        if prefix and not rest.startswith(f"{prefix}."):
-            raise LookupError(f"{reference!r} lies outside the part {prefix!r}: plan the whole (meta) model")
-        rest = rest[len(prefix) + 1 :] if prefix else rest
-    else:
-        rest = reference.lstrip(".")
-        chain = list(tree.ancestors(slot.node))
-        climbs = max(len(reference) - len(rest) - 1, 0)
-        if climbs >= len(chain):
-            raise LookupError(f"{reference!r} climbs above the model")
-        node = chain[climbs]
-    target: object = tree.nodes[node].module
-    owner = tree.nodes[node].module
-    *_, key = rest.split(".")
-    for step in rest.split("."):
+    owner, names = _start(tree, slot, reference)
+    target: object = owner
+    for name in names:
         if not isinstance(target, nn.Module):
-            raise LookupError(f"{reference!r} leads through {step!r}, which is below a {type(target).__name__}")
+            raise LookupError(f"{reference!r} leads through {name!r}, which is below a {type(target).__name__}")
         held = {**target._modules, **target._parameters, **target._buffers}
-        if held.get(step) is None:
-            raise LookupError(f"{type(target).__name__} has no {step!r} (reference {reference!r})")
-        owner, target = target, held[step]
+        if held.get(name) is None:
+            raise LookupError(f"{type(target).__name__} has no {name!r} (reference {reference!r})")
+        owner, target = target, held[name]
     if not isinstance(target, torch.Tensor):
         raise LookupError(f"{reference!r} is a {type(target).__name__}, not a tensor")
-    return target, layout_of(owner, key)
+    return target, layout_of(owner, names[-1])
+
+
+def attribute(tree: Tree, slot: Slot, reference: str) -> int | float:
+    """The number that a reference names, read from the slot's owner: `in_features`, `..width`, `^config.n_layer`.
+
+    Raises:
+        LookupError: there is no such attribute, or it is no number.
+    """
+    target: object
+    target, names = _start(tree, slot, reference)
+    for name in names:
+        found = target.get(name) if isinstance(target, Mapping) else getattr(target, name, None)
+        if found is None:
+            raise LookupError(f"{type(target).__name__} has no {name!r} (reference {reference!r})")
+        target = found
+    if isinstance(target, bool) or not isinstance(target, int | float):
+        raise LookupError(f"{reference!r} is a {type(target).__name__}, not a number")
+    return target

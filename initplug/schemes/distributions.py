@@ -261,26 +261,32 @@ def closed_form(distribution: object) -> Drawn | None:
     return distribution if isinstance(distribution, Drawn) else None
 
 
-def scaled(distribution: Drawn, factor: float) -> Drawn:
-    """The distribution of `factor` times a draw, mean and bounds included.
+def scaled(distribution: Drawn, factor: float, divisor: float = 1.0) -> Drawn:
+    """The distribution of a draw times `factor` over `divisor`, mean and bounds included.
+
+    The divisor is kept apart so that std/√n is divided once, as the sources do, and gives their bits.
 
     Example:
         >>> scaled(Uniform(-1.0, 1.0), 0.5)
         Uniform(low=-0.5, high=0.5)
     """
+
+    def times(value: float) -> float:
+        return value * factor / divisor
+
     match distribution:
         case Constant(value):
-            return Constant(value * factor)
+            return Constant(times(value))
         case Normal(mean, std):
-            return Normal(mean * factor, std * abs(factor))
+            return Normal(times(mean), abs(times(std)))
         case TruncatedNormal(loc, scale, low, high):
-            bounds = sorted((low * factor, high * factor))
-            return TruncatedNormal(loc * factor, scale * abs(factor), bounds[0], bounds[1])
+            bounds = sorted((times(low), times(high)))
+            return TruncatedNormal(times(loc), abs(times(scale)), bounds[0], bounds[1])
         case Uniform(low, high):
-            bounds = sorted((low * factor, high * factor))
+            bounds = sorted((times(low), times(high)))
             return Uniform(bounds[0], bounds[1])
         case _:
-            return amplified(distribution, factor)
+            return amplified(distribution, factor / divisor)
 
 
 def text(distribution: object) -> str | None:

@@ -530,7 +530,7 @@ def default(fans: Fans) -> Default:
     return Default()
 
 
-@register(takes_fans_rule=False)
+@register(modified=False)
 def keep(fans: Fans, *, otherwise: Literal["error", "default"] = "error") -> Keep:
     """The values as constructed; `keep default` gives a tensor on meta its default."""
     return Keep(otherwise)

@@ -39,7 +39,7 @@ class Initializer:
         name: how recipes call it.
         function: `(fans, *, …) -> distribution`.
         bare: arguments that bare numbers in a string fill, in order.
-        takes_fans_rule: whether recipes may add `fans:`.
+        modified: whether recipes may add `fans:` and `factor:`.
         any_shape: whether every shape with fans will do, so that arguments that contradict each other are found
             without a tensor.
     """
@@ -47,7 +47,7 @@ class Initializer:
     name: str
     function: Callable[..., Any]
     bare: tuple[str, ...] = ()
-    takes_fans_rule: bool = True
+    modified: bool = True
     any_shape: bool = True
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
 
@@ -61,7 +61,7 @@ REGISTRY: dict[str, Initializer] = {}
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def register(*, bare: tuple[str, ...] = (), takes_fans_rule: bool = True, any_shape: bool = True) -> Callable[[F], F]:
+def register(*, bare: tuple[str, ...] = (), modified: bool = True, any_shape: bool = True) -> Callable[[F], F]:
     """Enter a function into the registry under its name; a taken name raises ValueError."""
 
     def enter(function: F) -> F:
@@ -74,7 +74,7 @@ def register(*, bare: tuple[str, ...] = (), takes_fans_rule: bool = True, any_sh
             for argument in inspect.signature(function).parameters.values()
             if argument.kind is inspect.Parameter.KEYWORD_ONLY
         }
-        REGISTRY[key] = Initializer(key, function, bare, takes_fans_rule, any_shape, parameters)
+        REGISTRY[key] = Initializer(key, function, bare, modified, any_shape, parameters)
         return function
 
     return enter

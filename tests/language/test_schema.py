@@ -25,7 +25,14 @@ GOOD: list[Any] = [
     {"unmatched": "keep", "unused": "ignore", "rules": {"a*": {"init": 0.5}}},
     {"rules": {"a*": {"fn": "xavier_uniform", "gain": "relu", "fans": "effective"}, "b*": "prior_bias uniform log"}},
 ]
+GOOD += [
+    {"rules": {"a*": {"fn": "normal", "factor": 0.5}, "b*": {"fn": "normal", "factor": {"count": "<B>", "times": 2}}}},
+    {"rules": {"a*": {"fn": "normal", "factor": [2, {"place": "^h.*"}, {"attr": "..width", "power": -1}]}}},
+]
 BAD: list[Any] = [
+    {"rules": {"a*": {"fn": "normal", "factor": {"count": "a", "place": "b"}}}},
+    {"rules": {"a*": {"fn": "normal", "factor": {"cuont": "a"}}}},
+    {"rules": {"a*": {"fn": "keep", "factor": 2}}},
     {},
     {"rules": 3},
     {"rulse": {}, "rules": {}},

@@ -149,7 +149,7 @@ def test_an_unused_rule_warns_unless_told_otherwise() -> None:
 def test_places_need_the_whole_model() -> None:
     recipe = {"rules": {"last": {"match": "h.-1", "init": 0}}}
     assert plan_error(gpt(), recipe, prefix="transformer") == (
-        "rule 'last' counts places from the end (h.-1), which needs the whole model; "
+        "rule 'last' counts in the model (h.-1), which takes the whole of it; "
         "plan the whole (meta) model and apply that Plan to the part"
     )
 

@@ -1,0 +1,68 @@
+"""Factors of a slot as numbers: what the model counts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from initplug.language.factor import Factor
+from initplug.language.selectors import Matcher, parse
+from initplug.planning.matching import states_of
+from initplug.planning.slots import Slot, Tree, attribute
+
+
+def multiplier(
+    tree: Tree, slot: Slot, factors: Sequence[Factor], places: dict[str, dict[int, int]]
+) -> tuple[float, float]:
+    """The product of factors as (factor, divisor); the default power, an inverse square root, goes to the divisor.
+
+    Args:
+        tree: the walked whole model.
+        slot: whose factors they are.
+        factors: as the recipe says them.
+        places: of the modules that each selector selects, added to.
+
+    Raises:
+        LookupError: a selector that selects no module or none around the slot, an attribute that is no number, or a
+            count that the power cannot be taken of.
+    """
+    product, divisor = 1.0, 1.0
+    for factor in factors:
+        if factor.counted is None:
+            product *= factor.number
+            continue
+        base = factor.times * _n(tree, slot, factor, places)
+        if base <= 0:
+            raise LookupError(f"{factor.text} is a power of {base:g}")
+        if factor.power == -0.5:
+            divisor *= math.sqrt(base)
+        else:
+            product *= float(base**factor.power)
+    return product, divisor
+
+
+def _n(tree: Tree, slot: Slot, factor: Factor, places: dict[str, dict[int, int]]) -> float:
+    if factor.counted == "attr":
+        return attribute(tree, slot, factor.of)
+    if factor.of not in places:
+        places[factor.of] = _places(tree, factor.of)
+    known = places[factor.of]
+    if not known:
+        raise LookupError(f"{factor.of} selects no module")
+    if factor.counted == "count":
+        return len(known)
+    for node in tree.ancestors(slot.node):
+        place = known.get(id(tree.nodes[node].module))
+        if place is not None:
+            return place
+    raise LookupError(f"{factor.of} selects no module around it")
+
+
+def _places(tree: Tree, selector: str) -> dict[int, int]:
+    """The 1-based places of the modules that match a selector, a shared one at its first."""
+    matcher = Matcher([parse(selector)])
+    places: dict[int, int] = {}
+    for node, state in zip(tree.nodes, states_of(tree, matcher), strict=True):
+        if state.here:
+            places.setdefault(id(node.module), len(places) + 1)
+    return places
