@@ -28,9 +28,11 @@ if TYPE_CHECKING:
     from initplug.planning.plan import plan as plan
     from initplug.schemes.distributions import Constant as Constant
     from initplug.schemes.distributions import Normal as Normal
+    from initplug.schemes.distributions import Stacked as Stacked
     from initplug.schemes.distributions import TruncatedNormal as TruncatedNormal
     from initplug.schemes.distributions import Uniform as Uniform
     from initplug.schemes.fans import Fans as Fans
+    from initplug.schemes.structures import Orthogonal as Orthogonal
 
 _HOMES = {
     "load": "language.loading",
@@ -45,6 +47,8 @@ _HOMES = {
     "Fans": "schemes.fans",
     "Constant": "schemes.distributions",
     "Normal": "schemes.distributions",
+    "Orthogonal": "schemes.structures",
+    "Stacked": "schemes.distributions",
     "TruncatedNormal": "schemes.distributions",
     "Uniform": "schemes.distributions",
     "Finding": "errors",

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from initplug.planning.plan import ROW_KEYS, SHARED, Assignment, Plan
-from initplug.schemes.distributions import Drawn, Planned
+from initplug.schemes.distributions import Batched, Planned, Single
 from initplug.tables.files import save, to_csv, to_json, to_markdown
 from initplug.tables.text import WIDE, Column, spread, table
 
@@ -130,7 +130,7 @@ def judged(distribution: Planned | None, moments: Moments | None, dtype: torch.d
     that distribution; extremes must lie inside its support.
 
     Args:
-        distribution: what was to be drawn.
+        distribution: what was to be drawn; the parts of a stacked one are judged one by one.
         moments: what was measured.
         dtype: of the tensor.
 
@@ -141,7 +141,7 @@ def judged(distribution: Planned | None, moments: Moments | None, dtype: torch.d
         >>> judged(Normal(0.0, 1.0), Moments(1000, 0.5, 0.99, -3.1, 3.2), torch.float32)
         'differs'
     """
-    if not isinstance(distribution, Drawn) or moments is None:
+    if not isinstance(distribution, Single | Batched) or moments is None:
         return "untestable"
     if not all(math.isfinite(value) for value in moments):
         return "differs"
@@ -163,7 +163,7 @@ def _is_constant(value: float, moments: Moments, dtype: torch.dtype) -> bool:
     return moments.min == moments.max == value
 
 
-def _mean_agrees(distribution: Drawn, moments: Moments, dtype: torch.dtype) -> bool:
+def _mean_agrees(distribution: Single | Batched, moments: Moments, dtype: torch.dtype) -> bool:
     """Six standard errors of the mean, and what a skewed distribution adds to them in small samples.
 
     Source: Cornish and Fisher 1938, Moments and cumulants in the specification of distributions.
@@ -173,7 +173,7 @@ def _mean_agrees(distribution: Drawn, moments: Moments, dtype: torch.dtype) -> b
     return abs(moments.mean - distribution.mean) <= sigmas * error + _grain(distribution, dtype)
 
 
-def _variance_agrees(distribution: Drawn, moments: Moments, dtype: torch.dtype) -> bool:
+def _variance_agrees(distribution: Single | Batched, moments: Moments, dtype: torch.dtype) -> bool:
     """Six standard errors on the cube root of the variance, where small samples are close to normal.
 
     The sample variance has relative variance κ/n - (n-3)/(n(n-1)), that of a chi-square with 2 over it degrees
@@ -196,7 +196,7 @@ def _variance_agrees(distribution: Drawn, moments: Moments, dtype: torch.dtype) 
     return abs(ratio - 1) <= rounding or abs(ratio ** (1 / 3) - (1 - spread)) <= SIGMAS * math.sqrt(spread)
 
 
-def _grain(distribution: Drawn, dtype: torch.dtype) -> float:
+def _grain(distribution: Single | Batched, dtype: torch.dtype) -> float:
     """How far rounding to a dtype can move a bound, or a mean."""
     ends = (abs(value) for value in (distribution.mean, distribution.low, distribution.high) if math.isfinite(value))
     return float(torch.finfo(dtype).eps * max(ends))

@@ -20,7 +20,7 @@ from initplug.planning.evaluation import Share, UnfitError, check_dtype
 from initplug.planning.matching import hits_of, states_of
 from initplug.planning.plan import Plan, planned, tree_for
 from initplug.planning.slots import Slot, Tree, padding_row, walk
-from initplug.schemes.distributions import Drawn, Keep
+from initplug.schemes.distributions import Drawn, Keep, Stacked
 
 Progress = Callable[[int, int], None]
 
@@ -281,20 +281,35 @@ def _audited(plan: Plan, slots: Sequence[Slot], statuses: Sequence[Status], *, m
     moments: list[Moments | None] = []
     verdicts: list[Verdict] = []
     for slot, share, status in zip(slots, plan.shares, statuses, strict=True):
-        measured = _measured(slot, share, status) if measure else None
-        tested = status in ("initialized", "read")
-        verdict = judged(share.distribution, measured, slot.tensor.dtype) if tested else "untestable"
-        if verdict == "ok" and share.padding_row is not None and slot.tensor[share.padding_row].count_nonzero():
-            verdict = "differs"
+        measured = _measured(slot.tensor, share) if measure else None
+        tested = status in ("initialized", "read") and measured is not None
+        verdict = _verdict(slot.tensor, share, measured) if tested else "untestable"
         moments.append(measured)
         verdicts.append(verdict)
     return Audit(plan, moments, statuses, verdicts)
 
 
-def _measured(slot: Slot, share: Share, status: Status) -> Moments | None:
-    if status == "lazy" or not share.numel or slot.tensor.is_meta or slot.tensor.layout != torch.strided:
+def _measured(tensor: torch.Tensor, share: Share) -> Moments | None:
+    if share.lazy or not share.numel or tensor.is_meta or tensor.layout != torch.strided:
         return None
     try:
-        return measured_moments(slot.tensor, share.padding_row)
+        return measured_moments(tensor, share.padding_row)
     except (NotImplementedError, RuntimeError, TypeError):  # packed dtypes that torch stores and cannot compute with
         return None
+
+
+def _verdict(tensor: torch.Tensor, share: Share, measured: Moments | None) -> Verdict:
+    """What the values of a tensor say of its distribution: part by part, and of its padding row."""
+    row = share.padding_row
+    if row is not None and tensor[row].count_nonzero():
+        return "differs"
+    if not isinstance(share.distribution, Stacked):
+        return judged(share.distribution, measured, tensor.dtype)
+    if row is not None:
+        return "untestable"  # the row lies across the parts
+    parts = share.distribution.parts
+    pieces = zip(parts, tensor.detach().chunk(len(parts), share.distribution.dim), strict=True)
+    verdicts = {
+        judged(part, measured_moments(piece), tensor.dtype) for part, piece in pieces if not isinstance(part, Keep)
+    }
+    return "differs" if "differs" in verdicts else verdicts.pop()

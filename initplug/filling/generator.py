@@ -6,12 +6,13 @@ loop.
 
 from __future__ import annotations
 
+import itertools
 import warnings
 
 import torch
 from torch import Tensor, nn
 
-from initplug.schemes.distributions import Constant, Drawn, Normal, TruncatedNormal, Uniform
+from initplug.schemes.distributions import Batched, Constant, Drawn, Keep, Normal, Stacked, TruncatedNormal, Uniform
 from initplug.schemes.structures import DeltaOrthogonal, Dirac, Eye, Orthogonal, SinCos, Sparse
 
 
@@ -23,6 +24,13 @@ def draw(distribution: Drawn, tensor: Tensor) -> None:
         tensor: any shape and dtype that the distribution fits.
     """
     match distribution:
+        case Stacked(parts, dim):
+            for part, piece in zip(parts, tensor.chunk(len(parts), dim), strict=True):
+                if not isinstance(part, Keep):
+                    draw(part, piece)
+        case Batched(part, dims):
+            for index in itertools.product(*(range(size) for size in tensor.shape[:dims])):
+                draw(part, tensor[index])
         case Constant(value):
             nn.init.constant_(tensor, value)
         case Normal(mean, std):

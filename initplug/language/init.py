@@ -18,7 +18,7 @@ from initplug.language.factor import REFERENCE, Factor, read_factors
 from initplug.language.faults import fault, kind_of, shown
 from initplug.schemes.fans import FanRule, Fans
 from initplug.schemes.initializers import REGISTRY
-from initplug.schemes.registry import Initializer, Parameter, Reference, words_of
+from initplug.schemes.registry import Initializer, Reference, words_of
 
 NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 
@@ -36,11 +36,32 @@ class Init:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     fans: FanRule = "torch"
     factors: tuple[Factor, ...] = ()
+    split: int = 1
+    parts: tuple[Init, ...] = ()
+    dim: int = 0
+    batch_dims: int = 0
 
     @property
     def initializer(self) -> Initializer:
         """The registered function behind the name."""
         return REGISTRY[self.fn]
+
+    @property
+    def modifiers(self) -> dict[str, Any]:
+        """What modifies the initializer, as a recipe file says it; defaults are left out."""
+        data: dict[str, Any] = {}
+        if self.fans != "torch":
+            data["fans"] = self.fans
+        if self.split > 1 or self.parts:
+            data["split"] = [part.plain() for part in self.parts] or self.split
+            if self.dim:
+                data["dim"] = self.dim
+        if self.batch_dims:
+            data["batch_dims"] = self.batch_dims
+        if self.factors:
+            factors = [factor.plain() for factor in self.factors]
+            data["factor"] = factors[0] if len(factors) == 1 else factors
+        return data
 
     @property
     def text(self) -> str:
@@ -50,34 +71,37 @@ class Init:
             >>> read_init({"fn": "trunc_normal", "std": 0.02, "mean": 0.0}).text
             'trunc_normal std=0.02'
         """
-        words = [self.fn]
+        if self.parts:
+            words = [f"split [{', '.join(part.text for part in self.parts)}]"]
+        else:
+            words = [self.fn, *self._argument_words()]
+        for name, value in self.modifiers.items():
+            if name == "fans":
+                words.append(value)
+            elif name == "factor":
+                words.extend(f"factor={factor.text}" for factor in self.factors)
+            elif not (name == "split" and self.parts):
+                words.append(f"{name}={value}")
+        return " ".join(words)
+
+    def _argument_words(self) -> Iterator[str]:
         for name, parameter in self.initializer.parameters.items():
             value = self.arguments.get(name, parameter.default)
             if name not in self.arguments or (value == parameter.default and type(value) is type(parameter.default)):
                 continue
-            if (name in self.initializer.bare and not isinstance(value, str)) or value in parameter.words:
-                words.append(str(value))
-            else:
-                words.append(f"{name}={value}")
-        if self.fans != "torch":
-            words.append(self.fans)
-        words.extend(f"factor={factor.text}" for factor in self.factors)
-        return " ".join(words)
+            alone = (name in self.initializer.bare and not isinstance(value, str)) or value in parameter.words
+            yield str(value) if alone else f"{name}={value}"
 
     def plain(self) -> str | int | float | dict[str, Any]:
         """The form that a recipe file holds: a number, a name, or a mapping."""
-        if self.fans == "torch" and not self.factors:
+        if self.parts:
+            return self.modifiers
+        if not self.modifiers:
             if self.fn == "constant":
                 return self.arguments["value"]  # type: ignore[no-any-return]  # validated as a number
             if not self.arguments:
                 return self.fn
-        data = {"fn": self.fn, **self.arguments}
-        if self.fans != "torch":
-            data["fans"] = self.fans
-        if self.factors:
-            factors = [factor.plain() for factor in self.factors]
-            data["factor"] = factors[0] if len(factors) == 1 else factors
-        return data
+        return {"fn": self.fn, **self.arguments, **self.modifiers}
 
 
 def read_init(value: Any) -> Init:
@@ -97,6 +121,8 @@ def read_init(value: Any) -> Init:
         return _checked(*_from_text(value))
     if not isinstance(value, Mapping):
         raise fault(f"expected an initializer (a number, a text or a mapping with fn), got {kind_of(value)}")
+    if isinstance(value.get("split"), list | tuple):
+        return _of_parts(value)
     if "fn" not in value:
         raise fault("an initializer given as a mapping needs the key fn", hint=_meant_fn(value))
     fn = value["fn"]
@@ -105,6 +131,57 @@ def read_init(value: Any) -> Init:
             "Init", [InitErrorDetails(type=_unknown_initializer(fn), loc=("fn",), input=fn)]
         )
     return _checked(fn, {key: argument for key, argument in value.items() if key != "fn"})
+
+
+def _of_parts(value: Mapping[str, Any]) -> Init:
+    """A list of initializers, one for each of as many equal parts."""
+    problems: list[InitErrorDetails] = []
+    parts = [_part(index, part, problems) for index, part in enumerate(value["split"])]
+    if len(value["split"]) < 2:
+        problems.append(InitErrorDetails(type=fault("a split has at least two parts"), loc=("split",), input=None))
+    known = ("split", "dim", "factor")
+    for key in value:
+        if key not in known:
+            hint = did_you_mean(key, known) or f"each part has its own; beside split stand {', '.join(known[1:])}"
+            error = fault(f"a list of parts takes no {key}", hint=hint)
+            problems.append(InitErrorDetails(type=error, loc=(key,), input=value[key]))
+    given = {key: value[key] for key in known[1:] if key in value}
+    modifiers = _modifiers({**given, "split": len(parts) or 2}, problems)
+    if problems:
+        raise ValidationError.from_exception_data("Init", problems)
+    return Init("split", parts=tuple(parts), **modifiers)
+
+
+def _part(index: int, value: Any, problems: list[InitErrorDetails]) -> Init:
+    try:
+        return read_init(value)
+    except ValidationError as wrong:
+        problems.extend(_below(("split", index), wrong))
+    except PydanticCustomError as wrong:
+        problems.append(InitErrorDetails(type=wrong, loc=("split", index), input=value))
+    return Init("zeros")
+
+
+def _modifiers(given: dict[str, Any], problems: list[InitErrorDetails]) -> dict[str, Any]:
+    """The modifiers among given arguments, which they are taken out of; what is wrong with them goes to `problems`."""
+    modifiers: dict[str, Any] = {}
+    if "factor" in given:
+        try:
+            modifiers["factors"] = read_factors(given.pop("factor"))
+        except ValidationError as wrong:
+            problems.extend(_below(("factor",), wrong))
+    if "dim" in given and "split" not in given:
+        error = fault("dim says where to split, and nothing is split", hint="write split: N beside it")
+        problems.append(InitErrorDetails(type=error, loc=("dim",), input=given.pop("dim")))
+    for name, annotation in MODIFIERS.items():
+        if name not in given or name == "factor":
+            continue
+        value = given.pop(name)
+        if _fits(annotation, value):
+            modifiers[name] = value
+        else:
+            problems.append(_wrong(name, value, annotation))
+    return modifiers
 
 
 def _meant_fn(mapping: Mapping[str, Any]) -> str:
@@ -191,25 +268,13 @@ def _checked(fn: str, arguments: Mapping[str, Any]) -> Init:
     initializer = REGISTRY[fn]
     problems: list[InitErrorDetails] = []
     given = dict(arguments)
-    fans: FanRule = "torch"
-    factors: tuple[Factor, ...] = ()
-    if initializer.modified and "factor" in given:
-        try:
-            factors = read_factors(given.pop("factor"))
-        except ValidationError as wrong:
-            problems.extend(_below("factor", wrong))
-    if initializer.modified and "fans" in given:
-        chosen = given.pop("fans")
-        if chosen in get_args(FanRule):
-            fans = chosen
-        else:
-            problems.append(_wrong("fans", chosen, FanRule))
+    modifiers = _modifiers(given, problems) if initializer.modified else {}
     for name, value in given.items():
         parameter = initializer.parameters.get(name)
         if parameter is None:
             error = fault(f"{fn} takes no {name}", hint=_belongs(fn, name), leftover=_whole(fn, given))
             problems.append(InitErrorDetails(type=error, loc=(name,), input=value))
-        elif not _fits(parameter, value):
+        elif not _fits(parameter.annotation, value):
             problems.append(_wrong(name, value, parameter.annotation))
     problems.extend(
         InitErrorDetails(type=fault(f"{fn} needs {name}", hint=f"write {fn} {name}=…"), input=None)
@@ -223,18 +288,24 @@ def _checked(fn: str, arguments: Mapping[str, Any]) -> Init:
             initializer.function(Fans((2, 2)), **given)
         except (ValueError, ArithmeticError) as error:
             raise fault(f"{fn}: {error}") from None
-    return Init(fn, given, fans, factors)
+    return Init(fn, given, **modifiers)
 
 
-MODIFIERS = ("fans", "factor")
+MODIFIERS: Mapping[str, Any] = {
+    "fans": FanRule,
+    "split": Annotated[int, annotated_types.Ge(2)],
+    "dim": int,
+    "batch_dims": Annotated[int, annotated_types.Ge(1)],
+    "factor": Any,
+}
 """Arguments of every initializer that draws."""
 
 
-def _below(key: str, error: ValidationError) -> Iterator[InitErrorDetails]:
-    """The errors of a part, located below the key that holds it."""
+def _below(place: tuple[str | int, ...], error: ValidationError) -> Iterator[InitErrorDetails]:
+    """The errors of a part, located below the place that holds it."""
     for detail in error.errors(include_url=False):
         context = {name: detail["ctx"][name] for name in ("message", "hint", "offset", "leftover")}
-        yield InitErrorDetails(type=fault(**context), loc=(key, *detail["loc"]), input=detail["input"])
+        yield InitErrorDetails(type=fault(**context), loc=(*place, *detail["loc"]), input=detail["input"])
 
 
 def _missing(initializer: Initializer, given: Mapping[str, Any]) -> list[str]:
@@ -269,11 +340,11 @@ def _adapter(annotation: Any) -> TypeAdapter[Any]:
     return TypeAdapter(annotation, config=ConfigDict(strict=True, allow_inf_nan=False))
 
 
-def _fits(parameter: Parameter, value: Any) -> bool:
-    if _is_reference(parameter.annotation):
+def _fits(annotation: Any, value: Any) -> bool:
+    if _is_reference(annotation):
         return isinstance(value, str) and REFERENCE.fullmatch(value) is not None
     try:
-        _adapter(parameter.annotation).validate_python(value)
+        _adapter(annotation).validate_python(value)
     except ValidationError:
         return False
     return True

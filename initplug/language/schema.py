@@ -15,6 +15,19 @@ from initplug.schemes.registry import Initializer, Reference
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 
+PARTS = {
+    "type": "object",
+    "properties": {
+        "split": {"type": "array", "items": {"$ref": "#/$defs/init"}, "minItems": 2},
+        "dim": {"type": "integer", "default": 0},
+        "factor": {"$ref": "#/$defs/factors"},
+    },
+    "required": ["split"],
+    "additionalProperties": False,
+}
+"""A list of initializers, one for each of as many equal parts."""
+
+
 def schema() -> dict[str, Any]:
     """A schema that accepts recipe files: named and short rules, all forms of `init`, and `defaults`.
 
@@ -50,7 +63,7 @@ def schema() -> dict[str, Any]:
             "rule": _rule(),
             "init": {"anyOf": [{"type": "number"}, {"$ref": "#/$defs/text"}, {"$ref": "#/$defs/initializer"}]},
             "text": {"type": "string", "pattern": rf"^\s*({'|'.join(REGISTRY)})(\s+\S+)*\s*$"},
-            "initializer": {"oneOf": [_initializer(initializer) for initializer in REGISTRY.values()]},
+            "initializer": {"oneOf": [*(_initializer(initializer) for initializer in REGISTRY.values()), PARTS]},
             "factors": {
                 "anyOf": [
                     {"$ref": "#/$defs/factor"},
@@ -113,6 +126,9 @@ def _initializer(initializer: Initializer) -> dict[str, Any]:
             properties[name]["default"] = parameter.default
     if initializer.modified:
         properties["factor"] = {"$ref": "#/$defs/factors"}
+        properties["split"] = {"type": "integer", "minimum": 2}
+        properties["dim"] = {"type": "integer", "default": 0}
+        properties["batch_dims"] = {"type": "integer", "minimum": 1}
         properties["fans"] = {"enum": list(get_args(FanRule)), "default": "torch"}
     required = [name for name, parameter in initializer.parameters.items() if parameter.required]
     return {"type": "object", "properties": properties, "required": ["fn", *required], "additionalProperties": False}

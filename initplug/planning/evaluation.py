@@ -14,8 +14,19 @@ from initplug.planning.factors import multiplier
 from initplug.planning.matching import Winner
 from initplug.planning.replay import Outcome, replayed
 from initplug.planning.slots import Kind, Slot, Tree, layout_of, padding_row, referred
-from initplug.schemes.distributions import Constant, Drawn, Keep, Normal, Planned, scaled
-from initplug.schemes.fans import PLAIN, FanError, Fans, fans_of
+from initplug.schemes.distributions import (
+    Batched,
+    Constant,
+    Drawn,
+    Keep,
+    Normal,
+    Planned,
+    Single,
+    Stacked,
+    scaled,
+)
+from initplug.schemes.fans import PLAIN, FanError, Fans, Layout, fans_of
+from initplug.schemes.structures import Structured
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,28 +119,94 @@ def _evaluated(setting: _Setting, slot: Slot, winner: Winner) -> Share:
         return _share(setting, slot, winner, None, None)
     tensor, init = slot.tensor, setting.inits[winner.rule]
     owner = setting.tree.owner(slot)
-    layout = layout_of(owner, slot.key) if init.fans == "effective" else PLAIN
+    effective = "effective" in (init.fans, *(part.fans for part in init.parts))
+    layout = layout_of(owner, slot.key) if effective else PLAIN
     row = padding_row(setting.tree, slot)
-    surroundings = _surroundings(setting, slot, init)
-    factor = _factor(setting, slot, init)
-    key = (winner, type(owner), tensor.shape, tensor.dtype, tensor.requires_grad, layout, row, surroundings, factor)
+    context = _context(setting, slot, init)
+    key = (winner, type(owner), tensor.shape, tensor.dtype, tensor.requires_grad, layout, row, context)
     share = setting.shares.get(key)
     if share is None:
-        fans = fans_of(tensor.shape, layout, init.fans)
-        distribution: Planned | None = None
+        distribution, fans = None, Fans(tensor.shape)
         if tensor.numel():
-            distribution = surroundings if isinstance(surroundings, Drawn) else _called(init, surroundings or fans)
-            if factor is not None and isinstance(distribution, Drawn):
-                distribution = scaled(distribution, *factor)
+            distribution, fans = _distribution(init, tuple(tensor.shape), layout, context)
             check_dtype(distribution, tensor.dtype, init.fn)
         share = setting.shares[key] = _share(setting, slot, winner, distribution, fans.pair, row)
     return share
 
 
+class _Context(NamedTuple):
+    """What a distribution depends on beyond shape and layout.
+
+    Args:
+        source: the owner's reset, or the fans of another tensor.
+        factor: what multiplies and what divides the result.
+        parts: of the parts of a split.
+    """
+
+    source: Drawn | Fans | None = None
+    factor: tuple[float, float] | None = None
+    parts: tuple[_Context, ...] = ()
+
+
+NO_CONTEXT = _Context()
+
+
+def _context(setting: _Setting, slot: Slot, init: Init) -> _Context:
+    if slot.tensor.numel() == 0:
+        return NO_CONTEXT
+    source = None if init.parts else _surroundings(setting, slot, init)
+    if source is None and not init.factors and not init.parts:
+        return NO_CONTEXT
+    parts = tuple(_context(setting, slot, part) for part in init.parts)
+    return _Context(source, _factor(setting, slot, init), parts)
+
+
+def _distribution(init: Init, shape: tuple[int, ...], layout: Layout, context: _Context) -> tuple[Planned, Fans]:
+    """What an initializer comes down to for a shape, with the fans of one part."""
+    made: Planned
+    if init.parts:
+        piece = _split(shape, len(init.parts), init.dim)
+        pairs = [
+            _distribution(part, piece, layout, inner) for part, inner in zip(init.parts, context.parts, strict=True)
+        ]
+        made, fans = _stacked([part for part, _ in pairs], init.dim), pairs[0][1]
+    else:
+        piece = _split(shape, init.split, init.dim)
+        if init.batch_dims >= len(piece) > 0:
+            raise UnfitError(f"{init.fn}: {init.batch_dims} batch dimensions leave nothing of {len(piece)}")
+        fans = fans_of(piece[init.batch_dims :], PLAIN if init.batch_dims else layout, init.fans)
+        source = context.source
+        one = source if isinstance(source, Drawn) else _called(init, source or fans)
+        if init.batch_dims and isinstance(one, Structured):
+            one = Batched(one, init.batch_dims)
+        made = _stacked([one] * init.split, init.dim) if init.split > 1 else one
+    if context.factor is not None and isinstance(made, Drawn):
+        made = scaled(made, *context.factor)
+    return made, fans
+
+
+def _split(shape: tuple[int, ...], count: int, dim: int) -> tuple[int, ...]:
+    """The shape of one of `count` equal parts along a dimension."""
+    if count == 1:
+        return shape
+    if not -len(shape) <= dim < len(shape):
+        raise UnfitError(f"split: there is no dimension {dim}")
+    place = dim % len(shape)
+    if shape[place] % count:
+        raise UnfitError(f"split: {count} parts do not divide the {shape[place]} elements of dimension {dim}")
+    return (*shape[:place], shape[place] // count, *shape[place + 1 :])
+
+
+def _stacked(parts: Sequence[Planned], dim: int) -> Planned:
+    if any(isinstance(part, Stacked) for part in parts):
+        raise UnfitError("split: a part that is split again has no distribution of its own")
+    if all(isinstance(part, Keep) for part in parts):
+        return Keep()
+    return Stacked(cast("tuple[Single | Batched | Keep, ...]", tuple(parts)), dim)
+
+
 def _surroundings(setting: _Setting, slot: Slot, init: Init) -> Drawn | Fans | None:
     """What a distribution depends on beyond the tensor itself: the owner's reset, or the fans of another tensor."""
-    if slot.tensor.numel() == 0:
-        return None
     if init.fn == "default" or (init.arguments.get("otherwise") == "default" and slot.tensor.is_meta):
         return _default(setting, slot)
     if "of" in init.initializer.parameters and (slot.tensor.ndim < 2 or "of" in init.arguments):
@@ -144,7 +221,7 @@ def _surroundings(setting: _Setting, slot: Slot, init: Init) -> Drawn | Fans | N
 
 def _factor(setting: _Setting, slot: Slot, init: Init) -> tuple[float, float] | None:
     """What multiplies and what divides the result; None where nothing does."""
-    if not init.factors or slot.tensor.numel() == 0:
+    if not init.factors:
         return None
     try:
         return multiplier(setting.tree, slot, init.factors, setting.places)
@@ -219,6 +296,10 @@ def check_dtype(distribution: Planned, dtype: torch.dtype, fn: str) -> None:
     """
     if isinstance(distribution, Keep):
         return
+    if isinstance(distribution, Stacked):
+        for part in distribution.drawn:
+            check_dtype(part, dtype, fn)
+        return
     name = str(dtype).removeprefix("torch.")
     if not isinstance(distribution, Constant):
         if dtype not in DRAWN_DTYPES:
@@ -250,7 +331,7 @@ def _range(dtype: torch.dtype) -> tuple[float, float]:
     return limits.min, limits.max
 
 
-def _reach(distribution: Drawn) -> tuple[float, float]:
+def _reach(distribution: Single | Batched) -> tuple[float, float]:
     """Where the elements lie: the bounds, or six standard deviations where those are wider."""
     if isinstance(distribution, Constant):
         return distribution.value, distribution.value

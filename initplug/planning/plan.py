@@ -319,7 +319,8 @@ def planned(tree: Tree, recipe: Recipe, prefix: str = "") -> Plan:
 def _refuse_places(rules: Mapping[str, Rule], recipe: Recipe) -> None:
     for name, rule in rules.items():
         counting = [selector.text for selector in (*rule.selectors, *rule.exceptions) if selector.counts_places]
-        counting += [factor.text for factor in rule.init.factors if factor.selector is not None]
+        inits = (rule.init, *rule.init.parts)
+        counting += [factor.text for init in inits for factor in init.factors if factor.selector is not None]
         if counting:
             message = f"rule {name!r} counts in the model ({counting[0]}), which takes the whole of it"
             hint = "plan the whole (meta) model and apply that Plan to the part"

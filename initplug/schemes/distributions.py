@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -249,7 +250,92 @@ class Keep:
     otherwise: Literal["error", "default"] = "error"
 
 
-Drawn = Constant | Normal | TruncatedNormal | Uniform | Structured
+Single = Constant | Normal | TruncatedNormal | Uniform | Structured
+"""Distributions of one tensor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batched:
+    """A stack of tensors along leading dimensions, each a structured one of its own.
+
+    Args:
+        part: of each tensor of the stack.
+        dims: leading dimensions that are the stack's.
+    """
+
+    part: Structured
+    dims: int
+
+    @property
+    def mean(self) -> float:
+        return self.part.mean
+
+    @property
+    def std(self) -> float:
+        return self.part.std
+
+    @property
+    def low(self) -> float:
+        return self.part.low
+
+    @property
+    def high(self) -> float:
+        return self.part.high
+
+    @property
+    def skewness(self) -> float:
+        return self.part.skewness
+
+    @property
+    def kurtosis(self) -> float:
+        return self.part.kurtosis
+
+
+@dataclass(frozen=True, slots=True)
+class Stacked:
+    """Equal parts along a dimension, each with a distribution of its own: packed projections, gates.
+
+    Its mean and standard deviation are those of the mixture; kept parts have no say in them.
+
+    Args:
+        parts: the distributions, in order; `Keep` for a part that is left as it is.
+        dim: the dimension that is split.
+
+    Example:
+        >>> gates = Stacked((Constant(0.0), Constant(1.0), Constant(0.0), Constant(0.0)), 0)
+        >>> gates.mean, round(gates.std, 4)
+        (0.25, 0.433)
+    """
+
+    parts: tuple[Single | Batched | Keep, ...]
+    dim: int
+
+    @property
+    def drawn(self) -> list[Single | Batched]:
+        """The parts that are given values."""
+        return [part for part in self.parts if not isinstance(part, Keep)]
+
+    @property
+    def mean(self) -> float:
+        return math.fsum(part.mean for part in self.drawn) / len(self.drawn)
+
+    @property
+    def std(self) -> float:
+        if len(set(self.drawn)) == 1:
+            return self.drawn[0].std
+        mean = self.mean
+        return math.sqrt(math.fsum(part.std**2 + (part.mean - mean) ** 2 for part in self.drawn) / len(self.drawn))
+
+    @property
+    def low(self) -> float:
+        return min(part.low for part in self.drawn)
+
+    @property
+    def high(self) -> float:
+        return max(part.high for part in self.drawn)
+
+
+Drawn = Single | Batched | Stacked
 """Distributions that give values."""
 
 Planned = Drawn | Keep
@@ -258,6 +344,8 @@ Planned = Drawn | Keep
 
 def closed_form(distribution: object) -> Drawn | None:
     """The distribution itself where it has moments, else None."""
+    if isinstance(distribution, Stacked) and len(distribution.drawn) < len(distribution.parts):
+        return None
     return distribution if isinstance(distribution, Drawn) else None
 
 
@@ -275,6 +363,16 @@ def scaled(distribution: Drawn, factor: float, divisor: float = 1.0) -> Drawn:
         return value * factor / divisor
 
     match distribution:
+        case Stacked(parts, dim):
+            return Stacked(tuple(part if isinstance(part, Keep) else _part(part, times) for part in parts), dim)
+        case _:
+            return _part(distribution, times)
+
+
+def _part(distribution: Single | Batched, times: Callable[[float], float]) -> Single | Batched:
+    match distribution:
+        case Batched(part, dims):
+            return Batched(amplified(part, times(1.0)), dims)
         case Constant(value):
             return Constant(times(value))
         case Normal(mean, std):
@@ -286,7 +384,7 @@ def scaled(distribution: Drawn, factor: float, divisor: float = 1.0) -> Drawn:
             bounds = sorted((times(low), times(high)))
             return Uniform(bounds[0], bounds[1])
         case _:
-            return amplified(distribution, factor / divisor)
+            return amplified(distribution, times(1.0))
 
 
 def text(distribution: object) -> str | None:
@@ -317,6 +415,10 @@ def text(distribution: object) -> str | None:
             return f"sparse(sparsity={sparsity:g}, std={scale:g})"
         case SinCos(gain, grid, skip, base):
             return f"sincos(gain={gain:g}, grid={grid}, skip={skip}, base={base:g})"
+        case Batched(part, dims):
+            return f"{text(part)} along {dims} leading dimension{'s' if dims > 1 else ''}"
+        case Stacked(parts, dim):
+            return f"stacked({', '.join(str(text(part)) for part in parts)}, dim={dim})"
         case Keep(otherwise):
             return "keep" if otherwise == "error" else f"keep({otherwise})"
     return None

@@ -314,7 +314,7 @@ BAD_TEXTS: list[tuple[str, str]] = [
     ),
     (
         "defaults: [resnext]\nrules:\n  bn: {init: {fn: normal, mode: fan_in}}\n",
-        "<text>:3:27: rules.bn.init.mode: normal takes no mode (it takes mean, std, fans, factor)",
+        "<text>:3:27: rules.bn.init.mode: normal takes no mode (it takes mean, std, fans, split, dim, batch_dims, factor)",
     ),
 ]
 

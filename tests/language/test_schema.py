@@ -26,10 +26,16 @@ GOOD: list[Any] = [
     {"rules": {"a*": {"fn": "xavier_uniform", "gain": "relu", "fans": "effective"}, "b*": "prior_bias uniform log"}},
 ]
 GOOD += [
+    {"rules": {"a*": {"split": [0, 1, "keep", {"fn": "normal", "std": 2}], "dim": 1}, "b*": "xavier_uniform split=3"}},
+    {"rules": {"a*": {"fn": "orthogonal", "batch_dims": 1, "split": 2, "dim": -1, "factor": 0.5}}},
     {"rules": {"a*": {"fn": "normal", "factor": 0.5}, "b*": {"fn": "normal", "factor": {"count": "<B>", "times": 2}}}},
     {"rules": {"a*": {"fn": "normal", "factor": [2, {"place": "^h.*"}, {"attr": "..width", "power": -1}]}}},
 ]
 BAD: list[Any] = [
+    {"rules": {"a*": {"split": [0]}}},
+    {"rules": {"a*": {"split": [0, 1], "mode": "fan_in"}}},
+    {"rules": {"a*": {"fn": "normal", "split": 1}}},
+    {"rules": {"a*": {"fn": "normal", "batch_dims": 0}}},
     {"rules": {"a*": {"fn": "normal", "factor": {"count": "a", "place": "b"}}}},
     {"rules": {"a*": {"fn": "normal", "factor": {"cuont": "a"}}}},
     {"rules": {"a*": {"fn": "keep", "factor": 2}}},

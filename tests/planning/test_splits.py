@@ -1,0 +1,177 @@
+"""Parts of packed tensors against hand-written loops over the parts, and their moments and verdicts."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import initplug
+
+QUIET = {"unmatched": "keep", "unused": "ignore"}
+
+
+def plan_of(model: nn.Module, match: str, init: Any) -> initplug.Plan:
+    return initplug.plan(model, {**QUIET, "rules": {"r": {"match": match, "init": init}}})
+
+
+def filled(model: nn.Module, match: str, init: Any) -> initplug.Audit:
+    torch.manual_seed(0)
+    return initplug.apply(model, {**QUIET, "rules": {"r": {"match": match, "init": init}}})
+
+
+def tensor_module(*shape: int) -> nn.Module:
+    module = nn.Module()
+    module.register_parameter("w", nn.Parameter(torch.full(shape, 7.0)))
+    return module
+
+
+def test_packed_projections_have_the_bits_of_a_loop_over_their_thirds() -> None:
+    """timm vision_transformer init_weights_vit_moco: qkv is U(±√(6/(out/3 + in)))."""
+    model = nn.MultiheadAttention(16, 4)
+    audit = filled(model, "in_proj_weight", {"fn": "xavier_uniform", "split": 3})
+    torch.manual_seed(0)
+    thirds = [nn.init.xavier_uniform_(torch.empty(16, 16)) for _ in range(3)]
+    assert torch.equal(model.in_proj_weight, torch.cat(thirds))
+    row = audit["in_proj_weight"]
+    assert (row.fan_in, row.fan_out, row.verdict) == (16, 16, "ok")
+    assert row.high == pytest.approx(math.sqrt(6 / 32))
+    assert row.std == pytest.approx(math.sqrt(2 / 32))
+
+
+def test_columns_of_a_transposed_projection_are_split_along_them() -> None:
+    model = tensor_module(8, 24)
+    filled(model, "w", "xavier_normal split=3 dim=1")
+    torch.manual_seed(0)
+    expected = torch.empty(8, 24)
+    for third in expected.chunk(3, 1):
+        nn.init.xavier_normal_(third)
+    assert torch.equal(model.get_parameter("w"), expected)
+
+
+def test_the_forget_gate_of_an_lstm() -> None:
+    """Gates lie in the order i, f, g, o: Jozefowicz et al. 2015 set the bias of f to 1."""
+    model = nn.LSTM(3, 5, num_layers=2, bidirectional=True)
+    audit = filled(model, "bias_ih_l*", {"split": [0, 1, 0, 0]})
+    for name in ("bias_ih_l0", "bias_ih_l1", "bias_ih_l0_reverse", "bias_ih_l1_reverse"):
+        assert model.get_parameter(name).tolist() == [0.0] * 5 + [1.0] * 5 + [0.0] * 10
+        row = audit[name]
+        assert (row.mean, row.std, row.low, row.high, row.verdict) == (0.25, math.sqrt(3) / 4, 0, 1, "ok")
+    assert audit["bias_hh_l0"].status == "kept"
+
+
+def test_the_gates_of_a_gru_are_orthogonal_one_by_one() -> None:
+    model = nn.GRU(4, 6)
+    filled(model, "weight_hh_l0", "orthogonal split=3")
+    torch.manual_seed(0)
+    gates = [nn.init.orthogonal_(torch.empty(6, 6)) for _ in range(3)]
+    assert torch.equal(model.get_parameter("weight_hh_l0"), torch.cat(gates))
+
+
+def test_a_zero_gate_leaves_the_other_parts() -> None:
+    model = tensor_module(6, 4)
+    audit = filled(model, "w", {"split": ["keep", "keep", 0]})
+    assert model.get_parameter("w").sum(1).tolist() == [28.0] * 4 + [0.0] * 2
+    assert (audit["w"].mean, audit["w"].std, audit["w"].verdict) == (None, None, "ok")
+    with torch.no_grad():
+        model.get_parameter("w")[5, 3] = 1
+    recipe = {"rules": {"r": {"match": "w", "init": {"split": ["keep", "keep", 0]}}}}
+    assert initplug.audit(model, recipe)["w"].verdict == "differs"
+
+
+def test_parts_are_judged_one_by_one() -> None:
+    recipe = {"rules": {"r": {"match": "w", "init": {"split": ["normal std=1", "normal std=3"]}}}}
+    model = tensor_module(1000, 4)
+    assert initplug.apply(model, recipe)["w"].verdict == "ok"
+    assert initplug.plan(model, recipe)["w"].std == pytest.approx(math.sqrt(5))
+    with torch.no_grad():  # the mixture stays what it was
+        weight = model.get_parameter("w")
+        weight.copy_(torch.cat([weight[500:], weight[:500]]))
+    assert initplug.audit(model, recipe)["w"].verdict == "differs"
+
+
+def test_an_expert_stack_has_the_fans_of_one_expert() -> None:
+    plan = plan_of(tensor_module(8, 16, 32), "w", "kaiming_normal batch_dims=1")
+    assert (plan["w"].fan_in, plan["w"].fan_out) == (32, 16)
+    assert plan["w"].std == pytest.approx(math.sqrt(2 / 32))
+
+
+@pytest.mark.parametrize("shape", [(5, 8, 6), (2, 3, 6, 8)])
+def test_every_matrix_of_a_stack_is_orthogonal(shape: tuple[int, ...]) -> None:
+    model = tensor_module(*shape)
+    audit = filled(model, "w", f"orthogonal 2 batch_dims={len(shape) - 2}")
+    torch.manual_seed(0)
+    stack = model.get_parameter("w").detach().reshape(-1, *shape[-2:])
+    for matrix in stack:
+        assert torch.equal(matrix, nn.init.orthogonal_(torch.empty(shape[-2:]), 2))
+    assert audit["w"].verdict == "ok"
+    assert audit["w"].std == pytest.approx(2 / math.sqrt(8))
+
+
+def test_packed_experts_are_split_within_the_stack() -> None:
+    row = plan_of(tensor_module(4, 12, 5), "w", "xavier_normal batch_dims=1 split=2 dim=1")["w"]
+    assert (row.fan_in, row.fan_out) == (5, 6)
+
+
+def test_factors_go_to_every_part() -> None:
+    init = {"split": [1, {"fn": "normal", "std": 2, "factor": 3}], "factor": 0.5}
+    row = plan_of(tensor_module(4, 2), "w", init)["w"]
+    assert isinstance(row.distribution, initplug.Stacked)
+    assert row.distribution.parts == (initplug.Constant(0.5), initplug.Normal(0.0, 3.0))
+    assert row.init == "split [constant 1, normal std=2 factor=3] factor=0.5"
+
+
+def test_a_strided_tensor_is_written_in_place() -> None:
+    module = nn.Module()
+    base = torch.full((4, 6, 3), 7.0)
+    module.register_parameter("w", nn.Parameter(base.transpose(0, 2)))
+    filled(module, "w", {"fn": "orthogonal", "batch_dims": 1, "split": 2, "dim": -1})
+    part: Tensor = module.get_parameter("w").detach()[1, :, :2]
+    assert torch.allclose(part.T @ part, torch.eye(2), atol=1e-6)
+    assert not base.eq(7).any()
+
+
+MISFITS: list[tuple[tuple[int, ...], Any, str]] = [
+    ((10, 4), "normal split=3", "split: 3 parts do not divide the 10 elements of dimension 0"),
+    ((10, 4), "normal split=2 dim=2", "split: there is no dimension 2"),
+    ((10,), "kaiming_normal split=2", "kaiming_normal: there is no fan_in below two dimensions"),
+    ((3, 4), "xavier_normal batch_dims=1", "xavier_normal: there is no fan_in below two dimensions"),
+    ((3, 4), "normal batch_dims=2", "normal: 2 batch dimensions leave nothing of 2"),
+]
+
+
+@pytest.mark.parametrize(("shape", "init", "reason"), MISFITS, ids=[reason for *_, reason in MISFITS])
+def test_a_tensor_that_cannot_be_split_is_told(shape: tuple[int, ...], init: Any, reason: str) -> None:
+    with pytest.raises(initplug.PlanError) as caught:
+        plan_of(tensor_module(*shape), "w", init)
+    assert f"w {shape}: {reason}; rule 'r'" in str(caught.value)
+
+
+BAD: list[tuple[str, str]] = [
+    ("{split: [0]}", "rules.r.init.split: a split has at least two parts"),
+    ("{split: [0, kaimng_normal]}", "rules.r.init.split[1]: unknown initializer 'kaimng_normal'"),
+    ("{split: [0, {fn: normal, std: -1}]}", "rules.r.init.split[1].std: -1 is not a number of at least 0"),
+    ("{split: [0, 1], mode: fan_in}", "rules.r.init.mode: a list of parts takes no mode"),
+    ("{split: [0, 1], dim: x}", "rules.r.init.dim: 'x' is not a whole number"),
+    ("{fn: normal, split: 1}", "rules.r.init.split: 1 is not a whole number of at least 2"),
+    ("{fn: normal, split: [0, 1]}", "rules.r.init.fn: a list of parts takes no fn"),
+    ("{fn: normal, dim: 1}", "rules.r.init.dim: dim says where to split, and nothing is split"),
+    ("{fn: normal, batch_dims: 0}", "rules.r.init.batch_dims: 0 is not a whole number of at least 1"),
+    ("{fn: keep, split: 2}", "rules.r.init.split: keep takes no split"),
+]
+
+
+@pytest.mark.parametrize(("init", "expected"), BAD)
+def test_a_bad_split_has_its_message(init: str, expected: str) -> None:
+    with pytest.raises(initplug.RecipeError) as caught:
+        initplug.load(f"rules:\n  r: {{match: a*, init: {init}}}\n")
+    assert expected in str(caught.value)
+
+
+def test_recipes_with_parts_read_back() -> None:
+    init = {"split": [0, "keep", {"fn": "normal", "std": 2, "split": 2}], "dim": -1, "factor": 0.5}
+    recipe = initplug.load({"rules": {"a*": init, "b*": "xavier_normal gain=2 split=3 dim=1 batch_dims=1"}})
+    assert initplug.load(recipe.to_yaml()) == recipe
