@@ -14,7 +14,8 @@ import pytest
 from torch import nn
 
 import initplug
-from initplug.schemes.initializers import REGISTRY, Nonlinearity
+from initplug.schemes.gains import Nonlinearity
+from initplug.schemes.initializers import REGISTRY
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -22,7 +22,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from initplug.schemes.distributions import Constant, Drawn, Normal, Uniform, scaled
 from initplug.schemes.fans import Fans
-from initplug.schemes.initializers import kaiming_normal, kaiming_uniform, orthogonal, sparse, trunc_normal
+from initplug.schemes.initializers import kaiming_normal, kaiming_uniform, trunc_normal
+from initplug.schemes.structured import orthogonal, sparse
 
 RESETS = ("reset_parameters", "_reset_parameters")
 
