@@ -119,8 +119,7 @@ def _fitted(model: nn.Module, whole: Plan, prefix: str) -> tuple[Plan, Tree, lis
         head = f"the plan is unfinished: it was made with {len(whole.findings)} findings"
         raise ApplyError(_told(head, whole.findings), whole.findings)
     tree = walk(model, prefix)
-    positions: list[int] = []
-    slots: list[Slot] = []
+    positions: dict[int, Slot] = {}
     shares: list[Share] = []
     findings: list[Finding] = []
     for slot in tree.slots:
@@ -133,12 +132,11 @@ def _fitted(model: nn.Module, whole: Plan, prefix: str) -> tuple[Plan, Tree, lis
             problem = "the plan ties it to another slot" if position in positions else _misfit(slot, share)
             if problem is not None:
                 findings.append(Finding(slot.name, problem))
-            positions.append(position)
-            slots.append(slot)
+            positions[position] = slot
             shares.append(_of_this_model(share, tree, slot))
     if findings:
         raise ApplyError(_told("the plan is of another model", findings), findings)
-    return whole.part(positions, shares), tree, slots
+    return whole.part(list(positions), shares), tree, list(positions.values())
 
 
 def _position(slot: Slot, plan: Plan) -> tuple[int | None, str | None]:
