@@ -14,6 +14,7 @@ from torch import Tensor
 
 from initplug.planning.plan import ROW_KEYS, SHARED, Assignment, Plan
 from initplug.schemes.distributions import Batched, Planned, Single
+from initplug.schemes.structures import Fixed
 from initplug.tables.files import save, to_csv, to_json, to_markdown
 from initplug.tables.text import WIDE, Column, spread, table
 
@@ -150,11 +151,20 @@ def judged(distribution: Planned | None, moments: Moments | None, dtype: torch.d
     low, high = _cast(distribution.low, dtype), _cast(distribution.high, dtype)
     if not low <= moments.min <= moments.max <= high:
         return "differs"
+    if isinstance(distribution.part if isinstance(distribution, Batched) else distribution, Fixed):
+        return "ok" if _square_agrees(distribution, moments, dtype) else "differs"
     # Equal elements are not drawn: a draw repeats itself with a probability of about eps, n - 1 times over.
     if moments.min == moments.max and torch.finfo(dtype).eps ** (moments.numel - 1) < 1e-10:
         return "differs"
     agrees = _mean_agrees(distribution, moments, dtype) and _variance_agrees(distribution, moments, dtype)
     return "ok" if agrees else "differs"
+
+
+def _square_agrees(distribution: Single | Batched, moments: Moments, dtype: torch.dtype) -> bool:
+    """Whether the mean square is the one that the structure fixes, to rounding, and the mean within its errors."""
+    measured, expected = moments.std**2 + moments.mean**2, distribution.std**2 + distribution.mean**2
+    fixed = abs(measured - expected) <= (4 * torch.finfo(dtype).eps + 1e-5) * expected
+    return fixed and _mean_agrees(distribution, moments, dtype)
 
 
 def _is_constant(value: float, moments: Moments, dtype: torch.dtype) -> bool:

@@ -13,7 +13,7 @@ from initplug.auditing import Audit, Moments, Status, Verdict, judged
 from initplug.auditing import measure as measured_moments
 from initplug.errors import ROWS, ApplyError, Finding, did_you_mean, shortened, warn
 from initplug.filling.generator import draw
-from initplug.filling.writing import arrived, fill_padding, refusal
+from initplug.filling.writing import arrived, padding, refusal
 from initplug.language.loading import load
 from initplug.language.selectors import Matcher, SelectorError, parse
 from initplug.planning.evaluation import Share, UnfitError, check_dtype
@@ -21,6 +21,7 @@ from initplug.planning.matching import hits_of, states_of
 from initplug.planning.plan import Plan, planned, tree_for
 from initplug.planning.slots import Slot, Tree, padding_row, walk
 from initplug.schemes.distributions import Drawn, Keep, Stacked
+from initplug.schemes.structures import Structured
 
 Progress = Callable[[int, int], None]
 
@@ -258,7 +259,8 @@ def _write(
             assert isinstance(share.distribution, Drawn)  # what `initialized` means
             try:
                 draw(share.distribution, slot.tensor)
-                fill_padding(slot.tensor, share.padding_row)
+                for part in padding(slot.tensor, share.padding_row, share.distribution):
+                    part.zero_()
                 if not arrived(tree, slot):
                     raise RuntimeError("the owner no longer holds the tensor that was written")
             except Exception as error:
@@ -299,12 +301,12 @@ def _measured(tensor: torch.Tensor, share: Share) -> Moments | None:
 def _verdict(tensor: torch.Tensor, share: Share, measured: Moments | None) -> Verdict:
     """What the values of a tensor say of its distribution: part by part, and of its padding row."""
     row = share.padding_row
-    if row is not None and tensor[row].count_nonzero():
+    if any(part.count_nonzero() for part in padding(tensor, row, share.distribution)):
         return "differs"
+    if row is not None and isinstance(share.distribution, Stacked | Structured):
+        return "untestable"  # without the row they are not what they were planned to be
     if not isinstance(share.distribution, Stacked):
         return judged(share.distribution, measured, tensor.dtype)
-    if row is not None:
-        return "untestable"  # the row lies across the parts
     parts = share.distribution.parts
     pieces = zip(parts, tensor.detach().chunk(len(parts), share.distribution.dim), strict=True)
     verdicts = {

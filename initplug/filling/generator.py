@@ -67,9 +67,11 @@ def _centre(tensor: Tensor) -> Tensor:
 
 
 def _orthogonal(tensor: Tensor, gain: float) -> None:
-    """Torch's function, which knows no half precision: there the float32 draw is cast."""
-    if tensor.dtype in (torch.float16, torch.bfloat16):
-        tensor.copy_(nn.init.orthogonal_(torch.empty(tensor.shape, device=tensor.device), gain))
+    """Torch's function, which knows no half precision and takes a view: elsewhere its draw is copied."""
+    half = tensor.dtype in (torch.float16, torch.bfloat16)
+    if half or not tensor.is_contiguous():
+        dtype = torch.float32 if half else tensor.dtype
+        tensor.copy_(nn.init.orthogonal_(torch.empty(tensor.shape, dtype=dtype, device=tensor.device), gain))
     else:
         nn.init.orthogonal_(tensor, gain)
 

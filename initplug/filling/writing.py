@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from initplug.planning.slots import Slot, Tree
+from initplug.schemes.distributions import Keep, Planned, Stacked
 
 
 def refusal(tensor: Tensor) -> str | None:
@@ -23,10 +24,18 @@ def refusal(tensor: Tensor) -> str | None:
     return None
 
 
-def fill_padding(tensor: Tensor, row: int | None) -> None:
-    """Set an embedding's padding row to zero."""
-    if row is not None:
-        tensor[row].zero_()
+def padding(tensor: Tensor, row: int | None, distribution: Planned | None) -> list[Tensor]:
+    """The views of an embedding's padding row that a draw covers: all of it, less what lies in kept parts."""
+    if row is None:
+        return []
+    if not isinstance(distribution, Stacked):
+        return [tensor[row]]
+    parts, dim = distribution.parts, distribution.dim % tensor.ndim
+    pieces = tensor.chunk(len(parts), dim)
+    if dim:
+        return [piece[row] for part, piece in zip(parts, pieces, strict=True) if not isinstance(part, Keep)]
+    place, inside = divmod(row, pieces[0].shape[0])
+    return [] if isinstance(parts[place], Keep) else [pieces[place][inside]]
 
 
 def arrived(tree: Tree, slot: Slot) -> bool:

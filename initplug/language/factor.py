@@ -53,9 +53,9 @@ class Factor:
             '(2·count <Block>)^-0.5'
         """
         if self.counted is None:
-            return f"{self.number:g}"
-        times = "" if self.times == 1 else f"{self.times:g}·"
-        return f"({times}{self.counted} {self.of})^{self.power:g}"
+            return str(self.number)
+        times = "" if self.times == 1 else f"{self.times}·"
+        return f"({times}{self.counted} {self.of})^{self.power}"
 
     def plain(self) -> float | dict[str, Any]:
         """The form that a recipe file holds."""
@@ -88,7 +88,7 @@ def read_factors(value: Any) -> tuple[Factor, ...]:
         location: tuple[str | int, ...] = () if index is None else (index,)
         if isinstance(part, Mapping):
             factors.append(_counted(part, location, problems))
-        elif isinstance(part, int | float) and not isinstance(part, bool) and math.isfinite(part):
+        elif _is_number(part):
             factors.append(Factor(number=part))
         else:
             message = f"a factor is a number or a mapping with count, place or attr, not {kind_of(part)}"
@@ -124,7 +124,10 @@ def _counted(part: Mapping[str, Any], location: tuple[str | int, ...], problems:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # an int beyond what a float holds
+        return False
 
 
 def _fault_of(kind: Counted, of: Any) -> tuple[str, int] | None:

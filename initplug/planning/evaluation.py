@@ -23,6 +23,7 @@ from initplug.schemes.distributions import (
     Planned,
     Single,
     Stacked,
+    Uniform,
     scaled,
 )
 from initplug.schemes.fans import PLAIN, FanError, Fans, Layout, fans_of
@@ -128,7 +129,8 @@ def _evaluated(setting: _Setting, slot: Slot, winner: Winner) -> Share:
     if share is None:
         distribution, fans = None, Fans(tensor.shape)
         if tensor.numel():
-            distribution, fans = _distribution(init, tuple(tensor.shape), layout, context)
+            whole = tuple(tensor.shape)
+            distribution, fans = _distribution(init, whole, whole, layout, context)
             check_dtype(distribution, tensor.dtype, init.fn)
         share = setting.shares[key] = _share(setting, slot, winner, distribution, fans.pair, row)
     return share
@@ -161,28 +163,42 @@ def _context(setting: _Setting, slot: Slot, init: Init) -> _Context:
     return _Context(source, _factor(setting, slot, init), parts)
 
 
-def _distribution(init: Init, shape: tuple[int, ...], layout: Layout, context: _Context) -> tuple[Planned, Fans]:
-    """What an initializer comes down to for a shape, with the fans of one part."""
-    made: Planned
+def _distribution(
+    init: Init, shape: tuple[int, ...], whole: tuple[int, ...], layout: Layout, context: _Context
+) -> tuple[Planned, Fans]:
+    """What an initializer comes down to for a part of a tensor of the `whole` shape, with the fans of one part."""
     if init.parts:
         piece = _split(shape, len(init.parts), init.dim)
         pairs = [
-            _distribution(part, piece, layout, inner) for part, inner in zip(init.parts, context.parts, strict=True)
+            _distribution(part, piece, whole, layout, inner)
+            for part, inner in zip(init.parts, context.parts, strict=True)
         ]
-        made, fans = _stacked([part for part, _ in pairs], init.dim), pairs[0][1]
-    else:
-        piece = _split(shape, init.split, init.dim)
-        if init.batch_dims >= len(piece) > 0:
-            raise UnfitError(f"{init.fn}: {init.batch_dims} batch dimensions leave nothing of {len(piece)}")
-        fans = fans_of(piece[init.batch_dims :], PLAIN if init.batch_dims else layout, init.fans)
-        source = context.source
-        one = source if isinstance(source, Drawn) else _called(init, source or fans)
-        if init.batch_dims and isinstance(one, Structured):
-            one = Batched(one, init.batch_dims)
-        made = _stacked([one] * init.split, init.dim) if init.split > 1 else one
-    if context.factor is not None and isinstance(made, Drawn):
-        made = scaled(made, *context.factor)
-    return made, fans
+        # A kept part is no draw, also where `keep default` draws.
+        factored = [
+            made if part.fn == "keep" else _factored(made, init, context)
+            for (made, _), part in zip(pairs, init.parts, strict=True)
+        ]
+        return _stacked(factored, init.dim), pairs[0][1]
+    piece = _split(shape, init.split, init.dim)
+    if init.batch_dims and init.batch_dims >= len(piece):
+        raise UnfitError(f"{init.fn}: {init.batch_dims} batch dimensions leave nothing of {len(piece)}")
+    fans = fans_of(piece[init.batch_dims :], PLAIN if init.batch_dims else layout, init.fans)
+    source = context.source
+    if isinstance(source, Structured) and piece[init.batch_dims :] != whole:
+        raise UnfitError(f"{init.fn}: the reset draws the tensor as a whole, so its parts have no default")
+    one = source if isinstance(source, Drawn) else _called(init, source or fans)
+    if init.batch_dims and isinstance(one, Structured):
+        one = Batched(one, init.batch_dims)
+    return _factored(_stacked([one] * init.split, init.dim) if init.split > 1 else one, init, context), fans
+
+
+def _factored(made: Planned, init: Init, context: _Context) -> Planned:
+    if context.factor is None or not isinstance(made, Drawn):
+        return made
+    try:
+        return scaled(made, *context.factor)
+    except (ValueError, ArithmeticError) as error:
+        raise UnfitError(f"{init.fn}: factor: {error}") from None
 
 
 def _split(shape: tuple[int, ...], count: int, dim: int) -> tuple[int, ...]:
@@ -227,6 +243,9 @@ def _factor(setting: _Setting, slot: Slot, init: Init) -> tuple[float, float] | 
         return multiplier(setting.tree, slot, init.factors, setting.places)
     except LookupError as error:
         raise UnfitError(f"{init.fn}: factor: {error.args[0]}") from None
+    except ArithmeticError:
+        powers = " · ".join(factor.text for factor in init.factors)
+        raise UnfitError(f"{init.fn}: factor: {powers} is beyond what numbers hold") from None
 
 
 def _called(init: Init, fans: Fans) -> Planned:
@@ -317,6 +336,8 @@ def check_dtype(distribution: Planned, dtype: torch.dtype, fn: str) -> None:
             )
         if not (dtype.is_floating_point or dtype.is_complex) and value != int(value):
             raise UnfitError(f"{fn}: {value:g} is no {name}")
+    if isinstance(distribution, Uniform) and distribution.high - distribution.low > high:
+        raise UnfitError(f"{fn}: the interval {distribution.low:g} to {distribution.high:g} is too wide for {name}")
 
 
 def _exact(value: float) -> str:

@@ -23,6 +23,7 @@ def multiplier(
         places: of the modules that each selector selects, added to.
 
     Raises:
+        ArithmeticError: the product is beyond what numbers hold.
         LookupError: a selector that selects no module or none around the slot, an attribute that is no number, or a
             count that the power cannot be taken of.
     """
@@ -38,6 +39,9 @@ def multiplier(
             divisor *= math.sqrt(base)
         else:
             product *= float(base**factor.power)
+    vanished = product == 0 and all(factor.number for factor in factors)
+    if vanished or not (math.isfinite(product) and math.isfinite(divisor)):
+        raise OverflowError("the product of the factors is no finite number, or vanishes")
     return product, divisor
 
 

@@ -215,6 +215,9 @@ def referred(tree: Tree, slot: Slot, reference: str) -> tuple[Tensor, Layout]:
     return target, layout_of(owner, names[-1])
 
 
+MISSING = object()
+
+
 def attribute(tree: Tree, slot: Slot, reference: str) -> int | float:
     """The number that a reference names, read from the slot's owner: `in_features`, `..width`, `^config.n_layer`.
 
@@ -224,8 +227,8 @@ def attribute(tree: Tree, slot: Slot, reference: str) -> int | float:
     target: object
     target, names = _start(tree, slot, reference)
     for name in names:
-        found = target.get(name) if isinstance(target, Mapping) else getattr(target, name, None)
-        if found is None:
+        found = target.get(name, MISSING) if isinstance(target, Mapping) else getattr(target, name, MISSING)
+        if found is MISSING:
             raise LookupError(f"{type(target).__name__} has no {name!r} (reference {reference!r})")
         target = found
     if isinstance(target, bool) or not isinstance(target, int | float):

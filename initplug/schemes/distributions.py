@@ -378,6 +378,8 @@ def _part(distribution: Single | Batched, times: Callable[[float], float]) -> Si
         case Normal(mean, std):
             return Normal(times(mean), abs(times(std)))
         case TruncatedNormal(loc, scale, low, high):
+            if times(scale) == 0:
+                return Constant(0.0)
             bounds = sorted((times(low), times(high)))
             return TruncatedNormal(times(loc), abs(times(scale)), bounds[0], bounds[1])
         case Uniform(low, high):

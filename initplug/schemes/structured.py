@@ -134,9 +134,9 @@ def sincos(
 
     Source: Vaswani et al. 2017, arXiv:1706.03762; facebookresearch/mae util/pos_embed.py:20-56.
     """
-    *leading, rows, columns = (1, 1, *fans.shape) if len(fans.shape) == 1 else (1, *fans.shape)
-    if len(fans.shape) < 2 or math.prod(leading) != 1:
+    if len(fans.shape) < 2 or math.prod(fans.shape[:-2]) != 1:
         raise ValueError("a position table has two dimensions, and before them only dimensions of size 1")
+    rows, columns = fans.shape[-2:]
     if columns % (2 * grid):
         raise ValueError(f"its rows need a multiple of {2 * grid} columns for sines and cosines, not {columns}")
     if skip > rows or (grid == 2 and math.isqrt(rows - skip) ** 2 != rows - skip):

@@ -19,7 +19,7 @@ ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
-class _Fixed:
+class Fixed:
     """Moments of what has a fixed sum of squares: the sample's variance does not vary."""
 
     gain: float
@@ -42,7 +42,7 @@ class _Fixed:
 
 
 @dataclass(frozen=True, slots=True)
-class Orthogonal(_Fixed):
+class Orthogonal(Fixed):
     """`gain` times a matrix with orthonormal rows or columns, whichever are fewer, uniform among them.
 
     Args:
@@ -68,7 +68,7 @@ class Orthogonal(_Fixed):
 
 
 @dataclass(frozen=True, slots=True)
-class DeltaOrthogonal(_Fixed):
+class DeltaOrthogonal(Fixed):
     """A convolution that is an orthogonal matrix at the centre of its kernel and zero elsewhere.
 
     Args:
@@ -92,7 +92,7 @@ class DeltaOrthogonal(_Fixed):
 
 
 @dataclass(frozen=True, slots=True)
-class Dirac(_Fixed):
+class Dirac(Fixed):
     """A convolution that passes its input channels on: `gain` at the centre of the kernel, group by group.
 
     Args:
@@ -119,7 +119,7 @@ class Dirac(_Fixed):
 
 
 @dataclass(frozen=True, slots=True)
-class Eye(_Fixed):
+class Eye(Fixed):
     """`gain` on the diagonal of a matrix, zero elsewhere.
 
     Example:
@@ -185,7 +185,7 @@ class Sparse:
 
 
 @dataclass(frozen=True, slots=True)
-class SinCos(_Fixed):
+class SinCos(Fixed):
     """A table of positions: the first half of a row holds sines, the second cosines, of falling frequency.
 
     Position p and frequency i of a block of d columns give sin or cos of p·base^(-2i/d). On a grid of two dimensions

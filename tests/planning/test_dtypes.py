@@ -30,6 +30,7 @@ UNFIT = [
     (torch.float16, 1e6, "constant: 1e+06 does not fit float16, which ends at 65504"),
     (torch.float16, "normal std=20000", "normal: -120000 does not fit float16, which ends at -65504"),
     (torch.float16, "uniform 0 1e6", "uniform: 1e+06 does not fit float16, which ends at 65504"),
+    (torch.float16, "uniform -60000 60000", "uniform: the interval -60000 to 60000 is too wide for float16"),
     (torch.float8_e4m3fn, "normal", "normal: float8_e4m3fn tensors take constants only"),
     (torch.complex64, "uniform 0 1", "uniform: complex tensors take constants and normal only"),
 ]

@@ -151,6 +151,12 @@ MISFITS: list[tuple[Any, str]] = [
     ({"attr": "weight"}, "normal: factor: 'weight' is a Parameter, not a number"),
     ({"attr": "training"}, "normal: factor: 'training' is a bool, not a number"),
     ({"attr": "in_features", "times": -1}, "normal: factor: (-1·attr in_features)^-0.5 is a power of -16"),
+    ({"attr": "in_features", "power": 1e6}, "normal: factor: (attr in_features)^1000000.0 is beyond what numbers hold"),
+    (
+        {"attr": "in_features", "power": -1e6},
+        "normal: factor: (attr in_features)^-1000000.0 is beyond what numbers hold",
+    ),
+    ([1e300, 1e300], "normal: factor: 1e+300 · 1e+300 is beyond what numbers hold"),
 ]
 
 
@@ -181,6 +187,19 @@ def test_a_bad_factor_has_its_message(factor: str, expected: str) -> None:
     with pytest.raises(initplug.RecipeError) as caught:
         initplug.load(f"rules:\n  r: {{match: a*, init: {{fn: normal, factor: {factor}}}}}\n")
     assert expected in str(caught.value)
+
+
+def test_a_number_beyond_floats_is_no_factor() -> None:
+    for factor in (10**400, {"count": "*", "times": 10**400}):
+        with pytest.raises(initplug.RecipeError, match="a number"):
+            initplug.load({"rules": {"a*": {"fn": "normal", "factor": factor}}})
+
+
+@pytest.mark.parametrize("init", ["trunc_normal", "normal", "lecun_normal", "orthogonal"])
+def test_a_factor_of_zero_gives_zeros(init: str) -> None:
+    model = nn.Linear(4, 4, bias=False)
+    assert initplug.apply(model, {"rules": {"*": f"{init} factor=0"}})["weight"].verdict == "ok"
+    assert not model.weight.any()
 
 
 def test_keep_takes_no_factor() -> None:

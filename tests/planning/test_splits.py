@@ -134,6 +134,70 @@ def test_a_strided_tensor_is_written_in_place() -> None:
     assert not base.eq(7).any()
 
 
+class Drawn(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.empty(96, 32))
+
+    def reset_parameters(self) -> None:
+        nn.init.orthogonal_(self.w)
+
+
+@pytest.mark.parametrize(
+    "init", [{"fn": "default", "split": 3}, {"fn": "default", "batch_dims": 1}, {"split": ["default", 0, 0]}]
+)
+def test_a_reset_that_draws_the_whole_has_no_parts(init: Any) -> None:
+    with pytest.raises(initplug.PlanError, match="default: the reset draws the tensor as a whole"):
+        plan_of(Drawn(), "w", init)
+
+
+@pytest.mark.parametrize(
+    ("split", "expected"),
+    [
+        ({"split": ["keep", 1], "dim": 1}, [7, 7, 0, 0]),
+        ({"split": ["keep", 1]}, [7, 7, 7, 7]),
+        ({"split": [1, "keep"]}, [0, 0, 0, 0]),
+        (1, [0, 0, 0, 0]),
+    ],
+)
+def test_the_padding_row_is_zero_where_it_is_drawn(split: Any, expected: list[float]) -> None:
+    model = nn.Embedding(8, 4, padding_idx=2)
+    nn.init.constant_(model.weight, 7)
+    audit = filled(model, "weight", split)
+    assert model.weight[2].tolist() == expected
+    assert audit["weight"].verdict != "differs"
+
+
+def test_kept_parts_are_not_scaled_on_meta_either() -> None:
+    init = {"split": ["keep default", 1], "factor": 2}
+    with torch.device("meta"):
+        model = nn.Linear(4, 4)
+    distribution = plan_of(model, "weight", init)["weight"].distribution
+    assert isinstance(distribution, initplug.Stacked)
+    kept, drawn = distribution.parts
+    assert isinstance(kept, initplug.Uniform)
+    assert kept.high == pytest.approx(0.5)
+    assert drawn == initplug.Constant(2.0)
+
+
+@pytest.mark.parametrize(
+    ("shape", "init"), [((8, 64), "orthogonal"), ((4, 1, 1), "orthogonal batch_dims=1"), ((5, 3), "orthogonal 2")]
+)
+def test_orthogonal_tensors_raise_no_alarm(shape: tuple[int, ...], init: str) -> None:
+    model = tensor_module(*shape)
+    plan = plan_of(model, "w", init)
+    torch.manual_seed(0)
+    assert {initplug.apply(model, plan)["w"].verdict for _ in range(200)} == {"ok"}
+
+
+@pytest.mark.parametrize("init", ["orthogonal", "orthogonal split=2 dim=2", "orthogonal batch_dims=2"])
+def test_orthogonal_tensors_in_any_layout(init: str) -> None:
+    module = nn.Module()
+    memory = torch.full((8, 4, 6, 2), 7.0).contiguous(memory_format=torch.channels_last)
+    module.register_parameter("w", nn.Parameter(memory))
+    assert filled(module, "w", init)["w"].verdict == "ok"
+
+
 MISFITS: list[tuple[tuple[int, ...], Any, str]] = [
     ((10, 4), "normal split=3", "split: 3 parts do not divide the 10 elements of dimension 0"),
     ((10, 4), "normal split=2 dim=2", "split: there is no dimension 2"),
