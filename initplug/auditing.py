@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from initplug.planning.plan import ROW_KEYS, SHARED, Assignment, Plan
-from initplug.schemes.distributions import Batched, Planned, Single
+from initplug.schemes.distributions import Batched, Distribution, Planned, Single
 from initplug.schemes.structures import Fixed
 from initplug.tables.files import save, to_csv, to_json, to_markdown
 from initplug.tables.text import WIDE, Column, spread, table
@@ -160,7 +160,7 @@ def judged(distribution: Planned | None, moments: Moments | None, dtype: torch.d
     return "ok" if agrees else "differs"
 
 
-def _square_agrees(distribution: Single | Batched, moments: Moments, dtype: torch.dtype) -> bool:
+def _square_agrees(distribution: Distribution, moments: Moments, dtype: torch.dtype) -> bool:
     """Whether the mean square is the one that the structure fixes, to rounding, and the mean within its errors."""
     measured, expected = moments.std**2 + moments.mean**2, distribution.std**2 + distribution.mean**2
     fixed = abs(measured - expected) <= (4 * torch.finfo(dtype).eps + 1e-5) * expected
@@ -173,7 +173,7 @@ def _is_constant(value: float, moments: Moments, dtype: torch.dtype) -> bool:
     return moments.min == moments.max == value
 
 
-def _mean_agrees(distribution: Single | Batched, moments: Moments, dtype: torch.dtype) -> bool:
+def _mean_agrees(distribution: Distribution, moments: Moments, dtype: torch.dtype) -> bool:
     """Six standard errors of the mean, and what a skewed distribution adds to them in small samples.
 
     Source: Cornish and Fisher 1938, Moments and cumulants in the specification of distributions.
@@ -183,7 +183,7 @@ def _mean_agrees(distribution: Single | Batched, moments: Moments, dtype: torch.
     return abs(moments.mean - distribution.mean) <= sigmas * error + _grain(distribution, dtype)
 
 
-def _variance_agrees(distribution: Single | Batched, moments: Moments, dtype: torch.dtype) -> bool:
+def _variance_agrees(distribution: Distribution, moments: Moments, dtype: torch.dtype) -> bool:
     """Six standard errors on the cube root of the variance, where small samples are close to normal.
 
     The sample variance has relative variance κ/n - (n-3)/(n(n-1)), that of a chi-square with 2 over it degrees
@@ -206,7 +206,7 @@ def _variance_agrees(distribution: Single | Batched, moments: Moments, dtype: to
     return abs(ratio - 1) <= rounding or abs(ratio ** (1 / 3) - (1 - spread)) <= SIGMAS * math.sqrt(spread)
 
 
-def _grain(distribution: Single | Batched, dtype: torch.dtype) -> float:
+def _grain(distribution: Distribution, dtype: torch.dtype) -> float:
     """How far rounding to a dtype can move a bound, or a mean."""
     ends = (abs(value) for value in (distribution.mean, distribution.low, distribution.high) if math.isfinite(value))
     return float(torch.finfo(dtype).eps * max(ends))

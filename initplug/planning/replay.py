@@ -67,13 +67,7 @@ def replay(module: nn.Module, reset: str) -> dict[str, Outcome]:
     named = [*shadow.named_parameters(remove_duplicate=False), *shadow.named_buffers(remove_duplicate=False)]
     notes = _Notes(shadow)
     try:
-        with (
-            warnings.catch_warnings(),
-            torch.no_grad(),
-            torch.device("meta"),
-            notes,
-            _Writes(notes),
-        ):
+        with warnings.catch_warnings(), torch.no_grad(), torch.device("meta"), notes, _Writes(notes):
             warnings.simplefilter("ignore")  # said at construction already
             getattr(shadow, reset)()
     except Exception as error:  # the same: a reset is the module's own code
