@@ -18,7 +18,7 @@ from initplug.schemes.structures import Fixed
 from initplug.tables.files import save, to_csv, to_json, to_markdown
 from initplug.tables.text import WIDE, Column, spread, table
 
-Status = Literal["initialized", "kept", "empty", "lazy", "read"]
+Status = Literal["initialized", "kept", "empty", "lazy", "projected", "read"]
 Verdict = Literal["ok", "differs", "untestable"]
 
 CHUNK = 1 << 16

@@ -15,7 +15,7 @@ from torch import Tensor
 import initplug.auditing as auditing
 from initplug.auditing import Moments, judged, measure
 from initplug.filling.generator import draw
-from initplug.filling.writing import refusal
+from initplug.filling.writing import unwritable
 from initplug.schemes.distributions import Constant, Drawn, Keep, Normal, TruncatedNormal, Uniform, scaled
 
 LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -177,6 +177,6 @@ def test_scaling_scales_every_moment(distribution: Drawn, factor: float) -> None
 def test_what_cannot_be_filled_in_place() -> None:
     with torch.inference_mode():
         inference = torch.zeros(2)
-    assert refusal(inference) == "it is an inference tensor: apply inside torch.inference_mode()"
-    assert refusal(torch.zeros(2, 2).to_sparse()) == "its layout is sparse_coo"
-    assert refusal(torch.zeros(2, 2).t()) is None
+    assert unwritable(inference) == "it is an inference tensor: apply inside torch.inference_mode()"
+    assert unwritable(torch.zeros(2, 2).to_sparse()) == "its layout is sparse_coo"
+    assert unwritable(torch.zeros(2, 2).t()) is None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,16 @@ from initplug.auditing import Audit, Moments, Status, Verdict, judged
 from initplug.auditing import measure as measured_moments
 from initplug.errors import ROWS, ApplyError, Finding, did_you_mean, shortened, warn
 from initplug.filling.generator import draw
-from initplug.filling.writing import arrived, padding, refusal
+from initplug.filling.writing import (
+    arrived,
+    assign,
+    blank,
+    padding,
+    reads_back,
+    refusal,
+    rehearsed,
+    value_of,
+)
 from initplug.language.loading import load
 from initplug.language.selectors import Matcher, SelectorError, parse
 from initplug.planning.evaluation import Share, UnfitError, check_dtype
@@ -67,11 +76,11 @@ def apply(
             "until then call torch.manual_seed and leave seed out"
         )
     plan, tree, slots = _planned(model, recipe, prefix)
-    chosen = _chosen(only, tree, slots, prefix)
+    chosen = _chosen(only, model, tree, slots, prefix)
     statuses = [_status(share, index in chosen) for index, share in enumerate(plan.shares)]
     _refuse(plan, slots, statuses, chosen)
     _warn_of_shared_memory(slots, statuses)
-    _write(plan, tree, slots, statuses, progress)
+    statuses = _write(plan, tree, slots, statuses, progress)
     return _audited(plan, slots, statuses, measure=measure)
 
 
@@ -94,13 +103,18 @@ def audit(model: nn.Module, recipe: Any, *, prefix: str = "") -> Audit:
     """
     plan, _, slots = _planned(model, recipe, prefix)
     statuses: list[Status] = ["lazy" if share.lazy else "read" if share.numel else "empty" for share in plan.shares]
-    on_meta = [
-        slot.name for slot, status in zip(slots, statuses, strict=True) if status == "read" and slot.tensor.is_meta
-    ]
+    on_meta = [slot.name for slot, status in zip(slots, statuses, strict=True) if status == "read" and slot.on_meta]
     if on_meta:
         findings = [Finding(name, "it is on meta and holds no values") for name in on_meta]
         raise ApplyError(_told(f"{len(on_meta)} slots are on meta and hold no values", findings), findings)
-    return _audited(plan, slots, statuses, measure=True)
+    projecting = {
+        index
+        for index, (slot, share) in enumerate(zip(slots, plan.shares, strict=True))
+        if slot.computed is not None
+        and isinstance(share.distribution, Drawn)
+        and rehearsed(slot, _filler(share)) is False
+    }
+    return _audited(plan, slots, statuses, projecting)
 
 
 def _planned(model: nn.Module, recipe: Any, prefix: str) -> tuple[Plan, Tree, list[Slot]]:
@@ -170,7 +184,9 @@ def _of_this_model(share: Share, tree: Tree, slot: Slot) -> Share:
     return replace(share, padding_row=row, dtype=dtype, trainable=slot.tensor.requires_grad)
 
 
-def _chosen(only: str | Iterable[str] | None, tree: Tree, slots: Sequence[Slot], prefix: str) -> set[int]:
+def _chosen(
+    only: str | Iterable[str] | None, model: nn.Module, tree: Tree, slots: Sequence[Slot], prefix: str
+) -> set[int]:
     """The positions of the slots that `only` names or selects."""
     if only is None:
         return set(range(len(slots)))
@@ -180,8 +196,17 @@ def _chosen(only: str | Iterable[str] | None, tree: Tree, slots: Sequence[Slot],
         raise ApplyError(f"only= is a selector or names, not {only!r}")
     names = list(only)
     positions = {name: index for index, slot in enumerate(slots) for name, _, _ in slot.places}
-    # `missing_keys` of a load_state_dict hold buffers too, which a recipe need not speak of.
-    known = {*positions, *(name for slot in walk(tree.nodes[0].module, prefix).slots for name, _, _ in slot.places)}
+    # `missing_keys` of a load_state_dict are torch's names, with wrappers and what computed tensors are stored as; they
+    # hold buffers too, which a recipe need not speak of.
+    holders = {id(tensor): index for index, slot in enumerate(slots) for tensor in slot.stored}
+    stored = {
+        **dict(model.named_parameters(remove_duplicate=False)),
+        **dict(model.named_buffers(remove_duplicate=False)),
+    }
+    start = prefix and f"{prefix}."
+    raw = {start + name: holders[id(tensor)] for name, tensor in stored.items() if id(tensor) in holders}
+    positions = raw | positions
+    known = {*positions, *(start + name for name in stored)}
     unknown = [str(name) for name in names if not isinstance(name, str) or name not in known]
     if unknown:
         hints = [did_you_mean(name, known) if index < ROWS else None for index, name in enumerate(unknown)]
@@ -219,24 +244,37 @@ def _refuse(plan: Plan, slots: Sequence[Slot], statuses: Sequence[Status], chose
     findings = [
         Finding(slot.name, reason)
         for slot, status in zip(slots, statuses, strict=True)
-        if status == "initialized" and (reason := refusal(slot.tensor)) is not None
+        if status == "initialized" and (reason := refusal(slot)) is not None
     ]
+    if not findings:
+        findings += _rehearse(plan, slots, statuses)
     findings += [
         Finding(
             slot.name, "`keep` has nothing to keep: it is on meta", hint="`keep default` draws what construction draws"
         )
         for index, (slot, share) in enumerate(zip(slots, plan.shares, strict=True))
-        if index in chosen and isinstance(share.distribution, Keep) and slot.tensor.is_meta
+        if index in chosen and isinstance(share.distribution, Keep) and slot.on_meta
     ]
     if findings:
         raise ApplyError(_told(f"{len(findings)} of {len(slots)} slots cannot be written", findings), findings)
+
+
+def _rehearse(plan: Plan, slots: Sequence[Slot], statuses: Sequence[Status]) -> list[Finding]:
+    """What keeps computed slots from being written, found on copies."""
+    findings = []
+    for slot, share, status in zip(slots, plan.shares, statuses, strict=True):
+        if status == "initialized" and slot.computed is not None:
+            outcome = rehearsed(slot, _filler(share))
+            if isinstance(outcome, str):
+                findings.append(Finding(slot.name, outcome))
+    return findings
 
 
 def _warn_of_shared_memory(slots: Sequence[Slot], statuses: Sequence[Status]) -> None:
     """Warn of different tensors that begin at one address: what is written last stays in both."""
     first: dict[int, str] = {}
     for slot, status in zip(slots, statuses, strict=True):
-        if status == "initialized":
+        if status == "initialized" and slot.computed is None:
             other = first.setdefault(slot.tensor.data_ptr(), slot.name)
             if other != slot.name:
                 warn(f"{other} and {slot.name} are different tensors in the same memory: the last write stays in both")
@@ -248,26 +286,47 @@ def _told(head: str, findings: Sequence[Finding]) -> str:
 
 def _write(
     plan: Plan, tree: Tree, slots: Sequence[Slot], statuses: Sequence[Status], progress: Progress | None
-) -> None:
-    """Fill every slot that is to be initialised, in order; a failure says how far it came."""
+) -> list[Status]:
+    """Fill every slot that is to be initialised, in order; a failure says how far it came.
+
+    Returns:
+        The statuses, with `projected` where an owner computes something else than it was given.
+    """
     written: list[str] = []
     total = statuses.count("initialized")
+    after = list(statuses)
     with torch.no_grad():
-        for slot, share, status in zip(slots, plan.shares, statuses, strict=True):
-            if status != "initialized":
+        for index, (slot, share) in enumerate(zip(slots, plan.shares, strict=True)):
+            if statuses[index] != "initialized":
                 continue
-            assert isinstance(share.distribution, Drawn)  # what `initialized` means
             try:
-                draw(share.distribution, slot.tensor)
-                for part in padding(slot.tensor, share.padding_row, share.distribution):
-                    part.zero_()
+                value = slot.tensor if slot.computed is None else blank(slot)
+                _filler(share)(value)
+                if slot.computed is not None:
+                    assign(slot.computed, value.clone())
                 if not arrived(tree, slot):
                     raise RuntimeError("the owner no longer holds the tensor that was written")
+                if not reads_back(slot, value):
+                    after[index] = "projected"
             except Exception as error:
                 raise _interrupted(slot.name, error, written, total) from error
             written.append(slot.name)
             if progress is not None:
                 progress(len(written), total)
+    return after
+
+
+def _filler(share: Share) -> Callable[[torch.Tensor], None]:
+    """What gives a tensor the values that its share plans."""
+    distribution = share.distribution
+    assert isinstance(distribution, Drawn)  # what `initialized` means
+
+    def fill(tensor: torch.Tensor) -> None:
+        draw(distribution, tensor)
+        for part in padding(tensor, share.padding_row, distribution):
+            part.zero_()
+
+    return fill
 
 
 def _interrupted(name: str, error: Exception, written: Sequence[str], total: int) -> ApplyError:
@@ -277,20 +336,32 @@ def _interrupted(name: str, error: Exception, written: Sequence[str], total: int
     return ApplyError("\n".join([head + (":" if rows else ""), *rows]), [Finding(name, reason)])
 
 
-def _audited(plan: Plan, slots: Sequence[Slot], statuses: Sequence[Status], *, measure: bool) -> Audit:
+def _audited(
+    plan: Plan,
+    slots: Sequence[Slot],
+    statuses: Sequence[Status],
+    projecting: Collection[int] = (),
+    *,
+    measure: bool = True,
+) -> Audit:
+    """The audit of what the slots hold; slots that are projected do not hold what was drawn."""
     moments: list[Moments | None] = []
     verdicts: list[Verdict] = []
-    for slot, share, status in zip(slots, plan.shares, statuses, strict=True):
-        measured = _measured(slot.tensor, share) if measure else None
-        tested = status in ("initialized", "read") and measured is not None
-        verdict = _verdict(slot.tensor, share, measured) if tested else "untestable"
+    for index, (slot, share, status) in enumerate(zip(slots, plan.shares, statuses, strict=True)):
+        measured: Moments | None = None
+        verdict: Verdict = "untestable"
+        if measure and not share.lazy and share.numel and not slot.on_meta:
+            value = value_of(slot)
+            measured = _measured(value, share)
+            if status in ("initialized", "read") and measured is not None and index not in projecting:
+                verdict = _verdict(value, share, measured)
         moments.append(measured)
         verdicts.append(verdict)
     return Audit(plan, moments, statuses, verdicts)
 
 
 def _measured(tensor: torch.Tensor, share: Share) -> Moments | None:
-    if share.lazy or not share.numel or tensor.is_meta or tensor.layout != torch.strided:
+    if tensor.layout != torch.strided:
         return None
     try:
         return measured_moments(tensor, share.padding_row)

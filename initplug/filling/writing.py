@@ -1,16 +1,48 @@
-"""Tensors as they are written: what can be written at all, and proof that it arrived."""
+"""Tensors as they are written and read: what can be written at all, the owner's own setter, and proof of arrival."""
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+import copy
+from collections.abc import Callable
+from typing import Any
 
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import _SpectralNorm
+from torch.nn.utils.parametrize import ParametrizationList
+from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+from initplug.planning.reparametrized import Computed, evaluating, originals
 from initplug.planning.slots import Slot, Tree
 from initplug.schemes.distributions import Keep, Planned, Stacked
 
+# What can be written ------------------------------------------------------------------------------------------
 
-def refusal(tensor: Tensor) -> str | None:
+
+def refusal(slot: Slot) -> str | None:
+    """Why a slot cannot be written; None if it can, as far as is known without trying."""
+    for tensor in slot.stored:
+        reason = unwritable(tensor)
+        if reason is not None:
+            return reason
+    if slot.computed is not None and isinstance(slot.computed.by, ParametrizationList):
+        for parametrization in slot.computed.by:
+            if not hasattr(parametrization, "right_inverse"):
+                kind = type(parametrization).__name__
+                return f"its parametrization {kind} has no right_inverse, so that nothing can be assigned; `keep` it"
+    return None
+
+
+def unwritable(tensor: Tensor) -> str | None:
     """Why a tensor cannot be filled in place; None if it can."""
+    if getattr(tensor, "_fsdp_flattened", False):
+        return "it is a part of a flat parameter of FSDP1: initialise before wrapping, or use fully_shard"
+    made_of_others: bool = is_traceable_wrapper_subclass(tensor)
+    if made_of_others:
+        return f"it is a {type(tensor).__name__}, which is made of other tensors"
     if tensor.is_meta:
         return "it is on meta and holds no values: build the model on a device"
     if tensor.layout != torch.strided:
@@ -19,9 +51,141 @@ def refusal(tensor: Tensor) -> str | None:
         return "it is quantized"
     if tensor.is_inference() and not torch.is_inference_mode_enabled():
         return "it is an inference tensor: apply inside torch.inference_mode()"
-    if any(stride == 0 and size > 1 for stride, size in zip(tensor.stride(), tensor.shape, strict=True)):
+    if _overlaps(tensor):
         return "it is expanded: several elements share one place in memory"
     return None
+
+
+def _overlaps(tensor: Tensor) -> bool:
+    """Whether two elements lie in one place: a stride that does not step over all that lies within."""
+    reach = 0
+    for stride, size in sorted((stride, size) for stride, size in zip(tensor.stride(), tensor.shape, strict=True)):
+        if size > 1:
+            if stride <= reach:
+                return True
+            reach += stride * (size - 1)
+    return False
+
+
+def rehearsed(slot: Slot, fill: Callable[[Tensor], None]) -> bool | str:
+    """Whether a computed slot would read after a write what was written, tried on copies; or why it cannot be written.
+
+    Args:
+        slot: whose owner computes it. Neither it nor a global generator is moved.
+        fill: gives a tensor the values that would be written.
+    """
+    assert slot.computed is not None  # only what is computed needs a rehearsal
+    devices = [slot.stored[0].device] if slot.stored[0].is_cuda else []
+    with torch.no_grad(), torch.random.fork_rng(devices=devices):
+        try:
+            copied = _copied(slot.computed)
+            value = blank(slot)
+            fill(value)
+            assign(copied, value.clone())
+            read = computed_value(copied)
+        except Exception as error:  # parametrizations are the model's own code, which may raise anything
+            return f"it cannot be assigned: {str(error).partition(chr(10))[0][:200]}"
+    if read.shape != slot.tensor.shape:
+        return f"assigning gives it the shape {tuple(read.shape)}"
+    if not torch.isfinite(read).all():
+        kind = type(slot.computed.by[0] if isinstance(slot.computed.by, ParametrizationList) else slot.computed.by)
+        return f"{kind.__name__.lstrip('_')} makes it infinite or NaN"
+    return same(read, value)
+
+
+def _copied(computed: Computed) -> Computed:
+    """The same computation over copies of what is stored."""
+    if isinstance(computed.by, ParametrizationList):
+        by = copy.deepcopy(computed.by)
+        return Computed(computed.key, computed.owner, by, tuple(originals(by).values()))
+    owner = nn.Module()
+    for held in (computed.owner._parameters, computed.owner._buffers):
+        for key, tensor in held.items():
+            if tensor is not None and key.startswith(f"{computed.key}_"):
+                owner.register_buffer(key, tensor.detach().clone())
+    return Computed(computed.key, owner, computed.by, ())
+
+
+# Reading and writing ------------------------------------------------------------------------------------------
+
+
+def blank(slot: Slot) -> Tensor:
+    """A tensor without values, of the kind that a computed slot reads as."""
+    return torch.empty(slot.tensor.shape, dtype=slot.tensor.dtype, device=slot.stored[0].device)
+
+
+def value_of(slot: Slot) -> Tensor:
+    """The tensor of a slot as it stands, computed if its owner computes it."""
+    return slot.tensor if slot.computed is None else computed_value(slot.computed)
+
+
+def computed_value(computed: Computed) -> Tensor:
+    """What an owner computes, read in evaluation mode, so that reading changes nothing."""
+    owner, by = computed.owner, computed.by
+    value: Any
+    with torch.no_grad():
+        match by:
+            case ParametrizationList():
+                with evaluating(by):
+                    value = by()
+            case SpectralNorm():
+                value = by.compute_weight(owner, do_power_iteration=False)
+            case WeightNorm():
+                value = by.compute_weight(owner)
+            case BasePruningMethod():
+                value = by.apply_mask(owner)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    assert isinstance(value, Tensor)  # what torch demands of each of them
+    return value
+
+
+POWER_ITERATIONS = 15
+"""Rounds by which torch finds the singular vectors of a weight when it registers spectral_norm."""
+
+
+def assign(computed: Computed, value: Tensor) -> None:
+    """Give a computed tensor a value through its owner's setter, and bring up to date what hangs on it.
+
+    Source: torch.nn.utils.parametrize, ParametrizationList.right_inverse.
+    """
+    owner, by, key = computed.owner, computed.by, computed.key
+    with torch.no_grad():
+        if isinstance(by, ParametrizationList):
+            by.right_inverse(value)
+            _refresh(by)
+            return
+        if isinstance(by, WeightNorm):
+            getattr(owner, f"{key}_g").copy_(torch.norm_except_dim(value, 2, by.dim))
+            getattr(owner, f"{key}_v").copy_(value)
+        else:
+            getattr(owner, f"{key}_orig").copy_(value)
+        if isinstance(by, SpectralNorm):
+            matrix = by.reshape_weight_to_matrix(value)
+            _dominant(matrix, getattr(owner, f"{key}_u"), getattr(owner, f"{key}_v"))
+        setattr(owner, key, computed_value(computed))
+
+
+def _refresh(by: ParametrizationList) -> None:
+    """The singular vectors of spectral norms, which belong to the weight that was there before."""
+    if not any(isinstance(part, _SpectralNorm) for part in by):
+        return
+    with evaluating(by):
+        value: Any = tuple(originals(by).values())
+        for part in by:
+            if isinstance(part, _SpectralNorm) and value[0].ndim > 1:
+                _dominant(part._reshape_weight_to_matrix(value[0]), part._u, part._v)
+            value = (part(*value),)
+
+
+def _dominant(matrix: Tensor, left: Tensor, right: Tensor) -> None:
+    """The singular vectors of the largest singular value by the power method.
+
+    They start from equal elements, so that they depend on the matrix alone.
+    """
+    right.fill_(right.numel() ** -0.5)
+    for _ in range(POWER_ITERATIONS):
+        left.copy_(nn.functional.normalize(torch.mv(matrix, right), dim=0))
+        right.copy_(nn.functional.normalize(torch.mv(matrix.mH, left), dim=0))
+    left.copy_(nn.functional.normalize(torch.mv(matrix, right), dim=0))
 
 
 def padding(tensor: Tensor, row: int | None, distribution: Planned | None) -> list[Tensor]:
@@ -38,11 +202,35 @@ def padding(tensor: Tensor, row: int | None, distribution: Planned | None) -> li
     return [] if isinstance(parts[place], Keep) else [pieces[place][inside]]
 
 
+# Proof --------------------------------------------------------------------------------------------------------
+
+
 def arrived(tree: Tree, slot: Slot) -> bool:
-    """Whether every owner still holds the very tensor that was written."""
+    """Whether every owner of a tensor still holds the very one that was written."""
+    computing = {(id(one.owner), one.key) for one in (slot.computed, *slot.also) if one is not None}
     for _, key, node in slot.places:
         module = tree.nodes[node].module
         held = module._parameters if slot.kind == "parameter" else module._buffers
-        if held.get(key) is not slot.tensor:
+        if (id(module), key) not in computing and held.get(key) is not slot.stored[0]:
             return False
     return True
+
+
+def reads_back(slot: Slot, value: Tensor) -> bool:
+    """Whether every owner that computes a slot computes what it was given."""
+    return all(same(computed_value(one), value) for one in (slot.computed, *slot.also) if one is not None)
+
+
+def same(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors hold the same values up to the rounding of a computation.
+
+    Example:
+        >>> same(torch.ones(2), torch.ones(2) * (1 + 1e-7)), same(torch.ones(2), torch.zeros(2))
+        (True, False)
+    """
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    if not (one.is_floating_point() or one.is_complex()) or not one.numel():
+        return bool(torch.equal(one, other))
+    tolerance = 64 * torch.finfo(one.dtype).eps
+    return bool(torch.allclose(one, other, rtol=tolerance, atol=tolerance * float(one.abs().max())))

@@ -124,7 +124,16 @@ def _evaluated(setting: _Setting, slot: Slot, winner: Winner) -> Share:
     layout = layout_of(owner, slot.key) if effective else PLAIN
     row = padding_row(setting.tree, slot)
     context = _context(setting, slot, init)
-    key = (winner, type(owner), tensor.shape, tensor.dtype, tensor.requires_grad, layout, row, context)
+    key = (
+        winner,
+        setting.tree.nodes[slot.node].cls,
+        tensor.shape,
+        tensor.dtype,
+        tensor.requires_grad,
+        layout,
+        row,
+        context,
+    )
     share = setting.shares.get(key)
     if share is None:
         distribution, fans = None, Fans(tensor.shape)
@@ -223,7 +232,7 @@ def _stacked(parts: Sequence[Planned], dim: int) -> Planned:
 
 def _surroundings(setting: _Setting, slot: Slot, init: Init) -> Drawn | Fans | None:
     """What a distribution depends on beyond the tensor itself: the owner's reset, or the fans of another tensor."""
-    if init.fn == "default" or (init.arguments.get("otherwise") == "default" and slot.tensor.is_meta):
+    if init.fn == "default" or (init.arguments.get("otherwise") == "default" and slot.on_meta):
         return _default(setting, slot)
     if "of" in init.initializer.parameters and (slot.tensor.ndim < 2 or "of" in init.arguments):
         reference = init.arguments.get("of", init.initializer.parameters["of"].default)
@@ -265,7 +274,7 @@ def _default(setting: _Setting, slot: Slot) -> Drawn:
         relative = slot.name[len(node.name) + 1 :] if node.name else slot.name
         outcome = replayed(node.module, setting.replays).get(relative, outcome)
     if outcome is None:
-        kind = type(setting.tree.owner(slot)).__name__
+        kind = setting.tree.nodes[slot.node].cls.__name__
         raise UnfitError(f"default: no reset of {kind} or of a module around it writes it; `keep` leaves it as it is")
     if isinstance(outcome, str):
         raise UnfitError(f"default: {outcome}; `keep` leaves it as it is")
@@ -283,7 +292,7 @@ def _share(
     tensor = slot.tensor
     return Share(
         kind=slot.kind,
-        module_type=type(setting.tree.owner(slot)).__name__,
+        module_type=setting.tree.nodes[slot.node].cls.__name__,
         shape=() if slot.lazy else tuple(tensor.shape),
         dtype=str(tensor.dtype).removeprefix("torch."),
         numel=0 if slot.lazy else tensor.numel(),

@@ -70,12 +70,12 @@ def states_of(tree: Tree, matcher: Matcher, prefix: str = "") -> list[State]:
         state = matcher.root(None)
         for key in above:
             state = matcher.step(state, key, None)
-        states = [matcher.step(state, last, type(root.module))]
+        states = [matcher.step(state, last, root.cls)]
     else:
-        states = [matcher.root(type(root.module))]
+        states = [matcher.root(root.cls)]
     step, places = matcher.step, matcher.counts_places
     for node in tree.nodes[1:]:
-        states.append(step(states[node.parent], node.key, type(node.module), node.place if places else None))
+        states.append(step(states[node.parent], node.key, node.cls, node.place if places else None))
     return states
 
 

@@ -8,7 +8,6 @@ numbers, ends the replay before it is executed.
 
 from __future__ import annotations
 
-import copy
 import sys
 import warnings
 from collections.abc import Callable, Mapping
@@ -20,6 +19,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from initplug.planning.reparametrized import make_plain, meta_copy
+from initplug.planning.slots import walk
 from initplug.schemes.distributions import Constant, Drawn, Normal, Uniform, scaled
 from initplug.schemes.fans import Fans
 from initplug.schemes.initializers import kaiming_normal, kaiming_uniform, trunc_normal
@@ -61,10 +62,11 @@ def replay(module: nn.Module, reset: str) -> dict[str, Outcome]:
         reset: name of the method.
     """
     try:
-        shadow = _meta_copy(module)
+        shadow = meta_copy(module)
+        make_plain(shadow)
     except Exception as error:  # copying runs the module's own code, which may raise anything
         return _every(module, f"its {type(module).__name__} cannot be copied ({_brief(error)})")
-    named = [*shadow.named_parameters(remove_duplicate=False), *shadow.named_buffers(remove_duplicate=False)]
+    named = _named(shadow)
     notes = _Notes(shadow)
     try:
         with warnings.catch_warnings(), torch.no_grad(), torch.device("meta"), notes, _Writes(notes):
@@ -72,12 +74,9 @@ def replay(module: nn.Module, reset: str) -> dict[str, Outcome]:
             getattr(shadow, reset)()
     except Exception as error:  # the same: a reset is the module's own code
         return _every(module, f"{type(module).__name__}.{reset} cannot be replayed ({_brief(error)})")
-    after = {
-        **dict(shadow.named_parameters(remove_duplicate=False)),
-        **dict(shadow.named_buffers(remove_duplicate=False)),
-    }
+    after = _named(shadow)
     outcomes: dict[str, Outcome] = {}
-    for name, tensor in named:
+    for name, tensor in named.items():
         if after.get(name) is not tensor or not notes.watches(tensor):
             outcomes[name] = f"{type(module).__name__}.{reset} replaces the tensor"
         elif (outcome := notes.of(tensor)) is not None:
@@ -85,41 +84,17 @@ def replay(module: nn.Module, reset: str) -> dict[str, Outcome]:
     return outcomes
 
 
+def _named(module: nn.Module) -> dict[str, Tensor]:
+    """Every tensor at each of its places, by canonical name."""
+    return {name: slot.tensor for slot in walk(module).slots for name, _, _ in slot.places}
+
+
 def _every(module: nn.Module, reason: str) -> dict[str, Outcome]:
-    tensors = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
-    return {name: reason for name, _ in tensors}
+    return dict.fromkeys(_named(module), reason)
 
 
 def _brief(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).partition(chr(10))[0][:120]}"
-
-
-def _meta_copy(module: nn.Module) -> nn.Module:
-    """The module with its whole subtree, every tensor replaced by one of the same shape on meta.
-
-    Modules outside the subtree that it refers to stay themselves: writes to them are refused.
-    """
-    memo: dict[int, Any] = {}
-    inside = {id(part) for part in module.modules()}
-    tensors = [*module.parameters(), *module.buffers()]
-    for part in module.modules():
-        for value in vars(part).values():
-            for element in value if isinstance(value, list | tuple) else [value]:
-                if isinstance(element, Tensor):
-                    tensors.append(element)
-                elif isinstance(element, nn.Module) and id(element) not in inside:
-                    memo[id(element)] = element
-    for tensor in tensors:
-        memo[id(tensor)] = _on_meta(tensor)
-    return copy.deepcopy(module, memo)
-
-
-def _on_meta(tensor: Tensor) -> Tensor:
-    twin = torch.empty_like(tensor, device="meta", requires_grad=False)
-    if isinstance(tensor, nn.Parameter):
-        twin = nn.Parameter(twin, requires_grad=tensor.requires_grad)
-    vars(twin).update(vars(tensor))
-    return twin
 
 
 def _signature(module: nn.Module) -> Any:

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+from torch.nn.utils.parametrize import ParametrizationList
 
 from initplug.errors import PlanError
+from initplug.planning.reparametrized import (
+    PARAMETRIZATIONS,
+    Computed,
+    computed_by_hooks,
+    computed_by_list,
+    lists_of,
+    originals,
+    public_type,
+    stand_in,
+    unwrapped,
+)
 from initplug.schemes.fans import PLAIN, Layout
 
 Kind = Literal["parameter", "buffer"]
@@ -34,6 +46,11 @@ class Node:
     parent: int
     place: int | None
 
+    @property
+    def cls(self) -> type:
+        """The class of the module as its user knows it."""
+        return public_type(type(self.module))
+
 
 @dataclass(slots=True)
 class Slot:
@@ -44,8 +61,10 @@ class Slot:
         key: the attribute of the owner.
         node: index of the owner's node.
         kind: parameter or buffer.
-        tensor: the tensor.
+        tensor: the tensor; of one that is computed a stand-in on meta.
         others: (name, key, node) of the further places of the same tensor.
+        computed: how its owner computes it; None for a plain tensor.
+        also: how owners at further places compute it.
     """
 
     name: str
@@ -54,6 +73,18 @@ class Slot:
     kind: Kind
     tensor: Tensor
     others: tuple[tuple[str, str, int], ...] = ()
+    computed: Computed | None = None
+    also: tuple[Computed, ...] = ()
+
+    @property
+    def stored(self) -> tuple[Tensor, ...]:
+        """The tensors that hold the value: the tensor itself, unless it is computed."""
+        return self.computed.stored if self.computed is not None else (self.tensor,)
+
+    @property
+    def on_meta(self) -> bool:
+        """Whether there is no value yet."""
+        return any(tensor.is_meta for tensor in self.stored)
 
     @property
     def aliases(self) -> tuple[str, ...]:
@@ -117,6 +148,11 @@ def walk(model: nn.Module, prefix: str = "", *, buffers: bool = True) -> Tree:
 def _visit(
     module: nn.Module, name: str, key: str, parent: int, place: int | None, nodes: list[Node], above: set[int]
 ) -> None:
+    module = unwrapped(module)
+    if isinstance(module, torch.jit.ScriptModule):
+        raise PlanError(
+            f"{name or 'the model'} is a TorchScript module, which hands out copies: plan it before scripting"
+        )
     if id(module) in above:  # a module inside itself: torch visits it once
         return
     index = len(nodes)
@@ -125,30 +161,89 @@ def _visit(
     if children:
         above.add(id(module))
         start = name + "." if name else ""
-        for position, (child_key, child) in enumerate(children):
-            _visit(child, start + child_key, child_key, index, position - len(children), nodes, above)
+        hidden = PARAMETRIZATIONS if lists_of(module) else None
+        count = sum(child_key != hidden for child_key, _ in children)
+        position = 0
+        for child_key, child in children:
+            counted = child_key != hidden
+            _visit(child, start + child_key, child_key, index, position - count if counted else None, nodes, above)
+            position += counted
         above.discard(id(module))
+
+
+class _Found(NamedTuple):
+    """A tensor at one place, with what holds its value."""
+
+    name: str
+    key: str
+    node: int
+    kind: Kind
+    tensor: Tensor
+    computed: Computed | None
 
 
 def _slots(nodes: Sequence[Node], kind: Kind) -> list[Slot]:
     """The tensors of one kind, each once."""
     slots: list[Slot] = []
     known: dict[int, Slot] = {}
+    for found in _found(nodes, kind):
+        name, key, node, _, tensor, computed = found
+        stored = computed.stored if computed is not None else (tensor,)
+        slot = known.get(id(stored[0]))
+        if slot is None:
+            shape = tensor if computed is None else stand_in(computed, name)
+            slot = Slot(name, key, node, kind, shape, computed=computed)
+            slots.append(slot)
+            known.update(dict.fromkeys(map(id, stored), slot))
+        else:
+            slot.others = (*slot.others, (name, key, node))
+            if computed is not None:
+                slot.also = (*slot.also, computed)
+        if any(known.get(id(part)) is not slot for part in stored) or len(stored) != len(slot.stored):
+            raise PlanError(f"{name} and {slot.name} are computed from tensors that they share in part")
+    return slots
+
+
+def _found(nodes: Sequence[Node], kind: Kind) -> Iterator[_Found]:
+    """Every place of a tensor of one kind, in the order in which torch names what is stored.
+
+    A tensor that parametrizations compute comes after the tensors of their own, on which its value depends.
+    """
+    waiting: list[tuple[str, list[_Found]]] = []
     for index, node in enumerate(nodes):
+        while waiting and not node.name.startswith(waiting[-1][0]):
+            yield from waiting.pop()[1]
         held: Mapping[str, Tensor | None] = node.module._parameters if kind == "parameter" else node.module._buffers
         if not held:
             continue
-        start = node.name + "." if node.name else ""
+        computed, owner = _computed(nodes, index)
+        found: list[_Found] = []
         for key, tensor in held.items():
             if tensor is None:
                 continue
-            slot = known.get(id(tensor))
-            if slot is None:
-                slot = known[id(tensor)] = Slot(start + key, key, index, kind, tensor)
-                slots.append(slot)
-            else:
-                slot.others = (*slot.others, (start + key, key, index))
-    return slots
+            how = computed.get(key)
+            place, key = (index, key) if how is None else (owner, how.key)
+            start = nodes[place].name + "." if nodes[place].name else ""
+            if how is None or not any(other.computed is how for other in found):
+                found.append(_Found(start + key, key, place, kind, tensor, how))
+        if owner == index:
+            yield from found
+        else:
+            waiting.append((f"{node.name}.", found))
+    while waiting:
+        yield from waiting.pop()[1]
+
+
+def _computed(nodes: Sequence[Node], index: int) -> tuple[Mapping[str, Computed], int]:
+    """What is computed from the tensors of a module, by their keys, and the node of the module that computes it."""
+    node = nodes[index]
+    module = node.module
+    if isinstance(module, ParametrizationList) and node.parent >= 0 and nodes[node.parent].parent >= 0:
+        place = nodes[node.parent].parent
+        owner = nodes[place].module
+        if lists_of(owner).get(node.key) is module:
+            return dict.fromkeys(originals(module), computed_by_list(owner, node.key, module)), place
+    return (computed_by_hooks(module) if module._forward_pre_hooks else {}), index
 
 
 def layout_of(module: nn.Module, key: str) -> Layout:
@@ -206,13 +301,22 @@ def referred(tree: Tree, slot: Slot, reference: str) -> tuple[Tensor, Layout]:
     for name in names:
         if not isinstance(target, nn.Module):
             raise LookupError(f"{reference!r} leads through {name!r}, which is below a {type(target).__name__}")
-        held = {**target._modules, **target._parameters, **target._buffers}
+        held = held_by(target)
         if held.get(name) is None:
-            raise LookupError(f"{type(target).__name__} has no {name!r} (reference {reference!r})")
+            raise LookupError(f"{public_type(type(target)).__name__} has no {name!r} (reference {reference!r})")
         owner, target = target, held[name]
     if not isinstance(target, torch.Tensor):
         raise LookupError(f"{reference!r} is a {type(target).__name__}, not a tensor")
     return target, layout_of(owner, names[-1])
+
+
+def held_by(module: nn.Module) -> Mapping[str, object]:
+    """What a module holds by public names: modules without their wrappers, tensors, stand-ins of computed ones."""
+    modules = {key: child and unwrapped(child) for key, child in module._modules.items()}
+    computed = [computed_by_list(module, key, by) for key, by in lists_of(module).items()]
+    computed += computed_by_hooks(module).values()
+    stand_ins = {one.key: stand_in(one, one.key) for one in computed}
+    return {**modules, **module._parameters, **module._buffers, **stand_ins}
 
 
 MISSING = object()
@@ -229,8 +333,8 @@ def attribute(tree: Tree, slot: Slot, reference: str) -> int | float:
     for name in names:
         found = target.get(name, MISSING) if isinstance(target, Mapping) else getattr(target, name, MISSING)
         if found is MISSING:
-            raise LookupError(f"{type(target).__name__} has no {name!r} (reference {reference!r})")
-        target = found
+            raise LookupError(f"{public_type(type(target)).__name__} has no {name!r} (reference {reference!r})")
+        target = unwrapped(found) if isinstance(found, nn.Module) else found
     if isinstance(target, bool) or not isinstance(target, int | float):
         raise LookupError(f"{reference!r} is a {type(target).__name__}, not a number")
     return target

@@ -1,0 +1,210 @@
+"""Tensors that a module computes from others that it stores: what they are called, and what holds their values.
+
+torch.nn.utils.parametrize keeps `weight` under `parametrizations.weight.original`; the older weight_norm, spectral_norm
+and prune keep it under `weight_g` and `weight_v`, or `weight_orig`. A plan knows them all by their public name.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch.nn.utils.parametrize import ParametrizationList
+from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
+
+from initplug.errors import PlanError
+
+Hook = WeightNorm | SpectralNorm | BasePruningMethod
+"""Hooks that compute a tensor before every forward pass."""
+
+PARAMETRIZATIONS = "parametrizations"
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """A tensor that its owner computes.
+
+    Args:
+        key: its public name, an attribute of the owner.
+        owner: the module that computes it.
+        by: what computes it.
+        stored: the tensors that it is computed from, which hold its value.
+    """
+
+    key: str
+    owner: nn.Module
+    by: ParametrizationList | Hook
+    stored: tuple[Tensor, ...]
+
+
+def computed_by_hooks(module: nn.Module) -> dict[str, Computed]:
+    """The tensors that a module's hooks compute, by the names of the parameters that they are stored under."""
+    found: dict[str, Computed] = {}
+    for hook in module._forward_pre_hooks.values():
+        names: tuple[str, ...]
+        if isinstance(hook, WeightNorm):
+            key, names = hook.name, (f"{hook.name}_g", f"{hook.name}_v")
+        elif isinstance(hook, SpectralNorm):
+            key, names = hook.name, (f"{hook.name}_orig",)
+        elif isinstance(hook, BasePruningMethod):
+            key, names = hook._tensor_name, (f"{hook._tensor_name}_orig",)
+        else:
+            continue
+        held = [module._parameters.get(name) for name in names]
+        stored = tuple(tensor for tensor in held if tensor is not None and not is_lazy(tensor))
+        if len(stored) == len(names):  # else another hook stores one of them in its turn
+            found.update(dict.fromkeys(names, Computed(key, module, hook, stored)))
+    return found
+
+
+def computed_by_list(owner: nn.Module, key: str, by: ParametrizationList) -> Computed:
+    """The tensor that a list of parametrizations computes for its owner."""
+    return Computed(key, owner, by, tuple(originals(by).values()))
+
+
+def originals(by: ParametrizationList) -> dict[str, Tensor]:
+    """What a list of parametrizations stores, by name."""
+    held = {**by._parameters, **by._buffers}
+    return {key: tensor for key, tensor in held.items() if key.startswith("original") and tensor is not None}
+
+
+def lists_of(module: nn.Module) -> dict[str, ParametrizationList]:
+    """The lists of parametrizations of a module, by the name of the tensor that each computes."""
+    holder = module._modules.get(PARAMETRIZATIONS)
+    if not isinstance(holder, nn.ModuleDict):
+        return {}
+    return {key: by for key, by in holder._modules.items() if isinstance(by, ParametrizationList)}
+
+
+def stand_in(computed: Computed, name: str) -> Tensor:
+    """A tensor on meta of the shape and dtype that is computed; no value is read.
+
+    Raises:
+        PlanError: they cannot be told without values.
+    """
+    by, stored = computed.by, computed.stored
+    like = stored[-1]  # the direction of weight_norm, or the one tensor that is stored
+    if isinstance(by, ParametrizationList) and (by.unsafe or not by.is_tensor):
+        try:
+            with evaluating(shadow := meta_copy(by)), torch.no_grad():
+                like = shadow()
+        except Exception as error:  # a parametrization is the model's own code, which may raise anything
+            reason = str(error).partition("\n")[0][:120]
+            message = f"the shape of {name} cannot be told without values: its parametrization says {reason!r}"
+            raise PlanError(message) from None
+    trainable = any(tensor.requires_grad for tensor in stored)
+    return torch.empty_like(like, device="meta", requires_grad=trainable)
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """A module in evaluation mode for a while: in training mode, spectral_norm moves its vectors when it is read."""
+    modes = [(part, part.training) for part in module.modules()]
+    try:
+        for part, _ in modes:
+            part.training = False
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+# Copies on meta -----------------------------------------------------------------------------------------------
+
+
+def meta_copy(module: nn.Module) -> Any:
+    """The module with its whole subtree, every tensor replaced by one of the same shape on meta.
+
+    Modules outside the subtree that it refers to stay themselves.
+    """
+    memo: dict[int, Any] = {}
+    inside = {id(part) for part in module.modules()}
+    tensors = [*module.parameters(), *module.buffers()]
+    for part in module.modules():
+        for value in vars(part).values():
+            for element in value if isinstance(value, list | tuple) else [value]:
+                if isinstance(element, Tensor):
+                    tensors.append(element)
+                elif isinstance(element, nn.Module) and id(element) not in inside:
+                    memo[id(element)] = element
+    for tensor in tensors:
+        memo[id(tensor)] = _on_meta(tensor)
+    return copy.deepcopy(module, memo)
+
+
+def _on_meta(tensor: Tensor) -> Tensor:
+    twin = torch.empty_like(tensor, device="meta", requires_grad=False)
+    if isinstance(tensor, nn.Parameter):
+        twin = nn.Parameter(twin, requires_grad=tensor.requires_grad)
+    vars(twin).update(vars(tensor))
+    return twin
+
+
+def make_plain(module: nn.Module) -> None:
+    """Give every module of a copy on meta the plain parameters that it had before any were computed."""
+    for part in list(module.modules()):
+        lists = lists_of(part)
+        computed = [computed_by_list(part, key, by) for key, by in lists.items()]
+        hooked = computed_by_hooks(part)
+        plain = {one.key: stand_in(one, one.key) for one in (*computed, *hooked.values())}
+        if lists:
+            del part._modules[PARAMETRIZATIONS]
+            part.__class__ = public_type(type(part))
+        for key in hooked:
+            del part._parameters[key]
+        for key, tensor in plain.items():
+            vars(part).pop(key, None)
+            part._parameters[key] = nn.Parameter(tensor, requires_grad=tensor.requires_grad)
+
+
+# Classes ------------------------------------------------------------------------------------------------------
+
+
+def public_type(cls: type) -> type:
+    """The class that a user knows: torch derives `ParametrizedLinear` and `FSDPLinear` from it as it goes.
+
+    Example:
+        >>> linear = torch.nn.utils.parametrizations.weight_norm(nn.Linear(2, 2))
+        >>> type(linear).__name__, public_type(type(linear)).__name__
+        ('ParametrizedLinear', 'Linear')
+    """
+    base = cls.__bases__[-1]
+    derived = (f"Parametrized{base.__name__}", f"FSDP{base.__name__}")
+    return public_type(base) if cls.__name__ in derived and cls.__module__.startswith("torch.") else cls
+
+
+WRAPPERS: Mapping[tuple[str, str], str] = {
+    ("torch._dynamo.eval_frame", "OptimizedModule"): "_orig_mod",
+    ("torch.nn.parallel.data_parallel", "DataParallel"): "module",
+    ("torch.nn.parallel.distributed", "DistributedDataParallel"): "module",
+    ("torch.distributed.fsdp.fully_sharded_data_parallel", "FullyShardedDataParallel"): "_fsdp_wrapped_module",
+    ("torch.distributed.algorithms._checkpoint.checkpoint_wrapper", "ActivationWrapper"): "_checkpoint_wrapped_module",
+}
+"""Classes whose instances stand for the one module that they hold, with the attribute that holds it.
+
+By name: importing them here would import all of torch.distributed.
+"""
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    """The module that wrappers stand for. A wrapper with tensors or modules of its own is no mere wrapper.
+
+    Example:
+        >>> type(unwrapped(nn.DataParallel(nn.Linear(2, 2)))).__name__
+        'Linear'
+    """
+    keys = (WRAPPERS.get((cls.__module__, cls.__qualname__)) for cls in type(module).__mro__)
+    key = next((key for key in keys if key is not None), None)
+    if key is None or set(module._modules) != {key} or module._parameters or module._buffers:
+        return module
+    inner = module._modules[key]
+    assert inner is not None  # a wrapper holds a module
+    return unwrapped(inner)
