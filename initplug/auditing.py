@@ -73,7 +73,7 @@ def _joined(real: Moments, imaginary: Moments) -> Moments:
 
 def _chunks(tensor: Tensor) -> Iterator[Tensor]:
     """The elements in one-dimensional pieces of at most CHUNK, without a copy where memory allows it."""
-    if _is_dense(tensor):
+    if is_dense(tensor):
         yield from torch.split(tensor.as_strided((tensor.numel(),), (1,)), CHUNK)
     elif tensor.numel() <= CHUNK:
         yield tensor.reshape(-1)
@@ -82,7 +82,7 @@ def _chunks(tensor: Tensor) -> Iterator[Tensor]:
             yield from _chunks(part)
 
 
-def _is_dense(tensor: Tensor) -> bool:
+def is_dense(tensor: Tensor) -> bool:
     """Whether the elements fill one stretch of memory, in whatever order."""
     filled = 1
     for stride, size in sorted((stride, size) for stride, size in zip(tensor.stride(), tensor.shape, strict=True)):

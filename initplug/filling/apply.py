@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from initplug.auditing import Audit, Moments, Status, Verdict, judged
+from initplug.auditing import Audit, Moments, Status, Verdict, is_dense, judged
 from initplug.auditing import measure as measured_moments
 from initplug.errors import ROWS, ApplyError, Finding, did_you_mean, shortened, warn
 from initplug.filling.generator import draw
@@ -271,13 +271,23 @@ def _rehearse(plan: Plan, slots: Sequence[Slot], statuses: Sequence[Status]) -> 
 
 
 def _warn_of_shared_memory(slots: Sequence[Slot], statuses: Sequence[Status]) -> None:
-    """Warn of different tensors that begin at one address: what is written last stays in both."""
-    first: dict[int, str] = {}
-    for slot, status in zip(slots, statuses, strict=True):
-        if status == "initialized" and slot.computed is None:
-            other = first.setdefault(slot.tensor.data_ptr(), slot.name)
-            if other != slot.name:
-                warn(f"{other} and {slot.name} are different tensors in the same memory: the last write stays in both")
+    """Warn of different tensors that share elements in memory: what is written last stays in both.
+
+    Tensors share one if they begin at one address, or if both are dense and their stretches of memory overlap.
+    """
+    stretches = sorted(
+        (slot.tensor.data_ptr(), is_dense(slot.tensor), slot.tensor.nbytes, slot.name)
+        for slot, status in zip(slots, statuses, strict=True)
+        if status == "initialized" and slot.computed is None
+    )
+    end, widest, previous = 0, "", (-1, "")
+    for start, dense, length, name in stretches:
+        other = previous[1] if start == previous[0] else widest if dense and start < end else None
+        if other is not None:
+            warn(f"{other} and {name} are different tensors in the same memory: the last write stays in both")
+        previous = (start, name)
+        if dense and start + length > end:
+            end, widest = start + length, name
 
 
 def _told(head: str, findings: Sequence[Finding]) -> str:

@@ -88,6 +88,22 @@ def test_different_tensors_in_one_memory_are_told() -> None:
     assert caught[0].filename == __file__
 
 
+def test_tensors_that_overlap_in_memory_are_told_and_neighbours_are_not() -> None:
+    memory = torch.zeros(6, 2)
+    model = nn.ParameterDict({"a": nn.Parameter(memory[:2]), "b": nn.Parameter(memory[2:4])})
+    initplug.apply(model, {"rules": {"*": 1}})
+    model["c"] = nn.Parameter(memory[3:])
+    with pytest.warns(initplug.InitplugWarning, match="b and c are different tensors in the same memory"):
+        initplug.apply(model, {"rules": {"*": 1}})
+
+
+def test_interleaved_columns_of_one_memory_are_no_overlap() -> None:
+    memory = torch.zeros(3, 4)
+    model = nn.ParameterDict({"a": nn.Parameter(memory[:, :2]), "b": nn.Parameter(memory[:, 2:])})
+    initplug.apply(model, {"rules": {"^a": 1, "^b": 2}})
+    assert memory.tolist() == [[1, 1, 2, 2]] * 3
+
+
 def test_a_lazy_tensor_is_left_to_its_first_batch() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
