@@ -39,7 +39,7 @@ $(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) install --constraint constraints.txt --editable .
 	@touch $@
 
-# The models that presets are compared on come without their dependencies, since torchvision's would bring CUDA.
+# Third-party models come without their dependencies, since those would bring another torch, with CUDA.
 $(VENV)/installed-tests: $(VENV)/installed tests/conformance/requirements.txt
 	$(PIP) install --constraint constraints.txt --editable '.[test]'
 	$(PIP) install --no-deps --requirement tests/conformance/requirements.txt

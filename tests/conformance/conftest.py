@@ -1,8 +1,9 @@
-"""What the conformance tests share: torchvision made importable, and the example models by path."""
+"""What the conformance tests share: third-party libraries made importable, and the example models by path."""
 
 import contextlib
 import importlib.util
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -11,6 +12,8 @@ import torch
 from torch import nn
 
 ROOT = Path(__file__).parents[2]
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # models are built from configurations: nothing is to be looked up anywhere
 
 # torchvision registers fake kernels for these two on import, which fails where its compiled library does not load
 # (a wheel built for another torch, such as CUDA's beside a CPU torch). The models need neither operator.
@@ -41,6 +44,15 @@ def declare_torchvision_operators() -> torch.library.Library | None:
 
 
 TORCHVISION_OPERATORS = declare_torchvision_operators()
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """One thread of torch's for each test: those of parallel workers would wait for one another on small tensors."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def load_example(name: str) -> ModuleType:
