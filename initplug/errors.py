@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import heapq
+import re
 import sys
 import warnings
 from collections.abc import Iterable, Sequence
@@ -33,6 +34,18 @@ class Finding:
     line: int | None = None
     column: int | None = None
     hint: str | None = None
+
+    @classmethod
+    def at(cls, location: str | None, path: str, message: str, hint: str | None = None) -> Finding:
+        """A finding whose place is told as `file:line`.
+
+        Example:
+            >>> Finding.at("mine.yaml:3", "rules.bn", "selects nothing").line
+            3
+        """
+        found = re.fullmatch(r"(.*):([0-9]+)", location or "")
+        file, line = (found[1], int(found[2])) if found else (location, None)
+        return cls(path, message, file, line, hint=hint)
 
     def __str__(self) -> str:
         place = ":".join(str(part) for part in (self.file, self.line, self.column) if part is not None)

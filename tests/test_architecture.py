@@ -155,5 +155,5 @@ def test_a_preset_reads_the_same_under_other_readers(name: str) -> None:
 
 
 def test_there_is_a_conformance_test_for_every_preset() -> None:
-    folder = Path(__file__).parent / "conformance"
-    assert {f"test_{name}.py" for name in presets()} <= {path.name for path in folder.glob("*.py")}
+    tests = "".join(path.read_text() for path in (Path(__file__).parent / "conformance").glob("test_*.py"))
+    assert [name for name in presets() if f'"{name}"' not in tests] == []

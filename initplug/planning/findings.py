@@ -85,7 +85,7 @@ def nothing_selected(unused: Sequence[str], recipe: Recipe, names: Sequence[str]
         like = near(selector.replace("*", "").strip(".^"), names) if len(lines) < ROWS else None
         closest = f"; closest: {like}" if like else ""
         lines.append(f"  {_rule(name, selector, recipe.location(name))}{closest}")
-        findings.append(Finding(name, "selects nothing", recipe.location(name), hint=like and f"closest: {like}"))
+        findings.append(Finding.at(recipe.location(name), name, "selects nothing", like and f"closest: {like}"))
     counted = "1 rule" if len(unused) == 1 else f"{len(unused)} rules"
     head = f"{counted} of {recipe.origin} select{'s' if len(unused) == 1 else ''} nothing"
     hint = "Mend the selector, remove the rule, or mark it `optional: true`."
@@ -99,7 +99,7 @@ def misfit(misses: Sequence[Miss]) -> Block:
     text = [head, *shortened(lines)]
     if any("below two dimensions" in miss.reason for miss in misses):
         text.append("Restrict the rule with `ndim: '>=2'`, or add a later rule for them, such as `*.bias: 0`.")
-    return "\n".join(text), [Finding(miss.name, f"{miss.shape}: {miss.reason}", miss.location) for miss in misses]
+    return "\n".join(text), [Finding.at(miss.location, miss.name, f"{miss.shape}: {miss.reason}") for miss in misses]
 
 
 def _by(miss: Miss) -> str:

@@ -324,7 +324,7 @@ def _refuse_places(rules: Mapping[str, Rule], recipe: Recipe) -> None:
         if counting:
             message = f"rule {name!r} counts in the model ({counting[0]}), which takes the whole of it"
             hint = "plan the whole (meta) model and apply that Plan to the part"
-            raise PlanError(f"{message}; {hint}", [Finding(name, message, recipe.location(name), hint=hint)])
+            raise PlanError(f"{message}; {hint}", [Finding.at(recipe.location(name), name, message, hint)])
 
 
 def _report(result: Plan, recipe: Recipe, misses: Sequence[Miss], *, part: bool) -> None:

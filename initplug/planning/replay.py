@@ -8,6 +8,8 @@ numbers, ends the replay before it is executed.
 
 from __future__ import annotations
 
+import math
+import statistics
 import sys
 import warnings
 from collections.abc import Callable, Mapping
@@ -21,7 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from initplug.planning.reparametrized import make_plain, meta_copy
 from initplug.planning.slots import walk
-from initplug.schemes.distributions import Constant, Drawn, Normal, Uniform, scaled
+from initplug.schemes.distributions import Constant, Drawn, Normal, TruncatedNormal, Uniform, scaled
 from initplug.schemes.fans import Fans
 from initplug.schemes.initializers import kaiming_normal, kaiming_uniform, trunc_normal
 from initplug.schemes.structured import orthogonal, sparse
@@ -161,11 +163,58 @@ EARLY: Mapping[str, Callable[[Fans, Mapping[str, Any]], Drawn]] = {
 }
 """Functions of torch.nn.init that return at once on meta, with what they give; by their own arguments."""
 
-KEYWORDS = {"from": "a", "to": "b", "low": "a", "high": "b"}
-"""Keywords of `Tensor.uniform_` that torch.nn.init spells differently."""
+KEYWORDS = {"from": "a", "to": "b", "low": "a", "high": "b", "min": "least", "max": "most"}
+"""Keywords of tensor methods that torch.nn.init spells differently, or that Python has a use for."""
 
-SCALES: Mapping[str, Callable[[float], float]] = {"mul_": lambda by: by, "div_": lambda by: 1 / by}
-"""Calls that multiply what is there by a number."""
+CHANGES: Mapping[str, Callable[..., Drawn]] = {
+    "mul_": lambda before, by: scaled(before, float(_number(by))),
+    "div_": lambda before, by: scaled(before, 1 / float(_number(by))),
+    "add_": lambda before, by: _shifted(before, float(_number(by))),
+    "erfinv_": lambda before: _erfinv(before),
+    "clamp_": lambda before, least, most: _clamped(before, float(_number(least)), float(_number(most))),
+}
+"""Calls that change what is there; the last three are what older ways to draw truncated normals are made of."""
+
+
+def _shifted(before: Drawn, by: float) -> Drawn:
+    """The distribution of a draw plus a number."""
+    match before:
+        case Constant(value):
+            return Constant(value + by)
+        case Normal(mean, std):
+            return Normal(mean + by, std)
+        case Uniform(low, high):
+            return Uniform(low + by, high + by)
+        case TruncatedNormal(loc, scale, low, high):
+            return TruncatedNormal(loc + by, scale, low + by, high + by)
+    raise ValueError("what it adds to has no closed form for that")
+
+
+def _erfinv(before: Drawn) -> Drawn:
+    """The distribution of erf⁻¹ of a uniform draw in [-1, 1]: a truncated normal of std 1/√2."""
+    if not isinstance(before, Uniform) or not -1 <= before.low < before.high <= 1:
+        raise ValueError("what it maps is no uniform draw in [-1, 1]")
+    standard = statistics.NormalDist(sigma=math.sqrt(0.5))
+    low, high = (
+        math.copysign(math.inf, end) if abs(end) == 1 else standard.inv_cdf((end + 1) / 2)
+        for end in (before.low, before.high)
+    )
+    return TruncatedNormal(0.0, math.sqrt(0.5), low, high)
+
+
+BEYOND = 6.0
+"""Standard deviations beyond which a normal draw of single precision has no elements to clamp."""
+
+
+def _clamped(before: Drawn, low: float, high: float) -> Drawn:
+    """The distribution of a draw that is clamped where it ends, or where it has no elements."""
+    if isinstance(before, TruncatedNormal):
+        loc, scale = before.loc, before.scale
+        near = 1e-6 * scale
+        meant = abs(low - before.low) <= near or max(low, before.low) <= loc - BEYOND * scale
+        if meant and (abs(high - before.high) <= near or min(high, before.high) >= loc + BEYOND * scale):
+            return TruncatedNormal(loc, scale, low, high)
+    raise ValueError("what it clamps reaches beyond its bounds")
 
 
 def _number(value: Any) -> float | int:
@@ -211,7 +260,7 @@ class _Notes(TorchFunctionMode):
             return func(*args, **kwargs)
         if func == IS_META:
             self._note_early_return(target, sys._getframe(1))
-        elif name in FILLS or name in SCALES:
+        elif name in FILLS or name in CHANGES:
             kwargs.pop("tensor", None)
             self._note(name, target, args[1:], kwargs)
             return target
@@ -249,9 +298,9 @@ class _Notes(TorchFunctionMode):
             elif name in FILLS:
                 self._written[key] = FILLS[name](whole, *rest, **keywords)
             elif before is None or isinstance(before, str):
-                self._written[key] = before or f"{name} scales what no call has filled"
+                self._written[key] = before or f"{name} changes what no call has filled"
             else:
-                self._written[key] = scaled(before, SCALES[name](float(_number(*rest, **keywords))))
+                self._written[key] = CHANGES[name](before, *rest, **keywords)
         except (TypeError, ValueError, ArithmeticError) as error:
             self._written[key] = f"{name} cannot be read ({error})"
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import math
 import random
+import statistics
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -59,7 +61,28 @@ READ: list[tuple[Reset, Outcome | None]] = [
     (lambda m: nn.init.orthogonal_(m.lin.weight, 2.0), Orthogonal(2.0, 8, 8)),
     (lambda m: nn.init.sparse_(m.lin.weight, 0.1), Sparse(0.01, 0.1, 8)),
     (lambda m: nn.init.normal_(m.w), None),
+    (lambda m: (nn.init.normal_(m.lin.weight), m.lin.weight.data.add_(1)), Normal(1.0, 1.0)),
+    (lambda m: (nn.init.uniform_(m.lin.weight), m.lin.weight.data.add_(-0.5)), Uniform(-0.5, 0.5)),
+    (lambda m: (nn.init.ones_(m.lin.weight), m.lin.weight.data.add_(0.5)), Constant(1.5)),
 ]
+
+
+def by_erfinv(tensor: torch.Tensor, mean: float, std: float, low: float, high: float) -> None:
+    """Truncated normals as torch drew them before 2.13, and timm does."""
+    begin, end = (statistics.NormalDist().cdf((bound - mean) / std) for bound in (low, high))
+    tensor.uniform_(2 * begin - 1, 2 * end - 1)
+    tensor.erfinv_()
+    tensor.mul_(std * math.sqrt(2.0))
+    tensor.add_(mean)
+    tensor.clamp_(min=low, max=high)
+
+
+@pytest.mark.parametrize(("mean", "std", "low", "high"), [(0, 0.02, -2, 2), (0, 0.5, -1, 1), (0.3, 1, -1, 0.5)])
+def test_truncated_normals_by_erfinv_are_read(mean: float, std: float, low: float, high: float) -> None:
+    found = outcome(lambda m: by_erfinv(m.lin.weight.data, mean, std, low, high))
+    assert isinstance(found, TruncatedNormal)
+    assert (found.low, found.high) == (low, high)
+    assert (found.loc, found.scale) == pytest.approx((mean, std), rel=1e-12)
 
 
 @pytest.mark.parametrize(("reset", "expected"), READ)
@@ -75,10 +98,23 @@ def test_fills_are_read(reset: Reset, expected: Outcome | None) -> None:
 UNREAD: list[tuple[Reset, str]] = [
     (lambda m: nn.init.eye_(m.lin.weight), "eye has no closed form"),
     (lambda m: m.lin.weight.data.copy_(torch.ones(8, 8)), "copy_ has no closed form"),
-    (lambda m: (nn.init.normal_(m.lin.weight), m.lin.weight.data.add_(1)), "add_ has no closed form"),
+    (lambda m: (nn.init.normal_(m.lin.weight), m.lin.weight.data.pow_(2)), "pow_ has no closed form"),
+    (lambda m: m.lin.weight.data.erfinv_(), "erfinv_ changes what no call has filled"),
+    (
+        lambda m: (nn.init.normal_(m.lin.weight), m.lin.weight.data.clamp_(-1, 1)),
+        "clamp_ cannot be read (what it clamps reaches beyond its bounds)",
+    ),
+    (
+        lambda m: (nn.init.normal_(m.lin.weight), m.lin.weight.data.erfinv_()),
+        "erfinv_ cannot be read (what it maps is no uniform draw in [-1, 1])",
+    ),
+    (
+        lambda m: (nn.init.orthogonal_(m.lin.weight), m.lin.weight.data.add_(1)),
+        "add_ cannot be read (what it adds to has no closed form for that)",
+    ),
     (lambda m: (nn.init.normal_(m.lin.weight), torch.mul(m.lin.weight, 2, out=m.lin.weight)), "mul has no closed form"),
     (lambda m: torch._foreach_zero_([m.lin.weight.data]), "_foreach_zero_ has no closed form"),
-    (lambda m: m.lin.weight.data.mul_(2), "mul_ scales what no call has filled"),
+    (lambda m: m.lin.weight.data.mul_(2), "mul_ changes what no call has filled"),
     (lambda m: m.lin.weight[0].zero_(), "zero_ writes a part of it"),
     (lambda m: setattr(m.lin.weight, "data", torch.zeros(8, 8)), "M.reset_parameters replaces the tensor"),
     (lambda m: setattr(m, "lin", nn.Linear(8, 8)), "M.reset_parameters replaces the tensor"),
