@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from initplug.auditing import Audit, Moments, Status, Verdict, is_dense, judged
-from initplug.auditing import measure as measured_moments
+from initplug.auditing import Audit, Status, Verdict, judged
 from initplug.errors import ROWS, ApplyError, Finding, did_you_mean, shortened, warn
 from initplug.filling.generator import draw
 from initplug.filling.writing import (
@@ -25,6 +24,8 @@ from initplug.filling.writing import (
 )
 from initplug.language.loading import load
 from initplug.language.selectors import Matcher, SelectorError, parse
+from initplug.moments import Moments, is_dense
+from initplug.moments import measure as measured_moments
 from initplug.planning.evaluation import Share, UnfitError, check_dtype
 from initplug.planning.matching import hits_of, states_of
 from initplug.planning.plan import Plan, planned, tree_for
@@ -294,36 +295,70 @@ def _told(head: str, findings: Sequence[Finding]) -> str:
     return "\n".join([head, *(f"  {row}" for row in shortened([str(finding) for finding in findings]))])
 
 
-def _write(
-    plan: Plan, tree: Tree, slots: Sequence[Slot], statuses: Sequence[Status], progress: Progress | None
-) -> list[Status]:
-    """Fill every slot that is to be initialised, in order; a failure says how far it came.
+@dataclass(slots=True)
+class _Record:
+    """What has been written so far.
 
-    Returns:
-        The statuses, with `projected` where an owner computes something else than it was given.
+    Args:
+        statuses: of every slot; `projected` where an owner computes something else than it was given.
+        moments: of the slots that were measured as they were drawn.
+        written: places of the slots that are done, in the order in which they were.
+        total: how many are to be written.
+        progress: told of every one.
     """
-    written: list[str] = []
-    total = statuses.count("initialized")
-    after = list(statuses)
-    with torch.no_grad():
-        for index, (slot, share) in enumerate(zip(slots, plan.shares, strict=True)):
-            if statuses[index] != "initialized":
-                continue
-            try:
-                value = slot.tensor if slot.computed is None else blank(slot)
-                _filler(share)(value)
-                if slot.computed is not None:
-                    assign(slot.computed, value.clone())
+
+    statuses: list[Status]
+    moments: dict[int, Moments | None]
+    written: list[int]
+    total: int
+    progress: Progress | None
+
+    def done(self, index: int) -> None:
+        """Count a slot as written."""
+        self.written.append(index)
+        if self.progress is not None:
+            self.progress(len(self.written), self.total)
+
+
+def _write(plan: Plan, tree: Tree, slots: Sequence[Slot], statuses: Sequence[Status], settings: Settings) -> _Record:
+    """Fill every slot that is to be initialised; a failure says how far it came."""
+    chosen = [index for index, status in enumerate(statuses) if status == "initialized"]
+    record = _Record(list(statuses), {}, [], len(chosen), settings.progress)
+    at = chosen[0] if chosen else 0
+    try:
+        with torch.no_grad():
+            if settings.seed is not None:
+                _fill_from_streams(plan, slots, chosen, settings, record)
+            for at in chosen:
+                slot, share = slots[at], plan.shares[at]
+                if settings.seed is None:
+                    _fill_from_generator(slot, share, record, at)
                 if not arrived(tree, slot):
                     raise RuntimeError("the owner no longer holds the tensor that was written")
-                if not reads_back(slot, value):
-                    after[index] = "projected"
-            except Exception as error:
-                raise _interrupted(slot.name, error, written, total) from error
-            written.append(slot.name)
-            if progress is not None:
-                progress(len(written), total)
-    return after
+                if settings.seed is None:
+                    record.done(at)
+    except FillError as error:
+        cause = error.__cause__
+        assert isinstance(cause, Exception)  # what it was raised from
+        raise _interrupted(slots, chosen[error.index], cause, record) from cause
+    except Exception as error:
+        raise _interrupted(slots, at, error, record) from error
+    return record
+
+
+def _fill_from_generator(slot: Slot, share: Share, record: _Record, index: int) -> None:
+    """One slot from torch's global generator, through its owner if that computes it."""
+    value = slot.tensor if slot.computed is None else blank(slot)
+    _filler(share)(value)
+    _hand_over(slot, value, record, index)
+
+
+def _hand_over(slot: Slot, value: torch.Tensor, record: _Record, index: int) -> None:
+    """Give a value to the owner that computes it, and note what that makes of it."""
+    if slot.computed is not None:
+        assign(slot.computed, value.clone())
+    if not reads_back(slot, value):
+        record.statuses[index] = "projected"
 
 
 def _filler(share: Share) -> Callable[[torch.Tensor], None]:
