@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from os import PathLike
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
+from initplug.moments import Moments
 from initplug.planning.plan import ROW_KEYS, SHARED, Assignment, Plan
 from initplug.schemes.distributions import Batched, Distribution, Planned, Single
 from initplug.schemes.structures import Fixed
@@ -21,104 +21,8 @@ from initplug.tables.text import WIDE, Column, spread, table
 Status = Literal["initialized", "kept", "empty", "lazy", "projected", "read"]
 Verdict = Literal["ok", "differs", "untestable"]
 
-CHUNK = 1 << 16
-"""Elements measured at a time: the scratch of a measurement, whatever the tensor's size."""
-
 SIGMAS = 6.0
 """How many standard errors a measured moment may be off."""
-
-
-class Moments(NamedTuple):
-    """What a tensor holds: population moments and extremes of `numel` elements."""
-
-    numel: int
-    mean: float
-    std: float
-    min: float
-    max: float
-
-
-# Measuring --------------------------------------------------------------------------------------------------
-
-
-def measure(tensor: Tensor, padding_row: int | None = None) -> Moments | None:
-    """Moments of a tensor in chunks; a padding row, which nothing draws, is left out.
-
-    The deviation of complex elements is √E|z - mean|², their mean that of the real part, their extremes those of both
-    parts. An empty tensor has no moments.
-
-    Example:
-        >>> measure(torch.tensor([[1.0, 3.0], [0.0, 0.0]]), padding_row=1)
-        Moments(numel=2, mean=2.0, std=1.0, min=1.0, max=3.0)
-    """
-    tensor = tensor.detach()
-    if tensor.is_complex():
-        real, imaginary = (measure(part, padding_row) for part in torch.view_as_real(tensor).unbind(-1))
-        return None if real is None or imaginary is None else _joined(real, imaginary)
-    parts = [tensor] if padding_row is None else [tensor[:padding_row], tensor[padding_row + 1 :]]
-    total: Moments | None = None
-    for part in parts:
-        if part.numel():
-            for chunk in _chunks(part):
-                measured = _measured(chunk)
-                total = measured if total is None else _together(total, measured)
-    return total
-
-
-def _joined(real: Moments, imaginary: Moments) -> Moments:
-    """The moments of complex elements from those of their parts."""
-    std = math.sqrt(real.std**2 + imaginary.std**2 + imaginary.mean**2)
-    return Moments(real.numel, real.mean, std, min(real.min, imaginary.min), max(real.max, imaginary.max))
-
-
-def _chunks(tensor: Tensor) -> Iterator[Tensor]:
-    """The elements in one-dimensional pieces of at most CHUNK, without a copy where memory allows it."""
-    if is_dense(tensor):
-        yield from torch.split(tensor.as_strided((tensor.numel(),), (1,)), CHUNK)
-    elif tensor.numel() <= CHUNK:
-        yield tensor.reshape(-1)
-    else:
-        for part in tensor.unbind(0):
-            yield from _chunks(part)
-
-
-def is_dense(tensor: Tensor) -> bool:
-    """Whether the elements fill one stretch of memory, in whatever order."""
-    filled = 1
-    for stride, size in sorted((stride, size) for stride, size in zip(tensor.stride(), tensor.shape, strict=True)):
-        if size == 1:
-            continue
-        if stride != filled:
-            return False
-        filled *= size
-    return True
-
-
-def _measured(chunk: Tensor) -> Moments:
-    if not chunk.is_floating_point():
-        chunk = chunk.double()
-    elif chunk.dtype not in (torch.float32, torch.float64):
-        chunk = chunk.float()
-    low, high = (extreme.item() for extreme in torch.aminmax(chunk))
-    if low == high:
-        return Moments(chunk.numel(), low, 0.0, low, high)
-    deviations = chunk.double()
-    mean = deviations.mean()
-    deviations = deviations - mean
-    variance = torch.dot(deviations, deviations).item() / chunk.numel()
-    return Moments(chunk.numel(), mean.item(), math.sqrt(variance), low, high)
-
-
-def _together(one: Moments, other: Moments) -> Moments:
-    """The moments of both samples as one.
-
-    Source: Chan, Golub, LeVeque 1979, Updating formulae and a pairwise algorithm for computing sample variances.
-    """
-    count = one.numel + other.numel
-    delta = other.mean - one.mean
-    mean = one.mean + delta * other.numel / count
-    squares = one.numel * one.std**2 + other.numel * other.std**2 + delta**2 * one.numel * other.numel / count
-    return Moments(count, mean, math.sqrt(squares / count), min(one.min, other.min), max(one.max, other.max))
 
 
 # Verdicts ---------------------------------------------------------------------------------------------------

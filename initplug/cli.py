@@ -179,7 +179,7 @@ def plan(model: str, recipe: str, overrides: tuple[str, ...], as_json: bool, str
 @click.argument("model")
 @click.argument("recipe")
 @click.argument("overrides", nargs=-1, metavar="[OVERRIDE]...")
-@click.option("--seed", type=int, help="Seed of named streams, which come with the next release.")
+@click.option("--seed", type=int, help="Seed of the named streams, 0 to 2^64 - 1; without it torch's generator draws.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the weights to this .safetensors file.")
 @click.option("--report", type=click.Path(path_type=Path), help="Write the audit to this .json, .csv or .md file.")
 @click.option("--strict", is_flag=True, help="Warnings count as errors.")

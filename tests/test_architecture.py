@@ -25,10 +25,11 @@ BELOW: dict[str, set[str]] = {
     "tables": {"errors"},
     "presets": set(),
     "planning": {"errors", "schemes", "language", "tables"},
-    "auditing": {"errors", "schemes", "language", "tables", "planning"},
-    "filling": {"errors", "schemes", "language", "tables", "planning", "auditing"},
-    "cli": {"errors", "schemes", "language", "tables", "planning", "auditing", "filling"},
-    "__init__": {"errors", "schemes", "language", "tables", "planning", "auditing", "filling"},
+    "moments": {"errors"},
+    "auditing": {"errors", "schemes", "language", "tables", "planning", "moments"},
+    "filling": {"errors", "schemes", "language", "tables", "planning", "moments", "auditing"},
+    "cli": {"errors", "schemes", "language", "tables", "planning", "moments", "auditing", "filling"},
+    "__init__": {"errors", "schemes", "language", "tables", "planning", "moments", "auditing", "filling"},
     "__main__": {"cli"},
 }
 """What each step may import beside itself."""

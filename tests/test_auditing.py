@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-import initplug.auditing as auditing
-from initplug.auditing import Moments, judged, measure
+from initplug.auditing import judged
 from initplug.filling.generator import draw
 from initplug.filling.writing import unwritable
+from initplug.moments import Moments, measure
 from initplug.schemes.distributions import Constant, Drawn, Keep, Normal, TruncatedNormal, Uniform, scaled
 
 LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -36,7 +36,7 @@ LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("chunk", [7, 1 << 20])
 def test_moments_are_those_of_numpy(layout: str, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(auditing, "CHUNK", chunk)
+    monkeypatch.setattr("initplug.moments.CHUNK", chunk)
     base = torch.randn(6, 4, 5, 3, generator=torch.Generator().manual_seed(0)) + 2
     tensor = LAYOUTS[layout](base)
     values = tensor.double().numpy()

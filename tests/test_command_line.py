@@ -144,6 +144,7 @@ FIRST: dict[str, list[str]] = {
     "apply csv": ["apply", "model.py:net", "good.yaml", "--report", "out.csv"],
     "apply md": ["apply", "model.py:net", "good.yaml", "--report", "out.md"],
     "apply seed": ["apply", "model.py:net", "good.yaml", "--seed", "0", "--out", "seed.safetensors"],
+    "apply bad seed": ["apply", "model.py:net", "good.yaml", "--seed", "-1", "--out", "bad_seed.safetensors"],
     "apply unmatched": ["apply", "model.py:net", "unmatched.yaml", "--out", "kept.safetensors"],
     "apply nowhere": ["apply", "model.py:net", "good.yaml", "--out", "no/such/folder/out.safetensors"],
     "apply odd report": ["apply", "model.py:net", "good.yaml", "--report", "out.xyz"],
@@ -233,13 +234,13 @@ def test_the_driver_runs_what_python_runs(folder: Path, runs: Runs) -> None:
 EXPECTED: list[tuple[set[int], str]] = [
     ({0}, "presets, show preset, show, show overridden, check, check star, schema, help"),
     ({0}, "plan, plan json, plan chatty, plan overridden, plan unused, plan strict fine, plan real"),
-    ({0}, "apply, apply csv, apply md, audit"),
+    ({0}, "apply, apply csv, apply md, apply seed, audit"),
     ({1}, "show bad, show bad override, check bad, plan strict, plan unmatched, plan needs values, plan bad recipe"),
     ({1}, "plan broken, apply unmatched, audit other"),
     ({2}, "show missing, show unknown, show bad override syntax, check missing, unknown command, no arguments"),
     ({2}, "plan missing recipe, nothing, unknown module, unknown file, unknown callable, no callable, no colon"),
     ({2}, "raises on import, leaves on import, syntax error, no literal"),
-    ({1, 2}, "wrong argument, no module, show directory, apply seed, apply nowhere, apply odd report"),
+    ({1, 2}, "wrong argument, no module, show directory, apply bad seed, apply nowhere, apply odd report"),
     ({1, 2}, "audit missing, audit garbage, audit wrong shapes"),
 ]
 STATUS = {name: status for status, names in EXPECTED for name in names.split(", ")}
@@ -429,9 +430,19 @@ def test_apply_reports_as_csv_and_markdown(runs: Runs, folder: Path) -> None:
     assert not (folder / "out.xyz").exists()
 
 
-def test_a_seed_says_when_it_comes(runs: Runs, folder: Path) -> None:
-    assert "named streams come with the next release" in runs["apply seed"].stderr
-    assert not (folder / "seed.safetensors").exists()
+def test_a_seed_gives_the_same_weights_as_in_python(runs: Runs, folder: Path) -> None:
+    names: dict[str, Any] = {}
+    exec(MODEL, names)
+    model = names["net"]()
+    initplug.apply(model, folder / "good.yaml", seed=0)
+    written = load_file(folder / "seed.safetensors")
+    assert written.keys() == model.state_dict().keys()
+    assert all(written[name].equal(tensor) for name, tensor in model.state_dict().items())
+
+
+def test_a_bad_seed_is_told_and_nothing_is_written(runs: Runs, folder: Path) -> None:
+    assert "seed=-1: a seed is a whole number" in runs["apply bad seed"].stderr
+    assert not (folder / "bad_seed.safetensors").exists()
 
 
 def test_a_failed_apply_leaves_the_old_file(runs: Runs, folder: Path) -> None:

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import itertools
 import warnings
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from initplug.filling.writing import padding
+from initplug.planning.evaluation import Share
 from initplug.schemes.distributions import Batched, Constant, Drawn, Keep, Normal, Stacked, TruncatedNormal, Uniform
 from initplug.schemes.structures import DeltaOrthogonal, Dirac, Eye, Orthogonal, SinCos, Sparse
 
@@ -79,3 +82,16 @@ def _orthogonal(tensor: Tensor, gain: float) -> None:
 def _multiply(tensor: Tensor, gain: float) -> None:
     if gain != 1:
         tensor.mul_(gain)
+
+
+def filler(share: Share) -> Callable[[Tensor], None]:
+    """What gives a tensor the values that its share plans, from torch's global generator."""
+    distribution = share.distribution
+    assert isinstance(distribution, Drawn)  # what `initialized` means
+
+    def fill(tensor: Tensor) -> None:
+        draw(distribution, tensor)
+        for part in padding(tensor, share.padding_row, distribution):
+            part.zero_()
+
+    return fill

@@ -160,9 +160,17 @@ def apply_error(model: Any, recipe: Any, **options: Any) -> str:
     return str(caught.value)
 
 
-def test_a_seed_is_refused_until_it_means_something() -> None:
-    assert apply_error(nn.LayerNorm(2), "torch_default", seed=0) == (
-        "seed=0: named streams come with the next release; until then call torch.manual_seed and leave seed out"
+@pytest.mark.parametrize("seed", [-1, 2**64, 1.0, True, "0"])
+def test_a_seed_that_is_none(seed: Any) -> None:
+    assert apply_error(nn.LayerNorm(2), "torch_default", seed=seed) == (
+        f"seed={seed!r}: a seed is a whole number from 0 to 2^64 - 1, or None for torch's generator"
+    )
+
+
+@pytest.mark.parametrize("threads", [0, -2, 1.5, True])
+def test_a_number_of_threads_that_is_none(threads: Any) -> None:
+    assert apply_error(nn.LayerNorm(2), "torch_default", seed=0, threads=threads) == (
+        f"threads={threads!r}: a number of threads is a whole number of at least 1"
     )
 
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import initplug
-from initplug.auditing import judged, measure
+from initplug.auditing import judged
+from initplug.moments import measure
 from initplug.schemes.distributions import scaled
 
 

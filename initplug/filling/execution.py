@@ -1,0 +1,180 @@
+"""Plan -> values: every slot that is to be initialised is written once, and proven to have arrived."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+
+from initplug.auditing import Status
+from initplug.errors import ApplyError, Finding, shortened
+from initplug.filling.generator import filler
+from initplug.filling.seeded import FillError, Order, fill
+from initplug.filling.streams import Elementwise, key_of
+from initplug.filling.writing import arrived, assign, blank, padding, reads_back
+from initplug.moments import Moments
+from initplug.planning.evaluation import Share
+from initplug.planning.plan import Plan
+from initplug.planning.slots import Slot, Tree
+from initplug.schemes.distributions import Drawn
+
+Progress = Callable[[int, int], None]
+
+
+class Settings(NamedTuple):
+    """How values are drawn.
+
+    Args:
+        seed: of named streams; None for torch's global generator.
+        threads: that draw from streams at a time.
+        measure: whether what is drawn is measured, if that can be done on the way.
+        progress: called with the number of slots done and of all slots.
+    """
+
+    seed: int | None
+    threads: int
+    measure: bool
+    progress: Progress | None
+
+
+@dataclass(slots=True)
+class Record:
+    """What has been written so far.
+
+    Args:
+        statuses: of every slot; `projected` where an owner computes something else than it was given.
+        moments: of the slots that were measured as they were drawn.
+        written: places of the slots that are done, in the order in which they were.
+        total: how many are to be written.
+        progress: told of every one.
+    """
+
+    statuses: list[Status]
+    moments: dict[int, Moments]
+    written: list[int]
+    total: int
+    progress: Progress | None
+
+    def done(self, index: int) -> None:
+        """Count a slot as written."""
+        self.written.append(index)
+        if self.progress is not None:
+            self.progress(len(self.written), self.total)
+
+
+def write(plan: Plan, tree: Tree, slots: Sequence[Slot], statuses: Sequence[Status], settings: Settings) -> Record:
+    """Fill every slot that is to be initialised.
+
+    Raises:
+        ApplyError: saying how far the writing came.
+    """
+    chosen = [index for index, status in enumerate(statuses) if status == "initialized"]
+    record = Record(list(statuses), {}, [], len(chosen), settings.progress)
+    at = chosen[0] if chosen else 0
+    try:
+        with torch.no_grad():
+            if settings.seed is not None:
+                _fill_from_streams(plan, slots, chosen, settings, record)
+            for at in chosen:
+                slot, share = slots[at], plan.shares[at]
+                if settings.seed is None:
+                    _fill_from_generator(slot, share, record, at)
+                if not arrived(tree, slot):
+                    raise RuntimeError("the owner no longer holds the tensor that was written")
+                if settings.seed is None:
+                    record.done(at)
+    except _StoppedError as stop:
+        cause = stop.__cause__ or stop
+        raise _interrupted(slots[stop.index], cause, slots, record) from cause
+    except Exception as error:
+        raise _interrupted(slots[at], error, slots, record) from error
+    return record
+
+
+class _StoppedError(Exception):
+    """A slot that could not be filled, by its position; the cause is the exception's own."""
+
+    def __init__(self, index: int) -> None:
+        super().__init__(index)
+        self.index = index
+
+
+def _fill_from_generator(slot: Slot, share: Share, record: Record, index: int) -> None:
+    """One slot from torch's global generator, through its owner if that computes it."""
+    value = slot.tensor if slot.computed is None else blank(slot)
+    filler(share)(value)
+    _hand_over(slot, value, record, index)
+
+
+def _hand_over(slot: Slot, value: torch.Tensor, record: Record, index: int) -> None:
+    """Give a value to the owner that computes it, and note what that makes of it."""
+    if slot.computed is not None:
+        assign(slot.computed, value.clone())
+    if not reads_back(slot, value):
+        record.statuses[index] = "projected"
+
+
+def _fill_from_streams(
+    plan: Plan, slots: Sequence[Slot], chosen: Sequence[int], settings: Settings, record: Record
+) -> None:
+    """All slots from the streams of their names; those that owners compute one by one, through a tensor of its own."""
+    assert settings.seed is not None  # what streams are named with
+    plain = [index for index in chosen if slots[index].computed is None]
+    orders = [_order(slots[index], plan.shares[index], slots[index].tensor, settings.measure) for index in plain]
+
+    def done(place: int) -> None:
+        index = plain[place]
+        _zero_padding(slots[index].tensor, plan.shares[index])
+        record.done(index)
+
+    try:
+        moments = fill(orders, settings.seed, settings.threads, done)
+    except FillError as error:
+        raise _StoppedError(plain[error.index]) from error.__cause__
+    record.moments.update({index: found for index, found in zip(plain, moments, strict=True) if found is not None})
+    for index in (index for index in chosen if slots[index].computed is not None):
+        value = blank(slots[index])
+        order = _order(slots[index], plan.shares[index], value, False)
+        try:
+            fill([order], settings.seed, settings.threads, lambda _: None)
+            _zero_padding(value, plan.shares[index])
+            with _private_generator(settings.seed, slots[index]):
+                _hand_over(slots[index], value, record, index)
+        except FillError as error:
+            raise _StoppedError(index) from error.__cause__
+        record.done(index)
+
+
+@contextmanager
+def _private_generator(seed: int, slot: Slot) -> Iterator[None]:
+    """Setters may draw, as that of parametrizations.orthogonal does: from a generator that the slot's name seeds."""
+    device = slot.stored[0].device
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        own = int(key_of(seed, slot.name, "setter")[0])
+        torch.default_generator.manual_seed(own)
+        if device.type == "cuda":
+            torch.cuda.manual_seed(own)
+        yield
+
+
+def _order(slot: Slot, share: Share, tensor: torch.Tensor, measure: bool) -> Order:
+    distribution = share.distribution
+    assert isinstance(distribution, Drawn)  # what `initialized` means
+    at_once = isinstance(distribution, Elementwise) and share.padding_row is None and not tensor.is_complex()
+    return Order(slot.name, tensor, distribution, measure and at_once)
+
+
+def _zero_padding(tensor: torch.Tensor, share: Share) -> None:
+    for part in padding(tensor, share.padding_row, share.distribution):
+        part.zero_()
+
+
+def _interrupted(slot: Slot, error: BaseException, slots: Sequence[Slot], record: Record) -> ApplyError:
+    reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    written = [slots[index].name for index in sorted(record.written)]
+    head = f"writing stopped at {slot.name}: {reason}\n{len(written)} of {record.total} slots had been written"
+    rows = [f"  {row}" for row in shortened(written)]
+    return ApplyError("\n".join([head + (":" if rows else ""), *rows]), [Finding(slot.name, reason)])

@@ -1,0 +1,271 @@
+"""Distributions as draws from named streams: the same values whatever the order, threads, dtype and layout."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import reduce
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from initplug.filling import streams
+from initplug.filling.streams import CHUNK, Box, Elementwise, Key, Source, key_of
+from initplug.moments import Moments, measure_drawn, together
+from initplug.schemes.distributions import (
+    Batched,
+    Constant,
+    Drawn,
+    Keep,
+    Normal,
+    Stacked,
+    TruncatedNormal,
+    Uniform,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A view of a tensor whose elements are independent draws of one distribution.
+
+    Args:
+        view: of float, any dtype and layout.
+        distribution: of every element.
+        key: of the stream.
+        box: the view's place in the whole tensor.
+    """
+
+    view: Tensor
+    distribution: Elementwise
+    key: Key
+    box: Box
+
+
+def pieces(distribution: Drawn, tensor: Tensor, seed: int, name: str) -> Iterator[Piece]:
+    """The views of a tensor that are drawn element by element; what is not is written at once.
+
+    Args:
+        distribution: of the tensor.
+        tensor: any dtype and layout that the distribution fits.
+        seed: of all streams.
+        name: canonical name of the tensor, which selects its own.
+    """
+    return _pieces(distribution, tensor, seed, name, Box.whole(tensor.shape))
+
+
+def _pieces(distribution: Drawn, view: Tensor, seed: int, name: str, box: Box) -> Iterator[Piece]:
+    match distribution:
+        case Stacked(parts, dim):
+            start, along = 0, dim % view.ndim
+            for part, piece in zip(parts, view.chunk(len(parts), along), strict=True):
+                size = piece.shape[along]
+                if not isinstance(part, Keep):
+                    yield from _pieces(part, piece, seed, name, box.part(along, start, size))
+                start += size
+        case Batched(part, dims):
+            for index in itertools.product(*(range(size) for size in view.shape[:dims])):
+                inner = box
+                for dim, place in enumerate(index):
+                    inner = inner.part(dim, place, 1)
+                yield from _pieces(part, view[index], seed, name, inner)
+        case Constant(value):
+            view.fill_(value)
+        case Normal(mean, std) if view.is_complex():
+            real, imaginary = torch.view_as_real(view).unbind(-1)
+            yield Piece(real, Normal(mean, std / math.sqrt(2)), key_of(seed, name), box)
+            yield Piece(imaginary, Normal(0.0, std / math.sqrt(2)), key_of(seed, name, "imag"), box)
+        case Normal() | Uniform() | TruncatedNormal():
+            yield Piece(view, distribution, key_of(seed, name), box)
+        case _:
+            raise TypeError(f"{type(distribution).__name__} has no streams yet")
+
+
+@dataclass(frozen=True, slots=True)
+class Draws:
+    """The random numbers of a scheme that computes a tensor as a whole."""
+
+    seed: int
+    name: str
+    box: Box
+    shape: tuple[int, ...]
+
+    def normal(self, tag: str = "") -> NDArray[np.float32]:
+        """Standard normals of the tensor's shape, from the stream of this tag."""
+        return self._drawn(Normal(0.0, 1.0), tag)
+
+    def uniform(self, tag: str = "") -> NDArray[np.float32]:
+        """Numbers in [0, 1) of the tensor's shape, from the stream of this tag."""
+        return self._drawn(Uniform(0.0, 1.0), tag)
+
+    def _drawn(self, distribution: Elementwise, tag: str) -> NDArray[np.float32]:
+        out = np.empty(math.prod(self.shape), np.float32)
+        streams.fill(out, distribution, key_of(self.seed, self.name, tag), self.box, Source())
+        return out.reshape(self.shape)
+
+
+# Drawing ------------------------------------------------------------------------------------------------------
+
+
+class Order(NamedTuple):
+    """A tensor to be filled.
+
+    Args:
+        name: canonical, which selects its streams.
+        tensor: any dtype, layout and device that the distribution fits.
+        distribution: of the tensor.
+        measured: whether it is measured as it is drawn, which takes one distribution for all elements.
+    """
+
+    name: str
+    tensor: Tensor
+    distribution: Drawn
+    measured: bool
+
+
+class FillError(Exception):
+    """A tensor that could not be filled, by its place among the orders; the cause is the exception's own."""
+
+    def __init__(self, index: int) -> None:
+        super().__init__(index)
+        self.index = index
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A stretch of a piece that is drawn at a time.
+
+    Args:
+        index: place of the tensor among the orders.
+        view: at most CHUNK elements, in the order of the piece.
+        begin: place of the first in the piece.
+        piece: that they belong to.
+    """
+
+    index: int
+    view: Tensor
+    begin: int
+    piece: Piece
+
+
+def fill(orders: Sequence[Order], seed: int, threads: int, done: Callable[[int], None]) -> list[Moments | None]:
+    """Fill tensors from the streams of their names.
+
+    Args:
+        orders: the tensors.
+        seed: of all streams.
+        threads: how many draw at a time; the values do not depend on it.
+        done: called with the place of a tensor that is filled, by one thread at a time.
+
+    Returns:
+        What was measured of each order that asked for it.
+
+    Raises:
+        FillError: from what was raised; the tensors that `done` was not called for may be filled in part.
+    """
+    # Chunks of a tensor are taken in order but may end in any: their moments are added up in order.
+    measured: list[list[tuple[int, Moments]]] = [[] for _ in orders]
+    left = [1] * len(orders)  # jobs that are not done, and one for the cutting
+    queue, lock, failed = _jobs(orders, seed), threading.Lock(), threading.Event()
+
+    def less(index: int) -> None:
+        left[index] -= 1
+        if not left[index]:
+            done(index)
+
+    def taken() -> Job | None:
+        """The next job; tensors that are cut to the end on the way there are told of."""
+        for job in queue:
+            if isinstance(job, int):
+                less(job)
+            else:
+                left[job.index] += 1
+                return job
+        return None
+
+    def work() -> None:
+        # One thread works best on pieces that the first-level cache holds; several wait for each other between calls.
+        source = Source(step=CHUNK if threads > 1 else CHUNK // 4)
+        scratch = np.empty(CHUNK, np.float32)
+        while not failed.is_set():
+            with lock:
+                job = taken()
+            if job is None:
+                return
+            try:
+                moments = _draw(job, source, scratch, orders[job.index].measured)
+            except Exception as error:
+                raise FillError(job.index) from error
+            with lock:
+                if moments is not None:
+                    measured[job.index].append((job.begin, moments))
+                less(job.index)
+
+    def guarded() -> None:
+        try:
+            with torch.no_grad():
+                work()
+        except BaseException:
+            failed.set()
+            raise
+
+    if threads == 1:
+        guarded()
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            for outcome in [pool.submit(guarded) for _ in range(threads)]:
+                outcome.result()
+    return [_summed(parts) for parts in measured]
+
+
+def _summed(parts: list[tuple[int, Moments]]) -> Moments | None:
+    return reduce(together, (moments for _, moments in sorted(parts))) if parts else None
+
+
+def _jobs(orders: Sequence[Order], seed: int) -> Iterator[Job | int]:
+    """The orders cut to chunks, each followed by its place once it is cut to the end."""
+    for index, order in enumerate(orders):
+        try:
+            for piece in pieces(order.distribution, order.tensor, seed, order.name):
+                yield from (Job(index, view, begin, piece) for view, begin in _cut(piece.view, 0))
+        except Exception as error:
+            raise FillError(index) from error
+        yield index
+
+
+def _cut(view: Tensor, begin: int) -> Iterator[tuple[Tensor, int]]:
+    """Views of at most CHUNK elements that follow each other in row-major order, with the place of their first."""
+    if view.numel() <= CHUNK:
+        if view.numel():
+            yield view, begin
+    elif view.is_contiguous():
+        flat = view.view(-1)
+        yield from ((flat[first:last], begin + first) for first, last in streams.spans(flat.numel()))
+    else:
+        inner = view.numel() // view.shape[0]
+        rows = max(CHUNK // inner, 1)
+        for row in range(0, view.shape[0], rows):
+            part = view.narrow(0, row, min(rows, view.shape[0] - row))
+            yield from _cut(part if inner <= CHUNK else part[0], begin + row * inner)
+
+
+def _draw(job: Job, source: Source, scratch: NDArray[np.float32], measured: bool) -> Moments | None:
+    """Give a stretch its values: in place where it is plain float32 on the CPU, else by one cast."""
+    view, piece = job.view, job.piece
+    distribution = piece.distribution
+    single = view.dtype == torch.float32
+    direct = single and view.device.type == "cpu" and view.is_contiguous()
+    out = view.detach().numpy().reshape(-1) if direct else scratch[: view.numel()]
+    streams.fill(out, distribution, piece.key, piece.box, source, job.begin)
+    if not direct:
+        drawn = torch.from_numpy(out).view(view.shape)
+        view.copy_(drawn)
+        if measured and not single:  # what the tensor holds is what the cast left
+            drawn.copy_(view)
+    return measure_drawn(out, distribution.mean, distribution.std) if measured else None

@@ -1,0 +1,134 @@
+"""What a tensor holds: moments and extremes, measured in chunks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+CHUNK = 1 << 16
+"""Elements measured at a time: the scratch of a measurement, whatever the tensor's size."""
+
+
+class Moments(NamedTuple):
+    """What a tensor holds: population moments and extremes of `numel` elements."""
+
+    numel: int
+    mean: float
+    std: float
+    min: float
+    max: float
+
+
+def measure(tensor: Tensor, padding_row: int | None = None) -> Moments | None:
+    """Moments of a tensor in chunks; a padding row, which nothing draws, is left out.
+
+    The deviation of complex elements is √E|z - mean|², their mean that of the real part, their extremes those of both
+    parts. An empty tensor has no moments.
+
+    Example:
+        >>> measure(torch.tensor([[1.0, 3.0], [0.0, 0.0]]), padding_row=1)
+        Moments(numel=2, mean=2.0, std=1.0, min=1.0, max=3.0)
+    """
+    tensor = tensor.detach()
+    if tensor.is_complex():
+        real, imaginary = (measure(part, padding_row) for part in torch.view_as_real(tensor).unbind(-1))
+        return None if real is None or imaginary is None else _joined(real, imaginary)
+    parts = [tensor] if padding_row is None else [tensor[:padding_row], tensor[padding_row + 1 :]]
+    total: Moments | None = None
+    for part in parts:
+        if part.numel():
+            for chunk in _chunks(part):
+                measured = _measured(chunk)
+                total = measured if total is None else together(total, measured)
+    return total
+
+
+def _joined(real: Moments, imaginary: Moments) -> Moments:
+    """The moments of complex elements from those of their parts."""
+    std = math.sqrt(real.std**2 + imaginary.std**2 + imaginary.mean**2)
+    return Moments(real.numel, real.mean, std, min(real.min, imaginary.min), max(real.max, imaginary.max))
+
+
+def _chunks(tensor: Tensor) -> Iterator[Tensor]:
+    """The elements in one-dimensional pieces of at most CHUNK, without a copy where memory allows it."""
+    if is_dense(tensor):
+        yield from torch.split(tensor.as_strided((tensor.numel(),), (1,)), CHUNK)
+    elif tensor.numel() <= CHUNK:
+        yield tensor.reshape(-1)
+    else:
+        for part in tensor.unbind(0):
+            yield from _chunks(part)
+
+
+def is_dense(tensor: Tensor) -> bool:
+    """Whether the elements fill one stretch of memory, in whatever order."""
+    filled = 1
+    for stride, size in sorted((stride, size) for stride, size in zip(tensor.stride(), tensor.shape, strict=True)):
+        if size == 1:
+            continue
+        if stride != filled:
+            return False
+        filled *= size
+    return True
+
+
+def _measured(chunk: Tensor) -> Moments:
+    if not chunk.is_floating_point():
+        chunk = chunk.double()
+    elif chunk.dtype not in (torch.float32, torch.float64):
+        chunk = chunk.float()
+    low, high = (extreme.item() for extreme in torch.aminmax(chunk))
+    if low == high:
+        return Moments(chunk.numel(), low, 0.0, low, high)
+    deviations = chunk.double()
+    mean = deviations.mean()
+    deviations = deviations - mean
+    variance = torch.dot(deviations, deviations).item() / chunk.numel()
+    return Moments(chunk.numel(), mean.item(), math.sqrt(variance), low, high)
+
+
+def together(one: Moments, other: Moments) -> Moments:
+    """The moments of both samples as one.
+
+    Source: Chan, Golub, LeVeque 1979, Updating formulae and a pairwise algorithm for computing sample variances.
+    """
+    count = one.numel + other.numel
+    delta = other.mean - one.mean
+    mean = one.mean + delta * other.numel / count
+    squares = one.numel * one.std**2 + other.numel * other.std**2 + delta**2 * one.numel * other.numel / count
+    return Moments(count, mean, math.sqrt(squares / count), min(one.min, other.min), max(one.max, other.max))
+
+
+ROW = 1 << 12
+"""Elements whose squares are added in single precision."""
+
+
+def measure_drawn(values: NDArray[np.float32], mean: float, std: float) -> Moments:
+    """Moments of a chunk that was just drawn, fast: sums in single precision over rows, in double over these.
+
+    Args:
+        values: one-dimensional, contiguous, not empty.
+        mean: expected; taken off before the squares where it exceeds `std`, lest they cancel.
+        std: expected.
+
+    Example:
+        >>> measure_drawn(np.array([1, 3], np.float32), 0.0, 1.0)
+        Moments(numel=2, mean=2.0, std=1.0, min=1.0, max=3.0)
+    """
+    low, high = float(values.min()), float(values.max())
+    if low == high:
+        return Moments(values.size, low, 0.0, low, high)
+    shift = np.float32(mean) if abs(mean) > std else np.float32(0)
+    deviations = values - shift if shift else values
+    full = values.size - values.size % ROW
+    rows, rest = deviations[:full].reshape(-1, ROW), deviations[full:].astype(np.float64)
+    total = float(rows.sum(axis=1).sum(dtype=np.float64)) + float(rest.sum())
+    squares = float(np.einsum("ij,ij->i", rows, rows).sum(dtype=np.float64)) + float(np.square(rest).sum())
+    off = total / values.size
+    return Moments(values.size, float(shift) + off, math.sqrt(max(squares / values.size - off**2, 0.0)), low, high)

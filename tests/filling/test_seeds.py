@@ -1,0 +1,256 @@
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import initplug
+from initplug.filling.streams import Box, Source, fill, key_of
+from initplug.schemes.distributions import Normal
+
+RECIPE = {
+    "rules": {
+        "*": "normal std=0.02",
+        "<Conv2d>.weight": "kaiming_normal fan_out",
+        "<Linear>.weight": "xavier_uniform",
+        "<Embedding>": "trunc_normal std=0.02",
+        "<_BatchNorm>.weight": 1,
+        "*.bias": 0,
+        "packed.weight": {"fn": "xavier_uniform", "split": 3},
+        "rest.gates": {"split": ["normal std=0.5", 1, "uniform -1 1", "keep"]},
+        "rest.experts": {"fn": "kaiming_normal", "batch_dims": 1},
+    }
+}
+
+
+class Net(nn.Module):
+    """A module of every kind of write; parts are registered in the given order."""
+
+    def __init__(self, order: tuple[str, ...] = ("conv", "fc", "emb", "bn", "packed", "rest"), width: int = 8) -> None:
+        super().__init__()
+        parts: Mapping[str, Callable[[], nn.Module]] = {
+            "conv": lambda: nn.Conv2d(3, width, 3),
+            "fc": lambda: nn.Linear(700, 600),
+            "emb": lambda: nn.Embedding(11, 5, padding_idx=2),
+            "bn": lambda: nn.BatchNorm2d(width),
+            "packed": lambda: nn.Linear(6, 18),
+            "rest": Rest,
+            "more": lambda: nn.Linear(3, 3),
+        }
+        for name in order:
+            self.add_module(name, parts[name]())
+
+
+class Rest(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.gates = nn.Parameter(torch.zeros(8, 6))
+        self.experts = nn.Parameter(torch.zeros(3, 4, 5))
+        self.scalar = nn.Parameter(torch.zeros(()))
+
+
+def values(model: nn.Module) -> dict[str, Tensor]:
+    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+
+
+def same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    return one.keys() <= other.keys() and all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+@pytest.fixture(scope="module")
+def reference() -> dict[str, Tensor]:
+    model = Net()
+    audit = initplug.apply(model, RECIPE, seed=5)
+    assert audit.problems() == [] and audit.seed == 5
+    return values(model)
+
+
+def test_values_are_those_of_the_stream_of_the_name() -> None:
+    model = nn.Sequential(nn.Linear(40, 30))
+    initplug.apply(model, {"rules": {"*": "normal std=0.02"}}, seed=9)
+    expected = np.empty(1200, np.float32)
+    fill(expected, Normal(0.0, 0.02), key_of(9, "0.weight"), Box.whole((30, 40)), Source())
+    assert np.array_equal(values(model)["0.weight"].numpy(), expected.reshape(30, 40))
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.permutations(["conv", "fc", "emb", "bn", "packed", "rest"]), st.sampled_from([1, 2, 7]), st.booleans())
+def test_neither_order_nor_neighbours_nor_threads_matter(order: list[str], threads: int, more: bool) -> None:
+    model, expected = Net((*order, "more") if more else tuple(order)), Net()
+    initplug.apply(model, RECIPE, seed=5, threads=threads)
+    initplug.apply(expected, RECIPE, seed=5, threads=1)
+    assert same(values(expected), values(model))
+
+
+def test_the_order_of_rules_that_do_not_meet_does_not_matter() -> None:
+    rules = {"a.weight": "normal", "b.weight": "uniform 0 1", "*.bias": 3}
+    one, other = (nn.ModuleDict({"a": nn.Linear(4, 4), "b": nn.Linear(4, 4)}) for _ in range(2))
+    initplug.apply(one, {"rules": rules}, seed=1)
+    initplug.apply(other, {"rules": dict(reversed(rules.items()))}, seed=1)
+    assert same(values(one), values(other))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_another_dtype_is_the_float32_draw_cast_once(dtype: torch.dtype, reference: dict[str, Tensor]) -> None:
+    model = Net().to(dtype)
+    audit = initplug.apply(model, RECIPE, seed=5)
+    assert same(values(model), {name: tensor.to(dtype) for name, tensor in reference.items()})
+    assert audit.problems() == []
+
+
+LAYOUTS: dict[str, Callable[[tuple[int, ...]], Tensor]] = {
+    "contiguous": lambda shape: torch.zeros(shape),
+    "channels_last": lambda shape: torch.zeros(shape).contiguous(memory_format=torch.channels_last),
+    "transposed": lambda shape: torch.zeros(shape[::-1]).permute(3, 2, 1, 0),
+    "every second": lambda shape: torch.zeros((2 * shape[0], *shape[1:]))[::2],
+    "a slice": lambda shape: torch.zeros((*shape[:3], shape[3] + 2))[..., 1:-1],
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("shape", [(5, 4, 3, 2), (300, 64, 3, 4), (2, 3, 300, 300)])
+@pytest.mark.parametrize("init", ["normal std=0.02", "uniform -1 1", "trunc_normal std=0.3"])
+def test_layout_does_not_matter(layout: str, shape: tuple[int, ...], init: str) -> None:
+    tensors = torch.zeros(shape), LAYOUTS[layout](shape)
+    plain, other = (nn.ParameterDict({"w": nn.Parameter(tensor)}) for tensor in tensors)
+    strides = other["w"].stride()
+    for model in (plain, other):
+        initplug.apply(model, {"rules": {"^w": init}}, seed=3)
+    assert torch.equal(plain["w"], other["w"]) and other["w"].stride() == strides
+
+
+def test_another_std_rescales_the_same_draw() -> None:
+    models = [nn.Linear(64, 64) for _ in range(2)]
+    for model, std in zip(models, (0.5, 2.0), strict=True):
+        initplug.apply(model, {"rules": {"*": {"fn": "normal", "std": std}}}, seed=0)
+    assert torch.equal(models[0].weight * 4, models[1].weight)
+
+
+def test_parts_take_the_words_at_their_places_in_the_whole() -> None:
+    models = [nn.Linear(10, 12, bias=False) for _ in range(3)]
+    recipes: list[Any] = [
+        "normal",
+        {"split": ["normal", 0, "normal"]},
+        {"split": ["normal", "keep"], "dim": 1},
+    ]
+    for model, init in zip(models, recipes, strict=True):
+        nn.init.zeros_(model.weight)
+        initplug.apply(model, {"rules": {"*": init}}, seed=0)
+    whole, rows, columns = (model.weight for model in models)
+    assert torch.equal(rows[:4], whole[:4]) and torch.equal(rows[8:], whole[8:]) and not rows[4:8].any()
+    assert torch.equal(columns[:, :5], whole[:, :5]) and not columns[:, 5:].any()
+
+
+def test_tied_tensors_have_the_stream_of_their_first_name() -> None:
+    model = nn.ModuleDict({"emb": nn.Embedding(9, 4), "head": nn.Linear(4, 9, bias=False)})
+    model["head"].weight = model["emb"].weight
+    alone = nn.ModuleDict({"emb": nn.Embedding(9, 4)})
+    for each in (model, alone):
+        initplug.apply(each, {"rules": {"*": "normal"}}, seed=2)
+    assert torch.equal(model.get_parameter("head.weight"), alone.get_parameter("emb.weight"))
+
+
+def test_wrappers_and_prefixes_do_not_change_the_stream() -> None:
+    plain, wrapped, part = nn.Linear(4, 4), nn.DataParallel(nn.Linear(4, 4)), nn.Linear(4, 4)
+    whole = nn.ModuleDict({"layers": nn.ModuleList([nn.Linear(4, 4)])})
+    for model in (plain, wrapped, whole):
+        initplug.apply(model, {"rules": {"*": "normal"}}, seed=2)
+    initplug.apply(part, {"rules": {"*": "normal"}}, seed=2, prefix="layers.0")
+    assert torch.equal(plain.weight, wrapped.get_parameter("module.weight"))
+    assert torch.equal(part.weight, whole.get_parameter("layers.0.weight"))
+    assert not torch.equal(part.weight, plain.weight)
+
+
+def test_seeds_and_names_give_other_values() -> None:
+    model = nn.ModuleList([nn.Linear(100, 100), nn.Linear(100, 100)])
+    initplug.apply(model, {"rules": {"*": "normal"}}, seed=0)
+    first = values(model)
+    assert abs((first["0.weight"] * first["1.weight"]).mean().item()) < 0.05
+    initplug.apply(model, {"rules": {"*": "normal"}}, seed=1)
+    assert abs((first["0.weight"] * values(model)["0.weight"]).mean().item()) < 0.05
+
+
+def test_no_global_generator_is_moved() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = nn.Sequential(nn.utils.parametrizations.orthogonal(nn.Linear(4, 6)), Net())
+    torch.manual_seed(0)
+    np.random.seed(0)
+    before = torch.get_rng_state(), np.random.get_state(legacy=False)["state"]["key"].copy()
+    initplug.apply(model, RECIPE, seed=0)
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert np.array_equal(before[1], np.random.get_state(legacy=False)["state"]["key"])
+
+
+def test_computed_tensors_are_the_same_each_time() -> None:
+    outputs = []
+    for _ in range(2):
+        model = nn.Sequential(nn.utils.parametrizations.orthogonal(nn.Linear(4, 6)))
+        audit = initplug.apply(model, {"rules": {"*": "normal"}}, seed=0)
+        outputs.append(model(torch.eye(4)))
+    assert torch.equal(outputs[0], outputs[1]) and audit["0.weight"].status == "projected"
+
+
+def test_complex_parts_have_streams_of_their_own() -> None:
+    model = nn.ParameterDict({"w": nn.Parameter(torch.zeros(500, 400, dtype=torch.complex64))})
+    audit = initplug.apply(model, {"rules": {"^w": "normal std=0.5"}}, seed=0)
+    assert audit.problems() == []
+    for part, tag in ((model["w"].real, ""), (model["w"].imag, "imag")):
+        expected = np.empty(200_000, np.float32)
+        fill(expected, Normal(0.0, 0.5 / 2**0.5), key_of(0, "w", tag), Box.whole((500, 400)), Source())
+        assert np.array_equal(part.detach().numpy(), expected.reshape(500, 400))
+
+
+def test_padding_rows_are_zero(reference: dict[str, Tensor]) -> None:
+    assert not reference["emb.weight"][2].any() and reference["emb.weight"].any(1).sum() == 10
+
+
+def test_what_is_measured_on_the_way_is_what_is_there() -> None:
+    model = nn.ModuleList([nn.Linear(900, 700), nn.Linear(900, 700, dtype=torch.bfloat16)])
+    recipe = {"rules": {"*.weight": "normal mean=3 std=0.5", "*.bias": "uniform -1 1"}}
+    audit = initplug.apply(model, recipe, seed=0, threads=2)
+    for row in audit:
+        tensor = model.get_parameter(row.name).double()
+        expected = tensor.mean().item(), tensor.std(correction=0).item(), tensor.min().item(), tensor.max().item()
+        measured = row.measured_mean, row.measured_std, row.measured_min, row.measured_max
+        assert measured == pytest.approx(expected, rel=1e-6) and row.measured_count == tensor.numel()
+        assert row.verdict == "ok"
+
+
+def test_progress_counts_every_slot() -> None:
+    seen: list[tuple[int, int]] = []
+    initplug.apply(Net(), RECIPE, seed=0, threads=2, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(place + 1, seen[0][1]) for place in range(seen[0][1])]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_failure_says_which_slot_and_what_was_written(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    import initplug.filling.seeded as seeded
+
+    def failing(job: Any, *rest: Any) -> Any:
+        if job.piece.box.shape == (11, 5):
+            raise RuntimeError("no more memory")
+        return draw(job, *rest)
+
+    draw = seeded._draw
+    monkeypatch.setattr(seeded, "_draw", failing)
+    with pytest.raises(
+        initplug.ApplyError, match=r"writing stopped at emb\.weight: RuntimeError: no more memory"
+    ) as caught:
+        initplug.apply(Net(), RECIPE, seed=0, threads=threads)
+    assert "emb.weight" not in str(caught.value).partition("slots had been written")[2]
+
+
+@pytest.mark.gpu
+def test_a_gpu_gets_the_bits_of_the_cpu() -> None:
+    here, there = Net(), Net().cuda()
+    for model in (here, there):
+        initplug.apply(model, RECIPE, seed=0)
+    assert same(values(here), values(there.cpu()))
