@@ -18,6 +18,7 @@ from torch import Tensor
 
 from initplug.filling import streams
 from initplug.filling.streams import CHUNK, Box, Elementwise, Key, Source, key_of
+from initplug.filling.whole import compute
 from initplug.moments import Moments, measure_drawn, together
 from initplug.schemes.distributions import (
     Batched,
@@ -84,7 +85,8 @@ def _pieces(distribution: Drawn, view: Tensor, seed: int, name: str, box: Box) -
         case Normal() | Uniform() | TruncatedNormal():
             yield Piece(view, distribution, key_of(seed, name), box)
         case _:
-            raise TypeError(f"{type(distribution).__name__} has no streams yet")
+            shape = tuple(view.shape)
+            view.copy_(torch.from_numpy(compute(distribution, shape, Draws(seed, name, box, shape))))
 
 
 @dataclass(frozen=True, slots=True)

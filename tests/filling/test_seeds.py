@@ -198,6 +198,43 @@ def test_computed_tensors_are_the_same_each_time() -> None:
     assert torch.equal(outputs[0], outputs[1]) and audit["0.weight"].status == "projected"
 
 
+WHOLE = {
+    "orthogonal": (64, 32),
+    "delta_orthogonal": (16, 8, 3, 3),
+    "dirac": (8, 8, 3),
+    "eye": (6, 6),
+    "sparse 0.5": (40, 30),
+    "sincos": (10, 8),
+}
+
+
+@pytest.mark.parametrize("init", WHOLE)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_whole_tensor_schemes_know_the_seed_alone(init: str, dtype: torch.dtype) -> None:
+    drawn = []
+    for threads in (1, 2):
+        model = nn.ParameterDict({"w": nn.Parameter(torch.zeros(WHOLE[init], dtype=dtype))})
+        audit = initplug.apply(model, {"rules": {"^w": init}}, seed=4, threads=threads)
+        assert audit["w"].verdict == "ok"
+        drawn.append(values(model)["w"])
+    single = nn.ParameterDict({"w": nn.Parameter(torch.zeros(WHOLE[init]))})
+    initplug.apply(single, {"rules": {"^w": init}}, seed=4)
+    assert torch.equal(drawn[0], drawn[1]) and torch.equal(drawn[0], values(single)["w"].to(dtype))
+
+
+def test_orthogonal_parts_and_stacks_are_orthogonal_each() -> None:
+    model = nn.ParameterDict(
+        {"packed": nn.Parameter(torch.zeros(48, 16)), "stack": nn.Parameter(torch.zeros(3, 16, 16))}
+    )
+    split, stacked = {"fn": "orthogonal", "split": 3}, {"fn": "orthogonal", "batch_dims": 1}
+    audit = initplug.apply(model, {"rules": {"^packed": split, "^stack": stacked}}, seed=0)
+    assert audit.problems() == []
+    parts = [*values(model)["packed"].chunk(3), *values(model)["stack"]]
+    for part in parts:
+        assert torch.allclose(part @ part.T, torch.eye(16), atol=1e-6)
+    assert not any(torch.equal(one, other) for one in parts for other in parts if one is not other)
+
+
 def test_complex_parts_have_streams_of_their_own() -> None:
     model = nn.ParameterDict({"w": nn.Parameter(torch.zeros(500, 400, dtype=torch.complex64))})
     audit = initplug.apply(model, {"rules": {"^w": "normal std=0.5"}}, seed=0)
