@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from initplug.errors import ROWS, ApplyError, Finding, did_you_mean, listed
 from initplug.language.loading import load
@@ -97,17 +97,18 @@ def chosen_by(
         raise ApplyError(f"only= is a selector or names, not {only!r}")
     names = list(only)
     positions = {name: index for index, slot in enumerate(slots) for name, _, _ in slot.places}
+    known = set(positions)
     # `missing_keys` of a load_state_dict are torch's names, with wrappers and what computed tensors are stored as; they
-    # hold buffers too, which a recipe need not speak of.
+    # hold buffers too, which a recipe need not speak of. Hooks may rename the keys once more.
     holders = {id(tensor): index for index, slot in enumerate(slots) for tensor in slot.stored}
-    stored = {
-        **dict(model.named_parameters(remove_duplicate=False)),
-        **dict(model.named_buffers(remove_duplicate=False)),
-    }
     start = prefix and f"{prefix}."
-    raw = {start + name: holders[id(tensor)] for name, tensor in stored.items() if id(tensor) in holders}
-    positions = raw | positions
-    known = {*positions, *(start + name for name in stored)}
+    for stored in (_named, _keyed):
+        if all(name in known for name in names):
+            break
+        tensors = {start + name: tensor for name, tensor in stored(model).items()}
+        found = {name: holders[id(tensor)] for name, tensor in tensors.items() if id(tensor) in holders}
+        positions = found | positions
+        known.update(tensors)
     unknown = [str(name) for name in names if not isinstance(name, str) or name not in known]
     if unknown:
         hints = [did_you_mean(name, known) if index < ROWS else None for index, name in enumerate(unknown)]
@@ -116,6 +117,17 @@ def chosen_by(
         ]
         raise ApplyError(listed(f"only= names {len(unknown)} tensors that the model does not have", findings), findings)
     return {positions[name] for name in names if name in positions}
+
+
+def _named(model: nn.Module) -> dict[str, Tensor]:
+    return {
+        **dict(model.named_parameters(remove_duplicate=False)),
+        **dict(model.named_buffers(remove_duplicate=False)),
+    }
+
+
+def _keyed(model: nn.Module) -> dict[str, Tensor]:
+    return dict(model.state_dict(keep_vars=True))
 
 
 def _selected(text: str, tree: Tree, slots: Sequence[Slot], prefix: str) -> set[int]:

@@ -286,6 +286,7 @@ def test_a_failure_says_which_slot_and_what_was_written(threads: int, monkeypatc
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_gets_the_bits_of_the_cpu() -> None:
     here, there = Net(), Net().cuda()
     for model in (here, there):
