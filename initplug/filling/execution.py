@@ -14,7 +14,7 @@ from initplug.errors import ApplyError, Finding, shortened
 from initplug.filling.generator import filler
 from initplug.filling.seeded import FillError, Order, fill
 from initplug.filling.streams import Elementwise, key_of
-from initplug.filling.writing import arrived, assign, blank, padding, reads_back
+from initplug.filling.writing import arrived, assign, blank, padding, reads_back, value_of
 from initplug.moments import Moments
 from initplug.planning.evaluation import Share
 from initplug.planning.plan import Plan
@@ -84,6 +84,8 @@ def write(plan: Plan, tree: Tree, slots: Sequence[Slot], statuses: Sequence[Stat
                     _fill_from_generator(slot, share, record, at)
                 if not arrived(tree, slot):
                     raise RuntimeError("the owner no longer holds the tensor that was written")
+                if slot.also and not reads_back(slot, value_of(slot)):
+                    record.statuses[at] = "projected"
                 if settings.seed is None:
                     record.done(at)
     except _StoppedError as stop:
@@ -113,8 +115,8 @@ def _hand_over(slot: Slot, value: torch.Tensor, record: Record, index: int) -> N
     """Give a value to the owner that computes it, and note what that makes of it."""
     if slot.computed is not None:
         assign(slot.computed, value.clone())
-    if not reads_back(slot, value):
-        record.statuses[index] = "projected"
+        if not reads_back(slot, value):
+            record.statuses[index] = "projected"
 
 
 def _fill_from_streams(

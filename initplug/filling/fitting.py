@@ -103,7 +103,7 @@ def chosen_by(
     holders = {id(tensor): index for index, slot in enumerate(slots) for tensor in slot.stored}
     start = prefix and f"{prefix}."
     for stored in (_named, _keyed):
-        if all(name in known for name in names):
+        if all(isinstance(name, str) and name in known for name in names):
             break
         tensors = {start + name: tensor for name, tensor in stored(model).items()}
         found = {name: holders[id(tensor)] for name, tensor in tensors.items() if id(tensor) in holders}

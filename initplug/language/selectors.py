@@ -402,6 +402,15 @@ class Matcher:
             found = state.moves[key] = self._state(reached, state.hits)
         return found
 
+    def passed(self, state: State, above: State) -> State:
+        """A state without what its own node matched: for a module that has a tensor's name and is not selected by it.
+
+        Args:
+            state: of the node.
+            above: of its parent.
+        """
+        return State(state.active, frozenset(), above.hits)
+
     def _state(self, reached: Sequence[_Node], above: tuple[int, ...]) -> State:
         closed = _closure(reached)
         here = frozenset(index for node in closed for index in node.accepts)

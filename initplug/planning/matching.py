@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from torch.nn.utils.parametrize import ParametrizationList
+
 from initplug.language.recipe import Rule
 from initplug.language.selectors import Matcher, Selector, State
 from initplug.planning.slots import Kind, Slot, Tree
@@ -75,7 +77,10 @@ def states_of(tree: Tree, matcher: Matcher, prefix: str = "") -> list[State]:
         states = [matcher.root(root.cls)]
     step, places = matcher.step, matcher.counts_places
     for node in tree.nodes[1:]:
-        states.append(step(states[node.parent], node.key, node.cls, node.place if places else None))
+        parent = states[node.parent]
+        state = step(parent, node.key, node.cls, node.place if places else None)
+        # What computes `weight` is a module called `weight`, and `*.weight` means the tensor.
+        states.append(matcher.passed(state, parent) if isinstance(node.module, ParametrizationList) else state)
     return states
 
 

@@ -189,7 +189,7 @@ def _slots(nodes: Sequence[Node], kind: Kind) -> list[Slot]:
     for found in _found(nodes, kind):
         name, key, node, _, tensor, computed = found
         stored = computed.stored if computed is not None else (tensor,)
-        slot = known.get(id(stored[0]))
+        slot = next((known[id(part)] for part in stored if id(part) in known), None)
         if slot is None:
             shape = tensor if computed is None else stand_in(computed, name)
             slot = Slot(name, key, node, kind, shape, computed=computed)
