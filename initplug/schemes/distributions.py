@@ -338,12 +338,41 @@ class Stacked:
 Drawn = Single | Batched | Stacked
 """Distributions that give values."""
 
-Planned = Drawn | Keep
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """The values of another slot.
+
+    Args:
+        source: canonical name of the other slot.
+        drawn: what the values come from where they are drawn, by way of further copies too.
+    """
+
+    source: str
+    drawn: Drawn | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """The values of a tensor in a safetensors file.
+
+    Args:
+        path: of the file.
+        key: name of the tensor in it.
+    """
+
+    path: str
+    key: str
+
+
+Planned = Drawn | Copy | Load | Keep
 """What a plan may say of a slot."""
 
 
 def closed_form(distribution: object) -> Drawn | None:
-    """The distribution itself where it has moments, else None."""
+    """The distribution itself where it has moments, for a copy that of its source, else None."""
+    if isinstance(distribution, Copy):
+        distribution = distribution.drawn
     if isinstance(distribution, Stacked) and len(distribution.drawn) < len(distribution.parts):
         return None
     return distribution if isinstance(distribution, Drawn) else None
@@ -421,6 +450,10 @@ def text(distribution: object) -> str | None:
             return f"{text(part)} along {dims} leading dimension{'s' if dims > 1 else ''}"
         case Stacked(parts, dim):
             return f"stacked({', '.join(str(text(part)) for part in parts)}, dim={dim})"
+        case Copy(source):
+            return f"copy({source})"
+        case Load(path, key):
+            return f"load({path}, key={key})"
         case Keep(otherwise):
             return "keep" if otherwise == "error" else f"keep({otherwise})"
     return None
