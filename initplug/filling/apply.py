@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from initplug.auditing import Audit, Moments, Status, Verdict, judged
 from initplug.auditing import measure as measured_moments
 from initplug.errors import ROWS, ApplyError, Finding, did_you_mean, shortened, warn
 from initplug.filling.generator import draw
+from initplug.filling.transferring import Source, compared, in_order, sources_of, transfer, unsourced
 from initplug.filling.writing import arrived, padding, refusal
 from initplug.language.loading import load
 from initplug.language.selectors import Matcher, SelectorError, parse
@@ -69,10 +70,11 @@ def apply(
     plan, tree, slots = _planned(model, recipe, prefix)
     chosen = _chosen(only, tree, slots, prefix)
     statuses = [_status(share, index in chosen) for index, share in enumerate(plan.shares)]
-    _refuse(plan, slots, statuses, chosen)
+    sources, missing = sources_of(plan, tree, slots)
+    _refuse(plan, slots, statuses, chosen, unsourced(slots, statuses, sources, missing))
     _warn_of_shared_memory(slots, statuses)
-    _write(plan, tree, slots, statuses, progress)
-    return _audited(plan, slots, statuses, measure=measure)
+    _write(plan, tree, slots, statuses, sources, progress)
+    return _audited(plan, slots, statuses, sources, measure=measure)
 
 
 def audit(model: nn.Module, recipe: Any, *, prefix: str = "") -> Audit:
@@ -92,7 +94,7 @@ def audit(model: nn.Module, recipe: Any, *, prefix: str = "") -> Audit:
         >>> audit(nn.LayerNorm(8), {"rules": {"*.weight": 1, "*.bias": 1}})["bias"].verdict
         'differs'
     """
-    plan, _, slots = _planned(model, recipe, prefix)
+    plan, tree, slots = _planned(model, recipe, prefix)
     statuses: list[Status] = ["lazy" if share.lazy else "read" if share.numel else "empty" for share in plan.shares]
     on_meta = [
         slot.name for slot, status in zip(slots, statuses, strict=True) if status == "read" and slot.tensor.is_meta
@@ -100,7 +102,11 @@ def audit(model: nn.Module, recipe: Any, *, prefix: str = "") -> Audit:
     if on_meta:
         findings = [Finding(name, "it is on meta and holds no values") for name in on_meta]
         raise ApplyError(_told(f"{len(on_meta)} slots are on meta and hold no values", findings), findings)
-    return _audited(plan, slots, statuses, measure=True)
+    sources, missing = sources_of(plan, tree, slots)
+    if missing:
+        findings = [Finding(slots[index].name, reason) for index, reason in missing.items()]
+        raise ApplyError(_told(f"{len(missing)} slots have nothing to be compared with", findings), findings)
+    return _audited(plan, slots, statuses, sources, measure=True)
 
 
 def _planned(model: nn.Module, recipe: Any, prefix: str) -> tuple[Plan, Tree, list[Slot]]:
@@ -214,7 +220,13 @@ def _status(share: Share, chosen: bool) -> Status:
     return "initialized" if share.numel else "empty"
 
 
-def _refuse(plan: Plan, slots: Sequence[Slot], statuses: Sequence[Status], chosen: set[int]) -> None:
+def _refuse(
+    plan: Plan,
+    slots: Sequence[Slot],
+    statuses: Sequence[Status],
+    chosen: set[int],
+    unsourced: Sequence[Finding],
+) -> None:
     """Raise for every slot that is to be written and cannot be."""
     findings = [
         Finding(slot.name, reason)
@@ -228,6 +240,7 @@ def _refuse(plan: Plan, slots: Sequence[Slot], statuses: Sequence[Status], chose
         for index, (slot, share) in enumerate(zip(slots, plan.shares, strict=True))
         if index in chosen and isinstance(share.distribution, Keep) and slot.tensor.is_meta
     ]
+    findings += unsourced
     if findings:
         raise ApplyError(_told(f"{len(findings)} of {len(slots)} slots cannot be written", findings), findings)
 
@@ -247,18 +260,26 @@ def _told(head: str, findings: Sequence[Finding]) -> str:
 
 
 def _write(
-    plan: Plan, tree: Tree, slots: Sequence[Slot], statuses: Sequence[Status], progress: Progress | None
+    plan: Plan,
+    tree: Tree,
+    slots: Sequence[Slot],
+    statuses: Sequence[Status],
+    sources: Mapping[int, Source],
+    progress: Progress | None,
 ) -> None:
     """Fill every slot that is to be initialised, in order; a failure says how far it came."""
     written: list[str] = []
     total = statuses.count("initialized")
     with torch.no_grad():
-        for slot, share, status in zip(slots, plan.shares, statuses, strict=True):
-            if status != "initialized":
+        for index in in_order(plan):
+            slot, share = slots[index], plan.shares[index]
+            if statuses[index] != "initialized":
                 continue
-            assert isinstance(share.distribution, Drawn)  # what `initialized` means
             try:
-                draw(share.distribution, slot.tensor)
+                if isinstance(share.distribution, Drawn):
+                    draw(share.distribution, slot.tensor)
+                else:
+                    transfer(sources[index], slot.tensor)
                 for part in padding(slot.tensor, share.padding_row, share.distribution):
                     part.zero_()
                 if not arrived(tree, slot):
@@ -277,13 +298,18 @@ def _interrupted(name: str, error: Exception, written: Sequence[str], total: int
     return ApplyError("\n".join([head + (":" if rows else ""), *rows]), [Finding(name, reason)])
 
 
-def _audited(plan: Plan, slots: Sequence[Slot], statuses: Sequence[Status], *, measure: bool) -> Audit:
+def _audited(
+    plan: Plan, slots: Sequence[Slot], statuses: Sequence[Status], sources: Mapping[int, Source], *, measure: bool
+) -> Audit:
     moments: list[Moments | None] = []
     verdicts: list[Verdict] = []
-    for slot, share, status in zip(slots, plan.shares, statuses, strict=True):
+    for index, (slot, share, status) in enumerate(zip(slots, plan.shares, statuses, strict=True)):
         measured = _measured(slot.tensor, share) if measure else None
-        tested = status in ("initialized", "read") and measured is not None
-        verdict = _verdict(slot.tensor, share, measured) if tested else "untestable"
+        verdict: Verdict = "untestable"
+        if status in ("initialized", "read") and index in sources and measure:
+            verdict = compared(sources[index], slot.tensor)
+        elif status in ("initialized", "read") and measured is not None:
+            verdict = _verdict(slot.tensor, share, measured)
         moments.append(measured)
         verdicts.append(verdict)
     return Audit(plan, moments, statuses, verdicts)

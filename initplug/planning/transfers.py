@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from initplug.errors import ROWS, did_you_mean
 from initplug.planning.slots import Slot, Tree, start_of
-from initplug.schemes.distributions import Copy, Keep, Load, Planned, closed_form
+from initplug.schemes.distributions import Copy, Load, Planned, closed_form
 
 STORED = {
     "BOOL": torch.bool,
@@ -37,13 +37,17 @@ STORED = {
 """Dtypes as safetensors names them; those that pack several numbers into one element are left out."""
 
 
+Header = Mapping[str, tuple[tuple[int, ...], str]]
+"""Shape and dtype, as safetensors names it, of every tensor in a file."""
+
+
 @dataclass(slots=True)
 class Known:
     """What the transfers of one plan share: slots by name, modules, files that were read, hints that were given."""
 
     slots: dict[str, Slot] = field(default_factory=dict)
     modules: set[str] = field(default_factory=set)
-    headers: dict[str, Mapping[str, tuple[tuple[int, ...], str]]] = field(default_factory=dict)
+    headers: dict[str, Header | str] = field(default_factory=dict)
     hints: int = 0
 
 
@@ -72,7 +76,7 @@ def copied(tree: Tree, slot: Slot, reference: str, known: Known) -> Copy:
     else:
         if path not in known.modules:
             hint = _hint(path, sorted([*known.slots, *known.modules]), known)
-            raise LookupError(f"there is no {path} (reference {reference!r}){hint}")
+            raise LookupError(f"there is no {path}, which {reference!r} refers to{hint}")
         ends = slot.name.split(".")
         below = [f"{path}.{'.'.join(ends[start:])}" for start in range(len(ends))]
         found = next((name for name in below if name in known.slots), "")
@@ -80,7 +84,8 @@ def copied(tree: Tree, slot: Slot, reference: str, known: Known) -> Copy:
             raise LookupError(f"there is no tensor below {path} whose name is an end of {slot.name}")
     source = known.slots[found]
     if source is slot:
-        raise LookupError(f"a tensor cannot be its own source: {_circle([slot.name, found])}")
+        tie = "" if found == slot.name else ", which is tied to it"
+        raise LookupError(f"a tensor cannot be its own source: {_circle([slot.name, found])}{tie}")
     if source.lazy:
         raise LookupError(f"its source {found} waits for a first batch to learn its shape")
     reason = unlike(found, tuple(source.tensor.shape), source.tensor.dtype, slot.tensor)
@@ -126,7 +131,7 @@ def depths(planned: Mapping[str, Planned | None]) -> dict[str, int]:
     """How many copies after what is not copied each copy comes; circles there are none.
 
     Example:
-        >>> depths({"c": Copy("b"), "b": Copy("a"), "a": Keep()})
+        >>> depths({"c": Copy("b"), "b": Copy("a"), "a": None})
         {'b': 1, 'c': 2}
     """
     found: dict[str, int] = {}
@@ -135,8 +140,7 @@ def depths(planned: Mapping[str, Planned | None]) -> dict[str, int]:
         while name not in found and isinstance(copy := planned.get(name), Copy):
             chain.append(name)
             name = copy.source
-        for depth, link in enumerate(reversed(chain), found.get(name, 0) + 1):
-            found[link] = depth
+        found.update((link, depth) for depth, link in enumerate(reversed(chain), found.get(name, 0) + 1))
     return found
 
 
@@ -156,9 +160,14 @@ def loaded(slot: Slot, path: Path, key: str | None, prefix: str, known: Known) -
     Raises:
         LookupError: there is no such file or tensor, or it does not fit.
     """
-    header = known.headers.get(str(path))
-    if header is None:
-        header = known.headers[str(path)] = header_of(path)
+    if str(path) not in known.headers:
+        try:
+            known.headers[str(path)] = header_of(path)
+        except LookupError as error:
+            known.headers[str(path)] = error.args[0]
+    header = known.headers[str(path)]
+    if isinstance(header, str):
+        raise LookupError(header)
     names = [key] if key is not None else [prefix + name for name, _, _ in slot.places]
     found = next((name for name in names if name in header), None)
     if found is None:
@@ -169,8 +178,8 @@ def loaded(slot: Slot, path: Path, key: str | None, prefix: str, known: Known) -
     return Load(str(path), found)
 
 
-def header_of(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Shape and dtype of every tensor in a safetensors file.
+def header_of(path: Path) -> Header:
+    """What a safetensors file says of its tensors; their values are not read.
 
     Raises:
         LookupError: it cannot be read, and why.

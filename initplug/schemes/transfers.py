@@ -46,5 +46,7 @@ def load(fans: Fans, *, path: str, key: str | None = None, prefix: str | None = 
     if not path:
         raise ValueError("path is empty")
     if key is not None and prefix is not None:
-        raise ValueError("key is the whole name in the file, and prefix what stands before the slot's: give one of them")
+        raise ValueError(
+            "key is the whole name in the file, and prefix what stands before the slot's: give one of them"
+        )
     return Load(path, key or "")  # without a key, it is the slot that says which
