@@ -15,7 +15,7 @@ def moments(a: float, b: float) -> tuple[float, float, float, float]:
 
     Example:
         >>> [round(moment, 4) for moment in moments(-2.0, 2.0)]
-        [0.0, 0.7737, 0.0, 2.3651]
+        [0.0, 0.7737, 0.0, 2.3655]
 
     Source: Johnson, Kotz, Balakrishnan, Continuous Univariate Distributions 1, section 10.1.
     """
