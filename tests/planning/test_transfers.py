@@ -84,9 +84,7 @@ def sources(plan: initplug.Plan) -> dict[str, str]:
 
 
 def test_a_momentum_encoder_copies_by_name() -> None:
-    plan = initplug.plan(
-        Moco(), "rules:\n  encoder_q.*: default\n  encoder_k.*: copy source=^encoder_q\n", prefix=""
-    )
+    plan = initplug.plan(Moco(), "rules:\n  encoder_q.*: default\n  encoder_k.*: copy source=^encoder_q\n", prefix="")
     assert sources(plan) == {
         row.name: row.name.replace("encoder_k", "encoder_q") for row in plan if row.name.startswith("encoder_k")
     }
@@ -123,7 +121,9 @@ def test_a_module_as_source_means_the_longest_end_of_the_name() -> None:
 
 
 def test_a_source_is_known_by_every_name_and_told_by_the_canonical_one() -> None:
-    plan = initplug.plan(Tied(), {"rules": {"*": "normal std=2", "other": {"match": "other", "init": "copy source=^head"}}})
+    plan = initplug.plan(
+        Tied(), {"rules": {"*": "normal std=2", "other": {"match": "other", "init": "copy source=^head"}}}
+    )
     assert sources(plan) == {"other.weight": "emb.weight"}
     assert plan["other.weight"].std == 2.0
 
@@ -131,9 +131,7 @@ def test_a_source_is_known_by_every_name_and_told_by_the_canonical_one() -> None
 def test_buffers_are_copied_from_buffers() -> None:
     rule = {"match": "encoder_k", "init": "copy source=^encoder_q", "kind": "buffer", "ndim": 1}
     plan = initplug.plan(Moco(), {**QUIET, "rules": {"stats": rule}})
-    assert sources(plan) == {
-        f"encoder_k.1.running_{name}": f"encoder_q.1.running_{name}" for name in ("mean", "var")
-    }
+    assert sources(plan) == {f"encoder_k.1.running_{name}": f"encoder_q.1.running_{name}" for name in ("mean", "var")}
 
 
 def test_a_parameter_may_be_copied_from_a_buffer() -> None:
@@ -380,9 +378,7 @@ def test_what_is_no_safetensors_file_has_its_message(tmp_path: Path) -> None:
 def test_a_tensor_that_is_not_in_the_file_has_a_neighbour(tmp_path: Path) -> None:
     path = saved(tmp_path / "w.safetensors", model__weight=torch.zeros(3))
     model = tensors(weight=torch.zeros(3))
-    assert reason(model, load_of(path)) == (
-        f"weight (3,): load: {path} has no 'weight' (did you mean model.weight?)"
-    )
+    assert reason(model, load_of(path)) == (f"weight (3,): load: {path} has no 'weight' (did you mean model.weight?)")
     assert reason(model, load_of(path, prefix="modl.")) == (
         f"weight (3,): load: {path} has no 'modl.weight' (did you mean model.weight?)"
     )
@@ -399,9 +395,7 @@ def test_the_wrong_file_for_a_deep_model_is_told_at_once(tmp_path: Path) -> None
 
 def test_a_tensor_of_another_shape_is_refused(tmp_path: Path) -> None:
     path = saved(tmp_path / "w.safetensors", a=torch.zeros(3, 1))
-    assert reason(tensors(a=torch.zeros(3)), load_of(path)) == (
-        f"a (3,): load: the shape of 'a' in {path} is (3, 1)"
-    )
+    assert reason(tensors(a=torch.zeros(3)), load_of(path)) == (f"a (3,): load: the shape of 'a' in {path} is (3, 1)")
 
 
 @pytest.mark.parametrize(
@@ -449,9 +443,7 @@ SPELLINGS = [
 
 
 @pytest.mark.parametrize("text", SPELLINGS)
-def test_a_relative_path_starts_at_the_recipe_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
-) -> None:
+def test_a_relative_path_starts_at_the_recipe_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     path = saved(tmp_path / "recipes" / "w.safetensors", a=torch.ones(3))
     (tmp_path / "recipes" / "r.yaml").write_text(text)
     monkeypatch.chdir(tmp_path)
@@ -479,7 +471,9 @@ def test_a_file_that_defaults_include_has_a_folder_of_its_own(
 MERGED = "defaults: [base/r.yaml]\nrules:\n  x: {init: %s}\n"
 
 
-@pytest.mark.parametrize("given", ["{path: v.safetensors}", "{fn: load, path: v.safetensors}", "load path=v.safetensors"])
+@pytest.mark.parametrize(
+    "given", ["{path: v.safetensors}", "{fn: load, path: v.safetensors}", "load path=v.safetensors"]
+)
 def test_a_path_that_is_merged_over_starts_at_the_file_on_top(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str
 ) -> None:
