@@ -152,7 +152,9 @@ def compared(source: Source, tensor: Tensor) -> Verdict:
 
 
 def _itemsize(source: Source, tensor: Tensor) -> int:
-    return max(tensor.element_size(), source.itemsize if isinstance(source, Stored) else source.tensor.element_size())
+    """Bytes of an element in the widest form that it takes on its way; short floats are compared as float32."""
+    stored = source.itemsize if isinstance(source, Stored) else source.tensor.element_size()
+    return max(4, tensor.element_size(), stored)
 
 
 def _read(source: Source, window: Window) -> Tensor:

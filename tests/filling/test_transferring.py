@@ -355,6 +355,21 @@ def test_a_large_tensor_is_read_by_slices_of_a_few_megabytes(
     assert opened == [str(tmp_path / "w.safetensors")]
 
 
+def test_a_state_dict_is_loaded_with_its_buffers(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    source = Moco()
+    source.encoder_q(torch.randn(4, 2, 3, 3))
+    save_file(source.state_dict(), tmp_path / "w.safetensors")
+    load = {"fn": "load", "path": str(tmp_path / "w.safetensors")}
+    model = Moco()
+    both = {"parameters": {"match": "*", "init": load}, "buffers": {"match": "*", "init": load, "kind": "buffer"}}
+    audit = initplug.apply(model, {"rules": both})
+    assert {row.verdict for row in audit} == {"ok"}
+    assert audit.summary["slots"] == len(source.state_dict())
+    assert all(torch.equal(value, source.state_dict()[name]) for name, value in model.state_dict().items())
+    assert model.get_buffer("encoder_q.1.num_batches_tracked").item() == 1
+
+
 def test_a_scalar_is_loaded(tmp_path: Path) -> None:
     save_file({"a": torch.tensor(3.0)}, tmp_path / "w.safetensors")
     model = tensors(a=torch.tensor(0.0))
@@ -403,7 +418,7 @@ def test_a_file_that_changed_after_the_plan_is_refused_before_the_first_write(tm
     lines = refused(model, plan).splitlines()
     assert lines[0] == "1 of 2 slots cannot be written"
     assert lines[1].startswith(f"  a: {CHANGES[change].format(path=path)}")
-    with pytest.raises(initplug.ApplyError, match="1 slots have nothing to be compared with"):
+    with pytest.raises(initplug.ApplyError, match="1 of 2 slots cannot be compared with their file"):
         initplug.audit(model, plan)
     audit = initplug.apply(model, plan, only="c")
     assert [row.status for row in audit] == ["kept", "initialized"]
@@ -432,6 +447,12 @@ def test_a_part_whose_source_lies_outside_is_refused() -> None:
     lines = refused(stage, plan, prefix="encoder_k").splitlines()
     assert lines[0] == "5 of 5 slots cannot be written"
     assert lines[1] == "  encoder_k.0.weight: its source encoder_q.0.weight is not in this model"
+
+
+def test_an_audit_of_such_a_part_cannot_test_its_copies() -> None:
+    plan = initplug.plan(Moco(), MOCO)
+    audit = initplug.audit(Moco().encoder_k, plan, prefix="encoder_k")
+    assert {(row.status, row.verdict) for row in audit} == {("read", "untestable")}
 
 
 def test_a_part_with_its_sources_takes_the_plan_of_the_whole() -> None:
