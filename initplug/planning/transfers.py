@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -46,7 +47,7 @@ class Known:
     """What the transfers of one plan share: slots by name, modules, files that were read, hints that were given."""
 
     slots: dict[str, Slot] = field(default_factory=dict)
-    modules: set[str] = field(default_factory=set)
+    modules: dict[str, None] = field(default_factory=dict)
     headers: dict[str, Header | str] = field(default_factory=dict)
     hints: int = 0
 
@@ -68,14 +69,14 @@ def copied(tree: Tree, slot: Slot, reference: str, known: Known) -> Copy:
     """
     if not known.slots:
         known.slots.update((name, each) for each in tree.slots for name, _, _ in each.places)
-        known.modules.update(each.name for each in tree.nodes)
+        known.modules.update(dict.fromkeys(each.name for each in tree.nodes))
     node, names = start_of(tree, slot, reference)
     path = ".".join([*([node.name] if node.name else []), *names])
     if path in known.slots:
         found = path
     else:
         if path not in known.modules:
-            hint = _hint(path, sorted([*known.slots, *known.modules]), known)
+            hint = _hint(path, chain(known.slots, known.modules), known)
             raise LookupError(f"there is no {path}, which {reference!r} refers to{hint}")
         ends = slot.name.split(".")
         below = [f"{path}.{'.'.join(ends[start:])}" for start in range(len(ends))]
@@ -106,15 +107,15 @@ def settled(planned: Mapping[str, Planned | None]) -> tuple[dict[str, Copy], dic
     ends: dict[str, Planned | None] = {}
     circles: dict[str, str] = {}
     for name, distribution in planned.items():
-        chain: dict[str, None] = {}
-        while isinstance(distribution, Copy) and name not in ends and name not in chain:
-            chain[name] = None
+        links: dict[str, None] = {}
+        while isinstance(distribution, Copy) and name not in ends and name not in links:
+            links[name] = None
             name, distribution = distribution.source, planned.get(distribution.source)
-        if name in chain:
-            circle = list(chain)[list(chain).index(name) :]
+        if name in links:
+            circle = list(links)[list(links).index(name) :]
             circles[name] = f"copies in a circle: {_circle([*circle, name])}"
             distribution = None
-        ends.update(dict.fromkeys(chain, ends.get(name, distribution)))
+        ends.update(dict.fromkeys(links, ends.get(name, distribution)))
     copies = {
         name: Copy(copy.source, drawn)
         for name, copy in planned.items()
@@ -136,11 +137,11 @@ def depths(planned: Mapping[str, Planned | None]) -> dict[str, int]:
     """
     found: dict[str, int] = {}
     for name in planned:
-        chain = []
+        links = []
         while name not in found and isinstance(copy := planned.get(name), Copy):
-            chain.append(name)
+            links.append(name)
             name = copy.source
-        found.update((link, depth) for depth, link in enumerate(reversed(chain), found.get(name, 0) + 1))
+        found.update((link, depth) for depth, link in enumerate(reversed(links), found.get(name, 0) + 1))
     return found
 
 

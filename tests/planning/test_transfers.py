@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import initplug
+from initplug.planning import transfers
 from initplug.planning.transfers import castable, depths, settled
 from initplug.schemes.distributions import Constant, Copy, Keep, Load, Normal, Planned
 
@@ -384,13 +385,19 @@ def test_a_tensor_that_is_not_in_the_file_has_a_neighbour(tmp_path: Path) -> Non
     )
 
 
-def test_the_wrong_file_for_a_deep_model_is_told_at_once(tmp_path: Path) -> None:
-    path = saved(tmp_path / "w.safetensors", **{f"encoder__{index}__kernel": torch.zeros(1) for index in range(500)})
-    model = nn.Sequential(*(nn.Linear(1, 1) for _ in range(500)))
+@pytest.mark.parametrize("init", ["load path={path}", "copy source=^encodr"])
+def test_what_is_wrong_everywhere_is_searched_for_as_often_as_it_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, init: str
+) -> None:
+    searched: list[str] = []
+    monkeypatch.setattr(transfers, "did_you_mean", lambda word, known: searched.append(word))
+    path = saved(tmp_path / "w.safetensors", **{f"encoder__{index}__kernel": torch.zeros(1) for index in range(50)})
+    model = nn.Sequential(*(nn.Linear(1, 1) for _ in range(50)))
     with pytest.raises(initplug.PlanError) as caught:
-        initplug.plan(model, load_of(path))
-    assert len(caught.value.findings) == 1000
-    assert str(caught.value).splitlines()[-1] == "… and 990 more"
+        initplug.plan(model, {"rules": {"*": init.format(path=path)}})
+    assert len(caught.value.findings) == 100
+    assert str(caught.value).splitlines()[-1] == "… and 90 more"
+    assert len(searched) == 10
 
 
 def test_a_tensor_of_another_shape_is_refused(tmp_path: Path) -> None:
