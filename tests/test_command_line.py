@@ -436,8 +436,8 @@ def test_a_seed_gives_the_same_weights_as_in_python(runs: Runs, folder: Path) ->
     model = names["net"]()
     initplug.apply(model, folder / "good.yaml", seed=0)
     written = load_file(folder / "seed.safetensors")
-    assert written.keys() == model.state_dict().keys()
-    assert all(written[name].equal(tensor) for name, tensor in model.state_dict().items())
+    assert written.keys() == model.state_dict().keys() - {"head.weight"}  # tied: once
+    assert all(tensor.equal(model.state_dict()[name]) for name, tensor in written.items())
 
 
 def test_a_bad_seed_is_told_and_nothing_is_written(runs: Runs, folder: Path) -> None:

@@ -16,13 +16,14 @@ from initplug.filling.fitting import chosen_by, fitted
 from initplug.filling.generator import filler
 from initplug.filling.refusing import refuse, warn_of_shared_memory
 from initplug.filling.streams import SEEDS
+from initplug.filling.transferring import Source, compared, sources_of, unsourced
 from initplug.filling.writing import padding, rehearsed, value_of
 from initplug.moments import Moments
 from initplug.moments import measure as measured_moments
 from initplug.planning.evaluation import Share
 from initplug.planning.plan import Plan
 from initplug.planning.slots import Slot
-from initplug.schemes.distributions import Drawn, Keep, Stacked
+from initplug.schemes.distributions import Copy, Drawn, Keep, Load, Stacked
 from initplug.schemes.structures import Structured
 
 MOST_THREADS = 8
@@ -72,10 +73,11 @@ def apply(
     plan, tree, slots = fitted(model, recipe, prefix)
     chosen = chosen_by(only, model, tree, slots, prefix)
     statuses = [_status(share, index in chosen) for index, share in enumerate(plan.shares)]
-    refuse(plan, slots, statuses, chosen)
+    sources, missing = sources_of(plan, tree, slots)
+    refuse(plan, slots, statuses, chosen, sources, unsourced(slots, statuses, sources, missing))
     warn_of_shared_memory(slots, statuses)
-    record = write(plan, tree, slots, statuses, settings)
-    return _audited(plan, slots, record.statuses, moments=record.moments, measure=measure, seed=seed)
+    record = write(plan, tree, slots, statuses, sources, settings)
+    return _audited(plan, slots, record.statuses, sources, moments=record.moments, measure=measure, seed=seed)
 
 
 def audit(model: nn.Module, recipe: Any, *, prefix: str = "") -> Audit:
@@ -95,12 +97,19 @@ def audit(model: nn.Module, recipe: Any, *, prefix: str = "") -> Audit:
         >>> audit(nn.LayerNorm(8), {"rules": {"*.weight": 1, "*.bias": 1}})["bias"].verdict
         'differs'
     """
-    plan, _, slots = fitted(model, recipe, prefix)
+    plan, tree, slots = fitted(model, recipe, prefix)
     statuses: list[Status] = ["lazy" if share.lazy else "read" if share.numel else "empty" for share in plan.shares]
     on_meta = [slot.name for slot, status in zip(slots, statuses, strict=True) if status == "read" and slot.on_meta]
     if on_meta:
         findings = [Finding(name, "it is on meta and holds no values") for name in on_meta]
         raise ApplyError(listed(f"{len(on_meta)} slots are on meta and hold no values", findings), findings)
+    sources, missing = sources_of(plan, tree, slots)
+    # A copy whose source lies outside this part of the model cannot be tested; a file could have been there.
+    files = [index for index in missing if isinstance(plan.shares[index].distribution, Load)]
+    if files:
+        findings = [Finding(slots[index].name, missing[index]) for index in files]
+        head = f"{len(files)} of {len(slots)} slots cannot be compared with their file"
+        raise ApplyError(listed(head, findings), findings)
     projecting = {
         index
         for index, (slot, share) in enumerate(zip(slots, plan.shares, strict=True))
@@ -108,7 +117,7 @@ def audit(model: nn.Module, recipe: Any, *, prefix: str = "") -> Audit:
         and isinstance(share.distribution, Drawn)
         and rehearsed(slot, filler(share)) is False
     }
-    return _audited(plan, slots, statuses, projecting=projecting)
+    return _audited(plan, slots, statuses, sources, projecting=projecting)
 
 
 def _settings(seed: Any, threads: Any, measure: bool, progress: Progress | None) -> Settings:
@@ -133,6 +142,7 @@ def _audited(
     plan: Plan,
     slots: Sequence[Slot],
     statuses: Sequence[Status],
+    sources: Mapping[int, Source],
     *,
     projecting: Collection[int] = (),
     moments: Mapping[int, Moments] = MappingProxyType({}),
@@ -145,6 +155,7 @@ def _audited(
         plan: of the slots.
         slots: in its order.
         statuses: of the slots.
+        sources: of the slots that are copied or loaded.
         projecting: places of slots whose owners compute something else than they are given.
         moments: of the slots that were measured as they were drawn.
         measure: whether the others are measured.
@@ -161,8 +172,8 @@ def _audited(
         elif measure and not share.lazy and share.numel and not slot.on_meta:
             value = value_of(slot)
             measured = _measured(value, share)
-            if status in ("initialized", "read") and measured is not None and index not in projecting:
-                verdict = _verdict(value, share, measured)
+            if status in ("initialized", "read") and index not in projecting:
+                verdict = _verdict(value, share, measured, sources.get(index))
         found.append(measured)
         verdicts.append(verdict)
     return Audit(plan, found, statuses, verdicts, seed)
@@ -177,8 +188,12 @@ def _measured(tensor: torch.Tensor, share: Share) -> Moments | None:
         return None
 
 
-def _verdict(tensor: torch.Tensor, share: Share, measured: Moments | None) -> Verdict:
-    """What the values of a tensor say of its distribution: part by part, and of its padding row."""
+def _verdict(tensor: torch.Tensor, share: Share, measured: Moments | None, source: Source | None) -> Verdict:
+    """What the values of a tensor say of its distribution: part by part, and of its padding row; or of its source."""
+    if isinstance(share.distribution, Copy | Load):
+        return "untestable" if source is None else compared(source, tensor)
+    if measured is None:
+        return "untestable"
     row = share.padding_row
     if any(part.count_nonzero() for part in padding(tensor, row, share.distribution)):
         return "differs"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -14,6 +14,7 @@ from initplug.errors import ApplyError, Finding, shortened
 from initplug.filling.generator import filler
 from initplug.filling.seeded import FillError, Order, fill
 from initplug.filling.streams import Elementwise, key_of
+from initplug.filling.transferring import Source, in_order, transfer
 from initplug.filling.writing import arrived, assign, blank, padding, reads_back, value_of
 from initplug.moments import Moments
 from initplug.planning.evaluation import Share
@@ -65,28 +66,42 @@ class Record:
             self.progress(len(self.written), self.total)
 
 
-def write(plan: Plan, tree: Tree, slots: Sequence[Slot], statuses: Sequence[Status], settings: Settings) -> Record:
-    """Fill every slot that is to be initialised.
+def write(
+    plan: Plan,
+    tree: Tree,
+    slots: Sequence[Slot],
+    statuses: Sequence[Status],
+    sources: Mapping[int, Source],
+    settings: Settings,
+) -> Record:
+    """Fill every slot that is to be initialised: what is drawn first, what is copied after its source.
 
     Raises:
         ApplyError: saying how far the writing came.
     """
-    chosen = [index for index, status in enumerate(statuses) if status == "initialized"]
+    chosen = [index for index in in_order(plan) if statuses[index] == "initialized"]
+    drawn = [index for index in chosen if index not in sources]
     record = Record(list(statuses), {}, [], len(chosen), settings.progress)
     at = chosen[0] if chosen else 0
     try:
         with torch.no_grad():
             if settings.seed is not None:
-                _fill_from_streams(plan, slots, chosen, settings, record)
+                _fill_from_streams(plan, slots, drawn, settings, record)
             for at in chosen:
                 slot, share = slots[at], plan.shares[at]
-                if settings.seed is None:
-                    _fill_from_generator(slot, share, record, at)
+                by_now = settings.seed is not None and at not in sources
+                if not by_now:
+                    value = slot.tensor if slot.computed is None else blank(slot)
+                    if at in sources:
+                        transfer(sources[at], value)
+                    else:
+                        filler(share)(value)
+                    _hand_over(slot, value, record, at, settings.seed)
                 if not arrived(tree, slot):
                     raise RuntimeError("the owner no longer holds the tensor that was written")
                 if slot.also and not reads_back(slot, value_of(slot)):
                     record.statuses[at] = "projected"
-                if settings.seed is None:
+                if not by_now:
                     record.done(at)
     except _StoppedError as stop:
         cause = stop.__cause__ or stop
@@ -104,17 +119,11 @@ class _StoppedError(Exception):
         self.index = index
 
 
-def _fill_from_generator(slot: Slot, share: Share, record: Record, index: int) -> None:
-    """One slot from torch's global generator, through its owner if that computes it."""
-    value = slot.tensor if slot.computed is None else blank(slot)
-    filler(share)(value)
-    _hand_over(slot, value, record, index)
-
-
-def _hand_over(slot: Slot, value: torch.Tensor, record: Record, index: int) -> None:
+def _hand_over(slot: Slot, value: torch.Tensor, record: Record, index: int, seed: int | None) -> None:
     """Give a value to the owner that computes it, and note what that makes of it."""
     if slot.computed is not None:
-        assign(slot.computed, value.clone())
+        with _private_generator(seed, slot):
+            assign(slot.computed, value.clone())
         if not reads_back(slot, value):
             record.statuses[index] = "projected"
 
@@ -143,16 +152,18 @@ def _fill_from_streams(
         try:
             fill([order], settings.seed, settings.threads, lambda _: None)
             _zero_padding(value, plan.shares[index])
-            with _private_generator(settings.seed, slots[index]):
-                _hand_over(slots[index], value, record, index)
+            _hand_over(slots[index], value, record, index, settings.seed)
         except FillError as error:
             raise _StoppedError(index) from error.__cause__
         record.done(index)
 
 
 @contextmanager
-def _private_generator(seed: int, slot: Slot) -> Iterator[None]:
-    """Setters may draw, as that of parametrizations.orthogonal does: from a generator that the slot's name seeds."""
+def _private_generator(seed: int | None, slot: Slot) -> Iterator[None]:
+    """Setters may draw, as that of parametrizations.orthogonal does: under a seed from a generator of its own."""
+    if seed is None:
+        yield
+        return
     device = slot.stored[0].device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         own = int(key_of(seed, slot.name, "setter")[0])

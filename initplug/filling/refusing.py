@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 
 from initplug.auditing import Status
 from initplug.errors import ApplyError, Finding, listed, warn
 from initplug.filling.generator import filler
+from initplug.filling.transferring import Source, transfer
 from initplug.filling.writing import refusal, rehearsed
 from initplug.moments import is_dense
 from initplug.planning.plan import Plan
@@ -14,7 +16,14 @@ from initplug.planning.slots import Slot
 from initplug.schemes.distributions import Keep
 
 
-def refuse(plan: Plan, slots: Sequence[Slot], statuses: Sequence[Status], chosen: Collection[int]) -> None:
+def refuse(
+    plan: Plan,
+    slots: Sequence[Slot],
+    statuses: Sequence[Status],
+    chosen: Collection[int],
+    sources: Mapping[int, Source],
+    unsourced: Sequence[Finding],
+) -> None:
     """Raise for every slot that is to be written and cannot be."""
     findings = [
         Finding(slot.name, reason)
@@ -22,7 +31,7 @@ def refuse(plan: Plan, slots: Sequence[Slot], statuses: Sequence[Status], chosen
         if status == "initialized" and (reason := refusal(slot)) is not None
     ]
     if not findings:
-        findings += _rehearse(plan, slots, statuses)
+        findings += unsourced or _rehearse(plan, slots, statuses, sources)
     findings += [
         Finding(
             slot.name, "`keep` has nothing to keep: it is on meta", hint="`keep default` draws what construction draws"
@@ -34,12 +43,16 @@ def refuse(plan: Plan, slots: Sequence[Slot], statuses: Sequence[Status], chosen
         raise ApplyError(listed(f"{len(findings)} of {len(slots)} slots cannot be written", findings), findings)
 
 
-def _rehearse(plan: Plan, slots: Sequence[Slot], statuses: Sequence[Status]) -> list[Finding]:
+def _rehearse(
+    plan: Plan, slots: Sequence[Slot], statuses: Sequence[Status], sources: Mapping[int, Source]
+) -> list[Finding]:
     """What keeps computed slots from being written, found on copies."""
     findings = []
-    for slot, share, status in zip(slots, plan.shares, statuses, strict=True):
-        if status == "initialized" and slot.computed is not None:
-            outcome = rehearsed(slot, filler(share))
+    for index, (slot, share) in enumerate(zip(slots, plan.shares, strict=True)):
+        if statuses[index] == "initialized" and slot.computed is not None:
+            # Values that are copied or loaded are there already; those of a source yet to be drawn stand for them.
+            fill = partial(transfer, sources[index]) if index in sources else filler(share)
+            outcome = rehearsed(slot, fill)
             if isinstance(outcome, str):
                 findings.append(Finding(slot.name, outcome))
     return findings

@@ -19,6 +19,7 @@ from initplug.language.faults import fault, kind_of, shown
 from initplug.schemes.fans import FanRule, Fans
 from initplug.schemes.initializers import REGISTRY
 from initplug.schemes.registry import Initializer, Reference, words_of
+from initplug.schemes.transfers import TRANSFERS
 
 NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 
@@ -154,7 +155,10 @@ def _of_parts(value: Mapping[str, Any]) -> Init:
 
 def _part(index: int, value: Any, problems: list[InitErrorDetails]) -> Init:
     try:
-        return read_init(value)
+        part = read_init(value)
+        if part.fn in TRANSFERS:
+            raise fault(f"{part.fn} fills a whole tensor and is no part of a split", hint="give it a rule of its own")
+        return part
     except ValidationError as wrong:
         problems.extend(_below(("split", index), wrong))
     except PydanticCustomError as wrong:
@@ -213,7 +217,7 @@ def _from_text(text: str) -> tuple[str, dict[str, Any]]:
         if "=" in token:
             name, _, given = token.partition("=")
             parameter = initializer.parameters.get(name)
-            value: Any = given if parameter is not None and _is_reference(parameter.annotation) else number(given)
+            value: Any = given if parameter is not None and _is_text(parameter.annotation) else number(given)
             if given == "":
                 raise fault(f"{name}= has no value", offset=offset)
         elif NUMBER.fullmatch(token):
@@ -252,7 +256,9 @@ def _bound(initializer: Initializer, word: str, offset: int) -> str:
     if word in initializer.parameters:
         raise fault(f"{word} needs a value: write {word}=…", offset=offset)
     taken = "; ".join(f"{name}: {', '.join(known)}" for name, known in words.items())
-    hint = did_you_mean(word, every) or (f"its words are {taken}" if taken else "it takes no words")
+    needed = [name for name, parameter in initializer.parameters.items() if parameter.required]
+    wordless = f"write {needed[0]}={word}" if needed else "it takes no words"
+    hint = did_you_mean(word, every) or (f"its words are {taken}" if taken else wordless)
     raise fault(f"{word!r} is no word of {initializer.name}", hint=hint, offset=offset)
 
 
@@ -352,6 +358,11 @@ def _fits(annotation: Any, value: Any) -> bool:
 
 def _is_reference(annotation: Any) -> bool:
     return annotation is Reference or Reference in get_args(annotation)
+
+
+def _is_text(annotation: Any) -> bool:
+    """Whether an argument is a text of any kind, so that `key=0` is no number."""
+    return _is_reference(annotation) or annotation is str or str in get_args(annotation)
 
 
 def described(annotation: Any) -> str:

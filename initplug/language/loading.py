@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from initplug.errors import Finding, RecipeError, did_you_mean
 from initplug.language.faults import kind_of, shown
-from initplug.language.messages import Composed, dotted, findings_of, located
-from initplug.language.reading import MAX_CHARACTERS, MAX_DEPTH, Document, Steps, read, unreadable
+from initplug.language.messages import Composed, dotted, file_of, findings_of, located
+from initplug.language.reading import MAX_CHARACTERS, MAX_DEPTH, Document, Place, Steps, read, unreadable
 from initplug.language.recipe import Recipe
 
 PRESETS = Path(__file__).parent.parent / "presets" / "init"
@@ -59,7 +59,11 @@ def load(source: Source | Any, overrides: Sequence[str] = ()) -> Recipe:
 def compose(source: Source | Any) -> Composed:
     """The data of a recipe with its `defaults` merged, before validation."""
     if isinstance(source, Recipe):
-        return Composed(source.plain(), source.origin)
+        composed = Composed(source.plain(), source.origin)
+        for rule, file in source._files.items():
+            composed.values["rules", rule, "init", "path"] = Place(str(file))
+            composed.files[str(file)] = file
+        return composed
     if isinstance(source, PathLike):
         return _from_file(Path(source), set())
     if isinstance(source, str):
@@ -87,6 +91,10 @@ def validate(composed: Composed) -> Recipe:
         if place is not None:
             line = "" if place.line is None else f":{place.line}"
             recipe._locations[rule] = f"{place.file}{line}"
+    for name, loading in recipe.rules.items():
+        file = file_of(composed, name, "path") if loading is not None and loading.init.fn == "load" else None
+        if file is not None:
+            recipe._files[name] = file
     recipe._origin = None if composed.origin.startswith("<") else composed.origin
     return recipe
 
@@ -120,7 +128,10 @@ def _from_file(path: Path, seen: set[Path]) -> Composed:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise RecipeError.of([Finding("", f"cannot be read: {reason}", shown_as)], usage=True) from None
     seen.add(path.resolve())
-    return _with_defaults(read(text, shown_as), shown_as, path.parent, seen)
+    composed = _with_defaults(read(text, shown_as), shown_as, path.parent, seen)
+    if path.parent != PRESETS:
+        composed.files[shown_as] = path.absolute()
+    return composed
 
 
 def _plain(value: Any, file: str, path: Steps) -> Any:
@@ -228,6 +239,7 @@ def _merge(base: Composed, top: Composed) -> None:
     """Lay `top` over `base` as OmegaConf merges: mappings key by key, everything else as a whole."""
     joined: set[Steps] = set()
     replaced: set[Steps] = set()
+    laid: list[Steps] = []
 
     def lay(under: dict[str, Any], over: dict[str, Any], path: Steps) -> None:
         for key, value in over.items():
@@ -241,14 +253,18 @@ def _merge(base: Composed, top: Composed) -> None:
                 if key == "fn" and under[key] != value:
                     base.replaced[path] = under[key]
             under[key] = value
+            laid.append(here)
 
     lay(base.data, top.data, ())
     for places, others in ((base.values, top.values), (base.keys, top.keys)):
         for path in [path for path in places if any(path[:length] in replaced for length in range(len(path) + 1))]:
             del places[path]
         places.update({path: place for path, place in others.items() if path not in joined})
+    for path in laid:  # what has no place of its own, in a mapping, stands at least in no other file
+        base.values.setdefault(path, Place(top.origin))
     base.replaced.update(top.replaced)
     base.stars.extend(top.stars)
+    base.files.update(top.files)
 
 
 def _refuse_interpolations(composed: Composed) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -33,6 +34,7 @@ class Composed:
         keys: places of keys.
         replaced: for an initializer whose `fn` was overridden, what it was: the owner of keys that are left over.
         stars: places of unquoted texts that begin with `*`.
+        files: for the name of a recipe file in messages, the file itself; presets are none.
     """
 
     data: dict[str, Any]
@@ -41,6 +43,7 @@ class Composed:
     keys: dict[Steps, Place] = field(default_factory=dict)
     replaced: dict[Steps, Any] = field(default_factory=dict)
     stars: list[Place] = field(default_factory=list)
+    files: dict[str, Path] = field(default_factory=dict)
 
 
 def dotted(path: Steps) -> str:
@@ -60,6 +63,16 @@ def dotted(path: Steps) -> str:
 def located(composed: Composed, path: Steps, message: str, hint: str | None = None, *, key: bool = False) -> Finding:
     """A finding at the place of a value or key, or of the nearest thing above it that has one."""
     return _finding(_place(composed, path, key=key), composed.origin, dotted(path), message, hint)
+
+
+def file_of(composed: Composed, rule: str, argument: str) -> Path | None:
+    """The recipe file that an argument of a rule's initializer stands in; None where it stands in no file."""
+    path: Steps = ("rules", rule)
+    value = composed.data["rules"][rule]
+    for step in ("init", argument):
+        if isinstance(value, Mapping) and step in value:
+            path, value = (*path, step), value[step]
+    return composed.files.get(_place(composed, path, key=False).file)
 
 
 def findings_of(error: ValidationError, composed: Composed) -> list[Finding]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
@@ -228,6 +229,7 @@ class Recipe(BaseModel):
     rules: Annotated[dict[str, Rule | None], BeforeValidator(_named_rules)]
 
     _locations: dict[str, str] = PrivateAttr(default_factory=dict)
+    _files: dict[str, Path] = PrivateAttr(default_factory=dict)
     _origin: str | None = PrivateAttr(default=None)
 
     @property
@@ -244,6 +246,11 @@ class Recipe(BaseModel):
     def location(self, rule: str) -> str | None:
         """`file:line` of a rule, where known."""
         return self._locations.get(rule)
+
+    def folder(self, rule: str) -> Path:
+        """Where a relative path of a rule starts: at the file it stands in, else at the current directory."""
+        file = self._files.get(rule)
+        return Path.cwd() if file is None else file.parent
 
     def plain(self) -> dict[str, Any]:
         """The recipe as plain data in its canonical form; `load` reads it back."""

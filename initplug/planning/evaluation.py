@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -14,11 +15,14 @@ from initplug.planning.factors import multiplier
 from initplug.planning.matching import Winner
 from initplug.planning.replay import Outcome, replayed
 from initplug.planning.slots import Kind, Slot, Tree, layout_of, padding_row, referred
+from initplug.planning.transfers import Known, copied, loaded, settled
 from initplug.schemes.distributions import (
     Batched,
     Constant,
+    Copy,
     Drawn,
     Keep,
+    Load,
     Normal,
     Planned,
     Single,
@@ -28,6 +32,7 @@ from initplug.schemes.distributions import (
 )
 from initplug.schemes.fans import PLAIN, FanError, Fans, Layout, fans_of
 from initplug.schemes.structures import Structured
+from initplug.schemes.transfers import TRANSFERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,7 @@ class _Setting:
     shares: dict[Any, Share]
     replays: dict[Any, Mapping[str, Outcome]]
     places: dict[str, dict[int, int]]
+    known: Known = field(default_factory=Known)
 
 
 def evaluate(
@@ -92,8 +98,9 @@ def evaluate(
     Returns:
         The slots that have a row (buffers that no rule takes have none), the share of each, and what does not fit.
     """
-    inits = {name: rule.init for name, rule in recipe.rules.items() if rule is not None}
-    setting = _Setting(tree, recipe, inits, {name: init.text for name, init in inits.items()}, {}, {}, {})
+    rules = {name: rule for name, rule in recipe.rules.items() if rule is not None}
+    inits = {name: _with_folder(rule.init, recipe.folder(name)) for name, rule in rules.items()}
+    setting = _Setting(tree, recipe, inits, {name: rule.init.text for name, rule in rules.items()}, {}, {}, {})
     # Parallel lists: as many pairs would cost more in garbage collection than all the rest.
     slots: list[Slot] = []
     shares: list[Share] = []
@@ -111,7 +118,31 @@ def evaluate(
             share = _share(setting, slot, winner, None, None)
             shares.append(share)
             misses.append(Miss(slot.name, share.shape, winner, recipe.location(winner.rule), str(reason)))
+    if any(isinstance(share.distribution, Copy) for share in shares):
+        _settle(setting, slots, shares, misses)
     return slots, shares, misses
+
+
+def _settle(setting: _Setting, slots: Sequence[Slot], shares: list[Share], misses: list[Miss]) -> None:
+    """Tell copies what their values come from in the end; circles are misses."""
+    copies, circles = settled({slot.name: share.distribution for slot, share in zip(slots, shares, strict=True)})
+    for index, (slot, share) in enumerate(zip(slots, shares, strict=True)):
+        if slot.name in copies:
+            shares[index] = replace(share, distribution=copies[slot.name])
+        elif slot.name in circles:
+            assert share.rule is not None  # it is the rule that copies
+            assert share.selector is not None  # and its selector
+            winner = Winner(share.rule, share.selector, share.shadowed)
+            shares[index] = replace(share, distribution=None)
+            location = setting.recipe.location(share.rule)
+            misses.append(Miss(slot.name, share.shape, winner, location, f"copy: {circles[slot.name]}"))
+
+
+def _with_folder(init: Init, folder: Path) -> Init:
+    """An initializer whose path, if it has one, starts where it stands in the recipe."""
+    if init.fn != "load":
+        return init
+    return replace(init, arguments={**init.arguments, "path": str(folder / init.arguments["path"])})
 
 
 def _evaluated(setting: _Setting, slot: Slot, winner: Winner) -> Share:
@@ -149,12 +180,12 @@ class _Context(NamedTuple):
     """What a distribution depends on beyond shape and layout.
 
     Args:
-        source: the owner's reset, or the fans of another tensor.
+        source: the owner's reset, the fans of another tensor, or where the values come from.
         factor: what multiplies and what divides the result.
         parts: of the parts of a split.
     """
 
-    source: Drawn | Fans | None = None
+    source: Drawn | Copy | Load | Fans | None = None
     factor: tuple[float, float] | None = None
     parts: tuple[_Context, ...] = ()
 
@@ -195,7 +226,7 @@ def _distribution(
     source = context.source
     if isinstance(source, Structured) and piece[init.batch_dims :] != whole:
         raise UnfitError(f"{init.fn}: the reset draws the tensor as a whole, so its parts have no default")
-    one = source if isinstance(source, Drawn) else _called(init, source or fans)
+    one = source if isinstance(source, Drawn | Copy | Load) else _called(init, source or fans)
     if init.batch_dims and isinstance(one, Structured):
         one = Batched(one, init.batch_dims)
     return _factored(_stacked([one] * init.split, init.dim) if init.split > 1 else one, init, context), fans
@@ -230,8 +261,10 @@ def _stacked(parts: Sequence[Planned], dim: int) -> Planned:
     return Stacked(cast("tuple[Single | Batched | Keep, ...]", tuple(parts)), dim)
 
 
-def _surroundings(setting: _Setting, slot: Slot, init: Init) -> Drawn | Fans | None:
-    """What a distribution depends on beyond the tensor itself: the owner's reset, or the fans of another tensor."""
+def _surroundings(setting: _Setting, slot: Slot, init: Init) -> Drawn | Copy | Load | Fans | None:
+    """What a distribution depends on beyond the tensor itself: resets, fans or values of something else."""
+    if init.fn in TRANSFERS:
+        return _transferred(setting, slot, init)
     if init.fn == "default" or (init.arguments.get("otherwise") == "default" and slot.on_meta):
         return _default(setting, slot)
     if "of" in init.initializer.parameters and (slot.tensor.ndim < 2 or "of" in init.arguments):
@@ -242,6 +275,17 @@ def _surroundings(setting: _Setting, slot: Slot, init: Init) -> Drawn | Fans | N
             raise UnfitError(f"{init.fn} takes the fan of another tensor, and {error.args[0]}") from None
         return fans_of(source.shape, layout, init.fans)
     return None
+
+
+def _transferred(setting: _Setting, slot: Slot, init: Init) -> Copy | Load:
+    """Where the values of a copied or loaded slot come from."""
+    given = init.arguments
+    try:
+        if init.fn == "copy":
+            return copied(setting.tree, slot, given["source"], setting.known)
+        return loaded(slot, Path(given["path"]), given.get("key"), given.get("prefix") or "", setting.known)
+    except LookupError as error:
+        raise UnfitError(f"{init.fn}: {error.args[0]}") from None
 
 
 def _factor(setting: _Setting, slot: Slot, init: Init) -> tuple[float, float] | None:
@@ -322,7 +366,7 @@ def check_dtype(distribution: Planned, dtype: torch.dtype, fn: str) -> None:
     Raises:
         UnfitError: saying what does not fit.
     """
-    if isinstance(distribution, Keep):
+    if isinstance(distribution, Copy | Load | Keep):
         return
     if isinstance(distribution, Stacked):
         for part in distribution.drawn:

@@ -291,8 +291,9 @@ def plan(model: nn.Module, recipe: Any, *, prefix: str = "") -> Plan:
 
 
 def tree_for(model: nn.Module, recipe: Recipe, prefix: str = "") -> Tree:
-    """The model's slots as far as the recipe can speak of them: buffers only if a rule does."""
-    buffers = any(rule is not None and rule.kind == "buffer" for rule in recipe.rules.values())
+    """The model's slots as far as the recipe can speak of them: buffers only if a rule does, or may copy one."""
+    rules = [rule for rule in recipe.rules.values() if rule is not None]
+    buffers = any(rule.kind == "buffer" or rule.init.fn == "copy" for rule in rules)
     return walk(model, prefix, buffers=buffers)
 
 

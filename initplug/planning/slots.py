@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -270,19 +270,26 @@ def padding_row(tree: Tree, slot: Slot) -> int | None:
     return None
 
 
-def _start(tree: Tree, slot: Slot, reference: str) -> tuple[nn.Module, list[str]]:
-    """The module that a reference starts from, and the names that lead on."""
+def start_of(tree: Tree, slot: Slot, reference: str) -> tuple[Node, list[str]]:
+    """The module that a reference starts from, and the names that lead on.
+
+    Raises:
+        LookupError: it starts outside the tree.
+    """
+    prefix = tree.nodes[0].name
+    outside = f"{reference!r} lies outside the part {prefix!r}: plan the whole (meta) model"
     if reference.startswith("^"):
-        prefix, rest = tree.nodes[0].name, reference[1:]
-        if prefix and not rest.startswith(f"{prefix}."):
-            raise LookupError(f"{reference!r} lies outside the part {prefix!r}: plan the whole (meta) model")
-        return tree.nodes[0].module, rest[len(prefix) + 1 if prefix else 0 :].split(".")
+        rest = reference[1:]
+        if prefix and not f"{rest}.".startswith(f"{prefix}."):
+            raise LookupError(outside)
+        below = rest[len(prefix) :].removeprefix(".")
+        return tree.nodes[0], below.split(".") if below else []
     rest = reference.lstrip(".")
     chain = list(tree.ancestors(slot.node))
     climbs = max(len(reference) - len(rest) - 1, 0)
     if climbs >= len(chain):
-        raise LookupError(f"{reference!r} climbs above the model")
-    return tree.nodes[chain[climbs]].module, rest.split(".")
+        raise LookupError(outside if prefix else f"{reference!r} climbs above the model")
+    return tree.nodes[chain[climbs]], rest.split(".")
 
 
 def referred(tree: Tree, slot: Slot, reference: str) -> tuple[Tensor, Layout]:
@@ -296,8 +303,8 @@ def referred(tree: Tree, slot: Slot, reference: str) -> tuple[Tensor, Layout]:
     Raises:
         LookupError: there is no such tensor.
     """
-    owner, names = _start(tree, slot, reference)
-    target: object = owner
+    node, names = start_of(tree, slot, reference)
+    owner, target = node.module, cast(object, node.module)
     for name in names:
         if not isinstance(target, nn.Module):
             raise LookupError(f"{reference!r} leads through {name!r}, which is below a {type(target).__name__}")
@@ -328,8 +335,8 @@ def attribute(tree: Tree, slot: Slot, reference: str) -> int | float:
     Raises:
         LookupError: there is no such attribute, or it is no number.
     """
-    target: object
-    target, names = _start(tree, slot, reference)
+    node, names = start_of(tree, slot, reference)
+    target: object = node.module
     for name in names:
         found = target.get(name, MISSING) if isinstance(target, Mapping) else getattr(target, name, MISSING)
         if found is MISSING:

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from initplug.schemes.structures import DeltaOrthogonal, Dirac, Eye, Orthogonal, SinCos, Sparse, Structured, amplified
+from initplug.schemes.truncation import moments
 
 INFINITY = math.inf
-NARROW = 0.5
-"""Truncation intervals shorter than this many standard deviations get their moments by quadrature."""
 
 
 class Distribution(Protocol):
@@ -187,55 +186,8 @@ class TruncatedNormal:
         return self._moments()[3]
 
     def _moments(self) -> tuple[float, float, float, float]:
-        """Mean, variance, skewness and kurtosis in units of `scale`.
-
-        The raw moments follow E[z^k] = (k-1)·E[z^(k-2)] - (b^(k-1)·φ(b) - a^(k-1)·φ(a)) / Z.
-        """
-        a, b = (self.low - self.loc) / self.scale, (self.high - self.loc) / self.scale
-        if b - a < NARROW:
-            return _narrow_moments(a, b)
-        # Both erfc differences are exact where the other cancels: choose the tail that the interval lies in.
-        mass = _tail(a) - _tail(b) if a > 0 else _tail(-b) - _tail(-a)
-        raw = [1.0, 0.0, 0.0, 0.0, 0.0]
-        for k in range(1, 5):
-            before = raw[k - 2] * (k - 1) if k > 1 else 0.0
-            raw[k] = before - (_edge(b, k - 1) - _edge(a, k - 1)) / mass
-        mean = raw[1]
-        variance = raw[2] - mean**2
-        third = raw[3] - 3 * mean * raw[2] + 2 * mean**3
-        fourth = raw[4] - 4 * mean * raw[3] + 6 * mean**2 * raw[2] - 3 * mean**4
-        return mean, variance, third / variance**1.5, fourth / variance**2
-
-
-def _narrow_moments(a: float, b: float) -> tuple[float, float, float, float]:
-    """Mean, variance, skewness and kurtosis of a standard normal in [a, b], by quadrature about the midpoint.
-
-    The closed form subtracts nearly equal numbers when the interval is short; every term here is small.
-    """
-    import numpy as np
-
-    nodes, weights = np.polynomial.legendre.leggauss(24)
-    middle, half = (a + b) / 2, (b - a) / 2
-    offsets = half * nodes
-    density = weights * np.exp(-middle * offsets - offsets**2 / 2)
-    density /= density.sum()
-    shift = float(density @ offsets)
-    variance = float(density @ (offsets - shift) ** 2)
-    third = float(density @ (offsets - shift) ** 3)
-    fourth = float(density @ (offsets - shift) ** 4)
-    return middle + shift, variance, third / variance**1.5, fourth / variance**2
-
-
-def _tail(z: float) -> float:
-    """P(Z > z) of the standard normal."""
-    return 0.5 * math.erfc(z / math.sqrt(2))
-
-
-def _edge(z: float, power: int) -> float:
-    """z^power times the standard normal density; 0 far out."""
-    if abs(z) > 40:
-        return 0.0
-    return float(z**power * math.exp(-z * z / 2) / math.sqrt(2 * math.pi))
+        """Mean, variance, skewness and kurtosis in units of `scale`."""
+        return moments((self.low - self.loc) / self.scale, (self.high - self.loc) / self.scale)
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,12 +290,41 @@ class Stacked:
 Drawn = Single | Batched | Stacked
 """Distributions that give values."""
 
-Planned = Drawn | Keep
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """The values of another slot.
+
+    Args:
+        source: canonical name of the other slot.
+        drawn: what the values come from where they are drawn, by way of further copies too.
+    """
+
+    source: str
+    drawn: Drawn | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """The values of a tensor in a safetensors file.
+
+    Args:
+        path: of the file.
+        key: name of the tensor in it.
+    """
+
+    path: str
+    key: str
+
+
+Planned = Drawn | Copy | Load | Keep
 """What a plan may say of a slot."""
 
 
 def closed_form(distribution: object) -> Drawn | None:
-    """The distribution itself where it has moments, else None."""
+    """The distribution itself where it has moments, for a copy that of its source, else None."""
+    if isinstance(distribution, Copy):
+        distribution = distribution.drawn
     if isinstance(distribution, Stacked) and len(distribution.drawn) < len(distribution.parts):
         return None
     return distribution if isinstance(distribution, Drawn) else None
@@ -421,6 +402,10 @@ def text(distribution: object) -> str | None:
             return f"{text(part)} along {dims} leading dimension{'s' if dims > 1 else ''}"
         case Stacked(parts, dim):
             return f"stacked({', '.join(str(text(part)) for part in parts)}, dim={dim})"
+        case Copy(source):
+            return f"copy({source})"
+        case Load(path, key):
+            return f"load({path}, key={key})"
         case Keep(otherwise):
             return "keep" if otherwise == "error" else f"keep({otherwise})"
     return None

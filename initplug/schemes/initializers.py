@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Lt
 
 from initplug.schemes import structured as structured  # registers its own
+from initplug.schemes import transfers as transfers  # likewise
 from initplug.schemes.distributions import (
     Constant,
     Default,

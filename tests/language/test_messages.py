@@ -316,6 +316,46 @@ BAD_TEXTS: list[tuple[str, str]] = [
         "defaults: [resnext]\nrules:\n  bn: {init: {fn: normal, mode: fan_in}}\n",
         "<text>:3:27: rules.bn.init.mode: normal takes no mode (it takes mean, std, fans, split, dim, batch_dims, factor)",
     ),
+    ("rules:\n  a*: copy\n", "<text>:2:7: rules['a*']: copy needs source (write copy source=…)"),
+    (
+        "rules:\n  a*: copy ..q.weight\n",
+        "<text>:2:12: rules['a*']: '..q.weight' is no word of copy (write source=..q.weight)",
+    ),
+    (
+        "rules:\n  a*: copy source=q._weight\n",
+        "<text>:2:7: rules['a*']: source: 'q._weight' is not a reference (weight, ..q.weight, ^shared.weight)",
+    ),
+    ("rules:\n  a*: copy source=q factor=2\n", "<text>:2:7: rules['a*']: copy takes no factor (it takes source)"),
+    (
+        "rules:\n  a*: {fn: copy, source: ..q, split: 3}\n",
+        "<text>:2:31: rules['a*'].split: copy takes no split (it takes source)",
+    ),
+    (
+        "rules:\n  a*: {split: [0, copy source=q]}\n",
+        "<text>:2:19: rules['a*'].split[1]: copy fills a whole tensor and is no part of a split (give it a rule of its own)",
+    ),
+    (
+        "rules:\n  a*: {split: [{fn: load, path: x}, 0]}\n",
+        "<text>:2:16: rules['a*'].split[0]: load fills a whole tensor and is no part of a split (give it a rule of its own)",
+    ),
+    ("rules:\n  a*: load\n", "<text>:2:7: rules['a*']: load needs path (write load path=…)"),
+    (
+        "rules:\n  a*: load body.safetensors\n",
+        "<text>:2:12: rules['a*']: 'body.safetensors' is no word of load (write path=body.safetensors)",
+    ),
+    ("rules:\n  a*: load 3\n", "<text>:2:12: rules['a*']: load takes no bare number: write path=3"),
+    ("rules:\n  a*: load path=\n", "<text>:2:12: rules['a*']: path= has no value"),
+    ("rules:\n  a*: {fn: load, path: ''}\n", "<text>:2:7: rules['a*']: load: path is empty"),
+    ("rules:\n  a*: {fn: load, path: 3}\n", "<text>:2:24: rules['a*'].path: 3 is not a text"),
+    ("rules:\n  a*: {fn: load, path: x, key: 0}\n", "<text>:2:32: rules['a*'].key: 0 is not a text"),
+    (
+        "rules:\n  a*: load path=x key=y prefix=z.\n",
+        "<text>:2:7: rules['a*']: load: key is the whole name in the file, and prefix what stands before the slot's: give one of them",
+    ),
+    (
+        "rules:\n  a*: {fn: load, path: x, batch_dims: 1}\n",
+        "<text>:2:27: rules['a*'].batch_dims: load takes no batch_dims (it takes path, key, prefix)",
+    ),
 ]
 
 # Overrides of the preset `resnext`, with their messages.

@@ -669,6 +669,8 @@ INITS: list[Any] = [
     {"fn": "prior_bias", "p": "uniform", "link": "log"},
     "default",
     "keep",
+    "copy source=..fc.weight",
+    {"fn": "load", "path": "with spaces.safetensors", "key": "0"},
 ]
 MATCHES: list[Any] = [
     "*",

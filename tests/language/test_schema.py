@@ -30,8 +30,14 @@ GOOD += [
     {"rules": {"a*": {"fn": "orthogonal", "batch_dims": 1, "split": 2, "dim": -1, "factor": 0.5}}},
     {"rules": {"a*": {"fn": "normal", "factor": 0.5}, "b*": {"fn": "normal", "factor": {"count": "<B>", "times": 2}}}},
     {"rules": {"a*": {"fn": "normal", "factor": [2, {"place": "^h.*"}, {"attr": "..width", "power": -1}]}}},
+    {"rules": {"a*": "copy source=..q.weight", "b*": {"fn": "copy", "source": "^b"}, "c*": "load path=x key=0"}},
+    {"rules": {"a*": {"fn": "load", "path": "x", "prefix": "model."}, "b*": {"fn": "load", "path": "x", "key": None}}},
 ]
 BAD: list[Any] = [
+    {"rules": {"a*": {"fn": "copy"}}},
+    {"rules": {"a*": {"fn": "copy", "source": "q", "factor": 2}}},
+    {"rules": {"a*": {"fn": "load", "key": "x"}}},
+    {"rules": {"a*": {"fn": "load", "path": "x", "key": 0}}},
     {"rules": {"a*": {"split": [0]}}},
     {"rules": {"a*": {"split": [0, 1], "mode": "fan_in"}}},
     {"rules": {"a*": {"fn": "normal", "split": 1}}},

@@ -1,0 +1,249 @@
+"""Where the values of a slot that is not drawn come from: another slot, or a tensor in a file."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import chain
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from initplug.errors import ROWS, did_you_mean
+from initplug.planning.slots import Slot, Tree, start_of
+from initplug.schemes.distributions import Copy, Load, Planned, closed_form
+
+STORED = {
+    "BOOL": torch.bool,
+    "U8": torch.uint8,
+    "I8": torch.int8,
+    "U16": torch.uint16,
+    "I16": torch.int16,
+    "U32": torch.uint32,
+    "I32": torch.int32,
+    "U64": torch.uint64,
+    "I64": torch.int64,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "F8_E8M0": torch.float8_e8m0fnu,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F32": torch.float32,
+    "F64": torch.float64,
+    "C64": torch.complex64,
+}
+"""Dtypes as safetensors names them; those that pack several numbers into one element are left out."""
+
+
+Header = Mapping[str, tuple[tuple[int, ...], str]]
+"""Shape and dtype, as safetensors names it, of every tensor in a file."""
+
+
+@dataclass(slots=True)
+class Known:
+    """What the transfers of one plan share: slots by name, modules, files that were read, hints that were given."""
+
+    slots: dict[str, Slot] = field(default_factory=dict)
+    modules: dict[str, None] = field(default_factory=dict)
+    headers: dict[str, Header | str] = field(default_factory=dict)
+    hints: int = 0
+
+
+# Copies -----------------------------------------------------------------------------------------------------
+
+
+def copied(tree: Tree, slot: Slot, reference: str, known: Known) -> Copy:
+    """What a slot is copied from.
+
+    Args:
+        tree: the walked model.
+        slot: where the reference starts.
+        reference: another tensor, or a module: then the tensor below it whose name is the longest end of the slot's.
+        known: what the copies of one plan share.
+
+    Raises:
+        LookupError: there is no such tensor, or it does not fit.
+    """
+    if not known.slots:
+        known.slots.update((name, each) for each in tree.slots for name, _, _ in each.places)
+        known.modules.update(dict.fromkeys(each.name for each in tree.nodes))
+    node, names = start_of(tree, slot, reference)
+    path = ".".join([*([node.name] if node.name else []), *names])
+    if path in known.slots:
+        found = path
+    else:
+        if path not in known.modules:
+            hint = _hint(path, chain(known.slots, known.modules), known)
+            raise LookupError(f"there is no {path}, which {reference!r} refers to{hint}")
+        ends = slot.name.split(".")
+        below = [f"{path}.{'.'.join(ends[start:])}" for start in range(len(ends))]
+        found = next((name for name in below if name in known.slots), "")
+        if not found:
+            raise LookupError(f"there is no tensor below {path} whose name is an end of {slot.name}")
+    source = known.slots[found]
+    if source is slot:
+        tie = "" if found == slot.name else ", which is tied to it"
+        raise LookupError(f"a tensor cannot be its own source: {_circle([slot.name, found])}{tie}")
+    if source.lazy:
+        raise LookupError(f"its source {found} waits for a first batch to learn its shape")
+    reason = unlike(found, tuple(source.tensor.shape), source.tensor.dtype, slot.tensor)
+    if reason is not None:
+        raise LookupError(reason)
+    return Copy(source.name)
+
+
+def settled(planned: Mapping[str, Planned | None]) -> tuple[dict[str, Copy], dict[str, str]]:
+    """Copies with what their values come from in the end, and the circles among them.
+
+    Args:
+        planned: what each slot comes down to, by canonical name.
+
+    Returns:
+        By name of the slot: the copies that lead to a draw, with it; and for one slot of every circle, the reason.
+    """
+    ends: dict[str, Planned | None] = {}
+    circles: dict[str, str] = {}
+    for name, distribution in planned.items():
+        links: dict[str, None] = {}
+        while isinstance(distribution, Copy) and name not in ends and name not in links:
+            links[name] = None
+            name, distribution = distribution.source, planned.get(distribution.source)
+        if name in links:
+            circle = list(links)[list(links).index(name) :]
+            circles[name] = f"copies in a circle: {_circle([*circle, name])}"
+            distribution = None
+        ends.update(dict.fromkeys(links, ends.get(name, distribution)))
+    copies = {
+        name: Copy(copy.source, drawn)
+        for name, copy in planned.items()
+        if isinstance(copy, Copy) and (drawn := closed_form(ends[name])) is not None
+    }
+    return copies, circles
+
+
+def _circle(names: Iterable[str]) -> str:
+    return " <- ".join(names)
+
+
+def depths(planned: Mapping[str, Planned | None]) -> dict[str, int]:
+    """How many copies after what is not copied each copy comes; circles there are none.
+
+    Example:
+        >>> depths({"c": Copy("b"), "b": Copy("a"), "a": None})
+        {'b': 1, 'c': 2}
+    """
+    found: dict[str, int] = {}
+    for name in planned:
+        links = []
+        while name not in found and isinstance(copy := planned.get(name), Copy):
+            links.append(name)
+            name = copy.source
+        found.update((link, depth) for depth, link in enumerate(reversed(links), found.get(name, 0) + 1))
+    return found
+
+
+# Files ------------------------------------------------------------------------------------------------------
+
+
+def loaded(slot: Slot, path: Path, key: str | None, prefix: str, known: Known) -> Load:
+    """The tensor in a file that a slot gets.
+
+    Args:
+        slot: that gets it.
+        path: of a safetensors file.
+        key: name in the file; None for the slot's own, or else that of one of its aliases.
+        prefix: what stands before the slot's names in the file.
+        known: what the loads of one plan share.
+
+    Raises:
+        LookupError: there is no such file or tensor, or it does not fit.
+    """
+    if str(path) not in known.headers:
+        try:
+            known.headers[str(path)] = header_of(path)
+        except LookupError as error:
+            known.headers[str(path)] = error.args[0]
+    header = known.headers[str(path)]
+    if isinstance(header, str):
+        raise LookupError(header)
+    names = [key] if key is not None else [prefix + name for name, _, _ in slot.places]
+    found = next((name for name in names if name in header), None)
+    if found is None:
+        raise LookupError(f"{path} has no {names[0]!r}{_hint(names[0], header, known)}")
+    reason = unlike(f"{found!r} in {path}", *header[found], slot.tensor)
+    if reason is not None:
+        raise LookupError(reason)
+    return Load(str(path), found)
+
+
+def header_of(path: Path) -> Header:
+    """What a safetensors file says of its tensors; their values are not read.
+
+    Raises:
+        LookupError: it cannot be read, and why.
+    """
+    if not path.is_file():
+        raise LookupError(f"{path} is a folder" if path.is_dir() else f"there is no file {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118  # it is no mapping
+            return {key: (tuple(part.get_shape()), part.get_dtype()) for key, part in slices.items()}
+    except SafetensorError as error:
+        raise LookupError(f"{path} is no safetensors file: {error}") from None
+    except (OSError, ValueError) as error:
+        raise LookupError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _hint(word: str, candidates: Iterable[str], known: Known) -> str:
+    """The nearest name, for as many as a message shows: in long lists each is a search of its own."""
+    known.hints += 1
+    hint = did_you_mean(word, candidates) if known.hints <= ROWS else None
+    return f" ({hint})" if hint else ""
+
+
+# Both -------------------------------------------------------------------------------------------------------
+
+
+def unlike(name: str, shape: tuple[int, ...], dtype: torch.dtype | str, target: torch.Tensor) -> str | None:
+    """What keeps values of a shape and dtype from going to a tensor; None if they fit.
+
+    Args:
+        name: of the source, in the message.
+        shape: of the source.
+        dtype: of the source, as torch or as safetensors names it.
+        target: where the values are to go.
+    """
+    if shape != tuple(target.shape):
+        return f"the shape of {name} is {shape}"
+    kind = STORED.get(dtype) if isinstance(dtype, str) else dtype
+    if kind is None:
+        return f"the dtype of {name}, {dtype}, is none that can be cast"
+    if castable(kind, target.dtype):
+        return None
+    given, wanted = (str(each).removeprefix("torch.") for each in (kind, target.dtype))
+    return f"{name} is {given}, which cannot be cast to {wanted}"
+
+
+@cache
+def castable(source: torch.dtype, target: torch.dtype) -> bool:
+    """Whether a cast keeps what numbers mean: no imaginary part or fraction is cut off.
+
+    Example:
+        >>> castable(torch.float32, torch.bfloat16), castable(torch.float32, torch.int64)
+        (True, False)
+    """
+    if source == target:
+        return True
+    real = target.is_floating_point or target.is_complex
+    if (source.is_complex and not target.is_complex) or (source.is_floating_point and not real):
+        return False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch calls short complex numbers experimental
+            torch.empty(1, dtype=source, device="cpu").to(target)
+    except (RuntimeError, TypeError):  # packed dtypes, which torch stores and cannot cast
+        return False
+    return True
