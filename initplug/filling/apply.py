@@ -13,6 +13,7 @@ from initplug.auditing import Audit, Moments, Status, Verdict, is_dense, judged
 from initplug.auditing import measure as measured_moments
 from initplug.errors import ROWS, ApplyError, Finding, did_you_mean, shortened, warn
 from initplug.filling.generator import draw
+from initplug.filling.materialize import check_complete, device_of, materialize, missing, without_rule
 from initplug.filling.writing import (
     arrived,
     assign,
@@ -42,6 +43,7 @@ def apply(
     seed: int | None = None,
     only: str | Iterable[str] | None = None,
     prefix: str = "",
+    device: Any = None,
     measure: bool = True,
     progress: Progress | None = None,
 ) -> Audit:
@@ -51,11 +53,12 @@ def apply(
     bit for bit what a hand-written loop over torch.nn.init gives. Everything is checked before the first write.
 
     Args:
-        model: any module with its tensors on a device.
+        model: any module. What it has on meta gets memory first, one tensor for all places of each; all else stays.
         recipe: a Plan, a Recipe, or anything that `load` takes.
         seed: must be None: torch's global generator.
-        only: a selector, or names; everything else keeps its values.
+        only: a selector, or names; everything else keeps its values, or stays on meta.
         prefix: the canonical name of `model` in the whole model that recipe and plan are about.
+        device: where tensors that are on meta get their memory; None is the CPU.
         measure: whether the audit measures what was written.
         progress: called with the number of slots done and of all slots.
 
@@ -75,12 +78,17 @@ def apply(
             f"seed={seed!r}: named streams come with the next release; "
             "until then call torch.manual_seed and leave seed out"
         )
+    where = device_of(device)
     plan, tree, slots = _planned(model, recipe, prefix)
-    chosen = _chosen(only, model, tree, slots, prefix)
+    buffers = without_rule(plan, tree)
+    chosen = _chosen(only, model, tree, [*slots, *(buffer.slot for buffer in buffers)], prefix)
     statuses = [_status(share, index in chosen) for index, share in enumerate(plan.shares)]
-    _refuse(plan, slots, statuses, chosen)
+    on_meta = missing(plan, tree, slots, statuses, buffers, chosen, whole=only is None)
+    _refuse(plan, slots, statuses, on_meta.findings)
+    materialize(tree, on_meta, where)
     _warn_of_shared_memory(slots, statuses)
     statuses = _write(plan, tree, slots, statuses, progress)
+    check_complete(tree, on_meta)
     return _audited(plan, slots, statuses, measure=measure)
 
 
@@ -239,8 +247,8 @@ def _status(share: Share, chosen: bool) -> Status:
     return "initialized" if share.numel else "empty"
 
 
-def _refuse(plan: Plan, slots: Sequence[Slot], statuses: Sequence[Status], chosen: set[int]) -> None:
-    """Raise for every slot that is to be written and cannot be."""
+def _refuse(plan: Plan, slots: Sequence[Slot], statuses: Sequence[Status], lost: Sequence[Finding]) -> None:
+    """Raise for every slot that is to be written and cannot be, and for what would be lost on meta."""
     findings = [
         Finding(slot.name, reason)
         for slot, status in zip(slots, statuses, strict=True)
@@ -248,15 +256,11 @@ def _refuse(plan: Plan, slots: Sequence[Slot], statuses: Sequence[Status], chose
     ]
     if not findings:
         findings += _rehearse(plan, slots, statuses)
-    findings += [
-        Finding(
-            slot.name, "`keep` has nothing to keep: it is on meta", hint="`keep default` draws what construction draws"
-        )
-        for index, (slot, share) in enumerate(zip(slots, plan.shares, strict=True))
-        if index in chosen and isinstance(share.distribution, Keep) and slot.on_meta
-    ]
+    findings += lost
     if findings:
-        raise ApplyError(_told(f"{len(findings)} of {len(slots)} slots cannot be written", findings), findings)
+        of_slots = all(finding.path in plan for finding in findings)
+        counted = f"{len(findings)} of {len(slots)} slots" if of_slots else f"{len(findings)} tensors"
+        raise ApplyError(_told(f"{counted} cannot be written", findings), findings)
 
 
 def _rehearse(plan: Plan, slots: Sequence[Slot], statuses: Sequence[Status]) -> list[Finding]:

@@ -16,6 +16,7 @@ from initplug.language.recipe import Recipe, Rule
 from initplug.planning.evaluation import Miss, Share, evaluate
 from initplug.planning.findings import Unmatched, misfit, nothing_selected, unmatched_slots
 from initplug.planning.matching import winners_of
+from initplug.planning.restoring import Buffer, restorations
 from initplug.planning.slots import Kind, Tree, walk
 from initplug.schemes import distributions
 from initplug.schemes.distributions import Planned, closed_form
@@ -113,6 +114,7 @@ class Plan:
         "_index",
         "_names",
         "_shares",
+        "buffers",
         "digest",
         "findings",
         "name",
@@ -136,6 +138,7 @@ class Plan:
         self.unmatched = tuple(unmatched)
         self.unused = tuple(unused)
         self.findings: tuple[Finding, ...] = ()
+        self.buffers: tuple[Buffer, ...] = ()
         self._names = names
         self._aliases = aliases
         self._shares = shares
@@ -193,6 +196,7 @@ class Plan:
         part = copy.copy(self)
         part._names, part._aliases, part._index = names, aliases, None
         part._shares = shares
+        part.buffers = ()  # what is on meta is each model's own
         known = {*names, *(alias for group in aliases.values() for alias in group)}
         part.unmatched = tuple(name for name in self.unmatched if name in known)
         return part
@@ -205,7 +209,7 @@ class Plan:
         return self._index
 
     def to_dict(self) -> dict[str, Any]:
-        """The plan as plain data: schema, recipe, digest, rows, unmatched, unused, summary."""
+        """The plan as plain data: schema, recipe, digest, rows, unmatched, unused, buffers, summary."""
         return {
             "schema": 1,
             "recipe": self.name,
@@ -213,6 +217,7 @@ class Plan:
             "rows": [row.to_dict() for row in self],
             "unmatched": list(self.unmatched),
             "unused": list(self.unused),
+            "buffers": [buffer._asdict() for buffer in self.buffers],
             "summary": self.summary,
         }
 
@@ -312,6 +317,7 @@ def planned(tree: Tree, recipe: Recipe, prefix: str = "") -> Plan:
         unmatched=[slot.name for slot, share in zip(slots, shares, strict=True) if share.rule is None],
         unused=[name for name, rule in rules.items() if name not in used and not rule.optional],
     )
+    result.buffers = tuple(Buffer(buffer.name, buffer.restore) for buffer in restorations(tree, result))
     _report(result, recipe, misses, part=bool(prefix))
     return result
 
