@@ -259,7 +259,11 @@ def _refuse(plan: Plan, slots: Sequence[Slot], statuses: Sequence[Status], lost:
     findings += lost
     if findings:
         of_slots = all(finding.path in plan for finding in findings)
-        counted = f"{len(findings)} of {len(slots)} slots" if of_slots else f"{len(findings)} tensors"
+        counted = (
+            f"{len(findings)} of {len(slots)} slots"
+            if of_slots
+            else f"{len(findings)} tensor{'s' * (len(findings) > 1)}"
+        )
         raise ApplyError(_told(f"{counted} cannot be written", findings), findings)
 
 

@@ -23,7 +23,7 @@ from initplug.planning.evaluation import Share
 from initplug.planning.plan import Plan
 from initplug.planning.reparametrized import Computed, computed_by_hooks
 from initplug.planning.restoring import Buffer, Restoration, restorations
-from initplug.planning.slots import Slot, Tree, buffers_of
+from initplug.planning.slots import Slot, Tree
 from initplug.schemes.distributions import Keep, Stacked
 
 # Building -----------------------------------------------------------------------------------------------------
@@ -147,7 +147,7 @@ def device_of(device: Any) -> torch.device:
     except (RuntimeError, TypeError, AssertionError, ValueError) as error:
         raise ApplyError(f"device={device!r} cannot be used: {str(error).partition(chr(10))[0]}") from None
     if found.type == "meta":
-        raise ApplyError("device='meta' holds no values: name the device that the tensors shall be on")
+        raise ApplyError(f"device={device!r} holds no values: name the device that the tensors shall be on")
     return found
 
 
@@ -216,7 +216,7 @@ def missing(
     ]
     kept = (_nothing_to_keep(slots[index], plan.shares[index]) for index in sorted(chosen) if index < len(slots))
     findings = [finding for finding in kept if finding is not None]
-    hint = "build under `initplug.deferred()`, or add a rule with `kind: buffer`"
+    hint = "build the model under `initplug.deferred()` or on a device, or add a rule with `kind: buffer`"
     findings += [
         Finding(buffer.name, "it is a buffer on meta, and nothing restores it", hint=hint)
         for buffer in restored
@@ -224,11 +224,11 @@ def missing(
     ]
     found = Missing(written, restored, findings, whole and bool(written or restored))
     if found.whole:
-        got = found.tensors
+        registered = {id(tensor) for _, tensor in _registered(tree)}
         findings += [
             Finding(name, "it is on meta, neither a parameter nor a buffer, and nothing restores it")
             for name, tensor in _attributes(tree)
-            if id(tensor) not in got
+            if id(tensor) not in registered
         ]
     return found
 
@@ -249,18 +249,24 @@ def _nothing_to_keep(slot: Slot, share: Share) -> Finding | None:
     return None
 
 
+def _registered(tree: Tree) -> Iterator[tuple[str, Tensor]]:
+    """Parameters and buffers on meta, at every place, lazy ones left out."""
+    for node in tree.nodes:
+        for held in (node.module._parameters, node.module._buffers):
+            for key, tensor in held.items():
+                if tensor is not None and tensor.is_meta and not is_lazy(tensor):
+                    yield f"{node.name}.{key}".strip("."), tensor
+
+
 def _attributes(tree: Tree) -> Iterator[tuple[str, Tensor]]:
     """Tensors on meta that modules hold beside their parameters and buffers, those that hooks compute left out."""
-    seen: set[int] = set()
     for node in tree.nodes:
-        if id(node.module) in seen:
-            continue
-        seen.add(id(node.module))
-        start = f"{node.name}." if node.name else ""
         hooked = {one.key for one in computed_by_hooks(node.module).values()} if node.module._forward_pre_hooks else ()
         for key, value in vars(node.module).items():
             if key not in REGISTERED and key not in hooked:
-                yield from ((start + key, part) for part in _parts(value) if isinstance(part, Tensor) and part.is_meta)
+                for part in _parts(value):
+                    if isinstance(part, Tensor) and part.is_meta:
+                        yield f"{node.name}.{key}".strip("."), part
 
 
 REGISTERED = frozenset({"_parameters", "_buffers", "_modules"})
@@ -281,12 +287,12 @@ def check_complete(tree: Tree, what: Missing) -> None:
     """
     if not what.whole:
         return
-    left = [name for name, _ in _attributes(tree)]
-    left += [slot.name for slot in (*tree.slots, *buffers_of(tree)) if slot.on_meta and not slot.lazy]
+    left = [*dict.fromkeys(name for name, _ in (*_registered(tree), *_attributes(tree)))]
     if left:
-        head = f"all slots have been written, but {len(left)} tensors are still on meta"
-        findings = [Finding(name, "it is still on meta") for name in dict.fromkeys(left)]
-        raise ApplyError("\n".join([head, *(f"  {row}" for row in shortened([*dict.fromkeys(left)]))]), findings)
+        counted = "1 tensor is" if len(left) == 1 else f"{len(left)} tensors are"
+        head = f"all slots have been written, but {counted} still on meta"
+        findings = [Finding(name, "it is still on meta") for name in left]
+        raise ApplyError("\n".join([head, *(f"  {row}" for row in shortened(left))]), findings)
 
 
 # Memory -------------------------------------------------------------------------------------------------------
@@ -358,7 +364,10 @@ def _install(tree: Tree, new: Mapping[int, Tensor]) -> None:
                 for key, tensor in [*held.items()]:
                     if tensor is not None and id(tensor) in new:
                         undo.append((held, key, tensor))
-                        setattr(module, key, new[id(tensor)])
+                        if isinstance(tensor, nn.Parameter) and held is module._buffers:
+                            module._buffers[key] = new[id(tensor)]  # `__setattr__` would make it a parameter
+                        else:
+                            setattr(module, key, new[id(tensor)])
         except Exception as error:  # `__setattr__` is the module's own code, which may raise anything
             for container, place, value in reversed(undo):
                 container[place] = value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from os import PathLike
@@ -261,6 +262,9 @@ class Plan:
             parts.append(f"{len(self.unmatched)} unmatched")
         if self.unused:
             parts.append(f"unused rules: {', '.join(self.unused)}")
+        if self.buffers:
+            counts = Counter(buffer.restore for buffer in self.buffers)
+            parts.append("buffers on meta: " + ", ".join(f"{count} {restore}" for restore, count in counts.items()))
         return "; ".join(parts)
 
 
