@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import wraps
 from typing import Any
 
 import torch
@@ -36,9 +37,6 @@ class _Building(threading.local):
 
 
 _BUILDING = _Building()
-_LOCK = threading.Lock()
-_threads = 0
-_plain: Callable[..., None] = nn.Module.register_parameter
 
 
 @contextmanager
@@ -61,42 +59,66 @@ def deferred() -> Iterator[None]:
     if _BUILDING.twins is not None:
         yield
         return
-    _BUILDING.twins = WeakTensorKeyDictionary()
-    _patch(1)
+    with _building(WeakTensorKeyDictionary()), _patched(), _SkippedFills():
+        yield
+
+
+@contextmanager
+def _building(twins: Any) -> Iterator[None]:
+    before, _BUILDING.twins = _BUILDING.twins, twins
     try:
-        with _SkippedFills():
-            yield
+        yield
     finally:
-        _patch(-1)
-        _BUILDING.twins = None
+        _BUILDING.twins = before
 
 
-def _patch(step: int) -> None:
+class _Patch:
+    """The one replacement of `Module.register_parameter`, shared by all threads that build."""
+
+    lock = threading.Lock()
+    threads = 0
+    ours: Any = None
+    theirs: Any = None
+
+
+@contextmanager
+def _patched() -> Iterator[None]:
     """Replace `register_parameter` while any thread builds.
 
     torch's own registration hooks would be kept in a dictionary that threads iterate over while others change it.
     """
-    global _threads, _plain
-    with _LOCK:
-        if _threads == 0:
-            _plain = nn.Module.register_parameter
-            nn.Module.register_parameter = _register_parameter  # type: ignore[method-assign, assignment]  # undone below
-        _threads += step
-        # Somebody who has replaced it in the meantime calls ours, which does nothing outside `deferred()`.
-        if _threads == 0 and nn.Module.register_parameter is _register_parameter:
-            nn.Module.register_parameter = _plain  # type: ignore[method-assign]  # what it was
+    with _Patch.lock:
+        if _Patch.threads == 0:
+            _Patch.theirs = nn.Module.register_parameter
+            _Patch.ours = _registering(_Patch.theirs)
+            nn.Module.register_parameter = _Patch.ours  # type: ignore[method-assign]  # undone below
+        _Patch.threads += 1
+    try:
+        yield
+    finally:
+        with _Patch.lock:
+            _Patch.threads -= 1
+            # Somebody who has replaced it in the meantime calls ours, which does nothing outside `deferred()`.
+            if _Patch.threads == 0 and nn.Module.register_parameter is _Patch.ours:
+                nn.Module.register_parameter = _Patch.theirs  # type: ignore[method-assign]  # what it was
 
 
-def _register_parameter(module: nn.Module, name: str, param: nn.Parameter | None) -> None:
-    twins = _BUILDING.twins
-    if twins is not None and isinstance(param, nn.Parameter) and _is_deferrable(param):
-        twin = twins.get(param)
-        if twin is None:
-            twin = twins[param] = _twin(param, torch.device("meta"))
-            # One dictionary for both: attributes that are set on the original after it was registered count, too.
-            twin.__dict__ = param.__dict__
-        param = twin
-    _plain(module, name, param)
+def _registering(register: Callable[..., None]) -> Callable[..., None]:
+    """`register_parameter` that registers parameters on meta in threads that build."""
+
+    @wraps(register)
+    def register_parameter(module: nn.Module, name: str, param: nn.Parameter | None) -> None:
+        twins = _BUILDING.twins
+        if twins is not None and isinstance(param, nn.Parameter) and _is_deferrable(param):
+            twin = twins.get(param)
+            if twin is None:
+                twin = twins[param] = _twin(param, torch.device("meta"))
+                # One dictionary for both: attributes that are set on the original after it was registered count, too.
+                twin.__dict__ = param.__dict__
+            param = twin
+        register(module, name, param)
+
+    return register_parameter
 
 
 def _is_deferrable(param: nn.Parameter) -> bool:
@@ -317,9 +339,10 @@ def materialize(tree: Tree, what: Missing, device: torch.device) -> None:
         for buffer in what.buffers:
             if buffer.constant is not None:
                 draw(buffer.constant, new[id(buffer.slot.tensor)])
-    except (RuntimeError, MemoryError) as error:
-        raise ApplyError(f"no memory for {len(old)} tensors on {device}: {_first_line(error)}") from None
-    _install(tree, new)
+    except (RuntimeError, TypeError, MemoryError) as error:
+        raise ApplyError(f"{len(old)} tensors cannot be made on {device}: {_first_line(error)}") from None
+    with _building(None):  # else the new tensors would register on meta where `deferred()` is still open
+        _install(tree, new)
     for slot in (*what.slots, *(buffer.slot for buffer in what.buffers)):
         slot.tensor = new.get(id(slot.tensor), slot.tensor)
         slot.computed = slot.computed and _moved(slot.computed, new)

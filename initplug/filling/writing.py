@@ -121,7 +121,7 @@ def _copied(computed: Computed) -> tuple[Computed, bool]:
 
 def _zeros(tensor: Tensor) -> Any:
     """Zeros on the CPU in the place of a tensor on meta; a parameter, if it is one."""
-    zeros = torch.zeros(tensor.shape, dtype=tensor.dtype)
+    zeros = torch.zeros(tensor.shape, dtype=tensor.dtype, device="cpu")
     return nn.Parameter(zeros, requires_grad=False) if isinstance(tensor, nn.Parameter) else zeros
 
 

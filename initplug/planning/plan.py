@@ -107,7 +107,8 @@ ROW_KEYS = (*(field.name for field in fields(Assignment)), "mean", "std", "low",
 class Plan:
     """All assignments of a recipe to a model's slots, the unmatched slots and the unused rules. Pure data.
 
-    Iterating gives an `Assignment` per slot; `plan[name]` finds one by any of its names. Printed, it is a table.
+    Iterating gives an `Assignment` per slot; `plan[name]` finds one by any of its names; `buffers` says how the buffers
+    that are on meta are restored. Printed, it is a table.
     """
 
     __slots__ = (

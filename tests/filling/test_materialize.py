@@ -344,8 +344,18 @@ def test_somebody_who_replaces_registration_meanwhile_is_left_alone() -> None:
     try:
         assert nn.Module.register_parameter is theirs
         assert not nn.Linear(1, 1).weight.is_meta
+        assert deferred(lambda: nn.Linear(1, 1)).weight.is_meta
+        assert nn.Module.register_parameter is theirs
     finally:
         nn.Module.register_parameter = REGISTER  # type: ignore[method-assign]  # what it was
+
+
+def test_apply_works_where_meta_is_still_asked_for() -> None:
+    recipe = {"rules": {"*": "normal", "*.bias": 0}}
+    with initplug.deferred(), torch.device("meta"):
+        late = nn.Sequential(nn.LSTM(2, 2), parametrizations.weight_norm(nn.Linear(2, 2)))
+        apply(late, recipe)
+    assert not on_meta(late)
 
 
 def test_lazy_modules_wait_for_their_first_batch() -> None:
@@ -511,7 +521,7 @@ def test_kept_slots_on_meta_are_refused_all_together() -> None:
 
 def test_more_than_there_is_memory_is_told_and_nothing_changes() -> None:
     late = nn.Sequential(nn.Linear(2, 2, device="meta"), nn.Linear(1 << 30, 1 << 30, device="meta"))
-    assert refused(late, NOISE).startswith("no memory for 4 tensors on cpu: ")
+    assert refused(late, NOISE).startswith("4 tensors cannot be made on cpu: ")
 
 
 class Stubborn(nn.Module):
