@@ -43,7 +43,7 @@ def apply(
     seed: int | None = None,
     only: str | Iterable[str] | None = None,
     prefix: str = "",
-    device: Any = None,
+    device: torch.device | str | int | None = None,
     measure: bool = True,
     progress: Progress | None = None,
 ) -> Audit:

@@ -131,15 +131,20 @@ DRAWS = frozenset({"normal_", "uniform_"})
 
 
 class _SkippedFills(TorchFunctionMode):
-    """Skips what would fill tensors on meta."""
+    """Skips what would give tensors on meta values; of new `.data` they take shape and dtype."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         target = args[0] if args else kwargs.get("tensor")
-        fills = getattr(func, "__module__", None) == "torch.nn.init" or getattr(func, "__name__", None) in DRAWS
-        if fills and isinstance(target, Tensor) and target.is_meta:
-            return target
+        if isinstance(target, Tensor) and target.is_meta:
+            if getattr(func, "__module__", None) == "torch.nn.init" or getattr(func, "__name__", None) in DRAWS:
+                return target
+            if func == SET_DATA and isinstance(args[1], Tensor):
+                args = (target, args[1].to("meta"))
         return func(*args, **kwargs)
+
+
+SET_DATA = torch.Tensor.data.__set__  # type: ignore[attr-defined]  # a property to the stubs, a descriptor at run time
 
 
 def _twin(tensor: Tensor, device: torch.device) -> Tensor:
@@ -266,7 +271,12 @@ def _nothing_to_keep(slot: Slot, share: Share) -> Finding | None:
         return Finding(slot.name, "no rule takes it, and there is nothing to keep: it is on meta")
     parts = planned.parts if isinstance(planned, Stacked) else (planned,)
     if any(isinstance(part, Keep) for part in parts):
-        hint = "`keep default` draws what construction draws"
+        made = share.init == "keep default"
+        hint = (
+            "the plan is of a model with values: plan this one"
+            if made
+            else "`keep default` draws what construction draws"
+        )
         return Finding(slot.name, "`keep` has nothing to keep: it is on meta", hint=hint)
     return None
 

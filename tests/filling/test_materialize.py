@@ -284,6 +284,23 @@ def test_building_fills_nothing_and_imports_no_sympy() -> None:
     assert done.stdout == "False\n"
 
 
+def test_constructors_may_set_data() -> None:
+    class Setting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(2, 2)
+            self.linear.weight.data = torch.eye(3, 2, dtype=torch.float64)
+            self.linear.bias.data = self.linear.weight.data[:, 0]
+            table = torch.zeros(2)
+            table.data = torch.ones(3)
+            self.register_buffer("table", table)
+
+    late = deferred(Setting)
+    assert on_meta(late) == {"linear.weight", "linear.bias"}
+    assert (late.linear.weight.shape, late.linear.weight.dtype) == ((3, 2), torch.float64)
+    assert late.table.tolist() == [1, 1, 1]
+
+
 def test_initializers_of_real_tensors_are_no_business_of_deferred() -> None:
     with initplug.deferred():
         table = nn.init.constant_(torch.empty(3), 2.0)
@@ -517,6 +534,14 @@ def test_kept_slots_on_meta_are_refused_all_together() -> None:
     assert [line.split(":")[0].strip() for line in lines[1:]] == [
         *("0.weight", "0.bias", "1.weight_hh_l0", "1.bias_ih_l0", "1.bias_hh_l0")
     ]
+
+
+def test_a_plan_that_keeps_values_is_of_no_use_where_there_are_none() -> None:
+    late = deferred(lambda: nn.Linear(2, 2))
+    plan = initplug.plan(nn.Linear(2, 2), {"rules": {"*": "keep default"}})
+    assert refused(late, plan).endswith(
+        "\n  bias: `keep` has nothing to keep: it is on meta (the plan is of a model with values: plan this one)"
+    )
 
 
 def test_more_than_there_is_memory_is_told_and_nothing_changes() -> None:
