@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from initplug.errors import RecipeError as RecipeError
     from initplug.filling.apply import apply as apply
     from initplug.filling.apply import audit as audit
+    from initplug.filling.materialize import deferred as deferred
     from initplug.language.loading import load as load
     from initplug.language.recipe import Recipe as Recipe
     from initplug.language.recipe import Rule as Rule
@@ -39,6 +40,7 @@ _HOMES = {
     "plan": "planning.plan",
     "apply": "filling.apply",
     "audit": "filling.apply",
+    "deferred": "filling.materialize",
     "Recipe": "language.recipe",
     "Rule": "language.recipe",
     "Plan": "planning.plan",

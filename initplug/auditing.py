@@ -123,7 +123,7 @@ def _cast(value: float, dtype: torch.dtype) -> float:
         return value
     if not (dtype.is_floating_point or dtype.is_complex):
         return float(int(value))
-    cast = torch.tensor(value, dtype=torch.float64).to(dtype)
+    cast = torch.tensor(value, dtype=torch.float64, device="cpu").to(dtype)
     return float(cast.real if dtype.is_complex else cast)
 
 

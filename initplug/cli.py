@@ -12,7 +12,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -325,15 +325,28 @@ def _built(target: str, *, meta: bool) -> nn.Module:
 
 
 def _constructed(target: str, build: Callable[[], Any], *, meta: bool) -> Any:
+    """What a constructor gives; without memory for parameters if possible, else without memory for anything."""
     import torch
 
+    from initplug import deferred
+
+    if not meta:
+        return _attempted(target, build, torch.device("cpu"))
+    # One way fails where a parameter meets a buffer, the other where a buffer's value is needed.
     try:
-        with _user_code(), torch.device("meta" if meta else "cpu"):
+        return _attempted(target, build, deferred())
+    except Failure:
+        return _attempted(target, build, torch.device("meta"), "; if it needs real values, try --real")
+
+
+def _attempted(target: str, build: Callable[[], Any], way: AbstractContextManager[Any], way_out: str = "") -> Any:
+    try:
+        with _user_code(), way:
             return build()
     except (Exception, SystemExit) as error:
         # A call with the wrong arguments fails the same way on any device.
-        way_out = "; if it needs real values, try --real" if meta and not isinstance(error, TypeError) else ""
-        raise Failure(f"MODEL {target!r} raised {_one_line(error)}{way_out}") from None
+        hint = "" if isinstance(error, TypeError) else way_out
+        raise Failure(f"MODEL {target!r} raised {_one_line(error)}{hint}") from None
 
 
 def _arguments(target: str, call: str | None) -> tuple[list[Any], dict[str, Any]]:

@@ -86,6 +86,7 @@ PUBLIC = [
     "Uniform",
     "apply",
     "audit",
+    "deferred",
     "load",
     "plan",
 ]
@@ -102,7 +103,7 @@ def test_no_submodule_takes_a_public_name() -> None:
         if not name.endswith("__main__"):
             importlib.import_module(name)
     assert not {name.split(".")[1] for name in names} & set(PUBLIC)
-    for name in ("load", "plan", "apply", "audit"):
+    for name in ("load", "plan", "apply", "audit", "deferred"):
         assert callable(getattr(initplug, name))
         assert getattr(initplug, name).__name__ == name
 

@@ -58,8 +58,17 @@ def broken():
 
 
 def needs_values():
-    width = int(torch.linspace(0, 4, 3)[-1].item())
-    return Net(width)
+    return Net(4 if nn.Linear(2, 2).weight.sum().item() < 9 else 5)
+
+
+def needs_numbers():
+    return Net(int(torch.linspace(0, 4, 3)[-1].item()))
+
+
+def mixes():
+    net = Net()
+    net.bn(torch.zeros(2, 4, 1, 1))
+    return net
 
 
 def no_module():
@@ -125,6 +134,8 @@ FIRST: dict[str, list[str]] = {
     "plan strict fine": ["plan", "model.py:net", "good.yaml", "--strict"],
     "plan unmatched": ["plan", "model.py:net", "unmatched.yaml"],
     "plan needs values": ["plan", "model.py:needs_values", "good.yaml"],
+    "plan needs numbers": ["plan", "model.py:needs_numbers", "good.yaml"],
+    "plan mixes": ["plan", "model.py:mixes", "good.yaml"],
     "plan real": ["plan", "model.py:needs_values", "good.yaml", "--real"],
     "plan bad recipe": ["plan", "model.py:net", "bad.yaml"],
     "plan missing recipe": ["plan", "model.py:net", "nowhere.yaml"],
@@ -234,6 +245,7 @@ def test_the_driver_runs_what_python_runs(folder: Path, runs: Runs) -> None:
 EXPECTED: list[tuple[set[int], str]] = [
     ({0}, "presets, show preset, show, show overridden, check, check star, schema, help"),
     ({0}, "plan, plan json, plan chatty, plan overridden, plan unused, plan strict fine, plan real"),
+    ({0}, "plan needs numbers, plan mixes"),
     ({0}, "apply, apply csv, apply md, apply seed, audit"),
     ({1}, "show bad, show bad override, check bad, plan strict, plan unmatched, plan needs values, plan bad recipe"),
     ({1}, "plan broken, apply unmatched, audit other"),
@@ -401,6 +413,13 @@ def test_a_plan_with_findings_prints_both(runs: Runs) -> None:
 def test_a_constructor_that_needs_values_is_pointed_to_real(runs: Runs) -> None:
     assert "--real" in runs["plan needs values"].stderr
     assert "conv.weight" in runs["plan real"].stdout
+
+
+def test_a_constructor_that_needs_numbers_or_mixes_parameters_with_buffers_is_planned(runs: Runs) -> None:
+    for name in ("plan needs numbers", "plan mixes"):
+        assert "conv.weight" in runs[name].stdout
+    assert "buffers on meta" not in runs["plan needs numbers"].stdout
+    assert runs["plan mixes"].stdout.endswith("buffers on meta: 3 module type\n")
 
 
 # ------------------------------------------------------------------------------------------ apply, audit

@@ -8,18 +8,20 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import pytest
 from torch import nn
 
 import initplug
+from initplug.planning.restoring import Restore
 from initplug.schemes.gains import Nonlinearity
 from initplug.schemes.initializers import REGISTRY
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 GUIDE = (ROOT / "examples" / "guide" / "language.md").read_text()
+DEFERRED = (ROOT / "examples" / "guide" / "deferred.md").read_text()
 
 
 class Block(NamedTuple):
@@ -136,3 +138,20 @@ def test_the_three_spellings_of_the_guide_are_one() -> None:
     block = next(block for block in blocks(GUIDE) if block.language == "yaml")
     rules = initplug.load(block.text).rules
     assert len({str(rule.init) for rule in rules.values() if rule}) == 1
+
+
+def test_the_guide_to_models_without_memory_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, Any] = {}
+    kinds = []
+    for block in blocks(DEFERRED):
+        kinds.append(block.language)
+        if block.language == "python":
+            exec(compile(block.text, "deferred.md", "exec"), names)
+            printed = capsys.readouterr().out
+        else:
+            assert printed == block.text
+    assert kinds == ["python", "python", "text"]
+
+
+def test_the_guide_names_every_way_of_restoring_a_buffer() -> None:
+    assert [row[0].strip("`") for row in table_rows(DEFERRED, "## Buffers")] == list(get_args(Restore))

@@ -14,6 +14,7 @@ from initplug.errors import ApplyError, Finding, listed
 from initplug.filling.execution import Progress, Settings, write
 from initplug.filling.fitting import chosen_by, fitted
 from initplug.filling.generator import filler
+from initplug.filling.materialize import check_complete, device_of, materialize, missing, without_rule
 from initplug.filling.refusing import refuse, warn_of_shared_memory
 from initplug.filling.streams import SEEDS
 from initplug.filling.transferring import Source, compared, sources_of, unsourced
@@ -37,6 +38,7 @@ def apply(
     seed: int | None = None,
     only: str | Iterable[str] | None = None,
     prefix: str = "",
+    device: torch.device | str | int | None = None,
     threads: int | None = None,
     measure: bool = True,
     progress: Progress | None = None,
@@ -49,11 +51,12 @@ def apply(
     before the first write.
 
     Args:
-        model: any module with its tensors on a device.
+        model: any module. What it has on meta gets memory first, one tensor for all places of each; all else stays.
         recipe: a Plan, a Recipe, or anything that `load` takes.
         seed: 0 to 2^64 - 1; None for torch's global generator.
-        only: a selector, or names; everything else keeps its values.
+        only: a selector, or names; everything else keeps its values, or stays on meta.
         prefix: the canonical name of `model` in the whole model that recipe and plan are about.
+        device: where tensors that are on meta get their memory; None is the CPU.
         threads: how many draw under a seed, which changes no value; as many as torch uses, up to 8, by default.
         measure: whether the audit measures what was written.
         progress: called with the number of slots done and of all slots.
@@ -70,13 +73,18 @@ def apply(
         ('initialized', 'ok')
     """
     settings = _settings(seed, threads, measure, progress)
+    where = device_of(device)
     plan, tree, slots = fitted(model, recipe, prefix)
-    chosen = chosen_by(only, model, tree, slots, prefix)
+    buffers = without_rule(plan, tree)
+    chosen = chosen_by(only, model, tree, [*slots, *(buffer.slot for buffer in buffers)], prefix)
     statuses = [_status(share, index in chosen) for index, share in enumerate(plan.shares)]
-    sources, missing = sources_of(plan, tree, slots)
-    refuse(plan, slots, statuses, chosen, sources, unsourced(slots, statuses, sources, missing))
+    sources, lost = sources_of(plan, tree, slots)
+    on_meta = missing(plan, tree, slots, statuses, buffers, chosen, whole=only is None)
+    refuse(plan, slots, statuses, sources, [*on_meta.findings, *unsourced(slots, statuses, sources, lost)])
+    materialize(tree, on_meta, where)
     warn_of_shared_memory(slots, statuses)
     record = write(plan, tree, slots, statuses, sources, settings)
+    check_complete(tree, on_meta)
     return _audited(plan, slots, record.statuses, sources, moments=record.moments, measure=measure, seed=seed)
 
 
@@ -103,11 +111,11 @@ def audit(model: nn.Module, recipe: Any, *, prefix: str = "") -> Audit:
     if on_meta:
         findings = [Finding(name, "it is on meta and holds no values") for name in on_meta]
         raise ApplyError(listed(f"{len(on_meta)} slots are on meta and hold no values", findings), findings)
-    sources, missing = sources_of(plan, tree, slots)
+    sources, lost = sources_of(plan, tree, slots)
     # A copy whose source lies outside this part of the model cannot be tested; a file could have been there.
-    files = [index for index in missing if isinstance(plan.shares[index].distribution, Load)]
+    files = [index for index in lost if isinstance(plan.shares[index].distribution, Load)]
     if files:
-        findings = [Finding(slots[index].name, missing[index]) for index in files]
+        findings = [Finding(slots[index].name, lost[index]) for index in files]
         head = f"{len(files)} of {len(slots)} slots cannot be compared with their file"
         raise ApplyError(listed(head, findings), findings)
     projecting = {

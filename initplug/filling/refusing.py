@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+
+from torch import Tensor, nn
 
 from initplug.auditing import Status
 from initplug.errors import ApplyError, Finding, listed, warn
@@ -13,34 +15,37 @@ from initplug.filling.writing import refusal, rehearsed
 from initplug.moments import is_dense
 from initplug.planning.plan import Plan
 from initplug.planning.slots import Slot
-from initplug.schemes.distributions import Keep
 
 
 def refuse(
     plan: Plan,
     slots: Sequence[Slot],
     statuses: Sequence[Status],
-    chosen: Collection[int],
     sources: Mapping[int, Source],
-    unsourced: Sequence[Finding],
+    lost: Sequence[Finding],
 ) -> None:
-    """Raise for every slot that is to be written and cannot be."""
+    """Raise for every slot that is to be written and cannot be.
+
+    Args:
+        plan: of the slots.
+        slots: in its order.
+        statuses: of the slots.
+        sources: of the slots that are copied or loaded.
+        lost: what has no values to keep, to copy or to load.
+    """
     findings = [
         Finding(slot.name, reason)
         for slot, status in zip(slots, statuses, strict=True)
         if status == "initialized" and (reason := refusal(slot)) is not None
     ]
+    findings += lost
     if not findings:
-        findings += unsourced or _rehearse(plan, slots, statuses, sources)
-    findings += [
-        Finding(
-            slot.name, "`keep` has nothing to keep: it is on meta", hint="`keep default` draws what construction draws"
-        )
-        for index, (slot, share) in enumerate(zip(slots, plan.shares, strict=True))
-        if index in chosen and isinstance(share.distribution, Keep) and slot.on_meta
-    ]
+        findings += _rehearse(plan, slots, statuses, sources)
     if findings:
-        raise ApplyError(listed(f"{len(findings)} of {len(slots)} slots cannot be written", findings), findings)
+        of_slots = all(finding.path in plan for finding in findings)
+        tensors = f"{len(findings)} tensor{'s' * (len(findings) > 1)}"
+        counted = f"{len(findings)} of {len(slots)} slots" if of_slots else tensors
+        raise ApplyError(listed(f"{counted} cannot be written", findings), findings)
 
 
 def _rehearse(
@@ -51,11 +56,15 @@ def _rehearse(
     for index, (slot, share) in enumerate(zip(slots, plan.shares, strict=True)):
         if statuses[index] == "initialized" and slot.computed is not None:
             # Values that are copied or loaded are there already; those of a source yet to be drawn stand for them.
-            fill = partial(transfer, sources[index]) if index in sources else filler(share)
-            outcome = rehearsed(slot, fill)
+            outcome = rehearsed(slot, _stand_in(sources[index]) if index in sources else filler(share))
             if isinstance(outcome, str):
                 findings.append(Finding(slot.name, outcome))
     return findings
+
+
+def _stand_in(source: Source) -> Callable[[Tensor], object]:
+    on_meta = isinstance(source, Slot) and source.on_meta
+    return nn.init.normal_ if on_meta else partial(transfer, source)
 
 
 def warn_of_shared_memory(slots: Sequence[Slot], statuses: Sequence[Status]) -> None:

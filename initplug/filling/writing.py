@@ -43,8 +43,6 @@ def unwritable(tensor: Tensor) -> str | None:
     made_of_others: bool = is_traceable_wrapper_subclass(tensor)
     if made_of_others:
         return f"it is a {type(tensor).__name__}, which is made of other tensors"
-    if tensor.is_meta:
-        return "it is on meta and holds no values: build the model on a device"
     if tensor.layout != torch.strided:
         return f"its layout is {str(tensor.layout).removeprefix('torch.')}"
     if tensor.is_quantized:
@@ -67,7 +65,7 @@ def _overlaps(tensor: Tensor) -> bool:
     return False
 
 
-def rehearsed(slot: Slot, fill: Callable[[Tensor], None]) -> bool | str:
+def rehearsed(slot: Slot, fill: Callable[[Tensor], object]) -> bool | str:
     """Whether a computed slot would read after a write what was written, tried on copies; or why it cannot be written.
 
     Args:
@@ -75,11 +73,11 @@ def rehearsed(slot: Slot, fill: Callable[[Tensor], None]) -> bool | str:
         fill: gives a tensor the values that would be written.
     """
     assert slot.computed is not None  # only what is computed needs a rehearsal
-    devices = [slot.stored[0].device] if slot.stored[0].is_cuda else []
-    with torch.no_grad(), torch.random.fork_rng(devices=devices):
+    device = torch.device("cpu") if slot.on_meta else slot.stored[0].device
+    with torch.no_grad(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         try:
-            copied = _copied(slot.computed)
-            value = blank(slot)
+            copied, known = _copied(slot.computed)
+            value = torch.empty(slot.tensor.shape, dtype=slot.tensor.dtype, device=device)
             fill(value)
             assign(copied, value.clone())
             read = computed_value(copied)
@@ -87,23 +85,44 @@ def rehearsed(slot: Slot, fill: Callable[[Tensor], None]) -> bool | str:
             return f"it cannot be assigned: {str(error).partition(chr(10))[0][:200]}"
     if read.shape != slot.tensor.shape:
         return f"assigning gives it the shape {tuple(read.shape)}"
+    if not known:
+        return True
     if not torch.isfinite(read).all():
         kind = type(slot.computed.by[0] if isinstance(slot.computed.by, ParametrizationList) else slot.computed.by)
         return f"{kind.__name__.lstrip('_')} makes it infinite or NaN"
     return same(read, value)
 
 
-def _copied(computed: Computed) -> Computed:
-    """The same computation over copies of what is stored."""
+def _copied(computed: Computed) -> tuple[Computed, bool]:
+    """The same computation over copies of what is stored, on the CPU for what is on meta.
+
+    Returns:
+        The copy, and whether it has all values: a parametrization's own tensors on meta have none yet.
+    """
     if isinstance(computed.by, ParametrizationList):
         by = copy.deepcopy(computed.by)
-        return Computed(computed.key, computed.owner, by, tuple(originals(by).values()))
+        known = True
+        written = {id(tensor) for tensor in originals(by).values()}
+        for part in by.modules():
+            vectors = ("_u", "_v") if isinstance(part, _SpectralNorm) else ()
+            for held in (part._parameters, part._buffers):
+                for key, tensor in held.items():
+                    if tensor is not None and tensor.is_meta:
+                        known = known and (id(tensor) in written or key in vectors)
+                        held[key] = _zeros(tensor)
+        return Computed(computed.key, computed.owner, by, tuple(originals(by).values())), known
     owner = nn.Module()
     for held in (computed.owner._parameters, computed.owner._buffers):
         for key, tensor in held.items():
             if tensor is not None and key.startswith(f"{computed.key}_"):
-                owner.register_buffer(key, tensor.detach().clone())
-    return Computed(computed.key, owner, computed.by, ())
+                owner.register_buffer(key, _zeros(tensor) if tensor.is_meta else tensor.detach().clone())
+    return Computed(computed.key, owner, computed.by, ()), True
+
+
+def _zeros(tensor: Tensor) -> Any:
+    """Zeros on the CPU in the place of a tensor on meta; a parameter, if it is one."""
+    zeros = torch.zeros(tensor.shape, dtype=tensor.dtype, device="cpu")
+    return nn.Parameter(zeros, requires_grad=False) if isinstance(tensor, nn.Parameter) else zeros
 
 
 # Reading and writing ------------------------------------------------------------------------------------------

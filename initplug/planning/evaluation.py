@@ -13,7 +13,7 @@ from initplug.language.init import Init
 from initplug.language.recipe import Recipe
 from initplug.planning.factors import multiplier
 from initplug.planning.matching import Winner
-from initplug.planning.replay import Outcome, replayed
+from initplug.planning.replay import Outcome, default_of
 from initplug.planning.slots import Kind, Slot, Tree, layout_of, padding_row, referred
 from initplug.planning.transfers import Known, copied, loaded, settled
 from initplug.schemes.distributions import (
@@ -312,11 +312,7 @@ def _called(init: Init, fans: Fans) -> Planned:
 
 def _default(setting: _Setting, slot: Slot) -> Drawn:
     """What the resets of the owner and its ancestors leave, innermost first, the last write counting."""
-    outcome: Drawn | str | None = None
-    for index in setting.tree.ancestors(slot.node):
-        node = setting.tree.nodes[index]
-        relative = slot.name[len(node.name) + 1 :] if node.name else slot.name
-        outcome = replayed(node.module, setting.replays).get(relative, outcome)
+    outcome = default_of(setting.tree, slot, setting.replays)
     if outcome is None:
         kind = setting.tree.nodes[slot.node].cls.__name__
         raise UnfitError(f"default: no reset of {kind} or of a module around it writes it; `keep` leaves it as it is")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from os import PathLike
@@ -16,6 +17,7 @@ from initplug.language.recipe import Recipe, Rule
 from initplug.planning.evaluation import Miss, Share, evaluate
 from initplug.planning.findings import Unmatched, misfit, nothing_selected, unmatched_slots
 from initplug.planning.matching import winners_of
+from initplug.planning.restoring import Buffer, restorations
 from initplug.planning.slots import Kind, Tree, walk
 from initplug.schemes import distributions
 from initplug.schemes.distributions import Planned, closed_form
@@ -105,7 +107,8 @@ ROW_KEYS = (*(field.name for field in fields(Assignment)), "mean", "std", "low",
 class Plan:
     """All assignments of a recipe to a model's slots, the unmatched slots and the unused rules. Pure data.
 
-    Iterating gives an `Assignment` per slot; `plan[name]` finds one by any of its names. Printed, it is a table.
+    Iterating gives an `Assignment` per slot; `plan[name]` finds one by any of its names; `buffers` says how the buffers
+    that are on meta are restored. Printed, it is a table.
     """
 
     __slots__ = (
@@ -113,6 +116,7 @@ class Plan:
         "_index",
         "_names",
         "_shares",
+        "buffers",
         "digest",
         "findings",
         "name",
@@ -136,6 +140,7 @@ class Plan:
         self.unmatched = tuple(unmatched)
         self.unused = tuple(unused)
         self.findings: tuple[Finding, ...] = ()
+        self.buffers: tuple[Buffer, ...] = ()
         self._names = names
         self._aliases = aliases
         self._shares = shares
@@ -193,6 +198,7 @@ class Plan:
         part = copy.copy(self)
         part._names, part._aliases, part._index = names, aliases, None
         part._shares = shares
+        part.buffers = ()  # what is on meta is each model's own
         known = {*names, *(alias for group in aliases.values() for alias in group)}
         part.unmatched = tuple(name for name in self.unmatched if name in known)
         return part
@@ -205,7 +211,7 @@ class Plan:
         return self._index
 
     def to_dict(self) -> dict[str, Any]:
-        """The plan as plain data: schema, recipe, digest, rows, unmatched, unused, summary."""
+        """The plan as plain data: schema, recipe, digest, rows, unmatched, unused, buffers, summary."""
         return {
             "schema": 1,
             "recipe": self.name,
@@ -213,6 +219,7 @@ class Plan:
             "rows": [row.to_dict() for row in self],
             "unmatched": list(self.unmatched),
             "unused": list(self.unused),
+            "buffers": [buffer._asdict() for buffer in self.buffers],
             "summary": self.summary,
         }
 
@@ -256,6 +263,9 @@ class Plan:
             parts.append(f"{len(self.unmatched)} unmatched")
         if self.unused:
             parts.append(f"unused rules: {', '.join(self.unused)}")
+        if self.buffers:
+            counts = Counter(buffer.restore for buffer in self.buffers)
+            parts.append("buffers on meta: " + ", ".join(f"{count} {restore}" for restore, count in counts.items()))
         return "; ".join(parts)
 
 
@@ -313,6 +323,7 @@ def planned(tree: Tree, recipe: Recipe, prefix: str = "") -> Plan:
         unmatched=[slot.name for slot, share in zip(slots, shares, strict=True) if share.rule is None],
         unused=[name for name, rule in rules.items() if name not in used and not rule.optional],
     )
+    result.buffers = tuple(Buffer(buffer.name, buffer.restore) for buffer in restorations(tree, result))
     _report(result, recipe, misses, part=bool(prefix))
     return result
 

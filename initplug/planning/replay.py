@@ -22,7 +22,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from initplug.planning.reparametrized import make_plain, meta_copy
-from initplug.planning.slots import walk
+from initplug.planning.slots import Slot, Tree, walk
 from initplug.schemes.distributions import Constant, Drawn, Normal, TruncatedNormal, Uniform, scaled
 from initplug.schemes.fans import Fans
 from initplug.schemes.initializers import kaiming_normal, kaiming_uniform, trunc_normal
@@ -50,6 +50,25 @@ def replayed(module: nn.Module, known: dict[Any, Mapping[str, Outcome]]) -> Mapp
     if key not in known:
         known[key] = replay(module, reset)
     return known[key]
+
+
+def default_of(tree: Tree, slot: Slot, known: dict[Any, Mapping[str, Outcome]]) -> Outcome | None:
+    """What the resets of the owner and its ancestors leave, innermost first, the last write counting.
+
+    Args:
+        tree: the walked model.
+        slot: a tensor of it.
+        known: as in `replayed`.
+
+    Returns:
+        What is in the tensor then, or why that cannot be told; None where no reset writes it.
+    """
+    outcome: Outcome | None = None
+    for index in tree.ancestors(slot.node):
+        node = tree.nodes[index]
+        relative = slot.name[len(node.name) + 1 :] if node.name else slot.name
+        outcome = replayed(node.module, known).get(relative, outcome)
+    return outcome
 
 
 def _reset_name(module: nn.Module) -> str | None:

@@ -145,6 +145,11 @@ def walk(model: nn.Module, prefix: str = "", *, buffers: bool = True) -> Tree:
     return Tree(nodes, [*parameters, *_slots(nodes, "buffer")] if buffers else parameters)
 
 
+def buffers_of(tree: Tree) -> list[Slot]:
+    """The buffers of a walked model as slots, also where the walk left them out."""
+    return [slot for slot in tree.slots if slot.kind == "buffer"] or _slots(tree.nodes, "buffer")
+
+
 def _visit(
     module: nn.Module, name: str, key: str, parent: int, place: int | None, nodes: list[Node], above: set[int]
 ) -> None:

@@ -431,7 +431,9 @@ def test_a_source_on_meta_that_nothing_fills_is_refused() -> None:
     model = tensors(a=torch.ones(3), b=torch.ones(3, device="meta"), c=torch.ones(3))
     recipe = rules(a="copy source=b", c=2)
     assert refused(model, recipe) == (
-        "1 of 3 slots cannot be written\n  a: its source b is on meta and holds no values"
+        "2 of 3 slots cannot be written\n"
+        "  b: no rule takes it, and there is nothing to keep: it is on meta\n"
+        "  a: its source b is on meta and holds no values"
     )
     assert initplug.apply(model, recipe, only="c")["a"].status == "kept"
 

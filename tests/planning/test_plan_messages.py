@@ -174,17 +174,24 @@ def test_a_number_of_threads_that_is_none(threads: Any) -> None:
     )
 
 
-def test_meta_tensors_are_refused_by_name() -> None:
-    assert apply_error(nn.LayerNorm(2, device="meta"), "torch_default") == (
+def test_nothing_to_keep_on_meta() -> None:
+    assert apply_error(nn.LayerNorm(2, device="meta"), {"rules": {"*": "keep"}}) == (
         "2 of 2 slots cannot be written\n"
-        "  weight: it is on meta and holds no values: build the model on a device\n"
-        "  bias: it is on meta and holds no values: build the model on a device"
+        "  weight: `keep` has nothing to keep: it is on meta (`keep default` draws what construction draws)\n"
+        "  bias: `keep` has nothing to keep: it is on meta (`keep default` draws what construction draws)"
+    )
+    assert apply_error(nn.LayerNorm(2, device="meta"), {"unmatched": "keep", "rules": {"*.bias": 0}}) == (
+        "1 of 2 slots cannot be written\n  weight: no rule takes it, and there is nothing to keep: it is on meta"
     )
 
 
-def test_nothing_to_keep_on_meta() -> None:
-    assert apply_error(nn.LayerNorm(2, device="meta"), {"rules": {"*": "keep"}}).splitlines()[1] == (
-        "  weight: `keep` has nothing to keep: it is on meta (`keep default` draws what construction draws)"
+def test_a_buffer_on_meta_that_nothing_restores() -> None:
+    model = nn.Linear(2, 2, device="meta")
+    model.register_buffer("mask", torch.ones(2, device="meta"))
+    assert apply_error(model, "torch_default") == (
+        "1 tensor cannot be written\n"
+        "  mask: it is a buffer on meta, and nothing restores it (build the model under `initplug.deferred()` or on a "
+        "device, or add a rule with `kind: buffer`)"
     )
 
 

@@ -1,0 +1,103 @@
+"""Buffers on meta: what gives each its values back once the model has memory."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from torch.nn.utils.parametrizations import _SpectralNorm
+from torch.nn.utils.parametrize import ParametrizationList
+from torch.nn.utils.spectral_norm import SpectralNorm
+
+from initplug.planning.replay import Outcome, default_of
+from initplug.planning.slots import Slot, Tree, buffers_of
+from initplug.schemes.distributions import Constant
+
+Restore = Literal["rule", "module type", "recomputed after the fill", "none"]
+
+
+class Buffer(NamedTuple):
+    """A buffer that is on meta.
+
+    Args:
+        name: canonical name.
+        restore: what gives it values: a `rule` with `kind: buffer`; its `module type`, whose reset writes a constant,
+            such as the running statistics of BatchNorm; `recomputed after the fill` with the weight that it belongs
+            to, such as the vectors of spectral_norm; or `none`.
+    """
+
+    name: str
+    restore: Restore
+
+
+@dataclass(frozen=True, slots=True)
+class Restoration:
+    """How a buffer of a model is restored.
+
+    Args:
+        slot: the buffer.
+        restore: as in `Buffer`.
+        constant: what its module's reset writes.
+        weight: what it is recomputed with.
+    """
+
+    slot: Slot
+    restore: Restore
+    constant: Constant | None = None
+    weight: Slot | None = None
+
+    @property
+    def name(self) -> str:
+        """The canonical name."""
+        return self.slot.name
+
+
+def restorations(tree: Tree, ruled: Container[str]) -> list[Restoration]:
+    """How every buffer on meta is restored; one that is also a parameter gets that one's values.
+
+    Args:
+        tree: the walked model.
+        ruled: the names that rules take.
+    """
+    if not any(
+        tensor is not None and tensor.is_meta for node in tree.nodes for tensor in node.module._buffers.values()
+    ):
+        return []
+    parameters = {id(tensor) for slot in tree.slots if slot.kind == "parameter" for tensor in slot.stored}
+    weights = _weights_of_vectors(tree)
+    known: dict[Any, Mapping[str, Outcome]] = {}
+    found: list[Restoration] = []
+    for slot in buffers_of(tree):
+        if slot.lazy or not slot.on_meta or id(slot.tensor) in parameters:
+            continue
+        if slot.name in ruled:
+            found.append(Restoration(slot, "rule"))
+        elif id(slot.tensor) in weights:
+            found.append(Restoration(slot, "recomputed after the fill", weight=weights[id(slot.tensor)]))
+        elif slot.computed is None and isinstance(written := default_of(tree, slot, known), Constant):
+            found.append(Restoration(slot, "module type", written))
+        else:
+            found.append(Restoration(slot, "none"))
+    return found
+
+
+def _weights_of_vectors(tree: Tree) -> dict[int, Slot]:
+    """The weights on meta that a spectral norm computes, by the ids of the vectors that belong to them."""
+    weights: dict[int, Slot] = {}
+    for slot in tree.slots:
+        for computed in (slot.computed, *slot.also) if slot.on_meta else ():
+            if computed is None:
+                continue
+            held = []
+            if isinstance(computed.by, ParametrizationList):
+                held = [
+                    part._buffers.get(key)
+                    for part in computed.by
+                    for key in ("_u", "_v")
+                    if isinstance(part, _SpectralNorm)
+                ]
+            elif isinstance(computed.by, SpectralNorm):
+                held = [computed.owner._buffers.get(f"{computed.key}_{key}") for key in ("u", "v")]
+            weights.update({id(vector): slot for vector in held if vector is not None})
+    return weights
