@@ -15,7 +15,7 @@ from initplug.filling.execution import Progress, Settings, write
 from initplug.filling.fitting import chosen_by, fitted
 from initplug.filling.generator import filler
 from initplug.filling.materialize import check_complete, device_of, materialize, missing, without_rule
-from initplug.filling.refusing import refuse, warn_of_shared_memory
+from initplug.filling.refusing import refuse, unnamed, warn_of_shared_memory
 from initplug.filling.streams import SEEDS
 from initplug.filling.transferring import Source, compared, sources_of, unsourced
 from initplug.filling.writing import padding, rehearsed, value_of
@@ -80,7 +80,8 @@ def apply(
     statuses = [_status(share, index in chosen) for index, share in enumerate(plan.shares)]
     sources, lost = sources_of(plan, tree, slots)
     on_meta = missing(plan, tree, slots, statuses, buffers, chosen, whole=only is None)
-    refuse(plan, slots, statuses, sources, [*on_meta.findings, *unsourced(slots, statuses, sources, lost)])
+    findings = [*on_meta.findings, *unsourced(slots, statuses, sources, lost)]
+    refuse(plan, slots, statuses, sources, findings + (unnamed(slots, statuses) if seed is not None else []))
     materialize(tree, on_meta, where)
     warn_of_shared_memory(slots, statuses)
     record = write(plan, tree, slots, statuses, sources, settings)

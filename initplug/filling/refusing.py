@@ -48,6 +48,15 @@ def refuse(
         raise ApplyError(listed(f"{counted} cannot be written", findings), findings)
 
 
+def unnamed(slots: Sequence[Slot], statuses: Sequence[Status]) -> list[Finding]:
+    """The slots whose names select no stream."""
+    return [
+        Finding(slot.name, "its name holds half a character (a surrogate), so that it has no stream under a seed")
+        for slot, status in zip(slots, statuses, strict=True)
+        if status == "initialized" and any("\ud800" <= character <= "\udfff" for character in slot.name)
+    ]
+
+
 def _rehearse(
     plan: Plan, slots: Sequence[Slot], statuses: Sequence[Status], sources: Mapping[int, Source]
 ) -> list[Finding]:
