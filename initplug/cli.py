@@ -121,7 +121,8 @@ def check(recipes: tuple[str, ...], strict: bool) -> None:
     for source in recipes:
         try:
             composed = compose(_source(source))
-            recipe = validate(composed)
+            with _user_code():
+                recipe = validate(composed)
         except RecipeError as error:
             click.echo(str(error), err=True)
             status = max(status, 2 if error.usage else 1)
@@ -299,7 +300,8 @@ def _source(recipe: str) -> str:
 def _recipe(recipe: str, overrides: tuple[str, ...]) -> Any:
     from initplug.language.loading import load
 
-    return load(_source(recipe), overrides)
+    with _user_code():  # initializers of installed packages
+        return load(_source(recipe), overrides)
 
 
 TARGET = re.compile(r"(?P<where>.+?):(?P<name>[A-Za-z_][\w.]*)(?P<call>\(.*\))?", re.DOTALL)

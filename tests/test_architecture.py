@@ -85,6 +85,7 @@ PUBLIC = [
     "Uniform",
     "apply",
     "audit",
+    "initializer",
     "load",
     "plan",
 ]
