@@ -143,7 +143,9 @@ def schema() -> None:
     """Print the JSON Schema of recipe files, for editors."""
     from initplug.language.schema import schema as recipe_schema
 
-    click.echo(json.dumps(recipe_schema(), indent=2, ensure_ascii=False))
+    with _user_code():
+        described = recipe_schema()
+    click.echo(json.dumps(described, indent=2, ensure_ascii=False))
 
 
 # Models -----------------------------------------------------------------------------------------------------

@@ -244,7 +244,8 @@ def _stray_number(initializer: Initializer, token: str) -> str:
     if initializer.bare:
         count = len(initializer.bare)
         return f"{initializer.name} takes {count} bare number{'s' if count > 1 else ''} ({' '.join(initializer.bare)})"
-    numeric = [name for name, parameter in initializer.parameters.items() if not parameter.words]
+    parameters = initializer.parameters.values()
+    numeric = [one.name for one in parameters if not one.words and {int, float} & set(kinds_of(one.annotation))]
     if not numeric:
         return f"{initializer.name} takes no number"
     named = "std" if "std" in numeric else numeric[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
@@ -29,7 +28,7 @@ from initplug.schemes.distributions import (
     scaled,
 )
 from initplug.schemes.fans import PLAIN, Fans, Layout, fans_of
-from initplug.schemes.structures import Structured
+from initplug.schemes.structures import Custom, Structured
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,8 +333,8 @@ def check_dtype(distribution: Planned, dtype: torch.dtype, fn: str) -> None:
             raise UnfitError(f"{fn}: {name} tensors take constants only")
         if dtype.is_complex and not isinstance(distribution, Normal):
             raise UnfitError(f"{fn}: complex tensors take constants and normal only")
-    if math.isnan(distribution.std):  # how far the elements reach is seen when they are computed
-        return
+    if isinstance(distribution.part if isinstance(distribution, Batched) else distribution, Custom):
+        return  # how far the elements reach is seen when they are computed
     try:
         low, high = _range(dtype)
     except TypeError:

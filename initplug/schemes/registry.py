@@ -212,8 +212,8 @@ def _parameters(function: Callable[..., Any], name: str, kind: Kind) -> dict[str
     form = "(fans, *, …)" if kind == "distribution" else "(shape, draw, *, …)"
     try:
         arguments = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):
-        raise ValueError(f"initializer {name!r}: {function!r} has no signature to read; it takes {form}") from None
+    except Exception as error:  # annotations are code of others
+        raise ValueError(f"initializer {name!r}: its signature cannot be read: {error}") from None
     first = tuple(one.name for one in arguments if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD))
     starred = [f"{'*' * (1 + (one.kind is one.VAR_KEYWORD))}{one.name}" for one in arguments if _is_starred(one)]
     if starred:
@@ -243,7 +243,7 @@ def _hints(function: Callable[..., Any], name: str, arguments: Sequence[inspect.
     scope = getattr(inspect.unwrap(function), "__globals__", {})
     try:
         return get_type_hints(SimpleNamespace(__annotations__=annotations), scope, include_extras=True)
-    except Exception as error:  # annotations are code of others
+    except Exception as error:  # likewise
         raise ValueError(f"initializer {name!r}: its annotations cannot be read: {error}") from None
 
 
@@ -295,7 +295,8 @@ def _unknown(annotation: Any) -> Any:
 
 
 def _spelled(annotation: Any) -> str:
-    return annotation.__name__ if isinstance(annotation, type) and not get_args(annotation) else str(annotation)
+    plain = isinstance(annotation, type) and not get_args(annotation)
+    return annotation.__name__ if plain else str(annotation).removeprefix("typing.")
 
 
 # Annotations ------------------------------------------------------------------------------------------------
