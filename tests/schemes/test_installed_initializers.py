@@ -116,6 +116,25 @@ def test_the_commands_know_what_is_installed(site: Path, install: Install, tmp_p
     assert re.match(texts, "spiral 2") and re.match(texts, "halves share=0.25")
 
 
+def test_the_file_of_a_model_may_have_initializers(site: Path, tmp_path: Path) -> None:
+    text = """
+        import initplug
+        from torch import nn
+
+        @initplug.initializer
+        def thirds(fans):
+            return initplug.Constant(1 / 3)
+
+        def net():
+            return nn.Linear(8, 4)
+    """
+    (tmp_path / "net.py").write_text(textwrap.dedent(text))
+    (tmp_path / "recipe.yaml").write_text("rules:\n  '*': thirds\n")
+    done = command(site, "plan", "net.py:net", "recipe.yaml", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [row["mean"] for row in json.loads(done.stdout)["rows"]] == [1 / 3, 1 / 3]
+
+
 def test_the_command_ends_in_one_line_where_a_package_is_broken(site: Path, install: Install, tmp_path: Path) -> None:
     install("breaking", BROKEN, spiral="breaking:spiral")
     (tmp_path / "recipe.yaml").write_text("rules:\n  weight*: spiral 2\n")
