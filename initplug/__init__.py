@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from initplug.schemes.distributions import TruncatedNormal as TruncatedNormal
     from initplug.schemes.distributions import Uniform as Uniform
     from initplug.schemes.fans import Fans as Fans
+    from initplug.schemes.initializers import initializer as initializer
     from initplug.schemes.structures import Orthogonal as Orthogonal
 
 _HOMES = {
@@ -41,6 +42,7 @@ _HOMES = {
     "apply": "filling.apply",
     "audit": "filling.apply",
     "deferred": "filling.materialize",
+    "initializer": "schemes.initializers",
     "Recipe": "language.recipe",
     "Rule": "language.recipe",
     "Plan": "planning.plan",

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -121,7 +121,8 @@ def check(recipes: tuple[str, ...], strict: bool) -> None:
     for source in recipes:
         try:
             composed = compose(_source(source))
-            recipe = validate(composed)
+            with _user_code():
+                recipe = validate(composed)
         except RecipeError as error:
             click.echo(str(error), err=True)
             status = max(status, 2 if error.usage else 1)
@@ -142,7 +143,9 @@ def schema() -> None:
     """Print the JSON Schema of recipe files, for editors."""
     from initplug.language.schema import schema as recipe_schema
 
-    click.echo(json.dumps(recipe_schema(), indent=2, ensure_ascii=False))
+    with _user_code():
+        described = recipe_schema()
+    click.echo(json.dumps(described, indent=2, ensure_ascii=False))
 
 
 # Models -----------------------------------------------------------------------------------------------------
@@ -157,8 +160,9 @@ def schema() -> None:
 @click.option("--real", is_flag=True, help="Build the model on the CPU instead of meta.")
 def plan(model: str, recipe: str, overrides: tuple[str, ...], as_json: bool, strict: bool, real: bool) -> None:
     """Say which rule every parameter gets, without writing anything."""
+    named = _named(model)
     loaded = _recipe(recipe, overrides)
-    built = _built(model, meta=not real)
+    built = _built(named, meta=not real)
     import initplug
 
     problem: PlanError | None = None
@@ -195,12 +199,13 @@ def apply(
     """Initialise a model, print the audit, and write weights and report where asked."""
     from initplug.tables.files import check_path
 
+    named = _named(model)
     loaded = _recipe(recipe, overrides)
     if out is not None:
         check_path(out, (".safetensors",))
     if report is not None:
         check_path(report)
-    built = _built(model, meta=False)
+    built = _built(named, meta=False)
     import initplug
 
     with _reported(strict):
@@ -226,12 +231,13 @@ def audit(
     """Measure weights (or the model as constructed) against what a recipe plans."""
     from initplug.tables.files import check_path
 
+    named = _named(model)
     loaded = _recipe(recipe, overrides)
     if report is not None:
         check_path(report)
     if weights is not None and not weights.is_file():
         raise Failure(f"{weights}: there is no such file", 2)
-    built = _built(model, meta=False)
+    built = _built(named, meta=False)
     if weights is not None:
         _load_weights(built, weights)
     import initplug
@@ -299,28 +305,43 @@ def _source(recipe: str) -> str:
 def _recipe(recipe: str, overrides: tuple[str, ...]) -> Any:
     from initplug.language.loading import load
 
-    return load(_source(recipe), overrides)
+    with _user_code():  # initializers of installed packages
+        return load(_source(recipe), overrides)
 
 
 TARGET = re.compile(r"(?P<where>.+?):(?P<name>[A-Za-z_][\w.]*)(?P<call>\(.*\))?", re.DOTALL)
 
 
-def _built(target: str, *, meta: bool) -> nn.Module:
-    """The model that a MODEL argument names."""
+class Model(NamedTuple):
+    """A MODEL argument and what it names."""
+
+    target: str
+    constructor: Any
+    arguments: list[Any]
+    keywords: dict[str, Any]
+
+
+def _named(target: str) -> Model:
+    """What a MODEL argument names, imported: before recipes are read, since its module may have initializers."""
     found = TARGET.fullmatch(target)
     if found is None:
         raise Failure(f"MODEL {target!r}: expected package.module:callable or path/to/file.py:callable", 2)
     arguments, keywords = _arguments(target, found["call"])
     constructor = _imported(target, found["where"], found["name"])
-    import torch
-
-    if isinstance(constructor, torch.nn.Module):
-        return constructor
     if not callable(constructor):
         raise Failure(f"MODEL {target!r}: {found['name']} is a {type(constructor).__name__}, not a callable", 2)
-    built = _constructed(target, lambda: constructor(*arguments, **keywords), meta=meta)
+    return Model(target, constructor, arguments, keywords)
+
+
+def _built(model: Model, *, meta: bool) -> nn.Module:
+    """The model that a MODEL argument names."""
+    import torch
+
+    if isinstance(model.constructor, torch.nn.Module):
+        return model.constructor
+    built = _constructed(model.target, lambda: model.constructor(*model.arguments, **model.keywords), meta=meta)
     if not isinstance(built, torch.nn.Module):
-        raise Failure(f"MODEL {target!r} gave a {type(built).__name__}, not a torch.nn.Module")
+        raise Failure(f"MODEL {model.target!r} gave a {type(built).__name__}, not a torch.nn.Module")
     return built
 
 

@@ -87,6 +87,7 @@ PUBLIC = [
     "apply",
     "audit",
     "deferred",
+    "initializer",
     "load",
     "plan",
 ]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 import pytest
+import torch
 from torch import nn
 
 import initplug
@@ -126,6 +127,18 @@ def test_the_guide_names_every_initializer_and_argument() -> None:
 def test_the_guide_names_every_nonlinearity() -> None:
     sentence = GUIDE.split("`gain` is a number", 1)[1].split("\n\n", 1)[0]
     assert all(re.search(rf"\b{word}\b", sentence) for word in Nonlinearity.__args__)  # type: ignore[attr-defined]
+
+
+def test_the_python_of_the_guide_prints_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
+    before = dict(REGISTRY)
+    code, text = (next(block for block in blocks(GUIDE) if block.language == wanted) for wanted in ("python", "text"))
+    torch.manual_seed(0)
+    try:
+        exec(compile(code.text, "language.md", "exec"), {})
+    finally:
+        REGISTRY.clear()
+        REGISTRY.update(before)
+    assert capsys.readouterr().out == text.text
 
 
 def test_every_recipe_of_the_guide_is_one() -> None:

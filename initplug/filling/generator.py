@@ -7,8 +7,10 @@ loop.
 from __future__ import annotations
 
 import itertools
+import math
 import warnings
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +18,11 @@ from torch import Tensor, nn
 from initplug.filling.writing import padding
 from initplug.planning.evaluation import Share
 from initplug.schemes.distributions import Batched, Constant, Drawn, Keep, Normal, Stacked, TruncatedNormal, Uniform
-from initplug.schemes.structures import DeltaOrthogonal, Dirac, Eye, Orthogonal, SinCos, Sparse
+from initplug.schemes.structures import Custom, DeltaOrthogonal, Dirac, Eye, Orthogonal, SinCos, Sparse
+
+if TYPE_CHECKING:
+    from numpy import float32
+    from numpy.typing import NDArray
 
 
 def draw(distribution: Drawn, tensor: Tensor) -> None:
@@ -25,15 +31,28 @@ def draw(distribution: Drawn, tensor: Tensor) -> None:
     Args:
         distribution: of every element.
         tensor: any shape and dtype that the distribution fits.
+
+    Raises:
+        ValueError: a function of others gives no such values; the tensor is as it was.
     """
+    if isinstance(distribution, Stacked | Batched) and math.isnan(distribution.std):
+        # A later part may fail.
+        whole = tensor.clone()
+        _draw(distribution, whole)
+        tensor.copy_(whole)
+    else:
+        _draw(distribution, tensor)
+
+
+def _draw(distribution: Drawn, tensor: Tensor) -> None:
     match distribution:
         case Stacked(parts, dim):
             for part, piece in zip(parts, tensor.chunk(len(parts), dim), strict=True):
                 if not isinstance(part, Keep):
-                    draw(part, piece)
+                    _draw(part, piece)
         case Batched(part, dims):
             for index in itertools.product(*(range(size) for size in tensor.shape[:dims])):
-                draw(part, tensor[index])
+                _draw(part, tensor[index])
         case Constant(value):
             nn.init.constant_(tensor, value)
         case Normal(mean, std):
@@ -60,6 +79,42 @@ def draw(distribution: Drawn, tensor: Tensor) -> None:
             nn.init.sparse_(tensor, sparsity, scale)
         case SinCos():
             tensor.copy_(torch.from_numpy(distribution.values()).view(tensor.shape))
+        case Custom(name):
+            values = torch.from_numpy(distribution.values(Numbers(distribution.shape))).to(tensor.dtype)
+            if not torch.isfinite(values).all():
+                raise ValueError(f"{name} gave values beyond {str(tensor.dtype).removeprefix('torch.')}")
+            tensor.copy_(values)
+
+
+class Numbers:
+    """Numbers for a tensor that a function computes as a whole, from torch's global generator of the CPU.
+
+    Example:
+        >>> numbers = Numbers((2, 3))
+        >>> bool((numbers.uniform("angle") == numbers.uniform("angle")).all())
+        True
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self._shape = shape
+        self._drawn: dict[tuple[str, str], Tensor] = {}
+
+    def normal(self, tag: str) -> NDArray[float32]:
+        """Standard normal numbers; the same tag gives the same ones."""
+        return self._numbers("normal", tag)
+
+    def uniform(self, tag: str) -> NDArray[float32]:
+        """Numbers uniform in [0, 1); the same tag gives the same ones."""
+        return self._numbers("uniform", tag)
+
+    def _numbers(self, kind: str, tag: str) -> NDArray[float32]:
+        if not isinstance(tag, str):
+            raise TypeError(f"a tag is a text, not {tag!r}")
+        drawn = self._drawn.get((kind, tag))
+        if drawn is None:
+            function = torch.randn if kind == "normal" else torch.rand
+            drawn = self._drawn[kind, tag] = function(self._shape, dtype=torch.float32, device="cpu")
+        return drawn.numpy().copy()  # whoever computes in place must not change what the tag gives
 
 
 def _centre(tensor: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ from initplug.schemes.distributions import (
     TruncatedNormal,
     Uniform,
 )
+from initplug.schemes.structures import Custom
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,10 @@ def _pieces(distribution: Drawn, view: Tensor, seed: int, name: str, box: Box) -
             yield Piece(view, distribution, key_of(seed, name), box)
         case _:
             shape = tuple(view.shape)
-            view.copy_(torch.from_numpy(compute(distribution, shape, Draws(seed, name, box, shape))))
+            values = torch.from_numpy(compute(distribution, shape, Draws(seed, name, box, shape))).to(view.dtype)
+            if isinstance(distribution, Custom) and not torch.isfinite(values).all():
+                raise ValueError(f"{distribution.name} gave values beyond {str(view.dtype).removeprefix('torch.')}")
+            view.copy_(values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +102,11 @@ class Draws:
     box: Box
     shape: tuple[int, ...]
 
-    def normal(self, tag: str = "") -> NDArray[np.float32]:
+    def normal(self, tag: str) -> NDArray[np.float32]:
         """Standard normals of the tensor's shape, from the stream of this tag."""
         return self._drawn(Normal(0.0, 1.0), tag)
 
-    def uniform(self, tag: str = "") -> NDArray[np.float32]:
+    def uniform(self, tag: str) -> NDArray[np.float32]:
         """Numbers in [0, 1) of the tensor's shape, from the stream of this tag."""
         return self._drawn(Uniform(0.0, 1.0), tag)
 

@@ -8,28 +8,25 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from initplug.filling.orthonormal import orthonormal, scratch
-from initplug.schemes.structures import DeltaOrthogonal, Dirac, Eye, Orthogonal, SinCos, Sparse, Structured
+from initplug.schemes.structures import (
+    Custom,
+    DeltaOrthogonal,
+    Dirac,
+    Draw,
+    Eye,
+    Orthogonal,
+    SinCos,
+    Sparse,
+    Structured,
+)
 
 ZEROS = "zeros"
 """Tag of the numbers that place the zeros of a sparse matrix, so that they know nothing of its values."""
-
-
-class Draw(Protocol):
-    """The random numbers of one tensor, in its shape; the same at every call with the same tag."""
-
-    def normal(self, tag: str = "") -> NDArray[np.float32]:
-        """Standard normal numbers."""
-        ...
-
-    def uniform(self, tag: str = "") -> NDArray[np.float32]:
-        """Numbers in [0, 1)."""
-        ...
 
 
 def compute(distribution: Structured, shape: tuple[int, ...], draw: Draw) -> NDArray[np.float32]:
@@ -62,9 +59,9 @@ def compute(distribution: Structured, shape: tuple[int, ...], draw: Draw) -> NDA
         return values
     match distribution:
         case Orthogonal(gain, rows, columns):
-            _fill_orthogonal(values.reshape(rows, columns), _tall(draw.normal().reshape(rows, columns)), gain)
+            _fill_orthogonal(values.reshape(rows, columns), _tall(draw.normal("").reshape(rows, columns)), gain)
         case DeltaOrthogonal(gain):
-            _fill_orthogonal(_centre(values), _tall(_centre(draw.normal())), gain)
+            _fill_orthogonal(_centre(values), _tall(_centre(draw.normal(""))), gain)
         case Dirac(gain, groups):
             each = shape[0] // groups
             centre = tuple(size // 2 for size in shape[2:])
@@ -73,11 +70,13 @@ def compute(distribution: Structured, shape: tuple[int, ...], draw: Draw) -> NDA
         case Eye(gain):
             np.fill_diagonal(values, gain)
         case Sparse(scale, sparsity, rows):
-            np.multiply(draw.normal(), np.float32(scale), out=values)
+            np.multiply(draw.normal(""), np.float32(scale), out=values)
             order = np.argsort(draw.uniform(ZEROS), axis=0, kind="stable")
             np.put_along_axis(values, order[: math.ceil(sparsity * rows)], np.float32(0), axis=0)
         case SinCos():
             values[...] = distribution.values().reshape(shape)
+        case Custom():
+            values[...] = distribution.values(draw)
     return values
 
 
@@ -86,6 +85,7 @@ def peak(distribution: Structured, shape: tuple[int, ...]) -> int:
 
     Orthogonal: the result, one float64 matrix, and beside it the normals or the scratch of its decomposition,
     whichever is more. Sparse: the values, the uniform numbers and their order with the sort's own copy of a column.
+    A function of others: numbers of one tag, their copy and the result, whatever else it makes.
 
     Args:
         distribution: of the whole tensor.
@@ -111,6 +111,8 @@ def peak(distribution: Structured, shape: tuple[int, ...]) -> int:
             return (4 + 8 + 8 + 8) * elements + 8 * elements // grid
         case Dirac() | Eye():
             return 4 * elements
+        case Custom():
+            return 3 * 4 * elements
 
 
 def _tall(normals: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -6,19 +6,19 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import annotated_types
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from initplug.errors import did_you_mean
+from initplug.errors import RecipeError, did_you_mean
 from initplug.language.factor import REFERENCE, Factor, read_factors
 from initplug.language.faults import fault, kind_of, shown
 from initplug.schemes.fans import FanRule, Fans
-from initplug.schemes.initializers import REGISTRY
-from initplug.schemes.registry import Initializer, Reference, words_of
+from initplug.schemes.installed import EntryError, all_names, find
+from initplug.schemes.registry import REGISTRY, Initializer, Reference, kinds_of, parts_of, words_of
 from initplug.schemes.transfers import TRANSFERS
 
 NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
@@ -45,7 +45,10 @@ class Init:
     @property
     def initializer(self) -> Initializer:
         """The registered function behind the name."""
-        return REGISTRY[self.fn]
+        found = REGISTRY.get(self.fn) or find(self.fn)
+        if found is None:
+            raise RecipeError(f"there is no initializer {self.fn!r} in this process: import the module that has it")
+        return found
 
     @property
     def modifiers(self) -> dict[str, Any]:
@@ -91,7 +94,8 @@ class Init:
             if name not in self.arguments or (value == parameter.default and type(value) is type(parameter.default)):
                 continue
             alone = (name in self.initializer.bare and not isinstance(value, str)) or value in parameter.words
-            yield str(value) if alone else f"{name}={value}"
+            spelled = shown(value) if isinstance(value, bool | None) else str(value)
+            yield spelled if alone else f"{name}={spelled}"
 
     def plain(self) -> str | int | float | dict[str, Any]:
         """The form that a recipe file holds: a number, a name, or a mapping."""
@@ -127,10 +131,11 @@ def read_init(value: Any) -> Init:
     if "fn" not in value:
         raise fault("an initializer given as a mapping needs the key fn", hint=_meant_fn(value))
     fn = value["fn"]
-    if not isinstance(fn, str) or fn not in REGISTRY:
-        raise ValidationError.from_exception_data(
-            "Init", [InitErrorDetails(type=_unknown_initializer(fn), loc=("fn",), input=fn)]
-        )
+    try:
+        _find(fn)
+    except PydanticCustomError as wrong:
+        problem = InitErrorDetails(type=wrong, loc=("fn",), input=fn)
+        raise ValidationError.from_exception_data("Init", [problem]) from None
     return _checked(fn, {key: argument for key, argument in value.items() if key != "fn"})
 
 
@@ -193,13 +198,21 @@ def _meant_fn(mapping: Mapping[str, Any]) -> str:
     return f"write fn instead of {meant[0]}" if meant else "such as {fn: kaiming_normal, mode: fan_out}"
 
 
-def _unknown_initializer(name: Any, offset: int = 0) -> PydanticCustomError:
+def _find(name: Any, offset: int = 0) -> Initializer:
+    """The initializer of this name; raises a fault where there is none, or where a package's cannot be used."""
     if not isinstance(name, str):
-        return fault(f"fn holds the name of an initializer, not {kind_of(name)}")
-    if " " in name.strip() and name.split()[0] in REGISTRY:
-        return fault("fn holds the name alone", hint="write the arguments as keys, or the whole as one text under init")
-    hint = did_you_mean(name, REGISTRY) or "known: " + ", ".join(sorted(REGISTRY))
-    return fault(f"unknown initializer {shown(name)}", hint=hint, offset=offset)
+        raise fault(f"fn holds the name of an initializer, not {kind_of(name)}")
+    try:
+        found = find(name)
+    except EntryError as error:
+        raise fault(str(error), hint="mend or remove that package", offset=offset) from None
+    if found is not None:
+        return found
+    names = all_names()
+    if " " in name.strip() and name.split()[0] in names:
+        raise fault("fn holds the name alone", hint="write the arguments as keys, or the whole as one text under init")
+    hint = did_you_mean(name, names) or "known: " + ", ".join(names)
+    raise fault(f"unknown initializer {shown(name)}", hint=hint, offset=offset)
 
 
 def _from_text(text: str) -> tuple[str, dict[str, Any]]:
@@ -208,16 +221,14 @@ def _from_text(text: str) -> tuple[str, dict[str, Any]]:
     if not tokens:
         raise fault("an initializer cannot be empty")
     fn = tokens[0][1]
-    if fn not in REGISTRY:
-        raise _unknown_initializer(fn, tokens[0][0])
-    initializer = REGISTRY[fn]
+    initializer = _find(fn, tokens[0][0])
     free = list(initializer.bare)
     arguments: dict[str, Any] = {}
     for offset, token in tokens[1:]:
         if "=" in token:
             name, _, given = token.partition("=")
             parameter = initializer.parameters.get(name)
-            value: Any = given if parameter is not None and _is_text(parameter.annotation) else number(given)
+            value: Any = number(given) if parameter is None else _spelled(parameter.annotation, given)
             if given == "":
                 raise fault(f"{name}= has no value", offset=offset)
         elif NUMBER.fullmatch(token):
@@ -237,7 +248,8 @@ def _stray_number(initializer: Initializer, token: str) -> str:
     if initializer.bare:
         count = len(initializer.bare)
         return f"{initializer.name} takes {count} bare number{'s' if count > 1 else ''} ({' '.join(initializer.bare)})"
-    numeric = [name for name, parameter in initializer.parameters.items() if not parameter.words]
+    parameters = initializer.parameters.values()
+    numeric = [one.name for one in parameters if not one.words and {int, float} & set(kinds_of(one.annotation))]
     if not numeric:
         return f"{initializer.name} takes no number"
     named = "std" if "std" in numeric else numeric[0]
@@ -269,9 +281,19 @@ def number(text: str) -> int | float | str:
     return int(text) if re.fullmatch(r"[-+]?[0-9]+", text) else float(text)
 
 
+def _spelled(annotation: Any, given: str) -> Any:
+    """The value that a text spells for an argument: free text stays as it is."""
+    kinds = set(kinds_of(annotation))
+    if bool in kinds and given in ("true", "false"):
+        return given == "true"
+    if given == "null" and NoneType in get_args(annotation):
+        return None
+    return number(given) if kinds & {int, float} or str not in kinds else given
+
+
 def _checked(fn: str, arguments: Mapping[str, Any]) -> Init:
     """Validate arguments against the function's annotations, then the function's own checks."""
-    initializer = REGISTRY[fn]
+    initializer = _find(fn)
     problems: list[InitErrorDetails] = []
     given = dict(arguments)
     modifiers = _modifiers(given, problems) if initializer.modified else {}
@@ -347,6 +369,8 @@ def _adapter(annotation: Any) -> TypeAdapter[Any]:
 
 
 def _fits(annotation: Any, value: Any) -> bool:
+    if value is None and NoneType in get_args(annotation):
+        return True
     if _is_reference(annotation):
         return isinstance(value, str) and REFERENCE.fullmatch(value) is not None
     try:
@@ -372,18 +396,10 @@ def described(annotation: Any) -> str:
         >>> described(float | Literal["relu", "tanh"])
         'a number or one of relu, tanh'
     """
-    parts = list(_parts(annotation))
+    parts = list(parts_of(annotation))
     if int in parts and float in parts:
         parts.remove(int)
     return " or ".join(_described(part) for part in parts)
-
-
-def _parts(annotation: Any) -> Iterator[Any]:
-    if get_origin(annotation) in (Union, UnionType):
-        for part in get_args(annotation):
-            yield from _parts(part)
-    elif annotation is not NoneType:
-        yield annotation
 
 
 def _described(part: Any) -> str:

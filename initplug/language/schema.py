@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 from initplug.language.factor import Counted
 from initplug.language.recipe import Recipe, Rule
 from initplug.schemes.fans import FanRule
-from initplug.schemes.initializers import REGISTRY
+from initplug.schemes.installed import EntryError, all_names, find
 from initplug.schemes.registry import Initializer, Reference
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
@@ -62,8 +62,8 @@ def schema() -> dict[str, Any]:
         "$defs": {
             "rule": _rule(),
             "init": {"anyOf": [{"type": "number"}, {"$ref": "#/$defs/text"}, {"$ref": "#/$defs/initializer"}]},
-            "text": {"type": "string", "pattern": rf"^\s*({'|'.join(REGISTRY)})(\s+\S+)*\s*$"},
-            "initializer": {"oneOf": [*(_initializer(initializer) for initializer in REGISTRY.values()), PARTS]},
+            "text": {"type": "string", "pattern": rf"^\s*({'|'.join(all_names())})(\s+\S+)*\s*$"},
+            "initializer": {"oneOf": [*(_named(name) for name in all_names()), PARTS]},
             "factors": {
                 "anyOf": [
                     {"$ref": "#/$defs/factor"},
@@ -116,6 +116,16 @@ def _rule() -> dict[str, Any]:
         "required": ["init"],
         "additionalProperties": False,
     }
+
+
+def _named(name: str) -> dict[str, Any]:
+    """The schema of an initializer; of one that cannot be loaded the name is known and no argument."""
+    try:
+        initializer = find(name)
+    except EntryError as error:
+        return {"type": "object", "properties": {"fn": {"const": name, "description": str(error)}}, "required": ["fn"]}
+    assert initializer is not None  # its name is known
+    return _initializer(initializer)
 
 
 def _initializer(initializer: Initializer) -> dict[str, Any]:

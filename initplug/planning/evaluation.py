@@ -16,6 +16,7 @@ from initplug.planning.matching import Winner
 from initplug.planning.replay import Outcome, default_of
 from initplug.planning.slots import Kind, Slot, Tree, layout_of, padding_row, referred
 from initplug.planning.transfers import Known, copied, loaded, settled
+from initplug.schemes.custom import MisfitError, distribution_of
 from initplug.schemes.distributions import (
     Batched,
     Constant,
@@ -30,8 +31,8 @@ from initplug.schemes.distributions import (
     Uniform,
     scaled,
 )
-from initplug.schemes.fans import PLAIN, FanError, Fans, Layout, fans_of
-from initplug.schemes.structures import Structured
+from initplug.schemes.fans import PLAIN, Fans, Layout, fans_of
+from initplug.schemes.structures import Custom, Structured
 from initplug.schemes.transfers import TRANSFERS
 
 
@@ -226,7 +227,7 @@ def _distribution(
     source = context.source
     if isinstance(source, Structured) and piece[init.batch_dims :] != whole:
         raise UnfitError(f"{init.fn}: the reset draws the tensor as a whole, so its parts have no default")
-    one = source if isinstance(source, Drawn | Copy | Load) else _called(init, source or fans)
+    one = source if isinstance(source, Drawn | Copy | Load) else _called(init, source or fans, fans.shape)
     if init.batch_dims and isinstance(one, Structured):
         one = Batched(one, init.batch_dims)
     return _factored(_stacked([one] * init.split, init.dim) if init.split > 1 else one, init, context), fans
@@ -301,13 +302,11 @@ def _factor(setting: _Setting, slot: Slot, init: Init) -> tuple[float, float] | 
         raise UnfitError(f"{init.fn}: factor: {powers} is beyond what numbers hold") from None
 
 
-def _called(init: Init, fans: Fans) -> Planned:
+def _called(init: Init, fans: Fans, shape: tuple[int, ...]) -> Planned:
     try:
-        return cast(Planned, init.initializer.function(fans, **init.arguments))
-    except FanError as error:
-        raise UnfitError(f"{init.fn}: {error}") from None
-    except (ValueError, ArithmeticError) as error:
-        raise UnfitError(f"{init.fn} does not fit: {error}") from None
+        return distribution_of(init.initializer, fans, shape, init.arguments)
+    except MisfitError as error:
+        raise UnfitError(str(error)) from None
 
 
 def _default(setting: _Setting, slot: Slot) -> Drawn:
@@ -374,6 +373,8 @@ def check_dtype(distribution: Planned, dtype: torch.dtype, fn: str) -> None:
             raise UnfitError(f"{fn}: {name} tensors take constants only")
         if dtype.is_complex and not isinstance(distribution, Normal):
             raise UnfitError(f"{fn}: complex tensors take constants and normal only")
+    if isinstance(distribution.part if isinstance(distribution, Batched) else distribution, Custom):
+        return  # how far the elements reach is seen when they are computed
     try:
         low, high = _range(dtype)
     except TypeError:

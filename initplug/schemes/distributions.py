@@ -7,7 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from initplug.schemes.structures import DeltaOrthogonal, Dirac, Eye, Orthogonal, SinCos, Sparse, Structured, amplified
+from initplug.schemes.structures import (
+    Custom,
+    DeltaOrthogonal,
+    Dirac,
+    Eye,
+    Orthogonal,
+    SinCos,
+    Sparse,
+    Structured,
+    amplified,
+)
 from initplug.schemes.truncation import moments
 
 INFINITY = math.inf
@@ -327,7 +337,7 @@ def closed_form(distribution: object) -> Drawn | None:
         distribution = distribution.drawn
     if isinstance(distribution, Stacked) and len(distribution.drawn) < len(distribution.parts):
         return None
-    return distribution if isinstance(distribution, Drawn) else None
+    return distribution if isinstance(distribution, Drawn) and not math.isnan(distribution.std) else None
 
 
 def scaled(distribution: Drawn, factor: float, divisor: float = 1.0) -> Drawn:
@@ -398,6 +408,9 @@ def text(distribution: object) -> str | None:
             return f"sparse(sparsity={sparsity:g}, std={scale:g})"
         case SinCos(gain, grid, skip, base):
             return f"sincos(gain={gain:g}, grid={grid}, skip={skip}, base={base:g})"
+        case Custom(name, _, arguments, _, gain):
+            call = f"{name}({', '.join(f'{key}={value}' for key, value in arguments)})"
+            return call if gain == 1 else f"{gain:g}·{call}"
         case Batched(part, dims):
             return f"{text(part)} along {dims} leading dimension{'s' if dims > 1 else ''}"
         case Stacked(parts, dim):

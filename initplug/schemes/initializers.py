@@ -25,7 +25,8 @@ from initplug.schemes.distributions import (
 from initplug.schemes.fans import Fans
 from initplug.schemes.gains import GAINS, Gain, Nonlinearity, gain_of
 from initplug.schemes.registry import REGISTRY as REGISTRY  # filled by the time it is imported from here
-from initplug.schemes.registry import Reference, register
+from initplug.schemes.registry import Reference
+from initplug.schemes.registry import initializer as initializer  # taken from here, the names above are taken first
 
 Mode = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]
 WEIGHT = Reference("weight")
@@ -62,19 +63,19 @@ def noise(std: float, distribution: Literal["normal", "uniform"]) -> Drawn:
     return Uniform(-bound, bound)
 
 
-@register()
+@initializer(any_shape=True)
 def zeros(fans: Fans) -> Constant:
     """Every element 0."""
     return Constant(0.0)
 
 
-@register()
+@initializer(any_shape=True)
 def ones(fans: Fans) -> Constant:
     """Every element 1."""
     return Constant(1.0)
 
 
-@register(bare=("value",))
+@initializer(bare=("value",), any_shape=True)
 def constant(fans: Fans, *, value: int | float) -> Constant:
     """Every element `value`.
 
@@ -85,7 +86,7 @@ def constant(fans: Fans, *, value: int | float) -> Constant:
     return Constant(value)
 
 
-@register()
+@initializer(any_shape=True)
 def normal(fans: Fans, *, mean: float = 0.0, std: Std = 1.0) -> Normal:
     """N(mean, std²).
 
@@ -99,7 +100,7 @@ def normal(fans: Fans, *, mean: float = 0.0, std: Std = 1.0) -> Normal:
     return Normal(float(mean), float(std))
 
 
-@register(bare=("low", "high"))
+@initializer(bare=("low", "high"), any_shape=True)
 def uniform(fans: Fans, *, low: float, high: float) -> Uniform:
     """U(low, high).
 
@@ -111,7 +112,7 @@ def uniform(fans: Fans, *, low: float, high: float) -> Uniform:
     return Uniform(float(low), float(high))
 
 
-@register()
+@initializer(any_shape=True)
 def trunc_normal(
     fans: Fans,
     *,
@@ -153,7 +154,7 @@ def trunc_normal(
     return TruncatedNormal(float(mean), float(std), mean - reach, mean + reach)
 
 
-@register(bare=("gain",))
+@initializer(bare=("gain",), any_shape=True)
 def xavier_uniform(fans: Fans, *, gain: Gain = 1.0) -> Drawn:
     """U(±gain·√(6 / (fan_in + fan_out))).
 
@@ -170,7 +171,7 @@ def xavier_uniform(fans: Fans, *, gain: Gain = 1.0) -> Drawn:
     return noise(_xavier_std(fans, gain), "uniform")
 
 
-@register(bare=("gain",))
+@initializer(bare=("gain",), any_shape=True)
 def xavier_normal(fans: Fans, *, gain: Gain = 1.0) -> Drawn:
     """N(0, gain²·2 / (fan_in + fan_out)).
 
@@ -184,7 +185,7 @@ def _xavier_std(fans: Fans, gain: Gain) -> float:
     return gain_of(gain) * math.sqrt(2.0 / float(fans.fan_in + fans.fan_out))
 
 
-@register()
+@initializer(any_shape=True)
 def kaiming_uniform(
     fans: Fans,
     *,
@@ -208,7 +209,7 @@ def kaiming_uniform(
     return noise(_kaiming_std(fans, mode, nonlinearity, a), "uniform")
 
 
-@register()
+@initializer(any_shape=True)
 def kaiming_normal(
     fans: Fans,
     *,
@@ -237,7 +238,7 @@ def _kaiming_std(fans: Fans, mode: Mode, nonlinearity: Nonlinearity, a: float | 
     return gain / math.sqrt(fan_of(fans, mode))
 
 
-@register()
+@initializer(any_shape=True)
 def variance_scaling(
     fans: Fans,
     *,
@@ -274,7 +275,7 @@ def variance_scaling(
     return TruncatedNormal(0.0, before, -2 * before, 2 * before)
 
 
-@register()
+@initializer(any_shape=True)
 def lecun_normal(fans: Fans) -> Drawn:
     """Truncated noise of variance 1 / fan_in.
 
@@ -283,7 +284,7 @@ def lecun_normal(fans: Fans) -> Drawn:
     return variance_scaling(fans)
 
 
-@register()
+@initializer(any_shape=True)
 def lecun_uniform(fans: Fans) -> Drawn:
     """U(±√(3 / fan_in)).
 
@@ -292,7 +293,7 @@ def lecun_uniform(fans: Fans) -> Drawn:
     return variance_scaling(fans, distribution="uniform")
 
 
-@register()
+@initializer(any_shape=True)
 def fan_uniform(fans: Fans, *, gain: Gain = 1.0, mode: Mode = "fan_in", of: Reference = WEIGHT) -> Uniform:
     """U(±gain / √fan).
 
@@ -312,7 +313,7 @@ def fan_uniform(fans: Fans, *, gain: Gain = 1.0, mode: Mode = "fan_in", of: Refe
     return Uniform(-bound, bound)
 
 
-@register(bare=("p",))
+@initializer(bare=("p",), any_shape=True)
 def prior_bias(
     fans: Fans,
     *,
@@ -347,7 +348,7 @@ def prior_bias(
     return Constant(math.log(probability) if link == "log" else -math.log((1 - probability) / probability))
 
 
-@register()
+@initializer(any_shape=True)
 def default(fans: Fans) -> Default:
     """What construction draws, read from the module's own reset.
 
@@ -356,7 +357,7 @@ def default(fans: Fans) -> Default:
     return Default()
 
 
-@register(modified=False)
+@initializer(modified=False, any_shape=True)
 def keep(fans: Fans, *, otherwise: Literal["error", "default"] = "error") -> Keep:
     """The values as constructed; `keep default` gives a tensor on meta its default."""
     return Keep(otherwise)

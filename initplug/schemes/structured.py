@@ -9,11 +9,11 @@ from annotated_types import Ge, Gt, Le
 
 from initplug.schemes.fans import Fans
 from initplug.schemes.gains import Gain, gain_of
-from initplug.schemes.registry import register
+from initplug.schemes.registry import initializer
 from initplug.schemes.structures import DeltaOrthogonal, Dirac, Eye, Orthogonal, SinCos, Sparse
 
 
-@register(bare=("gain",), any_shape=False)
+@initializer(bare=("gain",))
 def orthogonal(fans: Fans, *, gain: Gain = 1.0) -> Orthogonal:
     """`gain` times a random matrix of orthonormal rows or columns; further dimensions count as columns.
 
@@ -35,7 +35,7 @@ def orthogonal(fans: Fans, *, gain: Gain = 1.0) -> Orthogonal:
     return Orthogonal(gain_of(gain), fans.shape[0], math.prod(fans.shape[1:]))
 
 
-@register(bare=("gain",), any_shape=False)
+@initializer(bare=("gain",))
 def delta_orthogonal(fans: Fans, *, gain: Gain = 1.0) -> DeltaOrthogonal:
     """A convolution that is `gain` times an orthogonal matrix at the centre of its kernel and zero elsewhere.
 
@@ -56,7 +56,7 @@ def delta_orthogonal(fans: Fans, *, gain: Gain = 1.0) -> DeltaOrthogonal:
     return DeltaOrthogonal(gain_of(gain), rows, columns, math.prod(kernel))
 
 
-@register(any_shape=False)
+@initializer
 def dirac(fans: Fans, *, groups: Annotated[int, Ge(1)] = 1) -> Dirac:
     """A convolution that passes its input on: ones at the centre of the kernel, channel by channel.
 
@@ -76,7 +76,7 @@ def dirac(fans: Fans, *, groups: Annotated[int, Ge(1)] = 1) -> Dirac:
     return Dirac(1.0, groups, fans.shape)
 
 
-@register(any_shape=False)
+@initializer
 def eye(fans: Fans) -> Eye:
     """Ones on the diagonal of a matrix, zeros elsewhere.
 
@@ -90,7 +90,7 @@ def eye(fans: Fans) -> Eye:
     return Eye(1.0, fans.shape[0], fans.shape[1])
 
 
-@register(bare=("sparsity",))
+@initializer(bare=("sparsity",), any_shape=True)
 def sparse(fans: Fans, *, sparsity: Annotated[float, Ge(0), Le(1)], std: Annotated[float, Ge(0)] = 0.01) -> Sparse:
     """N(0, std²) with a share of zeros in every column, rounded up to whole elements.
 
@@ -109,7 +109,7 @@ def sparse(fans: Fans, *, sparsity: Annotated[float, Ge(0), Le(1)], std: Annotat
     return Sparse(float(std), float(sparsity), fans.shape[0])
 
 
-@register(any_shape=False)
+@initializer
 def sincos(
     fans: Fans,
     *,

@@ -6,12 +6,13 @@ Each knows the shape that it is for, and the moments of the elements of that sha
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from numpy import float64
+    from numpy import float32, float64
     from numpy.typing import NDArray
 
 ROUNDING = 1e-6
@@ -243,7 +244,87 @@ def _moments(table: SinCos) -> tuple[float, float]:
     return float(values.mean()), float(values.std())
 
 
-Structured = Orthogonal | DeltaOrthogonal | Dirac | Eye | Sparse | SinCos
+class Draw(Protocol):
+    """The randomness of a function that computes a tensor as a whole: numbers of the tensor's shape.
+
+    A tag names a stream: the same tag gives the same numbers, another one independent ones.
+    """
+
+    def normal(self, tag: str) -> NDArray[float32]:
+        """Standard normal numbers."""
+
+    def uniform(self, tag: str) -> NDArray[float32]:
+        """Numbers uniform in [0, 1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Custom:
+    """`gain` times what a function computes of a shape and a draw; its moments are not known and therefore NaN.
+
+    Args:
+        name: of the initializer.
+        function: `(shape, draw, *, …) -> float32 array`.
+        arguments: names and values of its further arguments.
+        shape: sizes of the tensor.
+        gain: what the result is multiplied by.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    arguments: tuple[tuple[str, Any], ...]
+    shape: tuple[int, ...]
+    gain: float = 1.0
+
+    @property
+    def mean(self) -> float:
+        return math.nan
+
+    @property
+    def std(self) -> float:
+        return math.nan
+
+    @property
+    def low(self) -> float:
+        return -math.inf
+
+    @property
+    def high(self) -> float:
+        return math.inf
+
+    @property
+    def skewness(self) -> float:
+        return math.nan
+
+    @property
+    def kurtosis(self) -> float:
+        return math.nan
+
+    def values(self, draw: Draw) -> NDArray[float32]:
+        """The tensor, in single precision.
+
+        Raises:
+            ValueError: the function raises, or gives no float32 array of the shape, or one that is not finite.
+        """
+        import numpy as np
+
+        try:
+            values = self.function(self.shape, draw, **dict(self.arguments))
+        except Exception as error:  # the function is code of others
+            raise ValueError(f"{self.name} failed: {type(error).__name__}: {error}") from error
+        if not isinstance(values, np.ndarray):
+            raise ValueError(f"{self.name} gave a {type(values).__name__}, not a float32 array")
+        if values.dtype != np.float32:
+            raise ValueError(f"{self.name} gave an array of {values.dtype}, not of float32")
+        if values.shape != self.shape:
+            raise ValueError(f"{self.name} gave an array of shape {values.shape}, not {self.shape}")
+        if not np.isfinite(values).all():
+            raise ValueError(f"{self.name} gave values that are infinite or NaN")
+        with np.errstate(over="ignore"):  # whoever casts them looks for what is too large
+            scaled: NDArray[float32] = np.multiply(np.asarray(values), np.float32(self.gain), order="C")
+            return scaled
+
+
+Structured = Orthogonal | DeltaOrthogonal | Dirac | Eye | Sparse | SinCos | Custom
 """Distributions of whole tensors."""
 
 

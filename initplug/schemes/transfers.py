@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from initplug.schemes.distributions import Copy, Load
 from initplug.schemes.fans import Fans
-from initplug.schemes.registry import Reference, register
+from initplug.schemes.registry import Reference, initializer
 
 TRANSFERS = ("copy", "load")
 """Initializers that give a tensor as a whole the values that something else has."""
 
 
-@register(modified=False)
+@initializer(modified=False, any_shape=True)
 def copy(fans: Fans, *, source: Reference) -> Copy:
     """The values of another parameter of the same shape, cast to the dtype.
 
@@ -28,7 +28,7 @@ def copy(fans: Fans, *, source: Reference) -> Copy:
     return Copy(source)
 
 
-@register(modified=False)
+@initializer(modified=False, any_shape=True)
 def load(fans: Fans, *, path: str, key: str | None = None, prefix: str | None = None) -> Load:
     """The values that a safetensors file holds, cast to the dtype.
 

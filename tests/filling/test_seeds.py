@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import initplug
 from initplug.filling.streams import Box, Source, fill, key_of
 from initplug.schemes.distributions import Normal
+from initplug.schemes.registry import REGISTRY
 
 RECIPE = {
     "rules": {
@@ -233,6 +234,33 @@ def test_orthogonal_parts_and_stacks_are_orthogonal_each() -> None:
     for part in parts:
         assert torch.allclose(part @ part.T, torch.eye(16), atol=1e-6)
     assert not any(torch.equal(one, other) for one in parts for other in parts if one is not other)
+
+
+@pytest.fixture
+def directions() -> Iterator[str]:
+    @initplug.initializer(kind="whole")
+    def directions(shape: tuple[int, ...], draw: Any) -> Any:
+        """Rows of length 1."""
+        rows = draw.normal("rows")
+        return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+
+    yield "directions"
+    del REGISTRY["directions"]
+
+
+def test_functions_of_others_draw_from_streams_of_their_own(directions: str) -> None:
+    models = [nn.Linear(30, 20, bias=False), nn.Linear(30, 20, bias=False), nn.Linear(30, 20, bias=False).bfloat16()]
+    for model in models:
+        initplug.apply(model, {"rules": {"*": directions}}, seed=6)
+    expected = np.empty(600, np.float32)
+    fill(expected, Normal(0.0, 1.0), key_of(6, "weight", "rows"), Box.whole((20, 30)), Source())
+    rows = expected.reshape(20, 30)
+    assert np.array_equal(values(models[0])["weight"].numpy(), rows / np.linalg.norm(rows, axis=-1, keepdims=True))
+    assert torch.equal(models[0].weight, models[1].weight)
+    assert torch.equal(models[0].weight.bfloat16(), models[2].weight)
+    split = nn.Linear(30, 20, bias=False)
+    initplug.apply(split, {"rules": {"*": {"fn": directions, "split": 2}}}, seed=6)
+    assert torch.equal(split.weight, models[0].weight)
 
 
 def test_complex_parts_have_streams_of_their_own() -> None:

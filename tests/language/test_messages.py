@@ -343,7 +343,7 @@ BAD_TEXTS: list[tuple[str, str]] = [
         "rules:\n  a*: load body.safetensors\n",
         "<text>:2:12: rules['a*']: 'body.safetensors' is no word of load (write path=body.safetensors)",
     ),
-    ("rules:\n  a*: load 3\n", "<text>:2:12: rules['a*']: load takes no bare number: write path=3"),
+    ("rules:\n  a*: load 3\n", "<text>:2:12: rules['a*']: load takes no number"),
     ("rules:\n  a*: load path=\n", "<text>:2:12: rules['a*']: path= has no value"),
     ("rules:\n  a*: {fn: load, path: ''}\n", "<text>:2:7: rules['a*']: load: path is empty"),
     ("rules:\n  a*: {fn: load, path: 3}\n", "<text>:2:24: rules['a*'].path: 3 is not a text"),

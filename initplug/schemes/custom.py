@@ -1,0 +1,133 @@
+"""What initializers come down to for a tensor: the function is called, and what one of others gives is checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from numbers import Integral, Real
+from typing import Any, cast
+
+from initplug.schemes.distributions import (
+    Batched,
+    Constant,
+    Drawn,
+    Keep,
+    Normal,
+    Planned,
+    Single,
+    Stacked,
+    TruncatedNormal,
+    Uniform,
+)
+from initplug.schemes.fans import FanError, Fans
+from initplug.schemes.registry import Initializer
+from initplug.schemes.structures import (
+    Custom,
+    DeltaOrthogonal,
+    Dirac,
+    Eye,
+    Orthogonal,
+    SinCos,
+    Sparse,
+    Structured,
+)
+
+
+class MisfitError(ValueError):
+    """An initializer that comes to nothing for a tensor; the text says which and why."""
+
+
+def distribution_of(
+    initializer: Initializer, fans: Fans, shape: Sequence[int], arguments: Mapping[str, Any]
+) -> Planned:
+    """The distribution of a tensor.
+
+    Args:
+        initializer: the registered function.
+        fans: what it is given; those of another tensor where `of` says so.
+        shape: sizes of the tensor.
+        arguments: as the recipe gives them, validated.
+
+    Raises:
+        MisfitError: whatever the function raises, or a result that the tensor cannot have.
+    """
+    name = initializer.name
+    if initializer.kind == "whole":
+        return Custom(name, initializer.function, tuple(arguments.items()), tuple(shape))
+    try:
+        made = initializer.function(fans, **arguments)
+    except FanError as error:
+        raise MisfitError(f"{name}: {error}") from None
+    except (ValueError, ArithmeticError) as error:
+        raise MisfitError(f"{name} does not fit: {error}") from None
+    except Exception as error:  # the function is code of others
+        raise MisfitError(f"{name} failed: {type(error).__name__}: {str(error).partition(chr(10))[0]}") from None
+    if initializer.built_in:
+        return cast(Planned, made)
+    try:
+        return checked(made, tuple(shape))
+    except ValueError as error:
+        raise MisfitError(f"{name} gave {error}") from None
+
+
+def checked(made: object, shape: tuple[int, ...]) -> Drawn:
+    """A distribution with plain numbers that a tensor of this shape can have.
+
+    Raises:
+        ValueError: saying what it is instead.
+    """
+    match made:
+        case Stacked(parts, dim):
+            if not isinstance(dim, int) or not -len(shape) <= dim < len(shape):
+                raise ValueError(f"parts along dimension {dim!r}, which a tensor of shape {shape} does not have")
+            parts = tuple(parts)
+            if len(parts) < 2 or all(isinstance(part, Keep) for part in parts) or shape[dim] % len(parts):
+                raise ValueError(f"{len(parts)} parts for the {shape[dim]} elements of dimension {dim}")
+            piece = tuple(size // len(parts) if at == dim % len(shape) else size for at, size in enumerate(shape))
+            return Stacked(tuple(part if isinstance(part, Keep) else _part(part, piece) for part in parts), dim)
+        case _:
+            return _part(made, shape)
+
+
+def _part(made: object, shape: tuple[int, ...]) -> Single | Batched:
+    match made:
+        case Constant() | Normal() | Uniform() | TruncatedNormal():
+            return type(made)(*(_number(getattr(made, one.name), made) for one in fields(made)))
+        case Batched(part, dims):
+            if not isinstance(part, Structured) or not isinstance(dims, int) or not 0 < dims < len(shape):
+                raise ValueError(f"{made!r}, which a tensor of shape {shape} cannot have")
+            return Batched(cast("Structured", _part(part, shape[dims:])), dims)
+        case _ if isinstance(made, Structured):
+            if not _holds(shape, made):
+                raise ValueError(f"{made!r}, which is for a tensor of another shape than {shape}")
+            return made
+    text = repr(made)
+    raise ValueError(f"{text if len(text) <= 60 else text[:59] + '…'}, which is no distribution")
+
+
+def _number(value: object, made: object) -> float:
+    if isinstance(value, Integral):  # whole numbers stay exact
+        return int(value)
+    if isinstance(value, Real) and not math.isnan(value):
+        return float(value)
+    raise ValueError(f"{made!r}, in which {value!r} is no number")
+
+
+def _holds(shape: tuple[int, ...], structure: Structured) -> bool:
+    """Whether a tensor of this shape is one that the structure is for."""
+    match structure:
+        case Orthogonal(_, rows, columns):
+            return len(shape) > 1 and (rows, columns) == (shape[0], math.prod(shape[1:]))
+        case DeltaOrthogonal(_, rows, columns, field):
+            return 3 <= len(shape) <= 5 and (rows, columns, field) == (*shape[:2], math.prod(shape[2:]))
+        case Dirac(_, groups, own):
+            return 3 <= len(shape) <= 5 and own == shape and groups > 0 and shape[0] % groups == 0
+        case Eye(_, rows, columns):
+            return (rows, columns) == shape
+        case Sparse(_, _, rows):
+            return len(shape) == 2 and rows == shape[0]
+        case SinCos():
+            return math.prod(shape[:-2]) == 1 and (structure.rows, structure.columns) == shape[-2:]
+        case Custom():
+            return structure.shape == shape

@@ -1,0 +1,75 @@
+"""Initializers of installed packages: listed by their entry points, loaded when a recipe uses one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+
+from initplug.schemes.initializers import REGISTRY
+from initplug.schemes.registry import NAME, Initializer, register
+
+GROUP = "initplug.initializers"
+"""Entry points whose names are initializers and whose values are their functions."""
+
+
+class EntryError(ValueError):
+    """An initializer of an installed package that cannot be used; the text names package and entry point."""
+
+
+@cache
+def entries() -> Mapping[str, tuple[EntryPoint, ...]]:
+    """The entry points of installed packages by name; nothing is loaded."""
+    found: dict[str, tuple[EntryPoint, ...]] = {}
+    for entry in entry_points(group=GROUP):
+        found[entry.name] = (*found.get(entry.name, ()), entry)
+    return found
+
+
+def all_names() -> list[str]:
+    """The names that recipes can use, sorted; those of installed packages are only listed.
+
+    Example:
+        >>> all_names()[:3]
+        ['constant', 'copy', 'default']
+    """
+    return sorted({*REGISTRY, *(name for name in entries() if NAME.fullmatch(name))})
+
+
+def find(name: str) -> Initializer | None:
+    """The initializer of this name, loaded if it is an installed package's; None if there is none.
+
+    Raises:
+        EntryError: the package cannot be imported, has no such function, or has a name that is taken.
+    """
+    offered, held = entries().get(name, ()), REGISTRY.get(name)
+    if not offered:
+        return held
+    entry = offered[0]
+    if len(offered) > 1:
+        raise EntryError(f"{' and '.join(_told(one) for one in offered)} both claim the initializer {name!r}")
+    if held is not None and held.built_in:
+        raise EntryError(f"{_told(entry)} claims the initializer {name!r}, which initplug has itself")
+    return _loaded(entry)
+
+
+def _loaded(entry: EntryPoint) -> Initializer:
+    try:
+        function = entry.load()
+    except (Exception, SystemExit) as error:  # packages are code of others, which may raise anything
+        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}".rstrip(": ")
+        raise EntryError(f"{_told(entry)} cannot be loaded: {reason}") from error
+    registered = [one for one in REGISTRY.values() if one.function is function]
+    if any(one.name == entry.name for one in registered):
+        return REGISTRY[entry.name]
+    if registered:
+        raise EntryError(f"{_told(entry)} is called {entry.name!r}, its function {registered[0].name!r}")
+    try:
+        return register(function, entry.name)
+    except ValueError as error:
+        raise EntryError(f"{_told(entry)}: {error}") from None
+
+
+def _told(entry: EntryPoint) -> str:
+    package = f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else "a package"
+    return f"{package} (entry point {entry.name} = {entry.value})"
