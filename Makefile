@@ -11,7 +11,7 @@ help: ## Say what there is.
 
 run: $(VENV)/installed ## Initialise a ResNeXt-29, print its audit, write weights and report to build/.
 	@mkdir -p build
-	$(BIN)/initplug apply examples/models/resnext.py:resnext29 resnext \
+	$(BIN)/initplug apply examples/models/resnext.py:resnext29 resnext --seed 0 \
 	    --out build/resnext29.safetensors --report build/audit.json
 
 test: lint types tests ## Check style and types, run every test.

@@ -153,17 +153,22 @@ def test_the_three_spellings_of_the_guide_are_one() -> None:
     assert len({str(rule.init) for rule in rules.values() if rule}) == 1
 
 
-def test_the_guide_to_models_without_memory_runs(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # of torch's own compiler
+@pytest.mark.parametrize(
+    ("guide", "expected"),
+    [("deferred", ["python", "python", "text"]), ("seeds", ["python"]), ("trees", ["python", "text"])],
+)
+def test_the_further_guides_run(guide: str, expected: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, Any] = {}
     kinds = []
-    for block in blocks(DEFERRED):
+    for block in blocks((ROOT / "examples" / "guide" / f"{guide}.md").read_text()):
         kinds.append(block.language)
         if block.language == "python":
-            exec(compile(block.text, "deferred.md", "exec"), names)
+            exec(compile(block.text, f"{guide}.md", "exec"), names)
             printed = capsys.readouterr().out
         else:
             assert printed == block.text
-    assert kinds == ["python", "python", "text"]
+    assert kinds == expected
 
 
 def test_the_guide_names_every_way_of_restoring_a_buffer() -> None:
