@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import ast
 import errno
-import importlib
-import importlib.util
 import json
 import os
-import re
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, redirect_stdout
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from initplug import __version__
 from initplug.errors import InitplugError, InitplugWarning, PlanError, RecipeError
+from initplug.targets import Failure, built_from, named, user_code
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,18 +26,6 @@ if TYPE_CHECKING:
 
 MODEL_HELP = """MODEL is package.module:callable or path/to/file.py:callable, optionally with literal arguments:
 'torchvision.models:resnet50(num_classes=10)'. RECIPE is a preset, a file, or - for standard input."""
-
-
-class Failure(click.ClickException):
-    """An end with a message on standard error and an exit status."""
-
-    def __init__(self, message: str, status: int = 1) -> None:
-        super().__init__(message)
-        self.exit_code = status  # type: ignore[misc]  # click declares it on the class and reads it here
-
-    def show(self, file: Any = None) -> None:  # noqa: ARG002  # click's signature
-        """Print the message as it is."""
-        click.echo(self.format_message(), err=True)
 
 
 class Commands(click.Group):
@@ -121,7 +107,7 @@ def check(recipes: tuple[str, ...], strict: bool) -> None:
     for source in recipes:
         try:
             composed = compose(_source(source))
-            with _user_code():
+            with user_code():
                 recipe = validate(composed)
         except RecipeError as error:
             click.echo(str(error), err=True)
@@ -143,7 +129,7 @@ def schema() -> None:
     """Print the JSON Schema of recipe files, for editors."""
     from initplug.language.schema import schema as recipe_schema
 
-    with _user_code():
+    with user_code():
         described = recipe_schema()
     click.echo(json.dumps(described, indent=2, ensure_ascii=False))
 
@@ -160,15 +146,15 @@ def schema() -> None:
 @click.option("--real", is_flag=True, help="Build the model on the CPU instead of meta.")
 def plan(model: str, recipe: str, overrides: tuple[str, ...], as_json: bool, strict: bool, real: bool) -> None:
     """Say which rule every parameter gets, without writing anything."""
-    named = _named(model)
+    target = named(model)
     loaded = _recipe(recipe, overrides)
-    built = _built(named, meta=not real)
+    built = built_from(target, meta=not real)
     import initplug
 
     problem: PlanError | None = None
     with _reported(strict):
         try:
-            with _user_code():
+            with user_code():
                 result = initplug.plan(built, loaded)
         except PlanError as error:
             if error.plan is None:
@@ -199,18 +185,18 @@ def apply(
     """Initialise a model, print the audit, and write weights and report where asked."""
     from initplug.tables.files import check_path
 
-    named = _named(model)
+    target = named(model)
     loaded = _recipe(recipe, overrides)
     if out is not None:
         check_path(out, (".safetensors",))
     if report is not None:
         check_path(report)
-    built = _built(named, meta=False)
+    built = built_from(target, meta=False)
     import initplug
 
     with _reported(strict):
-        with _user_code():
-            audit = initplug.apply(built, loaded, seed=seed)
+        with _progress() as progress, user_code():
+            audit = initplug.apply(built, loaded, seed=seed, progress=progress)
         if out is not None:
             _save_weights(built, out)
         if report is not None:
@@ -231,19 +217,19 @@ def audit(
     """Measure weights (or the model as constructed) against what a recipe plans."""
     from initplug.tables.files import check_path
 
-    named = _named(model)
+    target = named(model)
     loaded = _recipe(recipe, overrides)
     if report is not None:
         check_path(report)
     if weights is not None and not weights.is_file():
         raise Failure(f"{weights}: there is no such file", 2)
-    built = _built(named, meta=False)
+    built = built_from(target, meta=False)
     if weights is not None:
         _load_weights(built, weights)
     import initplug
 
     with _reported(strict):
-        with _user_code():
+        with user_code():
             result = initplug.audit(built, loaded)
         if report is not None:
             result.save(report)
@@ -261,22 +247,38 @@ def _colored() -> bool:
     return sys.stdout.isatty()
 
 
+PATIENCE = 2.0
+"""Seconds after which a bar says how far it is."""
+
+
 @contextmanager
-def _user_code() -> Iterator[None]:
-    """Send what a model's own code prints, in Python or below it, to standard error."""
-    sys.stdout.flush()
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    """What takes longer than `PATIENCE` shows a bar on standard error, with its rate and the time that remains."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    rate = TextColumn("{task.fields[rate]:.1f} slots/s")
+    remaining = TimeRemainingColumn()
+    columns = (BarColumn(), MofNCompleteColumn(), rate, remaining)
+    # The streams are ours to redirect, in whatever order that is undone.
+    bar = Progress(*columns, console=Console(stderr=True), redirect_stdout=False, redirect_stderr=False)
+    began = time.monotonic()
+    task = None
+
+    def tell(done: int, total: int) -> None:
+        nonlocal task
+        elapsed = time.monotonic() - began
+        if elapsed < PATIENCE:
+            return
+        if task is None:
+            bar.start()
+            task = bar.add_task("", total=total, rate=0.0)
+        bar.update(task, completed=done, rate=done / elapsed)
+
     try:
-        kept = os.dup(1)
-        os.dup2(2, 1)
-    except OSError:  # no such descriptors: only Python's own stream can be sent elsewhere
-        kept = None
-    try:
-        with redirect_stdout(sys.stderr):
-            yield
+        yield tell
     finally:
-        if kept is not None:
-            os.dup2(kept, 1)
-            os.close(kept)
+        bar.stop()
 
 
 @contextmanager
@@ -305,122 +307,8 @@ def _source(recipe: str) -> str:
 def _recipe(recipe: str, overrides: tuple[str, ...]) -> Any:
     from initplug.language.loading import load
 
-    with _user_code():  # initializers of installed packages
+    with user_code():  # initializers of installed packages
         return load(_source(recipe), overrides)
-
-
-TARGET = re.compile(r"(?P<where>.+?):(?P<name>[A-Za-z_][\w.]*)(?P<call>\(.*\))?", re.DOTALL)
-
-
-class Model(NamedTuple):
-    """A MODEL argument and what it names."""
-
-    target: str
-    constructor: Any
-    arguments: list[Any]
-    keywords: dict[str, Any]
-
-
-def _named(target: str) -> Model:
-    """What a MODEL argument names, imported: before recipes are read, since its module may have initializers."""
-    found = TARGET.fullmatch(target)
-    if found is None:
-        raise Failure(f"MODEL {target!r}: expected package.module:callable or path/to/file.py:callable", 2)
-    arguments, keywords = _arguments(target, found["call"])
-    constructor = _imported(target, found["where"], found["name"])
-    if not callable(constructor):
-        raise Failure(f"MODEL {target!r}: {found['name']} is a {type(constructor).__name__}, not a callable", 2)
-    return Model(target, constructor, arguments, keywords)
-
-
-def _built(model: Model, *, meta: bool) -> nn.Module:
-    """The model that a MODEL argument names."""
-    import torch
-
-    if isinstance(model.constructor, torch.nn.Module):
-        return model.constructor
-    built = _constructed(model.target, lambda: model.constructor(*model.arguments, **model.keywords), meta=meta)
-    if not isinstance(built, torch.nn.Module):
-        raise Failure(f"MODEL {model.target!r} gave a {type(built).__name__}, not a torch.nn.Module")
-    return built
-
-
-def _constructed(target: str, build: Callable[[], Any], *, meta: bool) -> Any:
-    """What a constructor gives; without memory for parameters if possible, else without memory for anything."""
-    import torch
-
-    from initplug import deferred
-
-    if not meta:
-        return _attempted(target, build, torch.device("cpu"))
-    # One way fails where a parameter meets a buffer, the other where a buffer's value is needed.
-    try:
-        return _attempted(target, build, deferred())
-    except Failure:
-        return _attempted(target, build, torch.device("meta"), "; if it needs real values, try --real")
-
-
-def _attempted(target: str, build: Callable[[], Any], way: AbstractContextManager[Any], way_out: str = "") -> Any:
-    try:
-        with _user_code(), way:
-            return build()
-    except (Exception, SystemExit) as error:
-        # A call with the wrong arguments fails the same way on any device.
-        hint = "" if isinstance(error, TypeError) else way_out
-        raise Failure(f"MODEL {target!r} raised {_one_line(error)}{hint}") from None
-
-
-def _arguments(target: str, call: str | None) -> tuple[list[Any], dict[str, Any]]:
-    """Literal arguments of a call."""
-    if call is None:
-        return [], {}
-    try:
-        parsed = ast.parse(f"f{call}", mode="eval").body
-        assert isinstance(parsed, ast.Call)
-        arguments = [ast.literal_eval(argument) for argument in parsed.args]
-        keywords = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in parsed.keywords if keyword.arg}
-        if len(keywords) < len(parsed.keywords):
-            raise ValueError("** is no literal")
-    except (SyntaxError, ValueError, AssertionError, RecursionError, MemoryError):
-        raise Failure(f"MODEL {target!r}: arguments are literals, such as (num_classes=10)", 2) from None
-    return arguments, keywords
-
-
-def _imported(target: str, where: str, name: str) -> Any:
-    """The object that `where:name` names; the current directory comes first on the import path."""
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        with _user_code():
-            found: Any = _module(where)
-    except (Exception, SystemExit) as error:
-        raise Failure(f"MODEL {target!r} cannot be imported: {_one_line(error)}", 2) from None
-    for step in name.split("."):
-        if not hasattr(found, step):
-            from initplug.errors import did_you_mean
-
-            hint = did_you_mean(step, dir(found))
-            raise Failure(f"MODEL {target!r}: {where} has no {step!r}" + (f" ({hint})" if hint else ""), 2)
-        found = getattr(found, step)
-    return found
-
-
-def _module(where: str) -> Any:
-    if not where.endswith(".py"):
-        return importlib.import_module(where)
-    path = Path(where)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {where}")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None  # a .py file always has a spec
-    assert spec.loader is not None  # and a loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def _one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}".rstrip(": ")
 
 
 # Weights ----------------------------------------------------------------------------------------------------

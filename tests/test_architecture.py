@@ -28,7 +28,8 @@ BELOW: dict[str, set[str]] = {
     "moments": {"errors"},
     "auditing": {"errors", "schemes", "language", "tables", "planning", "moments"},
     "filling": {"errors", "schemes", "language", "tables", "planning", "moments", "auditing"},
-    "cli": {"errors", "schemes", "language", "tables", "planning", "moments", "auditing", "filling"},
+    "targets": {"errors"},
+    "cli": {"targets", "errors", "schemes", "language", "tables", "planning", "moments", "auditing", "filling"},
     "__init__": {"errors", "schemes", "language", "tables", "planning", "moments", "auditing", "filling"},
     "__main__": {"cli"},
 }

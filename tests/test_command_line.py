@@ -17,9 +17,11 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from click.testing import CliRunner
 from safetensors.torch import load_file
 
 import initplug
+import initplug.cli as cli
 
 ROOT = Path(initplug.__file__).parents[1]
 Runs = dict[str, "subprocess.CompletedProcess[str]"]
@@ -457,6 +459,18 @@ def test_a_seed_gives_the_same_weights_as_in_python(runs: Runs, folder: Path) ->
     written = load_file(folder / "seed.safetensors")
     assert written.keys() == model.state_dict().keys() - {"head.weight"}  # tied: once
     assert all(tensor.equal(model.state_dict()[name]) for name, tensor in written.items())
+
+
+def test_what_takes_long_shows_a_bar_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    runner = CliRunner()
+    quick = runner.invoke(cli.commands, ["apply", "torch.nn:Linear(4, 2)", "torch_default"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cli, "PATIENCE", 0.0)
+        slow = runner.invoke(cli.commands, ["apply", "torch.nn:Linear(4, 2)", "torch_default"])
+    assert (quick.exit_code, slow.exit_code) == (0, 0)
+    assert "slots/s" not in quick.output and "2/2" in slow.output and "slots/s" in slow.output
+    assert slow.stdout.split()[0] == "parameter"
+    assert "slots/s" not in slow.stdout
 
 
 def test_a_bad_seed_is_told_and_nothing_is_written(runs: Runs, folder: Path) -> None:
