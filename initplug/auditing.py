@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from os import PathLike
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 
@@ -48,29 +48,76 @@ def judged(distribution: Planned | None, moments: Moments | None, dtype: torch.d
     """
     if not isinstance(distribution, Single | Batched) or moments is None:
         return "untestable"
-    if not all(math.isfinite(value) for value in moments):
+    if not (math.isfinite(moments.std) and math.isfinite(moments.min) and math.isfinite(moments.max)):
         return "differs"
     if math.isnan(distribution.std):  # nobody knows the moments
         return "untestable"
+    limits = _limits(distribution, moments.numel, dtype)
+    if limits.constant is not None:
+        return "ok" if _is_constant(limits.constant, moments, dtype) else "differs"
+    if not limits.low <= moments.min <= moments.max <= limits.high:
+        return "differs"
+    if not limits.mean_low <= moments.mean <= limits.mean_high:
+        return "differs"
+    if limits.square is not None:
+        return "ok" if _square_agrees(limits.square, moments, dtype) else "differs"
+    if limits.varied and moments.min == moments.max:
+        return "differs"
+    return "ok" if limits.std_low <= moments.std <= limits.std_high else "differs"
+
+
+class Limits(NamedTuple):
+    """What the moments of a tensor must keep to.
+
+    Args:
+        constant: the one value of all elements, as the dtype holds it; None where they are drawn.
+        low: least element.
+        high: largest element.
+        mean_low: least mean.
+        mean_high: largest mean.
+        std_low: least standard deviation.
+        std_high: largest standard deviation.
+        square: mean square that a structure fixes; None where none does.
+        varied: whether elements cannot be equal by chance.
+    """
+
+    constant: float | None
+    low: float = 0.0
+    high: float = 0.0
+    mean_low: float = 0.0
+    mean_high: float = 0.0
+    std_low: float = 0.0
+    std_high: float = 0.0
+    square: float | None = None
+    varied: bool = False
+
+
+@lru_cache(maxsize=4096)
+def _limits(distribution: Single | Batched, numel: int, dtype: torch.dtype) -> Limits:
+    """The limits of a sample of a distribution; tensors that are alike share them."""
     if distribution.std == 0:
-        return "ok" if _is_constant(_cast(distribution.mean, dtype), moments, dtype) else "differs"
-    low, high = _cast(distribution.low, dtype), _cast(distribution.high, dtype)
-    if not low <= moments.min <= moments.max <= high:
-        return "differs"
-    if isinstance(distribution.part if isinstance(distribution, Batched) else distribution, Fixed):
-        return "ok" if _square_agrees(distribution, moments, dtype) else "differs"
-    # Equal elements are not drawn: a draw repeats itself with a probability of about eps, n - 1 times over.
-    if moments.min == moments.max and torch.finfo(dtype).eps ** (moments.numel - 1) < 1e-10:
-        return "differs"
-    agrees = _mean_agrees(distribution, moments, dtype) and _variance_agrees(distribution, moments, dtype)
-    return "ok" if agrees else "differs"
+        return Limits(_cast(distribution.mean, dtype))
+    part = distribution.part if isinstance(distribution, Batched) else distribution
+    off = _mean_off(distribution, numel, dtype)
+    least, most = _std_limits(distribution, numel, dtype)
+    return Limits(
+        constant=None,
+        low=_cast(distribution.low, dtype),
+        high=_cast(distribution.high, dtype),
+        mean_low=distribution.mean - off,
+        mean_high=distribution.mean + off,
+        std_low=least,
+        std_high=most,
+        square=distribution.std**2 + distribution.mean**2 if isinstance(part, Fixed) else None,
+        # A draw repeats itself with a probability of about eps, numel - 1 times over.
+        varied=torch.finfo(dtype).eps ** (numel - 1) < 1e-10,
+    )
 
 
-def _square_agrees(distribution: Distribution, moments: Moments, dtype: torch.dtype) -> bool:
-    """Whether the mean square is the one that the structure fixes, to rounding, and the mean within its errors."""
-    measured, expected = moments.std**2 + moments.mean**2, distribution.std**2 + distribution.mean**2
-    fixed = abs(measured - expected) <= (4 * torch.finfo(dtype).eps + 1e-5) * expected
-    return fixed and _mean_agrees(distribution, moments, dtype)
+def _square_agrees(expected: float, moments: Moments, dtype: torch.dtype) -> bool:
+    """Whether the mean square is the one that the structure fixes, to rounding."""
+    measured = moments.std**2 + moments.mean**2
+    return abs(measured - expected) <= (4 * torch.finfo(dtype).eps + 1e-5) * expected
 
 
 def _is_constant(value: float, moments: Moments, dtype: torch.dtype) -> bool:
@@ -79,17 +126,17 @@ def _is_constant(value: float, moments: Moments, dtype: torch.dtype) -> bool:
     return moments.min == moments.max == value
 
 
-def _mean_agrees(distribution: Distribution, moments: Moments, dtype: torch.dtype) -> bool:
+def _mean_off(distribution: Distribution, numel: int, dtype: torch.dtype) -> float:
     """Six standard errors of the mean, and what a skewed distribution adds to them in small samples.
 
     Source: Cornish and Fisher 1938, Moments and cumulants in the specification of distributions.
     """
-    error = distribution.std / math.sqrt(moments.numel)
-    sigmas = SIGMAS + (SIGMAS**2 - 1) / 6 * abs(distribution.skewness) / math.sqrt(moments.numel)
-    return abs(moments.mean - distribution.mean) <= sigmas * error + _grain(distribution, dtype)
+    error = distribution.std / math.sqrt(numel)
+    sigmas = SIGMAS + (SIGMAS**2 - 1) / 6 * abs(distribution.skewness) / math.sqrt(numel)
+    return sigmas * error + _grain(distribution, dtype)
 
 
-def _variance_agrees(distribution: Distribution, moments: Moments, dtype: torch.dtype) -> bool:
+def _std_limits(distribution: Distribution, numel: int, dtype: torch.dtype) -> tuple[float, float]:
     """Six standard errors on the cube root of the variance, where small samples are close to normal.
 
     The sample variance has relative variance κ/n - (n-3)/(n(n-1)), that of a chi-square with 2 over it degrees
@@ -97,11 +144,9 @@ def _variance_agrees(distribution: Distribution, moments: Moments, dtype: torch.
 
     Source: Wilson and Hilferty 1931, The distribution of chi-square.
     """
-    n = moments.numel
-    if n < 2:
-        return True
-    freedom = 2 / (distribution.kurtosis / n - (n - 3) / (n * (n - 1)))
-    ratio = (moments.std / distribution.std) ** 2 * n / (n - 1)
+    if numel < 2:
+        return 0.0, math.inf
+    freedom = 2 / (distribution.kurtosis / numel - (numel - 3) / (numel * (numel - 1)))
     spread = 2 / (9 * freedom)
     limits = torch.finfo(dtype)
     # Rounding to a short dtype adds its own variance, near the smallest numbers most of all, and moves the bounds.
@@ -109,7 +154,10 @@ def _variance_agrees(distribution: Distribution, moments: Moments, dtype: torch.
     rounding = (
         1e-5 + limits.eps**2 + (smallest / distribution.std) ** 2 + 2 * _grain(distribution, dtype) / distribution.std
     )
-    return abs(ratio - 1) <= rounding or abs(ratio ** (1 / 3) - (1 - spread)) <= SIGMAS * math.sqrt(spread)
+    middle, reach = 1 - spread, SIGMAS * math.sqrt(spread)
+    least, most = min(max(middle - reach, 0.0) ** 3, 1 - rounding), max((middle + reach) ** 3, 1 + rounding)
+    sample = distribution.std * math.sqrt((numel - 1) / numel)
+    return sample * math.sqrt(max(least, 0.0)), sample * math.sqrt(most)
 
 
 def _grain(distribution: Distribution, dtype: torch.dtype) -> float:

@@ -20,9 +20,13 @@ from initplug.moments import Moments
 from initplug.planning.evaluation import Share
 from initplug.planning.plan import Plan
 from initplug.planning.slots import Slot, Tree
-from initplug.schemes.distributions import Drawn
+from initplug.schemes.distributions import Constant, Drawn
 
 Progress = Callable[[int, int], None]
+
+
+MEASURED = frozenset({torch.float32, torch.bfloat16, torch.float16})
+"""Dtypes whose elements single precision holds, so that they can be measured as they are drawn."""
 
 
 class Settings(NamedTuple):
@@ -176,7 +180,8 @@ def _private_generator(seed: int | None, slot: Slot) -> Iterator[None]:
 def _order(slot: Slot, share: Share, tensor: torch.Tensor, measure: bool) -> Order:
     distribution = share.distribution
     assert isinstance(distribution, Drawn)  # what `initialized` means
-    at_once = isinstance(distribution, Elementwise) and share.padding_row is None and not tensor.is_complex()
+    at_once = isinstance(distribution, Elementwise | Constant) and share.padding_row is None
+    at_once = at_once and tensor.dtype in MEASURED
     return Order(slot.name, tensor, distribution, measure and at_once)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
@@ -48,12 +49,15 @@ def refuse(
         raise ApplyError(listed(f"{counted} cannot be written", findings), findings)
 
 
+SURROGATE = re.compile("[\ud800-\udfff]")
+
+
 def unnamed(slots: Sequence[Slot], statuses: Sequence[Status]) -> list[Finding]:
     """The slots whose names select no stream."""
     return [
         Finding(slot.name, "its name holds half a character (a surrogate), so that it has no stream under a seed")
         for slot, status in zip(slots, statuses, strict=True)
-        if status == "initialized" and any("\ud800" <= character <= "\udfff" for character in slot.name)
+        if status == "initialized" and not slot.name.isascii() and SURROGATE.search(slot.name)
     ]
 
 

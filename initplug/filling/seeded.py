@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import reduce
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from torch import Tensor
 from initplug.filling import streams
 from initplug.filling.streams import CHUNK, Box, Elementwise, Key, Source, key_of
 from initplug.filling.whole import compute
-from initplug.moments import Moments, measure_drawn, together
+from initplug.moments import Moments, measure_drawn, measure_many, together
 from initplug.schemes.distributions import (
     Batched,
     Constant,
@@ -175,6 +175,26 @@ def fill(orders: Sequence[Order], seed: int, threads: int, done: Callable[[int],
     Raises:
         FillError: from what was raised; the tensors that `done` was not called for may be filled in part.
     """
+    small, large = _by_size(orders)
+    measured: list[Moments | None] = [None] * len(orders)
+    with torch.no_grad():
+        for batch in _batches(orders, small):
+            try:
+                moments = _draw_batch([orders[index] for index in batch], seed)
+            except Exception as error:
+                raise FillError(batch[0]) from error
+            for index, found in zip(batch, moments, strict=True):
+                measured[index] = found
+                done(index)
+    if large:
+        rest = _fill_large([orders[index] for index in large], seed, threads, lambda place: done(large[place]))
+        for index, found in zip(large, rest, strict=True):
+            measured[index] = found
+    return measured
+
+
+def _fill_large(orders: Sequence[Order], seed: int, threads: int, done: Callable[[int], None]) -> list[Moments | None]:
+    """Fill tensors in chunks that threads share."""
     # Chunks of a tensor are taken in order but may end in any: their moments are added up in order.
     measured: list[list[tuple[int, Moments]]] = [[] for _ in orders]
     left = [1] * len(orders)  # jobs that are not done, and one for the cutting
@@ -228,6 +248,64 @@ def fill(orders: Sequence[Order], seed: int, threads: int, done: Callable[[int],
             for outcome in [pool.submit(guarded) for _ in range(threads)]:
                 outcome.result()
     return [_summed(parts) for parts in measured]
+
+
+# Small tensors ------------------------------------------------------------------------------------------------
+
+SMALL = 1 << 12
+"""Elements up to which tensors are drawn in batches: their words in one go, their moments in one go."""
+
+
+def _by_size(orders: Sequence[Order]) -> tuple[list[int], list[int]]:
+    """The places of the orders that go in batches, and of the others."""
+    small: list[int] = []
+    large: list[int] = []
+    for index, (_, tensor, distribution, _) in enumerate(orders):
+        plain = isinstance(distribution, Elementwise | Constant) and tensor.is_floating_point()
+        (small if plain and 0 < tensor.numel() <= SMALL else large).append(index)
+    return small, large
+
+
+def _batches(orders: Sequence[Order], small: Sequence[int]) -> Iterator[list[int]]:
+    """Places of orders of one distribution, dtype and device, together at most CHUNK elements."""
+    groups: dict[Any, list[int]] = {}
+    for index in small:
+        _, tensor, distribution, measured = orders[index]
+        groups.setdefault((distribution, tensor.dtype, tensor.device, measured), []).append(index)
+    for group in groups.values():
+        batch: list[int] = []
+        elements = 0
+        for index in group:
+            padded = -(-orders[index].tensor.numel() // streams.BLOCK) * streams.BLOCK
+            if elements + padded > CHUNK:
+                yield batch
+                batch, elements = [], 0
+            batch.append(index)
+            elements += padded
+        yield batch
+
+
+def _draw_batch(orders: Sequence[Order], seed: int) -> Sequence[Moments | None]:
+    """Fill small tensors of one distribution at once; the values are those that each would get alone."""
+    counts = [order.tensor.numel() for order in orders]
+    tensors = [order.tensor for order in orders]
+    distribution = orders[0].distribution
+    if isinstance(distribution, Constant):
+        value = torch.full((max(counts),), distribution.value, dtype=tensors[0].dtype, device=tensors[0].device)
+        views = [value[:count].view(tensor.shape) for count, tensor in zip(counts, tensors, strict=True)]
+    else:
+        keys = np.concatenate([key_of(seed, order.name) for order in orders]).reshape(-1, 2)
+        words, firsts = streams.words_of_many(keys, counts)
+        out = np.empty(len(words), np.float32)
+        streams.sampler(distribution)(words, out, Source(step=CHUNK // 4))
+        drawn = torch.from_numpy(out)
+        places = zip(firsts.tolist(), counts, tensors, strict=True)
+        views = [drawn[first : first + count].view(tensor.shape) for first, count, tensor in places]
+    torch._foreach_copy_(tensors, views)
+    if not orders[0].measured:
+        return [None] * len(orders)
+    held = torch.cat([tensor.reshape(-1) for tensor in tensors]).to("cpu", torch.float32).numpy()
+    return measure_many(held, counts, distribution.mean)
 
 
 def _summed(parts: list[tuple[int, Moments]]) -> Moments | None:

@@ -38,9 +38,10 @@ def refusal(slot: Slot) -> str | None:
 
 def unwritable(tensor: Tensor) -> str | None:
     """Why a tensor cannot be filled in place; None if it can."""
+    plain = type(tensor) in (Tensor, nn.Parameter)
     if getattr(tensor, "_fsdp_flattened", False):
         return "it is a part of a flat parameter of FSDP1: initialise before wrapping, or use fully_shard"
-    made_of_others: bool = is_traceable_wrapper_subclass(tensor)
+    made_of_others: bool = not plain and is_traceable_wrapper_subclass(tensor)
     if made_of_others:
         return f"it is a {type(tensor).__name__}, which is made of other tensors"
     if tensor.layout != torch.strided:
@@ -49,7 +50,7 @@ def unwritable(tensor: Tensor) -> str | None:
         return "it is quantized"
     if tensor.is_inference() and not torch.is_inference_mode_enabled():
         return "it is an inference tensor: apply inside torch.inference_mode()"
-    if _overlaps(tensor):
+    if not tensor.is_contiguous() and _overlaps(tensor):
         return "it is expanded: several elements share one place in memory"
     return None
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import initplug
 from initplug.filling.streams import Box, Source, fill, key_of
-from initplug.schemes.distributions import Normal
+from initplug.schemes.distributions import Normal, Uniform
 from initplug.schemes.registry import REGISTRY
 
 RECIPE = {
@@ -300,17 +300,47 @@ def test_a_failure_says_which_slot_and_what_was_written(threads: int, monkeypatc
     import initplug.filling.seeded as seeded
 
     def failing(job: Any, *rest: Any) -> Any:
-        if job.piece.box.shape == (11, 5):
+        if job.piece.box.shape == (600, 700):
             raise RuntimeError("no more memory")
         return draw(job, *rest)
 
     draw = seeded._draw
     monkeypatch.setattr(seeded, "_draw", failing)
     with pytest.raises(
-        initplug.ApplyError, match=r"writing stopped at emb\.weight: RuntimeError: no more memory"
+        initplug.ApplyError, match=r"writing stopped at fc\.weight: RuntimeError: no more memory"
     ) as caught:
         initplug.apply(Net(), RECIPE, seed=0, threads=threads)
-    assert "emb.weight" not in str(caught.value).partition("slots had been written")[2]
+    assert "fc.weight" not in str(caught.value).partition("slots had been written")[2]
+
+
+def test_a_failure_among_small_tensors_says_which_batch_began(monkeypatch: pytest.MonkeyPatch) -> None:
+    import initplug.filling.seeded as seeded
+
+    def failing(orders: Any, seed: int) -> Any:
+        if any(order.name == "rest.scalar" for order in orders):
+            raise RuntimeError("no more memory")
+        return batch(orders, seed)
+
+    batch = seeded._draw_batch
+    monkeypatch.setattr(seeded, "_draw_batch", failing)
+    with pytest.raises(initplug.ApplyError, match="writing stopped at rest.scalar: RuntimeError: no more memory"):
+        initplug.apply(Net(), RECIPE, seed=0)
+
+
+def test_batches_of_small_tensors_hold_what_each_would_get_alone() -> None:
+    shapes = [(), (1,), (7,), (8,), (9,), (64,), (3, 5), (4096,), (2, 2048), (17, 3, 2)] * 9
+    model = nn.ParameterDict({f"w{place}": nn.Parameter(torch.zeros(shape)) for place, shape in enumerate(shapes)})
+    audit = initplug.apply(model, {"rules": {"*": "normal mean=2 std=0.5", "w?": "uniform -1 1", "w1?": 3}}, seed=8)
+    assert audit.problems() == []
+    for name, parameter in model.items():
+        init = Uniform(-1.0, 1.0) if len(name) == 2 else Normal(2.0, 0.5)
+        expected = np.full(parameter.numel(), 3, np.float32)
+        if not name.startswith("w1") or len(name) == 2:
+            fill(expected, init, key_of(8, name), Box.whole(parameter.shape), Source())
+        assert np.array_equal(parameter.detach().numpy().reshape(-1), expected), name
+        row, double = audit[name], parameter.detach().double()
+        assert row.measured_mean == pytest.approx(double.mean().item(), rel=1e-9)
+        assert row.measured_std == pytest.approx(double.std(correction=0).item(), rel=1e-6, abs=1e-12)
 
 
 @pytest.mark.gpu
