@@ -187,7 +187,10 @@ def fill(orders: Sequence[Order], seed: int, threads: int, done: Callable[[int],
                 measured[index] = found
                 done(index)
     if large:
-        rest = _fill_large([orders[index] for index in large], seed, threads, lambda place: done(large[place]))
+        try:
+            rest = _fill_large([orders[index] for index in large], seed, threads, lambda place: done(large[place]))
+        except FillError as error:
+            raise FillError(large[error.index]) from error.__cause__
         for index, found in zip(large, rest, strict=True):
             measured[index] = found
     return measured

@@ -323,7 +323,7 @@ def test_a_failure_among_small_tensors_says_which_batch_began(monkeypatch: pytes
 
     batch = seeded._draw_batch
     monkeypatch.setattr(seeded, "_draw_batch", failing)
-    with pytest.raises(initplug.ApplyError, match="writing stopped at rest.scalar: RuntimeError: no more memory"):
+    with pytest.raises(initplug.ApplyError, match=r"writing stopped at rest\.scalar: RuntimeError: no more memory"):
         initplug.apply(Net(), RECIPE, seed=0)
 
 
