@@ -10,6 +10,7 @@ import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -194,6 +195,13 @@ By name: importing them here would import all of torch.distributed.
 """
 
 
+@lru_cache(maxsize=4096)
+def _wrapping_key(cls: type) -> str | None:
+    """The attribute by which a class holds what it wraps; None for nearly all."""
+    keys = (WRAPPERS.get((base.__module__, base.__qualname__)) for base in cls.__mro__)
+    return next((key for key in keys if key is not None), None)
+
+
 def unwrapped(module: nn.Module) -> nn.Module:
     """The module that wrappers stand for. A wrapper with tensors or modules of its own is no mere wrapper.
 
@@ -201,8 +209,8 @@ def unwrapped(module: nn.Module) -> nn.Module:
         >>> type(unwrapped(nn.DataParallel(nn.Linear(2, 2)))).__name__
         'Linear'
     """
-    keys = (WRAPPERS.get((cls.__module__, cls.__qualname__)) for cls in type(module).__mro__)
-    key = next((key for key in keys if key is not None), None)
+    cls: Any = type(module)  # hashable, which the types of torch's modules hide
+    key = _wrapping_key(cls)
     if key is None or set(module._modules) != {key} or module._parameters or module._buffers:
         return module
     inner = module._modules[key]

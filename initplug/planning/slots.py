@@ -182,7 +182,6 @@ class _Found(NamedTuple):
     name: str
     key: str
     node: int
-    kind: Kind
     tensor: Tensor
     computed: Computed | None
 
@@ -191,13 +190,17 @@ def _slots(nodes: Sequence[Node], kind: Kind) -> list[Slot]:
     """The tensors of one kind, each once."""
     slots: list[Slot] = []
     known: dict[int, Slot] = {}
-    for found in _found(nodes, kind):
-        name, key, node, _, tensor, computed = found
+    slot: Slot | None
+    for name, key, node, tensor, computed in _found(nodes, kind):
+        if computed is None and id(tensor) not in known:  # nearly all
+            slot = known[id(tensor)] = Slot(name, key, node, kind, tensor)
+            slots.append(slot)
+            continue
         stored = computed.stored if computed is not None else (tensor,)
         slot = next((known[id(part)] for part in stored if id(part) in known), None)
         if slot is None:
-            shape = tensor if computed is None else stand_in(computed, name)
-            slot = Slot(name, key, node, kind, shape, computed=computed)
+            assert computed is not None  # plain tensors that nobody knows are done
+            slot = Slot(name, key, node, kind, stand_in(computed, name), computed=computed)
             slots.append(slot)
             known.update(dict.fromkeys(map(id, stored), slot))
         else:
@@ -230,7 +233,7 @@ def _found(nodes: Sequence[Node], kind: Kind) -> Iterator[_Found]:
             place, key = (index, key) if how is None else (owner, how.key)
             start = nodes[place].name + "." if nodes[place].name else ""
             if how is None or not any(other.computed is how for other in found):
-                found.append(_Found(start + key, key, place, kind, tensor, how))
+                found.append(_Found(start + key, key, place, tensor, how))
         if owner == index:
             yield from found
         else:
