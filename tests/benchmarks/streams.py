@@ -1,0 +1,168 @@
+"""Seeded initialization beside the same loop over torch.nn.init, as ratios of medians in one run.
+
+Run it with `python tests/benchmarks/streams.py [--small]`. Every ratio is the loop's time over ours, so that more is faster;
+memory is the peak above the model's own size.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+import initplug
+
+RUNS = 5
+
+
+class Case(NamedTuple):
+    """A model with the loop that initialises it by hand and the recipe that says the same."""
+
+    name: str
+    build: Callable[[int], nn.Module]
+    loop: Callable[[str, Tensor], object]
+    recipe: dict[str, Any]
+
+
+class Block(nn.Module):
+    """The matrices of a transformer's block, without code."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.qkv = nn.Parameter(torch.empty(3 * width, width))
+        self.out = nn.Parameter(torch.empty(width, width))
+        self.up = nn.Parameter(torch.empty(4 * width, width))
+        self.down = nn.Parameter(torch.empty(width, 4 * width))
+
+
+def transformer(scale: int) -> nn.Module:
+    """24 blocks and an embedding: 0.5 billion parameters at scale 1."""
+    width = 1280 // scale
+    model = nn.Module()
+    model.emb = nn.Parameter(torch.empty(25_000, width))
+    model.blocks = nn.ModuleList(Block(width) for _ in range(24))
+    return model
+
+
+def many(scale: int) -> nn.Module:
+    """20,000 tensors of 64 elements in blocks of ten modules, as norms are."""
+    model = nn.Module()
+    model.blocks = nn.ModuleList(nn.ModuleList(Small() for _ in range(10)) for _ in range(2000 // scale))
+    return model
+
+
+class Small(nn.Module):
+    """A module of one small tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(64))
+
+
+def vit(scale: int) -> nn.Module:
+    """12 blocks of width 768: the matrices of ViT-B."""
+    return nn.Sequential(*(Block(768 // scale) for _ in range(12)))
+
+
+def linears(scale: int) -> nn.Module:
+    """0.2 billion parameters."""
+    return nn.ParameterList([torch.empty(4096 // scale, 4096) for _ in range(12)])
+
+
+def squares(scale: int) -> nn.Module:
+    """Eight matrices of 1024 by 1024."""
+    return nn.ParameterList([torch.empty(1024 // scale, 1024 // scale) for _ in range(8)])
+
+
+CASES = [
+    Case(
+        "(a) normal, 0.5 G transformer", transformer, lambda _, p: nn.init.normal_(p, 0, 0.02), {"*": "normal std=0.02"}
+    ),
+    Case("(b) normal, 20,000 of 64", many, lambda _, p: nn.init.normal_(p, 0, 0.02), {"*": "normal std=0.02"}),
+    Case("(b) ones, 20,000 of 64", many, lambda _, p: nn.init.ones_(p), {"*": 1}),
+    Case(
+        "(c) truncated normal, ViT-B",
+        vit,
+        lambda _, p: nn.init.trunc_normal_(p, 0, 0.02, -0.04, 0.04),
+        {"*": "trunc_normal std=0.02"},
+    ),
+    Case("(d) uniform, 0.2 G", linears, lambda _, p: nn.init.uniform_(p, -0.1, 0.1), {"*": "uniform -0.1 0.1"}),
+    Case("(e) orthogonal, 8 of 1024x1024", squares, lambda _, p: nn.init.orthogonal_(p), {"*": "orthogonal"}),
+]
+
+
+def timed(function: Callable[[], object]) -> float:
+    """Seconds of one call."""
+    begin = time.perf_counter()
+    function()
+    return time.perf_counter() - begin
+
+
+def measure(case: Case, scale: int) -> list[float]:
+    """Ratios to the loop: one and two threads unmeasured, two threads measured; and the cost of measuring."""
+    model = case.build(scale)
+    recipe = initplug.load({"rules": case.recipe})
+
+    def loop() -> None:
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                case.loop(name, parameter)
+
+    ways: list[Callable[[], object]] = [
+        loop,
+        lambda: initplug.apply(model, recipe, seed=0, threads=1, measure=False),
+        lambda: initplug.apply(model, recipe, seed=0, threads=2, measure=False),
+        lambda: initplug.apply(model, recipe, seed=0, threads=2, measure=True),
+    ]
+    for way in ways:  # memory is touched and tables are made before anything counts
+        way()
+    times: list[list[float]] = [[] for _ in ways]
+    for _ in range(RUNS):
+        for record, way in zip(times, ways, strict=True):
+            record.append(timed(way))
+    theirs, one, two, measured = (statistics.median(record) for record in times)
+    return [theirs, theirs / one, theirs / two, theirs / measured, measured / two - 1]
+
+
+def peak(threads: int, scale: int) -> float:
+    """MB above the model's own size that filling it takes at most, in a process of its own."""
+    code = (
+        "import resource, sys; sys.path.insert(0, 'tests/benchmarks'); import initplug, streams\n"
+        "import numpy, initplug.filling.streams as s\n"
+        f"model = streams.linears({scale})\n"
+        "[parameter.data.zero_() for parameter in model.parameters()]\n"
+        "small = streams.many(400); initplug.apply(small, {'rules': {'*': 'normal'}}, seed=0)\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        f"initplug.apply(model, {{'rules': {{'*': 'normal'}}}}, seed=0, threads={threads})\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    return int(printed) / 1024
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--small", action="store_true", help="models of a fraction of the size, to see that it runs")
+    scale = 8 if parser.parse_args().small else 1
+    torch.set_num_threads(1)
+    print(f"middle of {RUNS} interleaved runs; ratios are the loop's time over ours")
+    print(f"{'case':34} {'loop s':>8} {'1 thread':>9} {'2 threads':>9} {'measured':>9} {'measuring':>9}")
+    for case in CASES:
+        seconds, one, two, measured, cost = measure(case, scale)
+        print(f"{case.name:34} {seconds:8.3f} {one:8.2f}x {two:8.2f}x {measured:8.2f}x {cost:+9.0%}")
+    for threads in (1, 2, 8):
+        print(f"peak above a model of 0.2 G parameters, {threads} threads: {peak(threads, scale):.0f} MB")
+    print(f"this process held at most {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GB")
+
+
+if __name__ == "__main__":
+    main()
