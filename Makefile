@@ -29,8 +29,9 @@ tests: $(VENV)/installed-tests
 coverage: $(VENV)/installed-tests ## Measure which lines and branches the tests run.
 	$(BIN)/pytest -n 2 --cov --cov-report=term-missing
 
-benchmark: $(VENV)/installed-tests ## Time the matcher beside loops over regular expressions.
+benchmark: $(VENV)/installed-tests ## Time the matcher beside loops over regular expressions, and seeds beside torch.nn.init.
 	$(BIN)/python tests/benchmarks/matching.py
+	$(BIN)/python tests/benchmarks/streams.py --small
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -278,7 +278,8 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
     try:
         yield tell
     finally:
-        bar.stop()
+        if task is not None:
+            bar.stop()
 
 
 @contextmanager

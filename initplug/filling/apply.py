@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -207,6 +208,8 @@ def _verdict(tensor: torch.Tensor, share: Share, measured: Moments | None, sourc
     if any(part.count_nonzero() for part in padding(tensor, row, share.distribution)):
         return "differs"
     if row is not None and isinstance(share.distribution, Stacked | Structured):
+        if not all(math.isfinite(value) for value in measured):
+            return "differs"
         return "untestable"  # without the row they are not what they were planned to be
     if not isinstance(share.distribution, Stacked):
         return judged(share.distribution, measured, tensor.dtype)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from initplug.filling.writing import padding
 from initplug.planning.evaluation import Share
 from initplug.schemes.distributions import Batched, Constant, Drawn, Keep, Normal, Stacked, TruncatedNormal, Uniform
-from initplug.schemes.structures import Custom, DeltaOrthogonal, Dirac, Eye, Orthogonal, SinCos, Sparse
+from initplug.schemes.structures import Custom, DeltaOrthogonal, Dirac, Eye, Orthogonal, SinCos, Sparse, check_tag
 
 if TYPE_CHECKING:
     from numpy import float32
@@ -97,7 +97,8 @@ class Numbers:
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self._shape = shape
-        self._drawn: dict[tuple[str, str], Tensor] = {}
+        self._kinds: dict[str, str] = {}
+        self._drawn: dict[str, Tensor] = {}
 
     def normal(self, tag: str) -> NDArray[float32]:
         """Standard normal numbers; the same tag gives the same ones."""
@@ -108,12 +109,11 @@ class Numbers:
         return self._numbers("uniform", tag)
 
     def _numbers(self, kind: str, tag: str) -> NDArray[float32]:
-        if not isinstance(tag, str):
-            raise TypeError(f"a tag is a text, not {tag!r}")
-        drawn = self._drawn.get((kind, tag))
+        check_tag(self._kinds, tag, kind)
+        drawn = self._drawn.get(tag)
         if drawn is None:
             function = torch.randn if kind == "normal" else torch.rand
-            drawn = self._drawn[kind, tag] = function(self._shape, dtype=torch.float32, device="cpu")
+            drawn = self._drawn[tag] = function(self._shape, dtype=torch.float32, device="cpu")
         return drawn.numpy().copy()  # whoever computes in place must not change what the tag gives
 
 

@@ -7,8 +7,8 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import reduce
+from dataclasses import dataclass, field
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,7 +30,7 @@ from initplug.schemes.distributions import (
     TruncatedNormal,
     Uniform,
 )
-from initplug.schemes.structures import Custom
+from initplug.schemes.structures import Custom, check_tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +51,32 @@ class Piece:
 
 
 def pieces(distribution: Drawn, tensor: Tensor, seed: int, name: str) -> Iterator[Piece]:
-    """The views of a tensor that are drawn element by element; what is not is written at once.
+    """The views of a tensor that are drawn element by element; what is not is written on the way.
 
     Args:
         distribution: of the tensor.
         tensor: any dtype and layout that the distribution fits.
         seed: of all streams.
         name: canonical name of the tensor, which selects its own.
+
+    Raises:
+        ValueError: a function of others gives no such values; the tensor is as it was.
     """
-    return _pieces(distribution, tensor, seed, name, Box.whole(tensor.shape))
+    found = _pieces(distribution, tensor, seed, name, Box.whole(tensor.shape))
+    if isinstance(distribution, Stacked | Batched) and math.isnan(distribution.std):
+        # A later part may fail: all are computed before one is written.
+        found = iter(list(found))
+    for one in found:
+        if isinstance(one, Piece):
+            yield one
+        else:
+            one()
 
 
-def _pieces(distribution: Drawn, view: Tensor, seed: int, name: str, box: Box) -> Iterator[Piece]:
+def _pieces(
+    distribution: Drawn, view: Tensor, seed: int, name: str, box: Box
+) -> Iterator[Piece | Callable[[], object]]:
+    """The views that are drawn element by element, and calls that write the others."""
     match distribution:
         case Stacked(parts, dim):
             start, along = 0, dim % view.ndim
@@ -78,7 +92,7 @@ def _pieces(distribution: Drawn, view: Tensor, seed: int, name: str, box: Box) -
                     inner = inner.part(dim, place, 1)
                 yield from _pieces(part, view[index], seed, name, inner)
         case Constant(value):
-            view.fill_(value)
+            yield partial(view.fill_, value)
         case Normal(mean, std) if view.is_complex():
             real, imaginary = torch.view_as_real(view).unbind(-1)
             yield Piece(real, Normal(mean, std / math.sqrt(2)), key_of(seed, name), box)
@@ -90,7 +104,7 @@ def _pieces(distribution: Drawn, view: Tensor, seed: int, name: str, box: Box) -
             values = torch.from_numpy(compute(distribution, shape, Draws(seed, name, box, shape))).to(view.dtype)
             if isinstance(distribution, Custom) and not torch.isfinite(values).all():
                 raise ValueError(f"{distribution.name} gave values beyond {str(view.dtype).removeprefix('torch.')}")
-            view.copy_(values)
+            yield partial(view.copy_, values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +115,16 @@ class Draws:
     name: str
     box: Box
     shape: tuple[int, ...]
+    kinds: dict[str, str] = field(default_factory=dict)
 
     def normal(self, tag: str) -> NDArray[np.float32]:
         """Standard normals of the tensor's shape, from the stream of this tag."""
+        check_tag(self.kinds, tag, "normal")
         return self._drawn(Normal(0.0, 1.0), tag)
 
     def uniform(self, tag: str) -> NDArray[np.float32]:
         """Numbers in [0, 1) of the tensor's shape, from the stream of this tag."""
+        check_tag(self.kinds, tag, "uniform")
         return self._drawn(Uniform(0.0, 1.0), tag)
 
     def _drawn(self, distribution: Elementwise, tag: str) -> NDArray[np.float32]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import takewhile
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -81,7 +82,7 @@ class Init:
             words = [self.fn, *self._argument_words()]
         for name, value in self.modifiers.items():
             if name == "fans":
-                words.append(value)
+                words.append(value if _takers(self.initializer, value) == ["fans"] else f"fans={value}")
             elif name == "factor":
                 words.extend(f"factor={factor.text}" for factor in self.factors)
             elif not (name == "split" and self.parts):
@@ -89,13 +90,18 @@ class Init:
         return " ".join(words)
 
     def _argument_words(self) -> Iterator[str]:
+        given: dict[str, Any] = {}
         for name, parameter in self.initializer.parameters.items():
             value = self.arguments.get(name, parameter.default)
-            if name not in self.arguments or (value == parameter.default and type(value) is type(parameter.default)):
-                continue
-            alone = (name in self.initializer.bare and not isinstance(value, str)) or value in parameter.words
+            if name in self.arguments and not (value == parameter.default and type(value) is type(parameter.default)):
+                given[name] = value
+        # A number stands alone where those do that are read before it.
+        alone = list(takewhile(lambda name: type(given.get(name)) in (int, float), self.initializer.bare))
+        yield from (str(given.pop(name)) for name in alone)
+        for name, value in given.items():
             spelled = shown(value) if isinstance(value, bool | None) else str(value)
-            yield spelled if alone else f"{name}={spelled}"
+            by_word = isinstance(value, str) and _takers(self.initializer, value) == [name]
+            yield spelled if by_word else f"{name}={spelled}"
 
     def plain(self) -> str | int | float | dict[str, Any]:
         """The form that a recipe file holds: a number, a name, or a mapping."""
@@ -258,12 +264,12 @@ def _stray_number(initializer: Initializer, token: str) -> str:
 
 def _bound(initializer: Initializer, word: str, offset: int) -> str:
     """The argument that lists the word among its words."""
-    words = {name: parameter.words for name, parameter in initializer.parameters.items() if parameter.words}
-    if initializer.modified:
-        words["fans"] = get_args(FanRule)
-    for name, known in words.items():
-        if word in known:
-            return name
+    takers = _takers(initializer, word)
+    if len(takers) == 1:
+        return takers[0]
+    if takers:
+        raise fault(f"{word!r} is a word of {' and '.join(takers)}", hint=f"write {takers[0]}={word}", offset=offset)
+    words = _words(initializer)
     every = [known for group in words.values() for known in group]
     if word in initializer.parameters:
         raise fault(f"{word} needs a value: write {word}=…", offset=offset)
@@ -272,6 +278,18 @@ def _bound(initializer: Initializer, word: str, offset: int) -> str:
     wordless = f"write {needed[0]}={word}" if needed else "it takes no words"
     hint = did_you_mean(word, every) or (f"its words are {taken}" if taken else wordless)
     raise fault(f"{word!r} is no word of {initializer.name}", hint=hint, offset=offset)
+
+
+def _words(initializer: Initializer) -> dict[str, tuple[str, ...]]:
+    """The words of every argument that has some, and those of `fans`."""
+    words = {name: parameter.words for name, parameter in initializer.parameters.items() if parameter.words}
+    return {**words, "fans": get_args(FanRule)} if initializer.modified else words
+
+
+def _takers(initializer: Initializer, word: str) -> list[str]:
+    """The arguments that list a word among theirs; `fans` where no other does."""
+    takers = [name for name, known in _words(initializer).items() if word in known]
+    return [name for name in takers if name != "fans"] or takers
 
 
 def number(text: str) -> int | float | str:
@@ -316,6 +334,9 @@ def _checked(fn: str, arguments: Mapping[str, Any]) -> Init:
             initializer.function(Fans((2, 2)), **given)
         except (ValueError, ArithmeticError) as error:
             raise fault(f"{fn}: {error}") from None
+        except (Exception, SystemExit) as error:  # the function may be code of others
+            reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+            raise fault(f"{fn} failed: {reason}") from None
     return Init(fn, given, **modifiers)
 
 
@@ -382,11 +403,6 @@ def _fits(annotation: Any, value: Any) -> bool:
 
 def _is_reference(annotation: Any) -> bool:
     return annotation is Reference or Reference in get_args(annotation)
-
-
-def _is_text(annotation: Any) -> bool:
-    """Whether an argument is a text of any kind, so that `key=0` is no number."""
-    return _is_reference(annotation) or annotation is str or str in get_args(annotation)
 
 
 def described(annotation: Any) -> str:

@@ -227,9 +227,11 @@ def _distribution(
     source = context.source
     if isinstance(source, Structured) and piece[init.batch_dims :] != whole:
         raise UnfitError(f"{init.fn}: the reset draws the tensor as a whole, so its parts have no default")
-    one = source if isinstance(source, Drawn | Copy | Load) else _called(init, source or fans, fans.shape)
-    if init.batch_dims and isinstance(one, Structured):
-        one = Batched(one, init.batch_dims)
+    one: Planned
+    if isinstance(source, Drawn | Copy | Load):
+        one = source
+    else:
+        one = _batched(_called(init, source or fans, fans.shape), init.batch_dims, len(fans.shape))
     return _factored(_stacked([one] * init.split, init.dim) if init.split > 1 else one, init, context), fans
 
 
@@ -254,6 +256,19 @@ def _split(shape: tuple[int, ...], count: int, dim: int) -> tuple[int, ...]:
     return (*shape[:place], shape[place] // count, *shape[place + 1 :])
 
 
+def _batched(made: Planned, dims: int, ndim: int) -> Planned:
+    """What fills a stack along `dims` leading dimensions with tensors of `ndim` dimensions."""
+    match made:
+        case Stacked(parts, dim) if dims:
+            inner = tuple(_batched(part, dims, ndim) for part in parts)
+            return Stacked(cast("tuple[Single | Batched | Keep, ...]", inner), dim % ndim + dims)
+        case Batched(part, further) if dims:
+            return Batched(part, further + dims)
+        case _ if dims and isinstance(made, Structured):
+            return Batched(made, dims)
+    return made
+
+
 def _stacked(parts: Sequence[Planned], dim: int) -> Planned:
     if any(isinstance(part, Stacked) for part in parts):
         raise UnfitError("split: a part that is split again has no distribution of its own")
@@ -266,7 +281,7 @@ def _surroundings(setting: _Setting, slot: Slot, init: Init) -> Drawn | Copy | L
     """What a distribution depends on beyond the tensor itself: resets, fans or values of something else."""
     if init.fn in TRANSFERS:
         return _transferred(setting, slot, init)
-    if init.fn == "default" or (init.arguments.get("otherwise") == "default" and slot.on_meta):
+    if init.fn == "default" or (init.fn == "keep" and init.arguments.get("otherwise") == "default" and slot.on_meta):
         return _default(setting, slot)
     if "of" in init.initializer.parameters and (slot.tensor.ndim < 2 or "of" in init.arguments):
         reference = init.arguments.get("of", init.initializer.parameters["of"].default)

@@ -61,7 +61,7 @@ def distribution_of(
         raise MisfitError(f"{name}: {error}") from None
     except (ValueError, ArithmeticError) as error:
         raise MisfitError(f"{name} does not fit: {error}") from None
-    except Exception as error:  # the function is code of others
+    except (Exception, SystemExit) as error:  # the function is code of others
         raise MisfitError(f"{name} failed: {type(error).__name__}: {str(error).partition(chr(10))[0]}") from None
     if initializer.built_in:
         return cast(Planned, made)

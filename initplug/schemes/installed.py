@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -54,9 +55,14 @@ def find(name: str) -> Initializer | None:
 
 
 def _loaded(entry: EntryPoint) -> Initializer:
+    before = set(REGISTRY)
     try:
         function = entry.load()
     except (Exception, SystemExit) as error:  # packages are code of others, which may raise anything
+        # A module that failed is gone, and so are its initializers: it may be mended and loaded again.
+        for name in REGISTRY.keys() - before:
+            if REGISTRY[name].home not in sys.modules:
+                del REGISTRY[name]
         reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}".rstrip(": ")
         raise EntryError(f"{_told(entry)} cannot be loaded: {reason}") from error
     registered = [one for one in REGISTRY.values() if one.function is function]

@@ -155,6 +155,10 @@ def register(
         raise ValueError(f"an initializer is a function, not {function!r}")
     if kind not in get_args(Kind):
         raise ValueError(f"initializer {name!r}: kind is one of {', '.join(get_args(Kind))}, not {kind!r}")
+    if any_shape and kind == "whole":
+        raise ValueError(
+            f"initializer {name!r}: any_shape calls a function without a tensor, and it is of kind 'whole'"
+        )
     _check_name(name)
     held = REGISTRY.get(name)
     if held is not None and not _is_redefined(held.function, function):
@@ -166,6 +170,8 @@ def register(
             raise ValueError(f"initializer {name!r}: bare names {argument!r}, which is no argument ({hint})")
         if not {int, float} & set(kinds_of(parameters[argument].annotation)):
             raise ValueError(f"initializer {name!r}: bare names {argument!r}, which takes no number")
+        if bare.count(argument) > 1:
+            raise ValueError(f"initializer {name!r}: bare names {argument!r} twice")
     entered = REGISTRY[name] = Initializer(name, function, kind, bare, modified, any_shape, parameters)
     return entered
 
@@ -270,6 +276,8 @@ def _parameter(name: str, kind: Kind, argument: inspect.Parameter, annotation: A
         raise ValueError(f"{what} has the default {default!r}: recipes hold numbers, texts, true, false and null")
     if isinstance(default, float) and not math.isfinite(default):
         raise ValueError(f"{what} has the default {default!r}: numbers of recipes are finite")
+    if default is not argument.empty and not _takes(annotation, default):
+        raise ValueError(f"{what} has the default {default!r}, which its annotation does not take")
     if argument.name == "of" and (annotation is not Reference or default is None or kind == "whole"):
         told = "has no fans to take" if kind == "whole" else "is a Reference, the tensor whose fans the function gets"
         raise ValueError(f"{what} {told}")
@@ -280,6 +288,8 @@ def _unknown(annotation: Any) -> Any:
     """The part of an annotation that recipes cannot be checked against; None if there is none."""
     parts = list(parts_of(annotation))
     if not parts:
+        return annotation
+    if Reference in parts and len(parts) > 1:
         return annotation
     for part in parts:
         if get_origin(part) is Literal:
@@ -292,6 +302,19 @@ def _unknown(annotation: Any) -> Any:
         if not known:
             return part
     return None
+
+
+def _takes(annotation: Any, value: Any) -> bool:
+    """Whether a value is of an annotation's types, bounds left aside."""
+    if value is None:
+        return NoneType in get_args(annotation)
+    kind = next(kind for kind in (bool, int, float, str) if isinstance(value, kind))
+    return any(
+        any(value == word and type(word) is kind for word in get_args(part))
+        if get_origin(part) is Literal
+        else kind in (kinds := set(kinds_of(part))) or (kind is int and float in kinds)
+        for part in parts_of(annotation)
+    )
 
 
 def _spelled(annotation: Any) -> str:

@@ -247,7 +247,8 @@ def _moments(table: SinCos) -> tuple[float, float]:
 class Draw(Protocol):
     """The randomness of a function that computes a tensor as a whole: numbers of the tensor's shape.
 
-    A tag names a stream: the same tag gives the same numbers, another one independent ones.
+    A tag names a stream: the same tag gives the same numbers, another one independent ones. Normal and uniform
+    numbers of one stream would depend on each other, so a tag is for one of both.
     """
 
     def normal(self, tag: str) -> NDArray[float32]:
@@ -255,6 +256,25 @@ class Draw(Protocol):
 
     def uniform(self, tag: str) -> NDArray[float32]:
         """Numbers uniform in [0, 1)."""
+
+
+def check_tag(asked: dict[str, str], tag: str, kind: str) -> None:
+    """Note that numbers of a kind are asked for under a tag.
+
+    Args:
+        asked: the kind of every tag so far, added to.
+        tag: names a stream.
+        kind: `normal` or `uniform`.
+
+    Raises:
+        TypeError: a tag that is no text.
+        ValueError: a tag that is for numbers of the other kind.
+    """
+    if not isinstance(tag, str):
+        raise TypeError(f"a tag is a text, not {tag!r}")
+    first = asked.setdefault(tag, kind)
+    if first != kind:
+        raise ValueError(f"the tag {tag!r} is for {first} numbers: ask for {kind} ones under another")
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,8 +329,10 @@ class Custom:
 
         try:
             values = self.function(self.shape, draw, **dict(self.arguments))
-        except Exception as error:  # the function is code of others
+        except (Exception, SystemExit) as error:  # the function is code of others
             raise ValueError(f"{self.name} failed: {type(error).__name__}: {error}") from error
+        if isinstance(values, np.float32):  # what numpy makes of an array without dimensions
+            values = np.asarray(values)
         if not isinstance(values, np.ndarray):
             raise ValueError(f"{self.name} gave a {type(values).__name__}, not a float32 array")
         if values.dtype != np.float32:
@@ -320,7 +342,7 @@ class Custom:
         if not np.isfinite(values).all():
             raise ValueError(f"{self.name} gave values that are infinite or NaN")
         with np.errstate(over="ignore"):  # whoever casts them looks for what is too large
-            scaled: NDArray[float32] = np.multiply(np.asarray(values), np.float32(self.gain), order="C")
+            scaled: NDArray[float32] = np.asarray(np.multiply(values, np.float32(self.gain), order="C"))
             return scaled
 
 

@@ -1,7 +1,7 @@
 """Seeded initialization beside the same loop over torch.nn.init, as ratios of medians in one run.
 
-Run it with `python tests/benchmarks/streams.py [--small]`. Every ratio is the loop's time over ours, so that more is faster;
-memory is the peak above the model's own size.
+Run it with `python tests/benchmarks/streams.py [--small]`. Every ratio is the loop's time over ours, so that more is
+faster; memory is the peak above the model's own size.
 """
 
 from __future__ import annotations

@@ -144,6 +144,10 @@ def unspelled(fans: Any, *, größe: float) -> Any: ...
 def listed(fans: Any, *, share: float = []) -> Any: ...  # type: ignore[assignment]  # what is refused
 def endless(fans: Any, *, share: float = math.inf) -> Any: ...
 def of_text(fans: Any, *, of: str) -> Any: ...
+def absent(fans: Any, *, share: float = None) -> Any: ...  # type: ignore[assignment]  # likewise # noqa: RUF013
+def misspelt(fans: Any, *, mode: Literal["bell", "flat"] = "flt") -> Any: ...  # type: ignore[assignment]  # likewise
+def fraction(fans: Any, *, count: int = 0.5) -> Any: ...  # type: ignore[assignment]  # likewise
+def either(fans: Any, *, source: Reference | float) -> Any: ...
 def split(fans: Any) -> Any: ...
 def normal(fans: Any) -> Any: ...
 def größe(fans: Any) -> Any: ...
@@ -263,6 +267,21 @@ REFUSED: list[tuple[Any, dict[str, Any], str]] = [
         of_text,
         {},
         "initializer 'of_text': argument 'of' is a Reference, the tensor whose fans the function gets",
+    ),
+    (absent, {}, "initializer 'absent': argument 'share' has the default None, which its annotation does not take"),
+    (misspelt, {}, "initializer 'misspelt': argument 'mode' has the default 'flt', which its annotation does not take"),
+    (fraction, {}, "initializer 'fraction': argument 'count' has the default 0.5, which its annotation does not take"),
+    (
+        either,
+        {},
+        f"initializer 'either': argument 'source' is annotated with {str(Reference | float).removeprefix('typing.')}, "
+        "by which recipes cannot be checked; " + BY,
+    ),
+    (fine, {"bare": ("share", "share")}, "initializer 'fine': bare names 'share' twice"),
+    (
+        whole_by_mistake,
+        {"kind": "whole", "any_shape": True},
+        "initializer 'whole_by_mistake': any_shape calls a function without a tensor, and it is of kind 'whole'",
     ),
     (of_whole, {"kind": "whole"}, "initializer 'of_whole': argument 'of' has no fans to take"),
 ]
@@ -459,9 +478,10 @@ def test_what_the_dtype_does_not_hold_is_told_by_the_plan(given: Drawn, told: st
         (KeyError("size"), "odd failed: KeyError: 'size'"),
         (ZeroDivisionError("division by zero"), "odd does not fit: division by zero"),
         (AssertionError("first\nsecond"), "odd failed: AssertionError: first"),
+        (SystemExit(3), "odd failed: SystemExit: 3"),
     ],
 )
-def test_what_it_raises_is_told_by_the_plan(error: Exception, told: str) -> None:
+def test_what_it_raises_is_told_by_the_plan(error: BaseException, told: str) -> None:
     def odd(fans: Fans) -> Drawn:
         raise error
 
@@ -589,7 +609,7 @@ def test_a_tag_gives_the_same_numbers_again_whatever_became_of_them() -> None:
         first *= 2
         assert first.dtype == np.float32 and first.shape == shape
         assert (draw.uniform("angle") < 1).all() and (draw.uniform("angle") >= 0).all()
-        assert (draw.normal("angle") != draw.normal("other")).any()
+        assert (draw.normal("one") != draw.normal("other")).any()
         return first - 2 * draw.uniform("angle")
 
     initplug.initializer(kind="whole")(twice)
@@ -605,15 +625,21 @@ BAD_WHOLES: list[tuple[Callable[[tuple[int, ...], Draw], Any], str]] = [
     (lambda shape, draw: torch.zeros(shape), "bad gave a Tensor, not a float32 array"),
     (lambda shape, draw: draw.normal("a") * np.float32(np.nan), "bad gave values that are infinite or NaN"),
     (lambda shape, draw: draw.normal(3), "bad failed: TypeError: a tag is a text, not 3"),  # type: ignore[arg-type]  # what is refused
+    (
+        lambda shape, draw: draw.normal("a") + draw.uniform("a"),
+        "bad failed: ValueError: the tag 'a' is for normal numbers: ask for uniform ones under another",
+    ),
     (lambda shape, draw: dict[str, int]()["size"], "bad failed: KeyError: 'size'"),
+    (lambda shape, draw: sys.exit(3), "bad failed: SystemExit: 3"),
     (lambda shape, draw: np.full(shape, 1e6, np.float32), "bad gave values beyond float16"),
 ]
 
 
 @pytest.mark.parametrize(("function", "told"), BAD_WHOLES, ids=[told for _, told in BAD_WHOLES])
 @pytest.mark.parametrize("init", ["bad", {"fn": "bad", "batch_dims": 1}, {"split": [0, "bad"], "dim": 1}], ids=str)
+@pytest.mark.parametrize("seed", [None, 0])
 def test_a_bad_whole_is_told_and_its_tensor_stays(
-    function: Callable[[tuple[int, ...], Draw], Any], told: str, init: Any
+    function: Callable[[tuple[int, ...], Draw], Any], told: str, init: Any, seed: int | None
 ) -> None:
     def bad(shape: tuple[int, ...], draw: Draw) -> Any:
         return function(shape, draw)
@@ -624,7 +650,7 @@ def test_a_bad_whole_is_told_and_its_tensor_stays(
         shape = (2, 6, 4) if "batch_dims" in init else (6, 8)
     module = module_of(*shape, dtype=torch.float16)
     with pytest.raises(initplug.ApplyError) as caught:
-        initplug.apply(module, {"rules": {"w*": init}})
+        initplug.apply(module, {"rules": {"w*": init}}, seed=seed)
     assert str(caught.value) == f"writing stopped at w: ValueError: {told}\n0 of 1 slots had been written"
     assert (module.get_parameter("w") == 7).all()
 
@@ -640,3 +666,134 @@ def test_arrays_of_any_layout_are_taken() -> None:
     module = module_of(2, 3)
     initplug.apply(module, {"rules": {"w*": "turned"}})
     assert module.get_parameter("w").tolist() == [[5, 3, 1], [4, 2, 0]]
+
+
+@pytest.mark.parametrize("seed", [None, 0])
+@pytest.mark.parametrize(
+    "init", [{"fn": "second", "batch_dims": 1}, {"split": ["normal", "second", "second"]}], ids=str
+)
+def test_nothing_of_a_tensor_is_written_where_a_later_part_fails(init: Any, seed: int | None) -> None:
+    calls = []
+
+    def second(shape: tuple[int, ...], draw: Draw) -> NDArray[np.float32]:
+        calls.append(shape)
+        if len(calls) > 1:
+            raise RuntimeError("not again")
+        return draw.normal("a")
+
+    initplug.initializer(kind="whole")(second)
+    module = module_of(300, 100, 4)
+    with pytest.raises(initplug.ApplyError, match="second failed: RuntimeError: not again"):
+        initplug.apply(module, {"rules": {"w*": init}}, seed=seed)
+    assert len(calls) == 2
+    assert (module.get_parameter("w") == 7).all()
+
+
+@pytest.mark.parametrize("seed", [None, 0])
+def test_a_tensor_without_dimensions_may_be_whole(seed: int | None) -> None:
+    def scalar(shape: tuple[int, ...], draw: Draw) -> Any:
+        return 0 * draw.normal("a") + np.float32(0.5)
+
+    initplug.initializer(kind="whole")(scalar)
+    module = module_of()
+    initplug.apply(module, {"rules": {"w*": "scalar factor=3"}}, seed=seed)
+    assert module.get_parameter("w").item() == 1.5
+
+
+@pytest.mark.usefixtures("whole")
+def test_a_table_with_a_padding_row_that_has_become_infinite_differs() -> None:
+    embedding, recipe = nn.Embedding(6, 4, padding_idx=2), {"rules": {"*": "ramp"}}
+    assert initplug.apply(embedding, recipe)["weight"].verdict == "untestable"
+    embedding.weight.detach()[0, 0] = math.nan
+    assert initplug.audit(embedding, recipe)["weight"].verdict == "differs"
+
+
+# Parts of what is stacked.
+
+STACKS: list[tuple[Drawn, tuple[Any, ...]]] = [
+    (initplug.Stacked((initplug.Constant(1.0), initplug.Constant(2.0)), 0), ([1, 1, 2, 2], [1, 1, 2, 2])),
+    (initplug.Stacked((initplug.Constant(1.0), initplug.Constant(2.0)), -2), ([1, 1, 2, 2], [1, 1, 2, 2])),
+    (initplug.Stacked((initplug.Constant(1.0), Eye(1.0, 2, 2)), 0), ([1, 1, 1, 0], [1, 1, 0, 1])),
+    (Batched(Orthogonal(1.0, 2, 1), 1), ()),
+]
+
+
+@pytest.mark.parametrize(("given", "columns"), STACKS, ids=str)
+@pytest.mark.parametrize("seed", [None, 0])
+def test_batch_dims_stack_what_an_initializer_gives(given: Drawn, columns: tuple[Any, ...], seed: int | None) -> None:
+    def packed(fans: Fans) -> Drawn:
+        assert fans.shape in ((4, 2), (4, 2, 1))
+        return given
+
+    initplug.initializer(packed)
+    module = module_of(3, 4, 2) if columns else module_of(3, 4, 2, 1)
+    audit = initplug.apply(module, {"rules": {"w*": {"fn": "packed", "batch_dims": 1}}}, seed=seed)
+    assert audit["w"].verdict == "ok"
+    for one in module.get_parameter("w"):
+        if columns:
+            assert one.T.tolist() == list(columns)
+        else:
+            assert torch.allclose(one.square().sum((1, 2)), torch.ones(4))
+
+
+# What a one-line text says.
+
+
+def packing(
+    fans: Fans,
+    *,
+    low: float = 0.0,
+    high: float = 1.0,
+    rows: Literal["bell", "flat"] = "bell",
+    columns: Literal["bell", "box"] = "box",
+) -> Drawn:
+    """Noise."""
+    return initplug.Uniform(low, high)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"low": -1.0, "high": 2.0}, "packing 2.0 -1.0"),
+        ({"low": -1.0}, "packing low=-1.0"),
+        ({"high": 2.0}, "packing 2.0"),
+        ({"columns": "bell"}, "packing columns=bell"),
+        ({"rows": "flat"}, "packing flat"),
+        ({"fans": "flat"}, "packing fans=flat"),
+        ({"fans": "effective"}, "packing effective"),
+    ],
+)
+def test_a_text_is_read_as_what_it_was_written_of(arguments: dict[str, Any], text: str) -> None:
+    initplug.initializer(bare=("high", "low"))(packing)
+    init = read_init({"fn": "packing", **arguments})
+    assert init.text == text
+    assert read_init(text) == init
+
+
+def test_a_word_of_two_arguments_is_refused_alone() -> None:
+    initplug.initializer(packing)
+    assert refused("packing bell") == ("<mapping>: rules['w*']: 'bell' is a word of rows and columns (write rows=bell)")
+
+
+# Names that other initializers give a meaning.
+
+
+def test_an_argument_called_otherwise_means_nothing_but_its_own() -> None:
+    def spare(fans: Fans, *, otherwise: Literal["default", "none"] = "none") -> Drawn:
+        return initplug.Constant(3.0)
+
+    initplug.initializer(spare)
+    plan = initplug.plan(nn.Linear(3, 2, device="meta"), {"rules": {"*": "spare default"}})
+    assert plan["weight"].distribution == initplug.Constant(3.0)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(KeyError("size"), "probed failed: KeyError: 'size'"), (SystemExit(3), "probed failed: SystemExit: 3")],
+)
+def test_what_a_function_raises_without_a_tensor_is_told(error: BaseException, told: str) -> None:
+    def probed(fans: Fans) -> Drawn:
+        raise error
+
+    initplug.initializer(any_shape=True)(probed)
+    assert refused("probed") == f"<mapping>: rules['w*']: {told}"

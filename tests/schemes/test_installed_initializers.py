@@ -184,6 +184,18 @@ def test_what_cannot_be_loaded_is_told(install: Install, module: str, value: str
 
 
 @pytest.mark.usefixtures("here")
+def test_a_package_that_was_mended_is_loaded_again(
+    install: Install, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # the file may be mended within a tick of its clock
+    half = "import initplug\n\n@initplug.initializer\ndef late(fans):\n    return initplug.Constant(1.0)\n"
+    install("other", half + "raise RuntimeError('no licence')\n", late="other:late")
+    assert "cannot be loaded: RuntimeError: no licence" in refused("late")
+    (site / "other.py").write_text("# mended\n" + half)
+    assert initplug.load({"rules": {"w*": "late"}}).rules
+
+
+@pytest.mark.usefixtures("here")
 def test_what_is_no_function_is_told(install: Install) -> None:
     install("other", SPIRAL, number="other:number", nothing="other")
     assert refused("number") == (
