@@ -23,7 +23,7 @@ def older(wrap: Callable[..., Any], module: nn.Module, *arguments: Any, **named:
 
 
 def pruned(module: nn.Module, mask: Tensor, name: str = "weight") -> nn.Module:
-    prune.custom_from_mask(module, name, mask)
+    prune.custom_from_mask(module, name, mask)  # type: ignore[no-untyped-call]  # torch leaves it untyped
     return module
 
 
@@ -33,7 +33,7 @@ def half(*shape: int) -> Tensor:
 
 def twice_pruned(module: nn.Module) -> nn.Module:
     pruned(module, half(8, 6))
-    prune.ln_structured(module, "weight", amount=2, n=2, dim=0)
+    prune.ln_structured(module, "weight", amount=2, n=2, dim=0)  # type: ignore[no-untyped-call]  # likewise
     return module
 
 
@@ -96,11 +96,11 @@ def output(module: Any, value: Tensor) -> tuple[Tensor, Tensor]:
 
 def expected_weight(kind: str, module: Any, drawn: Tensor) -> Tensor:
     if kind.startswith("pruned"):
-        return drawn * module.weight_mask
+        drawn = drawn * module.weight_mask
     if kind.startswith("spectral"):
         first = 1 if isinstance(module, nn.ConvTranspose2d) else 0
         matrix = drawn.transpose(0, first).flatten(1)
-        return drawn / torch.linalg.matrix_norm(matrix, 2)
+        drawn = drawn / torch.linalg.matrix_norm(matrix, 2)
     return drawn
 
 
@@ -171,7 +171,7 @@ def test_the_model_still_trains_and_sheds_its_hook(kind: str) -> None:
     initplug.apply(model, NORMAL)
     module: Any = model[1]
     found, _ = output(module, module.weight.detach())
-    found.sum().backward()
+    found.sum().backward()  # type: ignore[no-untyped-call]  # likewise
     if kind != "pruned of all":
         assert all(bool(module.get_parameter(name).grad.any()) for name in KINDS[kind].stored(torch.ones(2, 2)))
     module.eval()
@@ -237,9 +237,7 @@ def test_two_older_hooks_of_one_module_and_their_ties() -> None:
     audit = initplug.apply(model, {"rules": {"*": "normal"}})
     torch.manual_seed(0)
     drawn = nn.init.normal_(torch.empty(8, 6))
-    assert [(row.name, row.aliases, row.status) for row in audit] == [
-        ("table.weight", ("head.weight",), "initialized")
-    ]
+    assert [(row.name, row.aliases, row.status) for row in audit] == [("table.weight", ("head.weight",), "initialized")]
     x = torch.randn(2, 6)
     assert torch.equal(table.weight, drawn) and torch.allclose(head(x), functional.linear(x, drawn), atol=1e-6)
 
@@ -256,5 +254,7 @@ def test_only_takes_public_and_stored_names() -> None:
 
 
 def test_what_only_ends_like_a_stored_name_is_itself() -> None:
-    model = nn.ParameterDict({"weight_g": torch.zeros(2, 1), "weight_v": torch.zeros(2, 3), "bias_orig": torch.zeros(2)})
+    model = nn.ParameterDict(
+        {"weight_g": torch.zeros(2, 1), "weight_v": torch.zeros(2, 3), "bias_orig": torch.zeros(2)}
+    )
     assert {row.name for row in initplug.plan(model, {"rules": {"*": 0}})} == {"weight_g", "weight_v", "bias_orig"}
