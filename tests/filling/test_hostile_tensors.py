@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.utils import parametrizations
 from untouched import bits, untouched
 
@@ -46,6 +47,8 @@ MEMORY: dict[str, Callable[[], Tensor]] = {
     "bfloat16": lambda: torch.zeros(5, 5, dtype=torch.bfloat16),
     "float16": lambda: torch.zeros(5, 5, dtype=torch.float16),
     "complex64": lambda: torch.zeros(5, 5, dtype=torch.complex64),
+    "conjugated": lambda: torch.zeros(5, 5, dtype=torch.complex64).conj(),
+    "negated": lambda: torch.zeros(5, 5, dtype=torch.complex64).conj().imag,
     "offset": lambda: torch.zeros(100)[37:61].view(4, 6),
 }
 
@@ -288,6 +291,14 @@ def test_deterministic_algorithms_are_no_hindrance() -> None:
         torch.use_deterministic_algorithms(False)
     assert [row.status for row in audit if row.name == "1.weight"] == ["projected"]
     assert audit["0.weight"].verdict == "ok"
+
+
+def test_tensors_that_only_pretend_to_have_values_are_never_called_initialized() -> None:
+    with FakeTensorMode():
+        model = nn.Linear(3, 3)
+    with pytest.raises(initplug.ApplyError) as caught:
+        initplug.apply(model, {"rules": {"*": 1}})
+    assert [finding.path for finding in caught.value.findings] == ["weight", "bias"]
 
 
 # Lazy ---------------------------------------------------------------------------------------------------------------

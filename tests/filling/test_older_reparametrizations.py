@@ -195,6 +195,18 @@ def test_a_value_that_a_mask_does_not_change_is_no_projection(kind: str) -> None
     assert weight.mean().item() == pytest.approx(row.measured_mean)
 
 
+@pytest.mark.parametrize("kind", ["weight_norm", "weight_norm of a convolution", "pruned by nothing"])
+def test_a_kept_part_reads_as_before(kind: str) -> None:
+    model = model_of(kind)
+    module: Any = model[1]
+    output(module, module.weight.detach())
+    before = module.weight.detach().clone().chunk(2)
+    row = initplug.apply(model, {"rules": {"*": 0, "^1.weight": {"split": ["keep", 2]}}})["1.weight"]
+    kept, new = module.weight.detach().chunk(2)
+    assert torch.allclose(kept, before[0], rtol=1e-5, atol=1e-6) and torch.allclose(new, torch.tensor(2.0))
+    assert (row.status, row.verdict) == ("initialized", "ok")
+
+
 def test_weight_and_bias_can_both_be_pruned() -> None:
     layer: Any = pruned(pruned(nn.Linear(6, 8), half(8, 6)), half(8), "bias")
     audit = initplug.apply(layer, {"rules": {"*.weight": 2, "*.bias": 3}})

@@ -244,6 +244,34 @@ def test_a_value_that_the_parametrization_can_hold_is_no_projection() -> None:
     assert initplug.apply(packed, {"rules": {"*": 0, "*.weight": "eye"}})["weight"].status == "initialized"
 
 
+@pytest.mark.parametrize("kind", [kind for kind in FAITHFUL if kind != "weight_norm of a table"])  # of 9 rows
+@pytest.mark.parametrize("dim", [0, 1])
+@pytest.mark.parametrize("parts", [[1, "keep"], ["keep", "normal std=0.5"]])
+def test_a_kept_part_reads_as_before(kind: str, dim: int, parts: list[Any]) -> None:
+    model = model_of(kind)
+    _scribble()
+    before = read(model[1]).chunk(2, dim)
+    recipe = {"rules": {"*": 0, "^1.weight": {"split": parts, "dim": dim}}}
+    torch.manual_seed(0)
+    audit = initplug.apply(model, recipe)
+    torch.manual_seed(0)
+    after = read(model[1]).chunk(2, dim)
+    for part, old, new in zip(parts, before, after, strict=True):
+        if part == "keep":
+            assert torch.allclose(new, old, rtol=1e-5, atol=1e-6)
+        elif part == 1:
+            assert torch.allclose(new, torch.ones(()), rtol=1e-5)
+        else:
+            assert new.std().item() == pytest.approx(0.5, rel=0.5)
+    assert (audit["1.weight"].status, audit["1.weight"].verdict) == ("initialized", "ok")
+
+
+def _scribble() -> None:
+    """Leave traces in freed memory, which a tensor without values would show."""
+    for _ in range(8):
+        del [torch.full((size,), 77.0) for size in range(8, 300, 8)][:]
+
+
 def test_cached_readings_are_neither_believed_nor_left_behind() -> None:
     model = model_of("weight_norm")
     layer: Any = model[1]

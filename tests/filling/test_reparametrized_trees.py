@@ -137,6 +137,50 @@ def test_a_parametrization_may_hold_parametrized_modules() -> None:
     assert {row.verdict for row in initplug.audit(model, NORMAL)} == {"ok"}
 
 
+class Scaled(nn.Module):
+    """Depends on a buffer, which is written after the parameters."""
+
+    scale: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale
+
+    def right_inverse(self, value: Tensor) -> Tensor:
+        return value / self.scale
+
+
+class Shifted(nn.Module):
+    """Depends on a module that it does not register, and that is written after its owner."""
+
+    def __init__(self, other: nn.Linear) -> None:
+        super().__init__()
+        self.others = [other]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.others[0].weight
+
+    def right_inverse(self, value: Tensor) -> Tensor:
+        return value - self.others[0].weight
+
+
+@pytest.mark.parametrize("how", ["buffer", "module"])
+def test_what_changes_a_weight_after_it_was_set_is_not_hidden(how: str) -> None:
+    torch.manual_seed(0)
+    model = nn.ModuleDict({"head": nn.Linear(40, 30), "tail": nn.Linear(40, 30)})
+    tail = model["tail"]
+    assert isinstance(tail, nn.Linear)
+    with_parts(model["head"], Scaled() if how == "buffer" else Shifted(tail))
+    scale = {"match": "scale", "kind": "buffer", "init": 4, "optional": True}
+    audit = initplug.apply(model, {"rules": {"*": 0, "*.weight": "normal std=0.5", "scale": scale}})
+    row, value = audit["head.weight"], read(model["head"])
+    assert row.measured_std == pytest.approx(value.std(correction=0).item(), rel=1e-4)
+    assert row.verdict == ("ok" if value.std().item() == pytest.approx(0.5, rel=0.1) else "differs")
+
+
 # Ties -------------------------------------------------------------------------------------------------------------
 
 

@@ -20,7 +20,7 @@ def bits(tensor: Tensor) -> object:
         tensor = tensor.int_repr()
     if tensor.layout != torch.strided:
         tensor = tensor.to_dense()
-    flat = tensor.contiguous().reshape(-1).clone()
+    flat = tensor.resolve_conj().resolve_neg().contiguous().reshape(-1).clone()
     return flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
 
 
