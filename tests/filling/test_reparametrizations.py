@@ -236,6 +236,17 @@ def test_rounding_in_short_dtypes_is_no_projection(kind: str, dtype: torch.dtype
     assert (row.status, row.verdict, row.dtype) == ("initialized", "ok", str(dtype).removeprefix("torch."))
 
 
+@pytest.mark.parametrize("init", [0.1, -7.7, {"split": [0.1, 0.3]}, {"split": [0.3, "uniform 1 2"], "dim": 1}])
+def test_rounding_of_constants_is_no_difference(init: Any) -> None:
+    found = set()
+    for size in range(2, 30, 2):
+        model = parametrizations.weight_norm(nn.Linear(size, size))
+        recipe = {"rules": {"*": 0, "*.weight": init}}
+        row = initplug.apply(model, recipe)["weight"]
+        found |= {row.status, row.verdict, initplug.audit(model, recipe)["weight"].verdict}
+    assert found == {"initialized", "ok"}
+
+
 def test_a_value_that_the_parametrization_can_hold_is_no_projection() -> None:
     packed = KINDS["packed"]()
     row = initplug.apply(packed, {"rules": {"*": 0, "*.weight": 2}})["weight"]
