@@ -254,6 +254,25 @@ def test_two_older_hooks_of_one_module_and_their_ties() -> None:
     assert torch.equal(table.weight, drawn) and torch.allclose(head(x), functional.linear(x, drawn), atol=1e-6)
 
 
+@pytest.mark.parametrize("how", ["spectral_norm", "prune"])
+def test_every_owner_of_a_shared_tensor_uses_it(how: str) -> None:
+    torch.manual_seed(0)
+    layers: Any = [nn.Linear(8, 12, bias=False) for _ in range(2)]
+    layers[1].weight = layers[0].weight
+    for layer in layers:
+        older(nn.utils.spectral_norm, layer) if how == "spectral_norm" else pruned(layer, torch.ones(12, 8))
+    model = nn.ModuleList(layers).eval()
+    torch.manual_seed(0)
+    (row,) = initplug.apply(model, {"rules": {"*": "normal std=5"}})
+    torch.manual_seed(0)
+    value = nn.init.normal_(torch.empty(12, 8), std=5)
+    if how == "spectral_norm":
+        value /= torch.linalg.matrix_norm(value, 2)
+    assert row.aliases == ("1.weight",)
+    for layer in layers:
+        assert torch.allclose(layer(torch.eye(8)).T, value, atol=0.02)
+
+
 def test_only_takes_public_and_stored_names() -> None:
     for kind, names in {
         "weight_norm": ["1.weight", "1.weight_g", "1.weight_v"],

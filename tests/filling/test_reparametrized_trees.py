@@ -204,6 +204,23 @@ def test_an_original_tied_to_a_plain_tensor_is_drawn_once(first: str) -> None:
         assert initplug.plan(model, {"rules": {"*": 0, selector: 1}})[names[1]].rule == selector
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_every_owner_of_a_shared_original_has_a_fresh_spectral_norm(training: bool) -> None:
+    torch.manual_seed(0)
+    model = nn.ModuleList([nn.Linear(8, 12, bias=False) for _ in range(3)])
+    for layer in model[1:]:
+        layer.register_parameter("weight", model[0].get_parameter("weight"))
+    for layer in model[1:]:
+        parametrizations.spectral_norm(layer)
+    model.train(training)
+    audit = initplug.apply(model, {"rules": {"*": "normal std=5"}})
+    assert [(row.name, row.aliases, row.status) for row in audit] == [
+        ("0.weight", ("1.weight", "2.weight"), "projected")
+    ]
+    norms = [torch.linalg.matrix_norm(read(layer), 2).item() for layer in model[1:]]
+    assert norms == pytest.approx([1, 1], abs=0.05)
+
+
 def test_a_parametrized_module_used_twice_is_one_slot() -> None:
     layer = parametrizations.weight_norm(nn.Linear(4, 4))
     model = nn.ModuleList([layer, nn.Sequential(layer)])
