@@ -1,0 +1,68 @@
+"""What must stay as it is: values to the bit, identities, versions, flags, modes, classes and the generator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+
+def bits(tensor: Tensor) -> object:
+    """The values of a tensor, NaN and negative zero told apart; None where there are none."""
+    if is_lazy(tensor) or tensor.is_meta:
+        return None
+    tensor = tensor.detach()
+    if tensor.is_quantized:
+        tensor = tensor.int_repr()
+    if tensor.layout != torch.strided:
+        tensor = tensor.to_dense()
+    flat = tensor.resolve_conj().resolve_neg().contiguous().reshape(-1).clone()
+    return flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
+
+
+def places(model: nn.Module) -> list[tuple[str, Tensor]]:
+    """Every tensor of a module at every one of its places, whatever the module says of itself."""
+    modules = nn.Module.named_modules(model, remove_duplicate=False)
+    return [
+        (f"{prefix}.{key}", tensor)
+        for prefix, module in modules
+        for held in (module._parameters, module._buffers)
+        for key, tensor in held.items()
+        if tensor is not None
+    ]
+
+
+def image(model: nn.Module) -> list[dict[str, Any]]:
+    """All that a refusal leaves alone, tensor by tensor."""
+    return [
+        {
+            "name": name,
+            "tensor": id(tensor),
+            "memory": None if is_lazy(tensor) or tensor.layout != torch.strided else tensor.data_ptr(),
+            "version": None if tensor.is_inference() else tensor._version,
+            "requires_grad": tensor.requires_grad,
+            "gradient": id(tensor.grad) if tensor.is_leaf and tensor.grad is not None else None,
+            "bits": bits(tensor),
+        }
+        for name, tensor in places(model)
+    ]
+
+
+def modes(model: nn.Module) -> list[tuple[str, type, bool]]:
+    """Class and mode of every module."""
+    return [(name, type(part), part.training) for name, part in nn.Module.named_modules(model, remove_duplicate=False)]
+
+
+@contextmanager
+def untouched(model: nn.Module) -> Iterator[None]:
+    """Assert that nothing of a model, nor the global generator, is changed inside."""
+    alive = places(model)  # else an identity could be given anew
+    before, modes_before, state = image(model), modes(model), torch.get_rng_state()
+    yield
+    assert image(model) == before and alive
+    assert modes(model) == modes_before
+    assert torch.equal(torch.get_rng_state(), state)
