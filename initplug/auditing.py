@@ -21,6 +21,9 @@ from initplug.tables.text import WIDE, Column, spread, table
 Status = Literal["initialized", "kept", "empty", "lazy", "projected", "read"]
 Verdict = Literal["ok", "differs", "untestable"]
 
+ROUNDINGS = 64
+"""How many units in the last place a constant may be off that was computed from others."""
+
 SIGMAS = 6.0
 """How many standard errors a measured moment may be off."""
 
@@ -28,7 +31,7 @@ SIGMAS = 6.0
 # Verdicts ---------------------------------------------------------------------------------------------------
 
 
-def judged(distribution: Planned | None, moments: Moments | None, dtype: torch.dtype) -> Verdict:
+def judged(distribution: Planned | None, moments: Moments | None, dtype: torch.dtype, *, exact: bool = True) -> Verdict:
     """Whether measured moments agree with a distribution.
 
     Constants must agree exactly after the cast to the dtype; means and variances within six standard errors of
@@ -38,6 +41,7 @@ def judged(distribution: Planned | None, moments: Moments | None, dtype: torch.d
         distribution: what was to be drawn; the parts of a stacked one are judged one by one.
         moments: what was measured.
         dtype: of the tensor.
+        exact: whether constants must be exact: those that an owner computes are rounded on their way.
 
     Example:
         >>> from initplug.schemes.distributions import Normal
@@ -54,7 +58,7 @@ def judged(distribution: Planned | None, moments: Moments | None, dtype: torch.d
         return "untestable"
     limits = _limits(distribution, moments.numel, dtype)
     if limits.constant is not None:
-        return "ok" if _is_constant(limits.constant, moments, dtype) else "differs"
+        return "ok" if _is_constant(limits.constant, moments, dtype, exact) else "differs"
     if not limits.low <= moments.min <= moments.max <= limits.high:
         return "differs"
     if not limits.mean_low <= moments.mean <= limits.mean_high:
@@ -120,7 +124,10 @@ def _square_agrees(expected: float, moments: Moments, dtype: torch.dtype) -> boo
     return abs(measured - expected) <= (4 * torch.finfo(dtype).eps + 1e-5) * expected
 
 
-def _is_constant(value: float, moments: Moments, dtype: torch.dtype) -> bool:
+def _is_constant(value: float, moments: Moments, dtype: torch.dtype, exact: bool) -> bool:
+    if not exact:
+        off = ROUNDINGS * torch.finfo(dtype).eps * abs(value)
+        return value - off <= moments.min <= moments.max <= value + off
     if dtype.is_complex:  # the extremes are those of both parts
         return (moments.mean, moments.std) == (value, 0.0)
     return moments.min == moments.max == value

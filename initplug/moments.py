@@ -37,6 +37,7 @@ def measure(tensor: Tensor, padding_row: int | None = None) -> Moments | None:
     """
     tensor = tensor.detach()
     if tensor.is_complex():
+        tensor = tensor.resolve_conj()
         real, imaginary = (measure(part, padding_row) for part in torch.view_as_real(tensor).unbind(-1))
         return None if real is None or imaginary is None else _joined(real, imaginary)
     parts = [tensor] if padding_row is None else [tensor[:padding_row], tensor[padding_row + 1 :]]

@@ -183,7 +183,7 @@ def _audited(
             value = value_of(slot)
             measured = _measured(value, share)
             if status in ("initialized", "read") and index not in projecting:
-                verdict = _verdict(value, share, measured, sources.get(index))
+                verdict = _verdict(value, share, measured, sources.get(index), exact=slot.computed is None)
         found.append(measured)
         verdicts.append(verdict)
     return Audit(plan, found, statuses, verdicts, seed)
@@ -198,7 +198,9 @@ def _measured(tensor: torch.Tensor, share: Share) -> Moments | None:
         return None
 
 
-def _verdict(tensor: torch.Tensor, share: Share, measured: Moments | None, source: Source | None) -> Verdict:
+def _verdict(
+    tensor: torch.Tensor, share: Share, measured: Moments | None, source: Source | None, *, exact: bool
+) -> Verdict:
     """What the values of a tensor say of its distribution: part by part, and of its padding row; or of its source."""
     if isinstance(share.distribution, Copy | Load):
         return "untestable" if source is None else compared(source, tensor)
@@ -212,10 +214,12 @@ def _verdict(tensor: torch.Tensor, share: Share, measured: Moments | None, sourc
             return "differs"
         return "untestable"  # without the row they are not what they were planned to be
     if not isinstance(share.distribution, Stacked):
-        return judged(share.distribution, measured, tensor.dtype)
+        return judged(share.distribution, measured, tensor.dtype, exact=exact)
     parts = share.distribution.parts
     pieces = zip(parts, tensor.detach().chunk(len(parts), share.distribution.dim), strict=True)
     verdicts = {
-        judged(part, measured_moments(piece), tensor.dtype) for part, piece in pieces if not isinstance(part, Keep)
+        judged(part, measured_moments(piece), tensor.dtype, exact=exact)
+        for part, piece in pieces
+        if not isinstance(part, Keep)
     }
     return next(verdict for verdict in ("differs", "untestable", "ok") if verdict in verdicts)

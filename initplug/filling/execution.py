@@ -15,7 +15,7 @@ from initplug.filling.generator import filler
 from initplug.filling.seeded import FillError, Order, fill
 from initplug.filling.streams import Elementwise, key_of
 from initplug.filling.transferring import Source, in_order, transfer
-from initplug.filling.writing import arrived, assign, blank, padding, reads_back, value_of
+from initplug.filling.writing import arrived, assign, blank, padding, reads_back, refresh, value_of
 from initplug.moments import Moments
 from initplug.planning.evaluation import Share
 from initplug.planning.plan import Plan
@@ -103,6 +103,8 @@ def write(
                     _hand_over(slot, value, record, at, settings.seed)
                 if not arrived(tree, slot):
                     raise RuntimeError("the owner no longer holds the tensor that was written")
+                for other in slot.also:
+                    refresh(other)
                 if slot.also and not reads_back(slot, value_of(slot)):
                     record.statuses[at] = "projected"
                 if not by_now:

@@ -42,6 +42,8 @@ def unwritable(tensor: Tensor) -> str | None:
     if getattr(tensor, "_fsdp_flattened", False):
         return "it is a part of a flat parameter of FSDP1: initialise before wrapping, or use fully_shard"
     made_of_others: bool = not plain and is_traceable_wrapper_subclass(tensor)
+    if not plain and type(tensor).__name__ == "FakeTensor":
+        return "it is a FakeTensor and holds no values"
     if made_of_others:
         return f"it is a {type(tensor).__name__}, which is made of other tensors"
     if tensor.layout != torch.strided:
@@ -78,7 +80,7 @@ def rehearsed(slot: Slot, fill: Callable[[Tensor], object]) -> bool | str:
     with torch.no_grad(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         try:
             copied, known = _copied(slot.computed)
-            value = torch.empty(slot.tensor.shape, dtype=slot.tensor.dtype, device=device)
+            value = _own(computed_value(copied))
             fill(value)
             assign(copied, value.clone())
             read = computed_value(copied)
@@ -130,8 +132,13 @@ def _zeros(tensor: Tensor) -> Any:
 
 
 def blank(slot: Slot) -> Tensor:
-    """A tensor without values, of the kind that a computed slot reads as."""
-    return torch.empty(slot.tensor.shape, dtype=slot.tensor.dtype, device=slot.stored[0].device)
+    """A tensor of what a computed slot reads as, to be filled: parts that are kept stay."""
+    return _own(value_of(slot))
+
+
+def _own(value: Tensor) -> Tensor:
+    """A copy in row-major order, in which torch draws the same whatever the layout of the original."""
+    return value.detach().clone(memory_format=torch.contiguous_format)
 
 
 def value_of(slot: Slot) -> Tensor:
@@ -171,15 +178,23 @@ def assign(computed: Computed, value: Tensor) -> None:
     with torch.no_grad():
         if isinstance(by, ParametrizationList):
             by.right_inverse(value)
-            _refresh(by)
-            return
-        if isinstance(by, WeightNorm):
+        elif isinstance(by, WeightNorm):
             getattr(owner, f"{key}_g").copy_(torch.norm_except_dim(value, 2, by.dim))
             getattr(owner, f"{key}_v").copy_(value)
         else:
             getattr(owner, f"{key}_orig").copy_(value)
+        refresh(computed)
+
+
+def refresh(computed: Computed) -> None:
+    """Bring up to date what an owner derives from a stored tensor: singular vectors, attributes of older hooks."""
+    owner, by, key = computed.owner, computed.by, computed.key
+    with torch.no_grad():
+        if isinstance(by, ParametrizationList):
+            _refresh(by)
+            return
         if isinstance(by, SpectralNorm):
-            matrix = by.reshape_weight_to_matrix(value)
+            matrix = by.reshape_weight_to_matrix(getattr(owner, f"{key}_orig"))
             _dominant(matrix, getattr(owner, f"{key}_u"), getattr(owner, f"{key}_v"))
         setattr(owner, key, computed_value(computed))
 
@@ -248,6 +263,7 @@ def same(one: Tensor, other: Tensor) -> bool:
         >>> same(torch.ones(2), torch.ones(2) * (1 + 1e-7)), same(torch.ones(2), torch.zeros(2))
         (True, False)
     """
+    one, other = one.detach(), other.detach()
     if one.shape != other.shape or one.dtype != other.dtype:
         return False
     if not (one.is_floating_point() or one.is_complex()) or not one.numel():

@@ -327,7 +327,8 @@ def referred(tree: Tree, slot: Slot, reference: str) -> tuple[Tensor, Layout]:
 
 def held_by(module: nn.Module) -> Mapping[str, object]:
     """What a module holds by public names: modules without their wrappers, tensors, stand-ins of computed ones."""
-    modules = {key: child and unwrapped(child) for key, child in module._modules.items()}
+    children = ((key, child) for key, child in module._modules.items() if child is not None)
+    modules = {key: unwrapped(child) for key, child in children}
     computed = [computed_by_list(module, key, by) for key, by in lists_of(module).items()]
     computed += computed_by_hooks(module).values()
     stand_ins = {one.key: stand_in(one, one.key) for one in computed}
