@@ -384,11 +384,6 @@ def _is_reference(annotation: Any) -> bool:
     return annotation is Reference or Reference in get_args(annotation)
 
 
-def _is_text(annotation: Any) -> bool:
-    """Whether an argument is a text of any kind, so that `key=0` is no number."""
-    return _is_reference(annotation) or annotation is str or str in get_args(annotation)
-
-
 def described(annotation: Any) -> str:
     """What an annotation accepts, in words.
 
