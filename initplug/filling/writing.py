@@ -15,6 +15,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from initplug.errors import first_line
 from initplug.planning.reparametrized import Computed, evaluating, originals
 from initplug.planning.slots import Slot, Tree
 from initplug.schemes.distributions import Keep, Planned, Stacked
@@ -82,7 +83,7 @@ def rehearsed(slot: Slot, fill: Callable[[Tensor], object]) -> bool | str:
             assign(copied, value.clone())
             read = computed_value(copied)
         except Exception as error:  # parametrizations are the model's own code, which may raise anything
-            return f"it cannot be assigned: {str(error).partition(chr(10))[0][:200]}"
+            return f"it cannot be assigned: {first_line(error)[:200]}"
     if read.shape != slot.tensor.shape:
         return f"assigning gives it the shape {tuple(read.shape)}"
     if not known:

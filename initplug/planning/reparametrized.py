@@ -20,7 +20,7 @@ from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from initplug.errors import PlanError
+from initplug.errors import PlanError, first_line
 
 Hook = WeightNorm | SpectralNorm | BasePruningMethod
 """Hooks that compute a tensor before every forward pass."""
@@ -97,7 +97,7 @@ def stand_in(computed: Computed, name: str) -> Tensor:
             with evaluating(shadow := meta_copy(by)), torch.no_grad():
                 like = shadow()
         except Exception as error:  # a parametrization is the model's own code, which may raise anything
-            reason = str(error).partition("\n")[0][:120]
+            reason = first_line(error)[:120]
             message = f"the shape of {name} cannot be told without values: its parametrization says {reason!r}"
             raise PlanError(message) from None
     trainable = any(tensor.requires_grad for tensor in stored)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
+from initplug.errors import brief
 from initplug.schemes.initializers import REGISTRY
 from initplug.schemes.registry import NAME, Initializer, register
 
@@ -57,8 +58,7 @@ def _loaded(entry: EntryPoint) -> Initializer:
     try:
         function = entry.load()
     except (Exception, SystemExit) as error:  # packages are code of others, which may raise anything
-        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}".rstrip(": ")
-        raise EntryError(f"{_told(entry)} cannot be loaded: {reason}") from error
+        raise EntryError(f"{_told(entry)} cannot be loaded: {brief(error)}") from error
     registered = [one for one in REGISTRY.values() if one.function is function]
     if any(one.name == entry.name for one in registered):
         return REGISTRY[entry.name]
