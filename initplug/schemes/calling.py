@@ -1,4 +1,4 @@
-"""What initializers come down to for a tensor: the function is called, and what one of others gives is checked."""
+"""Calling initializers: what one comes down to for a tensor; what code of others gives is checked."""
 
 from __future__ import annotations
 
