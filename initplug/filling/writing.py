@@ -16,7 +16,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from initplug.errors import first_line
-from initplug.planning.reparametrized import Computed, evaluating, originals
+from initplug.planning.reparametrized import Computed, computed_by_list, evaluating, originals, vectors_of
 from initplug.planning.slots import Slot, Tree
 from initplug.schemes.distributions import Keep, Planned, Stacked
 
@@ -103,15 +103,15 @@ def _copied(computed: Computed) -> tuple[Computed, bool]:
     if isinstance(computed.by, ParametrizationList):
         by = copy.deepcopy(computed.by)
         known = True
-        written = {id(tensor) for tensor in originals(by).values()}
+        copied = computed_by_list(computed.owner, computed.key, by)
+        written = {id(tensor) for tensor in (*copied.stored, *vectors_of(copied))}
         for part in by.modules():
-            vectors = ("_u", "_v") if isinstance(part, _SpectralNorm) else ()
             for held in (part._parameters, part._buffers):
                 for key, tensor in held.items():
                     if tensor is not None and tensor.is_meta:
-                        known = known and (id(tensor) in written or key in vectors)
+                        known = known and id(tensor) in written
                         held[key] = _zeros(tensor)
-        return Computed(computed.key, computed.owner, by, tuple(originals(by).values())), known
+        return computed_by_list(computed.owner, computed.key, by), known
     owner = nn.Module()
     for held in (computed.owner._parameters, computed.owner._buffers):
         for key, tensor in held.items():

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+from torch.nn.utils.parametrizations import _SpectralNorm
 from torch.nn.utils.parametrize import ParametrizationList
 from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
@@ -68,6 +69,17 @@ def computed_by_hooks(module: nn.Module) -> dict[str, Computed]:
 def computed_by_list(owner: nn.Module, key: str, by: ParametrizationList) -> Computed:
     """The tensor that a list of parametrizations computes for its owner."""
     return Computed(key, owner, by, tuple(originals(by).values()))
+
+
+def vectors_of(computed: Computed) -> list[Tensor]:
+    """The singular vectors that a spectral norm keeps beside a weight and that belong to it."""
+    held: list[Tensor | None] = []
+    if isinstance(computed.by, ParametrizationList):
+        norms = [part for part in computed.by if isinstance(part, _SpectralNorm)]
+        held = [norm._buffers.get(key) for norm in norms for key in ("_u", "_v")]
+    elif isinstance(computed.by, SpectralNorm):
+        held = [computed.owner._buffers.get(f"{computed.key}_{side}") for side in ("u", "v")]
+    return [vector for vector in held if vector is not None]
 
 
 def originals(by: ParametrizationList) -> dict[str, Tensor]:
