@@ -278,7 +278,8 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
     try:
         yield tell
     finally:
-        bar.stop()
+        if task is not None:  # a bar that is stopped ends its line, also one that never began
+            bar.stop()
 
 
 @contextmanager
