@@ -13,7 +13,7 @@ import annotated_types
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from initplug.errors import RecipeError, did_you_mean
+from initplug.errors import RecipeError, brief, did_you_mean
 from initplug.language.factor import REFERENCE, Factor, read_factors
 from initplug.language.faults import fault, kind_of, shown
 from initplug.schemes.fans import FanRule, Fans
@@ -316,6 +316,8 @@ def _checked(fn: str, arguments: Mapping[str, Any]) -> Init:
             initializer.function(Fans((2, 2)), **given)
         except (ValueError, ArithmeticError) as error:
             raise fault(f"{fn}: {error}") from None
+        except Exception as error:  # the function may be code of others
+            raise fault(f"{fn} failed: {brief(error)}") from None
     return Init(fn, given, **modifiers)
 
 

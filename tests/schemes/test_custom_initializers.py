@@ -265,6 +265,11 @@ REFUSED: list[tuple[Any, dict[str, Any], str]] = [
         "initializer 'of_text': argument 'of' is a Reference, the tensor whose fans the function gets",
     ),
     (of_whole, {"kind": "whole"}, "initializer 'of_whole': argument 'of' has no fans to take"),
+    (
+        ramp,
+        {"kind": "whole", "any_shape": True},
+        "initializer 'ramp': any_shape is for functions of fans, not for whole tensors",
+    ),
 ]
 
 
@@ -289,6 +294,15 @@ def test_reserved_are_the_keys_of_the_language() -> None:
 
 
 # What recipes say to it.
+
+
+def test_whatever_a_function_for_any_shape_raises_is_told_of_the_recipe() -> None:
+    @initplug.initializer(any_shape=True)
+    def picky(fans: Fans, *, width: float = 1.0) -> initplug.Normal:
+        return initplug.Normal(0.0, {1.0: 0.5}[width])
+
+    assert read_init("picky").fn == "picky"
+    assert refused("picky width=2") == "<mapping>: rules['w*']: picky failed: KeyError: 2"
 
 
 def test_all_forms_say_the_same() -> None:
