@@ -22,7 +22,7 @@ def refuse(
     slots: Sequence[Slot],
     statuses: Sequence[Status],
     sources: Mapping[int, Source],
-    lost: Sequence[Finding],
+    found: Sequence[Finding],
 ) -> None:
     """Raise for every slot that is to be written and cannot be.
 
@@ -31,14 +31,17 @@ def refuse(
         slots: in its order.
         statuses: of the slots.
         sources: of the slots that are copied or loaded.
-        lost: what has no values to keep, to copy or to load.
+        found: what was found before, such as sources that hold no values.
+
+    Raises:
+        ApplyError: with all findings together; nothing has been written.
     """
     findings = [
         Finding(slot.name, reason)
         for slot, status in zip(slots, statuses, strict=True)
         if status == "initialized" and (reason := refusal(slot)) is not None
     ]
-    findings += lost
+    findings += found
     if not findings:
         findings += _rehearse(plan, slots, statuses, sources)
     if findings:
