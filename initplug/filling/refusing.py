@@ -67,14 +67,14 @@ def _rehearse(
     findings = []
     for index, (slot, share) in enumerate(zip(slots, plan.shares, strict=True)):
         if statuses[index] == "initialized" and slot.computed is not None:
-            # Values that are copied or loaded are there already; those of a source yet to be drawn stand for them.
-            outcome = rehearsed(slot, _stand_in(sources[index]) if index in sources else filler(share))
+            outcome = rehearsed(slot, _filling(sources[index]) if index in sources else filler(share))
             if isinstance(outcome, str):
                 findings.append(Finding(slot.name, outcome))
     return findings
 
 
-def _stand_in(source: Source) -> Callable[[Tensor], object]:
+def _filling(source: Source) -> Callable[[Tensor], object]:
+    """What gives a tensor the values of a source, or any while the source has none."""
     on_meta = isinstance(source, Slot) and source.on_meta
     return nn.init.normal_ if on_meta else partial(transfer, source)
 
