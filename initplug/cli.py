@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from initplug import __version__
-from initplug.errors import InitplugError, InitplugWarning, PlanError, RecipeError
+from initplug.errors import InitplugError, InitplugWarning, PlanError, RecipeError, shortened
 from initplug.targets import Failure, built_from, named, user_code
 
 if TYPE_CHECKING:
@@ -278,7 +278,7 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
     try:
         yield tell
     finally:
-        if task is not None:
+        if task is not None:  # a bar that is stopped ends its line, also one that never began
             bar.stop()
 
 
@@ -334,8 +334,6 @@ def _load_weights(model: nn.Module, path: Path) -> None:
     """Load safetensors into a model; the weights must be all of the model's and nothing else."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
-
-    from initplug.errors import shortened
 
     try:
         tensors = load_file(path)

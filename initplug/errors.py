@@ -114,6 +114,21 @@ def listed(head: str, findings: Sequence[Finding]) -> str:
     return "\n".join([head, *(f"  {row}" for row in shortened([str(finding) for finding in findings]))])
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an error of other code says; torch's own go on for pages."""
+    return str(error).partition("\n")[0]
+
+
+def brief(error: BaseException, limit: int | None = None) -> str:
+    """The class of an error of other code, and the first line of what it says, of at most `limit` characters.
+
+    Example:
+        >>> brief(ValueError("no such size"), limit=7), brief(MemoryError())
+        ('ValueError: no such', 'MemoryError')
+    """
+    return f"{type(error).__name__}: {first_line(error)[:limit]}".rstrip(": ")
+
+
 def warn(message: str) -> None:
     """Warn at the line outside the package that led here."""
     level = 2

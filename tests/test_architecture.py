@@ -25,7 +25,7 @@ BELOW: dict[str, set[str]] = {
     "tables": {"errors"},
     "presets": set(),
     "planning": {"errors", "schemes", "language", "tables"},
-    "moments": {"errors"},
+    "moments": set(),
     "auditing": {"errors", "schemes", "language", "tables", "planning", "moments"},
     "filling": {"errors", "schemes", "language", "tables", "planning", "moments", "auditing"},
     "targets": {"errors"},
@@ -35,7 +35,7 @@ BELOW: dict[str, set[str]] = {
 }
 """What each step may import beside itself."""
 
-NO_TORCH = ("errors", "schemes", "language", "tables", "presets", "cli")
+NO_TORCH = ("errors", "schemes", "language", "tables", "presets", "targets", "cli")
 
 
 def step_of(module: Path) -> str:
@@ -62,7 +62,7 @@ def test_imports_run_one_way(module: Path) -> None:
         top, _, rest = name.partition(".")
         if top == "initplug" and rest:
             assert rest.split(".")[0] in BELOW[step] | {step}, f"{module} imports {name}"
-        if top == "torch" and step not in ("cli", "__init__"):
+        if top == "torch" and step not in ("targets", "cli", "__init__"):
             assert step not in NO_TORCH, f"{module} imports {name}"
 
 

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from initplug.errors import ROWS, ApplyError, Finding, did_you_mean, listed
 from initplug.language.loading import load
 from initplug.language.selectors import Matcher, SelectorError, parse
-from initplug.planning.evaluation import Share, UnfitError, check_dtype
+from initplug.planning.evaluation import Share, check_dtype
 from initplug.planning.matching import hits_of, states_of
 from initplug.planning.plan import Plan, planned, tree_for
 from initplug.planning.slots import Slot, Tree, padding_row, walk
+from initplug.schemes.calling import MisfitError
 from initplug.schemes.distributions import Drawn
 
 
@@ -73,7 +74,7 @@ def _misfit(slot: Slot, share: Share) -> str | None:
     if isinstance(share.distribution, Drawn):
         try:
             check_dtype(share.distribution, slot.tensor.dtype, str(share.init))
-        except UnfitError as reason:
+        except MisfitError as reason:
             return str(reason)
     return None
 

@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from initplug.auditing import Status
-from initplug.errors import ApplyError, Finding, shortened
+from initplug.errors import ApplyError, Finding, brief, first_line, shortened
 from initplug.filling.generator import draw
 from initplug.planning.evaluation import Share
 from initplug.planning.plan import Plan
@@ -172,7 +172,7 @@ def device_of(device: Any) -> torch.device:
         found = torch.device("cpu" if device is None else device)
         torch.empty(0, device=found)
     except (RuntimeError, TypeError, AssertionError, ValueError) as error:
-        raise ApplyError(f"device={device!r} cannot be used: {str(error).partition(chr(10))[0]}") from None
+        raise ApplyError(f"device={device!r} cannot be used: {first_line(error)}") from None
     if found.type == "meta":
         raise ApplyError(f"device={device!r} holds no values: name the device that the tensors shall be on")
     return found
@@ -350,17 +350,13 @@ def materialize(tree: Tree, what: Missing, device: torch.device) -> None:
             if buffer.constant is not None:
                 draw(buffer.constant, new[id(buffer.slot.tensor)])
     except (RuntimeError, TypeError, MemoryError) as error:
-        raise ApplyError(f"{len(old)} tensors cannot be made on {device}: {_first_line(error)}") from None
+        raise ApplyError(f"{len(old)} tensors cannot be made on {device}: {brief(error)}") from None
     with _building(None):  # else the new tensors would register on meta where `deferred()` is still open
         _install(tree, new)
     for slot in (*what.slots, *(buffer.slot for buffer in what.buffers)):
         slot.tensor = new.get(id(slot.tensor), slot.tensor)
         slot.computed = slot.computed and _moved(slot.computed, new)
         slot.also = tuple(_moved(one, new) for one in slot.also)
-
-
-def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
 def _allocated(old: Mapping[int, Tensor], device: torch.device) -> dict[int, Tensor]:
@@ -405,7 +401,7 @@ def _install(tree: Tree, new: Mapping[int, Tensor]) -> None:
             for container, place, value in reversed(undo):
                 container[place] = value
             name = f"{node.name}.{key}".strip(".")
-            message = f"it cannot be replaced ({_first_line(error)})"
+            message = f"it cannot be replaced ({brief(error)})"
             raise ApplyError(f"{name}: {message}", [Finding(name, message)]) from error
 
 

@@ -23,7 +23,7 @@ def refuse(
     slots: Sequence[Slot],
     statuses: Sequence[Status],
     sources: Mapping[int, Source],
-    lost: Sequence[Finding],
+    found: Sequence[Finding],
 ) -> None:
     """Raise for every slot that is to be written and cannot be.
 
@@ -32,14 +32,17 @@ def refuse(
         slots: in its order.
         statuses: of the slots.
         sources: of the slots that are copied or loaded.
-        lost: what has no values to keep, to copy or to load.
+        found: what was found before, such as sources that hold no values.
+
+    Raises:
+        ApplyError: with all findings together; nothing has been written.
     """
     findings = [
         Finding(slot.name, reason)
         for slot, status in zip(slots, statuses, strict=True)
         if status == "initialized" and (reason := refusal(slot)) is not None
     ]
-    findings += lost
+    findings += found
     if not findings:
         findings += _rehearse(plan, slots, statuses, sources)
     if findings:
@@ -68,14 +71,14 @@ def _rehearse(
     findings = []
     for index, (slot, share) in enumerate(zip(slots, plan.shares, strict=True)):
         if statuses[index] == "initialized" and slot.computed is not None:
-            # Values that are copied or loaded are there already; those of a source yet to be drawn stand for them.
-            outcome = rehearsed(slot, _stand_in(sources[index]) if index in sources else filler(share))
+            outcome = rehearsed(slot, _filling(sources[index]) if index in sources else filler(share))
             if isinstance(outcome, str):
                 findings.append(Finding(slot.name, outcome))
     return findings
 
 
-def _stand_in(source: Source) -> Callable[[Tensor], object]:
+def _filling(source: Source) -> Callable[[Tensor], object]:
+    """What gives a tensor the values of a source, or any while the source has none."""
     on_meta = isinstance(source, Slot) and source.on_meta
     return nn.init.normal_ if on_meta else partial(transfer, source)
 

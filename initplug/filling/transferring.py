@@ -18,7 +18,7 @@ from initplug.errors import Finding
 from initplug.filling.writing import value_of
 from initplug.planning.plan import Plan
 from initplug.planning.slots import Slot, Tree
-from initplug.planning.transfers import STORED, depths, unlike
+from initplug.planning.transfers import DTYPES, depths, unlike
 from initplug.schemes.distributions import Copy, Load
 
 WINDOW = 1 << 22
@@ -60,7 +60,7 @@ def sources_of(plan: Plan, tree: Tree, slots: Sequence[Slot]) -> tuple[dict[int,
         By position in the plan: the sources, and for those that have none, or one that does not fit, the reason.
     """
     sources: dict[int, Source] = {}
-    missing: dict[int, str] = {}
+    lost: dict[int, str] = {}
     files: dict[str, Any] = {}
     places: dict[str, Slot] = {}
     for index, (slot, share) in enumerate(zip(slots, plan.shares, strict=True)):
@@ -75,10 +75,10 @@ def sources_of(plan: Plan, tree: Tree, slots: Sequence[Slot]) -> tuple[dict[int,
             case _:
                 continue
         if isinstance(found, str):
-            missing[index] = found
+            lost[index] = found
         else:
             sources[index] = found
-    return sources, missing
+    return sources, lost
 
 
 def _copied(name: str, source: Slot | None, slot: Slot) -> Slot | str:
@@ -106,17 +106,17 @@ def _opened(path: str, key: str, slot: Slot, files: dict[str, Any]) -> Stored | 
     except (SafetensorError, OSError) as error:
         return f"{path} has changed: {error}"
     reason = unlike(f"{key!r} in {path}", shape, dtype, slot.tensor)
-    return reason or Stored(files[path], key, shape, STORED[dtype].itemsize)
+    return reason or Stored(files[path], key, shape, DTYPES[dtype].itemsize)
 
 
 def unsourced(
-    slots: Sequence[Slot], statuses: Sequence[Status], sources: Mapping[int, Source], missing: Mapping[int, str]
+    slots: Sequence[Slot], statuses: Sequence[Status], sources: Mapping[int, Source], lost: Mapping[int, str]
 ) -> list[Finding]:
     """The slots that are to be written and whose source has no values to give."""
     writing = {id(slot) for slot, status in zip(slots, statuses, strict=True) if status == "initialized"}
     findings = []
     for index, slot in enumerate(slots):
-        source, reason = sources.get(index), missing.get(index)
+        source, reason = sources.get(index), lost.get(index)
         if isinstance(source, Slot) and source.on_meta and id(source) not in writing:
             reason = f"its source {source.name} is on meta and holds no values"
         if reason is not None and id(slot) in writing:

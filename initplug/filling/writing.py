@@ -15,7 +15,8 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from initplug.planning.reparametrized import Computed, evaluating, originals
+from initplug.errors import first_line
+from initplug.planning.reparametrized import Computed, computed_by_list, evaluating, originals, vectors_of
 from initplug.planning.slots import Slot, Tree
 from initplug.schemes.distributions import Keep, Planned, Stacked
 
@@ -85,7 +86,7 @@ def rehearsed(slot: Slot, fill: Callable[[Tensor], object]) -> bool | str:
             assign(copied, value.clone())
             read = computed_value(copied)
         except Exception as error:  # parametrizations are the model's own code, which may raise anything
-            return f"it cannot be assigned: {str(error).partition(chr(10))[0][:200]}"
+            return f"it cannot be assigned: {first_line(error)[:200]}"
     if read.shape != slot.tensor.shape:
         return f"assigning gives it the shape {tuple(read.shape)}"
     if not known:
@@ -105,15 +106,15 @@ def _copied(computed: Computed) -> tuple[Computed, bool]:
     if isinstance(computed.by, ParametrizationList):
         by = copy.deepcopy(computed.by)
         known = True
-        written = {id(tensor) for tensor in originals(by).values()}
+        copied = computed_by_list(computed.owner, computed.key, by)
+        written = {id(tensor) for tensor in (*copied.stored, *vectors_of(copied))}
         for part in by.modules():
-            vectors = ("_u", "_v") if isinstance(part, _SpectralNorm) else ()
             for held in (part._parameters, part._buffers):
                 for key, tensor in held.items():
                     if tensor is not None and tensor.is_meta:
-                        known = known and (id(tensor) in written or key in vectors)
+                        known = known and id(tensor) in written
                         held[key] = _zeros(tensor)
-        return Computed(computed.key, computed.owner, by, tuple(originals(by).values())), known
+        return computed_by_list(computed.owner, computed.key, by), known
     owner = nn.Module()
     for held in (computed.owner._parameters, computed.owner._buffers):
         for key, tensor in held.items():

@@ -14,7 +14,7 @@ import annotated_types
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from initplug.errors import RecipeError, did_you_mean
+from initplug.errors import RecipeError, brief, did_you_mean
 from initplug.language.factor import REFERENCE, Factor, read_factors
 from initplug.language.faults import fault, kind_of, shown
 from initplug.schemes.fans import FanRule, Fans
@@ -318,7 +318,9 @@ def _checked(fn: str, arguments: Mapping[str, Any]) -> Init:
     for name, value in given.items():
         parameter = initializer.parameters.get(name)
         if parameter is None:
-            error = fault(f"{fn} takes no {name}", hint=_belongs(fn, name), leftover=_whole(fn, given))
+            error = fault(
+                f"{fn} takes no {name}", hint=_belongs(initializer, name), leftover=_whole(initializer, given)
+            )
             problems.append(InitErrorDetails(type=error, loc=(name,), input=value))
         elif not _fits(parameter.annotation, value):
             problems.append(_wrong(name, value, parameter.annotation))
@@ -335,8 +337,7 @@ def _checked(fn: str, arguments: Mapping[str, Any]) -> Init:
         except (ValueError, ArithmeticError) as error:
             raise fault(f"{fn}: {error}") from None
         except (Exception, SystemExit) as error:  # the function may be code of others
-            reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-            raise fault(f"{fn} failed: {reason}") from None
+            raise fault(f"{fn} failed: {brief(error)}") from None
     return Init(fn, given, **modifiers)
 
 
@@ -361,10 +362,10 @@ def _missing(initializer: Initializer, given: Mapping[str, Any]) -> list[str]:
     return [name for name, known in initializer.parameters.items() if known.required and name not in given]
 
 
-def _whole(fn: str, given: Mapping[str, Any]) -> str:
+def _whole(initializer: Initializer, given: Mapping[str, Any]) -> str:
     """The one-line text of an initializer with those of its arguments that are its own."""
-    own = {name: value for name, value in given.items() if name in REGISTRY[fn].parameters}
-    words = [Init(fn, own).text, *(f"{name}=…" for name in _missing(REGISTRY[fn], own))]
+    own = {name: value for name, value in given.items() if name in initializer.parameters}
+    words = [Init(initializer.name, own).text, *(f"{name}=…" for name in _missing(initializer, own))]
     return " ".join(words)
 
 
@@ -373,8 +374,8 @@ def owners(argument: str) -> list[str]:
     return [name for name, initializer in REGISTRY.items() if argument in initializer.parameters]
 
 
-def _belongs(fn: str, name: str) -> str:
-    known = [*REGISTRY[fn].parameters, *(MODIFIERS if REGISTRY[fn].modified else ())]
+def _belongs(initializer: Initializer, name: str) -> str:
+    known = [*initializer.parameters, *(MODIFIERS if initializer.modified else ())]
     return did_you_mean(name, known) or f"it takes {', '.join(known) or 'no arguments'}"
 
 

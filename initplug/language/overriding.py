@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from initplug.errors import Finding, RecipeError, near
+from initplug.errors import Finding, RecipeError, first_line, near
 from initplug.language.messages import Composed
 from initplug.language.reading import Place, Steps
 from initplug.language.recipe import Recipe
@@ -33,8 +33,8 @@ def override(composed: Composed, overrides: Sequence[str]) -> None:
             parsed = parser.parse_override(text)
         except HydraException as error:
             hint = "keys hold no * and no dots of their own: name the rule" if _odd_key(text) else None
-            reason = str(error).partition("\n")[0]
-            raise _wrong(text, f"not in Hydra's notation, key=value: {reason}", hint, syntax=True) from None
+            reason = f"not in Hydra's notation, key=value: {first_line(error)}"
+            raise _wrong(text, reason, hint, syntax=True) from None
         _check(parsed, text)
         _apply(parsed, text, config, composed)
     data = OmegaConf.to_container(config)
@@ -98,9 +98,9 @@ def _apply(parsed: Any, text: str, config: Any, composed: Composed) -> None:
         OmegaConf.update(config, key, value, merge=True, force_add=adds)
     except (ConfigAttributeError, ConfigKeyError) as error:
         hint = f"to add keys to what is there, write ++{text}; to replace the whole, give a text such as 'constant 1'"
-        raise _wrong(text, str(error).partition("\n")[0], hint) from None
+        raise _wrong(text, first_line(error), hint) from None
     except OmegaConfBaseException as error:
-        raise _wrong(text, str(error).partition("\n")[0]) from None
+        raise _wrong(text, first_line(error)) from None
     _note(composed, new if len(new) < len(path) else path, before, value, Place(f"override: {text}"))
 
 

@@ -16,7 +16,7 @@ from initplug.planning.matching import Winner
 from initplug.planning.replay import Outcome, default_of
 from initplug.planning.slots import Kind, Slot, Tree, layout_of, padding_row, referred
 from initplug.planning.transfers import Known, copied, loaded, settled
-from initplug.schemes.custom import MisfitError, distribution_of
+from initplug.schemes.calling import MisfitError, distribution_of
 from initplug.schemes.distributions import (
     Batched,
     Constant,
@@ -68,10 +68,6 @@ class Miss(NamedTuple):
     reason: str
 
 
-class UnfitError(Exception):
-    """An initializer that does not fit a tensor; the text says why."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Setting:
     """What every slot of one plan is evaluated in, and what is known already."""
@@ -115,7 +111,7 @@ def evaluate(
             continue
         try:
             shares.append(_evaluated(setting, slot, winner))
-        except UnfitError as reason:
+        except MisfitError as reason:
             share = _share(setting, slot, winner, None, None)
             shares.append(share)
             misses.append(Miss(slot.name, share.shape, winner, recipe.location(winner.rule), str(reason)))
@@ -222,16 +218,17 @@ def _distribution(
         return _stacked(factored, init.dim), pairs[0][1]
     piece = _split(shape, init.split, init.dim)
     if init.batch_dims and init.batch_dims >= len(piece):
-        raise UnfitError(f"{init.fn}: {init.batch_dims} batch dimensions leave nothing of {len(piece)}")
+        raise MisfitError(f"{init.fn}: {init.batch_dims} batch dimensions leave nothing of {len(piece)}")
     fans = fans_of(piece[init.batch_dims :], PLAIN if init.batch_dims else layout, init.fans)
     source = context.source
     if isinstance(source, Structured) and piece[init.batch_dims :] != whole:
-        raise UnfitError(f"{init.fn}: the reset draws the tensor as a whole, so its parts have no default")
+        raise MisfitError(f"{init.fn}: the reset draws the tensor as a whole, so its parts have no default")
     one: Planned
     if isinstance(source, Drawn | Copy | Load):
         one = source
     else:
-        one = _batched(_called(init, source or fans, fans.shape), init.batch_dims, len(fans.shape))
+        made = distribution_of(init.initializer, source or fans, fans.shape, init.arguments)
+        one = _batched(made, init.batch_dims, len(fans.shape))
     return _factored(_stacked([one] * init.split, init.dim) if init.split > 1 else one, init, context), fans
 
 
@@ -241,7 +238,7 @@ def _factored(made: Planned, init: Init, context: _Context) -> Planned:
     try:
         return scaled(made, *context.factor)
     except (ValueError, ArithmeticError) as error:
-        raise UnfitError(f"{init.fn}: factor: {error}") from None
+        raise MisfitError(f"{init.fn}: factor: {error}") from None
 
 
 def _split(shape: tuple[int, ...], count: int, dim: int) -> tuple[int, ...]:
@@ -249,10 +246,10 @@ def _split(shape: tuple[int, ...], count: int, dim: int) -> tuple[int, ...]:
     if count == 1:
         return shape
     if not -len(shape) <= dim < len(shape):
-        raise UnfitError(f"split: there is no dimension {dim}")
+        raise MisfitError(f"split: there is no dimension {dim}")
     place = dim % len(shape)
     if shape[place] % count:
-        raise UnfitError(f"split: {count} parts do not divide the {shape[place]} elements of dimension {dim}")
+        raise MisfitError(f"split: {count} parts do not divide the {shape[place]} elements of dimension {dim}")
     return (*shape[:place], shape[place] // count, *shape[place + 1 :])
 
 
@@ -271,7 +268,7 @@ def _batched(made: Planned, dims: int, ndim: int) -> Planned:
 
 def _stacked(parts: Sequence[Planned], dim: int) -> Planned:
     if any(isinstance(part, Stacked) for part in parts):
-        raise UnfitError("split: a part that is split again has no distribution of its own")
+        raise MisfitError("split: a part that is split again has no distribution of its own")
     if all(isinstance(part, Keep) for part in parts):
         return Keep()
     return Stacked(cast("tuple[Single | Batched | Keep, ...]", tuple(parts)), dim)
@@ -288,7 +285,7 @@ def _surroundings(setting: _Setting, slot: Slot, init: Init) -> Drawn | Copy | L
         try:
             source, layout = referred(setting.tree, slot, reference)
         except LookupError as error:
-            raise UnfitError(f"{init.fn} takes the fan of another tensor, and {error.args[0]}") from None
+            raise MisfitError(f"{init.fn} takes the fan of another tensor, and {error.args[0]}") from None
         return fans_of(source.shape, layout, init.fans)
     return None
 
@@ -301,7 +298,7 @@ def _transferred(setting: _Setting, slot: Slot, init: Init) -> Copy | Load:
             return copied(setting.tree, slot, given["source"], setting.known)
         return loaded(slot, Path(given["path"]), given.get("key"), given.get("prefix") or "", setting.known)
     except LookupError as error:
-        raise UnfitError(f"{init.fn}: {error.args[0]}") from None
+        raise MisfitError(f"{init.fn}: {error.args[0]}") from None
 
 
 def _factor(setting: _Setting, slot: Slot, init: Init) -> tuple[float, float] | None:
@@ -311,17 +308,10 @@ def _factor(setting: _Setting, slot: Slot, init: Init) -> tuple[float, float] | 
     try:
         return multiplier(setting.tree, slot, init.factors, setting.places)
     except LookupError as error:
-        raise UnfitError(f"{init.fn}: factor: {error.args[0]}") from None
+        raise MisfitError(f"{init.fn}: factor: {error.args[0]}") from None
     except ArithmeticError:
         powers = " · ".join(factor.text for factor in init.factors)
-        raise UnfitError(f"{init.fn}: factor: {powers} is beyond what numbers hold") from None
-
-
-def _called(init: Init, fans: Fans, shape: tuple[int, ...]) -> Planned:
-    try:
-        return distribution_of(init.initializer, fans, shape, init.arguments)
-    except MisfitError as error:
-        raise UnfitError(str(error)) from None
+        raise MisfitError(f"{init.fn}: factor: {powers} is beyond what numbers hold") from None
 
 
 def _default(setting: _Setting, slot: Slot) -> Drawn:
@@ -329,9 +319,9 @@ def _default(setting: _Setting, slot: Slot) -> Drawn:
     outcome = default_of(setting.tree, slot, setting.replays)
     if outcome is None:
         kind = setting.tree.nodes[slot.node].cls.__name__
-        raise UnfitError(f"default: no reset of {kind} or of a module around it writes it; `keep` leaves it as it is")
+        raise MisfitError(f"default: no reset of {kind} or of a module around it writes it; `keep` leaves it as it is")
     if isinstance(outcome, str):
-        raise UnfitError(f"default: {outcome}; `keep` leaves it as it is")
+        raise MisfitError(f"default: {outcome}; `keep` leaves it as it is")
     return outcome
 
 
@@ -374,7 +364,7 @@ def check_dtype(distribution: Planned, dtype: torch.dtype, fn: str) -> None:
     """Refuse what a dtype cannot hold or torch cannot draw in it.
 
     Raises:
-        UnfitError: saying what does not fit.
+        MisfitError: saying what does not fit.
     """
     if isinstance(distribution, Copy | Load | Keep):
         return
@@ -385,24 +375,24 @@ def check_dtype(distribution: Planned, dtype: torch.dtype, fn: str) -> None:
     name = str(dtype).removeprefix("torch.")
     if not isinstance(distribution, Constant):
         if dtype not in DRAWN_DTYPES:
-            raise UnfitError(f"{fn}: {name} tensors take constants only")
+            raise MisfitError(f"{fn}: {name} tensors take constants only")
         if dtype.is_complex and not isinstance(distribution, Normal):
-            raise UnfitError(f"{fn}: complex tensors take constants and normal only")
+            raise MisfitError(f"{fn}: complex tensors take constants and normal only")
     if isinstance(distribution.part if isinstance(distribution, Batched) else distribution, Custom):
         return  # how far the elements reach is seen when they are computed
     try:
         low, high = _range(dtype)
     except TypeError:
-        raise UnfitError(f"{fn}: {name} tensors cannot be filled") from None
+        raise MisfitError(f"{fn}: {name} tensors cannot be filled") from None
     for value in _reach(distribution):
         if not low <= value <= high:
-            raise UnfitError(
+            raise MisfitError(
                 f"{fn}: {_exact(value)} does not fit {name}, which ends at {_exact(high if value > 0 else low)}"
             )
         if not (dtype.is_floating_point or dtype.is_complex) and value != int(value):
-            raise UnfitError(f"{fn}: {value:g} is no {name}")
+            raise MisfitError(f"{fn}: {value:g} is no {name}")
     if isinstance(distribution, Uniform) and distribution.high - distribution.low > high:
-        raise UnfitError(f"{fn}: the interval {distribution.low:g} to {distribution.high:g} is too wide for {name}")
+        raise MisfitError(f"{fn}: the interval {distribution.low:g} to {distribution.high:g} is too wide for {name}")
 
 
 def _exact(value: float) -> str:

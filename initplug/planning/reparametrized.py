@@ -16,12 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+from torch.nn.utils.parametrizations import _SpectralNorm
 from torch.nn.utils.parametrize import ParametrizationList
 from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from initplug.errors import PlanError
+from initplug.errors import PlanError, first_line
 
 Hook = WeightNorm | SpectralNorm | BasePruningMethod
 """Hooks that compute a tensor before every forward pass."""
@@ -71,6 +72,17 @@ def computed_by_list(owner: nn.Module, key: str, by: ParametrizationList) -> Com
     return Computed(key, owner, by, tuple(originals(by).values()))
 
 
+def vectors_of(computed: Computed) -> list[Tensor]:
+    """The singular vectors that a spectral norm keeps beside a weight and that belong to it."""
+    held: list[Tensor | None] = []
+    if isinstance(computed.by, ParametrizationList):
+        norms = [part for part in computed.by if isinstance(part, _SpectralNorm)]
+        held = [norm._buffers.get(key) for norm in norms for key in ("_u", "_v")]
+    elif isinstance(computed.by, SpectralNorm):
+        held = [computed.owner._buffers.get(f"{computed.key}_{side}") for side in ("u", "v")]
+    return [vector for vector in held if vector is not None]
+
+
 def originals(by: ParametrizationList) -> dict[str, Tensor]:
     """What a list of parametrizations stores, by name."""
     held = {**by._parameters, **by._buffers}
@@ -98,7 +110,7 @@ def stand_in(computed: Computed, name: str) -> Tensor:
             with evaluating(shadow := meta_copy(by)), torch.no_grad():
                 like = shadow()
         except Exception as error:  # a parametrization is the model's own code, which may raise anything
-            reason = str(error).partition("\n")[0][:120]
+            reason = first_line(error)[:120]
             message = f"the shape of {name} cannot be told without values: its parametrization says {reason!r}"
             raise PlanError(message) from None
     trainable = any(tensor.requires_grad for tensor in stored)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from initplug.errors import brief
 from initplug.planning.reparametrized import make_plain, meta_copy
 from initplug.planning.slots import Slot, Tree, walk
 from initplug.schemes.distributions import Constant, Drawn, Normal, TruncatedNormal, Uniform, scaled
@@ -86,7 +87,7 @@ def replay(module: nn.Module, reset: str) -> dict[str, Outcome]:
         shadow = meta_copy(module)
         make_plain(shadow)
     except Exception as error:  # copying runs the module's own code, which may raise anything
-        return _every(module, f"its {type(module).__name__} cannot be copied ({_brief(error)})")
+        return _every(module, f"its {type(module).__name__} cannot be copied ({brief(error, 120)})")
     named = _named(shadow)
     notes = _Notes(shadow)
     try:
@@ -94,7 +95,7 @@ def replay(module: nn.Module, reset: str) -> dict[str, Outcome]:
             warnings.simplefilter("ignore")  # said at construction already
             getattr(shadow, reset)()
     except Exception as error:  # the same: a reset is the module's own code
-        return _every(module, f"{type(module).__name__}.{reset} cannot be replayed ({_brief(error)})")
+        return _every(module, f"{type(module).__name__}.{reset} cannot be replayed ({brief(error, 120)})")
     after = _named(shadow)
     outcomes: dict[str, Outcome] = {}
     for name, tensor in named.items():
@@ -112,10 +113,6 @@ def _named(module: nn.Module) -> dict[str, Tensor]:
 
 def _every(module: nn.Module, reason: str) -> dict[str, Outcome]:
     return dict.fromkeys(_named(module), reason)
-
-
-def _brief(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).partition(chr(10))[0][:120]}"
 
 
 def _signature(module: nn.Module) -> Any:

@@ -6,10 +6,7 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from torch.nn.utils.parametrizations import _SpectralNorm
-from torch.nn.utils.parametrize import ParametrizationList
-from torch.nn.utils.spectral_norm import SpectralNorm
-
+from initplug.planning.reparametrized import vectors_of
 from initplug.planning.replay import Outcome, default_of
 from initplug.planning.slots import Slot, Tree, buffers_of
 from initplug.schemes.distributions import Constant
@@ -84,20 +81,11 @@ def restorations(tree: Tree, ruled: Container[str]) -> list[Restoration]:
 
 def _weights_of_vectors(tree: Tree) -> dict[int, Slot]:
     """The weights on meta that a spectral norm computes, by the ids of the vectors that belong to them."""
-    weights: dict[int, Slot] = {}
-    for slot in tree.slots:
-        for computed in (slot.computed, *slot.also) if slot.on_meta else ():
-            if computed is None:
-                continue
-            held = []
-            if isinstance(computed.by, ParametrizationList):
-                held = [
-                    part._buffers.get(key)
-                    for part in computed.by
-                    for key in ("_u", "_v")
-                    if isinstance(part, _SpectralNorm)
-                ]
-            elif isinstance(computed.by, SpectralNorm):
-                held = [computed.owner._buffers.get(f"{computed.key}_{key}") for key in ("u", "v")]
-            weights.update({id(vector): slot for vector in held if vector is not None})
-    return weights
+    return {
+        id(vector): slot
+        for slot in tree.slots
+        if slot.on_meta
+        for computed in (slot.computed, *slot.also)
+        if computed is not None
+        for vector in vectors_of(computed)
+    }

@@ -16,7 +16,7 @@ from initplug.errors import ROWS, did_you_mean
 from initplug.planning.slots import Slot, Tree, start_of
 from initplug.schemes.distributions import Copy, Load, Planned, closed_form
 
-STORED = {
+DTYPES = {
     "BOOL": torch.bool,
     "U8": torch.uint8,
     "I8": torch.int8,
@@ -218,7 +218,7 @@ def unlike(name: str, shape: tuple[int, ...], dtype: torch.dtype | str, target: 
     """
     if shape != tuple(target.shape):
         return f"the shape of {name} is {shape}"
-    kind = STORED.get(dtype) if isinstance(dtype, str) else dtype
+    kind = DTYPES.get(dtype) if isinstance(dtype, str) else dtype
     if kind is None:
         return f"the dtype of {name}, {dtype}, is none that can be cast"
     if castable(kind, target.dtype):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
+from initplug.errors import brief
 from initplug.schemes.initializers import REGISTRY
 from initplug.schemes.registry import NAME, Initializer, register
 
@@ -63,8 +64,7 @@ def _loaded(entry: EntryPoint) -> Initializer:
         for name in REGISTRY.keys() - before:
             if REGISTRY[name].home not in sys.modules:
                 del REGISTRY[name]
-        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}".rstrip(": ")
-        raise EntryError(f"{_told(entry)} cannot be loaded: {reason}") from error
+        raise EntryError(f"{_told(entry)} cannot be loaded: {brief(error)}") from error
     registered = [one for one in REGISTRY.values() if one.function is function]
     if any(one.name == entry.name for one in registered):
         return REGISTRY[entry.name]

@@ -156,9 +156,7 @@ def register(
     if kind not in get_args(Kind):
         raise ValueError(f"initializer {name!r}: kind is one of {', '.join(get_args(Kind))}, not {kind!r}")
     if any_shape and kind == "whole":
-        raise ValueError(
-            f"initializer {name!r}: any_shape calls a function without a tensor, and it is of kind 'whole'"
-        )
+        raise ValueError(f"initializer {name!r}: any_shape is for functions of fans, not for whole tensors")
     _check_name(name)
     held = REGISTRY.get(name)
     if held is not None and not _is_redefined(held.function, function):

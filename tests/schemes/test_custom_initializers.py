@@ -281,9 +281,14 @@ REFUSED: list[tuple[Any, dict[str, Any], str]] = [
     (
         whole_by_mistake,
         {"kind": "whole", "any_shape": True},
-        "initializer 'whole_by_mistake': any_shape calls a function without a tensor, and it is of kind 'whole'",
+        "initializer 'whole_by_mistake': any_shape is for functions of fans, not for whole tensors",
     ),
     (of_whole, {"kind": "whole"}, "initializer 'of_whole': argument 'of' has no fans to take"),
+    (
+        ramp,
+        {"kind": "whole", "any_shape": True},
+        "initializer 'ramp': any_shape is for functions of fans, not for whole tensors",
+    ),
 ]
 
 
@@ -308,6 +313,15 @@ def test_reserved_are_the_keys_of_the_language() -> None:
 
 
 # What recipes say to it.
+
+
+def test_whatever_a_function_for_any_shape_raises_is_told_of_the_recipe() -> None:
+    @initplug.initializer(any_shape=True)
+    def picky(fans: Fans, *, width: float = 1.0) -> initplug.Normal:
+        return initplug.Normal(0.0, {1.0: 0.5}[width])
+
+    assert read_init("picky").fn == "picky"
+    assert refused("picky width=2") == "<mapping>: rules['w*']: picky failed: KeyError: 2"
 
 
 def test_all_forms_say_the_same() -> None:

@@ -1,4 +1,4 @@
-"""What initializers come down to for a tensor: the function is called, and what one of others gives is checked."""
+"""Calling initializers: what one comes down to for a tensor; what code of others gives is checked."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import fields
 from numbers import Integral, Real
 from typing import Any, cast
 
+from initplug.errors import brief
 from initplug.schemes.distributions import (
     Batched,
     Constant,
@@ -62,7 +63,7 @@ def distribution_of(
     except (ValueError, ArithmeticError) as error:
         raise MisfitError(f"{name} does not fit: {error}") from None
     except (Exception, SystemExit) as error:  # the function is code of others
-        raise MisfitError(f"{name} failed: {type(error).__name__}: {str(error).partition(chr(10))[0]}") from None
+        raise MisfitError(f"{name} failed: {brief(error)}") from None
     if initializer.built_in:
         return cast(Planned, made)
     try:
