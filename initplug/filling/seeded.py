@@ -213,9 +213,11 @@ def fill(orders: Sequence[Order], seed: int, threads: int, done: Callable[[int],
                     measured[job.index].append((job.begin, moments))
                 less(job.index)
 
+    inferring = torch.is_inference_mode_enabled()  # which every thread must say for itself
+
     def guarded() -> None:
         try:
-            with torch.no_grad():
+            with torch.inference_mode(inferring), torch.no_grad():
                 work()
         except BaseException:
             failed.set()
@@ -225,8 +227,12 @@ def fill(orders: Sequence[Order], seed: int, threads: int, done: Callable[[int],
         guarded()
     else:
         with ThreadPoolExecutor(threads) as pool:
-            for outcome in [pool.submit(guarded) for _ in range(threads)]:
-                outcome.result()
+            try:
+                for outcome in [pool.submit(guarded) for _ in range(threads)]:
+                    outcome.result()
+            except BaseException:  # Ctrl-C reaches this thread alone
+                failed.set()
+                raise
     return [_summed(parts) for parts in measured]
 
 
