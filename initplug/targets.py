@@ -109,7 +109,7 @@ def _attempted(target: str, build: Callable[[], Any], way: AbstractContextManage
     except (Exception, SystemExit) as error:
         # A call with the wrong arguments fails the same way on any device.
         hint = "" if isinstance(error, TypeError) else way_out
-        raise Failure(f"MODEL {target!r} raised {_one_line(error)}{hint}") from None
+        raise Failure(f"MODEL {target!r} raised {one_line(error)}{hint}") from None
 
 
 def _arguments(target: str, call: str | None) -> tuple[list[Any], dict[str, Any]]:
@@ -135,7 +135,7 @@ def _imported(target: str, where: str, name: str) -> Any:
         with user_code():
             found: Any = _module(where)
     except (Exception, SystemExit) as error:
-        raise Failure(f"MODEL {target!r} cannot be imported: {_one_line(error)}", 2) from None
+        raise Failure(f"MODEL {target!r} cannot be imported: {one_line(error)}", 2) from None
     for step in name.split("."):
         if not hasattr(found, step):
             hint = did_you_mean(step, dir(found))
@@ -159,5 +159,6 @@ def _module(where: str) -> Any:
     return module
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """What was raised, by its kind and the first line of its text."""
     return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}".rstrip(": ")
