@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from initplug import __version__
-from initplug.errors import InitplugError, InitplugWarning, PlanError, RecipeError, shortened
+from initplug.errors import InitplugError, InitplugWarning, PlanError, RecipeError, brief, shortened
 from initplug.targets import Failure, built_from, named, user_code
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from initplug.auditing import Audit
 
@@ -321,13 +321,34 @@ def _save_weights(model: nn.Module, path: Path) -> None:
 
     from initplug.tables.files import replace
 
+    state, name = _state_of(model), ""
     seen: set[int] = set()
     tensors = {}
-    for name, tensor in model.state_dict(keep_vars=True).items():
-        if id(tensor) not in seen:
-            seen.add(id(tensor))
-            tensors[name] = tensor.detach().contiguous().clone()
-    replace(path, save(tensors, metadata={"format": "pt"}))
+    try:
+        for name, tensor in state.items():
+            if id(tensor) not in seen:
+                seen.add(id(tensor))
+                tensors[name] = tensor.detach().contiguous().clone()
+        name = ""
+        content = save(tensors, metadata={"format": "pt"})
+    except Exception as error:  # dtypes and kinds of tensors that the format lacks, tensors without values
+        raise Failure(f"{path}: {name or 'the weights'} cannot be saved: {brief(error)}") from None
+    replace(path, content)
+
+
+def _state_of(model: nn.Module) -> dict[str, Tensor]:
+    """The tensors of a model's `state_dict`, which is its own code."""
+    from torch import Tensor
+
+    try:
+        with user_code():
+            state = dict(model.state_dict(keep_vars=True))
+    except Exception as error:
+        raise Failure(f"the model's state_dict raised {brief(error)}") from None
+    others = [name for name, value in state.items() if not isinstance(value, Tensor)]
+    if others:
+        raise Failure(f"{others[0]} of the model's state_dict is a {type(state[others[0]]).__name__}, not a tensor")
+    return state
 
 
 def _load_weights(model: nn.Module, path: Path) -> None:
@@ -337,7 +358,7 @@ def _load_weights(model: nn.Module, path: Path) -> None:
 
     try:
         tensors = load_file(path)
-        own = model.state_dict(keep_vars=True)
+        own = _state_of(model)
         given = {id(own[name]) for name in tensors if name in own}
         missing = [name for name, tensor in own.items() if id(tensor) not in given]
         unknown = [name for name in tensors if name not in own]

@@ -63,6 +63,20 @@ def needs_values():
     return Net(4 if nn.Linear(2, 2).weight.sum().item() < 9 else 5)
 
 
+class Stateful(Net):
+    def get_extra_state(self):
+        return {"steps": 3}
+
+
+class Stateless(Net):
+    def state_dict(self, **_):
+        raise RuntimeError("there is\\nno state")
+
+
+def waiting():
+    return nn.Sequential(nn.LazyLinear(3))
+
+
 def needs_numbers():
     return Net(int(torch.linspace(0, 4, 3)[-1].item()))
 
@@ -160,6 +174,9 @@ FIRST: dict[str, list[str]] = {
     "apply bad seed": ["apply", "model.py:net", "good.yaml", "--seed", "-1", "--out", "bad_seed.safetensors"],
     "apply unmatched": ["apply", "model.py:net", "unmatched.yaml", "--out", "kept.safetensors"],
     "apply nowhere": ["apply", "model.py:net", "good.yaml", "--out", "no/such/folder/out.safetensors"],
+    "apply stateful": ["apply", "model.py:Stateful", "good.yaml", "--out", "kept.safetensors"],
+    "apply stateless": ["apply", "model.py:Stateless", "good.yaml", "--out", "kept.safetensors"],
+    "apply waiting": ["apply", "model.py:waiting", "torch_default", "--out", "kept.safetensors"],
     "apply odd report": ["apply", "model.py:net", "good.yaml", "--report", "out.xyz"],
 }
 SECOND: dict[str, list[str]] = {
@@ -250,7 +267,7 @@ EXPECTED: list[tuple[set[int], str]] = [
     ({0}, "plan needs numbers, plan mixes"),
     ({0}, "apply, apply csv, apply md, apply seed, audit"),
     ({1}, "show bad, show bad override, check bad, plan strict, plan unmatched, plan needs values, plan bad recipe"),
-    ({1}, "plan broken, apply unmatched, audit other"),
+    ({1}, "plan broken, apply unmatched, apply stateful, apply stateless, apply waiting, audit other"),
     ({2}, "show missing, show unknown, show bad override syntax, check missing, unknown command, no arguments"),
     ({2}, "plan missing recipe, nothing, unknown module, unknown file, unknown callable, no callable, no colon"),
     ({2}, "raises on import, leaves on import, syntax error, no literal"),
@@ -283,7 +300,9 @@ def test_a_failure_explains_itself_on_standard_error(runs: Runs, name: str) -> N
         assert runs[name].stdout == ""
 
 
-@pytest.mark.parametrize("name", ["presets", "show preset", "show", "show overridden", "schema", "help", "plan"])
+@pytest.mark.parametrize(
+    "name", ["presets", "show preset", "show", "show overridden", "schema", "help", "plan", "apply", "audit"]
+)
 def test_a_success_leaves_standard_error_empty(runs: Runs, name: str) -> None:
     assert runs[name].stderr == ""
     assert runs[name].stdout.strip()
@@ -308,6 +327,9 @@ def test_a_success_leaves_standard_error_empty(runs: Runs, name: str) -> None:
         ("audit missing", "nowhere.safetensors"),
         ("audit garbage", "garbage.safetensors"),
         ("apply nowhere", "no/such/folder"),
+        ("apply stateful", "_extra_state of the model's state_dict is a dict"),
+        ("apply stateless", "state_dict raised RuntimeError: there is"),
+        ("apply waiting", "kept.safetensors: 0.weight cannot be saved: "),
     ],
 )
 def test_one_clear_line(runs: Runs, name: str, words: str) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from types import MappingProxyType
 from typing import Any
 
@@ -27,6 +28,19 @@ from initplug.planning.plan import Plan
 from initplug.planning.slots import Slot
 from initplug.schemes.distributions import Copy, Drawn, Keep, Load, Stacked
 from initplug.schemes.structures import Structured
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Values do not depend on autocast, nor on a default device that holds none."""
+    with ExitStack() as stack:
+        for kind in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        if torch.get_default_device().type == "meta":
+            stack.enter_context(torch.device("cpu"))
+        yield
+
 
 MOST_THREADS = 8
 """How many threads draw unless more are asked for: each has a few MB of memory of its own."""
@@ -75,19 +89,20 @@ def apply(
     """
     settings = _settings(seed, threads, measure, progress)
     where = device_of(device)
-    plan, tree, slots = fitted(model, recipe, prefix)
-    buffers = without_rule(plan, tree)
-    chosen = chosen_by(only, model, tree, [*slots, *(buffer.slot for buffer in buffers)], prefix)
-    statuses = [_status(share, index in chosen) for index, share in enumerate(plan.shares)]
-    sources, lost = sources_of(plan, tree, slots)
-    on_meta = missing(plan, tree, slots, statuses, buffers, chosen, whole=only is None)
-    findings = [*on_meta.findings, *unsourced(slots, statuses, sources, lost)]
-    refuse(plan, slots, statuses, sources, findings + (unnamed(slots, statuses) if seed is not None else []))
-    materialize(tree, on_meta, where)
-    warn_of_shared_memory(slots, statuses)
-    record = write(plan, tree, slots, statuses, sources, settings)
-    check_complete(tree, on_meta)
-    return _audited(plan, slots, record.statuses, sources, moments=record.moments, measure=measure, seed=seed)
+    with _undisturbed():
+        plan, tree, slots = fitted(model, recipe, prefix)
+        buffers = without_rule(plan, tree)
+        chosen = chosen_by(only, model, tree, [*slots, *(buffer.slot for buffer in buffers)], prefix)
+        statuses = [_status(share, index in chosen) for index, share in enumerate(plan.shares)]
+        sources, lost = sources_of(plan, tree, slots)
+        on_meta = missing(plan, tree, slots, statuses, buffers, chosen, whole=only is None)
+        findings = [*on_meta.findings, *unsourced(slots, statuses, sources, lost)]
+        refuse(plan, slots, statuses, sources, findings + (unnamed(slots, statuses) if seed is not None else []))
+        materialize(tree, on_meta, where)
+        warn_of_shared_memory(slots, statuses)
+        record = write(plan, tree, slots, statuses, sources, settings)
+        check_complete(tree, on_meta)
+        return _audited(plan, slots, record.statuses, sources, moments=record.moments, measure=measure, seed=seed)
 
 
 def audit(model: nn.Module, recipe: Any, *, prefix: str = "") -> Audit:
@@ -107,27 +122,28 @@ def audit(model: nn.Module, recipe: Any, *, prefix: str = "") -> Audit:
         >>> audit(nn.LayerNorm(8), {"rules": {"*.weight": 1, "*.bias": 1}})["bias"].verdict
         'differs'
     """
-    plan, tree, slots = fitted(model, recipe, prefix)
-    statuses: list[Status] = ["lazy" if share.lazy else "read" if share.numel else "empty" for share in plan.shares]
-    on_meta = [slot.name for slot, status in zip(slots, statuses, strict=True) if status == "read" and slot.on_meta]
-    if on_meta:
-        findings = [Finding(name, "it is on meta and holds no values") for name in on_meta]
-        raise ApplyError(listed(f"{len(on_meta)} slots are on meta and hold no values", findings), findings)
-    sources, lost = sources_of(plan, tree, slots)
-    # A copy whose source lies outside this part of the model cannot be tested; a file could have been there.
-    files = [index for index in lost if isinstance(plan.shares[index].distribution, Load)]
-    if files:
-        findings = [Finding(slots[index].name, lost[index]) for index in files]
-        head = f"{len(files)} of {len(slots)} slots cannot be compared with their file"
-        raise ApplyError(listed(head, findings), findings)
-    projecting = {
-        index
-        for index, (slot, share) in enumerate(zip(slots, plan.shares, strict=True))
-        if slot.computed is not None
-        and isinstance(share.distribution, Drawn)
-        and rehearsed(slot, filler(share)) is False
-    }
-    return _audited(plan, slots, statuses, sources, projecting=projecting)
+    with _undisturbed():
+        plan, tree, slots = fitted(model, recipe, prefix)
+        statuses: list[Status] = ["lazy" if share.lazy else "read" if share.numel else "empty" for share in plan.shares]
+        on_meta = [slot.name for slot, status in zip(slots, statuses, strict=True) if status == "read" and slot.on_meta]
+        if on_meta:
+            findings = [Finding(name, "it is on meta and holds no values") for name in on_meta]
+            raise ApplyError(listed(f"{len(on_meta)} slots are on meta and hold no values", findings), findings)
+        sources, lost = sources_of(plan, tree, slots)
+        # A copy whose source lies outside this part of the model cannot be tested; a file could have been there.
+        files = [index for index in lost if isinstance(plan.shares[index].distribution, Load)]
+        if files:
+            findings = [Finding(slots[index].name, lost[index]) for index in files]
+            head = f"{len(files)} of {len(slots)} slots cannot be compared with their file"
+            raise ApplyError(listed(head, findings), findings)
+        projecting = {
+            index
+            for index, (slot, share) in enumerate(zip(slots, plan.shares, strict=True))
+            if slot.computed is not None
+            and isinstance(share.distribution, Drawn)
+            and rehearsed(slot, filler(share)) is False
+        }
+        return _audited(plan, slots, statuses, sources, projecting=projecting)
 
 
 def _settings(seed: Any, threads: Any, measure: bool, progress: Progress | None) -> Settings:
@@ -136,6 +152,8 @@ def _settings(seed: Any, threads: Any, measure: bool, progress: Progress | None)
         raise ApplyError(f"seed={seed!r}: a seed is a whole number from 0 to 2^64 - 1, or None for torch's generator")
     if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 1):
         raise ApplyError(f"threads={threads!r}: a number of threads is a whole number of at least 1")
+    if progress is not None and not callable(progress):
+        raise ApplyError(f"progress={progress!r}: it is called with the number of slots done and of all slots")
     return Settings(seed, threads or min(torch.get_num_threads(), MOST_THREADS), measure, progress)
 
 

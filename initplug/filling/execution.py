@@ -15,7 +15,7 @@ from initplug.filling.generator import filler
 from initplug.filling.seeded import FillError, Order, fill
 from initplug.filling.streams import Elementwise, key_of
 from initplug.filling.transferring import Source, in_order, transfer
-from initplug.filling.writing import arrived, assign, blank, padding, reads_back, refresh, value_of
+from initplug.filling.writing import arrived, assign, blank, generators_kept, padding, reads_back, refresh, value_of
 from initplug.moments import Moments
 from initplug.planning.evaluation import Share
 from initplug.planning.plan import Plan
@@ -100,7 +100,7 @@ def write(
                         transfer(sources[at], value)
                     else:
                         filler(share)(value)
-                    _hand_over(slot, value, record, at, settings.seed)
+                    _hand_over(plan, slot, value, record, at, settings.seed)
                 if not arrived(tree, slot):
                     raise RuntimeError("the owner no longer holds the tensor that was written")
                 for other in slot.also:
@@ -125,10 +125,10 @@ class _StoppedError(Exception):
         self.index = index
 
 
-def _hand_over(slot: Slot, value: torch.Tensor, record: Record, index: int, seed: int | None) -> None:
+def _hand_over(plan: Plan, slot: Slot, value: torch.Tensor, record: Record, index: int, seed: int | None) -> None:
     """Give a value to the owner that computes it, and note what that makes of it."""
     if slot.computed is not None:
-        with _private_generator(seed, slot):
+        with _private_generator(seed, plan.names[index], slot.stored[0].device):
             assign(slot.computed, value.clone())
         if not reads_back(slot, value):
             record.statuses[index] = "projected"
@@ -140,7 +140,8 @@ def _fill_from_streams(
     """All slots from the streams of their names; those that owners compute one by one, through a tensor of its own."""
     assert settings.seed is not None  # what streams are named with
     plain = [index for index in chosen if slots[index].computed is None]
-    orders = [_order(slots[index], plan.shares[index], slots[index].tensor, settings.measure) for index in plain]
+    # A part of a model may know a tied tensor by an alias alone: its stream is that of the plan's name.
+    orders = [_order(plan, index, slots[index].tensor, settings.measure) for index in plain]
 
     def done(place: int) -> None:
         index = plain[place]
@@ -154,37 +155,37 @@ def _fill_from_streams(
     record.moments.update({index: found for index, found in zip(plain, moments, strict=True) if found is not None})
     for index in (index for index in chosen if slots[index].computed is not None):
         value = blank(slots[index])
-        order = _order(slots[index], plan.shares[index], value, False)
+        order = _order(plan, index, value, False)
         try:
             fill([order], settings.seed, settings.threads, lambda _: None)
             _zero_padding(value, plan.shares[index])
-            _hand_over(slots[index], value, record, index, settings.seed)
+            _hand_over(plan, slots[index], value, record, index, settings.seed)
         except FillError as error:
             raise _StoppedError(index) from error.__cause__
         record.done(index)
 
 
 @contextmanager
-def _private_generator(seed: int | None, slot: Slot) -> Iterator[None]:
+def _private_generator(seed: int | None, name: str, device: torch.device) -> Iterator[None]:
     """Setters may draw, as that of parametrizations.orthogonal does: under a seed from a generator of its own."""
     if seed is None:
         yield
         return
-    device = slot.stored[0].device
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        own = int(key_of(seed, slot.name, "setter")[0])
+    with generators_kept(device):
+        own = int(key_of(seed, name, "setter")[0])
         torch.default_generator.manual_seed(own)
         if device.type == "cuda":
             torch.cuda.manual_seed(own)
         yield
 
 
-def _order(slot: Slot, share: Share, tensor: torch.Tensor, measure: bool) -> Order:
+def _order(plan: Plan, index: int, tensor: torch.Tensor, measure: bool) -> Order:
+    share = plan.shares[index]
     distribution = share.distribution
     assert isinstance(distribution, Drawn)  # what `initialized` means
     at_once = isinstance(distribution, Elementwise | Constant) and share.padding_row is None
     at_once = at_once and tensor.dtype in MEASURED
-    return Order(slot.name, tensor, distribution, measure and at_once)
+    return Order(plan.names[index], tensor, distribution, measure and at_once)
 
 
 def _zero_padding(tensor: torch.Tensor, share: Share) -> None:

@@ -50,7 +50,9 @@ def _of_earlier(model: nn.Module, whole: Plan, prefix: str) -> tuple[Plan, Tree,
             if problem is not None:
                 findings.append(Finding(slot.name, problem))
             positions[position] = slot
-            shares.append(_of_this_model(share, tree, slot))
+            known = {name for name, _, _ in slot.places}
+            elsewhere = not known.issuperset((whole.names[position], *whole.aliases(position)))
+            shares.append(_of_this_model(share, tree, slot, elsewhere=elsewhere))
     if findings:
         raise ApplyError(listed("the plan is of another model", findings), findings)
     return whole.part(list(positions), shares), tree, list(positions.values())
@@ -79,9 +81,18 @@ def _misfit(slot: Slot, share: Share) -> str | None:
     return None
 
 
-def _of_this_model(share: Share, tree: Tree, slot: Slot) -> Share:
-    """What a plan says of a slot, with what is this model's own."""
+def _of_this_model(share: Share, tree: Tree, slot: Slot, *, elsewhere: bool) -> Share:
+    """What a plan says of a slot, with what is this model's own.
+
+    Args:
+        share: the plan's.
+        tree: the walked model.
+        slot: of it.
+        elsewhere: whether the slot is at further places outside this model, which may be embeddings.
+    """
     row = padding_row(tree, slot) if isinstance(share.distribution, Drawn) else None
+    if row is None and elsewhere:
+        row = share.padding_row
     dtype = str(slot.tensor.dtype).removeprefix("torch.")
     return replace(share, padding_row=row, dtype=dtype, trainable=slot.tensor.requires_grad)
 

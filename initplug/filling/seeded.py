@@ -128,6 +128,8 @@ class Draws:
         return self._drawn(Uniform(0.0, 1.0), tag)
 
     def _drawn(self, distribution: Elementwise, tag: str) -> NDArray[np.float32]:
+        if not isinstance(tag, str):
+            raise TypeError(f"a tag is a text, not {tag!r}")
         out = np.empty(math.prod(self.shape), np.float32)
         streams.fill(out, distribution, key_of(self.seed, self.name, tag), self.box, Source())
         return out.reshape(self.shape)
@@ -253,9 +255,11 @@ def _fill_large(orders: Sequence[Order], seed: int, threads: int, done: Callable
                     measured[job.index].append((job.begin, moments))
                 less(job.index)
 
+    inferring = torch.is_inference_mode_enabled()  # which every thread must say for itself
+
     def guarded() -> None:
         try:
-            with torch.no_grad():
+            with torch.inference_mode(inferring), torch.no_grad():
                 work()
         except BaseException:
             failed.set()
@@ -265,8 +269,12 @@ def _fill_large(orders: Sequence[Order], seed: int, threads: int, done: Callable
         guarded()
     else:
         with ThreadPoolExecutor(threads) as pool:
-            for outcome in [pool.submit(guarded) for _ in range(threads)]:
-                outcome.result()
+            try:
+                for outcome in [pool.submit(guarded) for _ in range(threads)]:
+                    outcome.result()
+            except BaseException:  # Ctrl-C reaches this thread alone
+                failed.set()
+                raise
     return [_summed(parts) for parts in measured]
 
 

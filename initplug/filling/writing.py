@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -78,7 +80,7 @@ def rehearsed(slot: Slot, fill: Callable[[Tensor], object]) -> bool | str:
     """
     assert slot.computed is not None  # only what is computed needs a rehearsal
     device = torch.device("cpu") if slot.on_meta else slot.stored[0].device
-    with torch.no_grad(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with torch.no_grad(), generators_kept(device):
         try:
             copied, known = _copied(slot.computed)
             value = _own(computed_value(copied))
@@ -127,6 +129,19 @@ def _zeros(tensor: Tensor) -> Any:
     """Zeros on the CPU in the place of a tensor on meta; a parameter, if it is one."""
     zeros = torch.zeros(tensor.shape, dtype=tensor.dtype, device="cpu")
     return nn.Parameter(zeros, requires_grad=False) if isinstance(tensor, nn.Parameter) else zeros
+
+
+_KEEPING = threading.RLock()
+
+
+@contextmanager
+def generators_kept(device: torch.device) -> Iterator[None]:
+    """Draws that leave the global generators as they were, those of a device included.
+
+    One thread at a time: another's would be put back with what this one has drawn.
+    """
+    with _KEEPING, torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield
 
 
 # Reading and writing ------------------------------------------------------------------------------------------
@@ -270,4 +285,4 @@ def same(one: Tensor, other: Tensor) -> bool:
     if not (one.is_floating_point() or one.is_complex()) or not one.numel():
         return bool(torch.equal(one, other))
     tolerance = 64 * torch.finfo(one.dtype).eps
-    return bool(torch.allclose(one, other, rtol=tolerance, atol=tolerance * float(one.abs().max())))
+    return bool(torch.allclose(one, other, rtol=tolerance, atol=tolerance * one.detach().abs().max().item()))

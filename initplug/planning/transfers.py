@@ -185,9 +185,9 @@ def header_of(path: Path) -> Header:
     Raises:
         LookupError: it cannot be read, and why.
     """
-    if not path.is_file():
-        raise LookupError(f"{path} is a folder" if path.is_dir() else f"there is no file {path}")
     try:
+        if not path.is_file():
+            raise LookupError(f"{path} is a folder" if path.is_dir() else f"there is no file {path}")
         with safe_open(path, framework="pt") as file:
             slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118  # it is no mapping
             return {key: (tuple(part.get_shape()), part.get_dtype()) for key, part in slices.items()}

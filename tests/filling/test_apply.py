@@ -109,6 +109,13 @@ FAILURES: dict[str, tuple[Callable[[], nn.Module], Callable[[], Any], dict[str, 
     "a plan for other names": (Net, plan_of_a_model_with_other_names, {}, initplug.ApplyError, r"conv\.weight"),
     "negative seed": (Net, lambda: GOOD, {"seed": -1}, initplug.ApplyError, "seed=-1"),
     "large seed": (Net, lambda: GOOD, {"seed": 2**64}, initplug.ApplyError, r"2\^64 - 1"),
+    "progress that cannot be called": (
+        Net,
+        lambda: GOOD,
+        {"seed": 0, "progress": 1},
+        initplug.ApplyError,
+        "progress=1",
+    ),
     "no threads": (Net, lambda: GOOD, {"seed": 0, "threads": 0}, initplug.ApplyError, "threads=0"),
     "unknown name in only": (
         Net,

@@ -81,6 +81,8 @@ def test_inference_tensors_are_written_where_torch_allows_it(seed: int | None) -
     assert not model["w"].any()
     with torch.inference_mode():
         assert initplug.apply(model, NORMAL, seed=seed, threads=2)["w"].verdict == "ok"
+        initplug.apply(model, {"rules": {"*": 5}}, seed=seed, threads=2)
+        assert model["w"].tolist() == [5, 5, 5, 5]
 
 
 def quantized() -> Tensor:

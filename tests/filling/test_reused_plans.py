@@ -72,6 +72,21 @@ def test_a_stage_takes_the_plan_of_the_whole() -> None:
     assert stage.weight.eq(1).all()
 
 
+@pytest.mark.parametrize("padding", [None, 1])
+@pytest.mark.parametrize("place", ["emb", "head"])
+def test_a_stage_that_knows_a_tied_tensor_by_an_alias_gets_the_values_of_the_whole(
+    place: str, padding: int | None
+) -> None:
+    whole = Pair(tied=True)
+    whole.emb.padding_idx = padding
+    plan = initplug.plan(whole, {"rules": {"*": "normal"}})
+    initplug.apply(whole, plan, seed=3)
+    stage = nn.Linear(3, 4, bias=False) if place == "head" else nn.Embedding(4, 3, padding_idx=padding)
+    audit = initplug.apply(stage, plan, seed=3, prefix=place)
+    assert torch.equal(stage.weight, whole.emb.weight)
+    assert audit[f"{place}.weight"].verdict == "ok"
+
+
 def test_kept_meta_slots_that_are_not_selected_stay() -> None:
     model = nn.Sequential(nn.Linear(2, 2, device="meta"), nn.Linear(2, 2))
     audit = initplug.apply(model, {"rules": {"*": 1, "^0": "keep"}}, only="^1")

@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import os
+import signal
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -190,6 +195,55 @@ def test_no_global_generator_is_moved() -> None:
     assert np.array_equal(before[1], np.random.get_state(legacy=False)["state"]["key"])
 
 
+class Drawing(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+    def right_inverse(self, value: Tensor) -> Tensor:
+        first = torch.randn(())
+        time.sleep(0.005)
+        return value + first + torch.randn(())
+
+
+def test_threads_that_apply_at_once_move_no_global_generator_and_do_not_disturb_each_other() -> None:
+    def built() -> nn.Module:
+        linear = nn.Linear(2, 2)
+        return nn.utils.parametrize.register_parametrization(linear, "weight", Drawing())
+
+    def applied(model: nn.Module) -> nn.Module:
+        initplug.apply(model, {"rules": {"*": "normal"}}, seed=0)
+        return model
+
+    alone, models = values(applied(built())), [built() for _ in range(8)]
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(applied, models))
+    assert torch.equal(before, torch.get_rng_state())
+    assert all(torch.equal(values(model)[name], alone[name]) for model in together for name in alone)
+
+
+@pytest.mark.parametrize("seed", [None, 0])
+@pytest.mark.parametrize(
+    "around",
+    [lambda: torch.autocast("cpu", dtype=torch.bfloat16), lambda: torch.device("meta"), torch.inference_mode],
+    ids=["autocast", "meta", "inference"],
+)
+def test_what_surrounds_the_call_does_not_matter(around: Callable[[], Any], seed: int | None) -> None:
+    def applied(surroundings: AbstractContextManager[Any]) -> nn.Module:
+        torch.manual_seed(1)
+        normed = nn.utils.parametrizations.spectral_norm(nn.Linear(8, 8))
+        model = nn.Sequential(normed, nn.utils.parametrizations.orthogonal(nn.Linear(8, 8)), nn.Linear(8, 8))
+        with surroundings:
+            initplug.apply(model, {"rules": {"*": "normal", "^2.weight": "sparse sparsity=0.5"}}, seed=seed)
+        return model
+
+    model = applied(around())
+    assert model.get_parameter("2.weight").eq(0).sum() == 32
+    expected = applied(nullcontext()).state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in model.state_dict().items())
+
+
 def test_computed_tensors_are_the_same_each_time() -> None:
     outputs = []
     for _ in range(2):
@@ -341,6 +395,27 @@ def test_batches_of_small_tensors_hold_what_each_would_get_alone() -> None:
         row, double = audit[name], parameter.detach().double()
         assert row.measured_mean == pytest.approx(double.mean().item(), rel=1e-9)
         assert row.measured_std == pytest.approx(double.std(correction=0).item(), rel=1e-6, abs=1e-12)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_interrupt_ends_the_writing(threads: int) -> None:
+    seen: list[int] = []
+
+    def progress(done: int, total: int) -> None:
+        seen.append(total)
+        if done == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.02)
+
+    with pytest.raises(KeyboardInterrupt):
+        initplug.apply(
+            nn.ParameterList([torch.zeros(8) for _ in range(100)]),
+            {"rules": {"*": "normal"}},
+            seed=0,
+            threads=threads,
+            progress=progress,
+        )
+    assert seen[0] == 100 and len(seen) < 50
 
 
 @pytest.mark.gpu

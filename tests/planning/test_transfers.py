@@ -370,6 +370,8 @@ def test_what_is_no_safetensors_file_has_its_message(tmp_path: Path) -> None:
     bad.write_bytes(b"\x00" * 4)
     assert reason(model, load_of(tmp_path / "none")) == f"a (3,): load: there is no file {tmp_path}/none"
     assert reason(model, load_of(tmp_path)) == f"a (3,): load: {tmp_path} is a folder"
+    endless = tmp_path / ("x" * 300)
+    assert reason(model, load_of(endless)) == f"a (3,): load: {endless} cannot be read: File name too long"
     assert reason(model, load_of(bad)).startswith(f"a (3,): load: {bad} is no safetensors file: ")
     assert reason(model, load_of(tmp_path / "a\0b")).endswith("a\0b")
     os.mkfifo(tmp_path / "pipe")

@@ -669,6 +669,16 @@ def test_a_bad_whole_is_told_and_its_tensor_stays(
     assert (module.get_parameter("w") == 7).all()
 
 
+@pytest.mark.parametrize("seed", [None, 0])
+def test_a_tag_that_is_no_text_is_told_with_and_without_a_seed(seed: int | None) -> None:
+    def numbered(shape: tuple[int, ...], draw: Draw) -> NDArray[np.float32]:
+        return draw.uniform(3)  # type: ignore[arg-type]  # what is refused
+
+    initplug.initializer(kind="whole")(numbered)
+    with pytest.raises(initplug.ApplyError, match="numbered failed: TypeError: a tag is a text, not 3"):
+        initplug.apply(module_of(6, 4), {"rules": {"w*": "numbered"}}, seed=seed)
+
+
 def test_arrays_of_any_layout_are_taken() -> None:
     def turned(shape: tuple[int, ...], draw: Draw) -> NDArray[np.float32]:
         values: NDArray[np.float32] = np.arange(math.prod(shape), dtype=np.float32).reshape(shape[::-1])
