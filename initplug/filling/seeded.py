@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from initplug.filling import streams
-from initplug.filling.streams import CHUNK, Box, Elementwise, Key, Source, key_of
+from initplug.filling.streams import CHUNK, STEP, Box, Elementwise, Key, Source, key_of
 from initplug.filling.whole import compute
 from initplug.moments import Moments, measure_drawn, measure_many, together
 from initplug.schemes.distributions import (
@@ -239,7 +239,7 @@ def _fill_large(orders: Sequence[Order], seed: int, threads: int, done: Callable
 
     def work() -> None:
         # One thread works best on pieces that the first-level cache holds; several wait for each other between calls.
-        source = Source(step=CHUNK if threads > 1 else CHUNK // 4)
+        source = Source(step=STEP if threads > 1 else STEP // 4)
         scratch = np.empty(CHUNK, np.float32)
         while not failed.is_set():
             with lock:
@@ -325,7 +325,7 @@ def _draw_batch(orders: Sequence[Order], seed: int) -> Sequence[Moments | None]:
         keys = np.concatenate([key_of(seed, order.name) for order in orders]).reshape(-1, 2)
         words, firsts = streams.words_of_many(keys, counts)
         out = np.empty(len(words), np.float32)
-        streams.sampler(distribution)(words, out, Source(step=CHUNK // 4))
+        streams.sampler(distribution)(words, out, Source(step=STEP // 4))
         drawn = torch.from_numpy(out)
         places = zip(firsts.tolist(), counts, tensors, strict=True)
         views = [drawn[first : first + count].view(tensor.shape) for first, count, tensor in places]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,8 @@ Words = NDArray[np.uint32]
 Floats = NDArray[np.float32]
 Key = NDArray[np.uint64]
 
-CHUNK = 1 << 17
-"""Elements drawn at a time: scratch that the second-level cache holds, whatever the tensor's size."""
+CHUNK = 1 << 18
+"""Elements drawn at a time, whatever the tensor's size: as few as threads that wait for the interpreter can do with."""
 
 BLOCK = 8
 """32-bit words that one step of Philox4x64 gives."""
@@ -52,16 +52,28 @@ def key_of(seed: int, name: str, tag: str = "") -> Key:
     return np.frombuffer(digest, "<u8").astype(np.uint64)
 
 
+STEP = 1 << 17
+"""Elements that are computed at a time: their scratch lies in the second-level cache."""
+
+
 @dataclass(slots=True)
 class Source:
-    """A Philox generator that is set to any key and place, with the memory that drawing needs. One thread's own."""
+    """A Philox generator that is set to any key and place, with the memory that drawing needs. One thread's own.
 
+    Args:
+        step: elements that are computed at a time, which changes no value.
+    """
+
+    step: int = STEP
     philox: np.random.Philox = field(default_factory=lambda: np.random.Philox(key=0))
-    floats: Floats = field(default_factory=lambda: np.empty(CHUNK, np.float32))
-    slopes: Floats = field(default_factory=lambda: np.empty(CHUNK, np.float32))
-    places: NDArray[np.intp] = field(default_factory=lambda: np.empty(CHUNK, np.intp))
-    long: NDArray[np.uint64] = field(default_factory=lambda: np.empty(CHUNK, np.uint64))
-    step: int = CHUNK
+    floats: Floats = field(init=False)
+    slopes: Floats = field(init=False)
+    places: NDArray[np.intp] = field(init=False)
+    long: NDArray[np.uint64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.floats, self.slopes = np.empty(self.step, np.float32), np.empty(self.step, np.float32)
+        self.places, self.long = np.empty(self.step, np.intp), np.empty(self.step, np.uint64)
 
     def words(self, key: Key, start: int, count: int) -> Words:
         """The 32-bit words `start` to `start + count` of a stream.
@@ -273,7 +285,7 @@ def _confined(begin: int, count: int) -> Sampler:
 # Regions ----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Box:
     """A part of a tensor: along every dimension a stretch of the whole.
 
@@ -304,7 +316,7 @@ class Box:
         sizes[dim] = size
         return Box(self.shape, tuple(starts), tuple(sizes))
 
-    @property
+    @cached_property
     def runs(self) -> tuple[NDArray[np.int64], int]:
         """Where the stretches of consecutive indices that make up the box begin, in order, and how long each is."""
         dim = len(self.shape)
