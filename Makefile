@@ -1,4 +1,4 @@
-# Nothing is needed but Python 3.10 or later and make.
+# Nothing is needed but Python 3.11 or later and make.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
