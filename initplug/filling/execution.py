@@ -10,14 +10,22 @@ from typing import NamedTuple
 import torch
 
 from initplug.auditing import Status
-from initplug.errors import ApplyError, Finding, shortened
+from initplug.errors import ApplyError, Finding, brief, shortened
 from initplug.filling.generator import filler
 from initplug.filling.seeded import FillError, Order, fill
 from initplug.filling.streams import Elementwise, key_of
 from initplug.filling.transferring import Source, in_order, transfer
-from initplug.filling.writing import arrived, assign, blank, generators_kept, padding, reads_back, refresh, value_of
+from initplug.filling.writing import (
+    arrived,
+    assign,
+    blank,
+    generators_kept,
+    reads_back,
+    refresh,
+    value_of,
+    zero_padding,
+)
 from initplug.moments import Moments
-from initplug.planning.evaluation import Share
 from initplug.planning.plan import Plan
 from initplug.planning.slots import Slot, Tree
 from initplug.schemes.distributions import Constant, Drawn
@@ -109,20 +117,12 @@ def write(
                     record.statuses[at] = "projected"
                 if not by_now:
                     record.done(at)
-    except _StoppedError as stop:
+    except FillError as stop:
         cause = stop.__cause__ or stop
         raise _interrupted(slots[stop.index], cause, slots, record) from cause
     except Exception as error:
         raise _interrupted(slots[at], error, slots, record) from error
     return record
-
-
-class _StoppedError(Exception):
-    """A slot that could not be filled, by its position; the cause is the exception's own."""
-
-    def __init__(self, index: int) -> None:
-        super().__init__(index)
-        self.index = index
 
 
 def _hand_over(plan: Plan, slot: Slot, value: torch.Tensor, record: Record, index: int, seed: int | None) -> None:
@@ -145,23 +145,23 @@ def _fill_from_streams(
 
     def done(place: int) -> None:
         index = plain[place]
-        _zero_padding(slots[index].tensor, plan.shares[index])
+        zero_padding(slots[index].tensor, plan.shares[index].padding_row, plan.shares[index].distribution)
         record.done(index)
 
     try:
         moments = fill(orders, settings.seed, settings.threads, done)
     except FillError as error:
-        raise _StoppedError(plain[error.index]) from error.__cause__
+        raise FillError(plain[error.index]) from error.__cause__
     record.moments.update({index: found for index, found in zip(plain, moments, strict=True) if found is not None})
     for index in (index for index in chosen if slots[index].computed is not None):
         value = blank(slots[index])
         order = _order(plan, index, value, False)
         try:
             fill([order], settings.seed, settings.threads, lambda _: None)
-            _zero_padding(value, plan.shares[index])
+            zero_padding(value, plan.shares[index].padding_row, plan.shares[index].distribution)
             _hand_over(plan, slots[index], value, record, index, settings.seed)
         except FillError as error:
-            raise _StoppedError(index) from error.__cause__
+            raise FillError(index) from error.__cause__
         record.done(index)
 
 
@@ -188,13 +188,8 @@ def _order(plan: Plan, index: int, tensor: torch.Tensor, measure: bool) -> Order
     return Order(plan.names[index], tensor, distribution, measure and at_once)
 
 
-def _zero_padding(tensor: torch.Tensor, share: Share) -> None:
-    for part in padding(tensor, share.padding_row, share.distribution):
-        part.zero_()
-
-
 def _interrupted(slot: Slot, error: BaseException, slots: Sequence[Slot], record: Record) -> ApplyError:
-    reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    reason = brief(error)
     written = [slots[index].name for index in sorted(record.written)]
     head = f"writing stopped at {slot.name}: {reason}\n{len(written)} of {record.total} slots had been written"
     rows = [f"  {row}" for row in shortened(written)]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from initplug.filling.writing import padding
+from initplug.filling.writing import zero_padding
 from initplug.planning.evaluation import Share
 from initplug.schemes.distributions import Batched, Constant, Drawn, Keep, Normal, Stacked, TruncatedNormal, Uniform
 from initplug.schemes.structures import Custom, DeltaOrthogonal, Dirac, Eye, Orthogonal, SinCos, Sparse, check_tag
@@ -146,7 +146,6 @@ def filler(share: Share) -> Callable[[Tensor], None]:
 
     def fill(tensor: Tensor) -> None:
         draw(distribution, tensor)
-        for part in padding(tensor, share.padding_row, distribution):
-            part.zero_()
+        zero_padding(tensor, share.padding_row, distribution)
 
     return fill

@@ -128,8 +128,6 @@ class Draws:
         return self._drawn(Uniform(0.0, 1.0), tag)
 
     def _drawn(self, distribution: Elementwise, tag: str) -> NDArray[np.float32]:
-        if not isinstance(tag, str):
-            raise TypeError(f"a tag is a text, not {tag!r}")
         out = np.empty(math.prod(self.shape), np.float32)
         streams.fill(out, distribution, key_of(self.seed, self.name, tag), self.box, Source())
         return out.reshape(self.shape)

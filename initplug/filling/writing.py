@@ -253,6 +253,12 @@ def padding(tensor: Tensor, row: int | None, distribution: Planned | None) -> li
     return [] if isinstance(parts[place], Keep) else [pieces[place][inside]]
 
 
+def zero_padding(tensor: Tensor, row: int | None, distribution: Planned | None) -> None:
+    """Zero what a draw covers of an embedding's padding row."""
+    for part in padding(tensor, row, distribution):
+        part.zero_()
+
+
 # Proof --------------------------------------------------------------------------------------------------------
 
 

@@ -71,3 +71,22 @@ def resnext29() -> Callable[..., nn.Module]:
     """The example's constructor."""
     constructor: Callable[..., nn.Module] = load_example("resnext").resnext29
     return constructor
+
+
+def torchvision_model(name: str) -> nn.Module:
+    """A torchvision model, with torchvision's own weights."""
+    models = pytest.importorskip("torchvision.models")
+    model: nn.Module = models.get_model(name, weights=None)
+    return model
+
+
+def timm_model(name: str) -> nn.Module:
+    """A timm model, with timm's own weights."""
+    model: nn.Module = pytest.importorskip("timm").create_model(name)
+    return model
+
+
+def pytorchcv_model(name: str) -> nn.Module:
+    """A pytorchcv model, with pytorchcv's own weights."""
+    model: nn.Module = pytest.importorskip("pytorchcv.model_provider").get_model(name)
+    return model

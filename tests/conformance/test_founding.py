@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from conftest import load_example
+from conftest import load_example, pytorchcv_model, timm_model, torchvision_model
 from torch import Tensor, nn
 
 import initplug
@@ -208,22 +208,6 @@ def planned(assignment: initplug.Assignment) -> Drawn:
         return ("uniform", found.low, found.high)
     assert isinstance(found, initplug.Constant | initplug.Normal)
     return ("normal", found.mean, found.std)
-
-
-def torchvision_model(name: str) -> nn.Module:
-    models = pytest.importorskip("torchvision.models")
-    model: nn.Module = models.get_model(name, weights=None)
-    return model
-
-
-def timm_model(name: str) -> nn.Module:
-    model: nn.Module = pytest.importorskip("timm").create_model(name)
-    return model
-
-
-def pytorchcv_model(name: str) -> nn.Module:
-    model: nn.Module = pytest.importorskip("pytorchcv.model_provider").get_model(name)
-    return model
 
 
 DENSENETS = [

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from conftest import pytorchcv_model, timm_model, torchvision_model
 from torch import Tensor, nn
 
 import initplug
@@ -154,25 +155,6 @@ def test_plan_follows_the_formulas_for_other_widths(
 ) -> None:
     model = resnext29(cardinality=cardinality, base_width=base_width, classes=100)
     assert_plan_follows(initplug.plan(model, "resnext"), by_the_sources_names(model))
-
-
-def torchvision_model(name: str) -> nn.Module:
-    """A torchvision model, with torchvision's own weights."""
-    models = pytest.importorskip("torchvision.models")
-    model: nn.Module = models.get_model(name, weights=None)
-    return model
-
-
-def timm_model(name: str) -> nn.Module:
-    """A timm model, with timm's own weights."""
-    model: nn.Module = pytest.importorskip("timm").create_model(name)
-    return model
-
-
-def pytorchcv_model(name: str) -> nn.Module:
-    """A pytorchcv model, with pytorchcv's own weights."""
-    model: nn.Module = pytest.importorskip("pytorchcv.model_provider").get_model(name)
-    return model
 
 
 THIRD_PARTY = [

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from parametrizing import Halved, Noisy
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 from untouched import bits, untouched
@@ -15,35 +16,6 @@ import initplug
 
 NORMAL: dict[str, Any] = {"rules": {"*": 0.125, "*.weight": "normal std=0.5"}}
 MAPS = ("householder", "cayley", "matrix_exp")
-
-
-class Halved(nn.Module):
-    """Exact in floating point both ways."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x / 2
-
-    def right_inverse(self, value: Tensor) -> Tensor:
-        return value * 2
-
-
-class Noisy(nn.Module):
-    """Noise and a count of readings, in training mode alone."""
-
-    readings: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("readings", torch.zeros((), dtype=torch.int64))
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.training:
-            self.readings += 1
-            return x + torch.randn_like(x)
-        return x
-
-    def right_inverse(self, value: Tensor) -> Tensor:
-        return value
 
 
 class Packed(nn.Module):

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from parametrizing import Halved, Noisy
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 from untouched import untouched
@@ -12,35 +13,6 @@ from untouched import untouched
 import initplug
 
 NORMAL: dict[str, Any] = {"rules": {"*": 0.125, "*.weight": "normal std=0.5"}}
-
-
-class Halved(nn.Module):
-    """Exact in floating point both ways."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x / 2
-
-    def right_inverse(self, value: Tensor) -> Tensor:
-        return value * 2
-
-
-class Noisy(nn.Module):
-    """Noise and a count of readings, in training mode alone."""
-
-    readings: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("readings", torch.zeros((), dtype=torch.int64))
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.training:
-            self.readings += 1
-            return x + torch.randn_like(x)
-        return x
-
-    def right_inverse(self, value: Tensor) -> Tensor:
-        return value
 
 
 class Adapter(nn.Module):
