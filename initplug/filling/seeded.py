@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from initplug.filling import streams
-from initplug.filling.streams import CHUNK, STEP, Box, Elementwise, Key, Source, key_of
+from initplug.filling.streams import CHUNK, Box, Elementwise, Key, Source, key_of
 from initplug.filling.whole import compute
 from initplug.moments import Moments, measure_drawn, measure_many, together
 from initplug.schemes.distributions import (
@@ -166,13 +166,13 @@ class Job:
 
     Args:
         index: place of the tensor among the orders.
-        view: at most CHUNK elements, in the order of the piece.
+        out: at most CHUNK elements, in the order of the piece: the memory itself where it is plain float32 on the CPU.
         begin: place of the first in the piece.
         piece: that they belong to.
     """
 
     index: int
-    view: Tensor
+    out: Tensor | NDArray[np.float32]
     begin: int
     piece: Piece
 
@@ -237,7 +237,7 @@ def _fill_large(orders: Sequence[Order], seed: int, threads: int, done: Callable
 
     def work() -> None:
         # One thread works best on pieces that the first-level cache holds; several wait for each other between calls.
-        source = Source(step=STEP if threads > 1 else STEP // 4)
+        source = Source(CHUNK if threads > 1 else FINE)
         scratch = np.empty(CHUNK, np.float32)
         while not failed.is_set():
             with lock:
@@ -277,6 +277,9 @@ def _fill_large(orders: Sequence[Order], seed: int, threads: int, done: Callable
 
 
 # Small tensors ------------------------------------------------------------------------------------------------
+
+FINE = 1 << 15
+"""Elements that one thread computes at a time: its scratch lies in the first-level cache, near enough."""
 
 SMALL = 1 << 12
 """Elements up to which tensors are drawn in batches: their words in one go, their moments in one go."""
@@ -323,7 +326,7 @@ def _draw_batch(orders: Sequence[Order], seed: int) -> Sequence[Moments | None]:
         keys = np.concatenate([key_of(seed, order.name) for order in orders]).reshape(-1, 2)
         words, firsts = streams.words_of_many(keys, counts)
         out = np.empty(len(words), np.float32)
-        streams.sampler(distribution)(words, out, Source(step=STEP // 4))
+        streams.sampler(distribution)(words, out, Source(FINE))
         drawn = torch.from_numpy(out)
         places = zip(firsts.tolist(), counts, tensors, strict=True)
         views = [drawn[first : first + count].view(tensor.shape) for first, count, tensor in places]
@@ -343,10 +346,18 @@ def _jobs(orders: Sequence[Order], seed: int) -> Iterator[Job | int]:
     for index, order in enumerate(orders):
         try:
             for piece in pieces(order.distribution, order.tensor, seed, order.name):
-                yield from (Job(index, view, begin, piece) for view, begin in _cut(piece.view, 0))
+                yield from (Job(index, out, begin, piece) for out, begin in _stretches(piece.view))
         except Exception as error:
             raise FillError(index) from error
         yield index
+
+
+def _stretches(view: Tensor) -> Iterator[tuple[Tensor | NDArray[np.float32], int]]:
+    """At most CHUNK elements at a time in row-major order, with the place of their first."""
+    if view.dtype == torch.float32 and view.device.type == "cpu" and view.is_contiguous():
+        flat: NDArray[np.float32] = view.detach().view(-1).numpy()
+        return ((flat[first:last], first) for first, last in streams.spans(len(flat)))
+    return _cut(view, 0)
 
 
 def _cut(view: Tensor, begin: int) -> Iterator[tuple[Tensor, int]]:
@@ -366,16 +377,14 @@ def _cut(view: Tensor, begin: int) -> Iterator[tuple[Tensor, int]]:
 
 
 def _draw(job: Job, source: Source, scratch: NDArray[np.float32], measured: bool) -> Moments | None:
-    """Give a stretch its values: in place where it is plain float32 on the CPU, else by one cast."""
-    view, piece = job.view, job.piece
+    """Give a stretch its values: in place where it can be, else by one cast."""
+    out, piece = job.out, job.piece
     distribution = piece.distribution
-    single = view.dtype == torch.float32
-    direct = single and view.device.type == "cpu" and view.is_contiguous()
-    out = view.detach().numpy().reshape(-1) if direct else scratch[: view.numel()]
-    streams.fill(out, distribution, piece.key, piece.box, source, job.begin)
-    if not direct:
-        drawn = torch.from_numpy(out).view(view.shape)
-        view.copy_(drawn)
-        if measured and not single:  # what the tensor holds is what the cast left
-            drawn.copy_(view)
-    return measure_drawn(out, distribution.mean, distribution.std) if measured else None
+    values = out if isinstance(out, np.ndarray) else scratch[: out.numel()]
+    streams.fill(values, distribution, piece.key, piece.box, source, job.begin)
+    if isinstance(out, Tensor):
+        drawn = torch.from_numpy(values).view(out.shape)
+        out.copy_(drawn)
+        if measured and out.dtype != torch.float32:  # what the tensor holds is what the cast left
+            drawn.copy_(out)
+    return measure_drawn(values, distribution.mean, distribution.std) if measured else None
