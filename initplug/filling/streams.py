@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -48,9 +48,14 @@ def key_of(seed: int, name: str, tag: str = "") -> Key:
         >>> [hex(word) for word in key_of(0, "fc.weight").tolist()]
         ['0x191211bed268c8e9', '0x79fff1d168e35348']
     """
-    text = f"{seed}\0{name}\0{tag}" if tag else f"{seed}\0{name}"
-    digest = hashlib.blake2b(b"initplug/1\0" + text.encode(), digest_size=16).digest()
-    return np.frombuffer(digest, "<u8").astype(np.uint64)
+    return keys_of(seed, [f"{name}\0{tag}" if tag else name]).reshape(2)
+
+
+def keys_of(seed: int, names: Iterable[str]) -> Key:
+    """The keys of many streams, (streams, 2)."""
+    start, digest = f"initplug/1\0{seed}\0".encode(), hashlib.blake2b
+    digests = b"".join([digest(start + name.encode(), digest_size=16).digest() for name in names])
+    return np.frombuffer(digests, "<u8").astype(np.uint64).reshape(-1, 2)
 
 
 class Source:
