@@ -21,6 +21,7 @@ from initplug.planning.restoring import Buffer, restorations
 from initplug.planning.slots import Kind, Slot, Tree, walk
 from initplug.schemes import distributions
 from initplug.schemes.distributions import Planned, closed_form
+from initplug.schemes.peaks import peak_of
 from initplug.tables.files import save, to_json
 from initplug.tables.text import WIDE, Column, spread, table
 
@@ -87,6 +88,11 @@ class Assignment:
         """Upper bound of the elements; None where there is none."""
         return self._bound("high")
 
+    @property
+    def peak(self) -> int | None:
+        """Bytes that drawing it whole from a seed holds at the peak; None where it is drawn in chunks of a few MB."""
+        return peak_of(self.distribution, self.shape)
+
     def _bound(self, side: str) -> float | None:
         drawn = closed_form(self.distribution)
         bound = None if drawn is None else getattr(drawn, side)
@@ -96,12 +102,12 @@ class Assignment:
         """The row as plain data; missing numbers are None."""
         row = {field.name: getattr(self, field.name) for field in fields(self)}
         row["distribution"] = distributions.text(self.distribution)
-        row.update(mean=self.mean, std=self.std, low=self.low, high=self.high)
+        row.update(mean=self.mean, std=self.std, low=self.low, high=self.high, peak=self.peak)
         return {key: list(value) if isinstance(value, tuple) else value for key, value in row.items()}
 
 
 SHARED = tuple(field.name for field in fields(Assignment) if field.name not in ("name", "aliases"))
-ROW_KEYS = (*(field.name for field in fields(Assignment)), "mean", "std", "low", "high")
+ROW_KEYS = (*(field.name for field in fields(Assignment)), "mean", "std", "low", "high", "peak")
 
 
 class Plan:
@@ -225,12 +231,18 @@ class Plan:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """How many slots and elements, and how many of them each rule takes."""
+        """How many slots and elements, how many slots each rule takes, and the largest `peak` of a slot."""
         by_rule: dict[str, int] = {}
         for share in self._shares:
             by_rule[share.rule or ""] = by_rule.get(share.rule or "", 0) + 1
         by_rule.pop("", None)
-        return {"slots": len(self), "numel": sum(share.numel for share in self._shares), "rules": by_rule}
+        peaks = {peak_of(share.distribution, share.shape) or 0 for share in _distinct(self._shares)}
+        return {
+            "slots": len(self),
+            "numel": sum(share.numel for share in self._shares),
+            "rules": by_rule,
+            "peak": max(peaks, default=0) or None,
+        }
 
     def to_json(self) -> str:
         """The plan as JSON text."""
@@ -259,6 +271,8 @@ class Plan:
         """One line that sums the plan up."""
         summary = self.summary
         parts = [f"{self.name or self.origin}: {summary['slots']} slots, {summary['numel']:,} elements"]
+        if summary["peak"] and summary["peak"] >= MEGABYTES:
+            parts.append(f"under a seed up to {summary['peak'] / 2**20:,.0f} MB at a time for tensors drawn whole")
         if self.unmatched:
             parts.append(f"{len(self.unmatched)} unmatched")
         if self.unused:
@@ -267,6 +281,15 @@ class Plan:
             counts = Counter(buffer.restore for buffer in self.buffers)
             parts.append("buffers on meta: " + ", ".join(f"{count} {restore}" for restore, count in counts.items()))
         return "; ".join(parts)
+
+
+MEGABYTES = 64 << 20
+"""Bytes from which on memory that is needed beside the model is told of; drawing in chunks needs less."""
+
+
+def _distinct(shares: Sequence[Share]) -> list[Share]:
+    """The shares without repetition."""
+    return list({id(share): share for share in shares}.values())
 
 
 COLUMNS = (

@@ -621,6 +621,7 @@ PLAN_KEYS = [
     "std",
     "low",
     "high",
+    "peak",
 ]
 AUDIT_KEYS = ["measured_mean", "measured_std", "measured_min", "measured_max", "measured_count", "status", "verdict"]
 

@@ -20,8 +20,10 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import nn
 
-from initplug.filling.orthonormal import LENGTH, PANEL, orthonormal
-from initplug.filling.whole import compute, peak
+import initplug
+from initplug.filling.whole import compute
+from initplug.schemes.orthonormal import LENGTH, PANEL, orthonormal
+from initplug.schemes.peaks import peak
 from initplug.schemes.structures import DeltaOrthogonal, Dirac, Eye, Orthogonal, SinCos, Sparse, Structured
 
 
@@ -159,7 +161,7 @@ def test_delta_orthogonal_holds_the_orthogonal_matrix_of_the_normals_at_its_cent
 DIGEST = """
 import hashlib
 import numpy as np
-from initplug.filling.orthonormal import orthonormal
+from initplug.schemes.orthonormal import orthonormal
 
 bits = hashlib.sha256()
 for rows, columns in [(1000, 129), (2304, 257), (5000, 40), (3, 3)]:  # LAPACK's bits vary with threads for most
@@ -319,3 +321,28 @@ def test_the_stated_peak_holds_and_is_near(distribution: Structured, shape: tupl
         tracemalloc.stop()
     assert measured <= peak(distribution, shape) + 2**16
     assert measured >= peak(distribution, shape) / 1.5
+
+
+def test_the_plan_states_the_peak_of_every_tensor_that_is_drawn_whole() -> None:
+    model = nn.Sequential(nn.Linear(300, 200), nn.Linear(200, 1500, device="meta"), nn.Linear(1500, 10))
+    rules = {"*": "normal", "0.weight": "orthogonal", "1.weight": {"fn": "orthogonal", "split": 3}}
+    plan = initplug.plan(model, {"rules": rules})
+    assert {row.name: row.peak for row in plan} == {
+        "0.weight": peak(Orthogonal(1.0, 200, 300), (200, 300)),
+        "0.bias": None,
+        "1.weight": peak(Orthogonal(1.0, 500, 200), (500, 200)),
+        "1.bias": None,
+        "2.weight": None,
+        "2.bias": None,
+    }
+    assert plan.summary["peak"] == plan["1.weight"].peak == plan.to_dict()["rows"][2]["peak"]
+    assert "at a time" not in plan.headline()
+
+
+def test_a_peak_beyond_that_of_chunks_is_told_of() -> None:
+    with torch.device("meta"):
+        model = nn.Linear(4096, 4096, bias=False)
+    assert (
+        "; under a seed up to 256 MB at a time for tensors drawn whole"
+        in initplug.plan(model, {"rules": {"*": "orthogonal"}}).headline()
+    )
