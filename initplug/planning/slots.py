@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -131,7 +132,7 @@ def walk(model: nn.Module, prefix: str = "", *, buffers: bool = True) -> Tree:
         buffers: whether buffers become slots.
 
     Raises:
-        PlanError: `model` is no module, or `prefix` no name.
+        PlanError: `model` is no module, or `prefix` no name; or two tensors have one name.
 
     Example:
         >>> [slot.name for slot in walk(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))).slots][:4]
@@ -143,8 +144,13 @@ def walk(model: nn.Module, prefix: str = "", *, buffers: bool = True) -> Tree:
         raise PlanError(f"prefix {prefix!r} is no dotted name such as 'layers.17'")
     nodes: list[Node] = []
     _visit(model, prefix, prefix.rpartition(".")[2], -1, None, nodes, set())
-    parameters = _slots(nodes, "parameter")
-    return Tree(nodes, [*parameters, *_slots(nodes, "buffer")] if buffers else parameters)
+    slots = _slots(nodes, "parameter")
+    if buffers:
+        slots += _slots(nodes, "buffer")
+    if len({slot.name for slot in slots}) < len(slots):
+        (name, count), *_ = Counter(slot.name for slot in slots).most_common(1)
+        raise PlanError(f"{count} tensors are called {name}, so that no rule, stream or checkpoint can tell them apart")
+    return Tree(nodes, slots)
 
 
 @lru_cache(maxsize=4096)

@@ -88,3 +88,14 @@ def test_parametrized_tensors_of_odd_names() -> None:
         parametrizations.weight_norm(model, name)
         audit = initplug.apply(model, {"rules": {"*": "normal std=0.5"}}, only=[name])
         assert [(row.name, row.status, row.verdict) for row in audit] == [(name, "initialized", "ok")]
+
+
+@pytest.mark.parametrize("seed", [None, 0])
+def test_two_tensors_of_one_name_are_refused(seed: int | None) -> None:
+    model = nn.Module()
+    model.a = nn.Module()
+    model.a.b = nn.Parameter(torch.full((3,), 5.0))
+    model._parameters["a.b"] = nn.Parameter(torch.full((3,), 5.0))
+    with pytest.raises(initplug.PlanError, match=r"2 tensors are called a\.b, so that no rule"):
+        initplug.apply(model, {"rules": {"*": "normal"}}, seed=seed)
+    assert all((parameter == 5).all() for parameter in model.parameters())
