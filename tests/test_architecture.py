@@ -24,6 +24,7 @@ BELOW: dict[str, set[str]] = {
     "language": {"errors", "schemes"},
     "tables": {"errors"},
     "presets": set(),
+    "hydra_plugin": set(),
     "planning": {"errors", "schemes", "language", "tables"},
     "moments": set(),
     "auditing": {"errors", "schemes", "language", "tables", "planning", "moments"},
@@ -35,7 +36,7 @@ BELOW: dict[str, set[str]] = {
 }
 """What each step may import beside itself."""
 
-NO_TORCH = ("errors", "schemes", "language", "tables", "presets", "targets", "cli")
+NO_TORCH = ("errors", "schemes", "language", "tables", "presets", "hydra_plugin", "targets", "cli")
 
 
 def step_of(module: Path) -> str:
