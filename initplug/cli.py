@@ -16,7 +16,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from initplug import __version__
-from initplug.composing import CONFIG_HELP, Composition, Words, composed, differences, each, entered, with_config
+from initplug.composing import (
+    CONFIG_HELP,
+    Composition,
+    Words,
+    completion_script,
+    composed,
+    differences,
+    each,
+    entered,
+    with_config,
+)
 from initplug.errors import InitplugError, InitplugWarning, PlanError, RecipeError, brief, shortened
 from initplug.targets import Failure, Model, built_from, named, user_code
 
@@ -141,6 +151,16 @@ def schema() -> None:
     with user_code():
         described = recipe_schema()
     click.echo(json.dumps(described, indent=2, ensure_ascii=False))
+
+
+@commands.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print what makes a shell complete commands, presets and keys: eval "$(initplug completion bash)".
+
+    zsh: eval "$(initplug completion zsh)"; fish: initplug completion fish | source.
+    """
+    click.echo(completion_script(shell, commands))
 
 
 # Models -----------------------------------------------------------------------------------------------------

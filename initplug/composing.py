@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
+from click.shell_completion import CompletionItem, get_completion_class
 
 from initplug.errors import InitplugError, RecipeError, brief, first_line
 from initplug.targets import Failure, Model, user_code
@@ -59,9 +60,64 @@ def with_config(metavar: str) -> Callable[[Callable[..., Any]], Callable[..., An
         called = click.option("--config-dir", type=folder, metavar="DIR", help="Where the config is; else here.")(
             called
         )
-        return click.argument("words", nargs=-1, metavar=f"{metavar} [OVERRIDE]...")(called)
+        offered = _offering(metavar.split())
+        return click.argument("words", nargs=-1, metavar=f"{metavar} [OVERRIDE]...", shell_complete=offered)(called)
 
     return decorated
+
+
+Offer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+
+
+def _offering(names: Sequence[str]) -> Offer:
+    """What a shell completes words with: presets and files, then keys; with a config its groups and keys."""
+
+    def offered(context: click.Context, _: click.Parameter, word: str) -> list[CompletionItem]:
+        words = context.params.get("words") or ()
+        given = Words(tuple(words), context.params.get("config_dir"), context.params.get("config_name"))
+        place = len(given.words)
+        if given.config is None and names[place : place + 1] == ["RECIPE"]:
+            from initplug.language.loading import presets
+
+            known = [CompletionItem(name) for name in presets() if name.startswith(word)]
+            return known or [CompletionItem(word, type="file")]
+        if given.config is None and place < len(names):
+            return [CompletionItem(word, type="file")]
+        try:
+            with user_code():
+                return [CompletionItem(text) for text in _keys(given, len(names), word)]
+        except Exception:  # a shell that completes shows no errors
+            return []
+
+    return offered
+
+
+def _keys(given: Words, arguments: int, word: str) -> list[str]:
+    """What an override may begin with, by Hydra's own completion."""
+    from hydra._internal.core_plugins.bash_completion import BashCompletion
+    from hydra.core.global_hydra import GlobalHydra
+    from omegaconf import OmegaConf
+
+    if given.config is None:
+        from initplug.language.loading import load
+
+        recipe = load(given.words[arguments - 1], given.words[arguments:])
+        return list(BashCompletion._get_matches(OmegaConf.create(recipe.plain()), word))
+    with application(given):
+        plugin = BashCompletion(GlobalHydra.instance().config_loader())
+        return list(plugin._query(given.config, " ".join([*given.words, word])))
+
+
+def completion_script(shell: str, commands: click.Command) -> str:
+    """What makes a shell complete the words of `initplug`: click's own script."""
+    known = get_completion_class(shell)
+    assert known is not None  # the command knows which shells there are
+    script = known(commands, {}, "initplug", "_INITPLUG_COMPLETE").source()
+    if shell != "bash":
+        return script
+    # Else `init=` would be a word of its own, and a key that ends in = or . would be followed by a space.
+    unspaced = "COMPREPLY+=($value)\n            [[ $value == *[.=] ]] && compopt -o nospace"
+    return script.replace("COMPREPLY+=($value)", unspaced) + "\nCOMP_WORDBREAKS=${COMP_WORDBREAKS//=}\n"
 
 
 class Composition(NamedTuple):
@@ -139,30 +195,34 @@ def _unlogged() -> Iterator[None]:
 
 
 @contextmanager
-def composed(given: Words, *, sweep: bool = False) -> Iterator[list[Composition]]:
-    """Every config that the overrides stand for: one, or those of a sweep in Hydra's order.
-
-    While it lasts, the process is an application of Hydra, one config at a time: see `entered`.
-    """
+def application(given: Words) -> Iterator[None]:
+    """While it lasts, the process is an application of Hydra with these configs; `entered` says with which."""
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.hydra_config import HydraConfig
 
-    assert given.config is not None  # who comes here has a config
     folder = Path.cwd() if given.folder is None else given.folder
     if not folder.is_dir():
         raise Failure(f"{folder}: there is no such folder", 2)
-    source = str((given.folder or Path()) / given.config)
     before = HydraConfig.instance().cfg
     try:
         with initialize_config_dir(str(folder.absolute()), job_name="initplug", **_version_base()):
-            yield [
-                Composition(label, _composed(given.config, overrides), source)
-                for label, overrides in _combinations(given.words, sweep)
-            ]
+            yield
     finally:
         HydraConfig.instance().cfg = before
         GlobalHydra.instance().clear()
+
+
+@contextmanager
+def composed(given: Words, *, sweep: bool = False) -> Iterator[list[Composition]]:
+    """Every config that the overrides stand for: one, or those of a sweep in Hydra's order."""
+    assert given.config is not None  # who comes here has a config
+    source = str((given.folder or Path()) / given.config)
+    with application(given):
+        yield [
+            Composition(label, _composed(given.config, overrides), source)
+            for label, overrides in _combinations(given.words, sweep)
+        ]
 
 
 def _version_base() -> dict[str, str]:
