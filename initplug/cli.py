@@ -150,7 +150,7 @@ def schema() -> None:
 
     with user_code():
         described = recipe_schema()
-    click.echo(json.dumps(described, indent=2, ensure_ascii=False))
+    click.echo(json.dumps(described, indent=1, ensure_ascii=False))
 
 
 @commands.command()

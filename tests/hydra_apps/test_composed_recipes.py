@@ -219,7 +219,7 @@ def test_interpolations_are_resolved_against_the_whole_config(application: Appli
         (
             ["init.rules.conv.init.fn=constant", "+init.rules.conv.init.value=2", "~init.rules.conv.init.nonlinearity"],
             "config",
-            "resnext.yaml:21:32: init.rules.conv.init.mode: constant takes no mode: it is left over from "
+            "resnext.yaml:22:32: init.rules.conv.init.mode: constant takes no mode: it is left over from "
             "kaiming_normal, since merging keeps keys (to replace the whole initializer, write init: constant 2)",
         ),
         (
@@ -240,10 +240,10 @@ def test_what_is_wrong_is_told_with_the_line_that_it_came_from(
 def test_rules_are_located_for_plans_and_audits(application: Application) -> None:
     recipe = initplug.load(application("init=mine", "+init.rules.fc={match: fc.bias, init: 0}").init)
     assert [recipe.location(name) for name in recipe.rules] == [
-        "resnext.yaml:19",
-        "resnext.yaml:22",
-        "resnext.yaml:25",
-        "resnext.yaml:28",
+        "resnext.yaml:20",
+        "resnext.yaml:23",
+        "resnext.yaml:26",
+        "resnext.yaml:29",
         "conf/init/mine.yaml:4",
         "command line: +init.rules.fc={match: fc.bias, init: 0}",
     ]
@@ -312,8 +312,8 @@ def test_under_hydra_main_alone_and_in_a_sweep(conf: Path, tmp_path: Path) -> No
     done = run("-m", "init=resnext,torch_default", "hydra.sweep.dir=.", "hydra.job.chdir=true")
     lines = [line for line in done.stdout.splitlines() if not line.startswith("[")]
     assert lines == [
-        "resnext kaiming_normal fan_out resnext.yaml:19 resnext.yaml:22",
-        "torch_default default torch_default.yaml:14 torch_default.yaml:14",
+        "resnext kaiming_normal fan_out resnext.yaml:20 resnext.yaml:23",
+        "torch_default default torch_default.yaml:15 torch_default.yaml:15",
     ]
     done = run("init.rules.conv.init.mode=fan_x")
     assert done.returncode == 1
