@@ -69,16 +69,18 @@ def _layers(root: Steps) -> Iterator[_Layer]:
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
+    from omegaconf import OmegaConf
 
     if not HydraConfig.initialized() or not GlobalHydra.instance().is_initialized():
         return
     running = HydraConfig.get()
+    given: Any = OmegaConf.to_container(running.overrides, resolve=False)  # ${…} as they were written
     composition: Any = (
         GlobalHydra.instance()
         .config_loader()
         .compute_defaults_list(
             config_name=running.job.config_name,
-            overrides=[*running.overrides.hydra, *running.overrides.task],
+            overrides=[*given["hydra"], *given["task"]],
             run_mode=RunMode.RUN,
         )
     )

@@ -237,6 +237,14 @@ def test_what_is_wrong_is_told_with_the_line_that_it_came_from(
     assert told(config.init if name == "config" else config.model.init) == message
 
 
+def test_overrides_with_interpolations_hide_no_places(application: Application) -> None:
+    config = application("init.rules.conv.init.mode=${mode}", "mode=fan_x", "+copy=${init}")
+    assert told(config.init) == (
+        "command line: init.rules.conv.init.mode=${mode}: init.rules.conv.init.mode: 'fan_x' is not one of fan_in, "
+        "fan_out (did you mean fan_in?)"
+    )
+
+
 def test_rules_are_located_for_plans_and_audits(application: Application) -> None:
     recipe = initplug.load(application("init=mine", "+init.rules.fc={match: fc.bias, init: 0}").init)
     assert [recipe.location(name) for name in recipe.rules] == [

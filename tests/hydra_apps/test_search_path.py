@@ -84,3 +84,40 @@ def test_help_lists_the_presets(folder: Path) -> None:
 )
 def test_presets_and_keys_are_completed(folder: Path, line: str, offered: list[str]) -> None:
     assert sorted(run(folder, "-sc", "query=bash", line=line).split()) == offered
+
+
+TIMED = """\
+import sys
+import time
+
+import hydra.core.plugins
+from hydra.core.config_loader import ConfigLoader
+from hydra._internal.utils import create_automatic_config_search_path
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.types import RunMode
+
+if sys.argv[1] == "without":
+    sys.modules["hydra_plugins"] = None
+before = set(sys.modules)
+began = time.perf_counter()
+path = create_automatic_config_search_path(None, None, "file://" + sys.argv[2])
+ConfigLoaderImpl(path).load_configuration("bare", [], RunMode.RUN)
+print(time.perf_counter() - began, *sorted({name for name in set(sys.modules) - before if "initplug" in name}))
+print(*sorted({name.partition(".")[0] for name in sys.modules}))
+"""
+
+
+def test_an_application_starts_as_before(folder: Path) -> None:
+    (folder / "conf" / "bare.yaml").write_text("width: 3\n")
+
+    def started(way: str) -> tuple[float, list[str], list[str]]:
+        command = [sys.executable, "-c", TIMED, way, str(folder / "conf")]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        (seconds, *ours), every = (line.split() for line in done.stdout.splitlines())
+        return float(seconds), ours, every
+
+    with_it, without = ([started(way) for _ in range(5)] for way in ("with", "without"))
+    assert with_it[0][1] == ["hydra_plugins.initplug_searchpath", "initplug", "initplug.presets"]
+    assert without[0][1] == []
+    assert not {"torch", "numpy", "pydantic"} & set(with_it[0][2])
+    assert min(with_it)[0] - min(without)[0] < 0.05
