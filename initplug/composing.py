@@ -159,11 +159,14 @@ class Composition(NamedTuple):
         except (Exception, SystemExit) as error:
             raise Failure(f"MODEL {name!r} cannot be imported: {brief(_deepest(error))}", 2) from None
 
+        # Hydra 1.4 wants to be told what may be called: what the model's own node names, which was asked for.
+        trusted = {} if version_base() else {"_execution_whitelist_": sorted(set(_targets(node)))}
+
         def built() -> Any:
             from hydra.errors import InstantiationException
 
             try:
-                return instantiate(node)
+                return instantiate(node, **trusted)
             except InstantiationException as error:
                 raise _deepest(error) from None
 
@@ -175,6 +178,18 @@ def _node(config: Any, key: str) -> Any:
     if key not in config:  # a value that is still missing is none, too
         return None
     return config[key]
+
+
+def _targets(node: Any) -> Iterator[str]:
+    """What a node and those below it name for Hydra to call."""
+    from omegaconf import OmegaConf
+
+    below = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+    if isinstance(below, dict):
+        yield from (str(value) for key, value in below.items() if key == "_target_")
+    if isinstance(below, dict | list):
+        for part in below.values() if isinstance(below, dict) else below:
+            yield from _targets(part)
 
 
 def _deepest(error: BaseException) -> BaseException:
@@ -206,7 +221,7 @@ def application(given: Words) -> Iterator[None]:
         raise Failure(f"{folder}: there is no such folder", 2)
     before = HydraConfig.instance().cfg
     try:
-        with initialize_config_dir(str(folder.absolute()), job_name="initplug", **_version_base()):
+        with initialize_config_dir(str(folder.absolute()), job_name="initplug", **version_base()):
             yield
     finally:
         HydraConfig.instance().cfg = before
@@ -225,7 +240,7 @@ def composed(given: Words, *, sweep: bool = False) -> Iterator[list[Composition]
         ]
 
 
-def _version_base() -> dict[str, str]:
+def version_base() -> dict[str, str]:
     """Hydra 1.3 wants to be told that it is meant as it is, later ones warn of it."""
     import hydra
 

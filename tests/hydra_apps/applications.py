@@ -11,6 +11,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
+from initplug.composing import version_base
+
 FILES = {
     "config.yaml": """\
 defaults:
@@ -84,7 +86,7 @@ def composing(conf: Path) -> Iterator[Application]:
         return config
 
     try:
-        with initialize_config_dir(str(conf), version_base="1.3"):
+        with initialize_config_dir(str(conf), **version_base()):
             yield composed
     finally:
         HydraConfig.instance().cfg = None

@@ -240,10 +240,9 @@ def test_everything_that_is_wrong_ends_in_a_message(
 
 def test_a_config_that_is_no_yaml_is_told_with_its_line(folder: Path) -> None:
     done = run("show", "init=unfinished")
-    assert (done.exit_code, done.stderr) == (
-        1,
-        f"{folder}/conf/init/unfinished.yaml:2:1: not YAML: expected ',' or '}}', but got '<stream end>'\n",
-    )
+    assert done.exit_code == 1
+    assert done.stderr.startswith(f"{folder}/conf/init/unfinished.yaml:2:1: not YAML: ")
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_model_that_is_not_there_is_told_once(folder: Path) -> None:

@@ -292,10 +292,11 @@ def test_where_places_cannot_be_told_the_path_is(
 APP = """\
 import hydra
 import initplug
+from initplug.composing import version_base
 from torch import nn
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+@hydra.main(config_path="conf", config_name="config", **version_base())
 def main(config):
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Linear(8, 8))
     audit = initplug.apply(model, config.init, seed=0)

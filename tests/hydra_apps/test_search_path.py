@@ -9,15 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from initplug.composing import version_base
 from initplug.language.loading import presets
 
 APP = """\
 import sys
 
 import hydra
+from initplug.composing import version_base
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+@hydra.main(config_path="conf", config_name="config", **version_base())
 def main(config):
     print(config.init.name, config.init.rules.conv.init.mode, "torch" in sys.modules)
 
@@ -90,19 +92,15 @@ TIMED = """\
 import sys
 import time
 
-import hydra.core.plugins
-from hydra.core.config_loader import ConfigLoader
-from hydra._internal.utils import create_automatic_config_search_path
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra.types import RunMode
+from hydra import compose, initialize_config_dir
 
 if sys.argv[1] == "without":
     sys.modules["hydra_plugins"] = None
 before = set(sys.modules)
 began = time.perf_counter()
-path = create_automatic_config_search_path(None, None, "file://" + sys.argv[2])
-ConfigLoaderImpl(path).load_configuration("bare", [], RunMode.RUN)
-print(time.perf_counter() - began, *sorted({name for name in set(sys.modules) - before if "initplug" in name}))
+with initialize_config_dir(sys.argv[2], **VERSION):
+    compose("bare", return_hydra_config=True)
+print(time.perf_counter() - began, *sorted(name for name in set(sys.modules) - before if "initplug" in name))
 print(*sorted({name.partition(".")[0] for name in sys.modules}))
 """
 
@@ -111,7 +109,7 @@ def test_an_application_starts_as_before(folder: Path) -> None:
     (folder / "conf" / "bare.yaml").write_text("width: 3\n")
 
     def started(way: str) -> tuple[float, list[str], list[str]]:
-        command = [sys.executable, "-c", TIMED, way, str(folder / "conf")]
+        command = [sys.executable, "-c", TIMED.replace("VERSION", str(version_base())), way, str(folder / "conf")]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
         (seconds, *ours), every = (line.split() for line in done.stdout.splitlines())
         return float(seconds), ours, every
