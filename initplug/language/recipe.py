@@ -67,7 +67,7 @@ def _read_ndim(value: Any) -> Any:
         return value
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
-    if isinstance(value, Sequence) and not isinstance(value, str) and value:
+    if isinstance(value, list | tuple) and value and not any(isinstance(part, list | tuple) for part in value):
         return tuple(_read_ndim(part) for part in value)
     raise fault(f"{shown(value)} is not a number of dimensions", hint="write 2, [2, 4] or '>=2'")
 

@@ -10,35 +10,27 @@ from initplug.language.factor import Counted
 from initplug.language.recipe import Recipe, Rule
 from initplug.schemes.fans import FanRule
 from initplug.schemes.installed import EntryError, all_names, find
-from initplug.schemes.registry import Initializer, Reference
+from initplug.schemes.registry import Reference
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 
-PARTS = {
-    "type": "object",
-    "properties": {
-        "split": {"type": "array", "items": {"$ref": "#/$defs/init"}, "minItems": 2},
-        "dim": {"type": "integer", "default": 0},
-        "factor": {"$ref": "#/$defs/factors"},
-    },
-    "required": ["split"],
-    "additionalProperties": False,
-}
-"""A list of initializers, one for each of as many equal parts."""
+LATER = {"type": "string", "pattern": r"\$\{|^\?\?\?$", "description": "resolved by Hydra"}
+"""What stands for a value in the config of an application: an interpolation, or one that is still missing."""
 
 
 def schema() -> dict[str, Any]:
     """A schema that accepts recipe files: named and short rules, all forms of `init`, and `defaults`.
 
-    Selector syntax and arguments that contradict each other are the validator's alone.
+    A file with `defaults` may say a part of a rule or an initializer, since it is merged with others. Selector syntax,
+    arguments that contradict each other, and what `${…}` and `???` stand for are the validator's alone.
 
     Example:
         >>> sorted(schema()["$defs"])[:2]
         ['factor', 'factors']
     """
     settings = {
-        name: _of(field.annotation) | {"default": field.default}
+        name: _later(_of(field.annotation)) | {"default": field.default}
         for name, field in Recipe.model_fields.items()
         if name != "rules"
     }
@@ -49,57 +41,104 @@ def schema() -> dict[str, Any]:
         "properties": {
             "defaults": {"type": "array", "items": {"type": "string"}, "description": "recipes to merge first"},
             **settings,
-            "rules": {
-                "type": "object",
-                "description": "rules by name or selector; of all that match a slot, the last wins",
-                "additionalProperties": {
-                    "anyOf": [{"type": "null"}, {"$ref": "#/$defs/rule"}, {"$ref": "#/$defs/init"}]
-                },
-            },
+            "rules": {"type": "object", "description": "rules by name or selector; the last that matches a slot wins"},
         },
-        "anyOf": [{"required": ["rules"]}, {"required": ["defaults"]}],
+        "if": {"required": ["defaults"]},
+        "then": {"properties": {"rules": _rules("part-of-")}},
+        "else": {"properties": {"rules": _rules()}, "required": ["rules"]},
         "additionalProperties": False,
         "$defs": {
-            "rule": _rule(),
-            "init": {"anyOf": [{"type": "number"}, {"$ref": "#/$defs/text"}, {"$ref": "#/$defs/initializer"}]},
-            "text": {"type": "string", "pattern": rf"^\s*({'|'.join(all_names())})(\s+\S+)*\s*$"},
-            "initializer": {"oneOf": [*(_named(name) for name in all_names()), PARTS]},
-            "factors": {
-                "anyOf": [
-                    {"$ref": "#/$defs/factor"},
-                    {"type": "array", "items": {"$ref": "#/$defs/factor"}, "minItems": 1},
-                ]
-            },
-            "factor": {
-                "anyOf": [
-                    {"type": "number"},
-                    {
-                        "type": "object",
-                        "properties": {
-                            **{kind: {"type": "string", "minLength": 1} for kind in get_args(Counted)},
-                            "times": {"type": "number", "default": 1},
-                            "power": {"type": "number", "default": -0.5},
-                        },
-                        "oneOf": [{"required": [kind]} for kind in get_args(Counted)],
-                        "additionalProperties": False,
-                    },
-                ]
-            },
+            **_definitions(),
+            **_definitions("part-of-"),
+            **{f"initializer-{name}": _named(name) for name in all_names()},
+            "text": _later({"type": "string", "pattern": rf"^\s*({'|'.join(all_names())})(\s+\S+)*\s*$"}),
             "selectors": {
                 "anyOf": [
                     {"type": "string", "minLength": 1},
                     {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1},
                 ]
             },
+            "later": LATER,
         },
     }
+
+
+def _definitions(part: str = "") -> dict[str, Any]:
+    """What a rule consists of; with a prefix, as a file may say it that is merged with others."""
+    split = {
+        "type": "object",
+        "description": "a list of initializers, one for each of as many equal parts",
+        "properties": {
+            "split": {"type": "array", "items": {"$ref": "#/$defs/init"}, "minItems": 2},
+            "dim": _later({"type": "integer", "default": 0}),
+            "factor": {"$ref": f"#/$defs/{part}factors"},
+        },
+        "required": ["split"],
+        "additionalProperties": False,
+    }
+    return {
+        f"{part}rule": _rule(part),
+        f"{part}init": {
+            "anyOf": [{"type": "number"}, {"$ref": "#/$defs/text"}, {"$ref": f"#/$defs/{part}initializer"}]
+        },
+        f"{part}initializer": {
+            "anyOf": [*(_used(name, part) for name in all_names()), split, UNNAMED, *([_nameless()] if part else [])]
+        },
+        f"{part}factors": {
+            "anyOf": [
+                {"$ref": f"#/$defs/{part}factor"},
+                {"type": "array", "items": {"$ref": "#/$defs/factor"}, "minItems": 1},
+                {"$ref": "#/$defs/later"},
+            ]
+        },
+        f"{part}factor": {
+            "anyOf": [
+                {"type": "number"},
+                {
+                    "type": "object",
+                    "properties": {
+                        **{kind: {"type": "string", "minLength": 1} for kind in get_args(Counted)},
+                        "times": _later({"type": "number", "default": 1}),
+                        "power": _later({"type": "number", "default": -0.5}),
+                    },
+                    **({} if part else {"oneOf": [{"required": [kind]} for kind in get_args(Counted)]}),
+                    "additionalProperties": False,
+                },
+            ]
+        },
+    }
+
+
+UNNAMED = {"type": "object", "properties": {"fn": {"$ref": "#/$defs/later"}}, "required": ["fn"]}
+"""An initializer that an application names."""
+
+
+def _rules(part: str = "") -> dict[str, Any]:
+    known = [{"type": "null"}, {"$ref": f"#/$defs/{part}rule"}, {"$ref": f"#/$defs/{part}init"}]
+    return {"additionalProperties": {"anyOf": known}}
+
+
+def _later(known: dict[str, Any]) -> dict[str, Any]:
+    """The schema, or a text that an application resolves."""
+    return {"anyOf": [known, {"$ref": "#/$defs/later"}]}
+
+
+def _nameless() -> dict[str, Any]:
+    """Arguments without the initializer that they belong to, which another file names."""
+    accepted: dict[str, list[dict[str, Any]]] = {}
+    for initializer in map(_named, all_names()):
+        for name, known in initializer.get("properties", {}).items():
+            if name != "fn" and known not in accepted.setdefault(name, []):
+                accepted[name].append(known)
+    properties = {name: {"anyOf": known} for name, known in accepted.items()}
+    return {"type": "object", "properties": properties, "not": {"required": ["fn"]}, "additionalProperties": False}
 
 
 def _of(annotation: Any) -> dict[str, Any]:
     return TypeAdapter(annotation).json_schema()
 
 
-def _rule() -> dict[str, Any]:
+def _rule(part: str) -> dict[str, Any]:
     count = {"type": "integer", "minimum": 0}
     comparison = {"type": "string", "pattern": r"^(>=|<=|==|!=|>|<)?\s*[0-9]+$"}
     ndim = {"anyOf": [count, comparison]}
@@ -108,37 +147,53 @@ def _rule() -> dict[str, Any]:
         "properties": {
             "match": {"$ref": "#/$defs/selectors"},
             "except": {"$ref": "#/$defs/selectors"},
-            "init": {"$ref": "#/$defs/init"},
-            "kind": _of(Rule.model_fields["kind"].annotation),
-            "ndim": {"anyOf": [count, comparison, {"type": "array", "items": ndim, "minItems": 1}, {"type": "null"}]},
-            "optional": {"type": "boolean"},
+            "init": {"$ref": f"#/$defs/{part}init"},
+            "kind": _later(_of(Rule.model_fields["kind"].annotation)),
+            "ndim": _later(
+                {"anyOf": [count, comparison, {"type": "array", "items": ndim, "minItems": 1}, {"type": "null"}]}
+            ),
+            "optional": _later({"type": "boolean"}),
         },
-        "required": ["init"],
+        **({} if part else {"required": ["init"]}),
         "additionalProperties": False,
     }
 
 
 def _named(name: str) -> dict[str, Any]:
-    """The schema of an initializer; of one that cannot be loaded the name is known and no argument."""
+    """The schema of an initializer, of which a part may be missing.
+
+    Of one that cannot be loaded the name is known and no argument.
+    """
     try:
         initializer = find(name)
     except EntryError as error:
         return {"type": "object", "properties": {"fn": {"const": name, "description": str(error)}}, "required": ["fn"]}
     assert initializer is not None  # its name is known
-    return _initializer(initializer)
-
-
-def _initializer(initializer: Initializer) -> dict[str, Any]:
-    properties: dict[str, Any] = {"fn": {"const": initializer.name, "description": initializer.summary}}
-    for name, parameter in initializer.parameters.items():
-        properties[name] = _of(str if parameter.annotation is Reference else parameter.annotation)
+    properties: dict[str, Any] = {"fn": {"const": name, "description": initializer.summary}}
+    for argument, parameter in initializer.parameters.items():
+        properties[argument] = _later(_of(str if parameter.annotation is Reference else parameter.annotation))
         if not parameter.required:
-            properties[name]["default"] = parameter.default
+            properties[argument]["default"] = parameter.default
     if initializer.modified:
-        properties["factor"] = {"$ref": "#/$defs/factors"}
-        properties["split"] = {"type": "integer", "minimum": 2}
-        properties["dim"] = {"type": "integer", "default": 0}
-        properties["batch_dims"] = {"type": "integer", "minimum": 1}
-        properties["fans"] = {"enum": list(get_args(FanRule)), "default": "torch"}
-    required = [name for name, parameter in initializer.parameters.items() if parameter.required]
-    return {"type": "object", "properties": properties, "required": ["fn", *required], "additionalProperties": False}
+        properties["factor"] = {"$ref": "#/$defs/part-of-factors"}
+        properties["split"] = _later({"type": "integer", "minimum": 2})
+        properties["dim"] = _later({"type": "integer", "default": 0})
+        properties["batch_dims"] = _later({"type": "integer", "minimum": 1})
+        properties["fans"] = _later({"enum": list(get_args(FanRule)), "default": "torch"})
+    return {"type": "object", "properties": properties, "required": ["fn"], "additionalProperties": False}
+
+
+def _used(name: str, part: str) -> dict[str, Any]:
+    """An initializer where all of it must be there, unless it is a part."""
+    known: dict[str, Any] = {"$ref": f"#/$defs/initializer-{name}"}
+    try:
+        initializer = find(name)
+    except EntryError:
+        return known
+    assert initializer is not None  # its name is known
+    required = [argument for argument, parameter in initializer.parameters.items() if parameter.required]
+    if required and not part:
+        known["required"] = required
+    if initializer.modified and not part:
+        known["properties"] = {"factor": {"$ref": "#/$defs/factors"}}
+    return known

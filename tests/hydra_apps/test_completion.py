@@ -1,0 +1,98 @@
+"""What the shells complete: commands, presets, files, keys, and the groups and keys of a config."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from applications import written
+from click.testing import CliRunner
+
+from initplug.cli import commands
+from initplug.language.loading import presets
+
+CONFIG = ["--config-dir", "conf", "--config-name", "config"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("completed")
+    written(folder / "conf")
+    return folder
+
+
+def offered(*words: str) -> list[str]:
+    """What bash is offered for the last of these words."""
+    line = " ".join(["initplug", *words])
+    variables = {"_INITPLUG_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(len(words))}
+    done = CliRunner().invoke(commands, [], prog_name="initplug", env=variables)
+    return [text for kind, _, text in (each.partition(",") for each in done.output.splitlines()) if kind == "plain"]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["sh"], ["show"]),
+        (["completion", ""], ["bash", "zsh", "fish"]),
+        (["show", "wrn_"], ["wrn_lua", "wrn_pytorch"]),
+        (["plan", "torch.nn:Linear", "torch_"], ["torch_default"]),
+        (["plan", "--str"], ["--strict"]),
+        (
+            ["show", "wrn", "rules.conv_bias."],
+            ["rules.conv_bias.match=", "rules.conv_bias.init=", "rules.conv_bias.optional="],
+        ),
+        (["show", "resnext", "rules.bn=null", "rules.conv.init.m"], ["rules.conv.init.mode="]),
+        (["plan", "torch.nn:Linear", "wrn", "unm"], ["unmatched="]),
+        (["show", *CONFIG, "init=wrn_"], ["init=wrn_lua", "init=wrn_pytorch"]),
+        (["show", *CONFIG, "init=mine", "init.rules.head.init.s"], ["init.rules.head.init.std="]),
+        (["plan", *CONFIG, "wid"], ["width="]),
+        (["show", "no_such_preset"], []),
+        (["show", "no_such_preset", "rules."], []),
+        (["show", "--config-dir", "nowhere", "--config-name", "config", "init="], []),
+        (["show", "resnext", "rules.nope=3", "rules."], []),
+    ],
+    ids=" ".join,
+)
+def test_words_are_completed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, words: list[str] | None, expected: list[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    assert offered(*(words or [])) == expected
+
+
+def test_every_preset_is_offered() -> None:
+    assert offered("show", "") == presets()
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_every_shell_has_its_script(shell: str) -> None:
+    done = CliRunner().invoke(commands, ["completion", shell])
+    assert done.exit_code == 0
+    assert f"_INITPLUG_COMPLETE={shell}_complete" in done.stdout
+
+
+def test_an_unknown_shell_is_wrong_usage() -> None:
+    assert CliRunner().invoke(commands, ["completion", "csh"]).exit_code == 2
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_bash_takes_its_script_and_keeps_overrides_whole(folder: Path) -> None:
+    script = f"""
+initplug() {{ {sys.executable} -m initplug "$@"; }}
+eval "$(initplug completion bash)"
+complete -p initplug
+[[ $COMP_WORDBREAKS == *=* ]] && echo "breaks at ="
+compopt() {{ echo "without a space"; }}
+COMP_WORDS=(initplug show {" ".join(CONFIG)} init.rules.conv.init.m) COMP_CWORD=6
+_initplug_completion initplug
+printf '%s\\n' "${{COMPREPLY[@]}}"
+"""
+    done = subprocess.run(["bash", "-c", script], cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.splitlines() == [
+        "complete -o nosort -F _initplug_completion initplug",
+        "without a space",
+        "init.rules.conv.init.mode=",
+    ]
