@@ -11,7 +11,7 @@ import csv
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -20,10 +20,11 @@ from omegaconf import OmegaConf
 
 COLOURS = ("#8a8f98", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 WINDOW = 20  # a point of a curve is the mean over this part, 1/20, of the run
-POINTS = 120  # of a curve, so that the file stays small
+POINTS = 100  # of a curve, so that the file stays small
 HEADROOM = 1.35  # height of a panel, in losses at chance
-STYLE = {
+STYLE: dict[Any, Any] = {  # matplotlib would have its own 300 literals for keys
     "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial"],
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -36,7 +37,8 @@ STYLE = {
     "ytick.color": "#40454d",
     "axes.titlelocation": "left",
     "axes.titlesize": 11,
-    "svg.hashsalt": "initplug",  # the same runs give the same file
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "initplug",  # for names inside that do not change
 }
 
 
@@ -106,7 +108,8 @@ def main() -> None:
         parser.error(f"no run with a loss.csv in {', '.join(map(str, arguments.folder))}")
     in_order = sorted(found, key=lambda run: (run.parent, int(run.name) if run.name.isdigit() else 0, run.name))
     with mpl.rc_context(STYLE):
-        draw([read(folder) for folder in in_order]).savefig(arguments.out, dpi=150)
+        undated = {"Date": None} if arguments.out.suffix == ".svg" else None  # the same runs give the same file
+        draw([read(folder) for folder in in_order]).savefig(arguments.out, dpi=150, metadata=undated)
     print(f"{len(found)} runs -> {arguments.out}")
 
 
