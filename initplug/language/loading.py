@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, is_dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from initplug.errors import Finding, RecipeError, did_you_mean
+from initplug.language.composed import Composed, merge
 from initplug.language.faults import kind_of, shown
-from initplug.language.messages import Composed, dotted, file_of, findings_of, located
+from initplug.language.messages import dotted, file_of, findings_of, located
 from initplug.language.reading import MAX_CHARACTERS, MAX_DEPTH, Document, Place, Steps, read, unreadable
 from initplug.language.recipe import Recipe
 
@@ -31,7 +33,7 @@ def load(source: Source | Any, overrides: Sequence[str] = ()) -> Recipe:
 
     Args:
         source: the name of a preset, the path of a file, a YAML text (it holds a newline), a mapping, a DictConfig,
-            or a Recipe, which is returned as it is.
+            a dataclass, or a Recipe, which is returned as it is.
         overrides: in Hydra's notation, such as `rules.conv.init.mode=fan_in`; this imports hydra.
 
     Raises:
@@ -70,8 +72,10 @@ def compose(source: Source | Any) -> Composed:
         if "\n" in source:
             return _with_defaults(read(source, "<text>"), "<text>", Path(), set())
         return _from_file(_find(source), set())
-    if type(source).__module__.partition(".")[0] == "omegaconf":
-        return _with_defaults(Document(_plain(_resolved(source), "<config>", ())), "<config>", Path(), set())
+    if _is_config(source):
+        return _from_config(source)
+    if is_dataclass(source) and not isinstance(source, type):
+        source = asdict(source)
     if isinstance(source, Mapping):
         return _with_defaults(Document(_plain(source, "<mapping>", ())), "<mapping>", Path(), set())
     message = f"a recipe is a preset's name, a path, a YAML text, a mapping or a Recipe, not {kind_of(source)}"
@@ -138,6 +142,8 @@ def _plain(value: Any, file: str, path: Steps) -> Any:
     """A copy of plain Python data; anything that YAML could not hold is an error."""
     if len(path) > MAX_DEPTH:
         raise RecipeError.of([Finding(dotted(path[:4]), f"nested deeper than {MAX_DEPTH}", file)])
+    if _is_config(value):
+        return _plain(_resolved(value, Composed({}, file)), file, path)
     if isinstance(value, Mapping):
         data = {}
         for key, part in value.items():
@@ -161,8 +167,22 @@ def _refuse_surrogates(text: str, file: str, path: Steps) -> None:
         raise RecipeError.of([Finding(dotted(path), f"{text!r} holds half a character (a surrogate)", file)])
 
 
-def _resolved(config: Any) -> Any:
-    """A DictConfig as plain data, interpolations resolved by its own application."""
+def _is_config(value: Any) -> bool:
+    return type(value).__module__.partition(".")[0] == "omegaconf"
+
+
+def _from_config(config: Any) -> Composed:
+    """A DictConfig as plain data, interpolations resolved by its own application, with what is known of its places."""
+    from initplug.language.provenance import traced
+
+    found = traced(config)
+    document = Document(_plain(_resolved(config, found), found.origin, ()), found.values, found.keys)
+    composed = _with_defaults(document, found.origin, Path(), set(), found.root)
+    composed.replaced.update(found.replaced)
+    return composed
+
+
+def _resolved(config: Any, found: Composed) -> Any:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
@@ -170,15 +190,19 @@ def _resolved(config: Any) -> Any:
         return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         message = str(error.msg if hasattr(error, "msg") else error).partition("\n")[0]
-        raise RecipeError.of([Finding(str(getattr(error, "full_key", "") or ""), message, "<config>")]) from None
+        key = str(getattr(error, "full_key", "") or "")
+        for path, _, is_key in _texts(found.data, ()):
+            if not is_key and ".".join(map(str, (*found.root, *path))) == key:
+                raise RecipeError.of([located(found, path, message)]) from None
+        raise RecipeError.of([Finding(key, message, found.origin)]) from None
 
 
 # Defaults ---------------------------------------------------------------------------------------------------
 
 
-def _with_defaults(document: Document, origin: str, folder: Path, seen: set[Path]) -> Composed:
+def _with_defaults(document: Document, origin: str, folder: Path, seen: set[Path], root: Steps = ()) -> Composed:
     """The document, merged with the recipes that its `defaults` name, in their order."""
-    own = Composed({}, origin, document.values, document.keys, stars=document.stars)
+    own = Composed({}, origin, document.values, document.keys, stars=document.stars, root=root)
     if not isinstance(document.data, dict):
         message = f"a recipe is a mapping with the key rules, this is {kind_of(document.data)}"
         raise RecipeError.of([located(own, (), message)])
@@ -187,9 +211,9 @@ def _with_defaults(document: Document, origin: str, folder: Path, seen: set[Path
     if "defaults" not in own.data:
         return own
     entries = own.data.pop("defaults")
-    merged = Composed({}, origin)
+    merged = Composed({}, origin, root=root)
     for layer in _layers(entries, own, folder, seen):
-        _merge(merged, layer)
+        merge(merged, layer)
     return merged
 
 
@@ -233,38 +257,6 @@ def _sibling(entry: str, folder: Path) -> Path | None:
         if candidate.suffix in SUFFIXES and candidate.is_file():
             return candidate
     return None
-
-
-def _merge(base: Composed, top: Composed) -> None:
-    """Lay `top` over `base` as OmegaConf merges: mappings key by key, everything else as a whole."""
-    joined: set[Steps] = set()
-    replaced: set[Steps] = set()
-    laid: list[Steps] = []
-
-    def lay(under: dict[str, Any], over: dict[str, Any], path: Steps) -> None:
-        for key, value in over.items():
-            here = (*path, key)
-            if isinstance(value, dict) and isinstance(under.get(key), dict):
-                joined.add(here)
-                lay(under[key], value, here)
-                continue
-            if key in under:
-                replaced.add(here)
-                if key == "fn" and under[key] != value:
-                    base.replaced[path] = under[key]
-            under[key] = value
-            laid.append(here)
-
-    lay(base.data, top.data, ())
-    for places, others in ((base.values, top.values), (base.keys, top.keys)):
-        for path in [path for path in places if any(path[:length] in replaced for length in range(len(path) + 1))]:
-            del places[path]
-        places.update({path: place for path, place in others.items() if path not in joined})
-    for path in laid:  # what has no place of its own, in a mapping, stands at least in no other file
-        base.values.setdefault(path, Place(top.origin))
-    base.replaced.update(top.replaced)
-    base.stars.extend(top.stars)
-    base.files.update(top.files)
 
 
 def _refuse_interpolations(composed: Composed) -> None:

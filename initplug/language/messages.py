@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from initplug.errors import Finding, did_you_mean
+from initplug.language.composed import Composed
 from initplug.language.faults import kind_of, shown
 from initplug.language.init import owners
 from initplug.language.reading import Place, Steps
@@ -21,29 +21,6 @@ EXPECTED = {
     "optional": "true or false",
     **dict.fromkeys(("about", "source", "family", "deviations", "proven_on"), "a text or a list of texts"),
 }
-
-
-@dataclass(slots=True)
-class Composed:
-    """Recipe data on its way to validation, with the place of every part.
-
-    Args:
-        data: plain data; `defaults` are merged.
-        origin: what messages call the whole.
-        values: places of values.
-        keys: places of keys.
-        replaced: for an initializer whose `fn` was overridden, what it was: the owner of keys that are left over.
-        stars: places of unquoted texts that begin with `*`.
-        files: for the name of a recipe file in messages, the file itself; presets are none.
-    """
-
-    data: dict[str, Any]
-    origin: str
-    values: dict[Steps, Place] = field(default_factory=dict)
-    keys: dict[Steps, Place] = field(default_factory=dict)
-    replaced: dict[Steps, Any] = field(default_factory=dict)
-    stars: list[Place] = field(default_factory=list)
-    files: dict[str, Path] = field(default_factory=dict)
 
 
 def dotted(path: Steps) -> str:
@@ -62,7 +39,7 @@ def dotted(path: Steps) -> str:
 
 def located(composed: Composed, path: Steps, message: str, hint: str | None = None, *, key: bool = False) -> Finding:
     """A finding at the place of a value or key, or of the nearest thing above it that has one."""
-    return _finding(_place(composed, path, key=key), composed.origin, dotted(path), message, hint)
+    return _finding(_place(composed, path, key=key), composed, path, message, hint)
 
 
 def file_of(composed: Composed, rule: str, argument: str) -> Path | None:
@@ -84,8 +61,9 @@ def findings_of(error: ValidationError, composed: Composed) -> list[Finding]:
     return sorted(found.values(), key=lambda finding: (finding.file or "", finding.line or 0, finding.column or 0))
 
 
-def _finding(place: Place, origin: str, path: str, message: str, hint: str | None) -> Finding:
-    return Finding(path, message, place.file or origin, place.line, place.column, hint)
+def _finding(place: Place, composed: Composed, path: Steps, message: str, hint: str | None) -> Finding:
+    whole = dotted((*composed.root, *path))
+    return Finding(whole, message, place.file or composed.origin, place.line, place.column, hint)
 
 
 def _place(composed: Composed, path: Steps, *, key: bool) -> Place:
@@ -131,7 +109,7 @@ def _explained(detail: dict[str, Any], composed: Composed) -> Finding:
     if rest and rest[-1] not in ("match", "init") and str(rest[-1]) not in message.split():
         message = f"{rest[-1]}: {message}"
     place = _place(composed, path, key=key).shifted(offset)
-    return _finding(place, composed.origin, dotted(path), message, hint)
+    return _finding(place, composed, path, message, hint)
 
 
 def _real_path(location: tuple[int | str, ...], data: Any) -> tuple[Steps, Steps]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from initplug.errors import Finding, RecipeError, first_line, near
-from initplug.language.messages import Composed
+from initplug.language.composed import Composed
 from initplug.language.reading import Place, Steps
 from initplug.language.recipe import Recipe
 

@@ -1,0 +1,69 @@
+"""Recipe data on its way to validation, and how one recipe is laid over another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from initplug.language.reading import Place, Steps
+
+
+@dataclass(slots=True)
+class Composed:
+    """Recipe data on its way to validation, with the place of every part.
+
+    Args:
+        data: plain data; `defaults` are merged.
+        origin: what messages call the whole.
+        values: places of values.
+        keys: places of keys.
+        replaced: for an initializer whose `fn` was overridden, what it was: the owner of keys that are left over.
+        stars: places of unquoted texts that begin with `*`.
+        files: for the name of a recipe file in messages, the file itself; presets are none.
+        root: where the recipe stands in the config of an application.
+    """
+
+    data: dict[str, Any]
+    origin: str
+    values: dict[Steps, Place] = field(default_factory=dict)
+    keys: dict[Steps, Place] = field(default_factory=dict)
+    replaced: dict[Steps, Any] = field(default_factory=dict)
+    stars: list[Place] = field(default_factory=list)
+    files: dict[str, Path] = field(default_factory=dict)
+    root: Steps = ()
+
+
+def merge(base: Composed, top: Composed) -> None:
+    """Lay `top` over `base` as OmegaConf merges: mappings key by key, everything else as a whole."""
+    joined: set[Steps] = set()
+    replaced: set[Steps] = set()
+    laid: list[Steps] = []
+
+    def lay(under: dict[str, Any], over: dict[str, Any], path: Steps) -> None:
+        for key, value in over.items():
+            here = (*path, key)
+            if value == "???" and key in under:  # a value that is still missing replaces none
+                joined.add(here)
+                continue
+            if isinstance(value, dict) and isinstance(under.get(key), dict):
+                joined.add(here)
+                lay(under[key], value, here)
+                continue
+            if key in under:
+                replaced.add(here)
+                if key == "fn" and under[key] != value:
+                    base.replaced[path] = under[key]
+            under[key] = value
+            laid.append(here)
+
+    lay(base.data, top.data, ())
+    for places, others in ((base.values, top.values), (base.keys, top.keys)):
+        for path in [path for path in places if any(path[:length] in replaced for length in range(len(path) + 1))]:
+            del places[path]
+        places.update({path: place for path, place in others.items() if path not in joined})
+    for path in laid:  # what has no place of its own, in a mapping, stands at least in no other file
+        base.values.setdefault(path, Place(top.origin))
+    base.replaced.update(top.replaced)
+    base.stars.extend(top.stars)
+    base.files.update(top.files)

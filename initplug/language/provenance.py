@@ -1,0 +1,216 @@
+"""Where the values of a composed config come from: files of Hydra's defaults list, and its command line."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from initplug.language.composed import Composed, merge
+from initplug.language.reading import MAX_DEPTH, Document, Place, Steps
+
+CONFIG = "<config>"
+"""What messages call a config of which no file is known."""
+
+COMMAND_LINE = "command line: "
+
+
+def traced(config: Any) -> Composed:
+    """A part of a config with the places of its values, as far as they can be told; its data are not resolved.
+
+    Inside an application of Hydra its composition is repeated, file by file and override by override. A value that the
+    repetition does not give was set by code: it has no place but the config. This never fails: all that an application
+    can have done since it was composed makes places unknown, and nothing else.
+
+    Args:
+        config: a DictConfig, alone or inside that of an application.
+    """
+    from omegaconf import OmegaConf
+
+    found = Composed({}, CONFIG)
+    try:
+        found.root = _steps(config)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the application has had them
+            for layer in _layers(found.root):
+                _lay(found, layer)
+        _compare(found, found.data, OmegaConf.to_container(config, resolve=False), ())
+    except Exception:  # what is told beside an error must not become one
+        found = Composed({}, CONFIG, root=found.root)
+    return found
+
+
+def _steps(config: Any) -> Steps:
+    """Where a node stands in the whole config."""
+    steps: list[str | int] = []
+    while config._get_parent() is not None:
+        steps.insert(0, config._key())
+        config = config._get_parent()
+    return tuple(steps)
+
+
+class _Layer(NamedTuple):
+    """What a file or an override says of a part of the config; `deleted` is where it takes something away."""
+
+    said: Composed
+    deleted: Steps | None = None
+
+
+def _layers(root: Steps) -> Iterator[_Layer]:
+    """What was laid over what to make the running application's config, of the part that stands at `root`."""
+    if "hydra.core.hydra_config" not in sys.modules:
+        return
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    if not HydraConfig.initialized() or not GlobalHydra.instance().is_initialized():
+        return
+    running = HydraConfig.get()
+    composition: Any = (
+        GlobalHydra.instance()
+        .config_loader()
+        .compute_defaults_list(
+            config_name=running.job.config_name,
+            overrides=[*running.overrides.hydra, *running.overrides.task],
+            run_mode=RunMode.RUN,
+        )
+    )
+    here = Path(running.runtime.cwd)
+    for default in composition.defaults:
+        package: Steps = tuple((default.package or "").split(".")) if default.package else ()
+        if default.config_path is None or package[:1] == ("hydra",):
+            continue
+        if package[: len(root)] == root[: len(package)]:
+            text = _text(default.config_path, running.runtime.config_sources, here)
+            if text is not None:
+                yield from _part(_read(*text), package, root)
+    for override in composition.config_overrides:
+        steps: Steps = tuple(override.key_or_group.split("."))
+        if steps[: len(root)] != root[: len(steps)]:
+            continue
+        origin = f"{COMMAND_LINE}{override.input_line}"
+        if override.is_delete():
+            yield _Layer(Composed({}, origin), steps[len(root) :])
+        else:
+            place: dict[Steps, Place] = {(): Place(origin)}
+            yield from _part(Document(override.value(), place, place), steps, root, origin)
+
+
+def _text(path: str, sources: Sequence[Any], here: Path) -> tuple[str, str] | None:
+    """The name and the text of a config: of the first source that has it, as Hydra finds it."""
+    name = path if path.endswith((".yaml", ".yml")) else f"{path}.yaml"
+    for source in sources:
+        if source.schema == "file":
+            file: Any = Path(source.path) / name
+        elif source.schema == "pkg" and source.path:
+            file = resources.files(source.path.replace("/", ".")).joinpath(name)
+        else:
+            continue
+        if file.is_file():
+            return _shown(file, source.path, here), file.read_text(encoding="utf-8")
+    return None
+
+
+def _shown(file: Any, source: str, here: Path) -> str:
+    """What messages call a file: presets by their names, others by the shortest path from where the user started."""
+    if source == "initplug.presets":
+        return str(file.name)
+    path = os.path.abspath(str(file))  # noqa: PTH100  # links stay what the user calls them
+    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
+
+
+def _read(file: str, text: str) -> Document:
+    """A config file, with the places of its parts; unlike recipes, configs may have anchors."""
+    from omegaconf import OmegaConf
+
+    document = Document(OmegaConf.to_container(OmegaConf.create(text), resolve=False))
+    root = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+    def walk(node: yaml.Node, path: Steps) -> None:
+        document.values[path] = _place(node, file)
+        if len(path) > MAX_DEPTH:
+            return
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                document.keys[(*path, key.value)] = _place(key, file)
+                walk(value, (*path, key.value))
+        elif isinstance(node, yaml.SequenceNode):
+            for index, part in enumerate(node.value):
+                walk(part, (*path, index))
+
+    if root is not None:
+        walk(root, ())
+    if isinstance(document.data, dict):
+        document.data.pop("defaults", None)
+    return document
+
+
+def _place(node: yaml.Node, file: str) -> Place:
+    start = node.start_mark
+    quoted = isinstance(node, yaml.ScalarNode) and node.style in ("'", '"')
+    literal = isinstance(node, yaml.ScalarNode) and start.line == node.end_mark.line and (quoted or node.style is None)
+    return Place(file, start.line + 1, start.column + 1 + (quoted and literal), literal)
+
+
+def _part(document: Document, package: Steps, root: Steps, origin: str = CONFIG) -> Iterator[_Layer]:
+    """What a document that is laid at `package` says of the part of the config at `root`, if anything."""
+    data, below, above = document.data, root[len(package) :], package[len(root) :]
+    for step in below:
+        if not isinstance(data, Mapping) or step not in data:
+            return
+        data = data[step]
+    values = {(*above, *path[len(below) :]): place for path, place in document.values.items() if _under(path, below)}
+    keys = {(*above, *path[len(below) :]): place for path, place in document.keys.items() if _under(path, below)}
+    for step in reversed(above):
+        data = {step: data}
+    if isinstance(data, dict):
+        yield _Layer(Composed(_texts_as_keys(data), origin, values, keys))
+
+
+def _under(path: Steps, root: Steps) -> bool:
+    return path[: len(root)] == root
+
+
+def _texts_as_keys(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {str(key): _texts_as_keys(part) for key, part in data.items()}
+    return [_texts_as_keys(part) for part in data] if isinstance(data, list) else data
+
+
+def _lay(found: Composed, layer: _Layer) -> None:
+    if layer.deleted is None:
+        merge(found, layer.said)
+        return
+    data: Any = found.data
+    for step in layer.deleted[:-1]:
+        data = data[step]
+    del data[layer.deleted[-1]]
+    _forget(found, layer.deleted)
+
+
+def _forget(found: Composed, path: Steps) -> None:
+    for places in (found.values, found.keys):
+        for known in [known for known in places if _under(known, path)]:
+            del places[known]
+
+
+def _compare(found: Composed, repeated: Any, real: Any, path: Steps) -> None:
+    """Forget the places of all that is not what the repeated composition gave."""
+    if isinstance(real, dict) and isinstance(repeated, dict):
+        for key, part in real.items():
+            here = (*path, str(key))
+            if str(key) in repeated:
+                _compare(found, repeated[str(key)], part, here)
+            else:
+                _forget(found, here)
+                found.values[here] = Place(CONFIG)
+    elif type(repeated) is not type(real) or repeated != _texts_as_keys(real):
+        _forget(found, path)
+        found.values[path] = Place(CONFIG)

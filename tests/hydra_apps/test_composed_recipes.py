@@ -1,0 +1,320 @@
+"""Recipes that Hydra composed: every override does what its reader thinks, and what is wrong is told with its place."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from applications import Application, composing, written
+from omegaconf import OmegaConf, open_dict
+from torch import nn
+
+import initplug
+
+
+@pytest.fixture(scope="module")
+def conf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return written(tmp_path_factory.mktemp("user") / "conf")
+
+
+@pytest.fixture
+def application(conf: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Application]:
+    monkeypatch.chdir(conf.parent)
+    with composing(conf) as composed:
+        yield composed
+
+
+def told(config: Any) -> str:
+    with pytest.raises(initplug.RecipeError) as caught:
+        initplug.load(config)
+    return str(caught.value)
+
+
+# Overrides.
+
+FORMS = [
+    "rules.conv.init.mode=fan_in",
+    "rules.conv.init.nonlinearity=relu",
+    "rules.classifier.init.mode=fan_out",
+    "rules.conv.init=xavier_uniform relu",
+    'rules.conv.init="xavier_uniform relu"',
+    'rules.conv.init="xavier_uniform gain=relu"',
+    "rules.conv.init=zeros",
+    "rules.conv.init=0.5",
+    "rules.bn.init=1e-3",
+    "rules.bias=null",
+    "~rules.bias",
+    "rules.bias.match=[conv.bias, bn.bias]",
+    "+rules.head={match: head.**, init: zeros}",
+    "+rules.head={match: head.**, init: {fn: normal, std: 0.02, factor: {count: '<Linear>', times: 2}}}",
+    "++rules.bn.init=2",
+    "+rules.bn.optional=true",
+    "unmatched=keep",
+]
+
+
+def within(group: str, form: str) -> str:
+    """An override of a recipe as one of an application's config."""
+    sign = form[: len(form) - len(form.lstrip("+~"))]
+    return f"{sign}{group}.{form.removeprefix(sign)}"
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_override_in_an_application_gives_what_it_gives_alone(application: Application, form: str) -> None:
+    config = application(within("init", form))
+    alone = initplug.load("resnext", [form])
+    assert list(initplug.load(config.init).plain()["rules"].items()) == list(alone.plain()["rules"].items())
+    assert initplug.load(config.init) == alone
+
+
+def test_the_forms_that_a_reader_may_write_give_what_they_say(application: Application) -> None:
+    def text(form: str, rule: str = "conv") -> str:
+        read = initplug.load(application(form).init).rules[rule]
+        return "disabled" if read is None else read.init.text
+
+    assert text("init.rules.conv.init.mode=fan_in") == "kaiming_normal"
+    assert text("init.rules.conv.init=xavier_uniform relu") == "xavier_uniform relu"
+    assert text('init.rules.conv.init="xavier_uniform gain=relu"') == "xavier_uniform relu"
+    assert text("init.rules.bias=null", "bias") == "disabled"
+    assert text("+init.rules.head={match: head.**, init: zeros}", "head") == "zeros"
+
+
+def test_groups_are_chosen_listed_and_placed_anywhere(application: Application) -> None:
+    both = initplug.load(application("init=[resnext,mine]").init)
+    assert list(both.rules) == ["conv", "bn", "bias", "classifier", "head"]
+    assert both.rules["bn"] is not None and both.rules["bn"].init.text == "constant 0.5"
+    assert initplug.load(application("init=mine").init) == both
+    assert initplug.load(application(name="nested").model.init) == initplug.load("wrn")
+    placed = application("init@model.init=resnext", name="nested").model.init
+    assert initplug.load(placed) == initplug.load("resnext")
+
+
+def test_one_file_is_read_alike_by_hydra_and_alone(application: Application, conf: Path) -> None:
+    assert initplug.load(application("init=mine").init).plain() == initplug.load(conf / "init/mine.yaml").plain() | {
+        "name": "resnext"
+    }
+
+
+def test_an_overridden_rule_keeps_its_place_and_an_added_one_goes_last(application: Application) -> None:
+    config = application("+init.rules.head={match: head.*, init: 0}", "init.rules.conv.init=zeros")
+    assert list(initplug.load(config.init).rules) == ["conv", "bn", "bias", "classifier", "head"]
+
+
+# What is taken.
+
+
+@dataclass
+class Classifier:
+    match: str = "<Linear>.weight"
+    init: Any = "normal std=0.01"
+
+
+@dataclass
+class Rules:
+    rest: Any = field(default_factory=lambda: {"match": "*", "init": 0})
+    classifier: Classifier = field(default_factory=Classifier)
+
+
+@dataclass
+class Own:
+    unmatched: str = "keep"
+    rules: Rules = field(default_factory=Rules)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        Own(),
+        asdict(Own()),
+        OmegaConf.structured(Own),
+        OmegaConf.to_container(OmegaConf.structured(Own)),
+        OmegaConf.create({"init": Own()}).init,
+        {"unmatched": "keep", "rules": OmegaConf.structured(Rules)},
+        {
+            "unmatched": "keep",
+            "rules": OmegaConf.create({"rest": {"match": ["*"], "init": 0}, "classifier": Classifier()}),
+        },
+    ],
+    ids=["dataclass", "mapping", "structured", "container", "part", "mixed", "mixed lists"],
+)
+def test_configs_containers_and_dataclasses_are_one(recipe: Any) -> None:
+    model = nn.Linear(64, 64)
+    audit = initplug.apply(model, recipe, seed=0)
+    assert [row.init for row in audit] == ["normal std=0.01", "constant 0"]
+    assert audit.problems() == []
+
+
+def test_a_class_is_no_recipe() -> None:
+    assert "a mapping or a Recipe, not a type" in told(Own)
+
+
+def test_interpolations_are_resolved_against_the_whole_config(application: Application) -> None:
+    recipe = initplug.load(application("init=wide", "mode=zeros").init)
+    assert [rule and rule.init.text for rule in recipe.rules.values()] == ["normal std=32", "zeros"]
+
+
+# Places.
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name", "message"),
+    [
+        (
+            ["init.rules.conv.init.mode=fan_x"],
+            "config",
+            "command line: init.rules.conv.init.mode=fan_x: init.rules.conv.init.mode: "
+            "'fan_x' is not one of fan_in, fan_out (did you mean fan_in?)",
+        ),
+        (
+            ["+init.rules.new={match: 'a[', init: 0}"],
+            "config",
+            "command line: +init.rules.new={match: 'a[', init: 0}: init.rules.new.match: "
+            "bad selector 'a[': '[' is never closed",
+        ),
+        (
+            ["init@model.init=mine", "model.init.rules.head.init.std=-2"],
+            "nested",
+            "command line: model.init.rules.head.init.std=-2: model.init.rules.head.init.std: "
+            "-2 is not a number of at least 0",
+        ),
+        (
+            ["experiment=wide"],
+            "config",
+            "conf/experiment/wide.yaml:6:24: init.rules.head.init.std: -1 is not a number of at least 0",
+        ),
+        (
+            ["init=wide", "width=-3", "mode=zeros"],
+            "config",
+            "conf/init/wide.yaml:4:30: init.rules.conv.init.std: -3 is not a number of at least 0",
+        ),
+        (
+            ["init=missing"],
+            "config",
+            "conf/init/missing.yaml:4:26: init.rules.fc.init: Missing mandatory value: init",
+        ),
+        (
+            ["init.rules.conv.match=???"],
+            "config",
+            "<config>: init.rules.conv.match: Missing mandatory value: match",
+        ),
+        (
+            ["init=wide", "~mode"],
+            "config",
+            "conf/init/wide.yaml:5:29: init.rules.rest.init: Interpolation key 'mode' not found",
+        ),
+        (
+            ["init=anchored"],
+            "config",
+            "conf/init/anchored.yaml:2:69: init.rules.conv.init.mode: 'fan_inn' is not one of fan_in, fan_out (did you "
+            "mean fan_in?)\n"
+            "conf/init/anchored.yaml:3:3: init.rules.fc.init.mode: 'fan_inn' is not one of fan_in, fan_out (did you "
+            "mean fan_in?)",
+        ),
+        (
+            ["init.rules.conv.init.fn=constant", "+init.rules.conv.init.value=2", "~init.rules.conv.init.nonlinearity"],
+            "config",
+            "resnext.yaml:21:32: init.rules.conv.init.mode: constant takes no mode: it is left over from "
+            "kaiming_normal, since merging keeps keys (to replace the whole initializer, write init: constant 2)",
+        ),
+        (
+            ["init=mine", "init.rules.head.init.fn=xavier_normal"],
+            "config",
+            "conf/init/mine.yaml:6:24: init.rules.head.init.std: xavier_normal takes no std: it is left over from "
+            "normal, since merging keeps keys (to replace the whole initializer, write init: xavier_normal)",
+        ),
+    ],
+)
+def test_what_is_wrong_is_told_with_the_line_that_it_came_from(
+    application: Application, overrides: list[str], name: str, message: str
+) -> None:
+    config = application(*overrides, name=name)
+    assert told(config.init if name == "config" else config.model.init) == message
+
+
+def test_rules_are_located_for_plans_and_audits(application: Application) -> None:
+    recipe = initplug.load(application("init=mine", "+init.rules.fc={match: fc.bias, init: 0}").init)
+    assert [recipe.location(name) for name in recipe.rules] == [
+        "resnext.yaml:19",
+        "resnext.yaml:22",
+        "resnext.yaml:25",
+        "resnext.yaml:28",
+        "conf/init/mine.yaml:4",
+        "command line: +init.rules.fc={match: fc.bias, init: 0}",
+    ]
+
+
+def test_what_code_set_has_no_place_but_the_config(application: Application) -> None:
+    config = application("init=mine")
+    with open_dict(config):
+        config.init.rules.head.init.std = -3
+        config.init.rules.added = {"match": "[", "init": 0}
+    assert told(config.init) == (
+        "<config>: init.rules.head.init.std: -3 is not a number of at least 0\n"
+        "<config>: init.rules.added.match: bad selector '[': '[' is never closed"
+    )
+
+
+def test_a_config_of_another_composition_has_no_places(application: Application) -> None:
+    config = application("init=mine", "init.rules.head.init.std=-3")
+    application("init=wrn")
+    assert told(config.init) == "<config>: init.rules.head.init.std: -3 is not a number of at least 0"
+
+
+@pytest.mark.parametrize("broken", ["compute_defaults_list", "nothing"])
+def test_where_places_cannot_be_told_the_path_is(
+    application: Application, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    from hydra.core.global_hydra import GlobalHydra
+
+    config = application("init=mine", "init.rules.head.init.std=-3")
+    if broken == "nothing":
+        GlobalHydra.instance().clear()
+    else:
+        loader = GlobalHydra.instance().config_loader()
+        monkeypatch.setattr(loader, broken, lambda *_, **__: 1 / 0)
+    assert told(config.init) == "<config>: init.rules.head.init.std: -3 is not a number of at least 0"
+
+
+APP = """\
+import hydra
+import initplug
+from torch import nn
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def main(config):
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Linear(8, 8))
+    audit = initplug.apply(model, config.init, seed=0)
+    print(config.init.name, audit["0.weight"].init, audit["0.weight"].location, audit["1.weight"].location)
+
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+def test_under_hydra_main_alone_and_in_a_sweep(conf: Path, tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(APP)
+    (tmp_path / "conf").symlink_to(conf)
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "app.py", *words]
+        return subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False, env={**os.environ}
+        )
+
+    done = run("-m", "init=resnext,torch_default", "hydra.sweep.dir=.", "hydra.job.chdir=true")
+    lines = [line for line in done.stdout.splitlines() if not line.startswith("[")]
+    assert lines == [
+        "resnext kaiming_normal fan_out resnext.yaml:19 resnext.yaml:22",
+        "torch_default default torch_default.yaml:14 torch_default.yaml:14",
+    ]
+    done = run("init.rules.conv.init.mode=fan_x")
+    assert done.returncode == 1
+    assert "RecipeError: command line: init.rules.conv.init.mode=fan_x: init.rules.conv.init.mode: " in done.stderr
