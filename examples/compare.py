@@ -21,7 +21,7 @@ from omegaconf import OmegaConf
 COLOURS = ("#8a8f98", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 WINDOW = 20  # a point of a curve is the mean over this part, 1/20, of the run
 POINTS = 100  # of a curve, so that the file stays small
-HEADROOM = 1.35  # height of a panel, in losses at chance
+HEADROOM = 1.35  # height of a panel, in losses that runs begin with
 STYLE: dict[Any, Any] = {  # matplotlib would have its own 300 literals for keys
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial"],
@@ -54,11 +54,15 @@ def read(folder: Path) -> Run:
     """Read what Hydra and `train.py` left in the folder of a run."""
     settings = OmegaConf.load(folder / ".hydra" / "hydra.yaml")
     overrides: list[str] = list(settings.hydra.overrides.task)
-    changed = [override.removeprefix("init.") for override in overrides if override.startswith("init.")]
-    others = [override for override in overrides if not override.startswith(("init=", "init.", "seed=", "steps="))]
+    changed = [override for override in overrides if override.lstrip("+~").startswith("init.")]
+    named = (*changed, "init=", "seed=", "steps=")
+    others = [override for override in overrides if not override.startswith(named)]
     with (folder / "loss.csv").open(newline="") as file:
         losses = [float(row["loss"]) for row in csv.DictReader(file)]
-    return Run(" ".join([settings.hydra.runtime.choices.init, *changed]), "  ".join(others), losses)
+    recipe = " ".join(
+        [settings.hydra.runtime.choices.init, *(override.replace("init.", "", 1) for override in changed)]
+    )
+    return Run(recipe, "  ".join(others), losses)
 
 
 def smooth(losses: Sequence[float]) -> tuple[list[int], list[float]]:
@@ -77,9 +81,8 @@ def draw(runs: Sequence[Run]) -> Figure:
     figure = Figure(figsize=(1 + 3.6 * columns, 0.8 + 2.4 * rows), layout="constrained")
     panels: list[Axes] = list(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat)
     # Where a run blows up it leaves at the top instead of pressing the others flat.
-    first = sorted(run.losses[0] for run in runs if math.isfinite(run.losses[0]))
-    if first:
-        panels[0].set_ylim(0, HEADROOM * first[len(first) // 4])
+    first = sorted(run.losses[0] for run in runs)
+    panels[0].set_ylim(0, HEADROOM * first[len(first) // 4])
     for panel, task in zip(panels, tasks, strict=False):
         panel.set_title(task)
         for run in runs:
@@ -89,9 +92,8 @@ def draw(runs: Sequence[Run]) -> Figure:
     for spare in panels[len(tasks) :]:
         spare.remove()
     lines = {str(line.get_label()): line for panel in panels[: len(tasks)] for line in panel.get_lines()}
-    figure.legend(
-        [lines[recipe] for recipe in recipes], recipes, loc="outside upper center", ncols=len(recipes), frameon=False
-    )
+    handles, beside = [lines[recipe] for recipe in recipes], min(2 * columns, len(recipes))
+    figure.legend(handles, recipes, loc="outside upper center", ncols=beside, frameon=False)
     figure.supxlabel("step", fontsize=10, color="#40454d")
     figure.supylabel("loss", fontsize=10, color="#40454d")
     return figure
@@ -104,13 +106,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("losses.svg"), help="the picture: .svg, .png or .pdf")
     arguments = parser.parse_args()
     found = {path.parent for folder in arguments.folder for path in folder.glob("*/loss.csv")}
-    if not found:
-        parser.error(f"no run with a loss.csv in {', '.join(map(str, arguments.folder))}")
+    # Hydra numbers the runs of a sweep: 2 comes before 10.
     in_order = sorted(found, key=lambda run: (run.parent, int(run.name) if run.name.isdigit() else 0, run.name))
+    runs = [run for run in map(read, in_order) if run.losses]
+    if not runs:
+        parser.error(f"no run with losses in {', '.join(map(str, arguments.folder))}")
     with mpl.rc_context(STYLE):
         undated = {"Date": None} if arguments.out.suffix == ".svg" else None  # the same runs give the same file
-        draw([read(folder) for folder in in_order]).savefig(arguments.out, dpi=150, metadata=undated)
-    print(f"{len(found)} runs -> {arguments.out}")
+        draw(runs).savefig(arguments.out, dpi=150, metadata=undated)
+    print(f"{len(runs)} runs -> {arguments.out}")
 
 
 if __name__ == "__main__":

@@ -148,11 +148,6 @@ def test_every_experiment_is_run() -> None:
     assert {path.stem for path in (CONFIGS / "experiment").glob("*.yaml")} == {"residual", "densenet", "gpt"}
 
 
-def test_the_output_layer_of_the_gpt_is_tied_to_its_embedding(tmp_path: Path) -> None:
-    row = one_run(tmp_path, "experiment=gpt", "steps=1").row("lm_head.weight")
-    assert (row["name"], row["rule"]) == ("transformer.wte.weight", "weight")
-
-
 @pytest.fixture
 def configs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.syspath_prepend(str(ROOT / "examples"))
@@ -174,6 +169,35 @@ def test_every_model_of_the_configs_is_built_planned_and_fed(model: str) -> None
     classes = config.data.vocabulary if model == "gpt" else config.data.classes
     with torch.no_grad():
         assert net(inputs).shape == (*targets.shape, classes)
+
+
+@pytest.mark.usefixtures("configs")
+def test_the_output_layer_of_the_gpt_is_tied_to_its_embedding() -> None:
+    config = composed("experiment=gpt")
+    row = initplug.plan(instantiate(config.model), config.init)["lm_head.weight"]
+    assert (row.name, row.rule, row.std) == ("transformer.wte.weight", "weight", 0.02)
+
+
+@pytest.mark.usefixtures("configs")
+@pytest.mark.parametrize(
+    ("model", "recipe", "low", "high"),
+    [
+        ("plain", "torch_default", 0, 1e-6),  # nothing of the image comes through 54 layers that shrink it
+        ("plain", "wrn", 1e-5, 10),
+        ("residual", "torch_default", 0.01, 10),
+        ("residual", "wrn", 100, math.inf),  # every one of 27 branches doubles the variance
+        ("residual", "zero_branch", 0.01, 10),
+    ],
+)
+def test_what_comes_out_of_a_deep_net_varies_with_the_image_as_the_picture_tells(
+    model: str, recipe: str, low: float, high: float
+) -> None:
+    config = composed(f"model={model}", "model.depth=56", f"init={recipe}")
+    net = instantiate(config.model)
+    initplug.apply(net, config.init, seed=config.seed)
+    images, _ = next(instantiate(config.data, seed=config.seed))
+    with torch.no_grad():
+        assert low <= net(images).std(dim=0).mean() < high
 
 
 @pytest.mark.usefixtures("configs")
@@ -207,19 +231,20 @@ def test_the_sweep_is_drawn_with_a_panel_for_every_depth_and_a_curve_for_every_r
 
 def test_overrides_of_a_recipe_are_curves_of_their_own_and_seeds_are_not(tmp_path: Path) -> None:
     swept = ["init=resnext", "init.rules.conv.init.mode=fan_in,fan_out", "seed=0,1"]
-    train(tmp_path, "-m", "hydra.sweep.dir=sweep", *swept, "steps=2")
+    train(tmp_path, "-m", "hydra.sweep.dir=sweep", *swept, "+init.rules.head={match: fc.*, init: 0}", "steps=2")
     done = run("compare.py", "sweep", "--out", "losses.svg", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     drawn = (tmp_path / "losses.svg").read_text()
     for mode in ("fan_in", "fan_out"):
-        assert drawn.count(f">resnext rules.conv.init.mode={mode}</text>") == 1
+        name = f"resnext rules.conv.init.mode={mode} +rules.head={{match:fc.*,init:0}}"
+        assert drawn.count(f">{name}</text>") == 1
     assert "seed" not in drawn
 
 
 def test_a_folder_without_runs_is_a_usage_error(tmp_path: Path) -> None:
     done = run("compare.py", str(tmp_path), cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr.endswith(f"error: no run with a loss.csv in {tmp_path}\n")
+    assert done.stderr.endswith(f"error: no run with losses in {tmp_path}\n")
     assert not (tmp_path / "losses.svg").exists()
 
 
