@@ -8,21 +8,24 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from initplug import __version__
+from initplug.composing import CONFIG_HELP, Composition, Words, composed, differences, each, entered, with_config
 from initplug.errors import InitplugError, InitplugWarning, PlanError, RecipeError, brief, shortened
-from initplug.targets import Failure, built_from, named, user_code
+from initplug.targets import Failure, Model, built_from, named, user_code
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from initplug.auditing import Audit
+    from initplug.language.recipe import Recipe
+    from initplug.planning.plan import Plan
 
 MODEL_HELP = """MODEL is package.module:callable or path/to/file.py:callable, optionally with literal arguments:
 'torchvision.models:resnet50(num_classes=10)'. RECIPE is a preset, a file, or - for standard input."""
@@ -85,15 +88,21 @@ def presets() -> None:
 
 
 @commands.command()
-@click.argument("recipe")
-@click.argument("overrides", nargs=-1, metavar="[OVERRIDE]...")
-def show(recipe: str, overrides: tuple[str, ...]) -> None:
+@with_config("RECIPE")
+def show(given: Words) -> None:
     """Print a recipe as composed: defaults merged, overrides applied.
 
     OVERRIDE is in Hydra's notation: rules.conv.init.mode=fan_in, rules.bias=null, ~rules.bias,
-    '+rules.head={match: head.weight, init: zeros}'.
+    '+rules.head={match: head.weight, init: zeros}'. With --config-dir and --config-name the recipe is the node init of
+    that Hydra config, and every word is an override of the config: init=wrn init.rules.bias=null.
     """
-    click.echo(_recipe(recipe, overrides).to_yaml(), nl=False)
+    if given.config is None:
+        (recipe,), overrides = given.split(["RECIPE"])
+        loaded = _recipe(recipe, overrides)
+    else:
+        with composed(given) as (composition,):
+            loaded = entered(composition).recipe()
+    click.echo(loaded.to_yaml(), nl=False)
 
 
 @commands.command()
@@ -137,61 +146,90 @@ def schema() -> None:
 # Models -----------------------------------------------------------------------------------------------------
 
 
-@commands.command(epilog=MODEL_HELP)
-@click.argument("model")
-@click.argument("recipe")
-@click.argument("overrides", nargs=-1, metavar="[OVERRIDE]...")
+@commands.command(epilog=f"{MODEL_HELP} {CONFIG_HELP}")
+@with_config("MODEL RECIPE")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 @click.option("--strict", is_flag=True, help="Warnings count as errors.")
 @click.option("--real", is_flag=True, help="Build the model on the CPU instead of meta.")
-def plan(model: str, recipe: str, overrides: tuple[str, ...], as_json: bool, strict: bool, real: bool) -> None:
-    """Say which rule every parameter gets, without writing anything."""
-    target = named(model)
-    loaded = _recipe(recipe, overrides)
-    built = built_from(target, meta=not real)
-    import initplug
+def plan(given: Words, as_json: bool, strict: bool, real: bool) -> None:
+    """Say which rule every parameter gets, without writing anything.
 
-    problem: PlanError | None = None
+    With --config-name a sweep, such as init=resnext,wrn model.depth=20,56, gives one line for every combination and a
+    table of the slots that differ.
+    """
+    if given.config is not None:
+        with composed(given, sweep=True) as compositions:
+            if len(compositions) > 1:
+                sys.exit(_swept(compositions, as_json, strict, real))
+            _planned(*_chosen(compositions[0]), as_json, strict, real)
+    else:
+        _planned(*_named(given), as_json, strict, real)
+
+
+def _planned(target: Model, recipe: Recipe, as_json: bool, strict: bool, real: bool) -> None:
     with _reported(strict):
-        try:
-            with user_code():
-                result = initplug.plan(built, loaded)
-        except PlanError as error:
-            if error.plan is None:
-                raise
-            problem, result = error, error.plan
+        result, problem = _plan_of(target, recipe, real)
         click.echo(result.to_json() if as_json else result.to_text(color=_colored()), nl=not as_json)
         if problem is not None:
             raise problem
 
 
-@commands.command(epilog=MODEL_HELP)
-@click.argument("model")
-@click.argument("recipe")
-@click.argument("overrides", nargs=-1, metavar="[OVERRIDE]...")
+def _plan_of(target: Model, recipe: Recipe, real: bool) -> tuple[Plan, PlanError | None]:
+    """The plan, or as much as there is of it and what is wrong."""
+    built = built_from(target, meta=not real)
+    import initplug
+
+    try:
+        with user_code():
+            return initplug.plan(built, recipe), None
+    except PlanError as error:
+        if error.plan is None:
+            raise
+        return error.plan, error
+
+
+def _swept(compositions: list[Composition], as_json: bool, strict: bool, real: bool) -> int:
+    """Plan every combination of a sweep: a line for each, and what differs."""
+    plans: dict[str, Plan] = {}
+
+    def work(composition: Composition) -> None:
+        with _reported(strict):
+            result, problem = _plan_of(*_chosen(composition), real)
+            plans[composition.label] = result
+            if not as_json:
+                click.echo(f"{composition.label}: {result.headline()}")
+            if problem is not None:
+                raise problem
+
+    status = each(compositions, work)
+    if as_json:
+        found = [{"overrides": label.split(" "), "plan": result.to_dict()} for label, result in plans.items()]
+        click.echo(json.dumps(found, indent=1, allow_nan=False, ensure_ascii=False))
+    elif len(plans) > 1:
+        click.echo(f"\n{differences(plans, color=_colored())}")
+    return status
+
+
+@commands.command(epilog=f"{MODEL_HELP} {CONFIG_HELP}")
+@with_config("MODEL RECIPE")
 @click.option("--seed", type=int, help="Seed of the named streams, 0 to 2^64 - 1; without it torch's generator draws.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the weights to this .safetensors file.")
 @click.option("--report", type=click.Path(path_type=Path), help="Write the audit to this .json, .csv or .md file.")
 @click.option("--strict", is_flag=True, help="Warnings count as errors.")
-def apply(
-    model: str,
-    recipe: str,
-    overrides: tuple[str, ...],
-    seed: int | None,
-    out: Path | None,
-    report: Path | None,
-    strict: bool,
-) -> None:
+def apply(given: Words, seed: int | None, out: Path | None, report: Path | None, strict: bool) -> None:
     """Initialise a model, print the audit, and write weights and report where asked."""
     from initplug.tables.files import check_path
 
-    target = named(model)
-    loaded = _recipe(recipe, overrides)
-    if out is not None:
-        check_path(out, (".safetensors",))
-    if report is not None:
-        check_path(report)
-    built = built_from(target, meta=False)
+    with ExitStack() as stack:
+        if given.config is None:
+            target, loaded = _named(given)
+        else:
+            target, loaded = _chosen(*stack.enter_context(composed(given)))
+        if out is not None:
+            check_path(out, (".safetensors",))
+        if report is not None:
+            check_path(report)
+        built = built_from(target, meta=False)
     import initplug
 
     with _reported(strict):
@@ -305,7 +343,19 @@ def _source(recipe: str) -> str:
     return sys.stdin.read() + "\n" if recipe == "-" else recipe.replace("\n", " ")
 
 
-def _recipe(recipe: str, overrides: tuple[str, ...]) -> Any:
+def _named(given: Words) -> tuple[Model, Recipe]:
+    """The MODEL and the RECIPE of a command."""
+    (model, recipe), overrides = given.split(["MODEL", "RECIPE"])
+    return named(model), _recipe(recipe, overrides)
+
+
+def _chosen(composition: Composition) -> tuple[Model, Recipe]:
+    """The model and the recipe of a config, which is validated before anything is made of it."""
+    target = entered(composition).model()
+    return target, composition.recipe()
+
+
+def _recipe(recipe: str, overrides: Sequence[str]) -> Recipe:
     from initplug.language.loading import load
 
     with user_code():  # initializers of installed packages

@@ -30,13 +30,15 @@ BELOW: dict[str, set[str]] = {
     "auditing": {"errors", "schemes", "language", "tables", "planning", "moments"},
     "filling": {"errors", "schemes", "language", "tables", "planning", "moments", "auditing"},
     "targets": {"errors"},
-    "cli": {"targets", "errors", "schemes", "language", "tables", "planning", "moments", "auditing", "filling"},
+    "composing": {"targets", "errors", "language", "tables", "planning"},
+    "cli": {"composing", "targets"}
+    | {"errors", "schemes", "language", "tables", "planning", "moments", "auditing", "filling"},
     "__init__": {"errors", "schemes", "language", "tables", "planning", "moments", "auditing", "filling"},
     "__main__": {"cli"},
 }
 """What each step may import beside itself."""
 
-NO_TORCH = ("errors", "schemes", "language", "tables", "presets", "hydra_plugin", "targets", "cli")
+NO_TORCH = ("errors", "schemes", "language", "tables", "presets", "hydra_plugin", "targets", "composing", "cli")
 
 
 def step_of(module: Path) -> str:

@@ -1,0 +1,285 @@
+"""What `--config-dir` and `--config-name` name: model and recipe of a Hydra application's own config, also swept."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from initplug.errors import InitplugError, RecipeError, brief, first_line
+from initplug.targets import Failure, Model, user_code
+
+if TYPE_CHECKING:
+    from initplug.language.recipe import Recipe
+    from initplug.planning.plan import Plan
+
+CONFIG_HELP = """With --config-dir and --config-name model and recipe are the nodes model and init of that Hydra config,
+and every word is an override: init=wrn model.depth=20."""
+
+
+class Words(NamedTuple):
+    """The words of a command that names its recipe, or a config that has it.
+
+    Args:
+        words: MODEL, RECIPE and overrides; with a config overrides alone.
+        folder: of the config.
+        config: its name; None where there is none.
+    """
+
+    words: tuple[str, ...]
+    folder: Path | None
+    config: str | None
+
+    def split(self, names: Sequence[str]) -> tuple[list[str], list[str]]:
+        """The arguments of these names, and the overrides behind them."""
+        if self.folder is not None:
+            raise click.UsageError("--config-dir needs --config-name.")
+        for name in names[len(self.words) :]:
+            raise click.UsageError(f"Missing argument '{name}'.")
+        return list(self.words[: len(names)]), list(self.words[len(names) :])
+
+
+def with_config(metavar: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The words of a command as one parameter `given`, with the options that name a config."""
+
+    def decorated(command: Callable[..., Any]) -> Callable[..., Any]:
+        def called(words: tuple[str, ...], config_dir: Path | None, config_name: str | None, **others: Any) -> Any:
+            return command(given=Words(words, config_dir, config_name), **others)
+
+        called.__name__, called.__doc__ = command.__name__, command.__doc__
+        called.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]  # click's own
+        folder = click.Path(path_type=Path)
+        called = click.option("--config-name", metavar="NAME", help="Take model and recipe from this config.")(called)
+        called = click.option("--config-dir", type=folder, metavar="DIR", help="Where the config is; else here.")(
+            called
+        )
+        return click.argument("words", nargs=-1, metavar=f"{metavar} [OVERRIDE]...")(called)
+
+    return decorated
+
+
+class Composition(NamedTuple):
+    """One config of an application.
+
+    Args:
+        label: the overrides that tell it from the others of a sweep.
+        config: as `hydra.main` would give it.
+        source: what messages call it.
+    """
+
+    label: str
+    config: Any
+    source: str
+
+    def recipe(self) -> Recipe:
+        """The node `init`, validated; nothing in it is ever instantiated."""
+        node = _node(self.config, "init")
+        if node is None:
+            raise Failure(f"{self.source} has no init: choose a recipe, such as +init=resnext", 2)
+        from initplug.language.loading import load
+
+        with user_code():  # initializers of installed packages
+            return load(node)
+
+    def model(self) -> Model:
+        """The node `model`, the application's own, of which Hydra makes a model; its class is imported here."""
+        from hydra.utils import get_object, instantiate
+
+        node = _node(self.config, "model")
+        name = _node(node, "_target_") if hasattr(node, "keys") else None
+        if not isinstance(name, str):
+            lacks = "no model" if node is None else "no model._target_"
+            raise Failure(f"{self.source} has {lacks}, the class or function that makes the model", 2)
+        sys.path.insert(0, str(Path.cwd()))
+        try:
+            with user_code(), _unlogged():
+                get_object(name)
+        except (Exception, SystemExit) as error:
+            raise Failure(f"MODEL {name!r} cannot be imported: {brief(_deepest(error))}", 2) from None
+
+        def built() -> Any:
+            from hydra.errors import InstantiationException
+
+            try:
+                return instantiate(node)
+            except InstantiationException as error:
+                raise _deepest(error) from None
+
+        return Model(name, built, [], {})
+
+
+def _node(config: Any, key: str) -> Any:
+    """A node of a config; None where there is none."""
+    if key not in config:  # a value that is still missing is none, too
+        return None
+    return config[key]
+
+
+def _deepest(error: BaseException) -> BaseException:
+    """What Hydra's errors are about."""
+    cause = error.__cause__
+    return error if cause is None else _deepest(cause)
+
+
+@contextmanager
+def _unlogged() -> Iterator[None]:
+    """What Hydra logs beside raising it would be said twice."""
+    log = logging.getLogger("hydra.utils")
+    log.disabled = True
+    try:
+        yield
+    finally:
+        log.disabled = False
+
+
+@contextmanager
+def composed(given: Words, *, sweep: bool = False) -> Iterator[list[Composition]]:
+    """Every config that the overrides stand for: one, or those of a sweep in Hydra's order.
+
+    While it lasts, the process is an application of Hydra, one config at a time: see `entered`.
+    """
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.hydra_config import HydraConfig
+
+    assert given.config is not None  # who comes here has a config
+    folder = Path.cwd() if given.folder is None else given.folder
+    if not folder.is_dir():
+        raise Failure(f"{folder}: there is no such folder", 2)
+    source = str((given.folder or Path()) / given.config)
+    before = HydraConfig.instance().cfg
+    try:
+        with initialize_config_dir(str(folder.absolute()), job_name="initplug", **_version_base()):
+            yield [
+                Composition(label, _composed(given.config, overrides), source)
+                for label, overrides in _combinations(given.words, sweep)
+            ]
+    finally:
+        HydraConfig.instance().cfg = before
+        GlobalHydra.instance().clear()
+
+
+def _version_base() -> dict[str, str]:
+    """Hydra 1.3 wants to be told that it is meant as it is, later ones warn of it."""
+    import hydra
+
+    return {"version_base": "1.3"} if hydra.__version__.startswith("1.3.") else {}
+
+
+def entered(composition: Composition) -> Composition:
+    """The composition, made the one of the running application, as `hydra.main` does."""
+    from hydra.core.hydra_config import HydraConfig
+
+    HydraConfig.instance().set_config(composition.config)
+    return composition
+
+
+def _composed(name: str, overrides: list[str]) -> Any:
+    import yaml
+    from hydra import compose
+    from hydra.errors import HydraException, MissingConfigException
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        return compose(name, overrides, return_hydra_config=True)
+    except MissingConfigException as error:
+        raise Failure(_one_line(error), 2) from None
+    except (HydraException, OmegaConfBaseException) as error:
+        raise Failure(_one_line(error)) from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = "" if mark is None else f"{mark.name}:{mark.line + 1}:{mark.column + 1}: "
+        raise Failure(f"{place}not YAML: {error.problem or error.context}") from None
+
+
+def _one_line(error: BaseException) -> str:
+    """All that an error of Hydra says, in one line, with what it follows from."""
+    said, _, _ = str(error).partition("Config search path:")
+    text = " ".join(said.split())
+    cause = _deepest(error)
+    return text if cause is error else f"{text} ({first_line(cause)})"
+
+
+def _combinations(words: Sequence[str], sweep: bool) -> list[tuple[str, list[str]]]:
+    """The cartesian product of what is swept, each with the overrides that tell it from the others."""
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+    choices: list[list[str]] = []
+    swept: list[int] = []
+    for word in words:
+        try:
+            parsed = parser.parse_override(word)
+            if not parsed.is_sweep_override():
+                choices.append([word])
+                continue
+            if not sweep or not parsed.is_discrete_sweep():
+                what = "stands for many configs, and this takes one" if not sweep else "has no end of values"
+                raise Failure(f"override: {word}: a sweep {what}", 2)
+            key = parsed.get_key_element()
+            swept.append(len(choices))
+            choices.append([f"{key}={value}" for value in parsed.sweep_string_iterator()])
+        except HydraException as error:
+            raise Failure(f"override: {word}: not in Hydra's notation, key=value: {first_line(error)}", 2) from None
+    products = [list(chosen) for chosen in itertools.product(*choices)]
+    return [(" ".join(overrides[place] for place in swept), overrides) for overrides in products]
+
+
+# Sweeps -----------------------------------------------------------------------------------------------------
+
+
+def differences(plans: Mapping[str, Plan], *, color: bool = False) -> str:
+    """A table of the slots that not all plans treat alike, one column for each plan.
+
+    Args:
+        plans: by the heading of their column.
+        color: whether it carries terminal colours.
+    """
+    from initplug.tables.text import Column, spread, table
+
+    cells: dict[str, dict[str, str]] = {}
+    for index, plan in enumerate(plans.values()):
+        for row in plan:
+            treated = "unmatched" if row.rule is None else row.init
+            expected = spread(row.mean, row.std)
+            told = treated if expected is None or row.std == 0 else f"{treated}: {expected}"
+            cells.setdefault(row.name, {})[str(index)] = str(told)
+    differing = (name for name, told in cells.items() if len(set(told.values())) > 1 or len(told) < len(plans))
+    rows = [{"name": name, **cells[name]} for name in differing]
+    if not rows:
+        return "no differences"
+    columns = [Column("parameter", "name", gives=True)]
+    columns += [Column(label, str(index), gives=True) for index, label in enumerate(plans)]
+    return table(columns, rows, footer=f"{len(rows)} of {len(cells)} slots differ", color=color)
+
+
+def each(compositions: Iterable[Composition], work: Callable[[Composition], Any]) -> int:
+    """Do the same with every composition of a sweep; what is wrong with one is told, and the others go on.
+
+    Returns:
+        The highest exit status.
+    """
+    return max(_status(composition, work) for composition in compositions)
+
+
+def _status(composition: Composition, work: Callable[[Composition], Any]) -> int:
+    try:
+        work(entered(composition))
+    except RecipeError as error:
+        click.echo(f"{composition.label}: {error}", err=True)
+        return 2 if error.usage else 1
+    except InitplugError as error:
+        click.echo(f"{composition.label}: {type(error).__name__}: {error}", err=True)
+        return 1
+    except click.ClickException as error:
+        click.echo(f"{composition.label}: {error.format_message()}", err=True)
+        return error.exit_code
+    return 0
