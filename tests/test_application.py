@@ -209,6 +209,16 @@ def test_a_recipe_that_extends_a_preset_is_the_same_to_hydra_and_to_load(path: P
     assert list(by_hydra.rules) == list(by_file.rules)
 
 
+def test_recipes_of_the_application_are_compared_before_any_training() -> None:
+    words = ["plan", "--config-dir", "../configs", "--config-name", "config", "init=torch_default,wrn"]
+    assert " ".join(words) in " ".join((ROOT / "README.md").read_text().split())
+    command = [sys.executable, "-m", "initplug", *words]
+    done = subprocess.run(command, cwd=ROOT / "examples", capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    # Of the 42 slots both leave the norm of the images and the classifier's weight at torch's default.
+    assert done.stdout.splitlines()[-1] == "39 of 42 slots differ"
+
+
 def test_no_config_sets_a_search_path() -> None:
     texts = [path.read_text() for path in CONFIGS.rglob("*.yaml")]
     assert len(texts) > 10
