@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: help run test lint types tests coverage benchmark clean
+.PHONY: help run test lint types tests coverage benchmark picture clean
 
 help: ## Say what there is.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,11 +33,22 @@ benchmark: $(VENV)/installed-tests ## Time the matcher beside loops over regular
 	$(BIN)/python tests/benchmarks/matching.py
 	$(BIN)/python tests/benchmarks/streams.py --small
 
+picture: $(VENV)/installed-examples ## Train the nets of the README's picture (minutes) and draw it anew.
+	$(BIN)/python examples/train.py -m hydra.sweep.dir=build/picture/plain \
+	    model=plain model.depth=20,56 init=torch_default,resnext,wrn steps=300
+	$(BIN)/python examples/train.py -m hydra.sweep.dir=build/picture/residual \
+	    model=residual model.depth=20,56 init=torch_default,resnext,wrn,zero_branch steps=300
+	$(BIN)/python examples/compare.py build/picture/plain build/picture/residual --out examples/guide/losses.svg
+
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) install --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/installed-examples: $(VENV)/installed
+	$(PIP) install --constraint constraints.txt --editable '.[examples]'
 	@touch $@
 
 # Third-party models come without their dependencies, since those would bring another torch, with CUDA.
