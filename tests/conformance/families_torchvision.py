@@ -22,9 +22,8 @@ def convnext() -> nn.Module:
 
 def efficientnet(*blocks: str) -> nn.Module:
     """Two stages, of MBConv blocks as in v1 or FusedMBConv blocks first as in v2."""
-    stages = [named(f"{TV}.efficientnet:{block}Config")(4, 3, 2, 16, 24, 2) for block in blocks]
-    settings = [stage if index == 0 else stage for index, stage in enumerate(stages)]
-    model: nn.Module = named(f"{TV}:EfficientNet")(settings, 0.2, num_classes=10)
+    stages = [named(f"{TV}.efficientnet:{block}Config")(4, 3, 2, 24, 24, 2) for block in blocks]
+    model: nn.Module = named(f"{TV}:EfficientNet")(stages, 0.2, num_classes=10)
     return model
 
 
@@ -96,14 +95,16 @@ FAMILIES: list[Family] = [
         neighbour="torchvision_mobilenet",
         cases=[
             Case("torchvision EfficientNet(MBConv ×2)", partial(efficientnet, "MBConv", "MBConv"), "bits"),
-            Case("torchvision EfficientNet(FusedMBConv, MBConv)", partial(efficientnet, "FusedMBConv", "MBConv"), "bits"),
+            Case(
+                "torchvision EfficientNet(FusedMBConv, MBConv)", partial(efficientnet, "FusedMBConv", "MBConv"), "bits"
+            ),
             Case("torchvision efficientnet_b0", small("efficientnet_b0"), "bits", large=True),
             Case("torchvision efficientnet_v2_s", small("efficientnet_v2_s"), "bits", large=True),
         ],
     ),
     Family(
         "torchvision_regnet",
-        neighbour="torchvision_mobilenet",
+        neighbour="torchvision_efficientnet",
         cases=[
             Case("torchvision regnet_x_400mf", small("regnet_x_400mf"), "bits"),
             Case("torchvision regnet_y_400mf", small("regnet_y_400mf"), "bits"),
@@ -130,7 +131,12 @@ FAMILIES: list[Family] = [
         neighbour="torchvision_inception",
         cases=[
             Case("torchvision GoogLeNet", small("GoogLeNet", init_weights=True), "bits"),
-            Case("torchvision GoogLeNet, no auxiliaries", small("GoogLeNet", init_weights=True, aux_logits=False), "bits", large=True),
+            Case(
+                "torchvision GoogLeNet, no auxiliaries",
+                small("GoogLeNet", init_weights=True, aux_logits=False),
+                "bits",
+                large=True,
+            ),
         ],
     ),
     Family(
@@ -138,7 +144,12 @@ FAMILIES: list[Family] = [
         neighbour="torchvision_googlenet",
         cases=[
             Case("torchvision Inception3", small("Inception3", init_weights=True), "bits", large=True),
-            Case("torchvision Inception3, no auxiliaries", small("Inception3", init_weights=True, aux_logits=False), "bits", large=True),
+            Case(
+                "torchvision Inception3, no auxiliaries",
+                small("Inception3", init_weights=True, aux_logits=False),
+                "bits",
+                large=True,
+            ),
         ],
     ),
     Family(
@@ -164,9 +175,9 @@ FAMILIES: list[Family] = [
         neighbour="torchvision_vit",
         cases=[
             Case("torchvision SwinTransformer", torchvision_swin(""), "bits by only"),
-            Case("torchvision SwinTransformer, v2", torchvision_swin("V2"), "bits by only"),
+            Case("torchvision SwinTransformer, v2", torchvision_swin("V2"), "bits"),
             Case("torchvision swin_t", small("swin_t"), "bits by only", large=True),
-            Case("torchvision swin_v2_t", small("swin_v2_t"), "bits by only", large=True),
+            Case("torchvision swin_v2_t", small("swin_v2_t"), "bits", large=True),
         ],
     ),
     Family(
