@@ -61,7 +61,7 @@ class Outcome:
     def __str__(self) -> str:
         """What the table of the guide says."""
         if self.mode == "distribution":
-            return f"distribution; {self.equal} of {self.parameters} to the bit"
+            return f"in distribution; {self.equal} of {self.parameters} tensors to the bit"
         return "every tensor to the bit" + (", in several passes" if self.mode == "bits by only" else "")
 
 

@@ -20,7 +20,8 @@ constructor draws and checks coverage, bits, distributions and the neighbour; th
 - `distribution`: the original draws by other calls; constants and bounds exactly, all else by tests of samples.
 
 Models that take more than a second or two are `large=True` and run under `make conformance` only. After a change,
-`make presets-table` writes the table of the guide anew.
+`make presets-table` writes the table of the guide and `proven_on` of the presets (for some presets only:
+`python tests/conformance/presets_table.py NAME…`; rows that are missing are always made).
 """
 
 from __future__ import annotations
@@ -70,7 +71,15 @@ def all_families() -> list[Family]:
     import families_rewritten
     import families_timm
     import families_torchvision
+    import families_torchvision_detection
     import families_transformers
 
-    modules = (families_general, families_torchvision, families_timm, families_transformers, families_rewritten)
+    modules = (
+        families_general,
+        families_torchvision,
+        families_torchvision_detection,
+        families_timm,
+        families_transformers,
+        families_rewritten,
+    )
     return [family for module in modules for family in module.FAMILIES]

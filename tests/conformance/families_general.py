@@ -13,8 +13,11 @@ from torch import nn
 TV = "torchvision.models"
 
 densenet40 = partial(load_example("densenet").densenet_bc, 40)
+densenet100 = partial(load_example("densenet").densenet_bc, 100)
 resnext29 = partial(load_example("resnext").resnext29, cardinality=2, base_width=4)
+resnext29_large = load_example("resnext").resnext29
 wrn16 = partial(load_example("wrn").wrn, 16, 4)
+wrn28 = partial(load_example("wrn").wrn, 28, 10)
 small_densenet = built(f"{TV}:DenseNet", 8, (2, 2), 16, num_classes=10)
 resnext50 = built(f"{TV}:resnext50_32x4d", num_classes=10)
 wide_resnet50 = built(f"{TV}:wide_resnet50_2", num_classes=10)
@@ -47,7 +50,10 @@ FAMILIES: list[Family] = [
     Family(
         "resnext",
         neighbour="resnext_lua",
-        cases=[Case("prlz77 ResNeXt-29 2×4d, rewritten", after(resnext29, prlz77), "bits by only")],
+        cases=[
+            Case("prlz77 ResNeXt-29 2×4d, rewritten", after(resnext29, prlz77), "bits by only"),
+            Case("prlz77 ResNeXt-29 8×64d, rewritten", after(resnext29_large, prlz77), "bits by only", large=True),
+        ],
     ),
     Family(
         "resnext_lua",
@@ -63,6 +69,7 @@ FAMILIES: list[Family] = [
         neighbour="torchvision_densenet",
         cases=[
             Case("bamos DenseNet-BC-40, rewritten", after(densenet40, bamos), "bits"),
+            Case("bamos DenseNet-BC-100, rewritten", after(densenet100, bamos), "bits", large=True),
             Case("torchvision DenseNet(8, (2, 2)), rewritten", after(small_densenet, bamos), "bits"),
         ],
     ),
@@ -86,6 +93,9 @@ FAMILIES: list[Family] = [
     Family(
         "wrn_pytorch",
         neighbour="wrn",
-        cases=[Case("szagoruyko WRN-16-4, rewritten", after(wrn16, functional_wrn), "bits by only")],
+        cases=[
+            Case("szagoruyko WRN-16-4, rewritten", after(wrn16, functional_wrn), "bits by only"),
+            Case("szagoruyko WRN-28-10, rewritten", after(wrn28, functional_wrn), "bits by only", large=True),
+        ],
     ),
 ]

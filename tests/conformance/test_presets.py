@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from checking import compared, differing, samples_of
 from families import Case, Family, all_families
-from presets_table import SEED, cells, table_rows
+from presets_table import SEED, cells, is_generated, proven_on, table_rows
 from recording import recorded
 from torch import nn
 
@@ -77,6 +77,13 @@ def test_the_models_of_a_family_use_every_rule(family: Family) -> None:
 
 def test_the_table_of_the_guide_has_a_row_for_every_preset_and_model() -> None:
     assert [row[:2] for row in table_rows()] == [[f"`{family.preset}`", case.model] for family, case in CASES]
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.preset)
+def test_a_preset_names_the_models_that_it_is_proven_on(family: Family) -> None:
+    entries = initplug.load(family.preset).proven_on
+    assert isinstance(entries, list)
+    assert [entry for entry in entries if is_generated(entry)] == proven_on(family.preset, table_rows())
 
 
 def test_every_preset_is_compared() -> None:
