@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 
 import initplug
 import initplug.cli as cli
+from initplug.language.loading import presets
 
 ROOT = Path(initplug.__file__).parents[1]
 Runs = dict[str, "subprocess.CompletedProcess[str]"]
@@ -341,9 +342,35 @@ def test_one_clear_line(runs: Runs, name: str, words: str) -> None:
 # ------------------------------------------------------------------------------ presets, show, check, schema
 
 
-def test_presets_lists_what_there_is(runs: Runs) -> None:
-    for preset in ("resnext", "torch_default"):
-        assert preset in runs["presets"].stdout
+def test_presets_lists_every_preset_once_with_its_line_below_its_family(runs: Runs) -> None:
+    found: dict[str, tuple[str, str]] = {}
+    heading = ""
+    for line in runs["presets"].stdout.splitlines():
+        if line.startswith("  "):
+            name, _, about = line.strip().partition(" ")
+            assert name not in found
+            found[name] = (heading, about.strip())
+        else:
+            heading = line
+    assert sorted(found) == presets()
+    for name, (family, about) in found.items():
+        recipe = initplug.load(name)
+        assert about == recipe.about
+        assert isinstance(recipe.family, str) and recipe.family.split(",")[0] == family
+
+
+def test_show_prints_where_a_preset_comes_from(runs: Runs) -> None:
+    shown = yaml.safe_load(runs["show preset"].stdout)
+    assert any("prlz77/ResNeXt.pytorch models/model.py:97-106" in source for source in shown["source"])
+    assert shown["deviations"] and shown["proven_on"] and shown["about"] and shown["family"]
+
+
+@pytest.mark.parametrize("name", presets())
+def test_a_preset_says_what_it_is_where_it_comes_from_and_what_it_was_compared_on(name: str) -> None:
+    recipe = initplug.load(name)
+    assert recipe.name == name
+    assert isinstance(recipe.about, str) and len(recipe.about) <= 120
+    assert recipe.source and recipe.family and recipe.proven_on
 
 
 def test_show_prints_the_composed_recipe_as_yaml(runs: Runs) -> None:
