@@ -1,17 +1,18 @@
 """Whether planned distributions are what a model's own code draws: bit by bit, and by tests of samples.
 
 A sample is mapped by its planned distribution's own function, F(x), which makes it uniform in [0, 1] if the plan is
-right, and by the normal quantile, which makes it standard normal. Then three tests are exact at any size: its mean is
-N(0, 1/n), its sum of squares is χ²(n), and Kolmogorov and Smirnov's distance is bounded by their limit. Constants are
-compared exactly, bounds to rounding, for every element.
+right, and by the normal quantile, which makes it standard normal. Then five tests hold at any size: its mean is
+N(0, 1/n), its sum of squares is χ²(n), Kolmogorov and Smirnov's distance is bounded by their limit, and of N elements
+none is below x with probability (1 - F(x))^N, none above it with F(x)^N. Constants are compared exactly, bounds to
+rounding, for every element.
 
-A model with P drawn parameters is flagged by chance with a probability of at most `ALARM`: each of the 3P tests is
-held to `ALARM`/3P.
+A model with P drawn parameters is flagged by chance with a probability of at most `ALARM`: each of the 5P tests is
+held to `ALARM`/5P.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,12 +24,15 @@ from scipy import special, stats
 from torch import Tensor, nn
 
 import initplug
-from initplug.schemes.distributions import Batched, Keep
+from initplug.schemes.structures import Dirac, Eye, SinCos
 
 Mode = Literal["bits", "bits by only", "distribution"]
 
 ALARM = 1e-6
 """Probability that a model whose draws are as planned has a parameter that is flagged."""
+
+TESTS = 5
+"""Tests of a sample."""
 
 ROUNDING = 1e-6
 """By how much single precision moves a bound, relative to it."""
@@ -128,13 +132,31 @@ def samples_of(build: Callable[[], nn.Module], first: Recorded, seeds: Iterable[
         torch.manual_seed(seed)
         constructions.append({name: value.detach() for name, value in build().named_parameters()})
     assert all(values.keys() == first.values.keys() for values in constructions)
-    return {name: sampled(values[name] for values in constructions) for name in first.values}
+    padding = {f"{path}.weight": row for path, row in padding_rows(first.model)}
+    samples = {}
+    for name in first.values:
+        tensors = [values[name] for values in constructions]
+        row = padding.get(name)
+        samples[name] = sampled(tensors if row is None else [without(row, tensor) for tensor in tensors])
+    return samples
+
+
+def padding_rows(model: nn.Module) -> Iterator[tuple[str, int]]:
+    """The embeddings that have a padding row, and which it is: it is zero, whatever the others are drawn from."""
+    for path, module in model.named_modules():
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.padding_idx is not None:
+            yield path, module.padding_idx
+
+
+def without(row: int, tensor: Tensor) -> Tensor:
+    """A matrix without one of its rows."""
+    return torch.cat([tensor[:row], tensor[row + 1 :]])
 
 
 def differing(plan: Iterable[initplug.Assignment], samples: Mapping[str, Sample]) -> dict[str, str]:
     """The parameters whose samples are not as planned, with what is wrong with them."""
     rows = list(plan)
-    threshold = ALARM / (3 * max(1, sum(bool(row.std) for row in rows)))
+    threshold = ALARM / (TESTS * max(1, sum(bool(row.std) for row in rows)))
     findings = ((row.name, fault_of(row.distribution, samples[row.name], threshold)) for row in rows)
     return {name: fault for name, fault in findings if fault is not None}
 
@@ -150,13 +172,15 @@ def fault_of(distribution: Any, sample: Sample, threshold: float) -> str | None:
             meant = torch.tensor(value, dtype=sample.whole[0].dtype).item()
             found = f"{sample.low:g} to {sample.high:g}, planned {meant:g}"
             return None if sample.low == sample.high == meant else found
-        case initplug.Orthogonal() | Batched() | Keep():
-            return None if _is_orthogonal(distribution, sample) else "it is not orthogonal"
+        case initplug.Orthogonal(gain):
+            return None if all(_is_orthogonal(tensor, gain) for tensor in sample.whole) else "it is not orthogonal"
+        case SinCos() | Dirac() | Eye():
+            return _of_fixed_values(distribution, sample)
     law = _law(distribution)
     reach = ROUNDING * max(abs(value) for value in (*law.support(), law.mean()) if np.isfinite(value))
     if sample.low < law.support()[0] - reach or sample.high > law.support()[1] + reach:
         return f"[{sample.low:g}, {sample.high:g}] reaches beyond [{law.support()[0]:g}, {law.support()[1]:g}]"
-    return _improbable(law, sample.values, threshold)
+    return _improbable(law, sample, threshold)
 
 
 def _law(distribution: Any) -> Any:
@@ -171,9 +195,10 @@ def _law(distribution: Any) -> Any:
     raise TypeError(f"no test for {distribution}")
 
 
-def _improbable(law: Any, values: Array, threshold: float) -> str | None:
-    """Which of the three tests of a sample fails."""
-    count = len(values)
+def _improbable(law: Any, sample: Sample, threshold: float) -> str | None:
+    """Which of the tests of a sample fails."""
+    values, count = sample.values, len(sample.values)
+    elements = sum(tensor.numel() for tensor in sample.whole)
     share = np.sort(law.cdf(values)).clip(1e-15, 1 - 1e-15)
     normal = special.ndtri(share)
     steps = np.arange(count + 1) / count
@@ -183,6 +208,8 @@ def _improbable(law: Any, values: Array, threshold: float) -> str | None:
         "mean": 2 * stats.norm.sf(abs(np.sum(normal)) / np.sqrt(count)),
         "std": 2 * min(stats.chi2.sf(squares, count), stats.chi2.cdf(squares, count)),
         "distribution": special.kolmogorov(np.sqrt(count) * distance),
+        "least element": law.sf(sample.low) ** elements,
+        "largest element": law.cdf(sample.high) ** elements,
     }
     for test, probability in tests.items():
         if probability < threshold:
@@ -191,14 +218,19 @@ def _improbable(law: Any, values: Array, threshold: float) -> str | None:
     return None
 
 
-def _is_orthogonal(distribution: Any, sample: Sample) -> bool:
+def _of_fixed_values(structure: Any, sample: Sample) -> str | None:
+    """Whether constructions agree with each other and with the moments of a structure that nothing draws."""
+    if not all(torch.equal(tensor, sample.whole[0]) for tensor in sample.whole):
+        return "its values are drawn, planned are fixed ones"
+    values = sample.whole[0].double()
+    found = [values.mean().item(), values.std(correction=0).item(), sample.low, sample.high]
+    meant = [structure.mean, structure.std, structure.low, structure.high]
+    return None if np.allclose(found, meant, atol=1e-4) else f"moments {found}, planned {meant}"
+
+
+def _is_orthogonal(tensor: Tensor, gain: float) -> bool:
     """Whether rows, or columns where there are fewer, are orthogonal and of the gain's length."""
-    if not isinstance(distribution, initplug.Orthogonal):
-        raise TypeError(f"no test for {distribution}")
-    for tensor in sample.whole:
-        matrix = tensor.flatten(1).double()
-        if matrix.shape[0] > matrix.shape[1]:
-            matrix = matrix.T
-        if not torch.allclose(matrix @ matrix.T, distribution.gain**2 * torch.eye(len(matrix)).double(), atol=1e-4):
-            return False
-    return True
+    matrix = tensor.flatten(1).double()
+    if matrix.shape[0] > matrix.shape[1]:
+        matrix = matrix.T
+    return torch.allclose(matrix @ matrix.T, gain**2 * torch.eye(len(matrix)).double(), atol=1e-4)
