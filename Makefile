@@ -4,10 +4,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: help run test lint types tests coverage benchmark picture clean
+.PHONY: help run test lint types tests conformance presets-table coverage benchmark picture clean
 
 help: ## Say what there is.
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 run: $(VENV)/installed ## Initialise a ResNeXt-29, print its audit, write weights and report to build/.
 	@mkdir -p build
@@ -25,6 +25,12 @@ types: $(VENV)/installed-tests
 
 tests: $(VENV)/installed-tests
 	$(BIN)/pytest -n 2
+
+conformance: $(VENV)/installed-tests ## Compare every preset with all of its models, large ones too.
+	$(BIN)/pytest -n 2 tests/conformance -m "large or not large"
+
+presets-table: $(VENV)/installed-tests ## Write the table of examples/guide/presets.md anew.
+	$(BIN)/python tests/conformance/presets_table.py
 
 coverage: $(VENV)/installed-tests ## Measure which lines and branches the tests run.
 	$(BIN)/pytest -n 2 --cov --cov-report=term-missing

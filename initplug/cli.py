@@ -87,20 +87,16 @@ def commands() -> None:
 
 @commands.command()
 def presets() -> None:
-    """List the recipes that ship with initplug."""
-    from initplug.language.loading import load
-    from initplug.language.loading import presets as names
+    """List the recipes that ship with initplug, by family."""
+    from initplug.language.listing import listed
 
-    known = {name: load(name) for name in names()}
-    width = max(len(name) for name in known)
-    for name, recipe in known.items():
-        click.echo(f"{name:{width}}  {recipe.about or ''}".rstrip())
+    click.echo(listed())
 
 
 @commands.command()
 @with_config("RECIPE")
 def show(given: Words) -> None:
-    """Print a recipe as composed: defaults merged, overrides applied.
+    """Print a recipe as composed: its source and proofs, defaults merged, overrides applied.
 
     OVERRIDE is in Hydra's notation: rules.conv.init.mode=fan_in, rules.bias=null, ~rules.bias,
     '+rules.head={match: head.weight, init: zeros}'. With --config-dir and --config-name the recipe is the node init of

@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 
 import initplug
 import initplug.cli as cli
+from initplug.language.loading import presets
 
 ROOT = Path(initplug.__file__).parents[1]
 Runs = dict[str, "subprocess.CompletedProcess[str]"]
@@ -341,9 +342,27 @@ def test_one_clear_line(runs: Runs, name: str, words: str) -> None:
 # ------------------------------------------------------------------------------ presets, show, check, schema
 
 
-def test_presets_lists_what_there_is(runs: Runs) -> None:
-    for preset in ("resnext", "torch_default"):
-        assert preset in runs["presets"].stdout
+def test_presets_lists_every_preset_once_with_its_line_below_its_family(runs: Runs) -> None:
+    found: dict[str, tuple[str, str]] = {}
+    heading = ""
+    for line in runs["presets"].stdout.splitlines():
+        if line.startswith("  "):
+            name, _, about = line.strip().partition(" ")
+            assert name not in found
+            found[name] = (heading, about.strip())
+        else:
+            heading = line
+    assert sorted(found) == presets()
+    for name, (family, about) in found.items():
+        recipe = initplug.load(name)
+        assert about == recipe.about
+        assert isinstance(recipe.family, str) and recipe.family.split(",")[0] == family
+
+
+def test_show_prints_where_a_preset_comes_from(runs: Runs) -> None:
+    shown = yaml.safe_load(runs["show preset"].stdout)
+    assert any("prlz77/ResNeXt.pytorch models/model.py:97-106" in source for source in shown["source"])
+    assert shown["deviations"] and shown["proven_on"] and shown["about"] and shown["family"]
 
 
 def test_show_prints_the_composed_recipe_as_yaml(runs: Runs) -> None:

@@ -114,7 +114,7 @@ def _find(name: str) -> Path:
             return path
     except (OSError, ValueError):  # no path of this system: too long, or with a NUL
         pass
-    hint = did_you_mean(name, presets()) or "presets: " + ", ".join(presets())
+    hint = did_you_mean(name, presets()) or "`initplug presets` lists what there is"
     if ":" in name or "{" in name:
         hint = "a YAML text holds a newline"
     raise RecipeError.of([Finding("", f"there is no preset and no file called {shown(name)}", hint=hint)], usage=True)
@@ -242,7 +242,7 @@ def _layers(entries: Any, own: Composed, folder: Path, seen: set[Path]) -> Itera
             raise wrong(here, message, "compose anything else with Hydra")
         file = _sibling(entry, folder)
         if file is None:
-            hint = did_you_mean(entry, presets()) or "presets: " + ", ".join(presets())
+            hint = did_you_mean(entry, presets()) or "`initplug presets` lists what there is"
             raise wrong(here, f"there is no recipe called {shown(entry)}", hint)
         if file.resolve() in seen:
             raise wrong(here, f"{shown(entry)} is composed twice: `defaults` repeat a recipe or form a cycle")

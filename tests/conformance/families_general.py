@@ -1,0 +1,101 @@
+"""Models for presets that name no codebase, for those of plain torch.nn and for the founding ones."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from conftest import load_example
+from families import Case, Family
+from procedures import after, bamos, functional_wrn, msr, msr_and_torch7_norms, prlz77, resnext_lua
+from third_party import THIRD_PARTY, built
+from torch import nn
+
+TV = "torchvision.models"
+
+densenet40 = partial(load_example("densenet").densenet_bc, 40)
+densenet100 = partial(load_example("densenet").densenet_bc, 100)
+resnext29 = partial(load_example("resnext").resnext29, cardinality=2, base_width=4)
+resnext29_large = load_example("resnext").resnext29
+wrn16 = partial(load_example("wrn").wrn, 16, 4)
+wrn28 = partial(load_example("wrn").wrn, 28, 10)
+small_densenet = built(f"{TV}:DenseNet", 8, (2, 2), 16, num_classes=10)
+resnext50 = built(f"{TV}:resnext50_32x4d", num_classes=10)
+wide_resnet50 = built(f"{TV}:wide_resnet50_2", num_classes=10)
+
+
+def biased() -> nn.Module:
+    """Convolutions with biases, which the founding codebases drop: the presets say what they would be."""
+    return nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.Conv2d(16, 32, 3), nn.Flatten(), nn.Linear(32, 10))
+
+
+def of_others(library: str, name: str) -> Case:
+    """A model that its library leaves as torch.nn constructs it."""
+    return Case(f"{library} {name}", THIRD_PARTY[f"{library}-{name}"].build, "bits")
+
+
+FAMILIES: list[Family] = [
+    Family(
+        "torch_default",
+        neighbour="torchvision_resnet",
+        cases=[
+            of_others("torchvision", "shufflenet_v2_x0_5"),
+            Case("torchvision alexnet", built(f"{TV}:alexnet", num_classes=10), "bits", large=True),
+            of_others("timm", "ghostnet_050"),
+            of_others("diffusers", "unet2d"),
+            of_others("diffusers", "dit"),
+            of_others("monai", "unet"),
+            of_others("monai", "basic_unet"),
+        ],
+    ),
+    Family(
+        "resnext",
+        neighbour="resnext_lua",
+        cases=[
+            Case("prlz77 ResNeXt-29 2×4d, rewritten", after(resnext29, prlz77), "bits by only"),
+            Case("prlz77 ResNeXt-29 8×64d, rewritten", after(resnext29_large, prlz77), "bits by only", large=True),
+        ],
+    ),
+    Family(
+        "resnext_lua",
+        neighbour="resnext",
+        cases=[
+            Case("ResNeXt-29 2×4d, rewritten", after(resnext29, resnext_lua), "bits"),
+            Case("torchvision resnext50_32x4d, rewritten", after(resnext50, resnext_lua), "bits"),
+            Case("net with biased convolutions, rewritten", after(biased, resnext_lua), "bits"),
+        ],
+    ),
+    Family(
+        "densenet",
+        neighbour="torchvision_densenet",
+        cases=[
+            Case("bamos DenseNet-BC-40, rewritten", after(densenet40, bamos), "bits"),
+            Case("bamos DenseNet-BC-100, rewritten", after(densenet100, bamos), "bits", large=True),
+            Case("torchvision DenseNet(8, (2, 2)), rewritten", after(small_densenet, bamos), "bits"),
+        ],
+    ),
+    Family(
+        "wrn",
+        neighbour="wrn_lua",
+        cases=[
+            Case("WRN-16-4, rewritten", after(wrn16, msr), "bits"),
+            Case("net with biased convolutions, rewritten", after(biased, msr), "bits"),
+            Case("torchvision wide_resnet50_2, rewritten", after(wide_resnet50, msr), "bits", large=True),
+        ],
+    ),
+    Family(
+        "wrn_lua",
+        neighbour="wrn_pytorch",
+        cases=[
+            Case("WRN-16-4, rewritten", after(wrn16, msr_and_torch7_norms), "bits by only"),
+            Case("net with biased convolutions, rewritten", after(biased, msr_and_torch7_norms), "bits by only"),
+        ],
+    ),
+    Family(
+        "wrn_pytorch",
+        neighbour="wrn",
+        cases=[
+            Case("szagoruyko WRN-16-4, rewritten", after(wrn16, functional_wrn), "bits by only"),
+            Case("szagoruyko WRN-28-10, rewritten", after(wrn28, functional_wrn), "bits by only", large=True),
+        ],
+    ),
+]
