@@ -171,5 +171,20 @@ def test_the_further_guides_run(guide: str, expected: list[str], capsys: pytest.
     assert kinds == expected
 
 
+def test_the_guide_to_hydra_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
+    commands = 0
+    for block in blocks((ROOT / "examples" / "guide" / "hydra.md").read_text()):
+        if block.title:
+            path = tmp_path / block.title
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(block.text)
+        for command, output in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block.text, re.MULTILINE):
+            assert run(command) == output
+            commands += 1
+    assert commands == 7
+
+
 def test_the_guide_names_every_way_of_restoring_a_buffer() -> None:
     assert [row[0].strip("`") for row in table_rows(DEFERRED, "## Buffers")] == list(get_args(Restore))
