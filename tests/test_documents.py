@@ -178,5 +178,20 @@ def test_the_preset_of_the_guide_is_the_one_that_ships() -> None:
     assert shown.name is not None and shown.digest == initplug.load(shown.name).digest
 
 
+def test_the_guide_to_hydra_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
+    commands = 0
+    for block in blocks((ROOT / "examples" / "guide" / "hydra.md").read_text()):
+        if block.title:
+            path = tmp_path / block.title
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(block.text)
+        for command, output in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block.text, re.MULTILINE):
+            assert run(command) == output
+            commands += 1
+    assert commands == 7
+
+
 def test_the_guide_names_every_way_of_restoring_a_buffer() -> None:
     assert [row[0].strip("`") for row in table_rows(DEFERRED, "## Buffers")] == list(get_args(Restore))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -81,7 +82,6 @@ def test_an_unknown_shell_is_wrong_usage() -> None:
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 def test_bash_takes_its_script_and_keeps_overrides_whole(folder: Path) -> None:
     script = f"""
-initplug() {{ {sys.executable} -m initplug "$@"; }}
 eval "$(initplug completion bash)"
 complete -p initplug
 [[ $COMP_WORDBREAKS == *=* ]] && echo "breaks at ="
@@ -90,7 +90,9 @@ COMP_WORDS=(initplug show {" ".join(CONFIG)} init.rules.conv.init.m) COMP_CWORD=
 _initplug_completion initplug
 printf '%s\\n' "${{COMPREPLY[@]}}"
 """
-    done = subprocess.run(["bash", "-c", script], cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    command = ["bash", "-c", script]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False, env=environment)
     assert done.stdout.splitlines() == [
         "complete -o nosort -F _initplug_completion initplug",
         "without a space",
