@@ -29,6 +29,7 @@ BELOW: dict[str, set[str]] = {
     "moments": set(),
     "auditing": {"errors", "schemes", "language", "tables", "planning", "moments"},
     "filling": {"errors", "schemes", "language", "tables", "planning", "moments", "auditing"},
+    "lightning": {"auditing", "filling"},
     "targets": {"errors"},
     "composing": {"targets", "errors", "language", "tables", "planning"},
     "cli": {"composing", "targets"}
