@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
-from initplug.errors import InitplugError, RecipeError, brief, first_line
+from initplug.errors import InitplugError, RecipeError, brief, did_you_mean, first_line, shortened
 from initplug.targets import Failure, Model, user_code
 
 if TYPE_CHECKING:
@@ -264,7 +264,14 @@ def _composed(name: str, overrides: list[str]) -> Any:
     try:
         return compose(name, overrides, return_hydra_config=True)
     except MissingConfigException as error:
-        raise Failure(_one_line(error), 2) from None
+        group, _, missing = str(error.missing_cfg_file).rpartition("/")
+        if not error.options:
+            raise Failure(_one_line(error), 2) from None
+        hint = did_you_mean(missing, error.options)
+        has = ", ".join(row.strip() for row in shortened(list(error.options)))
+        raise Failure(
+            f"the config group {group} has no {missing}" + (f" ({hint})" if hint else "") + f"; it has {has}", 2
+        ) from None
     except (HydraException, OmegaConfBaseException) as error:
         raise Failure(_one_line(error)) from None
     except yaml.MarkedYAMLError as error:
@@ -321,13 +328,16 @@ def differences(plans: Mapping[str, Plan], *, color: bool = False) -> str:
     from initplug.tables.text import Column, spread, table
 
     cells: dict[str, dict[str, str]] = {}
+    values: dict[str, set[Any]] = {}
     for index, plan in enumerate(plans.values()):
         for row in plan:
-            treated = "unmatched" if row.rule is None else row.init
+            treated = "unmatched" if row.rule is None else str(row.init)
             expected = spread(row.mean, row.std)
-            told = treated if expected is None or row.std == 0 else f"{treated}: {expected}"
-            cells.setdefault(row.name, {})[str(index)] = str(told)
-    differing = (name for name, told in cells.items() if len(set(told.values())) > 1 or len(told) < len(plans))
+            told = treated if expected is None or treated.endswith(f" {expected}") else f"{treated}: {expected}"
+            cells.setdefault(row.name, {})[str(index)] = told
+            # Two ways to say one distribution are no difference.
+            values.setdefault(row.name, set()).add(treated if row.distribution is None else row.distribution)
+    differing = (name for name, told in cells.items() if len(values[name]) > 1 or len(told) < len(plans))
     rows = [{"name": name, **cells[name]} for name in differing]
     if not rows:
         return "no differences"

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 import initplug
 from initplug.cli import commands
+from initplug.language.loading import presets
 
 NET = """\
 from torch import nn
@@ -44,6 +45,8 @@ rules:
   bn: {init: 0.5}
   conv: {init: {mode: fan_in}}
 """
+
+OPTIONS = sorted([*presets(), "bad", "mine", "unfinished"])
 
 
 @pytest.fixture
@@ -106,11 +109,10 @@ def test_a_sweep_prints_a_line_for_every_combination_and_what_differs(folder: Pa
         "init=resnext: resnext: 6 slots, 206 elements\n"
         "init=mine: resnext: 6 slots, 206 elements\n"
         "\n"
-        " parameter      init=resnext                        init=mine\n"
-        "───────────────────────────────────────────────────────────────────────────────\n"
-        " body.0.weight  kaiming_normal fan_out: 0 ± 0.2357  kaiming_normal: 0 ± 0.2357\n"
-        " bn.weight      constant 1                          constant 0.5\n"
-        "2 of 6 slots differ\n"
+        " parameter  init=resnext  init=mine\n"
+        "───────────────────────────────────────\n"
+        " bn.weight  constant 1    constant 0.5\n"
+        "1 of 6 slots differ\n"
     )
 
 
@@ -183,8 +185,14 @@ def test_what_is_wrong_with_one_combination_leaves_the_others(folder: Path) -> N
             "show",
             ["init=nope"],
             2,
-            "In 'config': Could not find 'init/nope' Available options in 'init': bad densenet mine resnext "
-            "resnext_lua torch_default unfinished wrn wrn_lua wrn_pytorch",
+            f"the config group init has no nope; it has {', '.join(OPTIONS[:10])}, … and {len(OPTIONS) - 10} more",
+        ),
+        (
+            "show",
+            ["init=resnet"],
+            2,
+            "the config group init has no resnet (did you mean resnext?); it has "
+            f"{', '.join(OPTIONS[:10])}, … and {len(OPTIONS) - 10} more",
         ),
         (
             "show",
