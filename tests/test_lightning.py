@@ -36,8 +36,8 @@ def callbacks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_model_is_initialised_once_when_fitting_begins(callbacks: tuple[Any, type], tmp_path: Path) -> None:
     module, base = callbacks
-    callback = module.Initialize("torch_default", seed=3, report=str(tmp_path / "audit.json"))
-    assert issubclass(module.Initialize, base)
+    callback: Any = module.Initialize("torch_default", seed=3, report=str(tmp_path / "audit.json"))
+    assert base in type(callback).__mro__
     model, reference = nn.Linear(4, 2), nn.Linear(4, 2)
     initplug.apply(reference, "torch_default", seed=3)
 

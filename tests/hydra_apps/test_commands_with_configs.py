@@ -58,6 +58,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "conf" / "init" / "bad.yaml").write_text(MINE.replace("fan_in", "fan_inn"))
     (tmp_path / "conf" / "init" / "unfinished.yaml").write_text("rules: {a: 0\n")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.delitem(sys.modules, "hydra_app_net", raising=False)
     return tmp_path
