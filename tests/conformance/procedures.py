@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-Procedure = Callable[[nn.Module], None]
+Procedure = Callable[[nn.Module], object]
 
 
 def after(build: Callable[[], nn.Module], procedure: Procedure) -> Callable[[], nn.Module]:
@@ -76,15 +76,22 @@ def msr_and_torch7_norms(model: nn.Module) -> None:
             module.bias.data.zero_()
 
 
-def functional_wrn(model: nn.Module) -> None:
-    """szagoruyko/wide-residual-networks pytorch/utils.py:17-29 in the order of pytorch/resnet.py:11-31."""
+def functional_wrn(model: nn.Module) -> list[str]:
+    """szagoruyko/wide-residual-networks pytorch/utils.py:17-29 in the order of pytorch/resnet.py:11-31.
+
+    Returns:
+        The parameters' names in that order.
+    """
     named = dict(model.named_parameters())
+    order: list[str] = []
 
     def conv(name: str) -> None:
         if f"{name}.weight" in named:
+            order.append(f"{name}.weight")
             named[f"{name}.weight"].data.copy_(nn.init.kaiming_normal_(torch.empty(named[f"{name}.weight"].shape)))
 
     def norm(name: str) -> None:
+        order.extend((f"{name}.weight", f"{name}.bias"))
         named[f"{name}.weight"].data.copy_(torch.rand(named[f"{name}.weight"].shape))
         named[f"{name}.bias"].data.zero_()
 
@@ -99,4 +106,6 @@ def functional_wrn(model: nn.Module) -> None:
             conv(f"{place}.convdim")
     norm("bn")
     conv("fc")  # the same call on a matrix
+    order.append("fc.bias")
     named["fc.bias"].data.zero_()
+    return order

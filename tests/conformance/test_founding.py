@@ -1,8 +1,7 @@
 """The founding recipes against their sources' procedures, and on the DenseNets and Wide ResNets of three libraries.
 
-The procedures are written here from the cited lines: `bamos` is that of bamos/densenet.pytorch densenet.py:89-97,
-`functional` that of szagoruyko/wide-residual-networks pytorch/utils.py:17-29 in the order of pytorch/resnet.py:11-31.
-The Lua programs cannot run here; their formulas are compared slot by slot.
+The procedures are those of procedures.py, written from the cited lines. The Lua programs cannot run here;
+their formulas are compared slot by slot.
 """
 
 import math
@@ -13,6 +12,7 @@ from typing import NamedTuple
 import pytest
 import torch
 from conftest import load_example, pytorchcv_model, timm_model, torchvision_model
+from procedures import bamos, functional_wrn
 from torch import Tensor, nn
 
 import initplug
@@ -38,18 +38,6 @@ def assert_equal(ours: nn.Module, theirs: nn.Module) -> None:
 
 
 # Bits -------------------------------------------------------------------------------------------------------------
-
-
-def bamos(model: nn.Module) -> None:
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            n = module.kernel_size[0] * module.kernel_size[1] * module.out_channels
-            module.weight.data.normal_(0, math.sqrt(2.0 / n))
-        elif isinstance(module, nn.BatchNorm2d):
-            module.weight.data.fill_(1)
-            module.bias.data.zero_()
-        elif isinstance(module, nn.Linear):
-            module.bias.data.zero_()
 
 
 @pytest.mark.parametrize("depth", [40, 100])
@@ -80,42 +68,11 @@ def test_one_pass_of_densenet_draws_the_same_convolutions_and_then_the_classifie
     assert_equal(ours, theirs)
 
 
-def functional(model: nn.Module) -> list[str]:
-    """Draw as the functional source does, and tell in which order."""
-    named = dict(model.named_parameters())
-    order: list[str] = []
-
-    def conv(name: str) -> None:
-        if f"{name}.weight" in named:
-            order.append(f"{name}.weight")
-            named[f"{name}.weight"].data.copy_(nn.init.kaiming_normal_(torch.empty(named[f"{name}.weight"].shape)))
-
-    def norm(name: str) -> None:
-        for key, made in (("weight", torch.rand), ("bias", torch.zeros)):
-            order.append(f"{name}.{key}")
-            named[f"{name}.{key}"].data.copy_(made(named[f"{name}.{key}"].shape))
-
-    conv("conv0")
-    for group in range(3):
-        for block in model.get_submodule(f"group{group}")._modules:
-            place = f"group{group}.{block}"
-            conv(f"{place}.conv0")
-            conv(f"{place}.conv1")
-            norm(f"{place}.bn0")
-            norm(f"{place}.bn1")
-            conv(f"{place}.convdim")
-    norm("bn")
-    conv("fc")  # the same call on a matrix
-    order.append("fc.bias")
-    named["fc.bias"].data.copy_(torch.zeros(named["fc.bias"].shape))
-    return order
-
-
 @pytest.mark.parametrize(("depth", "width"), [(16, 4), (28, 10)])
 def test_wrn_pytorch_gives_the_sources_bits_in_its_order(depth: int, width: int) -> None:
     theirs, ours = erased(wrn(depth, width)), erased(wrn(depth, width))
     torch.manual_seed(SEED)
-    order = functional(theirs)
+    order = functional_wrn(theirs)
     state = torch.random.get_rng_state()
     assert sorted(order) == sorted(name for name, _ in ours.named_parameters())
     torch.manual_seed(SEED)

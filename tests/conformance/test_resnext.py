@@ -1,7 +1,7 @@
 """`resnext` against the procedure it stands for, and on the ResNeXts of three model libraries.
 
 The procedure is that of prlz77/ResNeXt.pytorch models/model.py:97-106: Kaiming's normal for the classifier, then one
-walk over `state_dict()` that goes by substrings of the key. `original` below is that procedure; the formulas that the
+walk over `state_dict()` that goes by substrings of the key. `prlz77` is that procedure; the formulas that the
 plans are compared with are computed from shapes and modules here, with nothing of initplug's.
 """
 
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 from conftest import pytorchcv_model, timm_model, torchvision_model
+from procedures import prlz77
 from torch import Tensor, nn
 
 import initplug
@@ -20,19 +21,6 @@ FILL = 7.0  # no recipe here gives it, so a slot that nobody wrote cannot pass f
 FORMULA = 1e-12  # relative: both sides compute one square root in double precision
 
 CLASSIFIER = "classifier.weight"
-
-
-def original(model: nn.Module) -> None:
-    """The source's procedure: the classifier first, then every key of the state dict in turn."""
-    nn.init.kaiming_normal_(model.get_parameter(CLASSIFIER))
-    for key, tensor in model.state_dict().items():
-        leaf = key.rsplit(".", 1)[-1]
-        if leaf == "weight" and "conv" in key:
-            nn.init.kaiming_normal_(tensor, mode="fan_out")
-        if leaf == "weight" and "bn" in key:
-            tensor.fill_(1)
-        if leaf == "bias":
-            tensor.fill_(0)
 
 
 def erase(model: nn.Module) -> nn.Module:
@@ -47,7 +35,7 @@ def test_two_passes_in_the_sources_order_give_its_95_tensors_bit_for_bit(resnext
     rest = [name for name, _ in ours.named_parameters() if name != CLASSIFIER]
 
     torch.manual_seed(SEED)
-    original(theirs)
+    prlz77(theirs)
     state_of_theirs = torch.random.get_rng_state()
 
     torch.manual_seed(SEED)
@@ -77,7 +65,7 @@ def test_one_pass_differs_from_the_source_in_the_order_of_the_draws_only(resnext
     """The two passes above matter: one pass draws the classifier last, and the convolutions from the seed on."""
     theirs, ours = resnext29(cardinality=2, base_width=4), resnext29(cardinality=2, base_width=4)
     torch.manual_seed(SEED)
-    original(theirs)
+    prlz77(theirs)
     torch.manual_seed(SEED)
     initplug.apply(ours, "resnext")
     reference = dict(theirs.named_parameters())
@@ -86,7 +74,7 @@ def test_one_pass_differs_from_the_source_in_the_order_of_the_draws_only(resnext
 
 
 def by_the_sources_names(model: nn.Module) -> dict[str, tuple[str, float, float]]:
-    """Name -> (rule, mean, std) as `original` decides: by substring, with the fans of `torch.nn.init`."""
+    """Name -> (rule, mean, std) as `prlz77` decides: by substring, with the fans of `torch.nn.init`."""
     table: dict[str, tuple[str, float, float]] = {}
     for name, tensor in model.named_parameters():
         if name.endswith("bias"):
