@@ -67,6 +67,49 @@ def _chunks(tensor: Tensor) -> Iterator[Tensor]:
             yield from _chunks(part)
 
 
+BINS = 48
+"""Bars of a histogram."""
+
+
+class Histogram(NamedTuple):
+    """How many elements lie where.
+
+    Args:
+        low: where the first bin begins.
+        high: where the last one ends, itself included.
+        counts: of the bins, all of one width.
+        below: elements below `low`.
+        above: elements above `high`.
+    """
+
+    low: float
+    high: float
+    counts: tuple[int, ...]
+    below: int
+    above: int
+
+
+def histogram(tensor: Tensor, low: float, high: float, padding_row: int | None = None) -> Histogram:
+    """Counts of a real tensor's elements in chunks; NaN is not counted, nor is a padding row.
+
+    Example:
+        >>> found = histogram(torch.tensor([-1.0, 0.0, 0.4, 1.0, 9.0]), 0.0, 1.0)
+        >>> found.below, sum(found.counts), found.above
+        (1, 3, 1)
+    """
+    tensor = tensor.detach()
+    parts = [tensor] if padding_row is None else [tensor[:padding_row], tensor[padding_row + 1 :]]
+    counts = torch.zeros(BINS, dtype=torch.float64, device="cpu")
+    below = above = 0
+    for chunk in (chunk for part in parts if part.numel() for chunk in _chunks(part)):
+        # On the CPU, whose counts are the same at every call.
+        values = chunk.cpu() if chunk.dtype in (torch.float32, torch.float64) else chunk.cpu().float()
+        counts += torch.histc(values, BINS, low, high)
+        below += int((values < low).sum())
+        above += int((values > high).sum())
+    return Histogram(low, high, tuple(int(count) for count in counts.tolist()), below, above)
+
+
 def is_dense(tensor: Tensor) -> bool:
     """Whether the elements fill one stretch of memory, in whatever order."""
     filled = 1

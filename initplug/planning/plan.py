@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from os import PathLike
 from typing import Any
@@ -21,7 +21,8 @@ from initplug.planning.restoring import Buffer, restorations
 from initplug.planning.slots import Kind, Tree, walk
 from initplug.schemes import distributions
 from initplug.schemes.distributions import Planned, closed_form
-from initplug.tables.files import save, to_json
+from initplug.tables.files import save, to_csv, to_json, to_markdown
+from initplug.tables.grouping import collapsed
 from initplug.tables.text import WIDE, Column, spread, table
 
 
@@ -100,7 +101,13 @@ class Assignment:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in row.items()}
 
 
+def agreed(row: Mapping[str, Any]) -> Hashable:
+    """What rows of repeated blocks have in common where one line stands for all of them."""
+    return tuple(tuple(row[key]) if isinstance(row[key], list) else row[key] for key in AGREED)
+
+
 SHARED = tuple(field.name for field in fields(Assignment) if field.name not in ("name", "aliases"))
+AGREED = (*(key for key in SHARED if key not in ("selector", "location")), "mean", "std")
 ROW_KEYS = (*(field.name for field in fields(Assignment)), "mean", "std", "low", "high")
 
 
@@ -121,6 +128,7 @@ class Plan:
         "findings",
         "name",
         "origin",
+        "recipe",
         "unmatched",
         "unused",
     )
@@ -134,6 +142,7 @@ class Plan:
         unmatched: Sequence[str],
         unused: Sequence[str],
     ) -> None:
+        self.recipe = recipe
         self.name = recipe.name
         self.origin = recipe.origin
         self.digest = recipe.digest
@@ -242,7 +251,13 @@ class Plan:
         Raises:
             InitplugError: an unknown suffix, or a path that cannot be written; an old file is kept.
         """
-        save(path, self.to_dict(), ROW_KEYS)
+        rows = (row.to_dict() for row in self)
+        writers = {
+            ".json": self.to_json,
+            ".csv": lambda: to_csv(rows, ROW_KEYS),
+            ".md": lambda: to_markdown(rows, ROW_KEYS),
+        }
+        save(path, writers)
 
     def __repr__(self) -> str:
         return f"<Plan {self.headline()}>"
@@ -250,9 +265,17 @@ class Plan:
     def __str__(self) -> str:
         return self.to_text()
 
-    def to_text(self, *, width: int | None = None, color: bool = False) -> str:
-        """The rows as a table for a terminal."""
-        rows = ({**row.to_dict(), "expected": spread(row.mean, row.std)} for row in self)
+    def to_text(self, *, width: int | None = None, color: bool = False, every: bool = False) -> str:
+        """The rows as a table for a terminal.
+
+        Args:
+            width: in characters; the terminal's unless given.
+            color: whether it carries terminal colours.
+            every: a line for every slot, also where those of repeated blocks agree.
+        """
+        rows: Iterable[dict[str, Any]] = (row.to_dict() for row in self)
+        rows = rows if every else collapsed(rows, agreed)
+        rows = ({**row, "expected": spread(row["mean"], row["std"])} for row in rows)
         return table(COLUMNS, rows, footer=self.headline(), width=width, color=color)
 
     def headline(self) -> str:
