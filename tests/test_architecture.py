@@ -23,10 +23,11 @@ BELOW: dict[str, set[str]] = {
     "schemes": {"errors"},
     "language": {"errors", "schemes"},
     "tables": {"errors"},
+    "reporting": {"errors", "schemes", "language", "tables"},
     "presets": set(),
     "planning": {"errors", "schemes", "language", "tables"},
     "moments": set(),
-    "auditing": {"errors", "schemes", "language", "tables", "planning", "moments"},
+    "auditing": {"errors", "schemes", "language", "tables", "reporting", "planning", "moments"},
     "filling": {"errors", "schemes", "language", "tables", "planning", "moments", "auditing"},
     "targets": {"errors"},
     "cli": {"targets", "errors", "schemes", "language", "tables", "planning", "moments", "auditing", "filling"},
@@ -35,7 +36,7 @@ BELOW: dict[str, set[str]] = {
 }
 """What each step may import beside itself."""
 
-NO_TORCH = ("errors", "schemes", "language", "tables", "presets", "targets", "cli")
+NO_TORCH = ("errors", "schemes", "language", "tables", "reporting", "presets", "targets", "cli")
 
 
 def step_of(module: Path) -> str:

@@ -227,13 +227,14 @@
     const figure = figureOf(row);
     if (!figure) return null;
     const [width, height] = [560, 190];
-    const image = draw("svg", { viewBox: `-30 -6 ${width + 60} ${height + 34}`, role: "img", "aria-label": told(row) }, ...plot(figure, width, height));
-    image.append(draw("path", { class: "axis", d: `M0 ${height}H${width}` }));
+    const axis = [0, 0.25, 0.5, 0.75, 1].map((share) => `M${share * width} ${height}v5`).join("");
+    const parts = [...plot(figure, width, height), draw("path", { class: "axis", d: `M0 ${height}H${width}${axis}` })];
+    const image = draw("svg", { viewBox: `0 -4 ${width} ${height + 10}`, role: "img", "aria-label": told(row) }, ...parts);
+    const ticks = make("div", { class: "ticks", "aria-hidden": "true" });
     for (const share of [0, 0.25, 0.5, 0.75, 1]) {
       const value = figure.low + share * (figure.high - figure.low);
       const near = Math.abs(value) < (figure.high - figure.low) * 1e-6 ? 0 : value;
-      image.append(draw("path", { class: "axis", d: `M${share * width} ${height}v5` }));
-      image.append(draw("text", { x: share * width, y: height + 20, "text-anchor": "middle" }, digits(near, 3)));
+      ticks.append(make("span", {}, digits(near, 3)));
     }
     const caption = make("figcaption");
     if (figure.bars.length) caption.append(make("i"), "values");
@@ -242,7 +243,7 @@
     const outside = figure.histogram ? [[figure.histogram[2], "below"], [figure.histogram[3], "above"]] : [];
     const beyond = outside.filter(([count]) => count).map(([count, side]) => `${whole(count)} ${side}`);
     if (beyond.length) caption.append(` · ${beyond.join(", ")} what is shown`);
-    return make("figure", {}, image, caption);
+    return make("figure", {}, image, ticks, caption);
   }
 
   // Details.
@@ -268,7 +269,7 @@
       row.aliases.length ? ["Also called", [make("code", {}, name(row.aliases.join(", ")))]] : null,
       ["Tensor", [`${common.kind} of ${visible(common.module_type)}, ${shape(common.shape)} = ${whole(common.numel)}, ${common.dtype}${common.trainable ? "" : ", no gradient"}`]],
       ["Fans", [common.fan_in === null ? "none" : `in ${whole(common.fan_in)}, out ${whole(common.fan_out)}`]],
-      ["Rule", common.rule === null ? [make("span", { class: "none" }, "no rule matches")] : [button(common.rule, () => toRule(common.rule), "Show it in the recipe"), common.location ? ` at ${visible(common.location)}` : ""]],
+      ["Rule", common.rule === null ? [make("span", { class: "norule" }, "no rule matches")] : [button(common.rule, () => toRule(common.rule), "Show it in the recipe"), common.location ? ` at ${visible(common.location)}` : ""]],
       common.selector === null ? null : ["Selector", [make("code", {}, name(common.selector))]],
       common.shadowed.length ? ["Shadowed", listed(common.shadowed.map((rule) => button(rule, () => toRule(rule), "Show it in the recipe")))] : null,
       common.init === null ? null : ["Initializer", [make("code", {}, name(common.init))]],
@@ -515,7 +516,10 @@
       } else heading.append(make("span", {}, title));
       at("columns").append(heading);
     }
-    const cell = (key, ...children) => make("td", { role: "cell", class: `c-${key}` }, ...children);
+    const cell = (key, ...children) => {
+      const text = children.length === 1 && typeof children[0] === "string" ? children[0] : null;
+      return make("td", { role: "cell", class: `c-${key}`, title: text }, ...children);
+    };
     const body = document.createDocumentFragment();
     const watch = new IntersectionObserver((entries) => {
       for (const entry of entries) {
@@ -527,7 +531,7 @@
     for (const row of rows) {
       const { common } = row;
       row.button = make("button", { type: "button", class: "name", "aria-expanded": "false", tabindex: "-1", title: visible(row.name) }, name(row.name));
-      const rule = common.rule === null ? make("span", { class: "none" }, "no rule") : make("span", { title: visible(common.rule) }, name(common.rule));
+      const rule = common.rule === null ? make("span", { class: "norule" }, "no rule") : make("span", { title: visible(common.rule) }, name(common.rule));
       row.spark = cell("drawn");
       row.element = make(
         "tr",
@@ -614,7 +618,8 @@
     const show = () => {
       const dark = chosen ? chosen === "dark" : system.matches;
       document.documentElement.dataset.theme = dark ? "dark" : "light";
-      button.setAttribute("aria-pressed", String(dark));
+      button.textContent = dark ? "Light" : "Dark";
+      button.setAttribute("aria-label", `Show in ${dark ? "light" : "dark"} colours`);
     };
     button.onclick = () => {
       chosen = document.documentElement.dataset.theme === "dark" ? "light" : "dark";

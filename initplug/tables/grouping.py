@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,17 +12,23 @@ POOLED = tuple(f"measured_{field}" for field in ("mean", "std", "min", "max", "c
 """What rows that agree have each of its own: moments of one sample, which a group has of all its elements."""
 
 
+SCREEN = 40
+"""Rows beyond which numbers inside a segment (`layer3`) count the blocks of a model too."""
+
+SEGMENTS, NUMBERS = re.compile(r"(\.)"), re.compile(r"([0-9]+)")
+
+
 @dataclass(slots=True)
 class _Group:
     """Rows that agree, under one name.
 
     Args:
-        segments: of the name; where the rows differ, all numbers in one text.
+        parts: of the name; where the rows differ, all numbers in one text.
         facts: what they agree in.
         rows: in order.
     """
 
-    segments: list[str]
+    parts: list[str]
     facts: Hashable
     rows: list[Mapping[str, Any]]
 
@@ -42,39 +49,49 @@ def collapsed(
         >>> [row["name"] for row in collapsed(rows, lambda row: ())]
         ['h.0-2,5.ln.weight', 'h.0-2,5.ln.bias']
     """
-    groups = []
-    for place, row in enumerate(rows):
-        agreed = facts(row)
-        groups.append(_Group(row["name"].split("."), (place,) if agreed is None else (None, agreed), [row]))
-    depth = max((len(group.segments) for group in groups), default=0)
-    for place in range(depth):
-        if any(len(group.segments) > place and _is_number(group.segments[place]) for group in groups):
-            groups = _joined(groups, place)
+    listed = list(rows)
+    groups = _grouped(listed, facts, SEGMENTS)
+    if len(groups) > SCREEN:
+        groups = _grouped(listed, facts, NUMBERS)
     return [_pooled(group) for group in groups]
 
 
-def _is_number(segment: str) -> bool:
-    return segment.isascii() and segment.isdigit() and (segment == "0" or segment[0] != "0")
+def _grouped(
+    rows: Sequence[Mapping[str, Any]], facts: Callable[[Mapping[str, Any]], Hashable | None], seams: re.Pattern[str]
+) -> list[_Group]:
+    """The groups of rows whose names, cut at the seams, differ in parts that are numbers."""
+    groups = []
+    for place, row in enumerate(rows):
+        agreed = facts(row)
+        groups.append(_Group(seams.split(row["name"]), (place,) if agreed is None else (None, agreed), [row]))
+    for place in range(max((len(group.parts) for group in groups), default=0)):
+        if any(len(group.parts) > place and _is_number(group.parts[place]) for group in groups):
+            groups = _joined(groups, place)
+    return groups
+
+
+def _is_number(part: str) -> bool:
+    return part.isascii() and part.isdigit() and (part == "0" or part[0] != "0")
 
 
 def _joined(groups: Sequence[_Group], place: int) -> list[_Group]:
-    """The groups, those of one that differ in one segment of their names joined."""
+    """The groups, those of one that differ in one part of their names joined."""
     kept: list[_Group] = []
     first: dict[Hashable, tuple[_Group, list[int]]] = {}
     for group in groups:
-        segments = group.segments
-        if len(segments) <= place or not _is_number(segments[place]):
+        parts = group.parts
+        if len(parts) <= place or not _is_number(parts[place]):
             kept.append(group)
             continue
-        key = (*segments[:place], None, *segments[place + 1 :]), group.facts
+        key = (*parts[:place], None, *parts[place + 1 :]), group.facts
         if key not in first:
             first[key] = group, []
             kept.append(group)
         else:
             first[key][0].rows.extend(group.rows)
-        first[key][1].append(int(segments[place]))
+        first[key][1].append(int(parts[place]))
     for group, numbers in first.values():
-        group.segments[place] = _runs(sorted(numbers))
+        group.parts[place] = _runs(sorted(numbers))
     return kept
 
 
@@ -90,7 +107,7 @@ def _runs(numbers: Sequence[int]) -> str:
 
 
 def _pooled(group: _Group) -> dict[str, Any]:
-    row = {**group.rows[0], "name": ".".join(group.segments), "slots": len(group.rows)}
+    row = {**group.rows[0], "name": "".join(group.parts), "slots": len(group.rows)}
     if len(group.rows) == 1 or row.get("measured_count") is None:
         return row
     means, stds, lows, highs, counts = ([each[key] for each in group.rows] for key in POOLED)

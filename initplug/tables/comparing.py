@@ -1,0 +1,134 @@
+"""An audit beside an older one: which rows changed, in what, under which rule."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from initplug.errors import InitplugError
+from initplug.tables.grouping import collapsed
+from initplug.tables.text import cell, spread, visible
+
+FACTS = ("shape", "dtype", "kind", "trainable", "rule", "init", "distribution", "fan_in", "fan_out", "status", "verdict")
+"""What is compared as it stands, where both audits have it."""
+
+ROUNDING = 1e-5
+"""How far measured moments may lie apart, in standard deviations, lest the way they were summed counts as a change."""
+
+STATUSES = {"read": "initialized"}
+"""Statuses that say of the values of a slot what another does: who wrote them is not compared."""
+
+
+def load_report(path: Path) -> dict[str, Any]:
+    """An audit that was saved as JSON.
+
+    Raises:
+        InitplugError: the file cannot be read, or holds no audit.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InitplugError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
+        raise InitplugError(f"{path}: is no audit saved as .json: {str(error).partition(chr(10))[0]}") from None
+    rows = data.get("rows") if isinstance(data, dict) else None
+    if not isinstance(rows, list) or not all(_is_row(row) for row in rows):
+        raise InitplugError(f"{path}: is no audit saved as .json: it has no rows with a name and a rule")
+    if data.get("schema") != 1:
+        raise InitplugError(f"{path}: its schema is {cell(data.get('schema'))}, and this version reads schema 1")
+    return data
+
+
+def _is_row(row: Any) -> bool:
+    if not isinstance(row, dict) or not isinstance(row.get("name"), str):
+        return False
+    numbers = (row.get(f"{side}{field}") for side in ("", "measured_") for field in ("mean", "std", "min", "max"))
+    texts = (row.get(key) for key in ("rule", "init", "status"))
+    return (
+        "rule" in row
+        and all(value is None or isinstance(value, int | float) for value in numbers)
+        and all(value is None or isinstance(value, str) for value in texts)
+    )
+
+
+def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows that are not what they were: name, rule, and what changed as texts; those that came and went too.
+
+    Args:
+        old: what `Audit.to_dict` gave.
+        new: what it gives.
+
+    Example:
+        >>> row = {"name": "fc.bias", "rule": "bias", "init": "constant 0"}
+        >>> changes({"rows": [row]}, {"rows": [row | {"init": "constant 1"}]})
+        [{'name': 'fc.bias', 'rule': 'bias', 'changed': ('init: constant 0 → constant 1',)}]
+    """
+    before = {row["name"]: row for row in old["rows"]}
+    found = []
+    for row in new["rows"]:
+        earlier = before.pop(row["name"], None)
+        changed = ("new",) if earlier is None else tuple(_changed(earlier, row))
+        if changed:
+            found.append({"name": row["name"], "rule": row["rule"], "changed": changed})
+    return found + [{"name": row["name"], "rule": row["rule"], "changed": ("gone",)} for row in before.values()]
+
+
+def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterable[str]:
+    for key in FACTS:
+        if key == "distribution" and old.get("init") != new.get("init"):
+            continue  # said already
+        if key in old and key in new and _meant(old[key]) != _meant(new[key]):
+            yield f"{key}: {cell(old[key])} → {cell(new[key])}"
+    if "measured_mean" in old and "measured_mean" in new and not _same_values(old, new):
+        sides = [spread(row["measured_mean"], row["measured_std"]) or "–" for row in (old, new)]
+        yield f"values: {sides[0]} → {sides[1]}" if sides[0] != sides[1] else "values"
+
+
+def _meant(value: Any) -> Any:
+    return STATUSES.get(value, value) if isinstance(value, str) else value
+
+
+def _same_values(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether measured moments are those of the same values: extremes to the bit, sums up to their rounding."""
+    pairs = [(old[key], new[key]) for key in (f"measured_{field}" for field in ("mean", "std", "min", "max"))]
+    if any(one is None or other is None for one, other in pairs):
+        return all(one is None and other is None for one, other in pairs)
+    (mean, _), (std, _), *extremes = pairs
+    limit = ROUNDING * (abs(std) + abs(mean))
+    return all(math.isclose(one, other, rel_tol=0, abs_tol=limit) for one, other in pairs[:2]) and all(
+        one == other for one, other in extremes
+    )
+
+
+def comparison(changed: Sequence[Mapping[str, Any]], name: str, *, every: bool = False) -> str:
+    """What changed as text, by rule, one line for the rows of repeated blocks that changed alike.
+
+    Args:
+        changed: what `changes` found.
+        name: of the older audit.
+        every: a line for every row.
+
+    Example:
+        >>> rows = [{"name": f"h.{block}.bias", "rule": "bias", "changed": ("new",)} for block in range(12)]
+        >>> print(comparison(rows, "old.json"))
+        12 rows are not what they were in old.json
+        rule bias: 12
+          h.0-11.bias  new
+    """
+    if not changed:
+        return f"every row is what it was in {name}"
+    verb = "row is not what it was" if len(changed) == 1 else "rows are not what they were"
+    lines = [f"{len(changed)} {verb} in {name}"]
+    by_rule: dict[str | None, list[Mapping[str, Any]]] = {}
+    for row in changed:
+        by_rule.setdefault(row["rule"], []).append(row)
+    for rule, rows in by_rule.items():
+        lines.append(f"{'no rule' if rule is None else f'rule {visible(rule)}'}: {len(rows)}")
+        shown = [dict(row) for row in rows] if every else collapsed(rows, lambda row: row["changed"])
+        names = [visible(row["name"]) for row in shown]
+        width = max(len(each) for each in names)
+        lines += [f"  {name:{width}}  {'; '.join(row['changed'])}" for name, row in zip(names, shown, strict=True)]
+    return "\n".join(lines)
