@@ -351,8 +351,7 @@ class Audit:
         Args:
             every: False for one row where those of repeated blocks agree, as an appendix has them.
         """
-        rows: Iterable[dict[str, Any]] = (row.to_dict() for row in self)
-        return to_markdown(rows if every else collapsed(rows, _agreed), KEYS)
+        return to_markdown(self._rows(every), KEYS)
 
     def to_html(self) -> str:
         """The audit as a page of its own, that needs no network: tree, table, recipe, densities, histograms."""
@@ -380,6 +379,15 @@ class Audit:
     def __str__(self) -> str:
         return self.to_text()
 
+    def _repr_html_(self) -> str:
+        from initplug.reporting.page import fragment
+
+        return fragment(COLUMNS, map(_with_ranges, self._rows(every=False)), self.headline())
+
+    def _rows(self, every: bool) -> Iterable[dict[str, Any]]:
+        rows = (row.to_dict() for row in self)
+        return rows if every else collapsed(rows, _agreed)
+
     def to_text(self, *, width: int | None = None, color: bool = False, every: bool = False) -> str:
         """The rows as a table for a terminal.
 
@@ -388,9 +396,7 @@ class Audit:
             color: whether it carries terminal colours.
             every: a line for every slot, also where those of repeated blocks agree.
         """
-        rows: Iterable[dict[str, Any]] = (row.to_dict() for row in self)
-        rows = rows if every else collapsed(rows, _agreed)
-        return table(COLUMNS, map(_with_ranges, rows), footer=self.headline(), width=width, color=color)
+        return table(COLUMNS, map(_with_ranges, self._rows(every)), footer=self.headline(), width=width, color=color)
 
     def headline(self) -> str:
         """One line that sums the audit up."""

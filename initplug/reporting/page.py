@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from initplug.language.reading import written
 from initplug.schemes.densities import curve
 from initplug.schemes.distributions import Planned, closed_form
-from initplug.tables.text import visible
+from initplug.tables.text import Column, cell, visible
 
 HERE = Path(__file__).parent
 
@@ -56,6 +56,20 @@ def page(
     # One pass: what stands in the data is not looked at again.
     first, *others = (HERE / "page.html").read_text(encoding="utf-8").split("{{")
     return first + "".join(parts[name] + rest for name, rest in (other.split("}}", 1) for other in others))
+
+
+def fragment(columns: Iterable[Column], rows: Iterable[Mapping[str, Any]], footer: str) -> str:
+    """Rows as an HTML table without script, for notebooks.
+
+    Example:
+        >>> print(fragment([Column("parameter", "name")], [{"name": "<b>"}], "1 slot"))
+        <table><thead><tr><th>parameter</th></tr></thead><tbody><tr><td>&lt;b&gt;</td></tr></tbody></table><p>1 slot</p>
+    """
+    listed = list(columns)
+    head = "".join(f"<th>{escape(column.title)}</th>" for column in listed)
+    lines = ("".join(f"<td>{escape(cell(row.get(column.key)))}</td>" for column in listed) for row in rows)
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p>{escape(visible(footer))}</p>"
 
 
 def _embedded(data: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
@@ -81,7 +82,7 @@ def table(
     body = (
         f" {_shortened(headings[index], width - 1)}" if index in headings else line for index, line in enumerate(lines)
     )
-    return "\n".join([top, rule, *body, *([footer] if footer else [])])
+    return "\n".join([top, rule, *body, *textwrap.wrap(visible(footer), width, subsequent_indent="  ")])
 
 
 def terminal_width() -> int:
