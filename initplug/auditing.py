@@ -359,7 +359,9 @@ class Audit:
 
         recipe = self.plan.recipe
         distributions = [share.distribution for share in self.plan.shares]
-        return page(self.to_dict(), recipe.plain(), {rule: recipe.location(rule) for rule in recipe.rules}, distributions)
+        return page(
+            self.to_dict(), recipe.plain(), {rule: recipe.location(rule) for rule in recipe.rules}, distributions
+        )
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the audit to a file; the suffix (.html, .json, .csv, .md) says how.

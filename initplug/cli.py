@@ -186,7 +186,9 @@ def plan(
 @click.argument("overrides", nargs=-1, metavar="[OVERRIDE]...")
 @click.option("--seed", type=int, help="Seed of the named streams, 0 to 2^64 - 1; without it torch's generator draws.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the weights to this .safetensors file.")
-@click.option("--report", type=click.Path(path_type=Path), help="Write the audit to this .html, .json, .csv or .md file.")
+@click.option(
+    "--report", type=click.Path(path_type=Path), help="Write the audit to this .html, .json, .csv or .md file."
+)
 @click.option("--all", "every", is_flag=True, help=ALL_HELP)
 @click.option("--wide", is_flag=True, help=WIDE_HELP)
 @click.option("--strict", is_flag=True, help="Warnings count as errors.")
@@ -229,7 +231,9 @@ def apply(
 @click.argument("recipe")
 @click.argument("overrides", nargs=-1, metavar="[OVERRIDE]...")
 @click.option("--weights", type=click.Path(path_type=Path), help="Measure these .safetensors weights.")
-@click.option("--report", type=click.Path(path_type=Path), help="Write the audit to this .html, .json, .csv or .md file.")
+@click.option(
+    "--report", type=click.Path(path_type=Path), help="Write the audit to this .html, .json, .csv or .md file."
+)
 @click.option("--all", "every", is_flag=True, help=ALL_HELP)
 @click.option("--wide", is_flag=True, help=WIDE_HELP)
 @click.option("--strict", is_flag=True, help="Warnings count as errors.")

@@ -86,17 +86,18 @@ def _data(
 ) -> dict[str, Any]:
     """What the script draws; what many rows have in common stands there once."""
     counted = audit.get("histograms", {})
-    curves: dict[int, int] = {}
+    curves: dict[str, int] = {}
     drawn: list[Any] = []
     shares: dict[str, int] = {}
     common: list[dict[str, Any]] = []
     rows = []
     for row, distribution in zip(audit["rows"], distributions, strict=True):
-        if id(distribution) not in curves:  # slots that are alike share one, which need not be hashable
-            curves[id(distribution)] = len(drawn)
+        told = repr(distribution)  # exact, while those that hold others' arguments need not be hashable
+        if told not in curves:
+            curves[told] = len(drawn)
             drawn.append(_curve(distribution))
         share = {key: value for key, value in row.items() if key not in (*OWN, "status", "verdict")}
-        share["curve"] = curves[id(distribution)]
+        share["curve"] = curves[told]
         key = json.dumps(share, sort_keys=True)
         if key not in shares:
             shares[key] = len(common)

@@ -137,5 +137,5 @@ def _density(part: Single, x: float) -> float:
             t = x / gain
             norm = math.exp(math.lgamma(size / 2) - math.lgamma((size - 1) / 2)) / (math.sqrt(math.pi) * gain)
             # In two dimensions it has no bound at the ends.
-            return norm * max(1 - t * t, 1e-3 if size == 2 else 0.0) ** ((size - 3) / 2)
+            return norm * math.pow(max(1 - t * t, 1e-3 if size == 2 else 0.0), (size - 3) / 2)
     raise AssertionError(part)  # `_pieces` leaves no other

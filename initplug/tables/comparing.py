@@ -12,7 +12,19 @@ from initplug.errors import InitplugError
 from initplug.tables.grouping import collapsed
 from initplug.tables.text import cell, spread, visible
 
-FACTS = ("shape", "dtype", "kind", "trainable", "rule", "init", "distribution", "fan_in", "fan_out", "status", "verdict")
+FACTS = (
+    "shape",
+    "dtype",
+    "kind",
+    "trainable",
+    "rule",
+    "init",
+    "distribution",
+    "fan_in",
+    "fan_out",
+    "status",
+    "verdict",
+)
 """What is compared as it stands, where both audits have it."""
 
 ROUNDING = 1e-5
@@ -23,7 +35,7 @@ STATUSES = {"read": "initialized"}
 
 
 def load_report(path: Path) -> dict[str, Any]:
-    """An audit that was saved as JSON.
+    """The rows of an audit that was saved as JSON.
 
     Raises:
         InitplugError: the file cannot be read, or holds no audit.
@@ -37,9 +49,10 @@ def load_report(path: Path) -> dict[str, Any]:
     rows = data.get("rows") if isinstance(data, dict) else None
     if not isinstance(rows, list) or not all(_is_row(row) for row in rows):
         raise InitplugError(f"{path}: is no audit saved as .json: it has no rows with a name and a rule")
-    if data.get("schema") != 1:
-        raise InitplugError(f"{path}: its schema is {cell(data.get('schema'))}, and this version reads schema 1")
-    return data
+    schema = data.get("schema")
+    if schema != 1:
+        raise InitplugError(f"{path}: its schema is {cell(schema)}, and this version reads schema 1")
+    return {"rows": rows}
 
 
 def _is_row(row: Any) -> bool:

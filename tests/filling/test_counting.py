@@ -54,7 +54,9 @@ RULES = {"rules": {"*.weight": "normal std=0.02", "*.bias": 0}}
 
 
 def test_every_slot_that_varies_is_counted_whole() -> None:
-    model = nn.Sequential(nn.Linear(40, 30), nn.Embedding(9, 4, padding_idx=2), parametrizations.weight_norm(nn.Linear(8, 8)))
+    model = nn.Sequential(
+        nn.Linear(40, 30), nn.Embedding(9, 4, padding_idx=2), parametrizations.weight_norm(nn.Linear(8, 8))
+    )
     for audit in (
         initplug.apply(model, RULES, seed=0, histograms=True),
         initplug.apply(model, RULES, histograms=True),
@@ -63,7 +65,7 @@ def test_every_slot_that_varies_is_counted_whole() -> None:
         assert list(audit.histograms) == ["0.weight", "1.weight", "2.weight"]
         for name, found in audit.histograms.items():
             assert sum(found.counts) + found.below + found.above == audit[name].measured_count
-    values = model[0].weight.detach().double().numpy()
+    values = model.get_parameter("0.weight").detach().double().numpy()
     found = audit.histograms["0.weight"]
     assert (found.low, found.high) == pytest.approx((-0.09, 0.09))
     assert np.array(found.counts) == pytest.approx(np.histogram(values, BINS, (found.low, found.high))[0], abs=1)

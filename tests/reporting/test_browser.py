@@ -189,14 +189,21 @@ def test_it_loads_and_sums_up(page: Page) -> None:
         "unmatched": "1",
         "unused rule": "1",
     }
-    assert [line.text for line in page.all(".lists p")] == ["Differ: h.4.qkv.weight", "Unmatched: scale", "Unused: ghost"]
+    assert [line.text for line in page.all(".lists p")] == [
+        "Differ: h.4.qkv.weight",
+        "Unmatched: scale",
+        "Unused: ghost",
+    ]
     assert len(page.names()) == 75
 
 
 def test_it_fits_its_window(page: Page, width: int) -> None:
     page.open("h.4.qkv.weight")
     assert page.run("return document.documentElement.scrollWidth") <= width
-    script = "return [...document.querySelectorAll('main > section, figure, tr.detail')].map(e => e.getBoundingClientRect().right)"
+    script = """
+      const parts = document.querySelectorAll("main > section, figure, tr.detail");
+      return [...parts].map(e => e.getBoundingClientRect().right);
+    """
     assert max(page.run(script)) <= width
 
 
@@ -308,7 +315,8 @@ def test_a_parameter_opens(page: Page) -> None:
 def test_a_histogram_has_the_shape_of_its_values(page: Page) -> None:
     page.open("h.4.qkv.weight")
     script = """
-      const box = document.querySelector("figure .bars").getBBox(), curve = document.querySelector("figure .curve").getBBox();
+      const box = document.querySelector("figure .bars").getBBox();
+      const curve = document.querySelector("figure .curve").getBBox();
       return [box.width, curve.width, box.height, curve.height];
     """
     bars, curve, tall, high = page.run(script)
@@ -331,7 +339,9 @@ def test_a_click_on_a_rule_shows_its_parameters_and_the_reverse(page: Page) -> N
     shadowed = [button for button in detail.find_elements(By.CSS_SELECTOR, "dd button") if button.text == "weights"]
     page.click(shadowed[0])
     assert page.driver.switch_to.active_element == page.rule("weights")
-    page.click(next(b for b in detail.find_elements(By.CSS_SELECTOR, "dd button") if b.text.startswith("Parameters of")))
+    page.click(
+        next(b for b in detail.find_elements(By.CSS_SELECTOR, "dd button") if b.text.startswith("Parameters of"))
+    )
     assert len(page.names()) == 12
 
 
@@ -442,7 +452,8 @@ def test_colours_follow_the_system_and_the_button(page: Page) -> None:
 
 CONTRAST = """
   const light = (color) => {
-    const [r, g, b] = color.match(/[\\d.]+/g).map(v => v / 255).map(v => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
+    const parts = color.match(/[\\d.]+/g).map(v => v / 255);
+    const [r, g, b] = parts.map(v => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
     return .2126 * r + .7152 * g + .0722 * b;
   };
   const ground = (e) => {
@@ -520,7 +531,7 @@ def test_hostile_names_break_no_layout(load: Callable[[str], Page], width: int) 
 
 def test_five_thousand_parameters_stay_quick(load: Callable[[str], Page], pages: Path) -> None:
     page = load("5000")
-    assert len(page.names()) == 5007
+    assert len(page.names()) == 1 + 834 * 6 + 2
     assert (pages / "5000.html").stat().st_size < 2_000_000
     timing = "const t = performance.timing; return t.loadEventEnd - t.navigationStart"
     assert page.run(timing) < 5000
@@ -528,5 +539,6 @@ def test_five_thousand_parameters_stay_quick(load: Callable[[str], Page], pages:
         began = time.perf_counter()
         page.run(f"{act}; document.body.offsetHeight")
         assert time.perf_counter() - began < 3
+    page.click(page.one("#reset"))
     page.one("#search").send_keys("h.777.out")
-    assert page.names() == ["h.777.out.weight"] or page.names() == []
+    assert sorted(page.names()) == ["h.777.out.bias", "h.777.out.weight"]

@@ -63,7 +63,7 @@ def test_one_changed_value_is_seen() -> None:
 def test_rows_come_and_go() -> None:
     net = model()
     old = initplug.apply(net, RECIPE, seed=0).to_dict()
-    del net.head  # type: ignore[attr-defined]  # it has one
+    del net.head
     net.tail = nn.Linear(2, 2)
     new = initplug.apply(net, RECIPE, seed=0).to_dict()
     assert told(old, new) == [

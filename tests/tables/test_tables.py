@@ -169,7 +169,9 @@ def test_every_slot_is_in_exactly_one_line() -> None:
     covered = 0
     for line in text.splitlines()[2:-1]:
         runs = re.findall(r"(?<=\.)[0-9][0-9,-]*(?=[. ])", line.split("  ")[0] + " ")
-        covered += math.prod(sum(1 + int(b or a) - int(a) for a, b in re.findall(r"(\d+)(?:-(\d+))?", run)) for run in runs)
+        covered += math.prod(
+            sum(1 + int(b or a) - int(a) for a, b in re.findall(r"(\d+)(?:-(\d+))?", run)) for run in runs
+        )
     assert covered == len(audit)
 
 
