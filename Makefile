@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: help run test lint types tests coverage benchmark clean
+.PHONY: help run test lint types tests browser screenshots coverage benchmark clean
 
 help: ## Say what there is.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,6 +25,14 @@ types: $(VENV)/installed-tests
 
 tests: $(VENV)/installed-tests
 	$(BIN)/pytest -n 2
+
+browser: ## Install Chromium for the tests of the page, as root on Debian.
+	@command -v chromedriver >/dev/null || { apt-get update --quiet --quiet && \
+	    DEBIAN_FRONTEND=noninteractive apt-get install --quiet --quiet --yes --no-install-recommends \
+	    chromium chromium-driver fonts-dejavu-core; } >/dev/null
+
+screenshots: $(VENV)/installed-tests ## Draw the picture of the page that the README shows.
+	$(BIN)/python tests/reporting/screenshots.py
 
 coverage: $(VENV)/installed-tests ## Measure which lines and branches the tests run.
 	$(BIN)/pytest -n 2 --cov --cov-report=term-missing

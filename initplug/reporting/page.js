@@ -29,6 +29,14 @@
   }
 
   const name = (text) => make("bdi", {}, visible(text));
+  // Names differ at their ends: where there is little room, what stands before is cut.
+  function ends(text) {
+    const cut = text.split(".").slice(0, -2).join(".").length;
+    if (!cut) return [name(text)];
+    const tail = name(text.slice(cut));
+    tail.className = "tail";
+    return [name(text.slice(0, cut)), tail];
+  }
   const digits = (value, count = 4) => {
     if (value === null || value === undefined) return "–";
     if (value === 0) return "0";
@@ -50,7 +58,7 @@
     if (mean === null || std === null) return "–";
     if (std === 0) return digits(mean);
     const rounded = Math.round((mean / std) * 1000) / 1000 * std;
-    return `${digits(rounded, 2)} ± ${digits(std)}`;
+    return `${digits(rounded, 2)} ± ${digits(std, 3)}`;
   }
 
   // Rows.
@@ -211,6 +219,15 @@
     return parts;
   }
 
+  // Round numbers in an interval, about five.
+  function round(low, high) {
+    const size = 10 ** Math.floor(Math.log10((high - low) / 4));
+    const step = [1, 2, 5, 10].map((each) => each * size).find((each) => (high - low) / each <= 6);
+    const found = [];
+    for (let count = Math.ceil(low / step); count * step <= high && found.length < 9; count += 1) found.push(count * step);
+    return found;
+  }
+
   function told(row) {
     const { common } = row;
     const parts = [`expected ${spread(common.mean, common.std)}`, `measured ${spread(row.mean, row.std)}`];
@@ -227,14 +244,16 @@
     const figure = figureOf(row);
     if (!figure) return null;
     const [width, height] = [560, 190];
-    const axis = [0, 0.25, 0.5, 0.75, 1].map((share) => `M${share * width} ${height}v5`).join("");
+    const values = round(figure.low, figure.high);
+    const place = (value) => (value - figure.low) / (figure.high - figure.low);
+    const axis = values.map((value) => `M${(place(value) * width).toFixed(1)} ${height}v5`).join("");
     const parts = [...plot(figure, width, height), draw("path", { class: "axis", d: `M0 ${height}H${width}${axis}` })];
     const image = draw("svg", { viewBox: `0 -4 ${width} ${height + 10}`, role: "img", "aria-label": told(row) }, ...parts);
     const ticks = make("div", { class: "ticks", "aria-hidden": "true" });
-    for (const share of [0, 0.25, 0.5, 0.75, 1]) {
-      const value = figure.low + share * (figure.high - figure.low);
-      const near = Math.abs(value) < (figure.high - figure.low) * 1e-6 ? 0 : value;
-      ticks.append(make("span", {}, digits(near, 3)));
+    for (const value of values) {
+      const tick = make("span", {}, digits(value, 3));
+      tick.style.left = `${100 * place(value)}%`;
+      ticks.append(tick);
     }
     const caption = make("figcaption");
     if (figure.bars.length) caption.append(make("i"), "values");
@@ -530,7 +549,7 @@
     }, { rootMargin: "400px" });
     for (const row of rows) {
       const { common } = row;
-      row.button = make("button", { type: "button", class: "name", "aria-expanded": "false", tabindex: "-1", title: visible(row.name) }, name(row.name));
+      row.button = make("button", { type: "button", class: "name", "aria-expanded": "false", tabindex: "-1", title: visible(row.name) }, ...ends(row.name));
       const rule = common.rule === null ? make("span", { class: "norule" }, "no rule") : make("span", { title: visible(common.rule) }, name(common.rule));
       row.spark = cell("drawn");
       row.element = make(
