@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from initplug.errors import InitplugError
-from initplug.tables.grouping import collapsed
+from initplug.tables.grouping import POOLED, collapsed
 from initplug.tables.text import cell, spread, visible
 
 FACTS = (
@@ -67,8 +68,26 @@ def _is_row(row: Any) -> bool:
     )
 
 
-def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The rows that are not what they were: name, rule, and what changed as texts; those that came and went too.
+class Change(NamedTuple):
+    """A row that is not what it was.
+
+    Args:
+        name: of the slot.
+        rule: that it is under, or was where it is gone.
+        facts: what changed, as texts.
+        before: measured moments, where those changed.
+        after: likewise.
+    """
+
+    name: str
+    rule: str | None
+    facts: tuple[str, ...]
+    before: Mapping[str, Any] = MappingProxyType({})
+    after: Mapping[str, Any] = MappingProxyType({})
+
+
+def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
+    """The rows that are not what they were; those that came and went too.
 
     Args:
         old: what `Audit.to_dict` gave.
@@ -76,17 +95,23 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[dict[str, An
 
     Example:
         >>> row = {"name": "fc.bias", "rule": "bias", "init": "constant 0"}
-        >>> changes({"rows": [row]}, {"rows": [row | {"init": "constant 1"}]})
-        [{'name': 'fc.bias', 'rule': 'bias', 'changed': ('init: constant 0 → constant 1',)}]
+        >>> changes({"rows": [row]}, {"rows": [row | {"init": "constant 1"}]})[0].facts
+        ('init: constant 0 → constant 1',)
     """
-    before = {row["name"]: row for row in old["rows"]}
+    earlier = {row["name"]: row for row in old["rows"]}
     found = []
     for row in new["rows"]:
-        earlier = before.pop(row["name"], None)
-        changed = ("new",) if earlier is None else tuple(_changed(earlier, row))
-        if changed:
-            found.append({"name": row["name"], "rule": row["rule"], "changed": changed})
-    return found + [{"name": row["name"], "rule": row["rule"], "changed": ("gone",)} for row in before.values()]
+        before = earlier.pop(row["name"], None)
+        if before is None:
+            found.append(Change(row["name"], row["rule"], ("new",)))
+            continue
+        facts = tuple(_changed(before, row))
+        if "measured_mean" in before and "measured_mean" in row and not _same_values(before, row):
+            moments = ({key: side.get(key) for key in POOLED} for side in (before, row))
+            found.append(Change(row["name"], row["rule"], facts, *moments))
+        elif facts:
+            found.append(Change(row["name"], row["rule"], facts))
+    return found + [Change(row["name"], row["rule"], ("gone",)) for row in earlier.values()]
 
 
 def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterable[str]:
@@ -95,9 +120,6 @@ def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterable[str]:
             continue  # said already
         if key in old and key in new and _meant(old[key]) != _meant(new[key]):
             yield f"{key}: {cell(old[key])} → {cell(new[key])}"
-    if "measured_mean" in old and "measured_mean" in new and not _same_values(old, new):
-        sides = [spread(row["measured_mean"], row["measured_std"]) or "–" for row in (old, new)]
-        yield f"values: {sides[0]} → {sides[1]}" if sides[0] != sides[1] else "values"
 
 
 def _meant(value: Any) -> Any:
@@ -116,7 +138,7 @@ def _same_values(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     )
 
 
-def comparison(changed: Sequence[Mapping[str, Any]], name: str, *, every: bool = False) -> str:
+def comparison(changed: Sequence[Change], name: str, *, every: bool = False) -> str:
     """What changed as text, by rule, one line for the rows of repeated blocks that changed alike.
 
     Args:
@@ -125,8 +147,7 @@ def comparison(changed: Sequence[Mapping[str, Any]], name: str, *, every: bool =
         every: a line for every row.
 
     Example:
-        >>> rows = [{"name": f"h.{block}.bias", "rule": "bias", "changed": ("new",)} for block in range(12)]
-        >>> print(comparison(rows, "old.json"))
+        >>> print(comparison([Change(f"h.{block}.bias", "bias", ("new",)) for block in range(12)], "old.json"))
         12 rows are not what they were in old.json
         rule bias: 12
           h.0-11.bias  new
@@ -135,13 +156,39 @@ def comparison(changed: Sequence[Mapping[str, Any]], name: str, *, every: bool =
         return f"every row is what it was in {name}"
     verb = "row is not what it was" if len(changed) == 1 else "rows are not what they were"
     lines = [f"{len(changed)} {verb} in {name}"]
-    by_rule: dict[str | None, list[Mapping[str, Any]]] = {}
-    for row in changed:
-        by_rule.setdefault(row["rule"], []).append(row)
-    for rule, rows in by_rule.items():
-        lines.append(f"{'no rule' if rule is None else f'rule {visible(rule)}'}: {len(rows)}")
-        shown = [dict(row) for row in rows] if every else collapsed(rows, lambda row: row["changed"])
-        names = [visible(row["name"]) for row in shown]
-        width = max(len(each) for each in names)
-        lines += [f"  {name:{width}}  {'; '.join(row['changed'])}" for name, row in zip(names, shown, strict=True)]
+    by_rule: dict[str | None, list[Change]] = {}
+    for change in changed:
+        by_rule.setdefault(change.rule, []).append(change)
+    for rule, group in by_rule.items():
+        lines.append(f"{'no rule' if rule is None else f'rule {visible(rule)}'}: {len(group)}")
+        shown = list(_lines(group, every))
+        width = max(len(name) for name, _ in shown)
+        lines += [f"  {name:{width}}  {told}" for name, told in shown]
     return "\n".join(lines)
+
+
+def _lines(group: Sequence[Change], every: bool) -> Iterable[tuple[str, str]]:
+    """Names, and what changed; values of rows that changed alike are told as those of one sample."""
+
+    def alike(row: Mapping[str, Any]) -> Hashable | None:
+        return None if every else (row["facts"], row["values"])
+
+    sides = [
+        collapsed(
+            (
+                {"name": each.name, "facts": each.facts, "values": bool(each.after), **moments}
+                for each, moments in pairs
+            ),
+            alike,
+        )
+        for pairs in (
+            [(each, each.before) for each in group],
+            [(each, each.after) for each in group],
+        )
+    ]
+    for before, after in zip(*sides, strict=True):
+        facts = list(after["facts"])
+        if after["values"]:
+            texts = [spread(side["measured_mean"], side["measured_std"]) or "–" for side in (before, after)]
+            facts.append(f"values: {texts[0]} → {texts[1]}")
+        yield visible(after["name"]), "; ".join(facts)

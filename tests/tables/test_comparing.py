@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,19 @@ def test_changed_rows_are_told_by_rule_and_alike_ones_together() -> None:
     assert len(comparison(changes(old, new), "old.json", every=True).splitlines()) == 1 + 2 + 14
 
 
+def test_other_values_of_blocks_are_told_as_one_sample() -> None:
+    net = model()
+    old = initplug.apply(net, RECIPE, seed=0).to_dict()
+    new = initplug.apply(net, RECIPE, seed=1).to_dict()
+    lines = told(old, new)
+    assert [line.split()[0] for line in lines] == ["13", "rule", "h.0-11.weight", "head.weight"]
+    row = initplug.apply(net, RECIPE, seed=0)["h.0.weight"]
+    assert row.std is not None
+    found = re.fullmatch(r"  h.0-11.weight  values: \S+ ± (\S+) → \S+ ± (\S+)", lines[2])
+    assert found is not None
+    assert [float(text) for text in found.groups()] == pytest.approx([row.std] * 2, rel=0.02)
+
+
 def test_one_changed_value_is_seen() -> None:
     net = model()
     old = initplug.apply(net, RECIPE, seed=0).to_dict()
@@ -57,7 +71,7 @@ def test_one_changed_value_is_seen() -> None:
         net.get_parameter("h.3.weight")[0, 0] = 0.0700001
     new = initplug.audit(net, RECIPE).to_dict()
     assert told(old, new)[:2] == ["1 row is not what it was in old.json", "rule w: 1"]
-    assert [row["name"] for row in changes(old, new)] == ["h.3.weight"]
+    assert [change.name for change in changes(old, new)] == ["h.3.weight"]
 
 
 def test_rows_come_and_go() -> None:
