@@ -15,7 +15,10 @@ from initplug.schemes.densities import curve
 from initplug.schemes.distributions import Planned, closed_form
 from initplug.tables.text import Column, cell, visible
 
-HERE = Path(__file__).parent
+WEB = Path(__file__).parent / "web"
+
+SCRIPTS = ("elements", "rows", "figures", "details", "summary", "tree", "table", "page")
+"""The files of the script, which see each other and nobody sees: one function, in this order."""
 
 OWN = ("name", "aliases", "measured_mean", "measured_std", "measured_min", "measured_max", "measured_count")
 """What every row has of its own, beside its status and verdict."""
@@ -44,18 +47,23 @@ def page(
         <!doctype html> <html lang="en">
     """
     title = f"{visible(audit['recipe'] or 'recipe')} · initplug audit"
-    script = (HERE / "page.js").read_text(encoding="utf-8")
+    scripts = "\n".join(_read(f"{name}.js") for name in SCRIPTS)
+    script = f'"use strict";\n(() => {{\n{scripts}}})();\n'
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     parts = {
         "title": escape(title),
         "policy": f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'",
-        "style": (HERE / "page.css").read_text(encoding="utf-8"),
+        "style": _read("page.css"),
         "data": _embedded(_data(audit, recipe, locations, distributions)),
         "script": script,
     }
     # One pass: what stands in the data is not looked at again.
-    first, *others = (HERE / "page.html").read_text(encoding="utf-8").split("{{")
+    first, *others = _read("page.html").split("{{")
     return first + "".join(parts[name] + rest for name, rest in (other.split("}}", 1) for other in others))
+
+
+def _read(name: str) -> str:
+    return (WEB / name).read_text(encoding="utf-8")
 
 
 def fragment(columns: Iterable[Column], rows: Iterable[Mapping[str, Any]], footer: str) -> str:

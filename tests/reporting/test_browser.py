@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import browser
 import pytest
 import torch
 from browser import opened, required, sized
@@ -19,7 +20,7 @@ from torch import nn
 import initplug
 from initplug.auditing import Audit
 
-WIDTHS = (400, 1440, 4000)
+WIDTHS = (400, 4000)
 
 RECIPE: dict[str, Any] = {
     "name": "page",
@@ -197,6 +198,17 @@ def test_it_loads_and_sums_up(page: Page) -> None:
     assert len(page.names()) == 75
 
 
+def test_without_a_browser_tests_are_skipped_and_fail_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(browser, "found", lambda: None)
+    monkeypatch.delenv("CI", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="needs Chromium and its driver"):
+        required()
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match="needs Chromium and its driver"):
+        required()
+
+
+@pytest.mark.parametrize("width", [320, 400, 640, 1000, 1440, 2200, 4000], indirect=True)
 def test_it_fits_its_window(page: Page, width: int) -> None:
     page.open("h.4.qkv.weight")
     assert page.run("return document.documentElement.scrollWidth") <= width
