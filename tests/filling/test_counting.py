@@ -50,6 +50,15 @@ def test_a_padding_row_is_not_counted() -> None:
     assert sum(histogram(table, 0.0, 1.0, padding_row=2).counts) == 9
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [1e-320, 1e-44, 1e-38, 1.0, 1e38])
+def test_windows_of_any_size(dtype: torch.dtype, size: float) -> None:
+    tensor = torch.linspace(-1, 1, 101, dtype=torch.float64).mul(size).to(dtype)
+    found = histogram(tensor, -size, size)
+    assert sum(found.counts) + found.below + found.above == 101
+    assert found.below == found.above == 0
+
+
 RULES = {"rules": {"*.weight": "normal std=0.02", "*.bias": 0}}
 
 
