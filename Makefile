@@ -9,10 +9,10 @@ PIP    := $(BIN)/pip --disable-pip-version-check --quiet
 help: ## Say what there is.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-run: $(VENV)/installed ## Initialise a ResNeXt-29, print its audit, write weights and report to build/.
+run: $(VENV)/installed ## Initialise a ResNeXt-29, print its audit, write weights and the page to build/.
 	@mkdir -p build
 	$(BIN)/initplug apply examples/models/resnext.py:resnext29 resnext --seed 0 \
-	    --out build/resnext29.safetensors --report build/audit.json
+	    --out build/resnext29.safetensors --report build/audit.html
 
 test: lint types tests ## Check style and types, run every test.
 

@@ -80,7 +80,12 @@ def hostile() -> Audit:
     for name in HOSTILE:
         model.register_parameter(name.replace(".", "·"), nn.Parameter(torch.zeros(4, 4)))
         model.add_module(f"{name.replace('.', '·')} module", nn.Linear(2, 2))
-    rules = {"<b>": {"match": "*", "init": "normal"}, "</script>": {"match": "*.bias", "init": 0}}
+    rules = {
+        "": {"match": "nothing", "init": 1, "optional": True},
+        "none": {"match": "odd", "init": 1, "optional": True},
+        "<b>": {"match": "*", "init": "normal"},
+        "</script>": {"match": "*.bias", "init": 0},
+    }
     return initplug.apply(model, {"name": "<i>hostile</i>", "rules": rules}, seed=0, histograms=True)
 
 
@@ -219,6 +224,20 @@ def test_it_fits_its_window(page: Page, width: int) -> None:
     assert max(page.run(script)) <= width
 
 
+def test_names_and_verdicts_are_whole_where_there_is_room(load: Callable[[str], Page], width: int) -> None:
+    page = load("small")
+    script = """
+      const cells = document.querySelectorAll("#rows .name bdi, #rows .c-verdict, #rows .c-expected, #rows .c-rule");
+      return [...cells].filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.textContent);
+    """
+    assert page.run(script) == []
+    gaps = """
+      const tails = [...document.querySelectorAll("#rows .tail")];
+      return tails.map(e => e.getBoundingClientRect().left - e.previousSibling.getBoundingClientRect().right);
+    """
+    assert max(map(abs, page.run(gaps))) < 0.5
+
+
 def test_it_asks_nothing_of_the_network(page: Page) -> None:
     entries = page.driver.get_log("performance")  # type: ignore[no-untyped-call]  # selenium has no types there
     messages = [json.loads(entry["message"])["message"] for entry in entries]
@@ -248,7 +267,7 @@ def test_filters_by_rule_type_status_and_verdict(page: Page) -> None:
     page.click(page.one("#reset"))
     page.choose("type", "LayerNorm")
     assert len(page.names()) == 24
-    page.choose("rule", "norm")
+    page.choose("rule", "=norm")
     assert page.names() == [f"h.{block}.ln.weight" for block in range(12)]
     assert page.rule("norm").get_attribute("aria-pressed") == "true"
     page.choose("status", "read")
@@ -530,6 +549,10 @@ def test_hostile_names_are_text(load: Callable[[str], Page]) -> None:
         assert detail.find_element(By.TAG_NAME, "code").get_attribute("textContent") == shown.get(name, name)
         page.click(cell)
     assert page.rule("</script>").text.split("\n")[0].strip() == "</script>:"
+    for rule in ("", "none"):
+        page.click(page.rule(rule))
+        assert page.names() == []
+        page.click(page.rule(rule))
     page.click(page.rule("<b>"))
     assert len(page.names()) == 2 * len(HOSTILE)
     page.one("#search").send_keys("<img")

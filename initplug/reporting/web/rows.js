@@ -21,12 +21,14 @@ for (const row of rows) {
 
 const filters = { text: "", rule: "", type: "", status: "", verdict: "", module: null };
 const sorting = { key: null, falling: false };
-const NO_RULE = "\u0000none";
+// What a filter holds of a rule: an empty text is no filter, and a rule may have any name.
+const NO_RULE = "none";
+const keyOf = (rule) => (rule === null ? NO_RULE : `=${rule}`);
 
 function fits(row, words) {
   const { common } = row;
   return (
-    (!filters.rule || (filters.rule === NO_RULE ? common.rule === null : common.rule === filters.rule)) &&
+    (!filters.rule || keyOf(common.rule) === filters.rule) &&
     (!filters.type || common.module_type === filters.type) &&
     (!filters.status || row.status === filters.status) &&
     (!filters.verdict || row.verdict === filters.verdict) &&
@@ -56,7 +58,7 @@ function refresh() {
     within.replaceChildren("Below ", make("code", {}, name(filters.module.slice(0, -1))), leave);
   }
   for (const button of at("rules").querySelectorAll(".rule")) {
-    button.setAttribute("aria-pressed", String(filters.rule !== "" && button.rule === filters.rule));
+    button.setAttribute("aria-pressed", String(keyOf(button.rule) === filters.rule));
   }
   for (const item of at("tree").querySelectorAll("[role=treeitem]")) {
     item.setAttribute("aria-selected", String(item.path === filters.module));

@@ -77,7 +77,7 @@ function recipe() {
       hits,
     );
     element.rule = rule.name;
-    element.onclick = () => set({ rule: filters.rule === rule.name ? "" : rule.name });
+    element.onclick = () => set({ rule: filters.rule === keyOf(rule.name) ? "" : keyOf(rule.name) });
     list.append(element);
   }
 }

@@ -94,7 +94,7 @@ function tools() {
     for (const row of rows) add(found, value(row));
     return [...found];
   };
-  choices("filter-rule", "all rules", counts((row) => row.common.rule ?? NO_RULE), (value) => (value === NO_RULE ? "no rule" : visible(value)));
+  choices("filter-rule", "all rules", counts((row) => keyOf(row.common.rule)), (value) => (value === NO_RULE ? "no rule" : visible(value.slice(1))));
   choices("filter-type", "all types", counts((row) => row.common.module_type).sort(([a], [b]) => natural.compare(a, b)));
   choices("filter-status", "any status", counts((row) => row.status));
   choices("filter-verdict", "any verdict", counts((row) => row.verdict));
