@@ -4,15 +4,15 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: help run test lint types tests conformance presets-table coverage benchmark picture clean
+.PHONY: help run test lint types tests browser conformance presets-table screenshots coverage benchmark picture clean
 
 help: ## Say what there is.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-run: $(VENV)/installed ## Initialise a ResNeXt-29, print its audit, write weights and report to build/.
+run: $(VENV)/installed ## Initialise a ResNeXt-29, print its audit, write weights and the page to build/.
 	@mkdir -p build
 	$(BIN)/initplug apply examples/models/resnext.py:resnext29 resnext --seed 0 \
-	    --out build/resnext29.safetensors --report build/audit.json
+	    --out build/resnext29.safetensors --report build/audit.html
 
 test: lint types tests ## Check style and types, run every test.
 
@@ -31,6 +31,14 @@ conformance: $(VENV)/installed-tests ## Compare every preset with all of its mod
 
 presets-table: $(VENV)/installed-tests ## Write the table of examples/guide/presets.md anew.
 	$(BIN)/python tests/conformance/presets_table.py
+
+browser: ## Install Chromium for the tests of the page, as root on Debian.
+	@command -v chromedriver >/dev/null || { apt-get update --quiet --quiet && \
+	    DEBIAN_FRONTEND=noninteractive apt-get install --quiet --quiet --yes --no-install-recommends \
+	    chromium chromium-driver fonts-dejavu-core; } >/dev/null
+
+screenshots: $(VENV)/installed-tests ## Draw the picture of the page that the README shows.
+	$(BIN)/python tests/reporting/screenshots.py
 
 coverage: $(VENV)/installed-tests ## Measure which lines and branches the tests run.
 	$(BIN)/pytest -n 2 --cov --cov-report=term-missing

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from os import PathLike
@@ -11,11 +11,13 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
-from initplug.moments import Moments
-from initplug.planning.plan import ROW_KEYS, SHARED, Assignment, Plan
+from initplug.errors import InitplugError
+from initplug.moments import Histogram, Moments
+from initplug.planning.plan import ROW_KEYS, SHARED, Assignment, Plan, agreed
 from initplug.schemes.distributions import Batched, Distribution, Planned, Single
 from initplug.schemes.structures import Fixed
-from initplug.tables.files import save, to_csv, to_json, to_markdown
+from initplug.tables.files import check_path, save, to_csv, to_json, to_markdown
+from initplug.tables.grouping import collapsed
 from initplug.tables.text import WIDE, Column, spread, table
 
 Status = Literal["initialized", "kept", "empty", "lazy", "projected", "read"]
@@ -261,9 +263,11 @@ class Audit:
         statuses: Sequence[Status],
         verdicts: Sequence[Verdict],
         seed: int | None = None,
+        histograms: Mapping[int, Histogram] | None = None,
     ) -> None:
         self.plan = plan
         self.seed = seed
+        self._histograms = histograms
         self._moments = moments
         self._statuses = statuses
         self._verdicts = verdicts
@@ -277,6 +281,11 @@ class Audit:
     def unused(self) -> tuple[str, ...]:
         """Rules that select nothing."""
         return self.plan.unused
+
+    @property
+    def histograms(self) -> dict[str, Histogram]:
+        """What was counted of the values, by name: of those that vary, where `histograms=True` asked for it."""
+        return {self.plan.names[index]: found for index, found in (self._histograms or {}).items()}
 
     def __len__(self) -> int:
         return len(self.plan)
@@ -322,9 +331,13 @@ class Audit:
         return [self.row(index) for index, verdict in enumerate(self._verdicts) if verdict == "differs"]
 
     def to_dict(self) -> dict[str, Any]:
-        """The audit as plain data: schema, recipe, digest, seed, versions, rows, unmatched, unused, summary."""
+        """The audit as plain data: schema, recipe, digest, seed, versions, rows, unmatched, unused, summary.
+
+        With `histograms` by name, where they were asked for.
+        """
         from initplug import __version__
 
+        counted = {name: found._asdict() for name, found in self.histograms.items()}
         return {
             "schema": 1,
             "recipe": self.plan.name,
@@ -335,6 +348,7 @@ class Audit:
             "unmatched": list(self.unmatched),
             "unused": list(self.unused),
             "summary": self.summary,
+            **({} if self._histograms is None else {"histograms": counted}),
         }
 
     def to_json(self) -> str:
@@ -345,17 +359,35 @@ class Audit:
         """The rows as CSV text."""
         return to_csv((row.to_dict() for row in self), KEYS)
 
-    def to_markdown(self) -> str:
-        """The rows as a Markdown table."""
-        return to_markdown((row.to_dict() for row in self), KEYS)
+    def to_markdown(self, *, every: bool = True) -> str:
+        """The rows as a Markdown table.
+
+        Args:
+            every: False for one row where those of repeated blocks agree, as an appendix has them.
+        """
+        return to_markdown(self._rows(every), KEYS)
+
+    def to_html(self) -> str:
+        """The audit as a page of its own, that needs no network: tree, table, recipe, densities, histograms."""
+        from initplug.reporting.page import page
+
+        recipe = self.plan.recipe
+        distributions = [share.distribution for share in self.plan.shares]
+        return page(
+            self.to_dict(), recipe.plain(), {rule: recipe.location(rule) for rule in recipe.rules}, distributions
+        )
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the audit to a file; the suffix (.json, .csv, .md) says how.
+        """Write the audit to a file; the suffix (.html, .json, .csv, .md) says how.
 
         Raises:
-            InitplugError: an unknown suffix, or a path that cannot be written; an old file is kept.
+            InitplugError: an unknown suffix, a path that cannot be written, or no rows; an old file is kept.
         """
-        save(path, self.to_dict(), KEYS)
+        writers = {".html": self.to_html, ".json": self.to_json, ".csv": self.to_csv, ".md": self.to_markdown}
+        target = check_path(path, writers)
+        if not len(self):
+            raise InitplugError(f"{target}: nothing to report: the model has no parameters; the file is left as it is")
+        save(target, writers)
 
     def __repr__(self) -> str:
         return f"<Audit {self.headline()}>"
@@ -363,16 +395,37 @@ class Audit:
     def __str__(self) -> str:
         return self.to_text()
 
-    def to_text(self, *, width: int | None = None, color: bool = False) -> str:
-        """The rows as a table for a terminal."""
-        rows = (_with_ranges(row.to_dict()) for row in self)
-        return table(COLUMNS, rows, footer=self.headline(), width=width, color=color)
+    def _repr_html_(self) -> str:
+        from initplug.reporting.page import fragment
+
+        return fragment(COLUMNS, map(_with_ranges, self._rows(every=False)), self.headline())
+
+    def _rows(self, every: bool) -> Iterable[dict[str, Any]]:
+        rows = (row.to_dict() for row in self)
+        return rows if every else collapsed(rows, _agreed)
+
+    def to_text(self, *, width: int | None = None, color: bool = False, every: bool = False) -> str:
+        """The rows as a table for a terminal.
+
+        Args:
+            width: in characters; the terminal's unless given.
+            color: whether it carries terminal colours.
+            every: a line for every slot, also where those of repeated blocks agree.
+        """
+        return table(COLUMNS, map(_with_ranges, self._rows(every)), footer=self.headline(), width=width, color=color)
 
     def headline(self) -> str:
         """One line that sums the audit up."""
         summary = self.summary
         counts = [f"{count} {word}" for group in ("status", "verdict") for word, count in summary[group].items()]
-        return f"{self.plan.headline()}; {', '.join(counts)}"
+        return "; ".join([self.plan.headline(), *([", ".join(counts)] if counts else [])])
+
+
+def _agreed(row: Mapping[str, Any]) -> Hashable | None:
+    """What rows have in common where one line stands for all; what differs stands alone."""
+    if row["verdict"] == "differs":
+        return None
+    return agreed(row), row["status"], row["verdict"], row["measured_count"] is None
 
 
 def _counted(words: Sequence[str]) -> dict[str, int]:

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 MODEL_HELP = """MODEL is package.module:callable or path/to/file.py:callable, optionally with literal arguments:
 'torchvision.models:resnet50(num_classes=10)'. RECIPE is a preset, a file, or - for standard input."""
 
+ALL_HELP = "A line for every slot, also where repeated blocks agree."
+WIDE_HELP = "All columns, however wide the terminal is."
+
 
 class Commands(click.Group):
     """A group in which every error of the library ends in its message and no traceback."""
@@ -165,9 +168,11 @@ def completion(shell: str) -> None:
 @commands.command(epilog=f"{MODEL_HELP} {CONFIG_HELP}")
 @with_config("MODEL RECIPE")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
+@click.option("--all", "every", is_flag=True, help=ALL_HELP)
+@click.option("--wide", is_flag=True, help=WIDE_HELP)
 @click.option("--strict", is_flag=True, help="Warnings count as errors.")
 @click.option("--real", is_flag=True, help="Build the model on the CPU instead of meta.")
-def plan(given: Words, as_json: bool, strict: bool, real: bool) -> None:
+def plan(given: Words, as_json: bool, every: bool, wide: bool, strict: bool, real: bool) -> None:
     """Say which rule every parameter gets, without writing anything.
 
     With --config-name a sweep, such as init=resnext,wrn model.depth=20,56, gives one line for every combination and a
@@ -177,15 +182,15 @@ def plan(given: Words, as_json: bool, strict: bool, real: bool) -> None:
         with composed(given, sweep=True) as compositions:
             if len(compositions) > 1:
                 sys.exit(_swept(compositions, as_json, strict, real))
-            _planned(*_chosen(compositions[0]), as_json, strict, real)
+            _planned(*_chosen(compositions[0]), as_json, every, wide, strict, real)
     else:
-        _planned(*_named(given), as_json, strict, real)
+        _planned(*_named(given), as_json, every, wide, strict, real)
 
 
-def _planned(target: Model, recipe: Recipe, as_json: bool, strict: bool, real: bool) -> None:
+def _planned(target: Model, recipe: Recipe, as_json: bool, every: bool, wide: bool, strict: bool, real: bool) -> None:
     with _reported(strict):
         result, problem = _plan_of(target, recipe, real)
-        click.echo(result.to_json() if as_json else result.to_text(color=_colored()), nl=not as_json)
+        click.echo(result.to_json() if as_json else _table(result, every, wide), nl=not as_json)
         if problem is not None:
             raise problem
 
@@ -230,11 +235,23 @@ def _swept(compositions: list[Composition], as_json: bool, strict: bool, real: b
 @with_config("MODEL RECIPE")
 @click.option("--seed", type=int, help="Seed of the named streams, 0 to 2^64 - 1; without it torch's generator draws.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the weights to this .safetensors file.")
-@click.option("--report", type=click.Path(path_type=Path), help="Write the audit to this .json, .csv or .md file.")
+@click.option(
+    "--report", type=click.Path(path_type=Path), help="Write the audit to this .html, .json, .csv or .md file."
+)
+@click.option("--all", "every", is_flag=True, help=ALL_HELP)
+@click.option("--wide", is_flag=True, help=WIDE_HELP)
 @click.option("--strict", is_flag=True, help="Warnings count as errors.")
-def apply(given: Words, seed: int | None, out: Path | None, report: Path | None, strict: bool) -> None:
+def apply(
+    given: Words,
+    seed: int | None,
+    out: Path | None,
+    report: Path | None,
+    every: bool,
+    wide: bool,
+    strict: bool,
+) -> None:
     """Initialise a model, print the audit, and write weights and report where asked."""
-    from initplug.tables.files import check_path
+    from initplug.tables.files import REPORTS, check_path
 
     with ExitStack() as stack:
         if given.config is None:
@@ -244,18 +261,19 @@ def apply(given: Words, seed: int | None, out: Path | None, report: Path | None,
         if out is not None:
             check_path(out, (".safetensors",))
         if report is not None:
-            check_path(report)
+            check_path(report, REPORTS)
         built = built_from(target, meta=False)
     import initplug
 
     with _reported(strict):
         with _progress() as progress, user_code():
-            audit = initplug.apply(built, loaded, seed=seed, progress=progress)
+            drawn = report is not None and report.suffix == ".html"
+            audit = initplug.apply(built, loaded, seed=seed, histograms=drawn, progress=progress)
         if out is not None:
             _save_weights(built, out)
         if report is not None:
             audit.save(report)
-        _show_audit(audit)
+        _show_audit(audit, every, wide)
 
 
 @commands.command(epilog=MODEL_HELP)
@@ -263,20 +281,40 @@ def apply(given: Words, seed: int | None, out: Path | None, report: Path | None,
 @click.argument("recipe")
 @click.argument("overrides", nargs=-1, metavar="[OVERRIDE]...")
 @click.option("--weights", type=click.Path(path_type=Path), help="Measure these .safetensors weights.")
-@click.option("--report", type=click.Path(path_type=Path), help="Write the audit to this .json, .csv or .md file.")
+@click.option(
+    "--report", type=click.Path(path_type=Path), help="Write the audit to this .html, .json, .csv or .md file."
+)
+@click.option("--all", "every", is_flag=True, help=ALL_HELP)
+@click.option("--wide", is_flag=True, help=WIDE_HELP)
 @click.option("--strict", is_flag=True, help="Warnings count as errors.")
+@click.option("--against", type=click.Path(path_type=Path), help="Say what changed since this .json audit.")
 def audit(
-    model: str, recipe: str, overrides: tuple[str, ...], weights: Path | None, report: Path | None, strict: bool
+    model: str,
+    recipe: str,
+    overrides: tuple[str, ...],
+    weights: Path | None,
+    report: Path | None,
+    every: bool,
+    wide: bool,
+    strict: bool,
+    against: Path | None,
 ) -> None:
-    """Measure weights (or the model as constructed) against what a recipe plans."""
-    from initplug.tables.files import check_path
+    """Measure weights (or the model as constructed) against what a recipe plans.
+
+    With --against the rows that are not what they were are told by rule, and end in status 1.
+    """
+    from initplug.tables.comparing import changes, comparison, load_report
+    from initplug.tables.files import REPORTS, check_path
 
     target = named(model)
     loaded = _recipe(recipe, overrides)
     if report is not None:
-        check_path(report)
+        check_path(report, REPORTS)
     if weights is not None and not weights.is_file():
         raise Failure(f"{weights}: there is no such file", 2)
+    if against is not None and not against.is_file():
+        raise Failure(f"{against}: there is no such file", 2)
+    old = None if against is None else load_report(against)
     built = built_from(target, meta=False)
     if weights is not None:
         _load_weights(built, weights)
@@ -284,17 +322,29 @@ def audit(
 
     with _reported(strict):
         with user_code():
-            result = initplug.audit(built, loaded)
+            result = initplug.audit(built, loaded, histograms=report is not None and report.suffix == ".html")
         if report is not None:
             result.save(report)
-        _show_audit(result)
+        if old is None:
+            _show_audit(result, every, wide)
+            return
+        changed = changes(old, result.to_dict())
+        click.echo(comparison(changed, str(against), every=every))
+        if changed:
+            raise Failure(f"{len(changed)} of {len(result)} rows changed")
 
 
-def _show_audit(audit: Audit) -> None:
-    click.echo(audit.to_text(color=_colored()))
+def _show_audit(audit: Audit, every: bool, wide: bool) -> None:
+    click.echo(_table(audit, every, wide))
     problems = len(audit.problems())
     if problems:
         raise Failure(f"{problems} of {len(audit)} slots are not what the recipe says")
+
+
+def _table(rows: Plan | Audit, every: bool, wide: bool) -> str:
+    from initplug.tables.text import UNBOUNDED
+
+    return rows.to_text(width=UNBOUNDED if wide else None, color=_colored(), every=every)
 
 
 def _colored() -> bool:

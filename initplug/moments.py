@@ -68,6 +68,58 @@ def _chunks(tensor: Tensor) -> Iterator[Tensor]:
             yield from _chunks(part)
 
 
+BINS = 48
+"""Bars of a histogram."""
+
+
+class Histogram(NamedTuple):
+    """How many elements lie where.
+
+    Args:
+        low: where the first bin begins.
+        high: where the last one ends, itself included.
+        counts: of the bins, all of one width.
+        below: elements below `low`.
+        above: elements above `high`.
+    """
+
+    low: float
+    high: float
+    counts: tuple[int, ...]
+    below: int
+    above: int
+
+
+def histogram(tensor: Tensor, low: float, high: float, padding_row: int | None = None) -> Histogram:
+    """Counts of a real tensor's elements in chunks; NaN is not counted, nor is a padding row.
+
+    Example:
+        >>> found = histogram(torch.tensor([-1.0, 0.0, 0.4, 1.0, 9.0]), 0.0, 1.0)
+        >>> found.below, sum(found.counts), found.above
+        (1, 3, 1)
+    """
+    tensor = tensor.detach()
+    parts = [tensor] if padding_row is None else [tensor[:padding_row], tensor[padding_row + 1 :]]
+    counts = np.zeros(BINS, np.int64)
+    below = above = 0
+    for chunk in (chunk for part in parts if part.numel() for chunk in _chunks(part)):
+        values = (chunk if chunk.dtype in (torch.float32, torch.float64) else chunk.float()).cpu().numpy()
+        if np.isnan(values.max()):
+            values = values[~np.isnan(values)]
+        # What lies outside is counted in the bins at the ends, and taken off again.
+        kind = values.dtype.type
+        width = max(kind(high - low), np.finfo(kind).smallest_subnormal)
+        with np.errstate(over="ignore", under="ignore"):
+            places = (values - kind(low)) / width * kind(BINS)
+        np.clip(places, 0, BINS - 0.5, out=places)
+        counts += np.bincount(places.astype(np.intp), minlength=BINS)
+        under, over = int(np.count_nonzero(values < low)), int(np.count_nonzero(values > high))
+        counts[0] -= under
+        counts[-1] -= over
+        below, above = below + under, above + over
+    return Histogram(low, high, tuple(counts.tolist()), below, above)
+
+
 def is_dense(tensor: Tensor) -> bool:
     """Whether the elements fill one stretch of memory, in whatever order."""
     filled = 1

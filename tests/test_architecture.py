@@ -23,11 +23,12 @@ BELOW: dict[str, set[str]] = {
     "schemes": {"errors"},
     "language": {"errors", "schemes"},
     "tables": {"errors"},
+    "reporting": {"errors", "schemes", "language", "tables"},
     "presets": set(),
     "hydra_plugin": set(),
     "planning": {"errors", "schemes", "language", "tables"},
     "moments": set(),
-    "auditing": {"errors", "schemes", "language", "tables", "planning", "moments"},
+    "auditing": {"errors", "schemes", "language", "tables", "reporting", "planning", "moments"},
     "filling": {"errors", "schemes", "language", "tables", "planning", "moments", "auditing"},
     "lightning": {"auditing", "filling"},
     "targets": {"errors"},
@@ -39,7 +40,10 @@ BELOW: dict[str, set[str]] = {
 }
 """What each step may import beside itself."""
 
-NO_TORCH = ("errors", "schemes", "language", "tables", "presets", "hydra_plugin", "targets", "composing", "cli")
+NO_TORCH = (
+    *("errors", "schemes", "language", "tables", "reporting", "presets", "hydra_plugin"),
+    *("targets", "composing", "cli"),
+)
 
 
 def step_of(module: Path) -> str:

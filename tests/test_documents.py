@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -156,7 +157,12 @@ def test_the_three_spellings_of_the_guide_are_one() -> None:
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # of torch's own compiler
 @pytest.mark.parametrize(
     ("guide", "expected"),
-    [("deferred", ["python", "python", "text"]), ("seeds", ["python"]), ("trees", ["python", "text"])],
+    [
+        ("deferred", ["python", "python", "text"]),
+        ("reports", ["python", "text", "python", "python", "text"]),
+        ("seeds", ["python"]),
+        ("trees", ["python", "text"]),
+    ],
 )
 def test_the_further_guides_run(guide: str, expected: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, Any] = {}
@@ -191,6 +197,23 @@ def test_the_guide_to_hydra_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             assert run(command) == output
             commands += 1
     assert commands == 7
+
+
+def test_the_lines_for_loggers_pass_texts_and_plain_data(tmp_path: Path) -> None:
+    table = (ROOT / "examples" / "guide" / "reports.md").read_text().split("## Beside a run", 1)[1]
+    lines = re.findall(r"^\| .*\| `(.*)` \|$", table, re.MULTILINE)
+    assert len(lines) == 6
+    audit = initplug.apply(nn.Linear(2, 2), {"rules": {"*": 0}})
+    loggers = {name: MagicMock() for name in ("writer", "run", "wandb", "mlflow", "HydraConfig")}
+    loggers["HydraConfig"].get().runtime.output_dir = str(tmp_path)
+    for line in lines:
+        exec(line, {"audit": audit, **loggers})
+    assert (tmp_path / "audit.html").read_text() == audit.to_html()
+    loggers["writer"].add_text.assert_called_once_with("init", audit.to_markdown(every=False))
+    loggers["wandb"].Html.assert_called_once_with(audit.to_html(), inject=False)
+    loggers["run"].summary.__setitem__.assert_called_once_with("init", audit.summary)
+    loggers["mlflow"].log_text.assert_called_once_with(audit.to_html(), "audit.html")
+    loggers["mlflow"].log_dict.assert_called_once_with(audit.to_dict(), "audit.json")
 
 
 def test_the_guide_names_every_way_of_restoring_a_buffer() -> None:

@@ -7,13 +7,14 @@ import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from initplug.auditing import Audit, Status, Verdict, judge_of, judged
 from initplug.errors import ApplyError, Finding, listed
+from initplug.filling.counting import count
 from initplug.filling.execution import Progress, Settings, write
 from initplug.filling.fitting import chosen_by, fitted
 from initplug.filling.generator import filler
@@ -64,6 +65,7 @@ def apply(
     device: torch.device | str | int | None = None,
     threads: int | None = None,
     measure: bool = True,
+    histograms: bool = False,
     progress: Progress | None = None,
 ) -> Audit:
     """Initialise a model in place.
@@ -82,6 +84,7 @@ def apply(
         device: where tensors that are on meta get their memory; None is the CPU.
         threads: how many draw under a seed, which changes no value; as many as torch uses, up to 8, by default.
         measure: whether the audit measures what was written.
+        histograms: whether it counts the values too, which takes a second reading; its page draws them.
         progress: called with the number of slots done and of all slots.
 
     Raises:
@@ -110,16 +113,18 @@ def apply(
         warn_of_shared_memory(slots, statuses)
         record = write(plan, tree, slots, statuses, sources, settings)
         check_complete(tree, on_meta)
-        return _audited(plan, slots, record.statuses, sources, moments=record.moments, measure=measure, seed=seed)
+        reading = _Reading(measure, histograms)
+        return _audited(plan, slots, record.statuses, sources, reading, moments=record.moments, seed=seed)
 
 
-def audit(model: nn.Module, recipe: Any, *, prefix: str = "") -> Audit:
+def audit(model: nn.Module, recipe: Any, *, prefix: str = "", histograms: bool = False) -> Audit:
     """Measure a model as it stands against what a recipe plans for it; nothing is written.
 
     Args:
         model: any module with its tensors on a device.
         recipe: a Plan, a Recipe, or anything that `load` takes.
         prefix: the canonical name of `model` in the whole model that recipe and plan are about.
+        histograms: whether the audit counts the values too; its page draws them.
 
     Raises:
         RecipeError: the recipe cannot be read.
@@ -151,7 +156,7 @@ def audit(model: nn.Module, recipe: Any, *, prefix: str = "") -> Audit:
             and isinstance(share.distribution, Drawn)
             and rehearsed(slot, filler(share)) is False
         }
-        return _audited(plan, slots, statuses, sources, projecting=projecting)
+        return _audited(plan, slots, statuses, sources, _Reading(True, histograms), projecting=projecting)
 
 
 def _settings(seed: Any, threads: Any, measure: bool, progress: Progress | None) -> Settings:
@@ -174,15 +179,27 @@ def _status(share: Share, chosen: bool) -> Status:
     return "initialized" if share.numel else "empty"
 
 
+class _Reading(NamedTuple):
+    """What an audit reads of the values.
+
+    Args:
+        measure: moments, of the slots that were not measured as they were drawn.
+        histograms: counts.
+    """
+
+    measure: bool
+    histograms: bool
+
+
 def _audited(
     plan: Plan,
     slots: Sequence[Slot],
     statuses: Sequence[Status],
     sources: Mapping[int, Source],
+    reading: _Reading,
     *,
     projecting: Collection[int] = (),
     moments: Mapping[int, Moments] = MappingProxyType({}),
-    measure: bool = True,
     seed: int | None = None,
 ) -> Audit:
     """The audit of what the slots hold.
@@ -192,9 +209,9 @@ def _audited(
         slots: in its order.
         statuses: of the slots.
         sources: of the slots that are copied or loaded.
+        reading: what is read of them.
         projecting: places of slots whose owners compute something else than they are given.
         moments: of the slots that were measured as they were drawn.
-        measure: whether the others are measured.
         seed: of the draw.
     """
     found: list[Moments | None] = []
@@ -209,14 +226,14 @@ def _audited(
             if judge is None:
                 judge = judges[id(share)] = judge_of(share.distribution, measured.numel, slot.tensor.dtype)
             verdict = judge(measured)
-        elif measure and not share.lazy and share.numel and not slot.on_meta:
+        elif reading.measure and not share.lazy and share.numel and not slot.on_meta:
             value = value_of(slot)
             measured = _measured(value, share)
             if status in ("initialized", "read") and index not in projecting:
                 verdict = _verdict(value, share, measured, sources.get(index), exact=slot.computed is None)
         found.append(measured)
         verdicts.append(verdict)
-    return Audit(plan, found, statuses, verdicts, seed)
+    return Audit(plan, found, statuses, verdicts, seed, count(plan, slots, found) if reading.histograms else None)
 
 
 def _measured(tensor: torch.Tensor, share: Share) -> Moments | None:

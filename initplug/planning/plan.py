@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from os import PathLike
 from typing import Any
@@ -22,7 +22,8 @@ from initplug.planning.slots import Kind, Slot, Tree, walk
 from initplug.schemes import distributions
 from initplug.schemes.distributions import Planned, closed_form
 from initplug.schemes.peaks import peak_of
-from initplug.tables.files import save, to_json
+from initplug.tables.files import save, to_csv, to_json, to_markdown
+from initplug.tables.grouping import collapsed
 from initplug.tables.text import WIDE, Column, spread, table
 
 
@@ -106,7 +107,13 @@ class Assignment:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in row.items()}
 
 
+def agreed(row: Mapping[str, Any]) -> Hashable:
+    """What rows of repeated blocks have in common where one line stands for all of them."""
+    return tuple(tuple(row[key]) if isinstance(row[key], list) else row[key] for key in AGREED)
+
+
 SHARED = tuple(field.name for field in fields(Assignment) if field.name not in ("name", "aliases"))
+AGREED = (*(key for key in SHARED if key not in ("selector", "location")), "mean", "std")
 ROW_KEYS = (*(field.name for field in fields(Assignment)), "mean", "std", "low", "high", "peak")
 
 
@@ -127,6 +134,7 @@ class Plan:
         "findings",
         "name",
         "origin",
+        "recipe",
         "unmatched",
         "unused",
     )
@@ -140,6 +148,7 @@ class Plan:
         unmatched: Sequence[str],
         unused: Sequence[str],
     ) -> None:
+        self.recipe = recipe
         self.name = recipe.name
         self.origin = recipe.origin
         self.digest = recipe.digest
@@ -254,7 +263,13 @@ class Plan:
         Raises:
             InitplugError: an unknown suffix, or a path that cannot be written; an old file is kept.
         """
-        save(path, self.to_dict(), ROW_KEYS)
+        rows = (row.to_dict() for row in self)
+        writers = {
+            ".json": self.to_json,
+            ".csv": lambda: to_csv(rows, ROW_KEYS),
+            ".md": lambda: to_markdown(rows, ROW_KEYS),
+        }
+        save(path, writers)
 
     def __repr__(self) -> str:
         return f"<Plan {self.headline()}>"
@@ -262,9 +277,17 @@ class Plan:
     def __str__(self) -> str:
         return self.to_text()
 
-    def to_text(self, *, width: int | None = None, color: bool = False) -> str:
-        """The rows as a table for a terminal."""
-        rows = ({**row.to_dict(), "expected": spread(row.mean, row.std)} for row in self)
+    def to_text(self, *, width: int | None = None, color: bool = False, every: bool = False) -> str:
+        """The rows as a table for a terminal.
+
+        Args:
+            width: in characters; the terminal's unless given.
+            color: whether it carries terminal colours.
+            every: a line for every slot, also where those of repeated blocks agree.
+        """
+        rows: Iterable[dict[str, Any]] = (row.to_dict() for row in self)
+        rows = rows if every else collapsed(rows, agreed)
+        rows = ({**row, "expected": spread(row["mean"], row["std"])} for row in rows)
         return table(COLUMNS, rows, footer=self.headline(), width=width, color=color)
 
     def headline(self) -> str:

@@ -1,10 +1,11 @@
-"""Plain data as JSON, CSV and Markdown files."""
+"""Plain data as JSON, CSV and Markdown files, written as a whole or not at all."""
 
 from __future__ import annotations
 
 import csv
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import StringIO
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from initplug.errors import InitplugError, did_you_mean
-from initplug.tables.text import cell
+from initplug.tables.text import cell, visible
 
 
 def to_json(data: Mapping[str, Any]) -> str:
@@ -22,7 +23,7 @@ def to_json(data: Mapping[str, Any]) -> str:
 
 
 def to_csv(rows: Iterable[Mapping[str, Any]], keys: Sequence[str]) -> str:
-    r"""CSV text with a heading; missing values are empty, lists are joined by spaces.
+    r"""CSV text with a heading; missing values are empty, lists are joined by spaces, line breaks are escapes.
 
     Example:
         >>> to_csv([{"name": "fc.bias", "shape": [10], "std": None}], ["name", "shape", "std"])
@@ -31,10 +32,14 @@ def to_csv(rows: Iterable[Mapping[str, Any]], keys: Sequence[str]) -> str:
     stream = StringIO()
     writer = csv.writer(stream)
     writer.writerow(keys)
-    for row in rows:
-        values = (row[key] for key in keys)
-        writer.writerow(" ".join(map(str, value)) if isinstance(value, list) else value for value in values)
+    writer.writerows([_field(row[key]) for key in keys] for row in rows)
     return stream.getvalue()
+
+
+def _field(value: Any) -> Any:
+    if isinstance(value, list):
+        value = " ".join(map(str, value))
+    return visible(value) if isinstance(value, str) else value
 
 
 def to_markdown(rows: Iterable[Mapping[str, Any]], keys: Sequence[str]) -> str:
@@ -44,26 +49,38 @@ def to_markdown(rows: Iterable[Mapping[str, Any]], keys: Sequence[str]) -> str:
         >>> print(to_markdown([{"name": "a|b", "std": 0.5}], ["name", "std"]))
         | name | std |
         | --- | --- |
-        | a\|b | 0.5 |
+        | `a\|b` | 0.5 |
         <BLANKLINE>
     """
     chosen = [key for key in keys if key in MARKDOWN_KEYS]
     lines = [chosen, ["---"] * len(chosen)]
-    lines += [[cell(row.get(key)).replace("\\", "\\\\").replace("|", "\\|") for key in chosen] for row in rows]
+    lines += [[_code(row[key]) if key in CODE_KEYS else cell(row.get(key)) for key in chosen] for row in rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 MARKDOWN_KEYS = ("name", "shape", "rule", "init", "mean", "std", "measured_mean", "measured_std", "status", "verdict")
+CODE_KEYS = ("name", "rule", "init")
+"""What may hold any character, and is set as code, so that none of them means anything."""
 
 
-FORMATS: Mapping[str, Callable[[Mapping[str, Any], Sequence[str]], str]] = {
-    ".json": lambda data, _: to_json(data),
-    ".csv": lambda data, keys: to_csv(data["rows"], keys),
-    ".md": lambda data, keys: to_markdown(data["rows"], keys),
-}
+def _code(value: str | None) -> str:
+    """A text as code inside a table: fenced by more backticks than it has in a row."""
+    if value is None:
+        return cell(value)
+    text = visible(value).replace("|", "\\|")
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    space = " " if len(fence) > 1 or text != text.strip() else ""
+    return f"{fence}{space}{text}{space}{fence}"
 
 
-def check_path(path: str | PathLike[str], suffixes: Iterable[str] = FORMATS) -> Path:
+SUFFIXES = (".json", ".csv", ".md")
+"""Files that rows are written to."""
+
+REPORTS = (".html", *SUFFIXES)
+"""Files that an audit is written to."""
+
+
+def check_path(path: str | PathLike[str], suffixes: Iterable[str]) -> Path:
     """The path, if its suffix is known and its folder can be written to.
 
     Raises:
@@ -83,14 +100,15 @@ def check_path(path: str | PathLike[str], suffixes: Iterable[str] = FORMATS) -> 
     return target
 
 
-def save(path: str | PathLike[str], data: Mapping[str, Any], keys: Sequence[str]) -> None:
-    """Write data in the format that the suffix names; `keys` are those of its rows.
+def save(path: str | PathLike[str], writers: Mapping[str, Callable[[], str]]) -> None:
+    """Write what the suffix of a path asks for; `writers` has the text for each suffix.
 
     Raises:
         InitplugError: an unknown suffix, or a path that cannot be written; an old file is kept.
     """
-    target = check_path(path)
-    replace(target, FORMATS[target.suffix](data, keys).encode())
+    target = check_path(path, writers)
+    # Half a character, which a name may hold, reads back as itself from the escape that JSON has for it.
+    replace(target, writers[target.suffix]().encode(errors="backslashreplace"))
 
 
 def replace(target: Path, content: bytes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
@@ -81,7 +82,7 @@ def table(
     body = (
         f" {_shortened(headings[index], width - 1)}" if index in headings else line for index, line in enumerate(lines)
     )
-    return "\n".join([top, rule, *body, *([footer] if footer else [])])
+    return "\n".join([top, rule, *body, *textwrap.wrap(visible(footer), width, subsequent_indent="  ")])
 
 
 def terminal_width() -> int:
@@ -92,7 +93,16 @@ def terminal_width() -> int:
 
 
 def _widths(columns: Sequence[Column], cells: Sequence[Sequence[str]]) -> list[int]:
-    return [max([len(column.title), *(len(row[index]) for row in cells)]) for index, column in enumerate(columns)]
+    return [max([len(column.title), *(_width(row[index]) for row in cells)]) for index, column in enumerate(columns)]
+
+
+def _width(text: str) -> int:
+    """The places that a text takes on a terminal: some characters take two, some none."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
 
 
 def _total(widths: Sequence[int]) -> int:
@@ -113,7 +123,12 @@ def _limited(columns: Sequence[Column], widths: Sequence[int], width: int) -> li
 
 def _shortened(text: str, width: int) -> str:
     """The end of a text that is too long: names differ at their ends."""
-    return text if len(text) <= width else f"…{text[len(text) - width + 1 :]}"
+    if _width(text) <= width:
+        return text
+    kept = text[max(len(text) - width + 1, 0) :]
+    while _width(kept) > width - 1:
+        kept = kept[1:]
+    return f"…{kept}"
 
 
 def _grid(
@@ -176,8 +191,20 @@ def cell(value: Any) -> str:
     if isinstance(value, list | tuple):
         if all(isinstance(part, int) for part in value):
             return "×".join(map(str, value)) or "()"
-        return ", ".join(map(str, value))
-    return str(value)
+        return visible(", ".join(map(str, value)))
+    return visible(str(value))
+
+
+def visible(text: str) -> str:
+    r"""A text with line breaks, control characters and marks of direction as escapes.
+
+    Example:
+        >>> print(visible("a\nb\x1b[31m"))
+        a\nb\x1b[31m
+    """
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
 def spread(mean: float | None, std: float | None) -> str | None:

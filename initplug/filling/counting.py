@@ -1,0 +1,47 @@
+"""Slots -> histograms of what they hold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from initplug.filling.writing import value_of
+from initplug.moments import Histogram, Moments, histogram
+from initplug.planning.plan import Plan
+from initplug.planning.slots import Slot
+from initplug.schemes.distributions import Drawn, closed_form
+
+REACH = 4.5
+"""Standard deviations about the mean that a histogram shows, of what was expected and of what was measured."""
+
+
+def count(plan: Plan, slots: Sequence[Slot], moments: Sequence[Moments | None]) -> dict[int, Histogram]:
+    """A histogram of every slot that was measured and whose elements vary.
+
+    Args:
+        plan: of the slots.
+        slots: in its order.
+        moments: of the slots.
+    """
+    found: dict[int, Histogram] = {}
+    for index, (share, measured) in enumerate(zip(plan.shares, moments, strict=True)):
+        if measured is None or measured.min == measured.max or slots[index].tensor.is_complex():
+            continue
+        window = _window(closed_form(share.distribution), measured)
+        if window is not None:
+            found[index] = histogram(value_of(slots[index]), *window, share.padding_row)
+    return found
+
+
+def _window(expected: Drawn | None, measured: Moments) -> tuple[float, float] | None:
+    """From where to where values are counted: where they were expected, and where they are.
+
+    Few elements far out stay outside, lest the others share one bin.
+    """
+    ends = [(measured.mean, measured.std, measured.min, measured.max)]
+    if expected is not None:
+        ends.append((expected.mean, expected.std, expected.low, expected.high))
+    known = [end for end in ends if math.isfinite(end[0]) and math.isfinite(end[1])]
+    lows = [max(low, mean - REACH * std) for mean, std, low, _ in known]
+    highs = [min(high, mean + REACH * std) for mean, std, _, high in known]
+    return (min(lows), max(highs)) if known and min(lows) < max(highs) else None

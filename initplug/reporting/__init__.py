@@ -1,0 +1,1 @@
+"""Plain data -> a page that people look at. No torch."""
