@@ -6,10 +6,8 @@ import errno
 import json
 import os
 import sys
-import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,12 +25,12 @@ from initplug.composing import (
     entered,
     with_config,
 )
-from initplug.errors import InitplugError, InitplugWarning, PlanError, RecipeError, brief, shortened
+from initplug.errors import InitplugError, PlanError, RecipeError
 from initplug.targets import Failure, Model, built_from, named, user_code
+from initplug.terminal import colored, progress, reported, table_of
+from initplug.weights import load_weights, save_weights
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
     from initplug.auditing import Audit
     from initplug.language.recipe import Recipe
     from initplug.planning.plan import Plan
@@ -188,9 +186,9 @@ def plan(given: Words, as_json: bool, every: bool, wide: bool, strict: bool, rea
 
 
 def _planned(target: Model, recipe: Recipe, as_json: bool, every: bool, wide: bool, strict: bool, real: bool) -> None:
-    with _reported(strict):
+    with reported(strict):
         result, problem = _plan_of(target, recipe, real)
-        click.echo(result.to_json() if as_json else _table(result, every, wide), nl=not as_json)
+        click.echo(result.to_json() if as_json else table_of(result, every, wide), nl=not as_json)
         if problem is not None:
             raise problem
 
@@ -214,7 +212,7 @@ def _swept(compositions: list[Composition], as_json: bool, strict: bool, real: b
     plans: dict[str, Plan] = {}
 
     def work(composition: Composition) -> None:
-        with _reported(strict):
+        with reported(strict):
             result, problem = _plan_of(*_chosen(composition), real)
             plans[composition.label] = result
             if not as_json:
@@ -227,7 +225,7 @@ def _swept(compositions: list[Composition], as_json: bool, strict: bool, real: b
         found = [{"overrides": label.split(" "), "plan": result.to_dict()} for label, result in plans.items()]
         click.echo(json.dumps(found, indent=1, allow_nan=False, ensure_ascii=False))
     elif len(plans) > 1:
-        click.echo(f"\n{differences(plans, color=_colored())}")
+        click.echo(f"\n{differences(plans, color=colored())}")
     return status
 
 
@@ -265,12 +263,12 @@ def apply(
         built = built_from(target, meta=False)
     import initplug
 
-    with _reported(strict):
-        with _progress() as progress, user_code():
+    with reported(strict):
+        with progress() as tell, user_code():
             drawn = report is not None and report.suffix == ".html"
-            audit = initplug.apply(built, loaded, seed=seed, histograms=drawn, progress=progress)
+            audit = initplug.apply(built, loaded, seed=seed, histograms=drawn, progress=tell)
         if out is not None:
-            _save_weights(built, out)
+            save_weights(built, out)
         if report is not None:
             audit.save(report)
         _show_audit(audit, every, wide)
@@ -317,10 +315,10 @@ def audit(
     old = None if against is None else load_report(against)
     built = built_from(target, meta=False)
     if weights is not None:
-        _load_weights(built, weights)
+        load_weights(built, weights)
     import initplug
 
-    with _reported(strict):
+    with reported(strict):
         with user_code():
             result = initplug.audit(built, loaded, histograms=report is not None and report.suffix == ".html")
         if report is not None:
@@ -335,70 +333,10 @@ def audit(
 
 
 def _show_audit(audit: Audit, every: bool, wide: bool) -> None:
-    click.echo(_table(audit, every, wide))
+    click.echo(table_of(audit, every, wide))
     problems = len(audit.problems())
     if problems:
         raise Failure(f"{problems} of {len(audit)} slots are not what the recipe says")
-
-
-def _table(rows: Plan | Audit, every: bool, wide: bool) -> str:
-    from initplug.tables.text import UNBOUNDED
-
-    return rows.to_text(width=UNBOUNDED if wide else None, color=_colored(), every=every)
-
-
-def _colored() -> bool:
-    return sys.stdout.isatty()
-
-
-PATIENCE = 2.0
-"""Seconds after which a bar says how far it is."""
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    """What takes longer than `PATIENCE` shows a bar on standard error, with its rate and the time that remains."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    rate = TextColumn("{task.fields[rate]:.1f} slots/s")
-    remaining = TimeRemainingColumn()
-    columns = (BarColumn(), MofNCompleteColumn(), rate, remaining)
-    # The streams are ours to redirect, in whatever order that is undone.
-    bar = Progress(*columns, console=Console(stderr=True), redirect_stdout=False, redirect_stderr=False)
-    began = time.monotonic()
-    task = None
-
-    def tell(done: int, total: int) -> None:
-        nonlocal task
-        elapsed = time.monotonic() - began
-        if elapsed < PATIENCE:
-            return
-        if task is None:
-            bar.start()
-            task = bar.add_task("", total=total, rate=0.0)
-        bar.update(task, completed=done, rate=done / elapsed)
-
-    try:
-        yield tell
-    finally:
-        if task is not None:  # a bar that is stopped ends its line, also one that never began
-            bar.stop()
-
-
-@contextmanager
-def _reported(strict: bool) -> Iterator[None]:
-    """Print our warnings as lines on standard error; with `strict` they end in status 1."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", InitplugWarning)
-        try:
-            yield
-        finally:
-            for warning in caught:
-                click.echo(f"warning: {warning.message}", err=True)
-    ours = sum(issubclass(warning.category, InitplugWarning) for warning in caught)
-    if strict and ours:
-        raise Failure(f"{ours} warning{'s' if ours > 1 else ''} with --strict")
 
 
 # Arguments --------------------------------------------------------------------------------------------------
@@ -426,62 +364,3 @@ def _recipe(recipe: str, overrides: Sequence[str]) -> Recipe:
 
     with user_code():  # initializers of installed packages
         return load(_source(recipe), overrides)
-
-
-# Weights ----------------------------------------------------------------------------------------------------
-
-
-def _save_weights(model: nn.Module, path: Path) -> None:
-    """`state_dict` as safetensors, tied tensors once under their first name, the file replaced as a whole."""
-    from safetensors.torch import save
-
-    from initplug.tables.files import replace
-
-    state, name = _state_of(model), ""
-    seen: set[int] = set()
-    tensors = {}
-    try:
-        for name, tensor in state.items():
-            if id(tensor) not in seen:
-                seen.add(id(tensor))
-                tensors[name] = tensor.detach().contiguous().clone()
-        name = ""
-        content = save(tensors, metadata={"format": "pt"})
-    except Exception as error:  # dtypes and kinds of tensors that the format lacks, tensors without values
-        raise Failure(f"{path}: {name or 'the weights'} cannot be saved: {brief(error)}") from None
-    replace(path, content)
-
-
-def _state_of(model: nn.Module) -> dict[str, Tensor]:
-    """The tensors of a model's `state_dict`, which is its own code."""
-    from torch import Tensor
-
-    try:
-        with user_code():
-            state = dict(model.state_dict(keep_vars=True))
-    except Exception as error:
-        raise Failure(f"the model's state_dict raised {brief(error)}") from None
-    others = [name for name, value in state.items() if not isinstance(value, Tensor)]
-    if others:
-        raise Failure(f"{others[0]} of the model's state_dict is a {type(state[others[0]]).__name__}, not a tensor")
-    return state
-
-
-def _load_weights(model: nn.Module, path: Path) -> None:
-    """Load safetensors into a model; the weights must be all of the model's and nothing else."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        tensors = load_file(path)
-        own = _state_of(model)
-        given = {id(own[name]) for name in tensors if name in own}
-        missing = [name for name, tensor in own.items() if id(tensor) not in given]
-        unknown = [name for name in tensors if name not in own]
-        if missing or unknown:
-            rows = [f"  missing: {name}" for name in missing] + [f"  unknown: {name}" for name in unknown]
-            raise Failure("\n".join([f"{path}: these are not the model's weights", *shortened(rows)]))
-        model.load_state_dict(tensors, strict=False)
-    except (SafetensorError, OSError, RuntimeError) as error:
-        detail = " ".join(str(error).split())
-        raise Failure(f"{path}: cannot be loaded: {detail}") from None

@@ -33,7 +33,9 @@ BELOW: dict[str, set[str]] = {
     "lightning": {"auditing", "filling"},
     "targets": {"errors"},
     "composing": {"targets", "errors", "language", "tables", "planning"},
-    "cli": {"composing", "targets"}
+    "terminal": {"targets", "errors", "tables", "planning", "auditing"},
+    "weights": {"targets", "errors", "tables"},
+    "cli": {"composing", "targets", "terminal", "weights"}
     | {"errors", "schemes", "language", "tables", "planning", "moments", "auditing", "filling"},
     "__init__": {"errors", "schemes", "language", "tables", "planning", "moments", "auditing", "filling"},
     "__main__": {"cli"},
@@ -42,7 +44,7 @@ BELOW: dict[str, set[str]] = {
 
 NO_TORCH = (
     *("errors", "schemes", "language", "tables", "reporting", "presets", "hydra_plugin"),
-    *("targets", "composing", "cli"),
+    *("targets", "composing", "terminal", "weights", "cli"),
 )
 
 

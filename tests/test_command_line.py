@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 
 import initplug
 import initplug.cli as cli
+import initplug.terminal as terminal
 from initplug.language.loading import presets
 
 ROOT = Path(initplug.__file__).parents[1]
@@ -506,7 +507,7 @@ def test_what_takes_long_shows_a_bar_on_standard_error(capsys: pytest.CaptureFix
     runner = CliRunner()
     quick = runner.invoke(cli.commands, ["apply", "torch.nn:Linear(4, 2)", "torch_default"])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cli, "PATIENCE", 0.0)
+        patch.setattr(terminal, "PATIENCE", 0.0)
         slow = runner.invoke(cli.commands, ["apply", "torch.nn:Linear(4, 2)", "torch_default"])
     assert (quick.exit_code, slow.exit_code) == (0, 0)
     assert quick.stderr == ""
