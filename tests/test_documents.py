@@ -196,7 +196,7 @@ def test_the_guide_to_hydra_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         for command, output in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block.text, re.MULTILINE):
             assert run(command) == output
             commands += 1
-    assert commands == 7
+    assert commands == 8
 
 
 def test_the_lines_for_loggers_pass_texts_and_plain_data(tmp_path: Path) -> None:

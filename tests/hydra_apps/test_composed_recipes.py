@@ -308,6 +308,12 @@ if __name__ == "__main__":
 """
 
 
+def line_of(preset: str, rule: str) -> int:
+    file = Path(initplug.__file__).parent / "presets" / "init" / f"{preset}.yaml"
+    (line,) = (line for line, text in enumerate(file.read_text().splitlines(), 1) if text.startswith(f"  {rule}:"))
+    return line
+
+
 def test_under_hydra_main_alone_and_in_a_sweep(conf: Path, tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(APP)
     (tmp_path / "conf").symlink_to(conf)
@@ -320,9 +326,10 @@ def test_under_hydra_main_alone_and_in_a_sweep(conf: Path, tmp_path: Path) -> No
 
     done = run("-m", "init=resnext,torch_default", "hydra.sweep.dir=.", "hydra.job.chdir=true")
     lines = [line for line in done.stdout.splitlines() if not line.startswith("[")]
+    conv, bn, every = line_of("resnext", "conv"), line_of("resnext", "bn"), line_of("torch_default", "all")
     assert lines == [
-        "resnext kaiming_normal fan_out resnext.yaml:20 resnext.yaml:23",
-        "torch_default default torch_default.yaml:15 torch_default.yaml:15",
+        f"resnext kaiming_normal fan_out resnext.yaml:{conv} resnext.yaml:{bn}",
+        f"torch_default default torch_default.yaml:{every} torch_default.yaml:{every}",
     ]
     done = run("init.rules.conv.init.mode=fan_x")
     assert done.returncode == 1
