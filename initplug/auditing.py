@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from os import PathLike
 from typing import Any, Literal, NamedTuple
 
@@ -52,11 +52,21 @@ def judged(distribution: Planned | None, moments: Moments | None, dtype: torch.d
     """
     if not isinstance(distribution, Single | Batched) or moments is None:
         return "untestable"
+    return _within(_limits(distribution, moments.numel, dtype), moments, dtype, exact)
+
+
+def judge_of(distribution: Planned | None, numel: int, dtype: torch.dtype) -> Callable[[Moments], Verdict]:
+    """`judged` for many tensors that are alike."""
+    if not isinstance(distribution, Single | Batched):
+        return partial(judged, distribution, dtype=dtype)
+    return partial(_within, _limits(distribution, numel, dtype), dtype=dtype, exact=True)
+
+
+def _within(limits: Limits, moments: Moments, dtype: torch.dtype, exact: bool) -> Verdict:
     if not (math.isfinite(moments.std) and math.isfinite(moments.min) and math.isfinite(moments.max)):
         return "differs"
-    if math.isnan(distribution.std):  # nobody knows the moments
+    if limits.unknown:
         return "untestable"
-    limits = _limits(distribution, moments.numel, dtype)
     if limits.constant is not None:
         return "ok" if _is_constant(limits.constant, moments, dtype, exact) else "differs"
     if not limits.low <= moments.min <= moments.max <= limits.high:
@@ -83,6 +93,7 @@ class Limits(NamedTuple):
         std_high: largest standard deviation.
         square: mean square that a structure fixes; None where none does.
         varied: whether elements cannot be equal by chance.
+        unknown: whether nobody knows the moments.
     """
 
     constant: float | None
@@ -94,11 +105,14 @@ class Limits(NamedTuple):
     std_high: float = 0.0
     square: float | None = None
     varied: bool = False
+    unknown: bool = False
 
 
 @lru_cache(maxsize=4096)
 def _limits(distribution: Single | Batched, numel: int, dtype: torch.dtype) -> Limits:
     """The limits of a sample of a distribution; tensors that are alike share them."""
+    if math.isnan(distribution.std):
+        return Limits(None, unknown=True)
     if distribution.std == 0:
         return Limits(_cast(distribution.mean, dtype))
     part = distribution.part if isinstance(distribution, Batched) else distribution

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -106,29 +107,29 @@ def together(one: Moments, other: Moments) -> Moments:
     return Moments(count, mean, math.sqrt(squares / count), min(one.min, other.min), max(one.max, other.max))
 
 
-def measure_many(values: NDArray[np.float32], counts: Sequence[int], mean: float) -> list[Moments]:
-    """Moments of many tensors at once, whose elements follow each other, in double precision.
+def measure_rows(values: NDArray[np.float32], mean: float) -> list[Moments]:
+    """Moments of many small tensors of one size at once, in double precision.
 
     Args:
-        values: one-dimensional.
-        counts: elements of each tensor, at least one.
+        values: (tensors, elements), of at least one element.
         mean: expected; taken off before the squares, lest they cancel.
 
     Example:
-        >>> measure_many(np.array([1, 3, 5], np.float32), [2, 1], 0.0)
-        [Moments(numel=2, mean=2.0, std=1.0, min=1.0, max=3.0), Moments(numel=1, mean=5.0, std=0.0, min=5.0, max=5.0)]
+        >>> measure_rows(np.array([[1, 3], [5, 5]], np.float32), 0.0)
+        [Moments(numel=2, mean=2.0, std=1.0, min=1.0, max=3.0), Moments(numel=2, mean=5.0, std=0.0, min=5.0, max=5.0)]
     """
-    number = np.asarray(counts, np.int64)
-    firsts = np.cumsum(number) - number
-    lows, highs = np.minimum.reduceat(values, firsts), np.maximum.reduceat(values, firsts)
-    deviations = values - np.float64(mean)
-    offs = np.add.reduceat(deviations, firsts) / number
-    squares = np.add.reduceat(np.square(deviations, out=deviations), firsts) / number
+    lows, highs = values.min(axis=1), values.max(axis=1)
     equal = lows == highs
-    stds = np.where(equal, 0.0, np.sqrt(np.maximum(squares - np.square(offs), 0.0)))
-    means = np.where(equal, lows.astype(np.float64), offs + mean)
-    columns = (counts, means.tolist(), stds.tolist(), lows.tolist(), highs.tolist())
-    return [Moments(*row) for row in zip(*columns, strict=True)]
+    means, stds = lows.astype(np.float64), np.zeros(len(values))
+    if not equal.all():
+        deviations = values - np.float64(mean)
+        offs = deviations.mean(axis=1)
+        squares = np.einsum("ij,ij->i", deviations, deviations) / values.shape[1]
+        stds = np.where(equal, 0.0, np.sqrt(np.maximum(squares - np.square(offs), 0.0)))
+        means = np.where(equal, means, offs + mean)
+    numels = itertools.repeat(values.shape[1])
+    columns = zip(numels, means.tolist(), stds.tolist(), lows.tolist(), highs.tolist(), strict=False)
+    return list(itertools.starmap(Moments, columns))
 
 
 ROW = 1 << 12
@@ -147,14 +148,17 @@ def measure_drawn(values: NDArray[np.float32], mean: float, std: float) -> Momen
         >>> measure_drawn(np.array([1, 3], np.float32), 0.0, 1.0)
         Moments(numel=2, mean=2.0, std=1.0, min=1.0, max=3.0)
     """
-    low, high = float(values.min()), float(values.max())
+    low, high = float(np.minimum.reduce(values)), float(np.maximum.reduce(values))
     if low == high:
         return Moments(values.size, low, 0.0, low, high)
     shift = np.float32(mean) if abs(mean) > std else np.float32(0)
     deviations = values - shift if shift else values
     full = values.size - values.size % ROW
     rows, rest = deviations[:full].reshape(-1, ROW), deviations[full:].astype(np.float64)
-    total = float(rows.sum(axis=1).sum(dtype=np.float64)) + float(rest.sum())
-    squares = float(np.einsum("ij,ij->i", rows, rows).sum(dtype=np.float64)) + float(np.square(rest).sum())
+    total = float(np.vecdot(rows, ONES).sum(dtype=np.float64)) + float(rest.sum())
+    squares = float(np.vecdot(rows, rows).sum(dtype=np.float64)) + float(rest @ rest)
     off = total / values.size
     return Moments(values.size, float(shift) + off, math.sqrt(max(squares / values.size - off**2, 0.0)), low, high)
+
+
+ONES = np.ones(ROW, np.float32)

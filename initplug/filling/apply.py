@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from types import MappingProxyType
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from initplug.auditing import Audit, Status, Verdict, judged
+from initplug.auditing import Audit, Status, Verdict, judge_of, judged
 from initplug.errors import ApplyError, Finding, listed
 from initplug.filling.execution import Progress, Settings, write
 from initplug.filling.fitting import chosen_by, fitted
@@ -32,8 +33,15 @@ from initplug.schemes.structures import Structured
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Values do not depend on autocast, nor on a default device that holds none."""
+    """Values do not depend on autocast, nor on a default device that holds none; time not on what else is in memory.
+
+    What is made here stays, and there is much of it: the collector of cycles would look through the whole process for
+    nothing, which takes longer than filling thousands of small tensors.
+    """
     with ExitStack() as stack:
+        if gc.isenabled():
+            gc.disable()
+            stack.callback(gc.enable)
         for kind in ("cpu", "cuda"):
             if torch.is_autocast_enabled(kind):
                 stack.enter_context(torch.autocast(kind, enabled=False))
@@ -191,12 +199,16 @@ def _audited(
     """
     found: list[Moments | None] = []
     verdicts: list[Verdict] = []
+    judges: dict[int, Callable[[Moments], Verdict]] = {}
     for index, (slot, share, status) in enumerate(zip(slots, plan.shares, statuses, strict=True)):
         measured: Moments | None = None
         verdict: Verdict = "untestable"
         if index in moments:
             measured = moments[index]
-            verdict = judged(share.distribution, measured, slot.tensor.dtype)
+            judge = judges.get(id(share))
+            if judge is None:
+                judge = judges[id(share)] = judge_of(share.distribution, measured.numel, slot.tensor.dtype)
+            verdict = judge(measured)
         elif measure and not share.lazy and share.numel and not slot.on_meta:
             value = value_of(slot)
             measured = _measured(value, share)

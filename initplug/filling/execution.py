@@ -11,8 +11,9 @@ import torch
 
 from initplug.auditing import Status
 from initplug.errors import ApplyError, Finding, brief, shortened
+from initplug.filling.batches import Kind, Order
 from initplug.filling.generator import filler
-from initplug.filling.seeded import FillError, Order, fill
+from initplug.filling.seeded import FillError, fill
 from initplug.filling.streams import Elementwise, key_of
 from initplug.filling.transferring import Source, in_order, transfer
 from initplug.filling.writing import (
@@ -71,11 +72,13 @@ class Record:
     total: int
     progress: Progress | None
 
-    def done(self, index: int) -> None:
-        """Count a slot as written."""
-        self.written.append(index)
+    def done(self, *indices: int) -> None:
+        """Count slots as written."""
+        before = len(self.written)
+        self.written.extend(indices)
         if self.progress is not None:
-            self.progress(len(self.written), self.total)
+            for count in range(before + 1, before + 1 + len(indices)):
+                self.progress(count, self.total)
 
 
 def write(
@@ -99,8 +102,9 @@ def write(
         with torch.no_grad():
             if settings.seed is not None:
                 _fill_from_streams(plan, slots, drawn, settings, record)
+            shares = plan.shares
             for at in chosen:
-                slot, share = slots[at], plan.shares[at]
+                slot, share = slots[at], shares[at]
                 by_now = settings.seed is not None and at not in sources
                 if not by_now:
                     value = slot.tensor if slot.computed is None else blank(slot)
@@ -141,12 +145,15 @@ def _fill_from_streams(
     assert settings.seed is not None  # what streams are named with
     plain = [index for index in chosen if slots[index].computed is None]
     # A part of a model may know a tied tensor by an alias alone: its stream is that of the plan's name.
-    orders = [_order(plan, index, slots[index].tensor, settings.measure) for index in plain]
+    shares = plan.shares
+    orders = _orders(plan, plain, [slots[index].tensor for index in plain], settings.measure)
 
-    def done(place: int) -> None:
-        index = plain[place]
-        zero_padding(slots[index].tensor, plan.shares[index].padding_row, plan.shares[index].distribution)
-        record.done(index)
+    def done(places: Sequence[int]) -> None:
+        for place in places:
+            share = shares[plain[place]]
+            if share.padding_row is not None:
+                zero_padding(slots[plain[place]].tensor, share.padding_row, share.distribution)
+        record.done(*(plain[place] for place in places))
 
     try:
         moments = fill(orders, settings.seed, settings.threads, done)
@@ -155,9 +162,8 @@ def _fill_from_streams(
     record.moments.update({index: found for index, found in zip(plain, moments, strict=True) if found is not None})
     for index in (index for index in chosen if slots[index].computed is not None):
         value = blank(slots[index])
-        order = _order(plan, index, value, False)
         try:
-            fill([order], settings.seed, settings.threads, lambda _: None)
+            fill(_orders(plan, [index], [value], False), settings.seed, settings.threads, lambda _: None)
             zero_padding(value, plan.shares[index].padding_row, plan.shares[index].distribution)
             _hand_over(plan, slots[index], value, record, index, settings.seed)
         except FillError as error:
@@ -179,13 +185,21 @@ def _private_generator(seed: int | None, name: str, device: torch.device) -> Ite
         yield
 
 
-def _order(plan: Plan, index: int, tensor: torch.Tensor, measure: bool) -> Order:
-    share = plan.shares[index]
-    distribution = share.distribution
-    assert isinstance(distribution, Drawn)  # what `initialized` means
-    at_once = isinstance(distribution, Elementwise | Constant) and share.padding_row is None
-    at_once = at_once and tensor.dtype in MEASURED
-    return Order(plan.names[index], tensor, distribution, measure and at_once)
+def _orders(plan: Plan, indices: Sequence[int], tensors: Sequence[torch.Tensor], measure: bool) -> list[Order]:
+    """What is to be drawn; slots that are alike share its kind."""
+    kinds: dict[int, Kind] = {}
+    orders = []
+    names, shares = plan.names, plan.shares
+    for index, tensor in zip(indices, tensors, strict=True):
+        share = shares[index]
+        kind = kinds.get(id(share))
+        if kind is None:
+            distribution = share.distribution
+            assert isinstance(distribution, Drawn)  # what `initialized` means
+            at_once = isinstance(distribution, Elementwise | Constant) and share.padding_row is None
+            kind = kinds[id(share)] = Kind(distribution, measure and at_once and tensor.dtype in MEASURED)
+        orders.append(Order(names[index], tensor, kind))
+    return orders
 
 
 def _interrupted(slot: Slot, error: BaseException, slots: Sequence[Slot], record: Record) -> ApplyError:

@@ -25,9 +25,8 @@ def fitted(model: nn.Module, recipe: Any, prefix: str) -> tuple[Plan, Tree, list
         return _of_earlier(model, recipe, prefix)
     recipe = load(recipe)
     tree = tree_for(model, recipe, prefix)
-    plan = planned(tree, recipe, prefix)
-    slots = {slot.name: slot for slot in tree.slots}
-    return plan, tree, [slots[name] for name in plan.names]
+    plan, slots = planned(tree, recipe, prefix)
+    return plan, tree, slots
 
 
 def _of_earlier(model: nn.Module, whole: Plan, prefix: str) -> tuple[Plan, Tree, list[Slot]]:

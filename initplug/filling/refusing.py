@@ -12,7 +12,7 @@ from initplug.auditing import Status
 from initplug.errors import ApplyError, Finding, listed, warn
 from initplug.filling.generator import filler
 from initplug.filling.transferring import Source, transfer
-from initplug.filling.writing import refusal, rehearsed
+from initplug.filling.writing import is_plain, refusal, rehearsed
 from initplug.moments import is_dense
 from initplug.planning.plan import Plan
 from initplug.planning.slots import Slot
@@ -40,7 +40,7 @@ def refuse(
     findings = [
         Finding(slot.name, reason)
         for slot, status in zip(slots, statuses, strict=True)
-        if status == "initialized" and (reason := refusal(slot)) is not None
+        if status == "initialized" and not is_plain(slot) and (reason := refusal(slot)) is not None
     ]
     findings += found
     if not findings:
@@ -89,7 +89,7 @@ def warn_of_shared_memory(slots: Sequence[Slot], statuses: Sequence[Status]) -> 
     Tensors share one if they begin at one address, or if both are dense and their stretches of memory overlap.
     """
     stretches = sorted(
-        (slot.tensor.data_ptr(), is_dense(slot.tensor), slot.tensor.nbytes, slot.name)
+        (slot.tensor.data_ptr(), slot.tensor.is_contiguous() or is_dense(slot.tensor), slot.tensor.nbytes, slot.name)
         for slot, status in zip(slots, statuses, strict=True)
         if status == "initialized" and slot.computed is None
     )

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial, reduce
-from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,9 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from initplug.filling import streams
-from initplug.filling.streams import CHUNK, STEP, Box, Elementwise, Key, Source, key_of
+from initplug.filling.batches import FINE, Order, batches, draw
+from initplug.filling.streams import CHUNK, Box, Elementwise, Key, Source, key_of
 from initplug.filling.whole import compute
-from initplug.moments import Moments, measure_drawn, measure_many, together
+from initplug.moments import Moments, measure_drawn, together
 from initplug.schemes.distributions import (
     Batched,
     Constant,
@@ -136,22 +136,6 @@ class Draws:
 # Drawing ------------------------------------------------------------------------------------------------------
 
 
-class Order(NamedTuple):
-    """A tensor to be filled.
-
-    Args:
-        name: canonical, which selects its streams.
-        tensor: any dtype, layout and device that the distribution fits.
-        distribution: of the tensor.
-        measured: whether it is measured as it is drawn, which takes one distribution for all elements.
-    """
-
-    name: str
-    tensor: Tensor
-    distribution: Drawn
-    measured: bool
-
-
 class FillError(Exception):
     """A tensor that could not be filled, by its place among the orders; the cause is the exception's own."""
 
@@ -166,25 +150,27 @@ class Job:
 
     Args:
         index: place of the tensor among the orders.
-        view: at most CHUNK elements, in the order of the piece.
+        out: at most CHUNK elements, in the order of the piece: the memory itself where it is plain float32 on the CPU.
         begin: place of the first in the piece.
         piece: that they belong to.
     """
 
     index: int
-    view: Tensor
+    out: Tensor | NDArray[np.float32]
     begin: int
     piece: Piece
 
 
-def fill(orders: Sequence[Order], seed: int, threads: int, done: Callable[[int], None]) -> list[Moments | None]:
+def fill(
+    orders: Sequence[Order], seed: int, threads: int, done: Callable[[Sequence[int]], None]
+) -> list[Moments | None]:
     """Fill tensors from the streams of their names.
 
     Args:
         orders: the tensors.
         seed: of all streams.
         threads: how many draw at a time; the values do not depend on it.
-        done: called with the place of a tensor that is filled, by one thread at a time.
+        done: called with the places of tensors that are filled, by one thread at a time.
 
     Returns:
         What was measured of each order that asked for it.
@@ -192,20 +178,21 @@ def fill(orders: Sequence[Order], seed: int, threads: int, done: Callable[[int],
     Raises:
         FillError: from what was raised; the tensors that `done` was not called for may be filled in part.
     """
-    small, large = _by_size(orders)
+    small, large = batches(orders)
     measured: list[Moments | None] = [None] * len(orders)
     with torch.no_grad():
-        for batch in _batches(orders, small):
+        for runs in small:
+            places = list(itertools.chain.from_iterable(runs))
             try:
-                moments = _draw_batch([orders[index] for index in batch], seed)
+                moments = draw([[orders[place] for place in run] for run in runs], seed)
             except Exception as error:
-                raise FillError(batch[0]) from error
-            for index, found in zip(batch, moments, strict=True):
-                measured[index] = found
-                done(index)
+                raise FillError(places[0]) from error
+            for place, one in zip(places, moments, strict=False):  # or none is measured
+                measured[place] = one
+            done(places)
     if large:
         try:
-            rest = _fill_large([orders[index] for index in large], seed, threads, lambda place: done(large[place]))
+            rest = _fill_large([orders[index] for index in large], seed, threads, lambda place: done([large[place]]))
         except FillError as error:
             raise FillError(large[error.index]) from error.__cause__
         for index, found in zip(large, rest, strict=True):
@@ -237,7 +224,7 @@ def _fill_large(orders: Sequence[Order], seed: int, threads: int, done: Callable
 
     def work() -> None:
         # One thread works best on pieces that the first-level cache holds; several wait for each other between calls.
-        source = Source(step=STEP if threads > 1 else STEP // 4)
+        source = Source(CHUNK if threads > 1 else FINE)
         scratch = np.empty(CHUNK, np.float32)
         while not failed.is_set():
             with lock:
@@ -245,7 +232,7 @@ def _fill_large(orders: Sequence[Order], seed: int, threads: int, done: Callable
             if job is None:
                 return
             try:
-                moments = _draw(job, source, scratch, orders[job.index].measured)
+                moments = _draw(job, source, scratch, orders[job.index].kind.measured)
             except Exception as error:
                 raise FillError(job.index) from error
             with lock:
@@ -276,62 +263,7 @@ def _fill_large(orders: Sequence[Order], seed: int, threads: int, done: Callable
     return [_summed(parts) for parts in measured]
 
 
-# Small tensors ------------------------------------------------------------------------------------------------
-
-SMALL = 1 << 12
-"""Elements up to which tensors are drawn in batches: their words in one go, their moments in one go."""
-
-
-def _by_size(orders: Sequence[Order]) -> tuple[list[int], list[int]]:
-    """The places of the orders that go in batches, and of the others."""
-    small: list[int] = []
-    large: list[int] = []
-    for index, (_, tensor, distribution, _) in enumerate(orders):
-        plain = isinstance(distribution, Elementwise | Constant) and tensor.is_floating_point()
-        (small if plain and 0 < tensor.numel() <= SMALL else large).append(index)
-    return small, large
-
-
-def _batches(orders: Sequence[Order], small: Sequence[int]) -> Iterator[list[int]]:
-    """Places of orders of one distribution, dtype and device, together at most CHUNK elements."""
-    groups: dict[Any, list[int]] = {}
-    for index in small:
-        _, tensor, distribution, measured = orders[index]
-        groups.setdefault((distribution, tensor.dtype, tensor.device, measured), []).append(index)
-    for group in groups.values():
-        batch: list[int] = []
-        elements = 0
-        for index in group:
-            padded = -(-orders[index].tensor.numel() // streams.BLOCK) * streams.BLOCK
-            if elements + padded > CHUNK:
-                yield batch
-                batch, elements = [], 0
-            batch.append(index)
-            elements += padded
-        yield batch
-
-
-def _draw_batch(orders: Sequence[Order], seed: int) -> Sequence[Moments | None]:
-    """Fill small tensors of one distribution at once; the values are those that each would get alone."""
-    counts = [order.tensor.numel() for order in orders]
-    tensors = [order.tensor for order in orders]
-    distribution = orders[0].distribution
-    if isinstance(distribution, Constant):
-        value = torch.full((max(counts),), distribution.value, dtype=tensors[0].dtype, device=tensors[0].device)
-        views = [value[:count].view(tensor.shape) for count, tensor in zip(counts, tensors, strict=True)]
-    else:
-        keys = np.concatenate([key_of(seed, order.name) for order in orders]).reshape(-1, 2)
-        words, firsts = streams.words_of_many(keys, counts)
-        out = np.empty(len(words), np.float32)
-        streams.sampler(distribution)(words, out, Source(step=STEP // 4))
-        drawn = torch.from_numpy(out)
-        places = zip(firsts.tolist(), counts, tensors, strict=True)
-        views = [drawn[first : first + count].view(tensor.shape) for first, count, tensor in places]
-    torch._foreach_copy_(tensors, views)
-    if not orders[0].measured:
-        return [None] * len(orders)
-    held = torch.cat([tensor.reshape(-1) for tensor in tensors]).to("cpu", torch.float32).numpy()
-    return measure_many(held, counts, distribution.mean)
+# Chunks ------------------------------------------------------------------------------------------------------
 
 
 def _summed(parts: list[tuple[int, Moments]]) -> Moments | None:
@@ -342,11 +274,19 @@ def _jobs(orders: Sequence[Order], seed: int) -> Iterator[Job | int]:
     """The orders cut to chunks, each followed by its place once it is cut to the end."""
     for index, order in enumerate(orders):
         try:
-            for piece in pieces(order.distribution, order.tensor, seed, order.name):
-                yield from (Job(index, view, begin, piece) for view, begin in _cut(piece.view, 0))
+            for piece in pieces(order.kind.distribution, order.tensor, seed, order.name):
+                yield from (Job(index, out, begin, piece) for out, begin in _stretches(piece.view))
         except Exception as error:
             raise FillError(index) from error
         yield index
+
+
+def _stretches(view: Tensor) -> Iterator[tuple[Tensor | NDArray[np.float32], int]]:
+    """At most CHUNK elements at a time in row-major order, with the place of their first."""
+    if view.dtype == torch.float32 and view.device.type == "cpu" and view.is_contiguous():
+        flat: NDArray[np.float32] = view.detach().view(-1).numpy()
+        return ((flat[first:last], first) for first, last in streams.spans(len(flat)))
+    return _cut(view, 0)
 
 
 def _cut(view: Tensor, begin: int) -> Iterator[tuple[Tensor, int]]:
@@ -366,16 +306,14 @@ def _cut(view: Tensor, begin: int) -> Iterator[tuple[Tensor, int]]:
 
 
 def _draw(job: Job, source: Source, scratch: NDArray[np.float32], measured: bool) -> Moments | None:
-    """Give a stretch its values: in place where it is plain float32 on the CPU, else by one cast."""
-    view, piece = job.view, job.piece
+    """Give a stretch its values: in place where it can be, else by one cast."""
+    out, piece = job.out, job.piece
     distribution = piece.distribution
-    single = view.dtype == torch.float32
-    direct = single and view.device.type == "cpu" and view.is_contiguous()
-    out = view.detach().numpy().reshape(-1) if direct else scratch[: view.numel()]
-    streams.fill(out, distribution, piece.key, piece.box, source, job.begin)
-    if not direct:
-        drawn = torch.from_numpy(out).view(view.shape)
-        view.copy_(drawn)
-        if measured and not single:  # what the tensor holds is what the cast left
-            drawn.copy_(view)
-    return measure_drawn(out, distribution.mean, distribution.std) if measured else None
+    values = out if isinstance(out, np.ndarray) else scratch[: out.numel()]
+    streams.fill(values, distribution, piece.key, piece.box, source, job.begin)
+    if isinstance(out, Tensor):
+        drawn = torch.from_numpy(values).view(out.shape)
+        out.copy_(drawn)
+        if measured and out.dtype != torch.float32:  # what the tensor holds is what the cast left
+            drawn.copy_(out)
+    return measure_drawn(values, distribution.mean, distribution.std) if measured else None

@@ -8,11 +8,12 @@ the bits are the same on every machine and for every order, thread count, chunk,
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,16 +48,16 @@ def key_of(seed: int, name: str, tag: str = "") -> Key:
         >>> [hex(word) for word in key_of(0, "fc.weight").tolist()]
         ['0x191211bed268c8e9', '0x79fff1d168e35348']
     """
-    text = f"{seed}\0{name}\0{tag}" if tag else f"{seed}\0{name}"
-    digest = hashlib.blake2b(b"initplug/1\0" + text.encode(), digest_size=16).digest()
-    return np.frombuffer(digest, "<u8").astype(np.uint64)
+    return keys_of(seed, [f"{name}\0{tag}" if tag else name]).reshape(2)
 
 
-STEP = 1 << 17
-"""Elements that are computed at a time: their scratch lies in the second-level cache."""
+def keys_of(seed: int, names: Iterable[str]) -> Key:
+    """The keys of many streams, (streams, 2)."""
+    start, digest = f"initplug/1\0{seed}\0".encode(), hashlib.blake2b
+    digests = b"".join([digest(start + name.encode(), digest_size=16).digest() for name in names])
+    return np.frombuffer(digests, "<u8").astype(np.uint64).reshape(-1, 2)
 
 
-@dataclass(slots=True)
 class Source:
     """A Philox generator that is set to any key and place, with the memory that drawing needs. One thread's own.
 
@@ -64,16 +65,22 @@ class Source:
         step: elements that are computed at a time, which changes no value.
     """
 
-    step: int = STEP
-    philox: np.random.Philox = field(default_factory=lambda: np.random.Philox(key=0))
-    floats: Floats = field(init=False)
-    slopes: Floats = field(init=False)
-    places: NDArray[np.intp] = field(init=False)
-    long: NDArray[np.uint64] = field(init=False)
+    __slots__ = ("_counter", "_key", "_philox", "_scratch", "_state", "step")
 
-    def __post_init__(self) -> None:
-        self.floats, self.slopes = np.empty(self.step, np.float32), np.empty(self.step, np.float32)
-        self.places, self.long = np.empty(self.step, np.intp), np.empty(self.step, np.uint64)
+    def __init__(self, step: int = CHUNK) -> None:
+        self.step = step
+        self._philox = np.random.Philox(key=0)
+        self._counter, self._key = np.zeros(4, np.uint64), np.zeros(2, np.uint64)
+        self._state: Any = {
+            "bit_generator": "Philox",
+            "state": {"counter": self._counter, "key": self._key},
+            "buffer": np.zeros(4, np.uint64),
+            "buffer_pos": 4,
+            "has_uint32": 0,
+            "uinteger": 0,
+        }
+        wide = np.empty(step, np.uint64)
+        self._scratch = Scratch(np.empty(step, np.float32), np.empty(step, np.float32), wide.view(np.int64), wide)
 
     def words(self, key: Key, start: int, count: int) -> Words:
         """The 32-bit words `start` to `start + count` of a stream.
@@ -81,17 +88,28 @@ class Source:
         Philox steps before it gives words, so block b, words 8b to 8b + 7, needs the counter b - 1, modulo 2^256.
         """
         block, offset = divmod(start, BLOCK)
-        counter = np.array([block - 1, 0, 0, 0] if block else [SEEDS - 1] * 4, np.uint64)
-        self.philox.state = {
-            "bit_generator": "Philox",
-            "state": {"counter": counter, "key": key},
-            "buffer": np.zeros(4, np.uint64),
-            "buffer_pos": 4,
-            "has_uint32": 0,
-            "uinteger": 0,
-        }
-        raw = self.philox.random_raw((offset + count + 1) // 2)
-        return as_words(raw)[offset : offset + count]
+        self._counter[0] = (block - 1) % SEEDS
+        self._counter[1:] = 0 if block else SEEDS - 1
+        self._key[:] = key
+        self._philox.state = self._state
+        words = as_words(self._philox.random_raw((offset + count + 1) // 2))
+        return words if len(words) == count else words[offset : offset + count]
+
+    def scratch(self, count: int) -> Scratch:
+        """Memory for at most `step` elements."""
+        if count == self.step:
+            return self._scratch
+        floats, slopes, places, long = self._scratch
+        return Scratch(floats[:count], slopes[:count], places[:count], long[:count])
+
+
+class Scratch(NamedTuple):
+    """Memory for as many elements as are computed at a time; `places` and `long` are the same."""
+
+    floats: Floats
+    slopes: Floats
+    places: NDArray[np.int64]
+    long: NDArray[np.uint64]
 
 
 def as_words(raw: NDArray[np.uint64]) -> Words:
@@ -99,6 +117,7 @@ def as_words(raw: NDArray[np.uint64]) -> Words:
     return raw.astype("<u8", copy=False).view("<u4")
 
 
+BIG_END = int(sys.byteorder == "big")
 MULTIPLIERS = 0xD2E7470EE14C6C93, 0xCA5A826395121157
 WEYL = 0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B
 ROUNDS = 10
@@ -168,22 +187,26 @@ def to_normal(words: Words, out: Floats, source: Source) -> None:
     """Standard normals, falling as the words rise: -Φ⁻¹((u + 1/2) / 2^32) to 5e-7, |z| up to 6.34.
 
     Args:
-        words: 32-bit words.
+        words: 32-bit words, at most the source's step.
         out: as many floats, written.
         source: whose memory is used.
     """
+    scratch = source.scratch(len(words))
+    np.copyto(scratch.floats, words.view(np.int32), casting="unsafe")
+    _look_up(scratch, out)
+
+
+def _look_up(scratch: Scratch, out: Floats) -> None:
+    """The normals of the words that `floats` holds, as signed numbers."""
+    # Between two calls a thread holds the interpreter, for which others wait: calls are few, and made directly.
     intercepts, slopes = _table()
-    signed = words.view(np.int32)
-    for start in range(0, len(words), source.step):
-        piece, z = signed[start : start + source.step], out[start : start + source.step]
-        floats, slope, place = source.floats[: len(z)], source.slopes[: len(z)], source.places[: len(z)]
-        np.copyto(floats, piece, casting="unsafe")
-        np.right_shift(floats.view(np.uint32), SHIFT, out=place, casting="unsafe")
-        # Places lie inside the table; `wrap` spares numpy the buffer that it needs to raise for others.
-        np.take(intercepts, place, out=z, mode="wrap")
-        np.take(slopes, place, out=slope, mode="wrap")
-        np.multiply(slope, floats, out=slope)
-        np.add(z, slope, out=z)
+    floats, slope, places, _ = scratch
+    np.right_shift(floats.view(np.uint32), SHIFT, places, casting="unsafe")
+    # Places lie inside the table; `wrap` spares numpy the buffer that it needs to raise for others.
+    slopes.take(places, None, slope, "wrap")
+    np.multiply(slope, floats, slope)
+    intercepts.take(places, None, out, "wrap")
+    np.add(out, slope, out)
 
 
 @lru_cache(maxsize=4096)
@@ -232,52 +255,65 @@ def sampler(distribution: Any) -> Sampler:
     """
     match distribution:
         case Normal(mean, std):
-            return _affine(to_normal, np.float32(std), np.float32(mean))
+            return _sampled(to_normal, [std], mean)
         case Uniform(low, high):
-            return _affine(_to_uniform, np.float32(high - low), np.float32(low))
+            # A product with a power of two is exact, so that one multiplication does, but where it leads out of floats.
+            exact = high - low > 2.0**-64
+            return _sampled(
+                _to_integer, [2.0**-24 * float(np.float32(high - low))] if exact else [2.0**-24, high - low], low
+            )
         case TruncatedNormal(loc, scale, low, high):
             begin, count = _cut((low - loc) / scale, (high - loc) / scale)
-            inner = _affine(_confined(begin, count), np.float32(scale), np.float32(loc))
+            sample, ends = _sampled(_confined(begin, count), [scale], loc), np.empty(2, np.float32)
+            # The map is monotone: where its ends lie inside the bounds, which rounding may exceed, all values do.
+            sample(np.array([0, (1 << 32) - 1], np.uint32), ends, Source(2))
             bounds = np.float32(low), np.float32(high)
-
-            def truncated(words: Words, out: Floats, source: Source) -> None:
-                inner(words, out, source)
-                np.clip(out, *bounds, out=out)
-
-            return truncated
+            inside = bounds[0] <= ends.min() and ends.max() <= bounds[1]
+            return sample if inside else _sampled(_confined(begin, count), [scale], loc, bounds)
     raise TypeError(f"{type(distribution).__name__} is not drawn element by element")
 
 
-def _affine(standard: Sampler, scale: np.float32, shift: np.float32) -> Sampler:
+def _sampled(
+    standard: Sampler, factors: Sequence[float], shift: float, bounds: tuple[np.float32, np.float32] | None = None
+) -> Sampler:
+    """Standard values, step by step, times each factor plus `shift`, cut at the bounds."""
+    scales, summand = [np.float32(factor) for factor in factors if np.float32(factor) != 1], np.float32(shift)
+    shifts = bool(summand != 0)
+
     def sample(words: Words, out: Floats, source: Source) -> None:
         for start in range(0, len(words), source.step):
             piece = out[start : start + source.step]
             standard(words[start : start + source.step], piece, source)
-            if scale != 1:
-                np.multiply(piece, scale, out=piece)
-            if shift != 0:
-                np.add(piece, shift, out=piece)
+            for scale in scales:
+                np.multiply(piece, scale, piece)
+            if shifts:
+                np.add(piece, summand, piece)
+            if bounds is not None:
+                np.clip(piece, *bounds, out=piece)
 
     return sample
 
 
-def _to_uniform(words: Words, out: Floats, source: Source) -> None:
-    """Multiples of 2^-24 in [0, 1)."""
-    high = source.slopes[: len(words)].view(np.uint32)
-    np.right_shift(words, np.uint32(8), out=high)
+def _to_integer(words: Words, out: Floats, source: Source) -> None:
+    """The high 24 bits of every word, which a float holds."""
+    high = source.scratch(len(words)).slopes.view(np.uint32)
+    np.right_shift(words, EIGHT, high)
     np.copyto(out, high, casting="unsafe")
-    np.multiply(out, np.float32(2.0**-24), out=out)
+
+
+EIGHT = np.uint32(8)
 
 
 def _confined(begin: int, count: int) -> Sampler:
     """Normals of the words from `begin` on, onto which all words are mapped in order."""
+    factor, first = np.uint64(count), np.uint32(begin).view(np.int32)
 
     def sample(words: Words, out: Floats, source: Source) -> None:
-        long = source.long[: len(words)]
-        np.multiply(words, np.uint64(count), out=long, dtype=np.uint64)
-        np.right_shift(long, np.uint64(32), out=long)
-        np.add(long, np.uint64(begin), out=long)
-        to_normal(long.astype(np.uint32), out, source)
+        scratch = source.scratch(len(words))
+        np.multiply(words, factor, scratch.long, dtype=np.uint64)
+        high = scratch.long.view(np.int32)[1 - BIG_END :: 2]
+        np.add(high, first, scratch.floats, casting="unsafe", dtype=np.int32)
+        _look_up(scratch, out)
 
     return sample
 

@@ -126,6 +126,8 @@ def unsourced(
 
 def in_order(plan: Plan) -> list[int]:
     """Positions of a plan's slots as they are written: draws and loads in its order, copies after their sources."""
+    if not any(isinstance(share.distribution, Copy) for share in plan.shares):
+        return list(range(len(plan)))
     depth = depths(dict(zip(plan.names, (share.distribution for share in plan.shares), strict=True)))
     return sorted(range(len(plan)), key=lambda index: depth.get(plan.names[index], 0))
 

@@ -19,10 +19,22 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from initplug.errors import first_line
 from initplug.planning.reparametrized import Computed, computed_by_list, evaluating, originals, vectors_of
-from initplug.planning.slots import Slot, Tree
+from initplug.planning.slots import PLAIN_TENSORS, Slot, Tree
 from initplug.schemes.distributions import Keep, Planned, Stacked
 
 # What can be written ------------------------------------------------------------------------------------------
+
+
+def is_plain(slot: Slot) -> bool:
+    """Whether a slot is an ordinary tensor that is in order, as nearly all are."""
+    tensor = slot.tensor
+    return (
+        slot.computed is None
+        and type(tensor) in PLAIN_TENSORS
+        and tensor.layout is torch.strided
+        and tensor.is_contiguous()
+        and not (tensor.is_inference() or tensor.is_quantized or hasattr(tensor, "_fsdp_flattened"))
+    )
 
 
 def refusal(slot: Slot) -> str | None:
@@ -41,7 +53,7 @@ def refusal(slot: Slot) -> str | None:
 
 def unwritable(tensor: Tensor) -> str | None:
     """Why a tensor cannot be filled in place; None if it can."""
-    plain = type(tensor) in (Tensor, nn.Parameter)
+    plain = type(tensor) in PLAIN_TENSORS
     if getattr(tensor, "_fsdp_flattened", False):
         return "it is a part of a flat parameter of FSDP1: initialise before wrapping, or use fully_shard"
     made_of_others: bool = not plain and is_traceable_wrapper_subclass(tensor)
@@ -264,6 +276,9 @@ def zero_padding(tensor: Tensor, row: int | None, distribution: Planned | None) 
 
 def arrived(tree: Tree, slot: Slot) -> bool:
     """Whether every owner of a tensor still holds the very one that was written."""
+    if slot.computed is None and not slot.others:  # nearly all
+        owner = tree.nodes[slot.node].module
+        return (owner._parameters if slot.kind == "parameter" else owner._buffers).get(slot.key) is slot.tensor
     computing = {(id(one.owner), one.key) for one in (slot.computed, *slot.also) if one is not None}
     for _, key, node in slot.places:
         module = tree.nodes[node].module

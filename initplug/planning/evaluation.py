@@ -14,7 +14,7 @@ from initplug.language.recipe import Recipe
 from initplug.planning.factors import multiplier
 from initplug.planning.matching import Winner
 from initplug.planning.replay import Outcome, default_of
-from initplug.planning.slots import Kind, Slot, Tree, layout_of, padding_row, referred
+from initplug.planning.slots import Kind, Slot, Tree, is_embedding, layout_of, padding_row, referred
 from initplug.planning.transfers import Known, copied, loaded, settled
 from initplug.schemes.calling import MisfitError, distribution_of
 from initplug.schemes.distributions import (
@@ -102,22 +102,47 @@ def evaluate(
     slots: list[Slot] = []
     shares: list[Share] = []
     misses: list[Miss] = []
+    plain = {name for name, init in inits.items() if _is_plain(init)}
+    seen: dict[Any, Share] = {}
     for slot, winner in zip(tree.slots, winners, strict=True):
         if winner is None and slot.kind == "buffer":
             continue
         slots.append(slot)
-        if winner is None:
-            shares.append(_share(setting, slot, None, None, None))
-            continue
-        try:
-            shares.append(_evaluated(setting, slot, winner))
-        except MisfitError as reason:
-            share = _share(setting, slot, winner, None, None)
-            shares.append(share)
-            misses.append(Miss(slot.name, share.shape, winner, recipe.location(winner.rule), str(reason)))
+        key = None
+        if winner is not None and winner.rule in plain and not slot.others and not slot.lazy:
+            # All that tells slots apart whose rule looks at nothing but the tensor.
+            tensor = slot.tensor
+            key = (id(winner), tree.nodes[slot.node].cls, tensor.shape, tensor.dtype, tensor.requires_grad)
+            if key in seen:
+                shares.append(seen[key])
+                continue
+        share, reason = _attempted(setting, slot, winner)
+        shares.append(share)
+        if reason is not None:
+            assert winner is not None  # whose initializer does not fit
+            misses.append(Miss(slot.name, share.shape, winner, recipe.location(winner.rule), reason))
+        elif key is not None and not is_embedding(tree.owner(slot)):  # whose padding row is its own
+            seen[key] = share
     if any(isinstance(share.distribution, Copy) for share in shares):
         _settle(setting, slots, shares, misses)
     return slots, shares, misses
+
+
+def _is_plain(init: Init) -> bool:
+    """Whether what an initializer comes down to depends on nothing but the tensor."""
+    if init.parts or init.factors or init.fans == "effective" or init.fn in ("default", "keep", *TRANSFERS):
+        return False
+    return "of" not in init.initializer.parameters
+
+
+def _attempted(setting: _Setting, slot: Slot, winner: Winner | None) -> tuple[Share, str | None]:
+    """The share of a slot, and what keeps its initializer from fitting."""
+    if winner is None:
+        return _share(setting, slot, None, None, None), None
+    try:
+        return _evaluated(setting, slot, winner), None
+    except MisfitError as reason:
+        return _share(setting, slot, winner, None, None), str(reason)
 
 
 def _settle(setting: _Setting, slots: Sequence[Slot], shares: list[Share], misses: list[Miss]) -> None:

@@ -54,12 +54,12 @@ def winners_of(tree: Tree, rules: Mapping[str, Rule], prefix: str = "") -> list[
     # Slots that the same selectors match are decided once: most of a deep model.
     decided: dict[tuple[tuple[int, ...], Kind, int | None], Winner | None] = {}
     winners: list[Winner | None] = []
+    step = matcher.step
     for slot in tree.slots:
-        hits = hits_of(slot, states, matcher)
-        ndim = None if slot.lazy else slot.tensor.ndim
-        key = (hits, slot.kind, ndim)
+        hits = hits_of(slot, states, matcher) if slot.others else step(states[slot.node], slot.key, None).hits
+        key = (hits, slot.kind, None if slot.lazy else slot.tensor.ndim)
         if key not in decided:
-            decided[key] = _decided([clauses[hit] for hit in hits], slot.kind, ndim)
+            decided[key] = _decided([clauses[hit] for hit in hits], slot.kind, key[2])
         winners.append(decided[key])
     return winners
 
@@ -76,11 +76,11 @@ def states_of(tree: Tree, matcher: Matcher, prefix: str = "") -> list[State]:
     else:
         states = [matcher.root(root.cls)]
     step, places = matcher.step, matcher.counts_places
-    for node in tree.nodes[1:]:
-        parent = states[node.parent]
-        state = step(parent, node.key, node.cls, node.place if places else None)
+    for _, key, _, cls, index, place in tree.nodes[1:]:
+        parent = states[index]
+        state = step(parent, key, cls, place if places else None)
         # What computes `weight` is a module called `weight`, and `*.weight` means the tensor.
-        states.append(matcher.passed(state, parent) if isinstance(node.module, ParametrizationList) else state)
+        states.append(matcher.passed(state, parent) if cls is ParametrizationList else state)
     return states
 
 

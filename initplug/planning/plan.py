@@ -18,7 +18,7 @@ from initplug.planning.evaluation import Miss, Share, evaluate
 from initplug.planning.findings import Unmatched, misfit, nothing_selected, unmatched_slots
 from initplug.planning.matching import winners_of
 from initplug.planning.restoring import Buffer, restorations
-from initplug.planning.slots import Kind, Tree, walk
+from initplug.planning.slots import Kind, Slot, Tree, walk
 from initplug.schemes import distributions
 from initplug.schemes.distributions import Planned, closed_form
 from initplug.tables.files import save, to_json
@@ -297,7 +297,7 @@ def plan(model: nn.Module, recipe: Any, *, prefix: str = "") -> Plan:
         ('*.weight', 1.0)
     """
     recipe = load(recipe)
-    return planned(tree_for(model, recipe, prefix), recipe, prefix)
+    return planned(tree_for(model, recipe, prefix), recipe, prefix)[0]
 
 
 def tree_for(model: nn.Module, recipe: Recipe, prefix: str = "") -> Tree:
@@ -307,8 +307,8 @@ def tree_for(model: nn.Module, recipe: Recipe, prefix: str = "") -> Tree:
     return walk(model, prefix, buffers=buffers)
 
 
-def planned(tree: Tree, recipe: Recipe, prefix: str = "") -> Plan:
-    """The plan of a walked model; raises and warns as `plan` does."""
+def planned(tree: Tree, recipe: Recipe, prefix: str = "") -> tuple[Plan, list[Slot]]:
+    """The plan of a walked model, and the slots that have a row in it; raises and warns as `plan` does."""
     rules = {name: rule for name, rule in recipe.rules.items() if rule is not None}
     if prefix:
         _refuse_places(rules, recipe)
@@ -325,7 +325,7 @@ def planned(tree: Tree, recipe: Recipe, prefix: str = "") -> Plan:
     )
     result.buffers = tuple(Buffer(buffer.name, buffer.restore) for buffer in restorations(tree, result))
     _report(result, recipe, misses, part=bool(prefix))
-    return result
+    return result, slots
 
 
 def _refuse_places(rules: Mapping[str, Rule], recipe: Recipe) -> None:

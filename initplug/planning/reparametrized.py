@@ -208,7 +208,7 @@ By name: importing them here would import all of torch.distributed.
 
 
 @lru_cache(maxsize=4096)
-def _wrapping_key(cls: type) -> str | None:
+def wrapping_key(cls: type) -> str | None:
     """The attribute by which a class holds what it wraps; None for nearly all."""
     keys = (WRAPPERS.get((base.__module__, base.__qualname__)) for base in cls.__mro__)
     return next((key for key in keys if key is not None), None)
@@ -222,7 +222,7 @@ def unwrapped(module: nn.Module) -> nn.Module:
         'Linear'
     """
     cls: Any = type(module)  # hashable, which the types of torch's modules hide
-    key = _wrapping_key(cls)
+    key = wrapping_key(cls)
     if key is None or set(module._modules) != {key} or module._parameters or module._buffers:
         return module
     inner = module._modules[key]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, cast
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,20 +23,21 @@ from initplug.planning.reparametrized import (
     public_type,
     stand_in,
     unwrapped,
+    wrapping_key,
 )
 from initplug.schemes.fans import PLAIN, Layout
 
 Kind = Literal["parameter", "buffer"]
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(NamedTuple):
     """A module at one of its places.
 
     Args:
         name: canonical dotted name; empty for the model itself.
         key: the last segment of the name.
         module: the module.
+        cls: its class as its user knows it.
         parent: index of the parent node; -1 for the model itself.
         place: its place among its siblings, counted from the end; None for the model itself.
     """
@@ -43,13 +45,9 @@ class Node:
     name: str
     key: str
     module: nn.Module
+    cls: type
     parent: int
     place: int | None
-
-    @property
-    def cls(self) -> type:
-        """The class of the module as its user knows it."""
-        return public_type(type(self.module))
 
 
 @dataclass(slots=True)
@@ -99,7 +97,11 @@ class Slot:
     @property
     def lazy(self) -> bool:
         """Whether the tensor waits for a first batch to learn its shape."""
-        return bool(is_lazy(self.tensor))
+        return type(self.tensor) not in PLAIN_TENSORS and bool(is_lazy(self.tensor))
+
+
+PLAIN_TENSORS = frozenset({Tensor, nn.Parameter})
+"""The types of nearly all tensors, which settle most questions at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,12 @@ def walk(model: nn.Module, prefix: str = "", *, buffers: bool = True) -> Tree:
     return Tree(nodes, [*parameters, *_slots(nodes, "buffer")] if buffers else parameters)
 
 
+@lru_cache(maxsize=4096)
+def plain_class(cls: Any) -> type | None:
+    """The class that a user knows of modules that stand for themselves; None of wrappers and TorchScript."""
+    return None if wrapping_key(cls) is not None or issubclass(cls, torch.jit.ScriptModule) else public_type(cls)
+
+
 def buffers_of(tree: Tree) -> list[Slot]:
     """The buffers of a walked model as slots, also where the walk left them out."""
     return [slot for slot in tree.slots if slot.kind == "buffer"] or _slots(tree.nodes, "buffer")
@@ -153,27 +161,31 @@ def buffers_of(tree: Tree) -> list[Slot]:
 def _visit(
     module: nn.Module, name: str, key: str, parent: int, place: int | None, nodes: list[Node], above: set[int]
 ) -> None:
-    module = unwrapped(module)
-    if isinstance(module, torch.jit.ScriptModule):
-        raise PlanError(
-            f"{name or 'the model'} is a TorchScript module, which hands out copies: plan it before scripting"
-        )
+    own: Any = type(module)  # hashable, which the types of torch's modules hide
+    cls = plain_class(own)
+    if cls is None:
+        module = unwrapped(module)
+        cls = public_type(type(module))
+        if isinstance(module, torch.jit.ScriptModule):
+            raise PlanError(
+                f"{name or 'the model'} is a TorchScript module, which hands out copies: plan it before scripting"
+            )
     if id(module) in above:  # a module inside itself: torch visits it once
         return
     index = len(nodes)
-    nodes.append(Node(name, key, module, parent, place))
+    nodes.append(Node(name, key, module, cls, parent, place))
+    if not module._modules:
+        return
     children = [(child_key, child) for child_key, child in module._modules.items() if child is not None]
-    if children:
-        above.add(id(module))
-        start = name + "." if name else ""
-        hidden = PARAMETRIZATIONS if lists_of(module) else None
-        count = sum(child_key != hidden for child_key, _ in children)
-        position = 0
-        for child_key, child in children:
-            counted = child_key != hidden
-            _visit(child, start + child_key, child_key, index, position - count if counted else None, nodes, above)
-            position += counted
-        above.discard(id(module))
+    above.add(id(module))
+    start = name + "." if name else ""
+    hidden = PARAMETRIZATIONS if lists_of(module) else None
+    position = -sum(child_key != hidden for child_key, _ in children)
+    for child_key, child in children:
+        counted = child_key != hidden
+        _visit(child, start + child_key, child_key, index, position if counted else None, nodes, above)
+        position += counted
+    above.discard(id(module))
 
 
 class _Found(NamedTuple):
@@ -187,20 +199,48 @@ class _Found(NamedTuple):
 
 
 def _slots(nodes: Sequence[Node], kind: Kind) -> list[Slot]:
-    """The tensors of one kind, each once."""
+    """The tensors of one kind, each once, in the order in which torch names what is stored.
+
+    A tensor that parametrizations compute comes after the tensors of their own, on which its value depends.
+    """
     slots: list[Slot] = []
     known: dict[int, Slot] = {}
-    slot: Slot | None
-    for name, key, node, tensor, computed in _found(nodes, kind):
-        if computed is None and id(tensor) not in known:  # nearly all
-            slot = known[id(tensor)] = Slot(name, key, node, kind, tensor)
-            slots.append(slot)
+    waiting: list[tuple[str, list[_Found]]] = []
+    for index, (name, _, module, cls, _, _) in enumerate(nodes):
+        while waiting and not name.startswith(waiting[-1][0]):
+            _place(waiting.pop()[1], kind, slots, known)
+        held: Mapping[str, Tensor | None] = module._parameters if kind == "parameter" else module._buffers
+        if not held:
             continue
+        if module._forward_pre_hooks or cls is ParametrizationList:
+            owner, found = _found(nodes, index, held)
+            if owner == index:
+                _place(found, kind, slots, known)
+            else:
+                waiting.append((f"{name}.", found))
+            continue
+        start = name + "." if name else ""
+        for key, tensor in held.items():
+            if tensor is None:
+                continue
+            if id(tensor) in known:
+                _place([_Found(start + key, key, index, tensor, None)], kind, slots, known)
+            else:  # nearly all
+                slot = known[id(tensor)] = Slot(start + key, key, index, kind, tensor)
+                slots.append(slot)
+    while waiting:
+        _place(waiting.pop()[1], kind, slots, known)
+    return slots
+
+
+def _place(found: Sequence[_Found], kind: Kind, slots: list[Slot], known: dict[int, Slot]) -> None:
+    """Make places of tensors slots, or further places of slots that are known by the ids of what is stored."""
+    for name, key, node, tensor, computed in found:
         stored = computed.stored if computed is not None else (tensor,)
         slot = next((known[id(part)] for part in stored if id(part) in known), None)
         if slot is None:
-            assert computed is not None  # plain tensors that nobody knows are done
-            slot = Slot(name, key, node, kind, stand_in(computed, name), computed=computed)
+            value = tensor if computed is None else stand_in(computed, name)
+            slot = Slot(name, key, node, kind, value, computed=computed)
             slots.append(slot)
             known.update(dict.fromkeys(map(id, stored), slot))
         else:
@@ -209,37 +249,21 @@ def _slots(nodes: Sequence[Node], kind: Kind) -> list[Slot]:
                 slot.also = (*slot.also, computed)
         if any(known.get(id(part)) is not slot for part in stored) or len(stored) != len(slot.stored):
             raise PlanError(f"{name} and {slot.name} are computed from tensors that they share in part")
-    return slots
 
 
-def _found(nodes: Sequence[Node], kind: Kind) -> Iterator[_Found]:
-    """Every place of a tensor of one kind, in the order in which torch names what is stored.
-
-    A tensor that parametrizations compute comes after the tensors of their own, on which its value depends.
-    """
-    waiting: list[tuple[str, list[_Found]]] = []
-    for index, node in enumerate(nodes):
-        while waiting and not node.name.startswith(waiting[-1][0]):
-            yield from waiting.pop()[1]
-        held: Mapping[str, Tensor | None] = node.module._parameters if kind == "parameter" else node.module._buffers
-        if not held:
+def _found(nodes: Sequence[Node], index: int, held: Mapping[str, Tensor | None]) -> tuple[int, list[_Found]]:
+    """The node whose tensors those of a module are, and they at their places."""
+    computed, owner = _computed(nodes, index)
+    found: list[_Found] = []
+    for key, tensor in held.items():
+        if tensor is None:
             continue
-        computed, owner = _computed(nodes, index)
-        found: list[_Found] = []
-        for key, tensor in held.items():
-            if tensor is None:
-                continue
-            how = computed.get(key)
-            place, key = (index, key) if how is None else (owner, how.key)
-            start = nodes[place].name + "." if nodes[place].name else ""
-            if how is None or not any(other.computed is how for other in found):
-                found.append(_Found(start + key, key, place, tensor, how))
-        if owner == index:
-            yield from found
-        else:
-            waiting.append((f"{node.name}.", found))
-    while waiting:
-        yield from waiting.pop()[1]
+        how = computed.get(key)
+        place, key = (index, key) if how is None else (owner, how.key)
+        start = nodes[place].name + "." if nodes[place].name else ""
+        if how is None or not any(other.computed is how for other in found):
+            found.append(_Found(start + key, key, place, tensor, how))
+    return owner, found
 
 
 def _computed(nodes: Sequence[Node], index: int) -> tuple[Mapping[str, Computed], int]:
@@ -260,21 +284,24 @@ def layout_of(module: nn.Module, key: str) -> Layout:
         return PLAIN
     if isinstance(module, nn.modules.conv._ConvNd):
         return Layout(transposed=module.transposed, groups=module.groups)
-    if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+    if is_embedding(module):
         return Layout(embedding=True)
     if type(module).__name__ == "Conv1D" and hasattr(module, "nf"):  # transformers.pytorch_utils.Conv1D, x @ W
         return Layout(matmul=True)
     return PLAIN
 
 
+def is_embedding(module: nn.Module) -> bool:
+    """Whether a row of its weight may be padding."""
+    return isinstance(module, nn.Embedding | nn.EmbeddingBag)
+
+
 def padding_row(tree: Tree, slot: Slot) -> int | None:
     """The row that an embedding keeps at zero, under whichever of its names the tensor is one's weight."""
     for _, key, index in slot.places:
         module = tree.nodes[index].module
-        if key == "weight" and isinstance(module, nn.Embedding | nn.EmbeddingBag):
-            row = module.padding_idx
-            if row is not None:
-                return int(row)
+        if key == "weight" and is_embedding(module) and module.padding_idx is not None:
+            return int(cast(int, module.padding_idx))
     return None
 
 

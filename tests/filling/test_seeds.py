@@ -368,15 +368,15 @@ def test_a_failure_says_which_slot_and_what_was_written(threads: int, monkeypatc
 
 
 def test_a_failure_among_small_tensors_says_which_batch_began(monkeypatch: pytest.MonkeyPatch) -> None:
+    import initplug.filling.batches as batches
     import initplug.filling.seeded as seeded
 
-    def failing(orders: Any, seed: int) -> Any:
-        if any(order.name == "rest.scalar" for order in orders):
+    def failing(runs: Any, seed: int) -> Any:
+        if any(order.name == "rest.scalar" for run in runs for order in run):
             raise RuntimeError("no more memory")
-        return batch(orders, seed)
+        return batches.draw(runs, seed)
 
-    batch = seeded._draw_batch
-    monkeypatch.setattr(seeded, "_draw_batch", failing)
+    monkeypatch.setattr(seeded, "draw", failing)
     with pytest.raises(initplug.ApplyError, match=r"writing stopped at rest\.scalar: RuntimeError: no more memory"):
         initplug.apply(Net(), RECIPE, seed=0)
 

@@ -1,0 +1,130 @@
+"""Small tensors from the streams of their names, many at a time: words, writes and moments in one go each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from initplug.filling import streams
+from initplug.filling.streams import BLOCK, CHUNK, Elementwise, Source
+from initplug.moments import Moments, measure_rows
+from initplug.schemes.distributions import Constant, Drawn
+
+
+class Kind(NamedTuple):
+    """What is drawn for tensors that are alike: of one shape and dtype.
+
+    Args:
+        distribution: of the tensor.
+        measured: whether it is measured as it is drawn, which takes one distribution for all elements.
+    """
+
+    distribution: Drawn
+    measured: bool
+
+
+class Order(NamedTuple):
+    """A tensor to be filled.
+
+    Args:
+        name: canonical, which selects its streams.
+        tensor: any dtype, layout and device that the distribution fits.
+        kind: what tensors that are alike have in common.
+    """
+
+    name: str
+    tensor: Tensor
+    kind: Kind
+
+
+SMALL = 1 << 12
+"""Elements up to which tensors are drawn in batches."""
+
+FINE = 1 << 15
+"""Elements that one thread computes at a time: its scratch lies in the first-level cache, near enough."""
+
+Batch = list[list[int]]
+"""Places of orders of one distribution, dtype and device, those of one shape together; at most CHUNK elements."""
+
+
+def batches(orders: Sequence[Order]) -> tuple[list[Batch], list[int]]:
+    """The small orders in batches, and the places of the others."""
+    alike: dict[Any, list[int]] = {}
+    for index, (_, tensor, kind) in enumerate(orders):
+        alike.setdefault((id(kind), tensor.device), []).append(index)
+    groups: dict[Any, list[list[int]]] = {}
+    large: list[int] = []
+    for run in alike.values():
+        _, tensor, (distribution, measured) = orders[run[0]]
+        plain = isinstance(distribution, Elementwise | Constant) and tensor.is_floating_point()
+        if plain and 0 < tensor.numel() <= SMALL:
+            groups.setdefault((distribution, tensor.dtype, tensor.device, measured), []).append(run)
+        else:
+            large += run
+    found: list[Batch] = []
+    for runs in groups.values():
+        room = 0
+        for run in runs:
+            padded = -(-orders[run[0]].tensor.numel() // BLOCK) * BLOCK
+            while run:
+                if room < padded:
+                    found.append([])
+                    room = CHUNK
+                taken, run = run[: room // padded], run[room // padded :]
+                found[-1].append(taken)
+                room -= len(taken) * padded
+    return found, sorted(large)
+
+
+def draw(runs: Sequence[Sequence[Order]], seed: int) -> list[Moments]:
+    """Fill small tensors of one distribution; the values are those that each would get alone.
+
+    Args:
+        runs: the tensors, those of one shape together.
+        seed: of all streams.
+
+    Returns:
+        The moments of each, in order; none if they are not to be measured.
+    """
+    tensors = [order.tensor for run in runs for order in run]
+    torch._foreach_copy_(
+        tensors, _constants(runs) if isinstance(runs[0][0].kind.distribution, Constant) else _views(runs, seed)
+    )
+    if not runs[0][0].kind.measured:
+        return []
+    moments: list[Moments] = []
+    for run in runs:
+        held = torch.stack([order.tensor for order in run]).to("cpu", torch.float32)
+        moments += measure_rows(held.reshape(len(run), -1).numpy(), run[0].kind.distribution.mean)
+    return moments
+
+
+def _constants(runs: Sequence[Sequence[Order]]) -> list[Tensor]:
+    """A constant in the shape of every tensor."""
+    found: list[Tensor] = []
+    for run in runs:
+        _, first, (constant, _) = run[0]
+        assert isinstance(constant, Constant)  # as all of the batch
+        found += [torch.full(first.shape, constant.value, dtype=first.dtype, device=first.device)] * len(run)
+    return found
+
+
+def _views(runs: Sequence[Sequence[Order]], seed: int) -> list[Tensor]:
+    """What is drawn for every tensor, in its shape."""
+    keys = streams.keys_of(seed, [order.name for run in runs for order in run])
+    words, _ = streams.words_of_many(keys, [run[0].tensor.numel() for run in runs for _ in run])
+    values = np.empty(len(words), np.float32)
+    streams.sampler(runs[0][0].kind.distribution)(words, values, Source(FINE))
+    drawn, begin = torch.from_numpy(values), 0
+    found: list[Tensor] = []
+    for run in runs:
+        shape = run[0].tensor.shape
+        padded = -(-shape.numel() // BLOCK) * BLOCK
+        rows = drawn[begin : begin + len(run) * padded].view(len(run), padded)[:, : shape.numel()]
+        found += rows.view(len(run), *shape).unbind(0)
+        begin += len(run) * padded
+    return found
