@@ -234,9 +234,10 @@ def audit(
 
 def _show_audit(audit: Audit) -> None:
     click.echo(audit.to_text(color=_colored()))
-    problems = len(audit.problems())
+    problems = audit.problems()
     if problems:
-        raise Failure(f"{problems} of {len(audit)} slots are not what the recipe says")
+        rows = shortened([f"  {row.name}: {row.problem}" for row in problems])
+        raise Failure("\n".join([f"{len(problems)} of {len(audit)} slots are not what the recipe says", *rows]))
 
 
 def _colored() -> bool:

@@ -18,6 +18,7 @@ from initplug.language.loading import PRESETS, load, presets
 PACKAGE = Path(initplug.__file__).parent
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
+BELOW_STUDIES = {"errors", "schemes", "language", "tables", "planning", "moments", "judging", "auditing", "filling"}
 BELOW: dict[str, set[str]] = {
     "errors": set(),
     "schemes": {"errors"},
@@ -26,11 +27,13 @@ BELOW: dict[str, set[str]] = {
     "presets": set(),
     "planning": {"errors", "schemes", "language", "tables"},
     "moments": set(),
-    "auditing": {"errors", "schemes", "language", "tables", "planning", "moments"},
-    "filling": {"errors", "schemes", "language", "tables", "planning", "moments", "auditing"},
+    "judging": {"schemes", "moments"},
+    "auditing": {"errors", "schemes", "language", "tables", "planning", "moments", "judging"},
+    "filling": {"errors", "schemes", "language", "tables", "planning", "moments", "judging", "auditing"},
     "targets": {"errors"},
-    "cli": {"targets", "errors", "schemes", "language", "tables", "planning", "moments", "auditing", "filling"},
-    "__init__": {"errors", "schemes", "language", "tables", "planning", "moments", "auditing", "filling"},
+    "studies": {*BELOW_STUDIES},
+    "cli": {"targets", "studies", *BELOW_STUDIES},
+    "__init__": {"studies", *BELOW_STUDIES},
     "__main__": {"cli"},
 }
 """What each step may import beside itself."""

@@ -53,7 +53,19 @@ def to_markdown(rows: Iterable[Mapping[str, Any]], keys: Sequence[str]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-MARKDOWN_KEYS = ("name", "shape", "rule", "init", "mean", "std", "measured_mean", "measured_std", "status", "verdict")
+MARKDOWN_KEYS = (
+    "name",
+    "shape",
+    "rule",
+    "init",
+    "mean",
+    "std",
+    "measured_mean",
+    "measured_std",
+    "status",
+    "verdict",
+    "problem",
+)
 
 
 FORMATS: Mapping[str, Callable[[Mapping[str, Any], Sequence[str]], str]] = {
