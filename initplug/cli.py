@@ -73,11 +73,20 @@ def commands() -> None:
 
 
 @commands.command()
-def presets() -> None:
-    """List the recipes that ship with initplug, by family."""
-    from initplug.language.listing import listed
+@click.option("--for", "model", metavar="MODEL", help="Say which fit this model best: package.module:callable.")
+def presets(model: str | None) -> None:
+    """List the recipes that ship with initplug, by family; or, the best first, those that fit a model."""
+    if model is None:
+        from initplug.language.listing import listed
 
-    click.echo(listed())
+        click.echo(listed())
+        return
+    built = built_from(named(model), meta=True)
+    import initplug
+
+    with user_code():
+        fits = initplug.suggest(built)
+    click.echo(fits.to_text(color=_colored()))
 
 
 @commands.command()

@@ -94,6 +94,7 @@ PUBLIC = [
     "initializer",
     "load",
     "plan",
+    "suggest",
 ]
 
 
@@ -108,7 +109,7 @@ def test_no_submodule_takes_a_public_name() -> None:
         if not name.endswith("__main__"):
             importlib.import_module(name)
     assert not {name.split(".")[1] for name in names} & set(PUBLIC)
-    for name in ("load", "plan", "apply", "audit", "deferred"):
+    for name in ("load", "plan", "apply", "audit", "deferred", "suggest"):
         assert callable(getattr(initplug, name))
         assert getattr(initplug, name).__name__ == name
 
