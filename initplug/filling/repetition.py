@@ -172,7 +172,7 @@ def _problem(tensor: Tensor, sums: _Sums, collision: float, free: int) -> str | 
         if found:
             value = tensor.select(dim, found[0]).flatten()[0].item()
             head = f"{len(found)} of {tensor.shape[dim]} {word}s hold one value: " if len(found) > 1 else ""
-            problems.append(f"{head}{word} {found[0]} is {value:.6g} throughout")
+            problems.append(f"{head}{word} {found[0]} is {value + 0.0:.6g} throughout")
     if _improbable(collision, free, count * (count - 1) / 2):
         pairs = _equal(tensor, sums, ~level)
         if pairs:

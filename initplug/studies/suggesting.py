@@ -86,8 +86,8 @@ COLUMNS = (
     Column("family", "family", least=WIDE, gives=True),
     Column("parameters", "parameters"),
     Column("elements", "elements"),
-    Column("unmatched", "unmatched"),
-    Column("misfits", "misfits"),
+    Column("unmatched", "unmatched", least=WIDE),
+    Column("misfits", "misfits", least=WIDE),
     Column("unused rules", "unused", gives=True),
     Column("because of its", "evidence", gives=True),
 )
@@ -136,10 +136,8 @@ class Fits:
             return f"no preset fits {self.model}: write a recipe of its own"
         left = best.of_slots - best.slots
         if self.known:
-            rest = (
-                "every parameter has a rule" if best.complete else f"{left} of {best.of_slots} parameters need a rule"
-            )
-            return f"{best.preset} is written for {self.model}; {rest}"
+            rest = f"{left} of {best.of_slots} parameters need a rule" if left else "every parameter has a rule"
+            return f"{best.preset} fits {self.model} best, by its {best.evidence[0]}; {rest}"
         complete = sum(row.complete for row in self.rows)
         if not complete:
             nearest = f"{best.preset} comes nearest and leaves {left} of {best.of_slots} parameters"
@@ -169,7 +167,7 @@ def suggest(model: nn.Module) -> Fits:
         >>> fits.conclusion.partition(";")[0]
         'no preset is known to be for Sequential'
     """
-    recipes = {name: load(name) for name in presets()}
+    recipes = {name: _recipe(name) for name in presets()}
     rules = (rule for recipe in recipes.values() for rule in recipe.rules.values() if rule is not None)
     tree = walk(model, buffers=any(rule.kind == "buffer" for rule in rules))
     kin = _Kin(tree)
@@ -181,6 +179,12 @@ def suggest(model: nn.Module) -> Fits:
     while known < len(ranked) and ranked[known][1] >= KNOWN:
         known += 1
     return Fits(tree.nodes[0].cls.__name__, tuple(fit for _, _, fit in ranked), known)
+
+
+@lru_cache(maxsize=1024)
+def _recipe(name: str) -> Recipe:
+    """A preset, read once."""
+    return load(name)
 
 
 def _fit(name: str, recipe: Recipe, tree: Tree, kin: _Kin, replays: Replays) -> tuple[tuple[Any, ...], float, Fit]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 
 import pytest
-import torch
 from third_party import named
 from torch import nn
 
+from initplug import deferred
 from initplug.language.loading import presets
 from initplug.studies.suggesting import suggest
 
@@ -16,9 +16,9 @@ TV = "torchvision.models"
 
 
 def built(path: str, *arguments: object, **settings: object) -> nn.Module:
-    """What a constructor gives on meta."""
+    """What a constructor gives, without memory."""
     constructor = named(path)
-    with torch.device("meta"):
+    with deferred():
         model: nn.Module = constructor(*arguments, **settings)
     return model
 

@@ -54,7 +54,8 @@ def test_counts_are_those_of_the_plan_or_of_what_could_be_planned(build: type[nn
         assert (fit.unmatched, fit.unused) == (planned.unmatched, planned.unused)
         assert set(fit.misfits) == wrong - set(planned.unmatched)
         assert fit.complete == (not wrong)
-    assert (refused > 0) == (build is Odd)
+    assert 0 < refused < len(fits) or build is Odd
+    assert refused == len(fits) or build is not Odd
 
 
 def test_the_order_is_that_of_the_scores_and_always_the_same() -> None:
@@ -94,13 +95,13 @@ def test_what_no_preset_is_for_is_said() -> None:
 
 def test_the_table_is_short_and_ends_in_the_conclusion() -> None:
     fits = suggest(PatchedResNet())
-    lines = str(fits).splitlines()
+    lines = fits.to_text(width=150).splitlines()
     assert len(lines) == 2 + 10 + 2
     row = "torchvision_resnet convolutional networks 6/6 100 % – – – name PatchedResNet"
     assert " ".join(lines[2].split()) == row
     assert lines[-2] == f"… and {len(presets()) - 10} more"
     assert lines[-1] == fits.conclusion
-    assert all(len(line) <= 60 for line in fits.to_text(width=60, limit=3).splitlines()[:5])
+    assert all(len(line) <= 80 for line in fits.to_text(width=80, limit=3).splitlines()[:5])
 
 
 def test_what_lacks_a_parameter_is_never_all_of_it() -> None:
@@ -124,7 +125,7 @@ def test_no_value_is_read_and_no_generator_moved() -> None:
 
 
 def test_a_wrapped_model_is_known_by_its_own_class() -> None:
-    assert suggest(torch.compile(PatchedResNet())) == suggest(PatchedResNet())
+    assert suggest(nn.DataParallel(PatchedResNet())) == suggest(PatchedResNet())
 
 
 def test_what_is_no_model_is_a_plan_error() -> None:
