@@ -300,6 +300,8 @@ def _cited(source: str) -> tuple[str, ...]:
 def _cites(source: str, module: str) -> bool:
     """Whether a module is among the files of a source or in its folders; paths may begin above a package or in it."""
     package = module.partition(".")[0]
+    if package == module:  # a file of somebody's own, such as model.py
+        return False
     for path in _cited(source):
         _, found, after = f".{path}.".partition(f".{package}.")
         if found:
@@ -307,7 +309,7 @@ def _cites(source: str, module: str) -> bool:
             # The library as a whole says nothing.
             if module == inside or (after and module.startswith(f"{inside}.")):
                 return True
-        elif path == module or ("." in path and f"{package}/" in source and module.endswith(f".{path}")):
+        elif "." in path and f"{package}/" in source and module.endswith(f".{path}"):
             return True
     return False
 

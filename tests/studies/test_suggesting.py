@@ -12,7 +12,7 @@ import initplug
 from initplug.errors import PlanError
 from initplug.language.loading import presets
 from initplug.planning.plan import plan
-from initplug.studies.suggesting import Fits, suggest
+from initplug.studies.suggesting import Fits, _cites, suggest
 
 
 class Net(nn.Module):
@@ -136,3 +136,21 @@ def test_what_is_no_model_is_a_plan_error() -> None:
 def test_the_public_name_is_this_function() -> None:
     assert initplug.suggest is suggest
     assert isinstance(initplug.suggest(Net()), Fits)
+
+
+def test_files_are_told_apart_by_their_whole_path() -> None:
+    vision = "pytorch/vision v0.28.0 torchvision/models/resnet.py:208-213, models/mobilenetv3.py:198-208 (backbone)"
+    assert _cites(vision, "torchvision.models.resnet")
+    assert _cites(vision, "torchvision.models.mobilenetv3")
+    assert not _cites(vision, "torchvision.models.densenet")
+    assert not _cites(vision, "torchvision.models.quantization.resnet")
+    assert not _cites(vision, "timm.models.resnet")
+    assert not _cites(vision, "resnet")
+    assert not _cites("prlz77/ResNeXt.pytorch models/model.py:97-106", "model")
+    assert not _cites("prlz77/ResNeXt.pytorch models/model.py:97-106", "mine.models.model")
+    hub = "huggingface/transformers v5.0 src/transformers/models/gpt2/modeling_gpt2.py:40-60"
+    assert _cites(hub, "transformers.models.gpt2.modeling_gpt2")
+    assert not _cites(hub, "transformers.modeling_utils")
+    folder = "pytorch/vision v0.28.0 torchvision/models/segmentation: the heads have no initialization of their own"
+    assert _cites(folder, "torchvision.models.segmentation.fcn")
+    assert not _cites(folder, "torchvision.models.resnet")
