@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple, TypeGuard
 
 import torch
@@ -105,7 +106,7 @@ def _sums(tensor: Tensor, padding_row: int | None) -> Iterator[_Sums]:
     rows, columns = tensor.shape[0], tensor.shape[1] if tensor.ndim > 1 else 1
     inner = math.prod(tensor.shape[2:])
     device = tensor.device
-    by_row = _random(rows, 1).to(device)
+    by_row = _random(rows, 1).to(device, copy=padding_row is not None)
     by_place = _random(columns * inner, 2).to(device)
     by_inner = _random(inner, 3).to(device)
     if padding_row is not None:
@@ -145,6 +146,15 @@ def _firsts(tensor: Tensor) -> Tensor:
 
 def _random(count: int, seed: int) -> Tensor:
     """Odd numbers of 64 bits, the same at every call."""
+    return _kept_random(count, seed) if count <= CHUNK else _fresh_random(count, seed)
+
+
+@lru_cache(maxsize=64)
+def _kept_random(count: int, seed: int) -> Tensor:
+    return _fresh_random(count, seed)
+
+
+def _fresh_random(count: int, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(-(2**62), 2**62, (count,), dtype=torch.int64, generator=generator) * 2 + 1
 
@@ -158,7 +168,8 @@ def _problem(tensor: Tensor, sums: _Sums, collision: float, free: int) -> str | 
     """What repeats itself among the slices of a dimension."""
     count, dim = len(sums.sums), sums.dim
     word = "element" if tensor.ndim == 1 else ("row", "column")[dim]
-    if len(sums.places) == tensor.shape[dim]:
+    distinct = len(torch.unique(sums.sums)) == count  # nearly always
+    if not distinct and len(sums.places) == tensor.shape[dim]:
         for blocks in range(min(MOST_BLOCKS, count), 1, -1):
             period, rest = divmod(count, blocks)
             certain = _improbable(collision, free * (count - period), 1)
@@ -173,7 +184,7 @@ def _problem(tensor: Tensor, sums: _Sums, collision: float, free: int) -> str | 
             value = tensor.select(dim, found[0]).flatten()[0].item()
             head = f"{len(found)} of {tensor.shape[dim]} {word}s hold one value: " if len(found) > 1 else ""
             problems.append(f"{head}{word} {found[0]} is {value + 0.0:.6g} throughout")
-    if _improbable(collision, free, count * (count - 1) / 2):
+    if not distinct and _improbable(collision, free, count * (count - 1) / 2):
         pairs = _equal(tensor, sums, ~level)
         if pairs:
             first, second = pairs[0]
@@ -210,8 +221,6 @@ def _equal(tensor: Tensor, sums: _Sums, among: Tensor) -> list[tuple[int, int]]:
     """(first, later) of slices that are equal, later ones ascending."""
     firsts: dict[int, int] = {}
     found: list[tuple[int, int]] = []
-    if len(torch.unique(sums.sums[among])) == int(among.sum()):  # nearly always
-        return found
     for value, place in zip(sums.sums[among].tolist(), sums.places[among].tolist(), strict=True):
         first = firsts.setdefault(value, place)
         if first != place and torch.equal(tensor.select(sums.dim, first), tensor.select(sums.dim, place)):
