@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from initplug.schemes.fans import Fans as Fans
     from initplug.schemes.initializers import initializer as initializer
     from initplug.schemes.structures import Orthogonal as Orthogonal
+    from initplug.studies.suggesting import suggest as suggest
 
 _HOMES = {
     "load": "language.loading",
@@ -42,6 +43,7 @@ _HOMES = {
     "apply": "filling.apply",
     "audit": "filling.apply",
     "deferred": "filling.materialize",
+    "suggest": "studies.suggesting",
     "initializer": "schemes.initializers",
     "Recipe": "language.recipe",
     "Rule": "language.recipe",

@@ -1,206 +1,25 @@
-"""What every slot really got: moments, verdicts, and the `Audit` that holds them beside the plan."""
+"""What every slot really got: the `Audit` that holds moments and verdicts beside the plan."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
 from os import PathLike
-from typing import Any, Literal, NamedTuple
+from types import MappingProxyType
+from typing import Any, Literal
 
 import torch
 
 from initplug.errors import InitplugError
+from initplug.judging import Verdict
 from initplug.moments import Histogram, Moments
 from initplug.planning.plan import ROW_KEYS, SHARED, Assignment, Plan, agreed
-from initplug.schemes.distributions import Batched, Distribution, Planned, Single
-from initplug.schemes.structures import Fixed
 from initplug.tables.files import check_path, save, to_csv, to_json, to_markdown
 from initplug.tables.grouping import collapsed
 from initplug.tables.text import WIDE, Column, spread, table
 
 Status = Literal["initialized", "kept", "empty", "lazy", "projected", "read"]
-Verdict = Literal["ok", "differs", "untestable"]
-
-ROUNDINGS = 64
-"""How many units in the last place a constant may be off that was computed from others."""
-
-SIGMAS = 6.0
-"""How many standard errors a measured moment may be off."""
-
-
-# Verdicts ---------------------------------------------------------------------------------------------------
-
-
-def judged(distribution: Planned | None, moments: Moments | None, dtype: torch.dtype, *, exact: bool = True) -> Verdict:
-    """Whether measured moments agree with a distribution.
-
-    Constants must agree exactly after the cast to the dtype; means and variances within six standard errors of
-    that distribution; extremes must lie inside its support.
-
-    Args:
-        distribution: what was to be drawn; the parts of a stacked one are judged one by one.
-        moments: what was measured.
-        dtype: of the tensor.
-        exact: whether constants must be exact: those that an owner computes are rounded on their way.
-
-    Example:
-        >>> from initplug.schemes.distributions import Normal
-        >>> judged(Normal(0.0, 1.0), Moments(1000, 0.01, 0.99, -3.1, 3.2), torch.float32)
-        'ok'
-        >>> judged(Normal(0.0, 1.0), Moments(1000, 0.5, 0.99, -3.1, 3.2), torch.float32)
-        'differs'
-    """
-    if not isinstance(distribution, Single | Batched) or moments is None:
-        return "untestable"
-    return _within(_limits(distribution, moments.numel, dtype), moments, dtype, exact)
-
-
-def judge_of(distribution: Planned | None, numel: int, dtype: torch.dtype) -> Callable[[Moments], Verdict]:
-    """`judged` for many tensors that are alike."""
-    if not isinstance(distribution, Single | Batched):
-        return partial(judged, distribution, dtype=dtype)
-    return partial(_within, _limits(distribution, numel, dtype), dtype=dtype, exact=True)
-
-
-def _within(limits: Limits, moments: Moments, dtype: torch.dtype, exact: bool) -> Verdict:
-    if not (math.isfinite(moments.std) and math.isfinite(moments.min) and math.isfinite(moments.max)):
-        return "differs"
-    if limits.unknown:
-        return "untestable"
-    if limits.constant is not None:
-        return "ok" if _is_constant(limits.constant, moments, dtype, exact) else "differs"
-    if not limits.low <= moments.min <= moments.max <= limits.high:
-        return "differs"
-    if not limits.mean_low <= moments.mean <= limits.mean_high:
-        return "differs"
-    if limits.square is not None:
-        return "ok" if _square_agrees(limits.square, moments, dtype) else "differs"
-    if limits.varied and moments.min == moments.max:
-        return "differs"
-    return "ok" if limits.std_low <= moments.std <= limits.std_high else "differs"
-
-
-class Limits(NamedTuple):
-    """What the moments of a tensor must keep to.
-
-    Args:
-        constant: the one value of all elements, as the dtype holds it; None where they are drawn.
-        low: least element.
-        high: largest element.
-        mean_low: least mean.
-        mean_high: largest mean.
-        std_low: least standard deviation.
-        std_high: largest standard deviation.
-        square: mean square that a structure fixes; None where none does.
-        varied: whether elements cannot be equal by chance.
-        unknown: whether nobody knows the moments.
-    """
-
-    constant: float | None
-    low: float = 0.0
-    high: float = 0.0
-    mean_low: float = 0.0
-    mean_high: float = 0.0
-    std_low: float = 0.0
-    std_high: float = 0.0
-    square: float | None = None
-    varied: bool = False
-    unknown: bool = False
-
-
-@lru_cache(maxsize=4096)
-def _limits(distribution: Single | Batched, numel: int, dtype: torch.dtype) -> Limits:
-    """The limits of a sample of a distribution; tensors that are alike share them."""
-    if math.isnan(distribution.std):
-        return Limits(None, unknown=True)
-    if distribution.std == 0:
-        return Limits(_cast(distribution.mean, dtype))
-    part = distribution.part if isinstance(distribution, Batched) else distribution
-    off = _mean_off(distribution, numel, dtype)
-    least, most = _std_limits(distribution, numel, dtype)
-    return Limits(
-        constant=None,
-        low=_cast(distribution.low, dtype),
-        high=_cast(distribution.high, dtype),
-        mean_low=distribution.mean - off,
-        mean_high=distribution.mean + off,
-        std_low=least,
-        std_high=most,
-        square=distribution.std**2 + distribution.mean**2 if isinstance(part, Fixed) else None,
-        # A draw repeats itself with a probability of about eps, numel - 1 times over.
-        varied=torch.finfo(dtype).eps ** (numel - 1) < 1e-10,
-    )
-
-
-def _square_agrees(expected: float, moments: Moments, dtype: torch.dtype) -> bool:
-    """Whether the mean square is the one that the structure fixes, to rounding."""
-    measured = moments.std**2 + moments.mean**2
-    return abs(measured - expected) <= (4 * torch.finfo(dtype).eps + 1e-5) * expected
-
-
-def _is_constant(value: float, moments: Moments, dtype: torch.dtype, exact: bool) -> bool:
-    if not exact:
-        off = ROUNDINGS * torch.finfo(dtype).eps * abs(value)
-        return value - off <= moments.min <= moments.max <= value + off
-    if dtype.is_complex:  # the extremes are those of both parts
-        return (moments.mean, moments.std) == (value, 0.0)
-    return moments.min == moments.max == value
-
-
-def _mean_off(distribution: Distribution, numel: int, dtype: torch.dtype) -> float:
-    """Six standard errors of the mean, and what a skewed distribution adds to them in small samples.
-
-    Source: Cornish and Fisher 1938, Moments and cumulants in the specification of distributions.
-    """
-    error = distribution.std / math.sqrt(numel)
-    sigmas = SIGMAS + (SIGMAS**2 - 1) / 6 * abs(distribution.skewness) / math.sqrt(numel)
-    return sigmas * error + _grain(distribution, dtype)
-
-
-def _std_limits(distribution: Distribution, numel: int, dtype: torch.dtype) -> tuple[float, float]:
-    """Six standard errors on the cube root of the variance, where small samples are close to normal.
-
-    The sample variance has relative variance κ/n - (n-3)/(n(n-1)), that of a chi-square with 2 over it degrees
-    of freedom.
-
-    Source: Wilson and Hilferty 1931, The distribution of chi-square.
-    """
-    if numel < 2:
-        return 0.0, math.inf
-    freedom = 2 / (distribution.kurtosis / numel - (numel - 3) / (numel * (numel - 1)))
-    spread = 2 / (9 * freedom)
-    limits = torch.finfo(dtype)
-    # Rounding to a short dtype adds its own variance, near the smallest numbers most of all, and moves the bounds.
-    smallest = limits.smallest_normal * limits.eps
-    rounding = (
-        1e-5 + limits.eps**2 + (smallest / distribution.std) ** 2 + 2 * _grain(distribution, dtype) / distribution.std
-    )
-    middle, reach = 1 - spread, SIGMAS * math.sqrt(spread)
-    least, most = min(max(middle - reach, 0.0) ** 3, 1 - rounding), max((middle + reach) ** 3, 1 + rounding)
-    sample = distribution.std * math.sqrt((numel - 1) / numel)
-    return sample * math.sqrt(max(least, 0.0)), sample * math.sqrt(most)
-
-
-def _grain(distribution: Distribution, dtype: torch.dtype) -> float:
-    """How far rounding to a dtype can move a bound, or a mean."""
-    ends = (abs(value) for value in (distribution.mean, distribution.low, distribution.high) if math.isfinite(value))
-    return float(torch.finfo(dtype).eps * max(ends))
-
-
-@lru_cache(maxsize=4096)
-def _cast(value: float, dtype: torch.dtype) -> float:
-    """A number as the dtype holds it."""
-    if not math.isfinite(value):
-        return value
-    if not (dtype.is_floating_point or dtype.is_complex):
-        return float(int(value))
-    cast = torch.tensor(value, dtype=torch.float64, device="cpu").to(dtype)
-    return float(cast.real if dtype.is_complex else cast)
-
-
-# Audits -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +34,7 @@ class Audited(Assignment):
         measured_count: number of elements measured; an embedding's padding row is not.
         status: what happened to the slot.
         verdict: whether what was measured agrees with the distribution.
+        problem: what speaks against it where the verdict is `differs`.
     """
 
     measured_mean: float | None = None
@@ -224,6 +44,7 @@ class Audited(Assignment):
     measured_count: int | None = None
     status: Status = "initialized"
     verdict: Verdict = "untestable"
+    problem: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The row as plain data; missing and non-finite numbers are None."""
@@ -247,7 +68,7 @@ COLUMNS = (
 )
 
 
-KEYS = (*ROW_KEYS, *MEASURED, "status", "verdict")
+KEYS = (*ROW_KEYS, *MEASURED, "status", "verdict", "problem")
 
 
 class Audit:
@@ -263,10 +84,12 @@ class Audit:
         statuses: Sequence[Status],
         verdicts: Sequence[Verdict],
         seed: int | None = None,
+        problems: Mapping[int, str] = MappingProxyType({}),
         histograms: Mapping[int, Histogram] | None = None,
     ) -> None:
         self.plan = plan
         self.seed = seed
+        self._problems = problems
         self._histograms = histograms
         self._moments = moments
         self._statuses = statuses
@@ -312,6 +135,7 @@ class Audit:
             aliases=self.plan.aliases(index),
             status=self._statuses[index],
             verdict=self._verdicts[index],
+            problem=self._problems.get(index),
             **shared,
             **measured,
         )

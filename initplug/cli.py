@@ -25,7 +25,7 @@ from initplug.composing import (
     entered,
     with_config,
 )
-from initplug.errors import InitplugError, PlanError, RecipeError
+from initplug.errors import InitplugError, PlanError, RecipeError, shortened
 from initplug.targets import Failure, Model, built_from, named, user_code
 from initplug.terminal import colored, progress, reported, table_of
 from initplug.weights import load_weights, save_weights
@@ -87,11 +87,20 @@ def commands() -> None:
 
 
 @commands.command()
-def presets() -> None:
-    """List the recipes that ship with initplug, by family."""
-    from initplug.language.listing import listed
+@click.option("--for", "model", metavar="MODEL", help="Say which fit this model best: package.module:callable.")
+def presets(model: str | None) -> None:
+    """List the recipes that ship with initplug, by family; or, the best first, those that fit a model."""
+    if model is None:
+        from initplug.language.listing import listed
 
-    click.echo(listed())
+        click.echo(listed())
+        return
+    built = built_from(named(model), meta=True)
+    import initplug
+
+    with user_code():
+        fits = initplug.suggest(built)
+    click.echo(fits.to_text(color=colored()))
 
 
 @commands.command()
@@ -334,9 +343,10 @@ def audit(
 
 def _show_audit(audit: Audit, every: bool, wide: bool) -> None:
     click.echo(table_of(audit, every, wide))
-    problems = len(audit.problems())
+    problems = audit.problems()
     if problems:
-        raise Failure(f"{problems} of {len(audit)} slots are not what the recipe says")
+        rows = shortened([f"  {row.name}: {row.problem}" for row in problems])
+        raise Failure("\n".join([f"{len(problems)} of {len(audit)} slots are not what the recipe says", *rows]))
 
 
 # Arguments --------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from initplug.language.loading import PRESETS, load, presets
 PACKAGE = Path(initplug.__file__).parent
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
+BELOW_STUDIES = {"errors", "schemes", "language", "tables", "planning", "moments", "judging", "auditing", "filling"}
 BELOW: dict[str, set[str]] = {
     "errors": set(),
     "schemes": {"errors"},
@@ -28,16 +29,17 @@ BELOW: dict[str, set[str]] = {
     "hydra_plugin": set(),
     "planning": {"errors", "schemes", "language", "tables"},
     "moments": set(),
-    "auditing": {"errors", "schemes", "language", "tables", "reporting", "planning", "moments"},
-    "filling": {"errors", "schemes", "language", "tables", "planning", "moments", "auditing"},
+    "judging": {"schemes", "moments"},
+    "auditing": {"errors", "schemes", "language", "tables", "reporting", "planning", "moments", "judging"},
+    "filling": {"errors", "schemes", "language", "tables", "planning", "moments", "judging", "auditing"},
     "lightning": {"auditing", "filling"},
     "targets": {"errors"},
     "composing": {"targets", "errors", "language", "tables", "planning"},
     "terminal": {"targets", "errors", "tables", "planning", "auditing"},
     "weights": {"targets", "errors", "tables"},
-    "cli": {"composing", "targets", "terminal", "weights"}
-    | {"errors", "schemes", "language", "tables", "planning", "moments", "auditing", "filling"},
-    "__init__": {"errors", "schemes", "language", "tables", "planning", "moments", "auditing", "filling"},
+    "studies": {*BELOW_STUDIES},
+    "cli": {"composing", "targets", "terminal", "weights", "studies", *BELOW_STUDIES},
+    "__init__": {"studies", *BELOW_STUDIES},
     "__main__": {"cli"},
 }
 """What each step may import beside itself."""
@@ -101,6 +103,7 @@ PUBLIC = [
     "initializer",
     "load",
     "plan",
+    "suggest",
 ]
 
 
@@ -115,7 +118,7 @@ def test_no_submodule_takes_a_public_name() -> None:
         if not name.endswith("__main__"):
             importlib.import_module(name)
     assert not {name.split(".")[1] for name in names} & set(PUBLIC)
-    for name in ("load", "plan", "apply", "audit", "deferred"):
+    for name in ("load", "plan", "apply", "audit", "deferred", "suggest"):
         assert callable(getattr(initplug, name))
         assert getattr(initplug, name).__name__ == name
 

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from initplug.auditing import judged
 from initplug.filling.generator import draw
 from initplug.filling.writing import unwritable
+from initplug.judging import judged
 from initplug.moments import Moments, measure
 from initplug.schemes.distributions import Constant, Drawn, Keep, Normal, TruncatedNormal, Uniform, scaled
 

@@ -125,6 +125,8 @@ FILES = {
 }
 FIRST: dict[str, list[str]] = {
     "presets": ["presets"],
+    "presets for": ["presets", "--for", "model.py:net"],
+    "presets for nothing": ["presets", "--for", "nowhere.models:net"],
     "show preset": ["show", "resnext"],
     "show": ["show", "good.yaml"],
     "show overridden": ["show", "top.yaml", "rules.conv.init.mode=fan_in", "+rules.x={match: 'fc.*', init: 0}"],
@@ -264,7 +266,7 @@ def test_the_driver_runs_what_python_runs(folder: Path, runs: Runs) -> None:
 
 
 EXPECTED: list[tuple[set[int], str]] = [
-    ({0}, "presets, show preset, show, show overridden, check, check star, schema, help"),
+    ({0}, "presets, presets for, show preset, show, show overridden, check, check star, schema, help"),
     ({0}, "plan, plan json, plan chatty, plan overridden, plan unused, plan strict fine, plan real"),
     ({0}, "plan needs numbers, plan mixes"),
     ({0}, "apply, apply csv, apply md, apply seed, audit"),
@@ -274,6 +276,7 @@ EXPECTED: list[tuple[set[int], str]] = [
     ({2}, "plan missing recipe, nothing, unknown module, unknown file, unknown callable, no callable, no colon"),
     ({2}, "raises on import, leaves on import, syntax error, no literal"),
     ({1, 2}, "wrong argument, no module, show directory, apply bad seed, apply nowhere, apply odd report"),
+    ({2}, "presets for nothing"),
     ({1, 2}, "audit missing, audit garbage, audit wrong shapes"),
 ]
 STATUS = {name: status for status, names in EXPECTED for name in names.split(", ")}
@@ -358,6 +361,14 @@ def test_presets_lists_every_preset_once_with_its_line_below_its_family(runs: Ru
         recipe = initplug.load(name)
         assert about == recipe.about
         assert isinstance(recipe.family, str) and recipe.family.split(",")[0] == family
+
+
+def test_presets_for_a_model_is_a_short_table_with_a_conclusion(runs: Runs) -> None:
+    lines = runs["presets for"].stdout.splitlines()
+    assert lines[0].split()[:3] == ["preset", "family", "parameters"]
+    assert len(lines) == 2 + 10 + 2
+    assert {line.split()[0] for line in lines[2:12]} < set(presets())
+    assert lines[-1].startswith("no preset is known to be for Net; ")
 
 
 def test_show_prints_where_a_preset_comes_from(runs: Runs) -> None:
@@ -489,6 +500,7 @@ def test_apply_writes_weights_and_report(runs: Runs, folder: Path) -> None:
 def test_apply_reports_as_csv_and_markdown(runs: Runs, folder: Path) -> None:
     lines = list(csv.DictReader((folder / "out.csv").read_text().splitlines()))
     assert [line["name"] for line in lines[:2]] == ["conv.weight", "conv.bias"]
+    assert {line["problem"] for line in lines} == {""}
     assert (folder / "out.md").read_text().count("\n|") >= 7
     assert not (folder / "out.xyz").exists()
 
@@ -532,6 +544,9 @@ def test_audit_judges_the_weights_of_a_file(runs: Runs) -> None:
     assert "differs" not in runs["audit"].stdout
     assert "differs" in runs["audit other"].stdout + runs["audit other"].stderr
     assert "fc.weight" in runs["audit other"].stdout
+    head, reason = runs["audit other"].stderr.splitlines()
+    assert head == "1 of 6 slots are not what the recipe says"
+    assert re.fullmatch(r"  fc\.weight: std 0\.\d+, not 0\.\d+ to 1\.\d+(; .*)?", reason)
 
 
 # -------------------------------------------------------------------------------------------- laziness

@@ -83,6 +83,12 @@ def run(command: str) -> str:
     return done.stdout
 
 
+def test_the_guide_to_audits_prints_what_it_shows(capsys: pytest.CaptureFixture[str]) -> None:
+    code, printed = blocks((ROOT / "examples" / "guide" / "audits.md").read_text())
+    exec(compile(code.text, "audits.md", "exec"), {})
+    assert capsys.readouterr().out == printed.text
+
+
 class Block1(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from initplug.auditing import Audit, Status, Verdict, judge_of, judged
+from initplug.auditing import Audit, Status
 from initplug.errors import ApplyError, Finding, listed
 from initplug.filling.counting import count
 from initplug.filling.execution import Progress, Settings, write
@@ -20,15 +20,17 @@ from initplug.filling.fitting import chosen_by, fitted
 from initplug.filling.generator import filler
 from initplug.filling.materialize import check_complete, device_of, materialize, missing, without_rule
 from initplug.filling.refusing import refuse, unnamed, warn_of_shared_memory
+from initplug.filling.repetition import repetition
 from initplug.filling.streams import SEEDS
 from initplug.filling.transferring import Source, compared, sources_of, unsourced
 from initplug.filling.writing import padding, rehearsed, value_of
+from initplug.judging import NOT_FINITE, OK, UNTESTABLE, Judgement, judge_of, judgement
 from initplug.moments import Moments
 from initplug.moments import measure as measured_moments
 from initplug.planning.evaluation import Share
 from initplug.planning.plan import Plan
 from initplug.planning.slots import Slot
-from initplug.schemes.distributions import Copy, Drawn, Keep, Load, Stacked
+from initplug.schemes.distributions import Copy, Drawn, Keep, Load, Stacked, text
 from initplug.schemes.structures import Structured
 
 
@@ -215,25 +217,30 @@ def _audited(
         seed: of the draw.
     """
     found: list[Moments | None] = []
-    verdicts: list[Verdict] = []
-    judges: dict[int, Callable[[Moments], Verdict]] = {}
+    judgements: list[Judgement] = []
+    judges: dict[int, Callable[[Moments], Judgement]] = {}
     for index, (slot, share, status) in enumerate(zip(slots, plan.shares, statuses, strict=True)):
         measured: Moments | None = None
-        verdict: Verdict = "untestable"
+        judged = UNTESTABLE
         if index in moments:
             measured = moments[index]
             judge = judges.get(id(share))
             if judge is None:
                 judge = judges[id(share)] = judge_of(share.distribution, measured.numel, slot.tensor.dtype)
-            verdict = judge(measured)
+            judged = judge(measured)
         elif reading.measure and not share.lazy and share.numel and not slot.on_meta:
             value = value_of(slot)
             measured = _measured(value, share)
             if status in ("initialized", "read") and index not in projecting:
-                verdict = _verdict(value, share, measured, sources.get(index), exact=slot.computed is None)
+                judged = _judged(value, share, measured, sources.get(index), exact=slot.computed is None)
+                if status == "read" and judged.verdict != "untestable" and measured is not None and measured.std:
+                    judged = _looked_through(value, share, judged)
         found.append(measured)
-        verdicts.append(verdict)
-    return Audit(plan, found, statuses, verdicts, seed, count(plan, slots, found) if reading.histograms else None)
+        judgements.append(judged)
+    problems = {index: judged.problem for index, judged in enumerate(judgements) if judged.problem is not None}
+    verdicts = [judged.verdict for judged in judgements]
+    histograms = count(plan, slots, found) if reading.histograms else None
+    return Audit(plan, found, statuses, verdicts, seed, problems, histograms)
 
 
 def _measured(tensor: torch.Tensor, share: Share) -> Moments | None:
@@ -245,28 +252,40 @@ def _measured(tensor: torch.Tensor, share: Share) -> Moments | None:
         return None
 
 
-def _verdict(
+def _judged(
     tensor: torch.Tensor, share: Share, measured: Moments | None, source: Source | None, *, exact: bool
-) -> Verdict:
+) -> Judgement:
     """What the values of a tensor say of its distribution: part by part, and of its padding row; or of its source."""
     if isinstance(share.distribution, Copy | Load):
-        return "untestable" if source is None else compared(source, tensor)
+        verdict = "untestable" if source is None else compared(source, tensor)
+        return Judgement(verdict, f"not what {text(share.distribution)} gives" if verdict == "differs" else None)
     if measured is None:
-        return "untestable"
+        return UNTESTABLE
     row = share.padding_row
     if any(part.count_nonzero() for part in padding(tensor, row, share.distribution)):
-        return "differs"
+        return Judgement("differs", f"padding row {row} is not 0")
     if row is not None and isinstance(share.distribution, Stacked | Structured):
         if not all(math.isfinite(value) for value in measured):
-            return "differs"
-        return "untestable"  # without the row they are not what they were planned to be
+            return Judgement("differs", NOT_FINITE)
+        return UNTESTABLE  # without the row they are not what they were planned to be
     if not isinstance(share.distribution, Stacked):
-        return judged(share.distribution, measured, tensor.dtype, exact=exact)
+        return judgement(share.distribution, measured, tensor.dtype, exact=exact)
     parts = share.distribution.parts
-    pieces = zip(parts, tensor.detach().chunk(len(parts), share.distribution.dim), strict=True)
-    verdicts = {
-        judged(part, measured_moments(piece), tensor.dtype, exact=exact)
-        for part, piece in pieces
+    pieces = tensor.detach().chunk(len(parts), share.distribution.dim)
+    judgements = {
+        place: judgement(part, measured_moments(piece), tensor.dtype, exact=exact)
+        for place, (part, piece) in enumerate(zip(parts, pieces, strict=True), 1)
         if not isinstance(part, Keep)
     }
-    return next(verdict for verdict in ("differs", "untestable", "ok") if verdict in verdicts)
+    for place, judged in judgements.items():
+        if judged.verdict == "differs":
+            return Judgement("differs", f"part {place} of {len(parts)}: {judged.problem}")
+    return UNTESTABLE if UNTESTABLE in judgements.values() else OK
+
+
+def _looked_through(tensor: torch.Tensor, share: Share, judged: Judgement) -> Judgement:
+    """The judgement with what repeats itself in the tensor."""
+    repeated = repetition(tensor, share.distribution, share.padding_row)
+    if repeated is None:
+        return judged
+    return Judgement("differs", "; ".join(filter(None, (judged.problem, repeated))))

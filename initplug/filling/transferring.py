@@ -13,9 +13,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from initplug.auditing import Status, Verdict
+from initplug.auditing import Status
 from initplug.errors import Finding
 from initplug.filling.writing import value_of
+from initplug.judging import Verdict
 from initplug.planning.plan import Plan
 from initplug.planning.slots import Slot, Tree
 from initplug.planning.transfers import DTYPES, depths, unlike

@@ -58,6 +58,10 @@ class Share:
     lazy: bool = False
 
 
+Replays = dict[Any, Mapping[str, Outcome]]
+"""What the resets of modules draw, by what they can depend on: one for all plans of a model."""
+
+
 class Miss(NamedTuple):
     """An initializer that does not fit the tensor it would go to."""
 
@@ -77,13 +81,13 @@ class _Setting:
     inits: Mapping[str, Init]
     texts: Mapping[str, str]
     shares: dict[Any, Share]
-    replays: dict[Any, Mapping[str, Outcome]]
+    replays: Replays
     places: dict[str, dict[int, int]]
     known: Known = field(default_factory=Known)
 
 
 def evaluate(
-    tree: Tree, recipe: Recipe, winners: Sequence[Winner | None]
+    tree: Tree, recipe: Recipe, winners: Sequence[Winner | None], replays: Replays
 ) -> tuple[list[Slot], list[Share], list[Miss]]:
     """What the winning initializers come down to; slots that are alike are evaluated once.
 
@@ -91,13 +95,14 @@ def evaluate(
         tree: the walked model.
         recipe: the recipe that the winners are rules of.
         winners: a winner per slot, or None.
+        replays: what resets draw, added to.
 
     Returns:
         The slots that have a row (buffers that no rule takes have none), the share of each, and what does not fit.
     """
     rules = {name: rule for name, rule in recipe.rules.items() if rule is not None}
     inits = {name: _with_folder(rule.init, recipe.folder(name)) for name, rule in rules.items()}
-    setting = _Setting(tree, recipe, inits, {name: rule.init.text for name, rule in rules.items()}, {}, {}, {})
+    setting = _Setting(tree, recipe, inits, {name: rule.init.text for name, rule in rules.items()}, {}, replays, {})
     # Parallel lists: as many pairs would cost more in garbage collection than all the rest.
     slots: list[Slot] = []
     shares: list[Share] = []

@@ -14,7 +14,7 @@ from torch import nn
 from initplug.errors import Finding, PlanError, did_you_mean, warn
 from initplug.language.loading import load
 from initplug.language.recipe import Recipe, Rule
-from initplug.planning.evaluation import Miss, Share, evaluate
+from initplug.planning.evaluation import Miss, Replays, Share, evaluate
 from initplug.planning.findings import Unmatched, misfit, nothing_selected, unmatched_slots
 from initplug.planning.matching import winners_of
 from initplug.planning.restoring import Buffer, restorations
@@ -355,11 +355,28 @@ def tree_for(model: nn.Module, recipe: Recipe, prefix: str = "") -> Tree:
 
 def planned(tree: Tree, recipe: Recipe, prefix: str = "") -> tuple[Plan, list[Slot]]:
     """The plan of a walked model, and the slots that have a row in it; raises and warns as `plan` does."""
-    rules = {name: rule for name, rule in recipe.rules.items() if rule is not None}
     if prefix:
-        _refuse_places(rules, recipe)
+        _refuse_places({name: rule for name, rule in recipe.rules.items() if rule is not None}, recipe)
+    result, slots, misses = drafted(tree, recipe, prefix)
+    result.buffers = tuple(Buffer(buffer.name, buffer.restore) for buffer in restorations(tree, result))
+    _report(result, recipe, misses, part=bool(prefix))
+    return result, slots
+
+
+def drafted(
+    tree: Tree, recipe: Recipe, prefix: str = "", replays: Replays | None = None
+) -> tuple[Plan, list[Slot], list[Miss]]:
+    """As much of a plan as can be made, the slots that have a row in it, and what does not fit; nothing is raised.
+
+    Args:
+        tree: the walked model.
+        recipe: whose rules are matched.
+        prefix: the name of the tree's root in the whole model.
+        replays: what resets draw, as far as it is known from other plans of the model; added to.
+    """
+    rules = {name: rule for name, rule in recipe.rules.items() if rule is not None}
     winners = winners_of(tree, rules, prefix)
-    slots, shares, misses = evaluate(tree, recipe, winners)
+    slots, shares, misses = evaluate(tree, recipe, winners, {} if replays is None else replays)
     used = {name for winner in set(winners) if winner is not None for name in (winner.rule, *winner.shadowed)}
     result = Plan(
         recipe,
@@ -369,9 +386,7 @@ def planned(tree: Tree, recipe: Recipe, prefix: str = "") -> tuple[Plan, list[Sl
         unmatched=[slot.name for slot, share in zip(slots, shares, strict=True) if share.rule is None],
         unused=[name for name, rule in rules.items() if name not in used and not rule.optional],
     )
-    result.buffers = tuple(Buffer(buffer.name, buffer.restore) for buffer in restorations(tree, result))
-    _report(result, recipe, misses, part=bool(prefix))
-    return result, slots
+    return result, slots, misses
 
 
 def _refuse_places(rules: Mapping[str, Rule], recipe: Recipe) -> None:

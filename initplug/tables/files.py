@@ -58,7 +58,19 @@ def to_markdown(rows: Iterable[Mapping[str, Any]], keys: Sequence[str]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-MARKDOWN_KEYS = ("name", "shape", "rule", "init", "mean", "std", "measured_mean", "measured_std", "status", "verdict")
+MARKDOWN_KEYS = (
+    "name",
+    "shape",
+    "rule",
+    "init",
+    "mean",
+    "std",
+    "measured_mean",
+    "measured_std",
+    "status",
+    "verdict",
+    "problem",
+)
 CODE_KEYS = ("name", "rule", "init")
 """What may hold any character, and is set as code, so that none of them means anything."""
 

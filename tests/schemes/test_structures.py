@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import initplug
-from initplug.auditing import judged
+from initplug.judging import judged
 from initplug.moments import measure
 from initplug.schemes.distributions import scaled
 

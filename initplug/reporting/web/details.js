@@ -30,6 +30,7 @@ function sheet(row) {
     ["Measured", row.count === null ? ["–"] : [`mean ${digits(row.mean, 5)}, std ${digits(row.std, 5)}, ${range(row.low, row.high)}, ${plural(row.count, "element")}`]],
     ["Status", [row.status]],
     ["Verdict", [make("span", { class: `mark ${tone(row)}` }, row.verdict)]],
+    common.problem ? ["Problem", [visible(common.problem)]] : null,
     common.rule === null ? null : ["", [button(`Parameters of this rule (${whole(wins.get(common.rule))})`, () => set({ rule: keyOf(common.rule) }))]],
   ];
   const list = make("dl");

@@ -1,0 +1,328 @@
+"""Which presets fit a model: each planned on it, and what speaks for it beyond that it can be planned."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from torch import nn
+
+from initplug.language.listing import heading, one_line
+from initplug.language.loading import load, presets
+from initplug.language.recipe import Recipe
+from initplug.planning.evaluation import Replays
+from initplug.planning.plan import drafted
+from initplug.planning.slots import Tree, walk
+from initplug.tables.text import WIDE, Column, table
+
+SHOWN = 10
+"""How many rows a table shows."""
+
+KNOWN = 0.35
+"""The kinship from which a preset counts as one for a model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """How a preset fits a model.
+
+    Args:
+        preset: its name.
+        about: its one line.
+        family: the kind of architecture that it is for.
+        slots: parameters that it gives a distribution.
+        of_slots: parameters of the model.
+        numel: elements of the former.
+        of_numel: elements of the latter.
+        own: parameters that get something else than what torch.nn draws.
+        unmatched: parameters that no rule takes.
+        misfits: parameters whose rule's initializer does not fit them.
+        unused: rules that select nothing and are not optional.
+        evidence: what says that it was written for this model.
+        score: what the order goes by: coverage x share of rules in use x (1 + kinship).
+    """
+
+    preset: str
+    about: str
+    family: str
+    slots: int
+    of_slots: int
+    numel: int
+    of_numel: int
+    own: int
+    unmatched: tuple[str, ...]
+    misfits: tuple[str, ...]
+    unused: tuple[str, ...]
+    evidence: tuple[str, ...]
+    score: float
+
+    @property
+    def complete(self) -> bool:
+        """Whether every parameter gets a distribution."""
+        return self.slots == self.of_slots
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as the table shows it."""
+        # Rounded down: what lacks a parameter is not 100 %.
+        percent = math.floor(1000 * self.numel / self.of_numel) / 10 if self.of_numel else 100.0
+        return {
+            "preset": self.preset,
+            "family": self.family,
+            "parameters": f"{self.slots}/{self.of_slots}",
+            "elements": f"{percent:g} %",
+            "unmatched": len(self.unmatched) or None,
+            "misfits": len(self.misfits) or None,
+            "unused": ", ".join(self.unused) or None,
+            "evidence": "; ".join(self.evidence) or None,
+        }
+
+
+COLUMNS = (
+    Column("preset", "preset"),
+    Column("family", "family", least=WIDE, gives=True),
+    Column("parameters", "parameters"),
+    Column("elements", "elements"),
+    Column("unmatched", "unmatched", least=WIDE),
+    Column("misfits", "misfits", least=WIDE),
+    Column("unused rules", "unused", gives=True),
+    Column("because of its", "evidence", gives=True),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Fits:
+    """How every preset fits a model, the best first. Printed, it is a short table with a conclusion.
+
+    Args:
+        model: class of the model.
+        rows: of every preset.
+        known: how many of the first rows are known to be for such a model.
+    """
+
+    model: str
+    rows: tuple[Fit, ...]
+    known: int
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Fit]:
+        return iter(self.rows)
+
+    def __getitem__(self, index: int) -> Fit:
+        return self.rows[index]
+
+    def __str__(self) -> str:
+        return self.to_text()
+
+    def to_text(self, *, width: int | None = None, color: bool = False, limit: int = SHOWN) -> str:
+        """The best rows as a table for a terminal, and what they come down to."""
+        rows = (row.to_dict() for row in self.rows[:limit])
+        more = len(self.rows) - limit
+        footer = "\n".join([*([f"… and {more} more"] if more > 0 else []), self.conclusion])
+        return table(COLUMNS, rows, footer=footer, width=width, color=color)
+
+    @property
+    def conclusion(self) -> str:
+        """One line on what to make of the rows."""
+        best = self.rows[0]
+        if not best.of_slots:
+            return f"{self.model} has no parameters: every preset fits"
+        if not best.slots:
+            return f"no preset fits {self.model}: write a recipe of its own"
+        left = best.of_slots - best.slots
+        if self.known:
+            rest = f"{left} of {best.of_slots} parameters need a rule" if left else "every parameter has a rule"
+            return f"{best.preset} fits {self.model} best, by its {best.evidence[0]}; {rest}"
+        complete = sum(row.complete for row in self.rows)
+        if not complete:
+            nearest = f"{best.preset} comes nearest and leaves {left} of {best.of_slots} parameters"
+            return f"no preset fits {self.model}: {nearest}"
+        return f"no preset is known to be for {self.model}; {complete} can be applied, none because of what it is"
+
+
+def suggest(model: nn.Module) -> Fits:
+    """Say which presets fit a model best.
+
+    Every preset is planned on the model, which may be on meta; no value is read. The order goes by the share of the
+    model that it covers, times the share of its rules that are in use, times 1 to 2 for what says that it was written
+    for this model: the source that it cites is the file that the model's class (or a base class, or the class of most
+    of its layers) is defined in, or it names that class. Of equals, what says more comes first: `torch_default`, which
+    fits whatever torch.nn can construct, comes last.
+
+    Args:
+        model: any module.
+
+    Raises:
+        PlanError: `model` is no module.
+
+    Example:
+        >>> fits = suggest(nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 2)))
+        >>> fits[0].complete
+        True
+        >>> fits.conclusion.partition(";")[0]
+        'no preset is known to be for Sequential'
+    """
+    recipes = {name: _recipe(name) for name in presets()}
+    rules = (rule for recipe in recipes.values() for rule in recipe.rules.values() if rule is not None)
+    tree = walk(model, buffers=any(rule.kind == "buffer" for rule in rules))
+    kin = _Kin(tree)
+    replays: Replays = {}
+    ranked = sorted(
+        (_fit(name, recipe, tree, kin, replays) for name, recipe in recipes.items()), key=lambda row: row[0]
+    )
+    known = 0
+    while known < len(ranked) and ranked[known][1] >= KNOWN:
+        known += 1
+    return Fits(tree.nodes[0].cls.__name__, tuple(fit for _, _, fit in ranked), known)
+
+
+@lru_cache(maxsize=1024)
+def _recipe(name: str) -> Recipe:
+    """A preset, read once."""
+    return load(name)
+
+
+def _fit(name: str, recipe: Recipe, tree: Tree, kin: _Kin, replays: Replays) -> tuple[tuple[Any, ...], float, Fit]:
+    """What the rows are sorted by, the kinship, and the row."""
+    plan, _, misses = drafted(tree, recipe, replays=replays)
+    wrong = {miss.name for miss in misses}
+    pairs = [pair for pair in zip(plan.names, plan.shares, strict=True) if pair[1].kind == "parameter"]
+    covered = [share for slot, share in pairs if share.rule is not None and slot not in wrong]
+    own = sum(share.init not in UNSAID for share in covered)
+    numel, of_numel = sum(share.numel for share in covered), sum(share.numel for _, share in pairs)
+    kinship, evidence, strange = kin.to(name, recipe)
+    binding = [rule for rule in recipe.rules.values() if rule is not None and not rule.optional]
+    coverage = (len(covered) / len(pairs) + numel / of_numel) / 2 if of_numel else 1.0
+    score = coverage * (1 - len(plan.unused) / max(len(binding), 1)) * (1 + kinship)
+    fit = Fit(
+        preset=name,
+        about=one_line(recipe.about),
+        family=heading(recipe),
+        slots=len(covered),
+        of_slots=len(pairs),
+        numel=numel,
+        of_numel=of_numel,
+        own=own,
+        unmatched=tuple(slot for slot, share in pairs if share.rule is None),
+        misfits=tuple(slot for slot, _ in pairs if slot in wrong),
+        unused=plan.unused,
+        evidence=evidence,
+        score=round(score, 6),
+    )
+    return (-fit.score, strange, -own, name), kinship, fit
+
+
+UNSAID = ("default", "keep", "keep default")
+"""Initializers that leave a parameter to its constructor."""
+
+
+# Kinship ----------------------------------------------------------------------------------------------------
+
+CITED = re.compile(r"(?:[\w.-]+/)*[\w-]+\.py|(?:\w+/)+\w+")
+LIBRARIES = frozenset({"torch", "torchvision", "timm", "transformers", "diffusers", "detectron2", "torchtitan"})
+VARIANTS = frozenset({"default", "base", "lua", "pytorch", "zero"})
+"""Words of a preset's name that name no architecture."""
+
+
+class _Kin:
+    """Where the classes of a model are defined, and what share of its elements is below each."""
+
+    def __init__(self, tree: Tree) -> None:
+        self.root = _line(tree.nodes[0].cls)
+        self.package = tree.nodes[0].cls.__module__.partition(".")[0]
+        self.paths: dict[frozenset[type], int] = {}
+        above: dict[int, frozenset[type]] = {0: frozenset()}
+        for index, node in enumerate(tree.nodes[1:], 1):
+            above[index] = above[node.parent] | set(_line(node.cls))
+        for slot in tree.slots:
+            if slot.kind == "parameter" and not slot.lazy:
+                self.paths[above[slot.node]] = self.paths.get(above[slot.node], 0) + slot.tensor.numel()
+        self.inner = frozenset().union(*self.paths)
+        self.numel = sum(self.paths.values())
+
+    def to(self, name: str, recipe: Recipe) -> tuple[float, tuple[str, ...], int]:
+        """How nearly a preset was written for the model, from 0 to 1; why; how many words of its name say otherwise."""
+        source, text = one_line(recipe.source), f"{one_line(recipe.family)} {one_line(recipe.about)}"
+        words = [word for word in name.split("_") if word not in LIBRARIES | VARIANTS]
+        cited = {cls for cls in {*self.root, *self.inner} if _cites(source, cls.__module__)}
+        called = {cls for cls in {*self.root, *self.inner} if _names(words, text, cls)}
+        near, why = 0.0, ""
+        for place, cls in enumerate(self.root):
+            if cls in cited:
+                near, why = 0.7 if place else 0.8, f"{'base' if place else 'source'} {cls.__module__}"
+                break
+        if not near and self.root and called & {*self.root}:
+            near, why = 0.6, f"name {next(cls for cls in self.root if cls in called).__name__}"
+        for share, most, among in ((self._share(cited), 0.5, cited), (self._share(called), 0.4, called)):
+            if most * share > near:
+                first = min(cls.__name__ for cls in among & self.inner)
+                near, why = most * share, f"{first} and others, {share:.0%} of the elements"
+        library = self.package in LIBRARIES and (name.split("_")[0] == self.package or f"{self.package}/" in source)
+        both = 0.1 * library + 0.1 * bool(called & {*self.root})
+        evidence = (why,) if why else (f"library {self.package}",) if library else ()
+        return min(1.0, near + both), evidence, self._strange(name)
+
+    def _share(self, classes: set[type]) -> float:
+        """The share of the elements that are below modules of these classes."""
+        if not classes & self.inner:
+            return 0.0
+        return sum(numel for path, numel in self.paths.items() if path & classes) / max(self.numel, 1)
+
+    def _strange(self, name: str) -> int:
+        """How many words of a name the model's classes and their modules do not have."""
+        return sum(
+            not any(_has(word, f"{cls.__module__}.{cls.__name__}") for cls in self.root) for word in name.split("_")
+        )
+
+
+UNTOLD = frozenset({"torch", "builtins", "typing", "abc"})
+"""Packages whose classes are in every model, and tell nothing."""
+
+
+def _line(cls: type) -> tuple[type, ...]:
+    """A class and its bases that are not torch's."""
+    return tuple(
+        base for base in cls.__mro__ if base.__module__.partition(".")[0] not in ("torch", "builtins", "typing")
+    )
+
+
+@lru_cache(maxsize=4096)
+def _cited(source: str) -> tuple[str, ...]:
+    """The modules, or packages, that the files of a source are: `src/pkg/mod.py` is `src.pkg.mod`."""
+    return tuple(path.removesuffix(".py").replace("/", ".") for path in CITED.findall(source))
+
+
+def _cites(source: str, module: str) -> bool:
+    """Whether a module is among the files of a source or in its folders; paths may begin above a package or in it."""
+    package = module.partition(".")[0]
+    if package == module:  # a file of somebody's own, such as model.py
+        return False
+    for path in _cited(source):
+        _, found, after = f".{path}.".partition(f".{package}.")
+        if found:
+            inside = f"{package}.{after}".rstrip(".")
+            # The library as a whole says nothing.
+            if module == inside or (after and module.startswith(f"{inside}.")):
+                return True
+        elif "." in path and f"{package}/" in source and module.endswith(f".{path}"):
+            return True
+    return False
+
+
+def _names(words: Sequence[str], text: str, cls: type) -> bool:
+    """Whether a preset is called by a class, or tells of it."""
+    told = re.search(rf"\b{re.escape(cls.__name__)}\b", text) is not None and len(cls.__name__) > 3
+    return told or any(_has(word, cls.__name__) for word in words)
+
+
+def _has(word: str, name: str) -> bool:
+    """Whether a word stands in a name; short ones at an end of one of its parts."""
+    for part in name.lower().split("."):
+        if word in part.split("_") or (len(word) > 3 and word in part) or part.startswith(word) or part.endswith(word):
+            return True
+    return False

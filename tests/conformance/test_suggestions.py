@@ -1,0 +1,117 @@
+"""Models that others wrote are known for what they are, in no time."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from third_party import named
+from torch import nn
+
+from initplug import deferred
+from initplug.language.loading import presets
+from initplug.studies.suggesting import suggest
+
+TV = "torchvision.models"
+
+
+def built(path: str, *arguments: object, **settings: object) -> nn.Module:
+    """What a constructor gives, without memory."""
+    constructor = named(path)
+    with deferred():
+        model: nn.Module = constructor(*arguments, **settings)
+    return model
+
+
+def configured(kind: str, **settings: object) -> nn.Module:
+    """A model of transformers with a configuration of its own."""
+    return built(f"transformers:{kind}", named(f"transformers:{kind}").config_class(**settings))
+
+
+FIRST = {
+    "resnet50": "torchvision_resnet",
+    "resnext50_32x4d": "torchvision_resnet",
+    "densenet121": "torchvision_densenet",
+    "vgg11_bn": "torchvision_vgg",
+    "mobilenet_v2": "torchvision_mobilenet",
+    "mobilenet_v3_small": "torchvision_mobilenet",
+    "efficientnet_b0": "torchvision_efficientnet",
+    "regnet_y_400mf": "torchvision_regnet",
+    "mnasnet1_0": "torchvision_mnasnet",
+    "squeezenet1_0": "torchvision_squeezenet",
+    "convnext_tiny": "torchvision_convnext",
+    "vit_b_16": "torchvision_vit",
+    "swin_t": "torchvision_swin",
+    "maxvit_t": "torchvision_maxvit",
+    "video.r3d_18": "torchvision_video_resnet",
+}
+
+
+@pytest.mark.parametrize("model", FIRST)
+def test_a_model_of_torchvision_is_known_by_the_file_that_its_class_is_defined_in(model: str) -> None:
+    module, _, name = f"{TV}.{model}".rpartition(".")
+    fits = suggest(built(f"{module}:{name}"))
+    assert fits[0].preset == FIRST[model]
+    assert fits[0].complete and not fits[0].unused
+    assert fits[0].evidence[0].startswith(f"source {TV}.")
+    assert fits.known >= 1
+
+
+@pytest.mark.parametrize(
+    ("model", "preset"),
+    [
+        ("segmentation:deeplabv3_resnet50", "torchvision_segmentation"),
+        ("detection:retinanet_resnet50_fpn", "torchvision_retinanet"),
+        ("detection:fcos_resnet50_fpn", "torchvision_fcos"),
+        ("detection:fasterrcnn_resnet50_fpn", "torchvision_rcnn"),
+    ],
+)
+def test_heads_tell_more_than_the_backbone_that_they_share(model: str, preset: str) -> None:
+    fits = suggest(built(f"{TV}.{model}", weights_backbone=None))
+    assert fits[0].preset == preset
+    assert [fit.preset for fit in fits].index("torchvision_resnet") < 6
+
+
+class Wrapped(nn.Module):
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+        self.head = nn.Linear(1000, 3)
+
+
+def test_a_model_of_ones_own_is_known_by_what_most_of_it_is() -> None:
+    fits = suggest(Wrapped(built(f"{TV}:resnet18")))
+    assert fits[0].preset == "torchvision_resnet"
+    assert fits[0].evidence[0].endswith("of the elements")
+    assert fits.known
+
+
+NAMES = [
+    ("GPT2LMHeadModel", "transformers_gpt2", {"n_layer": 2}),
+    ("T5ForConditionalGeneration", "transformers_t5", {"num_layers": 2}),
+    ("ViTModel", "transformers_vit", {"num_hidden_layers": 2}),
+]
+
+
+@pytest.mark.parametrize(("kind", "preset", "settings"), NAMES)
+def test_a_model_of_transformers_is_known_or_said_to_be_unknown(
+    kind: str, preset: str, settings: dict[str, int]
+) -> None:
+    fits = suggest(configured(kind, **settings))
+    if preset in presets():
+        assert fits[0].preset == preset
+    else:
+        assert fits.known == 0 or fits[0].preset.startswith("transformers")
+        assert fits.known or fits.conclusion.startswith("no preset")
+
+
+@pytest.mark.parametrize("kind", ["resnet50", "llama"])
+def test_all_presets_are_tried_in_two_seconds(kind: str) -> None:
+    model = configured("LlamaForCausalLM") if kind == "llama" else built(f"{TV}:resnet50")
+    assert sum(tensor.numel() for tensor in model.parameters()) > 2e7
+    best = 99.0
+    for _ in range(3):
+        began = time.process_time()
+        suggest(model)
+        best = min(best, time.process_time() - began)
+    assert best < 2

@@ -1,0 +1,177 @@
+"""Judgements cry wolf as rarely as is said, and see what they are there to see; each says why."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from initplug import judging
+from initplug.filling.generator import draw
+from initplug.judging import judgement
+from initplug.moments import measure
+from initplug.schemes.distributions import Constant, Drawn, Normal, TruncatedNormal, Uniform
+
+STD = 0.02
+CUT = 2 * STD
+NORMAL, UNIFORM = Normal(0.0, STD), Uniform(-STD * math.sqrt(3), STD * math.sqrt(3))
+TRUNCATED = TruncatedNormal(0.0, STD, -CUT, CUT)
+SKEWED = TruncatedNormal(0.0, 1.0, 1.0, 3.0)
+DRAWN: list[Drawn] = [NORMAL, UNIFORM, TRUNCATED, Normal(1.0, 0.1), Uniform(0.0, 1.0), SKEWED]
+
+
+def sample(distribution: Drawn, *shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+    tensor = torch.empty(shape, dtype=dtype)
+    torch.manual_seed(seed)
+    draw(distribution, tensor)
+    return tensor
+
+
+def problem(distribution: Drawn, tensor: Tensor) -> str | None:
+    return judgement(distribution, measure(tensor), tensor.dtype).problem
+
+
+# False alarms: the stated rate is 1e-7 for a tensor, which no simulation can see. So what is simulated is the same
+# judgement at a level that can be seen, and the stated level on enough tensors to rule out 1 in 10,000.
+
+
+@pytest.fixture
+def three_sigmas(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(judging, "SIGMAS", 3.0)
+    judging._limits.cache_clear()
+    yield
+    judging._limits.cache_clear()
+
+
+SIMULATED = 4000
+
+
+@pytest.mark.parametrize("numel", [30, 300, 3000])
+@pytest.mark.parametrize("distribution", DRAWN, ids=str)
+@pytest.mark.usefixtures("three_sigmas")
+def test_alarms_are_as_rare_as_their_level_says(distribution: Drawn, numel: int) -> None:
+    generator = np.random.default_rng(0)
+    alarms = 0
+    for row in rows(distribution, SIMULATED, numel, generator):
+        alarms += judgement(distribution, measure(row), torch.float64).verdict != "ok"
+    # Two moments on two sides, and extremes on two sides of two, each at the tail of 3 sigmas: at most 8 of 0.135 %.
+    level = 8 * math.erfc(3 / math.sqrt(2)) / 2
+    most = SIMULATED * level + 4 * math.sqrt(SIMULATED * level)
+    assert 0 < alarms < most
+
+
+def rows(distribution: Drawn, count: int, numel: int, generator: np.random.Generator) -> Iterator[Tensor]:
+    """Samples that numpy draws, by rejection where a normal is cut."""
+    for _ in range(count):
+        match distribution:
+            case Normal(mean, std):
+                values = generator.normal(mean, std, numel)
+            case Uniform(low, high):
+                values = generator.uniform(low, high, numel)
+            case TruncatedNormal(loc, scale, low, high):
+                tried = generator.normal(loc, scale, 12 * numel)
+                values = tried[(low <= tried) & (tried <= high)][:numel]
+            case _:
+                raise AssertionError(distribution)
+        yield torch.from_numpy(values)
+
+
+def test_no_alarm_in_thirty_thousand_tensors() -> None:
+    # With none in n the rate is below 3/n with 95 % confidence.
+    generator = np.random.default_rng(1)
+    for distribution in DRAWN:
+        for numel in (2, 10, 100, 400):
+            for row in rows(distribution, 1250, numel, generator):
+                assert problem(distribution, row.float()) is None, (distribution, numel)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("distribution", DRAWN, ids=str)
+def test_no_alarm_in_large_tensors_of_any_dtype(distribution: Drawn, dtype: torch.dtype) -> None:
+    for numel in (1000, 100_000, 3_000_000):
+        assert problem(distribution, sample(distribution, numel, dtype=dtype)) is None
+
+
+# Power.
+
+SPOILT: dict[str, tuple[Drawn, Callable[[], Tensor], str]] = {
+    "std 20 % too large": (NORMAL, lambda: sample(Normal(0.0, 1.2 * STD), 1000), "std 0.02"),
+    "std 20 % too small": (NORMAL, lambda: sample(Normal(0.0, 0.8 * STD), 1000), "std 0.01"),
+    "uniform 20 % too wide": (UNIFORM, lambda: sample(UNIFORM, 1000) * 1.2, "std 0.02"),
+    "mean shifted": (NORMAL, lambda: sample(Normal(0.3 * STD, STD), 1000), "mean 0.00"),
+    "not truncated": (TRUNCATED, lambda: sample(NORMAL, 1000), "std 0.0"),
+    "not truncated, equal std": (
+        TRUNCATED,
+        lambda: sample(Normal(0.0, TRUNCATED.std), 1000),
+        "smallest element -0.0",
+    ),
+    "truncated": (NORMAL, lambda: sample(TRUNCATED, 1000), "smallest element -0.0"),
+    "truncated, equal std": (
+        Normal(0.0, TRUNCATED.std),
+        lambda: sample(TRUNCATED, 4000),
+        "smallest element -0.0",
+    ),
+    "uniform for normal": (NORMAL, lambda: sample(UNIFORM, 1000), "smallest element -0.0"),
+    "normal for uniform": (UNIFORM, lambda: sample(NORMAL, 1000), "smallest element -0.0"),
+    "an outlier": (NORMAL, lambda: replaced(sample(NORMAL, 1_000_000), 1.0), "largest element 1, not 0.0"),
+    "NaN": (NORMAL, lambda: replaced(sample(NORMAL, 1000), math.nan), "NaN or infinite elements"),
+    "infinity": (NORMAL, lambda: replaced(sample(NORMAL, 1000), -math.inf), "NaN or infinite elements"),
+    "not drawn": (NORMAL, lambda: torch.zeros(1000), "every element is 0"),
+    "another constant": (Constant(1.0), lambda: torch.zeros(1000), "every element is 0, not 1"),
+    "one other element": (
+        Constant(1.0),
+        lambda: replaced(torch.ones(1000), 0.5),
+        "elements are 0.5 to 1, not 1 throughout",
+    ),
+    "NaN for a constant": (Constant(1.0), lambda: replaced(torch.ones(1000), math.nan), "NaN or infinite elements"),
+}
+
+
+def replaced(tensor: Tensor, value: float) -> Tensor:
+    tensor[7] = value
+    return tensor
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_what_is_not_as_planned_is_seen_and_said(name: str) -> None:
+    distribution, make, words = SPOILT[name]
+    tensor = make()
+    assert judgement(distribution, measure(tensor), tensor.dtype).verdict == "differs"
+    assert words in str(problem(distribution, tensor))
+
+
+@pytest.mark.parametrize(("factor", "numel"), [(1.2, 700), (0.8, 700), (1.05, 10_000), (0.95, 10_000)])
+def test_a_wrong_std_is_nearly_always_seen(factor: float, numel: int) -> None:
+    seen = sum(problem(NORMAL, sample(Normal(0.0, factor * STD), numel, seed=seed)) is not None for seed in range(100))
+    assert seen >= 75
+
+
+def test_a_reason_gives_what_was_measured_and_what_was_expected() -> None:
+    tensor = sample(Normal(0.0, 2 * STD), 10_000)
+    text = str(problem(NORMAL, tensor))
+    std, low, high = text.split("; ")[0].removeprefix("std ").replace(", not ", " to ").split(" to ")
+    assert float(std) == pytest.approx(tensor.double().std(correction=0).item(), rel=1e-4)
+    assert (float(low), float(high)) == pytest.approx((STD * (1 - 6 / 141), STD * (1 + 6 / 141)), rel=2e-3)
+
+
+# Extremes: the limits are those of the order statistics of samples, by an oracle of another kind.
+
+
+@pytest.mark.parametrize("distribution", DRAWN, ids=str)
+@pytest.mark.usefixtures("three_sigmas")
+def test_limits_of_extremes_are_quantiles_of_samples_extremes(distribution: Drawn) -> None:
+    generator = np.random.default_rng(2)
+    numel = 50
+    found = torch.stack(list(rows(distribution, 20_000, numel, generator)))
+    limits = judging._limits(distribution, numel, torch.float64)
+    tail = math.erfc(3 / math.sqrt(2)) / 2
+    error = 4 * math.sqrt(tail / 20_000)
+    for share in ((found.min(1).values > limits.min_high), (found.max(1).values < limits.max_low)):
+        assert share.double().mean().item() == pytest.approx(tail, abs=error)
+    if isinstance(distribution, Normal):
+        for share in ((found.min(1).values < limits.min_low), (found.max(1).values > limits.max_high)):
+            assert share.double().mean().item() == pytest.approx(tail, abs=error)
