@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -384,6 +385,8 @@ def test_a_problem_leads_to_its_row(page: Page) -> None:
     page.one("#search").send_keys("head")
     page.click(page.one(".lists button"))
     assert page.one("tr.detail code").text == "h.4.qkv.weight"
+    facts = page.one("tr.detail dl").text.splitlines()
+    assert re.match(r"std \S+, not \S+ to \S+", facts[facts.index("Problem") + 1])
     assert active(page) == "h.4.qkv.weight"
     assert len(page.names()) == 75
 
