@@ -171,5 +171,12 @@ def test_the_further_guides_run(guide: str, expected: list[str], capsys: pytest.
     assert kinds == expected
 
 
+def test_the_preset_of_the_guide_is_the_one_that_ships() -> None:
+    text = (ROOT / "examples" / "guide" / "contributing-presets.md").read_text()
+    block = next(block for block in blocks(text) if block.language == "yaml")
+    shown = initplug.load(block.text)
+    assert shown.name is not None and shown.digest == initplug.load(shown.name).digest
+
+
 def test_the_guide_names_every_way_of_restoring_a_buffer() -> None:
     assert [row[0].strip("`") for row in table_rows(DEFERRED, "## Buffers")] == list(get_args(Restore))

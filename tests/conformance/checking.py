@@ -163,6 +163,8 @@ def differing(plan: Iterable[initplug.Assignment], samples: Mapping[str, Sample]
 
 def fault_of(distribution: Any, sample: Sample, threshold: float) -> str | None:
     """What of a sample a distribution does not explain; None where it explains it."""
+    if not np.isfinite([sample.low, sample.high]).all():
+        return "it holds numbers that are not finite"
     match distribution:
         case initplug.Stacked(parts, dim):
             parted = enumerate(parts)

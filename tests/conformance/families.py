@@ -68,6 +68,7 @@ class Family:
 def all_families() -> list[Family]:
     """Every family, library by library."""
     import families_general
+    import families_others
     import families_rewritten
     import families_timm
     import families_torchvision
@@ -80,6 +81,7 @@ def all_families() -> list[Family]:
         families_torchvision_detection,
         families_timm,
         families_transformers,
+        families_others,
         families_rewritten,
     )
     return [family for module in modules for family in module.FAMILIES]

@@ -178,6 +178,7 @@ FAMILIES: list[Family] = [
             Case("torchvision SwinTransformer, v2", torchvision_swin("V2"), "bits"),
             Case("torchvision swin_t", small("swin_t"), "bits by only", large=True),
             Case("torchvision swin_v2_t", small("swin_v2_t"), "bits", large=True),
+            Case("torchvision swin3d_t", built(f"{TV}.video:swin3d_t", num_classes=10), "bits by only", large=True),
         ],
     ),
     Family(

@@ -69,6 +69,25 @@ def fcn() -> nn.Module:
     return model
 
 
+def ssd() -> nn.Module:
+    """SSD for images of 300 pixels and five classes."""
+    model: nn.Module = named(f"{DETECTION}:ssd300_vgg16")(**UNTRAINED, num_classes=5)
+    return model
+
+
+def mvit(*, relative: bool) -> nn.Module:
+    """Two blocks, with positions of their own or relative ones."""
+    block = named(f"{TV}.video.mvit:MSBlockConfig")
+    blocks = [
+        block(1, 16, 16, [3, 3, 3], [3, 3, 3], [1, 1, 1], [1, 2, 2]),
+        block(2, 16, 32, [3, 3, 3], [3, 3, 3], [1, 2, 2], [1, 2, 2]),
+    ]
+    build = named(f"{TV}.video.mvit:MViT")
+    options = dict.fromkeys(("residual_pool", "residual_with_cls_embed", "proj_after_attn"), False)
+    model: nn.Module = build((32, 32), 4, blocks, **options, rel_pos_embed=relative, num_classes=10)
+    return model
+
+
 def detector(name: str) -> Case:
     """A model as torchvision offers it."""
     return Case(f"torchvision {name}", built(f"{DETECTION}:{name}", **UNTRAINED), "bits by only", large=True)
@@ -135,6 +154,39 @@ FAMILIES: list[Family] = [
             Case("torchvision r3d_18", built(f"{TV}.video:r3d_18", num_classes=10), "bits", large=True),
             Case("torchvision mc3_18", built(f"{TV}.video:mc3_18", num_classes=10), "bits"),
             Case("torchvision r2plus1d_18", built(f"{TV}.video:r2plus1d_18", num_classes=10), "bits", large=True),
+        ],
+    ),
+    Family(
+        "torchvision_ssd",
+        neighbour="torchvision_vgg",
+        cases=[Case("torchvision SSD on vgg16", ssd, "bits by only")],
+    ),
+    Family(
+        "torchvision_ssdlite",
+        neighbour="torchvision_mobilenet",
+        cases=[
+            Case(
+                "torchvision ssdlite320_mobilenet_v3_large",
+                built(f"{DETECTION}:ssdlite320_mobilenet_v3_large", **UNTRAINED),
+                "bits by only",
+            )
+        ],
+    ),
+    Family(
+        "torchvision_raft",
+        neighbour="torchvision_segmentation",
+        cases=[
+            Case("torchvision raft_small", built(f"{TV}.optical_flow:raft_small"), "bits by only"),
+            Case("torchvision raft_large", built(f"{TV}.optical_flow:raft_large"), "bits by only", large=True),
+        ],
+    ),
+    Family(
+        "torchvision_mvit",
+        neighbour="torchvision_vit",
+        cases=[
+            Case("torchvision MViT", partial(mvit, relative=False), "bits"),
+            Case("torchvision MViT, relative positions", partial(mvit, relative=True), "bits by only"),
+            Case("torchvision mvit_v2_s", built(f"{TV}.video:mvit_v2_s", num_classes=10), "bits by only", large=True),
         ],
     ),
 ]

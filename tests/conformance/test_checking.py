@@ -150,6 +150,13 @@ def test_what_is_wrong_is_found_in_the_sample_of_one_tensor(wrong: str) -> None:
     assert fault_of(planned, sample(scipys, 4096, np.random.default_rng(7), tensors=3), ALARM / 500) is not None
 
 
+def test_a_number_that_is_none_is_found() -> None:
+    tensor = torch.randn(64)
+    assert fault_of(initplug.Normal(0.0, 1.0), sampled([tensor]), ALARM) is None
+    tensor[7] = torch.nan
+    assert fault_of(initplug.Normal(0.0, 1.0), sampled([tensor]), ALARM) is not None
+
+
 def test_parts_of_a_packed_tensor_are_tested_one_by_one() -> None:
     parts = (initplug.Normal(0.0, 1.0), initplug.Normal(0.0, 2.0), initplug.Constant(0.0))
     tensor = torch.cat([torch.randn(64, 64), 2 * torch.randn(64, 64), torch.zeros(64, 64)])
