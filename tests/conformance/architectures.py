@@ -6,6 +6,7 @@ Classes that a preset or a procedure goes by have the names that they have in th
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -101,6 +102,19 @@ def awd_lstm(*, tied: bool = False, dropped: bool = True) -> nn.Module:
     return model
 
 
+def torch_encoder(layers: int = 3, width: int = 32) -> nn.Module:
+    """An encoder of torch.nn with norms first, between an embedding and a head."""
+    layer = nn.TransformerEncoderLayer(width, 4, 2 * width, norm_first=True, batch_first=True)
+    encoder = nn.TransformerEncoder(layer, layers, norm=nn.LayerNorm(width), enable_nested_tensor=False)
+    return of("Encoder", embedding=nn.Embedding(99, width), encoder=encoder, head=nn.Linear(width, 99))
+
+
+def recurrent() -> nn.Module:
+    """A language model of two layers of LSTMs in both directions."""
+    lstm = nn.LSTM(16, 24, num_layers=2, bidirectional=True)
+    return of("Recurrent", embedding=nn.Embedding(99, 16), lstm=lstm, head=nn.Linear(48, 99))
+
+
 # Vision -----------------------------------------------------------------------------------------------------------
 
 
@@ -159,7 +173,7 @@ def dcgan_generator(*, bias: bool = False) -> nn.Module:
     """pytorch/examples dcgan/main.py: Generator."""
     widths = [20, 32, 16, 8]
     parts: list[nn.Module] = []
-    for inputs, outputs in zip(widths, widths[1:], strict=False):
+    for inputs, outputs in pairwise(widths):
         parts += [nn.ConvTranspose2d(inputs, outputs, 4, bias=bias), nn.BatchNorm2d(outputs), nn.ReLU()]
     return of("Generator", main=nn.Sequential(*parts, nn.ConvTranspose2d(8, 3, 4, bias=bias), nn.Tanh()))
 
@@ -168,7 +182,7 @@ def dcgan_discriminator() -> nn.Module:
     """pytorch/examples dcgan/main.py: Discriminator."""
     widths = [8, 16, 32]
     parts: list[nn.Module] = [nn.Conv2d(3, 8, 4, bias=False), nn.LeakyReLU(0.2)]
-    for inputs, outputs in zip(widths, widths[1:], strict=False):
+    for inputs, outputs in pairwise(widths):
         parts += [nn.Conv2d(inputs, outputs, 4, bias=False), nn.BatchNorm2d(outputs), nn.LeakyReLU(0.2)]
     return of("Discriminator", main=nn.Sequential(*parts, nn.Conv2d(32, 1, 4, bias=False), nn.Sigmoid()))
 
@@ -206,8 +220,22 @@ def guided_diffusion(*, classes: int | None = 10, dims: int = 2) -> nn.Module:
     )
 
 
+def upsampling(*, norm: bool = True) -> nn.Module:
+    """Grouped, depthwise and transposed convolutions, in one and two dimensions."""
+    parts: list[nn.Module] = [nn.Conv2d(4, 16, 3), nn.Conv2d(16, 32, 3, groups=4), nn.Conv2d(32, 32, 3, groups=32)]
+    parts += [nn.BatchNorm2d(32), nn.GroupNorm(4, 32)] if norm else []
+    parts += [nn.ConvTranspose2d(32, 16, 4), nn.ConvTranspose2d(16, 24, 2, groups=2), nn.Conv1d(24, 12, 3)]
+    return nn.Sequential(*parts)
+
+
+def sines(width: int = 48) -> nn.Module:
+    """Sitzmann et al.'s network: layers that own a linear one, and a linear one at the end."""
+    layers = [of("SineLayer", linear=nn.Linear(inputs, width)) for inputs in (2, width, width)]
+    return of("Siren", net=nn.Sequential(*layers, nn.Linear(width, 3)))
+
+
 def fixup(kind: str, layers: tuple[int, ...] = (2, 2)) -> nn.Module:
-    """hongyi-zhang/Fixup: FixupResNet of FixupBasicBlock (its CIFAR file has no convolution in a shortcut) or FixupBottleneck."""
+    """hongyi-zhang/Fixup: FixupResNet of FixupBasicBlock or FixupBottleneck, as in its ImageNet file."""
 
     def conv(inputs: int, outputs: int, side: int) -> nn.Conv2d:
         return nn.Conv2d(inputs, outputs, side, bias=False)

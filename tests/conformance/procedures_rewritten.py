@@ -1,4 +1,4 @@
-"""Procedures of code that no package installs, as loops on the nets of architectures.py, with the sources' own calls."""
+"""Procedures of code that no package installs, as loops on the nets of architectures.py."""
 
 from __future__ import annotations
 
@@ -219,7 +219,7 @@ def detectron2_retinanet(model: Any) -> None:
 
 
 def detectron2_rcnn(model: Any) -> None:
-    """detectron2 modeling: rpn.py:121-124, box_head.py:76-79, fast_rcnn.py:241-244, mask_head.py:264-269, keypoint_head.py."""
+    """detectron2 rpn.py:121-124, box_head.py:76-79, fast_rcnn.py:241-244, mask_head.py:264-269, keypoint_head.py."""
     detectron2_backbone(model.backbone)
     for name in ("conv", "objectness_logits", "anchor_deltas"):
         normal_and_no_bias(model.proposal_generator.rpn_head.get_submodule(name), 0.01)
