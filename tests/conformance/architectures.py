@@ -48,9 +48,9 @@ def nanogpt(layers: int = 3, width: int = 32, *, bias: bool = True) -> nn.Module
         "h": nn.ModuleList(block() for _ in range(layers)),
         "ln_f": nn.LayerNorm(width, bias=bias),
     }
-    model = of("GPT", transformer=nn.ModuleDict(parts), lm_head=nn.Linear(width, 99, bias=False))
-    parts["wte"].weight = model.lm_head.weight
-    return model
+    head = nn.Linear(width, 99, bias=False)
+    parts["wte"].weight = head.weight
+    return of("GPT", transformer=nn.ModuleDict(parts), lm_head=head)
 
 
 def torchtitan_llama(layers: int = 3, width: int = 32) -> nn.Module:
@@ -89,17 +89,17 @@ def awd_lstm(*, tied: bool = False, dropped: bool = True) -> nn.Module:
         lstm = nn.LSTM(inputs, outputs)
         if not dropped:
             return lstm
-        weight = lstm.weight_hh_l0
-        del lstm._parameters["weight_hh_l0"]
+        weight = lstm._parameters.pop("weight_hh_l0")
+        assert weight is not None
         lstm.register_parameter("weight_hh_l0_raw", nn.Parameter(weight.data))
         return of("WeightDrop", module=lstm)
 
     sizes = [(24, 40), (40, 24)]
     rnns = nn.ModuleList(layer(*size) for size in sizes)
-    model = of("RNNModel", encoder=nn.Embedding(99, 24), rnns=rnns, decoder=nn.Linear(24, 99))
+    encoder, decoder = nn.Embedding(99, 24), nn.Linear(24, 99)
     if tied:
-        model.decoder.weight = model.encoder.weight
-    return model
+        decoder.weight = encoder.weight
+    return of("RNNModel", encoder=encoder, rnns=rnns, decoder=decoder)
 
 
 def torch_encoder(layers: int = 3, width: int = 32) -> nn.Module:
@@ -205,7 +205,8 @@ def guided_diffusion(*, classes: int | None = 10, dims: int = 2) -> nn.Module:
         qkv, out = nn.Conv1d(width, 3 * width, 1), nn.Conv1d(width, width, 1)
         return of("AttentionBlock", norm=nn.GroupNorm(4, width), qkv=qkv, proj_out=out)
 
-    blocks = [[conv(3, 8, 3)], [residual(8, 8)], [of("Downsample", op=conv(8, 8, 3))], [residual(8, 16), attention(16)]]
+    down = of("Downsample", op=conv(8, 8, 3))
+    blocks: list[list[nn.Module]] = [[conv(3, 8, 3)], [residual(8, 8)], [down], [residual(8, 16), attention(16)]]
     middle = [residual(16, 16), attention(16), residual(16, 16)]
     back = [[residual(32, 16), attention(16), of("Upsample", conv=conv(16, 16, 3))], [residual(24, 8)]]
     labels = {} if classes is None else {"label_emb": nn.Embedding(classes, 32)}
@@ -272,8 +273,10 @@ def fixup(kind: str, layers: tuple[int, ...] = (2, 2)) -> nn.Module:
 class Conv2d(nn.Conv2d):
     """detectron2 layers/wrappers.py: a convolution that owns the norm after it."""
 
-    def __init__(self, *sizes: int, norm: nn.Module | None = None, bias: bool = True) -> None:
-        super().__init__(*sizes, bias=bias)
+    def __init__(
+        self, inputs: int, outputs: int, side: int, *, norm: nn.Module | None = None, bias: bool = True
+    ) -> None:
+        super().__init__(inputs, outputs, side, bias=bias)
         self.norm = norm
 
 

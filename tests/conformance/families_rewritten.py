@@ -55,13 +55,13 @@ FAMILIES: list[Family] = [
         neighbour="detectron2_retinanet",
         cases=[
             case(
-                "detectron2 Keypoint and Mask R-CNN",
+                "detectron2 Mask R-CNN with keypoints",
                 sources.detectron2_rcnn,
                 partial(nets.detectron2_rcnn),
                 "bits by only",
             ),
             case(
-                "detectron2 Keypoint and Mask R-CNN, convolutions for boxes, frozen norms",
+                "detectron2 Mask R-CNN, box convolutions, frozen norms",
                 sources.detectron2_rcnn,
                 partial(nets.detectron2_rcnn, FrozenBatchNorm2d, convolutions=True),
                 "bits by only",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from checking import Mode
 from families import Case, Family
 from third_party import ENDS, GROUPED, LANGUAGE, PATCHES, THIRD_PARTY, hugging_face
@@ -9,6 +11,11 @@ from third_party import ENDS, GROUPED, LANGUAGE, PATCHES, THIRD_PARTY, hugging_f
 T5 = {"vocab_size": 99, "d_model": 48, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4}
 STAGES = {"hidden_sizes": [8, 16, 32, 64], "depths": [1, 1, 1, 1]}
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
+LATENT = {
+    "n_routed_experts": 4, "n_group": 2, "topk_group": 1, "num_experts_per_tok": 2, "moe_intermediate_size": 24,
+    "first_k_dense_replace": 1, "q_lora_rank": 16, "kv_lora_rank": 8, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8,
+    "v_head_dim": 8,
+}  # fmt: skip
 CLIP = {
     "text_config": {**LANGUAGE, **ENDS, "projection_dim": 16},
     "vision_config": {**PATCHES, "projection_dim": 16},
@@ -21,9 +28,9 @@ def small(name: str, mode: Mode) -> Case:
     return Case(f"transformers {name}", THIRD_PARTY[f"transformers-{name}"].build, mode)
 
 
-def model(name: str, mode: Mode, *, large: bool = False, **settings: object) -> Case:
+def model(name: str, mode: Mode, **settings: Any) -> Case:
     """A model of this class and configuration."""
-    return Case(f"transformers {name}", hugging_face(name, **settings), mode, large)
+    return Case(f"transformers {name}", hugging_face(name, **settings), mode)
 
 
 FAMILIES: list[Family] = [
@@ -41,9 +48,11 @@ FAMILIES: list[Family] = [
             model("Qwen2ForCausalLM", "bits by only", **GROUPED),
             model("Qwen3ForCausalLM", "bits by only", head_dim=8, **GROUPED),
             model("Qwen3MoeForCausalLM", "bits by only", head_dim=8, **EXPERTS, **GROUPED),
+            model("DeepseekV3ForCausalLM", "bits by only", **LATENT, **LANGUAGE),
+            model("BloomForCausalLM", "bits", vocab_size=99, hidden_size=32, n_layer=2, n_head=4),
             model("Phi3ForCausalLM", "bits by only", pad_token_id=0, **GROUPED),
             model("Olmo2ForCausalLM", "bits by only", **GROUPED),
-            model("BertForMaskedLM", "bits by only", large=True),
+            Case("transformers BertForMaskedLM, base", hugging_face("BertForMaskedLM"), "bits by only", large=True),
         ],
     ),
     Family(

@@ -62,7 +62,7 @@ def prenorm_transformer(blocks: int) -> Any:
 
 
 def lstm(model: nn.Module) -> None:
-    """Gate by gate: Glorot & Bengio 2010 for inputs, Saxe et al. 2014 for the state, Jozefowicz et al. 2015 for the bias."""
+    """Gate by gate: Glorot and Bengio 2010, Saxe et al. 2014 for states, Jozefowicz et al. 2015 for biases."""
     for module in model.modules():
         if not isinstance(module, nn.LSTM | nn.LSTMCell):
             continue
@@ -85,7 +85,7 @@ def siren(model: nn.Module) -> None:
 
 
 def mup(*outputs: str) -> Any:
-    """Yang et al. 2022, arXiv:2203.03466, table 3: variances 1/n, those of the output 1/n², embeddings of one number."""
+    """Yang et al. 2022, arXiv:2203.03466, table 3: variances 1/n, those of the output 1/n²; embeddings of 1."""
 
     def procedure(model: nn.Module) -> None:
         zero_biases_and_whole_norms(model)
