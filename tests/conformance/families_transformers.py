@@ -6,16 +6,26 @@ from typing import Any
 
 from checking import Mode
 from families import Case, Family
-from third_party import ENDS, GROUPED, LANGUAGE, PATCHES, THIRD_PARTY, hugging_face
+from third_party import ENDS, GROUPED, LANGUAGE, PATCHES, THIRD_PARTY, WIDTH, hugging_face
 
 T5 = {"vocab_size": 99, "d_model": 48, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4}
+RESIDUAL: dict[str, Any] = {"embedding_size": 8, "hidden_sizes": [16, 32], "depths": [2, 2]}
 STAGES = {"hidden_sizes": [8, 16, 32, 64], "depths": [1, 1, 1, 1]}
+MAE_DECODER = {f"decoder_{name}": value for name, value in {**WIDTH, "hidden_size": 16}.items()}
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
 LATENT = {
     "n_routed_experts": 4, "n_group": 2, "topk_group": 1, "num_experts_per_tok": 2, "moe_intermediate_size": 24,
     "first_k_dense_replace": 1, "q_lora_rank": 16, "kv_lora_rank": 8, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8,
     "v_head_dim": 8,
 }  # fmt: skip
+WINDOWS: dict[str, Any] = {
+    "image_size": 32,
+    "patch_size": 2,
+    "embed_dim": 16,
+    "depths": [2, 2],
+    "num_heads": [2, 4],
+    "window_size": 4,
+}
 CLIP = {
     "text_config": {**LANGUAGE, **ENDS, "projection_dim": 16},
     "vision_config": {**PATCHES, "projection_dim": 16},
@@ -100,22 +110,9 @@ FAMILIES: list[Family] = [
         "transformers_resnet",
         neighbour="torch_default",
         cases=[
-            model(
-                "ResNetForImageClassification",
-                "bits by only",
-                embedding_size=8,
-                hidden_sizes=[16, 32],
-                depths=[2, 2],
-                num_labels=10,
-            ),
-            model(
-                "ResNetModel",
-                "bits by only",
-                embedding_size=8,
-                hidden_sizes=[16, 32],
-                depths=[2, 2],
-                layer_type="basic",
-            ),
+            model("ResNetForImageClassification", "bits by only", **RESIDUAL, num_labels=10),
+            model("ResNetModel", "bits by only", **RESIDUAL, layer_type="basic"),
+            model("RegNetForImageClassification", "bits", **RESIDUAL, groups_width=8, num_labels=10),
         ],
     ),
     Family(
@@ -132,17 +129,9 @@ FAMILIES: list[Family] = [
         neighbour="torchvision_swin",
         cases=[
             small("swin", "bits by only"),
+            model("Swinv2Model", "bits", **WINDOWS, use_absolute_embeddings=True),
             model(
-                "SwinForMaskedImageModeling",
-                "bits by only",
-                image_size=32,
-                patch_size=2,
-                embed_dim=16,
-                depths=[2, 2],
-                num_heads=[2, 4],
-                window_size=4,
-                encoder_stride=4,
-                use_absolute_embeddings=True,
+                "SwinForMaskedImageModeling", "bits by only", **WINDOWS, encoder_stride=4, use_absolute_embeddings=True
             ),
         ],
     ),
@@ -160,7 +149,22 @@ FAMILIES: list[Family] = [
         neighbour="torchvision_vit",
         cases=[model("Dinov2ForImageClassification", "bits by only", **PATCHES, mlp_ratio=2)],
     ),
-    Family("transformers_convnext", neighbour="torch_default", cases=[small("convnext", "bits by only")]),
+    Family(
+        "transformers_convnext",
+        neighbour="torch_default",
+        cases=[
+            small("convnext", "bits by only"),
+            model("ConvNextV2ForImageClassification", "bits by only", **STAGES),
+        ],
+    ),
+    Family(
+        "transformers_mae",
+        neighbour="torch_default",
+        cases=[
+            model("ViTMAEModel", "bits", **PATCHES),
+            model("ViTMAEForPreTraining", "bits by only", **PATCHES, **MAE_DECODER),
+        ],
+    ),
     Family(
         "transformers_clip",
         neighbour="transformers_base",
