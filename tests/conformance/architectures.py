@@ -187,8 +187,8 @@ def dcgan_discriminator() -> nn.Module:
     return of("Discriminator", main=nn.Sequential(*parts, nn.Conv2d(32, 1, 4, bias=False), nn.Sigmoid()))
 
 
-def guided_diffusion(*, classes: int | None = 10, dims: int = 2) -> nn.Module:
-    """openai/guided-diffusion guided_diffusion/unet.py: UNetModel, of two resolutions with attention at the lower."""
+def guided_diffusion(*, classes: int | None = 10, dims: int = 2, pool: str | None = None) -> nn.Module:
+    """openai/guided-diffusion guided_diffusion/unet.py: UNetModel, or EncoderUNetModel where there is a pool."""
     conv = nn.Conv2d if dims == 2 else nn.Conv3d
 
     def residual(inputs: int, outputs: int) -> nn.Module:
@@ -207,16 +207,26 @@ def guided_diffusion(*, classes: int | None = 10, dims: int = 2) -> nn.Module:
 
     down = of("Downsample", op=conv(8, 8, 3))
     blocks: list[list[nn.Module]] = [[conv(3, 8, 3)], [residual(8, 8)], [down], [residual(8, 16), attention(16)]]
-    middle = [residual(16, 16), attention(16), residual(16, 16)]
+    parts = {
+        "time_embed": nn.Sequential(nn.Linear(8, 32), nn.SiLU(), nn.Linear(32, 32)),
+        "input_blocks": nn.ModuleList(nn.Sequential(*block) for block in blocks),
+        "middle_block": nn.Sequential(residual(16, 16), attention(16), residual(16, 16)),
+    }
+    if pool == "attention":
+        layers = {"qkv_proj": nn.Conv1d(16, 48, 1), "c_proj": nn.Conv1d(16, 10, 1)}
+        table = nn.Parameter(torch.randn(16, 17) / 16**0.5)
+        pooled = of("AttentionPool2d", positional_embedding=table, **layers)
+        return of("EncoderUNetModel", **parts, out=nn.Sequential(nn.GroupNorm(4, 16), nn.SiLU(), pooled))
+    if pool == "adaptive":
+        last = [nn.AdaptiveAvgPool2d(1), conv(16, 10, 1), nn.Flatten()]
+        return of("EncoderUNetModel", **parts, out=nn.Sequential(nn.GroupNorm(4, 16), nn.SiLU(), *last))
     back = [[residual(32, 16), attention(16), of("Upsample", conv=conv(16, 16, 3))], [residual(24, 8)]]
     labels = {} if classes is None else {"label_emb": nn.Embedding(classes, 32)}
     return of(
         "UNetModel",
-        time_embed=nn.Sequential(nn.Linear(8, 32), nn.SiLU(), nn.Linear(32, 32)),
+        **parts,
         **labels,
-        input_blocks=nn.ModuleList(nn.Sequential(*parts) for parts in blocks),
-        middle_block=nn.Sequential(*middle),
-        output_blocks=nn.ModuleList(nn.Sequential(*parts) for parts in back),
+        output_blocks=nn.ModuleList(nn.Sequential(*block) for block in back),
         out=nn.Sequential(nn.GroupNorm(4, 8), nn.SiLU(), conv(8, 6, 3)),
     )
 

@@ -26,6 +26,8 @@ wide_resnet50 = built(f"{TV}:wide_resnet50_2", num_classes=10)
 
 resnet18 = built(f"{TV}:resnet18", num_classes=10)
 timm_vit = THIRD_PARTY["timm-vit_tiny"].build
+torchvision_vit = THIRD_PARTY["torchvision-vit"].build
+gpt2 = THIRD_PARTY["transformers-gpt2"].build
 llama = THIRD_PARTY["transformers-llama"].build
 
 
@@ -136,7 +138,9 @@ FAMILIES: list[Family] = [
         cases=[
             Case("torch.nn encoder of 3 layers, rewritten", after(torch_encoder, prenorm_transformer(3)), "bits"),
             Case("timm vit of 2 layers, rewritten", after(timm_vit, prenorm_transformer(2)), "bits"),
+            Case("torchvision vit of 2 layers, rewritten", after(torchvision_vit, prenorm_transformer(2)), "bits"),
             Case("transformers llama, rewritten", after(llama, prenorm_transformer(2)), "bits"),
+            Case("transformers gpt2, rewritten", after(gpt2, prenorm_transformer(2)), "bits"),
             Case("nanoGPT of 4 layers, rewritten", after(partial(nanogpt, 4), prenorm_transformer(4)), "bits"),
         ],
     ),

@@ -101,6 +101,18 @@ FAMILIES: list[Family] = [
                 partial(nets.guided_diffusion, classes=None, dims=3),
                 "bits",
             ),
+            case(
+                "guided diffusion's classifier",
+                sources.guided_diffusion,
+                partial(nets.guided_diffusion, pool="adaptive"),
+                "bits",
+            ),
+            case(
+                "guided diffusion's classifier, attention pool",
+                sources.guided_diffusion,
+                partial(nets.guided_diffusion, pool="attention"),
+                "bits",
+            ),
         ],
     ),
     Family(

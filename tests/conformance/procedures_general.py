@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import math
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import init
 
-RESIDUAL = ("self_attn.out_proj", "linear2", "c_proj", "o_proj", "down_proj", "attn.proj", "mlp.fc2", "wo", "w2")
-"""How the layers that write to the residual stream are called: torch.nn, GPT-2, Llama, timm, Meta."""
+RESIDUAL = {
+    "torch.nn": ("self_attn.out_proj", "linear2"),
+    "GPT-2": ("c_proj",),
+    "Llama": ("o_proj", "down_proj", "wo", "w2"),
+    "timm": ("attn.proj", "mlp.fc2"),
+    "torchvision": ("self_attention.out_proj", "mlp.3"),
+}
+"""How the layers that write to the residual stream are called."""
 
 
 def flow(layer: Any) -> tuple[int, int]:
@@ -54,7 +61,7 @@ def prenorm_transformer(blocks: int) -> Any:
     def procedure(model: nn.Module) -> None:
         zero_biases_and_whole_norms(model)
         for name, tensor in model.named_parameters():
-            written = name.removesuffix(".weight").endswith(RESIDUAL)
+            written = name.removesuffix(".weight").endswith(tuple(chain(*RESIDUAL.values())))
             if tensor.ndim > 1:
                 init.normal_(tensor, std=0.02 / math.sqrt(2 * blocks) if written else 0.02)
 

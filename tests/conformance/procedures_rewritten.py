@@ -138,10 +138,11 @@ def dcgan(model: nn.Module) -> None:
 
 
 def guided_diffusion(model: Any) -> None:
-    """openai/guided-diffusion guided_diffusion/nn.py:68-74, unet.py:210,294,615."""
+    """openai/guided-diffusion guided_diffusion/nn.py:68-74, unet.py:210,294,615 and the `out` of EncoderUNetModel."""
     zeroed = [block.out_layers[-1] for block in called(model, "ResBlock")]
     zeroed += [block.proj_out for block in called(model, "AttentionBlock")]
-    for layer in [*zeroed, model.out[-1]]:
+    zeroed += [layer for layer in model.out if isinstance(layer, nn.modules.conv._ConvNd)]
+    for layer in zeroed:
         for tensor in layer.parameters():
             tensor.detach().zero_()
 
