@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
+from architectures import nanogpt, recurrent, sines, torch_encoder, upsampling
 from conftest import load_example
 from families import Case, Family
 from procedures import after, bamos, functional_wrn, msr, msr_and_torch7_norms, prlz77, resnext_lua
+from procedures_general import lstm, mup, prenorm_transformer, relu_cnn, selu, siren
 from third_party import THIRD_PARTY, built
 from torch import nn
 
@@ -21,6 +23,17 @@ wrn28 = partial(load_example("wrn").wrn, 28, 10)
 small_densenet = built(f"{TV}:DenseNet", 8, (2, 2), 16, num_classes=10)
 resnext50 = built(f"{TV}:resnext50_32x4d", num_classes=10)
 wide_resnet50 = built(f"{TV}:wide_resnet50_2", num_classes=10)
+
+resnet18 = built(f"{TV}:resnet18", num_classes=10)
+timm_vit = THIRD_PARTY["timm-vit_tiny"].build
+torchvision_vit = THIRD_PARTY["torchvision-vit"].build
+gpt2 = THIRD_PARTY["transformers-gpt2"].build
+llama = THIRD_PARTY["transformers-llama"].build
+
+
+def linears(inputs: int = 24) -> nn.Module:
+    """Linear layers only."""
+    return nn.Sequential(nn.Linear(inputs, 48), nn.Linear(48, 32), nn.Linear(32, 10))
 
 
 def biased() -> nn.Module:
@@ -96,6 +109,65 @@ FAMILIES: list[Family] = [
         cases=[
             Case("szagoruyko WRN-16-4, rewritten", after(wrn16, functional_wrn), "bits by only"),
             Case("szagoruyko WRN-28-10, rewritten", after(wrn28, functional_wrn), "bits by only", large=True),
+        ],
+    ),
+    Family(
+        "relu_cnn",
+        neighbour="torchvision_resnet",
+        cases=[
+            Case("torchvision resnet18, rewritten", after(resnet18, relu_cnn), "bits"),
+            Case("torchvision resnext50_32x4d, rewritten", after(resnext50, relu_cnn), "bits"),
+            Case("net of grouped and transposed convolutions, rewritten", after(upsampling, relu_cnn), "bits"),
+        ],
+    ),
+    Family(
+        "selu",
+        neighbour="relu_cnn",
+        cases=[
+            Case("net of linear layers, rewritten", after(linears, selu), "bits"),
+            Case(
+                "net of grouped and transposed convolutions, rewritten",
+                after(partial(upsampling, norm=False), selu),
+                "bits",
+            ),
+        ],
+    ),
+    Family(
+        "prenorm_transformer",
+        neighbour="transformers_base",
+        cases=[
+            Case("torch.nn encoder of 3 layers, rewritten", after(torch_encoder, prenorm_transformer(3)), "bits"),
+            Case("timm vit of 2 layers, rewritten", after(timm_vit, prenorm_transformer(2)), "bits"),
+            Case("torchvision vit of 2 layers, rewritten", after(torchvision_vit, prenorm_transformer(2)), "bits"),
+            Case("transformers llama, rewritten", after(llama, prenorm_transformer(2)), "bits"),
+            Case("transformers gpt2, rewritten", after(gpt2, prenorm_transformer(2)), "bits"),
+            Case("nanoGPT of 4 layers, rewritten", after(partial(nanogpt, 4), prenorm_transformer(4)), "bits"),
+        ],
+    ),
+    Family(
+        "lstm",
+        neighbour="torch_default",
+        cases=[
+            Case("language model of two LSTMs, both ways, rewritten", after(recurrent, lstm), "bits"),
+            Case("LSTM with a projection, rewritten", after(partial(nn.LSTM, 12, 20, proj_size=8), lstm), "bits"),
+            Case("LSTM cell, rewritten", after(partial(nn.LSTMCell, 12, 20), lstm), "bits"),
+        ],
+    ),
+    Family(
+        "siren",
+        neighbour="torch_default",
+        cases=[
+            Case("SIREN, its layers in a list, rewritten", after(sines, siren), "bits"),
+            Case("SIREN of plain layers, rewritten", after(partial(linears, 2), siren), "bits"),
+        ],
+    ),
+    Family(
+        "mup",
+        neighbour="prenorm_transformer",
+        cases=[
+            Case("torch.nn encoder of 3 layers, rewritten", after(torch_encoder, mup("head")), "bits"),
+            Case("torchvision resnet18, rewritten", after(resnet18, mup("fc")), "bits"),
+            Case("transformers llama, rewritten", after(llama, mup("lm_head")), "bits"),
         ],
     ),
 ]
