@@ -67,6 +67,7 @@ class Family:
 
 def all_families() -> list[Family]:
     """Every family, library by library."""
+    import families_further
     import families_general
     import families_rewritten
     import families_timm
@@ -79,6 +80,7 @@ def all_families() -> list[Family]:
         families_torchvision,
         families_torchvision_detection,
         families_timm,
+        families_further,
         families_transformers,
         families_rewritten,
     )

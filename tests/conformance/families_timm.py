@@ -35,10 +35,15 @@ def deit(**settings: Any) -> partial[nn.Module]:
     return timm("deit_tiny_distilled_patch16_224", img_size=32, depth=2, **settings)
 
 
-def swin(**settings: Any) -> partial[nn.Module]:
+def tiny(path: str, **settings: Any) -> partial[nn.Module]:
+    """Another vision transformer of that size."""
+    return partial(lambda: named(f"{MODELS}.{path}")(**TINY, **settings))
+
+
+def swin(path: str = "swin_transformer:SwinTransformer", **settings: Any) -> partial[nn.Module]:
     """Two stages of one block each."""
     sizes = {"img_size": 32, "window_size": 4, "embed_dim": 16, "depths": (1, 1), "num_heads": (2, 4)}
-    return partial(lambda: named(f"{MODELS}.swin_transformer:SwinTransformer")(**sizes, num_classes=10, **settings))
+    return partial(lambda: named(f"{MODELS}.{path}")(**sizes, num_classes=10, **settings))
 
 
 def convnext(**settings: Any) -> partial[nn.Module]:
@@ -88,7 +93,7 @@ FAMILIES: list[Family] = [
     ),
     Family(
         "timm_resnet_nozero",
-        neighbour="timm_resnet",
+        neighbour="torchvision_densenet",
         cases=[
             registered("resnet18", zero_init_last=False),
             registered("legacy_seresnet18"),
@@ -96,11 +101,12 @@ FAMILIES: list[Family] = [
             registered("hrnet_w18_small", large=True),
             registered("selecsls42", large=True),
             registered("xception", large=True),
+            registered("dla34", large=True),
         ],
     ),
     Family(
         "timm_vit",
-        neighbour="timm_vit_fix",
+        neighbour="timm_vit_moco",
         cases=[
             Case("timm VisionTransformer", vit(), "distribution"),
             Case(
@@ -168,7 +174,7 @@ FAMILIES: list[Family] = [
     ),
     Family(
         "timm_mixer",
-        neighbour="timm_vit_jax",
+        neighbour="timm_vit_moco",
         cases=[
             Case("timm MlpMixer(32)", mixer("MixerBlock"), "distribution"),
             Case(
@@ -194,6 +200,86 @@ FAMILIES: list[Family] = [
             registered("nf_ecaresnet26", large=True),
             registered("nfnet_f0", large=True),
             registered("dm_nfnet_f0", large=True),
+        ],
+    ),
+    Family(
+        "timm_resnetv2",
+        neighbour="timm_resnet_nozero",
+        cases=[
+            registered("resnetv2_18"),
+            registered("resnetv2_50", large=True),
+            registered("resnetv2_50x1_bit", large=True),
+        ],
+    ),
+    Family(
+        "timm_byobnet",
+        neighbour="timm_resnet_nozero",
+        cases=[
+            registered("gernet_s"),
+            registered("repvgg_a0", "bits by only", large=True),
+            registered("eca_resnext26ts", large=True),
+            registered("botnet26t_256", "distribution", large=True),
+            registered("halonet26t", "distribution", large=True),
+            registered("lambda_resnet26t", "distribution", large=True),
+        ],
+    ),
+    Family(
+        "timm_cspnet",
+        neighbour="timm_byobnet",
+        cases=[
+            registered("cs3darknet_s"),
+            registered("cspresnet50", large=True),
+            registered("cspdarknet53", large=True),
+        ],
+    ),
+    Family(
+        "timm_beit",
+        neighbour="timm_vit",
+        cases=[
+            Case("timm Beit", tiny("beit:Beit", use_rel_pos_bias=True, init_values=0.1), "distribution"),
+            Case("timm Eva", tiny("eva:Eva", num_reg_tokens=2), "distribution"),
+            registered("beit_base_patch16_224", "distribution", large=True),
+            registered("eva02_tiny_patch14_224", "distribution", large=True),
+        ],
+    ),
+    Family(
+        "timm_swin_v2",
+        neighbour="timm_vit",
+        cases=[
+            Case("timm SwinTransformerV2", swin("swin_transformer_v2:SwinTransformerV2"), "distribution"),
+            registered("swinv2_tiny_window8_256", "distribution", large=True),
+        ],
+    ),
+    Family(
+        "timm_transformer",
+        neighbour="timm_vit_moco",
+        cases=[
+            registered("tiny_vit_5m_224", "distribution"),
+            registered("cait_xxs24_224", "distribution", large=True),
+            registered("coat_lite_tiny", "distribution", large=True),
+            registered("crossvit_tiny_240", "distribution", large=True),
+            registered("davit_tiny", "distribution", large=True),
+            registered("efficientformer_l1", "distribution", large=True),
+            registered("tnt_s_legacy_patch16_224", "distribution", large=True),
+            registered("volo_d1_224", "distribution", large=True),
+        ],
+    ),
+    Family(
+        "timm_pvt",
+        neighbour="timm_transformer",
+        cases=[
+            registered("pvt_v2_b0", "distribution"),
+            registered("twins_svt_small", "distribution", large=True),
+        ],
+    ),
+    Family(
+        "timm_metaformer",
+        neighbour="timm_transformer",
+        cases=[
+            registered("poolformerv2_s12", "distribution"),
+            registered("poolformer_s12", "distribution", large=True),
+            registered("caformer_s18", "distribution", large=True),
+            registered("mambaout_femto", "distribution", large=True),
         ],
     ),
 ]
