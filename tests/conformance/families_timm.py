@@ -24,10 +24,19 @@ def registered(name: str, mode: Any = "bits", *, large: bool = False, **settings
     return Case(f"timm {name}{told}", timm(name, **settings), mode, large)
 
 
-def vit(mlp: str = "Mlp", **settings: Any) -> partial[nn.Module]:
-    """A vision transformer of two layers, with one of timm's MLPs."""
-    home = f"{MODELS}.vision_transformer:VisionTransformer"
-    return partial(lambda: named(home)(**TINY, mlp_layer=named(f"timm.layers:{mlp}"), **settings))
+def vit(mlp: str = "Mlp", block: str = "Block", **settings: Any) -> partial[nn.Module]:
+    """A vision transformer of two layers, with one of timm's MLPs and blocks."""
+    home = f"{MODELS}.vision_transformer"
+    return partial(
+        lambda: named(f"{home}:VisionTransformer")(
+            **TINY, mlp_layer=named(f"timm.layers:{mlp}"), block_fn=named(f"{home}:{block}"), **settings
+        )
+    )
+
+
+def behind(**settings: Any) -> partial[nn.Module]:
+    """The same with norms behind the branches, which begin small."""
+    return vit(block="ResPostBlock", init_values=1e-5, **settings)
 
 
 def deit(**settings: Any) -> partial[nn.Module]:
@@ -38,6 +47,13 @@ def deit(**settings: Any) -> partial[nn.Module]:
 def tiny(path: str, **settings: Any) -> partial[nn.Module]:
     """Another vision transformer of that size."""
     return partial(lambda: named(f"{MODELS}.{path}")(**TINY, **settings))
+
+
+def relative(block: str) -> partial[nn.Module]:
+    """A vision transformer of that size with relative positions."""
+    home = f"{MODELS}.vision_transformer_relpos"
+    settings = {**TINY, "weight_init": "", "init_values": 1e-5}
+    return partial(lambda: named(f"{home}:VisionTransformerRelPos")(**settings, block_fn=named(f"{home}:{block}")))
 
 
 def swin(path: str = "swin_transformer:SwinTransformer", **settings: Any) -> partial[nn.Module]:
@@ -70,6 +86,7 @@ def modes(mode: str) -> list[Case]:
     return [
         Case(f"timm VisionTransformer, {told}", vit(weight_init=mode, reg_tokens=2), "distribution"),
         Case(f"timm VisionTransformer, SwiGLU, {told}", vit("SwiGLU", weight_init=mode), "distribution"),
+        Case(f"timm VisionTransformer, norms behind, {told}", behind(weight_init=mode), "distribution"),
         Case(f"timm deit_tiny_distilled, {told}", deit(weight_init=mode), "distribution"),
         Case(f"timm SwinTransformer, {told}", swin(weight_init=mode), "distribution"),
         registered("vit_tiny_patch16_224", "distribution", large=True, weight_init=mode),
@@ -117,6 +134,8 @@ FAMILIES: list[Family] = [
             Case("timm VisionTransformer, SwiGLU", vit("SwiGLU"), "distribution"),
             Case("timm deit_tiny_distilled", deit(), "distribution"),
             Case("timm SwinTransformer", swin(), "distribution"),
+            Case("timm VisionTransformerRelPos", relative("RelPosBlock"), "distribution"),
+            Case("timm VisionTransformerRelPos, norms behind", relative("ResPostRelPosBlock"), "distribution"),
             registered("vit_tiny_patch16_224", "distribution", large=True),
         ],
     ),
@@ -127,6 +146,7 @@ FAMILIES: list[Family] = [
             Case("timm VisionTransformer, fix_init", vit(fix_init=True), "distribution"),
             Case("timm VisionTransformer, SwiGLUPacked, fix_init", vit("SwiGLUPacked", fix_init=True), "distribution"),
             Case("timm VisionTransformer, SwiGLU, fix_init", vit("SwiGLU", fix_init=True), "distribution"),
+            Case("timm VisionTransformer, norms behind, fix_init", behind(fix_init=True), "distribution"),
             Case("timm deit_tiny_distilled, fix_init", deit(fix_init=True), "distribution"),
             registered("vit_tiny_patch16_224", "distribution", large=True, fix_init=True),
         ],
