@@ -39,6 +39,17 @@ def behind(**settings: Any) -> partial[nn.Module]:
     return vit(block="ResPostBlock", init_values=1e-5, **settings)
 
 
+def hybrid(**settings: Any) -> nn.Module:
+    """A vision transformer on one stage of a residual network."""
+    backbone = named(f"{MODELS}.resnetv2:ResNetV2")(
+        layers=(2,), channels=(128,), stem_chs=32, stem_type="same", preact=False, num_classes=0, global_pool=""
+    )
+    embed = partial(named("timm.layers:HybridEmbed"), backbone=backbone)
+    sizes = {**TINY, "img_size": 32, "patch_size": 1}
+    model: nn.Module = named(f"{MODELS}.vision_transformer:VisionTransformer")(**sizes, embed_layer=embed, **settings)
+    return model
+
+
 def deit(**settings: Any) -> partial[nn.Module]:
     """A distilled vision transformer of two layers."""
     return timm("deit_tiny_distilled_patch16_224", img_size=32, depth=2, **settings)
@@ -87,6 +98,7 @@ def modes(mode: str) -> list[Case]:
         Case(f"timm VisionTransformer, {told}", vit(weight_init=mode, reg_tokens=2), "distribution"),
         Case(f"timm VisionTransformer, SwiGLU, {told}", vit("SwiGLU", weight_init=mode), "distribution"),
         Case(f"timm VisionTransformer, norms behind, {told}", behind(weight_init=mode), "distribution"),
+        Case(f"timm VisionTransformer, hybrid, {told}", partial(hybrid, weight_init=mode), "distribution"),
         Case(f"timm deit_tiny_distilled, {told}", deit(weight_init=mode), "distribution"),
         Case(f"timm SwinTransformer, {told}", swin(weight_init=mode), "distribution"),
         registered("vit_tiny_patch16_224", "distribution", large=True, weight_init=mode),
@@ -132,6 +144,7 @@ FAMILIES: list[Family] = [
             Case("timm VisionTransformer, pooled by attention", vit(global_pool="map"), "distribution"),
             Case("timm VisionTransformer, SwiGLUPacked", vit("SwiGLUPacked"), "distribution"),
             Case("timm VisionTransformer, SwiGLU", vit("SwiGLU"), "distribution"),
+            Case("timm VisionTransformer, hybrid", hybrid, "distribution"),
             Case("timm deit_tiny_distilled", deit(), "distribution"),
             Case("timm SwinTransformer", swin(), "distribution"),
             Case("timm VisionTransformerRelPos", relative("RelPosBlock"), "distribution"),
@@ -147,6 +160,7 @@ FAMILIES: list[Family] = [
             Case("timm VisionTransformer, SwiGLUPacked, fix_init", vit("SwiGLUPacked", fix_init=True), "distribution"),
             Case("timm VisionTransformer, SwiGLU, fix_init", vit("SwiGLU", fix_init=True), "distribution"),
             Case("timm VisionTransformer, norms behind, fix_init", behind(fix_init=True), "distribution"),
+            Case("timm VisionTransformer, hybrid, fix_init", partial(hybrid, fix_init=True), "distribution"),
             Case("timm deit_tiny_distilled, fix_init", deit(fix_init=True), "distribution"),
             registered("vit_tiny_patch16_224", "distribution", large=True, fix_init=True),
         ],
