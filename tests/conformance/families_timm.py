@@ -252,6 +252,7 @@ FAMILIES: list[Family] = [
             registered("gernet_s"),
             registered("repvgg_a0", "bits by only", large=True),
             registered("eca_resnext26ts", large=True),
+            registered("gcresnext26ts", "bits by only", large=True),
             registered("botnet26t_256", "distribution", large=True),
             registered("halonet26t", "distribution", large=True),
             registered("lambda_resnet26t", "distribution", large=True),
@@ -274,6 +275,7 @@ FAMILIES: list[Family] = [
             Case("timm Eva", tiny("eva:Eva", num_reg_tokens=2), "distribution"),
             registered("beit_base_patch16_224", "distribution", large=True),
             registered("eva02_tiny_patch14_224", "distribution", large=True),
+            registered("vit_pe_core_tiny_patch16_384", "distribution", large=True),
         ],
     ),
     Family(
