@@ -84,6 +84,9 @@ FAMILIES: list[Family] = [
             Case("bamos DenseNet-BC-40, rewritten", after(densenet40, bamos), "bits"),
             Case("bamos DenseNet-BC-100, rewritten", after(densenet100, bamos), "bits", large=True),
             Case("torchvision DenseNet(8, (2, 2)), rewritten", after(small_densenet, bamos), "bits"),
+            Case("timm ese_vovnet19b_dw", built("timm:create_model", "ese_vovnet19b_dw"), "bits", large=True),
+            Case("timm hgnet_tiny", built("timm:create_model", "hgnet_tiny"), "bits", large=True),
+            Case("monai resnet10", built("monai.networks.nets:resnet10", n_input_channels=1), "bits", large=True),
         ],
     ),
     Family(

@@ -71,6 +71,7 @@ FAMILIES: list[Family] = [
             Case("torchvision DenseNet(8, (2, 2))", built(f"{TV}:DenseNet", 8, (2, 2), 16, num_classes=10), "bits"),
             Case("torchvision densenet121", small("densenet121"), "bits", large=True),
             Case("timm densenet121", built("timm:create_model", "densenet121", num_classes=10), "bits", large=True),
+            Case("monai DenseNet, 2d", built("monai.networks.nets:DenseNet", 2, 1, 2, block_config=(2, 2)), "bits"),
         ],
     ),
     Family(
@@ -79,6 +80,7 @@ FAMILIES: list[Family] = [
         cases=[
             Case("torchvision vgg11", small("vgg11"), "bits", large=True),
             Case("torchvision vgg11_bn", small("vgg11_bn"), "bits"),
+            Case("timm vgg11_bn", built("timm:create_model", "vgg11_bn", num_classes=10), "bits", large=True),
         ],
     ),
     Family(
