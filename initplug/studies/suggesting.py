@@ -123,8 +123,8 @@ class Fits:
         """The best rows as a table for a terminal, and what they come down to."""
         rows = (row.to_dict() for row in self.rows[:limit])
         more = len(self.rows) - limit
-        footer = "\n".join([*([f"… and {more} more"] if more > 0 else []), self.conclusion])
-        return table(COLUMNS, rows, footer=footer, width=width, color=color)
+        shown = table(COLUMNS, rows, footer=f"… and {more} more" if more > 0 else "", width=width, color=color)
+        return f"{shown.rstrip()}\n{self.conclusion}"
 
     @property
     def conclusion(self) -> str:
@@ -214,7 +214,7 @@ def _fit(name: str, recipe: Recipe, tree: Tree, kin: _Kin, replays: Replays) -> 
         evidence=evidence,
         score=round(score, 6),
     )
-    return (-fit.score, strange, -own, name), kinship, fit
+    return (-fit.score, not own, strange, -own, name), kinship, fit
 
 
 UNSAID = ("default", "keep", "keep default")
@@ -262,7 +262,9 @@ class _Kin:
             if most * share > near:
                 first = min(cls.__name__ for cls in among & self.inner)
                 near, why = most * share, f"{first} and others, {share:.0%} of the elements"
-        library = self.package in LIBRARIES and (name.split("_")[0] == self.package or f"{self.package}/" in source)
+        library = self.package in LIBRARIES - UNTOLD and (
+            name.split("_")[0] == self.package or f"{self.package}/" in source
+        )
         both = 0.1 * library + 0.1 * bool(called & {*self.root})
         evidence = (why,) if why else (f"library {self.package}",) if library else ()
         return min(1.0, near + both), evidence, self._strange(name)

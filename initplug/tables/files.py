@@ -43,7 +43,7 @@ def _field(value: Any) -> Any:
 
 
 def to_markdown(rows: Iterable[Mapping[str, Any]], keys: Sequence[str]) -> str:
-    r"""A Markdown table of the values that a reader looks for.
+    r"""A Markdown table of the values that a reader looks for; problems have a column where there are any.
 
     Example:
         >>> print(to_markdown([{"name": "a|b", "std": 0.5}], ["name", "std"]))
@@ -52,7 +52,9 @@ def to_markdown(rows: Iterable[Mapping[str, Any]], keys: Sequence[str]) -> str:
         | `a\|b` | 0.5 |
         <BLANKLINE>
     """
-    chosen = [key for key in keys if key in MARKDOWN_KEYS]
+    rows = list(rows)
+    wrong = any(row.get("problem") for row in rows)
+    chosen = [key for key in keys if key in MARKDOWN_KEYS and (wrong or key != "problem")]
     lines = [chosen, ["---"] * len(chosen)]
     lines += [[_code(row[key]) if key in CODE_KEYS else cell(row.get(key)) for key in chosen] for row in rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)

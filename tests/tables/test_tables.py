@@ -75,11 +75,11 @@ def test_every_format_tells_the_same(audit: Audit) -> None:
     markdown = [re.split(r"(?<!\\)\|", line)[1:-1] for line in audit.to_markdown().splitlines()[2:]]
     assert len(markdown) == len(rows)
     for cells, row in zip(markdown, rows, strict=True):
-        name, shape, rule, init, mean, std, *_, status, verdict = (cell.strip() for cell in cells)
+        name, shape, rule, init, mean, std, _, _, status, verdict, problem = (cell.strip() for cell in cells)
         assert name.strip("`").replace("\\|", "|") == visible(row["name"])
         assert shape == "×".join(map(str, row["shape"]))
         assert (rule.strip("`"), init.strip("`")) == (row["rule"] or "–", row["init"] or "–")
-        assert (status, verdict) == (row["status"], row["verdict"])
+        assert (status, verdict, problem) == (row["status"], row["verdict"], row["problem"] or "–")
         for text, value in ((mean, row["mean"]), (std, row["std"])):
             assert text == "–" if value is None else float(text) == pytest.approx(value, rel=1e-3)
 
