@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from os import PathLike
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import torch
 
 from initplug.moments import Moments
 from initplug.planning.plan import ROW_KEYS, SHARED, Assignment, Plan
+from initplug.regions import Region
 from initplug.schemes.distributions import Batched, Distribution, Planned, Single
 from initplug.schemes.structures import Fixed
 from initplug.tables.files import save, to_csv, to_json, to_markdown
@@ -261,9 +263,11 @@ class Audit:
         statuses: Sequence[Status],
         verdicts: Sequence[Verdict],
         seed: int | None = None,
+        regions: Mapping[int, Region] = MappingProxyType({}),
     ) -> None:
         self.plan = plan
         self.seed = seed
+        self._regions = regions
         self._moments = moments
         self._statuses = statuses
         self._verdicts = verdicts

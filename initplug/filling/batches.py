@@ -12,6 +12,7 @@ from torch import Tensor
 from initplug.filling import streams
 from initplug.filling.streams import BLOCK, CHUNK, Elementwise, Source
 from initplug.moments import Moments, measure_rows
+from initplug.regions import Region
 from initplug.schemes.distributions import Constant, Drawn
 
 
@@ -19,12 +20,14 @@ class Kind(NamedTuple):
     """What is drawn for tensors that are alike: of one shape and dtype.
 
     Args:
-        distribution: of the tensor.
+        distribution: of the whole tensor.
         measured: whether it is measured as it is drawn, which takes one distribution for all elements.
+        region: which part of the whole tensor is held; None for all.
     """
 
     distribution: Drawn
     measured: bool
+    region: Region | None = None
 
 
 class Order(NamedTuple):
@@ -32,7 +35,7 @@ class Order(NamedTuple):
 
     Args:
         name: canonical, which selects its streams.
-        tensor: any dtype, layout and device that the distribution fits.
+        tensor: any dtype, layout and device that the distribution fits; what is held of it, if not all is.
         kind: what tensors that are alike have in common.
     """
 
@@ -59,8 +62,9 @@ def batches(orders: Sequence[Order]) -> tuple[list[Batch], list[int]]:
     groups: dict[Any, list[list[int]]] = {}
     large: list[int] = []
     for run in alike.values():
-        _, tensor, (distribution, measured) = orders[run[0]]
-        plain = isinstance(distribution, Elementwise | Constant) and tensor.is_floating_point()
+        _, tensor, (distribution, measured, region) = orders[run[0]]
+        drawn = isinstance(distribution, Elementwise) and region is None
+        plain = (drawn or isinstance(distribution, Constant)) and tensor.is_floating_point()
         if plain and 0 < tensor.numel() <= SMALL:
             groups.setdefault((distribution, tensor.dtype, tensor.device, measured), []).append(run)
         else:
@@ -107,7 +111,7 @@ def _constants(runs: Sequence[Sequence[Order]]) -> list[Tensor]:
     """A constant in the shape of every tensor."""
     found: list[Tensor] = []
     for run in runs:
-        _, first, (constant, _) = run[0]
+        _, first, (constant, _, _) = run[0]
         assert isinstance(constant, Constant)  # as all of the batch
         found += [torch.full(first.shape, constant.value, dtype=first.dtype, device=first.device)] * len(run)
     return found

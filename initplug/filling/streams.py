@@ -10,14 +10,14 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from initplug.regions import Box
 from initplug.schemes.distributions import Normal, TruncatedNormal, Uniform
 
 Words = NDArray[np.uint32]
@@ -318,58 +318,7 @@ def _confined(begin: int, count: int) -> Sampler:
     return sample
 
 
-# Regions ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Box:
-    """A part of a tensor: along every dimension a stretch of the whole.
-
-    Args:
-        shape: sizes of the whole tensor.
-        starts: where the part begins along each dimension.
-        sizes: sizes of the part.
-
-    Example:
-        >>> part = Box.whole((4, 6)).part(1, 3, 2)
-        >>> part.runs[0].tolist(), part.runs[1]
-        ([3, 9, 15, 21], 2)
-    """
-
-    shape: tuple[int, ...]
-    starts: tuple[int, ...]
-    sizes: tuple[int, ...]
-
-    @classmethod
-    def whole(cls, shape: Sequence[int]) -> Box:
-        """All of a tensor."""
-        return cls(tuple(shape), (0,) * len(shape), tuple(shape))
-
-    def part(self, dim: int, start: int, size: int) -> Box:
-        """A stretch of the box along a dimension."""
-        starts, sizes = list(self.starts), list(self.sizes)
-        starts[dim] += start
-        sizes[dim] = size
-        return Box(self.shape, tuple(starts), tuple(sizes))
-
-    @cached_property
-    def runs(self) -> tuple[NDArray[np.int64], int]:
-        """Where the stretches of consecutive indices that make up the box begin, in order, and how long each is."""
-        dim = len(self.shape)
-        length = 1  # of a run, which grows over all dimensions that the box fills, and one more
-        strides = [1] * len(self.shape)
-        for inner in range(len(self.shape) - 2, -1, -1):
-            strides[inner] = strides[inner + 1] * self.shape[inner + 1]
-        while dim > 0:
-            dim -= 1
-            length = self.sizes[dim] * strides[dim]
-            if self.sizes[dim] != self.shape[dim]:
-                break
-        firsts = np.zeros(1, np.int64)
-        for outer in range(dim):
-            along = (self.starts[outer] + np.arange(self.sizes[outer], dtype=np.int64)) * strides[outer]
-            firsts = (firsts[:, None] + along).reshape(-1)
-        return firsts + (self.starts[dim] * strides[dim] if self.shape else 0), length
+# Parts of tensors -------------------------------------------------------------------------------------------
 
 
 def words_of(key: Key, runs: tuple[NDArray[np.int64], int], begin: int, end: int, source: Source) -> Words:
