@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
+from initplug.merging import Entry, exchanged, merged
 from initplug.moments import Moments
 from initplug.planning.plan import ROW_KEYS, SHARED, Assignment, Plan
 from initplug.regions import Region
@@ -310,6 +311,38 @@ class Audit:
             **shared,
             **measured,
         )
+
+    def reduced(self, group: Any = None) -> Audit:
+        """The audit of the whole model from those of all ranks, which all call this; one of them may save it.
+
+        Of a sharded slot the parts are put together, each once, and judged as a whole; of one that every rank holds,
+        a rank that differs is what counts. Slots that only some ranks have, as those of pipeline stages, are all there.
+
+        Args:
+            group: process group of the ranks; None for all. Without torch.distributed it is this audit.
+
+        Raises:
+            ApplyError: another rank cannot be reached.
+        """
+        import torch.distributed as dist
+
+        if not (dist.is_available() and dist.is_initialized()):
+            return self
+        entries = [
+            Entry(moments, self._regions.get(index), status, verdict)
+            for index, (moments, status, verdict) in enumerate(
+                zip(self._moments, self._statuses, self._verdicts, strict=True)
+            )
+        ]
+        plan, known = exchanged(self.plan, entries, group)
+        slots = [merged(known[name], share.numel) for name, share in zip(plan.names, plan.shares, strict=True)]
+        verdicts = [
+            judged(share.distribution, slot.moments, getattr(torch, share.dtype))
+            if slot.whole and slot.status in ("initialized", "read") and slot.verdict != "differs" and share.judgeable
+            else slot.verdict
+            for slot, share in zip(slots, plan.shares, strict=True)
+        ]
+        return Audit(plan, [slot.moments for slot in slots], [slot.status for slot in slots], verdicts, self.seed)
 
     @property
     def summary(self) -> dict[str, Any]:

@@ -54,8 +54,8 @@ def agreed(
     try:
         result = work()
     except Exception as error:
-        said = str(error) if isinstance(error, InitplugError) else brief(error)
-        gathered((f"{type(error).__name__}: {said}", {}), groups)
+        said = f"{type(error).__name__}: {error}" if isinstance(error, InitplugError) else brief(error)
+        gathered((said, {}), groups)
         raise
     records = gathered((None, dict(facts(result))), groups)
     failed = {rank: said for rank, (said, _) in records.items() if said is not None}

@@ -28,7 +28,8 @@ BELOW: dict[str, set[str]] = {
     "moments": set(),
     "regions": set(),
     "collectives": {"errors"},
-    "auditing": {"errors", "schemes", "language", "tables", "planning", "moments", "regions", "collectives"},
+    "merging": {"errors", "schemes", "language", "tables", "planning", "moments", "regions", "collectives"},
+    "auditing": {"errors", "schemes", "language", "tables", "planning", "moments", "regions", "collectives", "merging"},
     "filling": {
         "errors",
         "schemes",

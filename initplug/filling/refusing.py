@@ -106,7 +106,9 @@ def warn_of_shared_memory(slots: Sequence[Slot], statuses: Sequence[Status]) -> 
         if status == "initialized" and slot.computed is None
     )
     stretches = sorted(
-        (tensor.data_ptr(), tensor.is_contiguous() or is_dense(tensor), tensor.nbytes, name) for tensor, name in written
+        (tensor.data_ptr(), tensor.is_contiguous() or is_dense(tensor), tensor.nbytes, name)
+        for tensor, name in written
+        if tensor.numel()  # a rank may hold nothing, which lies nowhere
     )
     end, widest, previous = 0, "", (-1, "")
     for start, dense, length, name in stretches:

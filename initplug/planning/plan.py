@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from os import PathLike
 from typing import Any
@@ -202,6 +202,16 @@ class Plan:
         known = {*names, *(alias for group in aliases.values() for alias in group)}
         part.unmatched = tuple(name for name in self.unmatched if name in known)
         return part
+
+    def joined(self, rows: Iterable[tuple[str, tuple[str, ...], Share]]) -> Plan:
+        """The plan of rows, as (name, aliases, share), each name once: those of several parts of one model."""
+        known = {name: (aliases, share) for name, aliases, share in rows}
+        whole = copy.copy(self)
+        whole._names, whole._index = list(known), None
+        whole._shares = [share for _, share in known.values()]
+        whole._aliases = {index: aliases for index, (aliases, _) in enumerate(known.values()) if aliases}
+        whole.unmatched = tuple(name for name, (_, share) in known.items() if share.rule is None)
+        return whole
 
     def _positions(self) -> dict[str, int]:
         if self._index is None:
