@@ -57,7 +57,8 @@ def unplaceable(tensor: Tensor) -> str | None:
     placements: Sequence[Placement] = tensor.placements  # type: ignore[attr-defined]  # a DTensor
     for placement in placements:
         if placement.is_partial():
-            return f"it is placed as {placement}: what a rank holds is a summand, which has no place in the whole"
+            kind = type(placement).__name__.lstrip("_")
+            return f"it is placed as {kind}: what a rank holds is a summand, which has no place in the whole"
         if not (placement.is_replicate() or _cuts(placement)):
             return f"its placement {placement} is none that is known"
     held, local = region_of(tensor), local_of(tensor)

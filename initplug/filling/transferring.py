@@ -159,9 +159,7 @@ def redrawn(
             at = places.get(id(further))
         else:
             del sources[index]
-            lost[index] = (
-                f"its source {name} has values that are not drawn here, and other placements: give both the same"
-            )
+            lost[index] = f"its source {name} is not drawn here and placed differently: give both the same placements"
 
 
 def _reaches(source: Tensor, target: Tensor) -> bool:

@@ -16,13 +16,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import get_model_state_dict, set_model_state_dict
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
 from torch.distributed.tensor import empty as sharded_empty
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 from torch.distributed.tensor.placement_types import Placement, _StridedShard
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
-from world import scene
+from world import Gone, scene
 
 import initplug
 
@@ -440,7 +440,7 @@ def sharded_pair(query: Placement, key: Placement, dtype: torch.dtype = torch.fl
     return pair
 
 
-COPIED = {"rules": {"query.*": "normal std=0.3", "key": "copy source=^query"}}
+COPIED = {"rules": {"query.*": "normal std=0.3", "key.*": "copy source=^query"}}
 
 
 @scene()
@@ -553,7 +553,7 @@ def what_has_no_place_in_a_whole_is_refused_by_name(_: Path) -> None:
     model = Bag(
         {"sum": DTensor.from_local(local, mesh, [Partial()]), "part": DTensor.from_local(local, mesh, [Shard(0)])}
     )
-    with raises("sum: it is placed as Partial(sum): what a rank holds is a summand, which has no place in the whole"):
+    with raises("sum: it is placed as Partial: what a rank holds is a summand, which has no place in the whole"):
         initplug.apply(model, {"rules": {"*": 0}}, seed=0)
     assert model.part.to_local().eq(1).all()
     initplug.apply(model, {"rules": {"*": 0}}, seed=0, only="part")
@@ -561,6 +561,13 @@ def what_has_no_place_in_a_whole_is_refused_by_name(_: Path) -> None:
     fully_shard(normed, mesh=mesh)
     with raises("weight: its owner computes it from sharded tensors"):
         initplug.apply(normed, {"rules": {"*": 0}}, seed=0)
+
+
+@scene(2)
+def flat_parameters_are_refused_by_name(_: Path) -> None:
+    model = FullyShardedDataParallel(Block(), device_id=torch.device("cpu"))
+    with raises("it is a part of a flat parameter of FSDP1: initialise before wrapping, or use fully_shard"):
+        initplug.apply(model, {"rules": {"*": 0}}, seed=0)
 
 
 @scene()
@@ -616,7 +623,8 @@ def plain_torch_gives_repeated_blocks_and_this_does_not(_: Path) -> None:
     fully_shard(model, mesh=mesh_of(size))
     model.to_empty(device="cpu")
     torch.manual_seed(0)  # the usual advice: the same on all ranks
-    model.reset_parameters()
+    with pytest.warns(UserWarning, match="may not have complete support on cpu"):
+        model.reset_parameters()
     assert torch.linalg.matrix_rank(whole(model.weight)) == 64 // size
     initplug.apply(model, "torch_default", seed=0)
     assert torch.linalg.matrix_rank(whole(model.weight)) == 64
@@ -636,3 +644,12 @@ def a_checkpoint_is_the_same_on_another_mesh(folder: Path) -> None:
     set_model_state_dict(other, state)
     same_values(other, expected_of("llama"))
     assert not initplug.audit(other, LLAMA).problems()
+
+
+@scene(2)
+def zz_a_rank_that_is_gone_is_missed(_: Path) -> None:
+    model = sharded_block()
+    if dist.get_rank() == 0:
+        with raises("another rank cannot be reached: "):
+            initplug.apply(model, {"rules": {"*": "normal"}}, seed=0)
+    raise Gone

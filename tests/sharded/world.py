@@ -41,6 +41,10 @@ def scene(*sizes: int) -> Callable[[Scene], Scene]:
     return register
 
 
+class Gone(Exception):
+    """A rank leaves for good, or has seen another leave."""
+
+
 def perform(size: int, rank: int, folder: Path) -> None:
     """Play all scenes of a world as one rank, and leave what happened in a file."""
     torch.set_num_threads(1)
@@ -59,10 +63,12 @@ def perform(size: int, rank: int, folder: Path) -> None:
                     function(shared)
                     dist.barrier()
                 outcomes[name] = round(time.perf_counter() - begin, 2)
+    except Gone:
+        outcomes[name] = 0.0
     except BaseException:
         outcomes[name] = traceback.format_exc()
     (folder / f"rank{rank}.json").write_text(json.dumps(outcomes))
-    # Whoever leaves early breaks the connections, so that nobody waits for it.
+    # Whoever leaves early breaks the connections, so that nobody waits for long.
     os._exit(0)
 
 
