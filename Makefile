@@ -29,9 +29,10 @@ tests: $(VENV)/installed-tests
 coverage: $(VENV)/installed-tests ## Measure which lines and branches the tests run.
 	$(BIN)/pytest -n 2 --cov --cov-report=term-missing
 
-benchmark: $(VENV)/installed-tests ## Time the matcher beside loops over regular expressions, and seeds beside torch.nn.init.
+benchmark: $(VENV)/installed-tests ## Time the matcher beside loops over regular expressions, seeds beside torch.nn.init, shards beside the whole.
 	$(BIN)/python tests/benchmarks/matching.py
 	$(BIN)/python tests/benchmarks/streams.py --small
+	$(BIN)/python tests/benchmarks/sharded.py --small
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -36,7 +36,7 @@ from initplug.filling.sharding import region_at
 from initplug.schemes.distributions import Constant, Drawn, Normal
 
 RUNS = 3
-RANKS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+RANKS = (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
 
 class Sizes(NamedTuple):
@@ -216,8 +216,8 @@ def show_processes(shapes: dict[str, tuple[int, ...]]) -> None:
         print(f"{ranks:6} {seconds:8.3f} {seconds * ranks / whole:8.2f}x {local / 2**20:9.0f} {peak / 2**20:14.0f}")
 
 
-def show_simulated(shapes: dict[str, tuple[int, ...]], ranks: Sequence[int]) -> None:
-    """Time of simulated ranks."""
+def show_simulated(shapes: dict[str, tuple[int, ...]], ranks: Sequence[int]) -> float:
+    """Time of simulated ranks; returns the seconds that an element of the whole takes."""
     whole = simulated(shapes, 0, 1)
     print(f"\none simulated rank of the same model; the whole takes {whole.seconds:.3f} s")
     print(f"{'ranks':>6} {'Shard(0) ms':>12} {'of share':>9} {'Shard(1) ms':>12} {'of share':>9} {'shortest row':>13}")
@@ -228,16 +228,20 @@ def show_simulated(shapes: dict[str, tuple[int, ...]], ranks: Sequence[int]) -> 
             ratio = share.seconds / whole.seconds * whole.elements / max(share.elements, 1)
             cells.append(f"{share.seconds * 1e3:12.2f} {ratio:8.2f}x")
         print(f"{count:6} {' '.join(cells)} {share.row:13}")
+    return whole.seconds / whole.elements
 
 
-def show_projection(sizes: Sizes, ranks: int) -> None:
+def show_projection(sizes: Sizes, ranks: int, element: float) -> None:
     """What a large model would take: the share of one rank, drawn in full into memory that is used again."""
     numel = sum(math.prod(shape) for shape in sizes.shapes.values())
     print(f"\n{numel / 1e9:.1f} G parameters over {ranks} ranks, one thread each: the fill of one rank, measured")
     for dim in (0, 1):
         share = simulated(sizes.shapes, dim, ranks, runs=1)
         memory = share.elements * 4 / 2**20
-        print(f"  Shard({dim}): {share.elements / 1e6:.0f} M elements, {memory:.0f} MB, {share.seconds:.2f} s")
+        print(
+            f"  Shard({dim}): {share.elements / 1e6:.0f} M elements, {memory:.0f} MB, {share.seconds:.2f} s,"
+            f" {share.seconds / share.elements / element:.2f}x of its share"
+        )
 
 
 def main() -> None:
@@ -248,8 +252,8 @@ def main() -> None:
     torch.set_num_threads(1)
     sizes = SMALL if small else MEDIUM
     show_processes(sizes.shapes)
-    show_simulated(sizes.shapes, RANKS[::3] if small else RANKS)
-    show_projection(LLAMA_70B._replace(layers=1) if small else LLAMA_70B, 512)
+    element = show_simulated(sizes.shapes, RANKS[::4] if small else RANKS)
+    show_projection(LLAMA_70B._replace(layers=1) if small else LLAMA_70B, 512, element)
 
 
 if __name__ == "__main__":
