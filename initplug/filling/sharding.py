@@ -62,7 +62,7 @@ def unplaceable(tensor: Tensor) -> str | None:
         if not (placement.is_replicate() or _cuts(placement)):
             return f"its placement {placement} is none that is known"
     held, local = region_of(tensor), local_of(tensor)
-    if held is None or held.sizes == tuple(local.shape):
+    if held is None or held.sizes == tuple(local.shape) or not (held.count or local.numel()):
         return None
     return f"this rank holds {tuple(local.shape)}, where {held.sizes} was expected of its placements {placements}"
 

@@ -21,6 +21,7 @@ from initplug.planning.restoring import Buffer, restorations
 from initplug.planning.slots import Kind, Slot, Tree, walk
 from initplug.schemes import distributions
 from initplug.schemes.distributions import Planned, closed_form
+from initplug.schemes.memory import peak_of
 from initplug.tables.files import save, to_json
 from initplug.tables.text import WIDE, Column, spread, table
 
@@ -235,12 +236,18 @@ class Plan:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """How many slots and elements, and how many of them each rule takes."""
+        """How many slots and elements, how many of them each rule takes, and the bytes of scratch for the largest slot.
+
+        Scratch counts for tensors that are computed as a whole, one at a time, such as orthogonal ones; of the others
+        it is a few MB for each thread.
+        """
         by_rule: dict[str, int] = {}
         for share in self._shares:
             by_rule[share.rule or ""] = by_rule.get(share.rule or "", 0) + 1
         by_rule.pop("", None)
-        return {"slots": len(self), "numel": sum(share.numel for share in self._shares), "rules": by_rule}
+        peak = max((peak_of(share.distribution, share.shape) for share in self._shares), default=0)
+        numel = sum(share.numel for share in self._shares)
+        return {"slots": len(self), "numel": numel, "rules": by_rule, "peak": peak}
 
     def to_json(self) -> str:
         """The plan as JSON text."""
@@ -269,6 +276,8 @@ class Plan:
         """One line that sums the plan up."""
         summary = self.summary
         parts = [f"{self.name or self.origin}: {summary['slots']} slots, {summary['numel']:,} elements"]
+        if summary["peak"]:
+            parts.append(f"computed as a whole, one at a time: up to {summary['peak'] / 2**20:.1f} MB")
         if self.unmatched:
             parts.append(f"{len(self.unmatched)} unmatched")
         if self.unused:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -26,6 +28,8 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 from world import GoneError, scene
 
 import initplug
+from initplug.filling import transferring
+from initplug.filling.sharding import local_of
 
 PARTS = {
     "normal": {"fn": "normal", "std": 0.02},
@@ -308,6 +312,35 @@ def parallelize_module_gives_the_values_of_one_process(_: Path) -> None:
             same_values(model, expected_of(case))
 
 
+@scene()
+def buffers_on_meta_are_restored_beside_shards(_: Path) -> None:
+    with torch.device("meta"):
+        model: Any = Net()
+    fsdp(model, mesh_of(dist.get_world_size()))
+    assert model.bn.running_var.is_meta
+    initplug.apply(model, NET, seed=7)
+    same_values(model, expected_of("net"))
+
+
+@scene()
+def parameters_may_be_sharded_along_any_dimension(_: Path) -> None:
+    model = llama()
+    mesh = mesh_of(dist.get_world_size())
+    fully_shard(model, mesh=mesh, shard_placement_fn=lambda parameter: Shard(parameter.ndim - 1))
+    initplug.apply(model, LLAMA, seed=7)
+    same_values(model, expected_of("llama"))
+
+
+@scene(4)
+def a_rank_outside_the_mesh_has_nothing_to_do(_: Path) -> None:
+    mesh = DeviceMesh("cpu", [0, 1])
+    model: Any = Bag({"a": sharded_empty(6, 4, device_mesh=mesh, placements=[Shard(0)])})
+    audit = initplug.apply(model, {"rules": {"*": "normal"}}, seed=0)
+    assert audit["a"].measured_count == (12 if dist.get_rank() < 2 else None)
+    report = audit.reduced()
+    assert (report["a"].measured_count, report["a"].verdict) == (24, "ok")
+
+
 @scene(4)
 def two_dimensional_meshes_give_the_values_of_one_process(_: Path) -> None:
     mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("dp", "tp"))
@@ -452,6 +485,7 @@ def copies_of_drawn_values_need_no_other_rank(_: Path) -> None:
         for dtype in (torch.float32, torch.bfloat16):
             pair = sharded_pair(*placements, dtype)
             audit = initplug.apply(pair, COPIED, seed=2)
+            assert {row.verdict for row in audit} == {"ok"} or dtype != torch.float32, audit
             assert not audit.problems()
             expected = Pair()
             expected.query.to(dtype)
@@ -487,6 +521,11 @@ def files_are_read_by_region(folder: Path) -> None:
     recipe = {"rules": {"load": {"match": "*", "init": {"fn": "load", "path": str(path)}}}}
     with raises("the ranks disagree"):
         initplug.apply(model, recipe, seed=0)
+    with mock.patch.object(transferring, "_read", wraps=transferring._read) as read:
+        audit = initplug.apply(model, recipe, seed=0, check=False, measure=False)
+    windows = [call.args[1] for call in read.call_args_list]
+    taken = sum(math.prod(part.stop - part.start for part in window) for window in windows)
+    assert taken == sum(local_of(parameter).numel() for parameter in model.parameters())
     audit = initplug.apply(model, recipe, seed=0, check=False)
     assert {row.verdict for row in audit} == {"ok"}
     for name, tensor in model.named_parameters():
