@@ -44,7 +44,7 @@ class Order(NamedTuple):
     kind: Kind
 
 
-SMALL = 1 << 11
+SMALL = 1 << 12
 """Elements up to which tensors are drawn in batches."""
 
 FINE = 1 << 15
