@@ -21,7 +21,7 @@ from initplug.filling.measuring import audited
 from initplug.filling.refusing import refuse, unnamed, unseeded, warn_of_shared_memory
 from initplug.filling.sharding import groups_of, resharded
 from initplug.filling.streams import SEEDS
-from initplug.filling.transferring import Source, redrawn, sources_of, unsourced
+from initplug.filling.transferring import Source, redrawn, redrawn_from_elsewhere, sources_of, unsourced
 from initplug.filling.writing import rehearsed
 from initplug.planning.evaluation import Share
 from initplug.planning.plan import Plan
@@ -138,6 +138,8 @@ def _ready(
     chosen = chosen_by(only, model, tree, [*slots, *(buffer.slot for buffer in buffers)], prefix)
     statuses = [_status(share, index in chosen) for index, share in enumerate(plan.shares)]
     sources, lost = sources_of(plan, tree, slots)
+    if lost and only is None and settings.seed is not None:
+        redrawn_from_elsewhere(plan, statuses, sources, lost)
     if sources:
         redrawn(plan, slots, statuses, sources, lost)
     on_meta = missing(plan, tree, slots, statuses, buffers, chosen, whole=only is None)

@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from initplug.schemes.memory import PANEL, strip_of
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -25,6 +23,9 @@ BITS = 21
 
 LENGTH = 1 << (53 - 2 * BITS)
 """Terms of an inner product of slices that float64 adds without rounding."""
+
+PANEL = 128
+"""Columns whose reflections are applied together."""
 
 LEAF = 16
 """Columns that are reflected one by one."""
@@ -65,6 +66,17 @@ def orthonormal(matrix: Matrix) -> None:
         np.fill_diagonal(matrix[start:, start:stop], 1)
         _reflect(matrix[start:, start:], vectors, factor)
     matrix *= signs
+
+
+def scratch(rows: int, columns: int) -> int:
+    """Bytes that `orthonormal` takes beside the matrix: slices of a panel and of a strip, its product, the factors.
+
+    Example:
+        >>> scratch(2048, 2048) / 2**20
+        24.5
+    """
+    panel, strip = min(PANEL, columns), min(_strip(rows), columns)
+    return 8 * (2 * rows * panel + 2 * rows * strip + 4 * panel * strip + columns * panel + 4 * panel**2)
 
 
 # Reflections ---------------------------------------------------------------------------------------------------
@@ -118,11 +130,16 @@ def _reflected_singly(matrix: Matrix, signs: Matrix) -> Matrix:
 
 def _reflect(matrix: Matrix, vectors: _Sliced, factor: Matrix) -> None:
     """Multiply a matrix from the left by I - V·T·Vᵀ, strip by strip of its columns."""
-    across, sliced, width = vectors.transposed(), _sliced(factor), strip_of(len(matrix))
+    across, sliced, width = vectors.transposed(), _sliced(factor), _strip(len(matrix))
     for start in range(0, matrix.shape[1], width):
         strip = matrix[:, start : start + width]
         inner = _product(sliced, _sliced(_product(across, _sliced(strip))))
         strip -= _product(vectors, _sliced(inner))
+
+
+def _strip(rows: int) -> int:
+    """Columns that are multiplied together: of some megabytes, whatever their length."""
+    return max(64, min(512, (1 << 20) // rows))
 
 
 # Exact arithmetic ----------------------------------------------------------------------------------------------

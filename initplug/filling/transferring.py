@@ -20,7 +20,7 @@ from initplug.planning.evaluation import Share
 from initplug.planning.plan import Plan
 from initplug.planning.slots import Slot, Tree
 from initplug.planning.transfers import DTYPES, depths, unlike
-from initplug.schemes.distributions import Copy, Load
+from initplug.schemes.distributions import Copy, Drawn, Load
 
 WINDOW = 1 << 22
 """Bytes that are read or compared at a time, whatever the tensor's size."""
@@ -160,6 +160,32 @@ def redrawn(
         else:
             del sources[index]
             lost[index] = f"its source {name} is not drawn here and placed differently: give both the same placements"
+
+
+def redrawn_from_elsewhere(
+    plan: Plan, statuses: Sequence[Status], sources: dict[int, Source], lost: dict[int, str]
+) -> None:
+    """Draw what is copied from another part of the model, such as a pipeline stage, which the whole's plan knows.
+
+    Args:
+        plan: cut out of the whole model's.
+        statuses: what applying does to each slot.
+        sources: of the copied slots, changed.
+        lost: why others have none, changed.
+    """
+    whole = plan.whole
+    for index in [*lost]:
+        copy = plan.shares[index].distribution
+        if statuses[index] != "initialized" or not isinstance(copy, Copy) or copy.source not in whole:
+            continue
+        casts: list[torch.dtype] = []
+        while isinstance(copy, Copy):
+            at = whole.index_of(copy.source)
+            casts.append(getattr(torch, whole.shares[at].dtype))
+            copy = whole.shares[at].distribution
+        if isinstance(copy, Drawn):
+            sources[index] = Redrawn(whole.names[at], whole.shares[at], tuple(reversed(casts)))
+            del lost[index]
 
 
 def _reaches(source: Tensor, target: Tensor) -> bool:

@@ -12,7 +12,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from initplug.filling.orthonormal import orthonormal
+from initplug.filling.orthonormal import orthonormal, scratch
 from initplug.schemes.structures import (
     Custom,
     DeltaOrthogonal,
@@ -78,6 +78,41 @@ def compute(distribution: Structured, shape: tuple[int, ...], draw: Draw) -> NDA
         case Custom():
             values[...] = distribution.values(draw)
     return values
+
+
+def peak(distribution: Structured, shape: tuple[int, ...]) -> int:
+    """Bytes that `compute` holds at its peak, the result and what is drawn included: an upper estimate.
+
+    Orthogonal: the result, one float64 matrix, and beside it the normals or the scratch of its decomposition,
+    whichever is more. Sparse: the values, the uniform numbers and their order with the sort's own copy of a column.
+    A function of others: numbers of one tag, their copy and the result, whatever else it makes.
+
+    Args:
+        distribution: of the whole tensor.
+        shape: sizes of the tensor.
+
+    Example:
+        >>> peak(Orthogonal(1.0, 2048, 2048), (2048, 2048)) / 2**20
+        72.5
+        >>> peak(Eye(1.0, 1024, 1024), (1024, 1024)) / 2**20
+        4.0
+    """
+    elements = math.prod(shape)
+    match distribution:
+        case Orthogonal(_, rows, columns) | DeltaOrthogonal(_, rows, columns):
+            if not elements:
+                return 0
+            work = scratch(max(rows, columns), min(rows, columns))
+            return 4 * elements + 8 * rows * columns + max(4 * elements, work)
+        case Sparse(_, _, rows):
+            return (4 + 4 + 8) * elements + 32 * rows
+        case SinCos(_, grid):
+            # The blocks, the table of them and its product with the gain, beside the angles of one block.
+            return (4 + 8 + 8 + 8) * elements + 8 * elements // grid
+        case Dirac() | Eye():
+            return 4 * elements
+        case Custom():
+            return 3 * 4 * elements
 
 
 def _tall(normals: NDArray[np.float32]) -> NDArray[np.float64]:

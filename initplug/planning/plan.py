@@ -21,7 +21,6 @@ from initplug.planning.restoring import Buffer, restorations
 from initplug.planning.slots import Kind, Slot, Tree, walk
 from initplug.schemes import distributions
 from initplug.schemes.distributions import Planned, closed_form
-from initplug.schemes.memory import peak_of
 from initplug.tables.files import save, to_json
 from initplug.tables.text import WIDE, Column, spread, table
 
@@ -117,6 +116,7 @@ class Plan:
         "_index",
         "_names",
         "_shares",
+        "_whole",
         "buffers",
         "digest",
         "findings",
@@ -146,6 +146,7 @@ class Plan:
         self._aliases = aliases
         self._shares = shares
         self._index: dict[str, int] | None = None
+        self._whole: Plan | None = None
 
     def __len__(self) -> int:
         return len(self._names)
@@ -168,6 +169,11 @@ class Plan:
     def shares(self) -> Sequence[Share]:
         """What each slot has in common with those like it, in order."""
         return self._shares
+
+    @property
+    def whole(self) -> Plan:
+        """The plan of the model that this one's is a part of, where it was cut out of such a plan."""
+        return self._whole or self
 
     @property
     def names(self) -> Sequence[str]:
@@ -197,6 +203,7 @@ class Plan:
         names = [self._names[index] for index in indices]
         aliases = {place: self._aliases[index] for place, index in enumerate(indices) if index in self._aliases}
         part = copy.copy(self)
+        part._whole = self.whole
         part._names, part._aliases, part._index = names, aliases, None
         part._shares = shares
         part.buffers = ()  # what is on meta is each model's own
@@ -208,7 +215,7 @@ class Plan:
         """The plan of rows, as (name, aliases, share), each name once: those of several parts of one model."""
         known = {name: (aliases, share) for name, aliases, share in rows}
         whole = copy.copy(self)
-        whole._names, whole._index = list(known), None
+        whole._names, whole._index, whole._whole = list(known), None, None
         whole._shares = [share for _, share in known.values()]
         whole._aliases = {index: aliases for index, (aliases, _) in enumerate(known.values()) if aliases}
         whole.unmatched = tuple(name for name, (_, share) in known.items() if share.rule is None)
@@ -236,18 +243,12 @@ class Plan:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """How many slots and elements, how many of them each rule takes, and the bytes of scratch for the largest slot.
-
-        Scratch counts for tensors that are computed as a whole, one at a time, such as orthogonal ones; of the others
-        it is a few MB for each thread.
-        """
+        """How many slots and elements, and how many of them each rule takes."""
         by_rule: dict[str, int] = {}
         for share in self._shares:
             by_rule[share.rule or ""] = by_rule.get(share.rule or "", 0) + 1
         by_rule.pop("", None)
-        peak = max((peak_of(share.distribution, share.shape) for share in self._shares), default=0)
-        numel = sum(share.numel for share in self._shares)
-        return {"slots": len(self), "numel": numel, "rules": by_rule, "peak": peak}
+        return {"slots": len(self), "numel": sum(share.numel for share in self._shares), "rules": by_rule}
 
     def to_json(self) -> str:
         """The plan as JSON text."""
@@ -276,8 +277,6 @@ class Plan:
         """One line that sums the plan up."""
         summary = self.summary
         parts = [f"{self.name or self.origin}: {summary['slots']} slots, {summary['numel']:,} elements"]
-        if summary["peak"]:
-            parts.append(f"computed as a whole, one at a time: up to {summary['peak'] / 2**20:.1f} MB")
         if self.unmatched:
             parts.append(f"{len(self.unmatched)} unmatched")
         if self.unused:

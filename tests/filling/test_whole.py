@@ -20,12 +20,9 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import nn
 
-import initplug
-from initplug.filling.orthonormal import LENGTH, orthonormal
-from initplug.filling.whole import compute
-from initplug.schemes.distributions import Batched, Constant, Normal, Stacked
-from initplug.schemes.memory import PANEL, peak, peak_of
-from initplug.schemes.structures import Custom, DeltaOrthogonal, Dirac, Eye, Orthogonal, SinCos, Sparse, Structured
+from initplug.filling.orthonormal import LENGTH, PANEL, orthonormal
+from initplug.filling.whole import compute, peak
+from initplug.schemes.structures import DeltaOrthogonal, Dirac, Eye, Orthogonal, SinCos, Sparse, Structured
 
 
 @dataclass(frozen=True)
@@ -322,21 +319,3 @@ def test_the_stated_peak_holds_and_is_near(distribution: Structured, shape: tupl
         tracemalloc.stop()
     assert measured <= peak(distribution, shape) + 2**16
     assert measured >= peak(distribution, shape) / 1.5
-
-
-def test_the_peak_of_a_tensor_in_parts_is_that_of_its_largest_part_or_of_all_that_may_fail() -> None:
-    square, wide = Orthogonal(1.0, 64, 64), Orthogonal(1.0, 64, 128)
-    assert peak_of(Stacked((square, Constant(0.0)), 0), (128, 64)) == peak(square, (64, 64))
-    assert peak_of(Batched(wide, 1), (5, 64, 128)) == peak(wide, (64, 128))
-    other = Custom("waves", lambda: None, (), (64, 64))
-    assert peak_of(Batched(other, 1), (5, 64, 64)) == 5 * peak(other, (64, 64))
-    assert peak_of(Normal(0.0, 1.0), (64, 64)) == 0
-
-
-def test_a_plan_states_the_peak_of_what_is_computed_as_a_whole() -> None:
-    model = nn.Sequential(nn.Linear(2048, 2048, bias=False), nn.Linear(2048, 16))
-    plan = initplug.plan(model, {"rules": {"*": "normal", "0.weight": "orthogonal"}})
-    assert plan.summary["peak"] == peak(Orthogonal(1.0, 2048, 2048), (2048, 2048))
-    assert plan.headline().endswith("; computed as a whole, one at a time: up to 72.5 MB")
-    plan = initplug.plan(model, {"rules": {"*": "normal"}})
-    assert (plan.summary["peak"], "as a whole" in plan.headline()) == (0, False)
