@@ -12,9 +12,11 @@ from typing import Any, Literal
 import torch
 
 from initplug.errors import InitplugError
-from initplug.judging import Verdict
+from initplug.judging import Judgement, Verdict, judgement
+from initplug.merging import Entry, exchanged, merged
 from initplug.moments import Histogram, Moments
 from initplug.planning.plan import ROW_KEYS, SHARED, Assignment, Plan, agreed
+from initplug.regions import Region
 from initplug.tables.files import check_path, save, to_csv, to_json, to_markdown
 from initplug.tables.grouping import collapsed
 from initplug.tables.text import WIDE, Column, spread, table
@@ -86,11 +88,13 @@ class Audit:
         seed: int | None = None,
         problems: Mapping[int, str] = MappingProxyType({}),
         histograms: Mapping[int, Histogram] | None = None,
+        regions: Mapping[int, Region] = MappingProxyType({}),
     ) -> None:
         self.plan = plan
         self.seed = seed
         self._problems = problems
         self._histograms = histograms
+        self._regions = regions
         self._moments = moments
         self._statuses = statuses
         self._verdicts = verdicts
@@ -138,6 +142,48 @@ class Audit:
             problem=self._problems.get(index),
             **shared,
             **measured,
+        )
+
+    def reduced(self, group: Any = None) -> Audit:
+        """The audit of the whole model from those of all ranks, which all call this; one of them may save it.
+
+        Of a sharded slot the parts are put together, each once, and judged as a whole; of one that every rank holds,
+        a rank that differs is what counts. Slots that only some ranks have, as those of pipeline stages, are all there.
+
+        Args:
+            group: process group of the ranks; None for all. Without torch.distributed it is this audit.
+
+        Raises:
+            ApplyError: another rank cannot be reached.
+        """
+        import torch.distributed as dist
+
+        if not (dist.is_available() and dist.is_initialized()):
+            return self
+        entries = [
+            Entry(moments, self._regions.get(index), status, Judgement(verdict, self._problems.get(index)))
+            for index, (moments, status, verdict) in enumerate(
+                zip(self._moments, self._statuses, self._verdicts, strict=True)
+            )
+        ]
+        plan, known = exchanged(self.plan, entries, group)
+        slots = [merged(known[name], share.numel) for name, share in zip(plan.names, plan.shares, strict=True)]
+        found = [
+            judgement(share.distribution, slot.moments, getattr(torch, share.dtype))
+            if slot.whole
+            and slot.status in ("initialized", "read")
+            and share.judgeable
+            and slot.judgement.verdict != "differs"
+            else slot.judgement
+            for slot, share in zip(slots, plan.shares, strict=True)
+        ]
+        return Audit(
+            plan,
+            [slot.moments for slot in slots],
+            [slot.status for slot in slots],
+            [judged.verdict for judged in found],
+            self.seed,
+            {index: judged.problem for index, judged in enumerate(found) if judged.problem is not None},
         )
 
     @property

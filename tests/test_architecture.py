@@ -18,7 +18,11 @@ from initplug.language.loading import PRESETS, load, presets
 PACKAGE = Path(initplug.__file__).parent
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
-BELOW_STUDIES = {"errors", "schemes", "language", "tables", "planning", "moments", "judging", "auditing", "filling"}
+BELOW_AUDITING = {
+    *("errors", "schemes", "language", "tables", "planning"),
+    *("moments", "judging", "regions", "collectives", "merging"),
+}
+BELOW_STUDIES = {*BELOW_AUDITING, "auditing", "filling"}
 BELOW: dict[str, set[str]] = {
     "errors": set(),
     "schemes": {"errors"},
@@ -29,9 +33,12 @@ BELOW: dict[str, set[str]] = {
     "hydra_plugin": set(),
     "planning": {"errors", "schemes", "language", "tables"},
     "moments": set(),
+    "regions": set(),
+    "collectives": {"errors"},
     "judging": {"schemes", "moments"},
-    "auditing": {"errors", "schemes", "language", "tables", "reporting", "planning", "moments", "judging"},
-    "filling": {"errors", "schemes", "language", "tables", "planning", "moments", "judging", "auditing"},
+    "merging": {*BELOW_AUDITING} - {"merging"},
+    "auditing": {"reporting", *BELOW_AUDITING},
+    "filling": {"auditing", *BELOW_AUDITING},
     "lightning": {"auditing", "filling"},
     "targets": {"errors"},
     "composing": {"targets", "errors", "language", "tables", "planning"},

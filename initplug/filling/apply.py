@@ -3,35 +3,30 @@
 from __future__ import annotations
 
 import gc
-import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from initplug.auditing import Audit, Status
+from initplug.collectives import agreed
 from initplug.errors import ApplyError, Finding, listed
-from initplug.filling.counting import count
 from initplug.filling.execution import Progress, Settings, write
 from initplug.filling.fitting import chosen_by, fitted
 from initplug.filling.generator import filler
-from initplug.filling.materialize import check_complete, device_of, materialize, missing, without_rule
-from initplug.filling.refusing import refuse, unnamed, warn_of_shared_memory
-from initplug.filling.repetition import repetition
+from initplug.filling.materialize import Missing, check_complete, device_of, materialize, missing, without_rule
+from initplug.filling.measuring import Reading, audited
+from initplug.filling.refusing import refuse, unnamed, unseeded, warn_of_shared_memory
+from initplug.filling.sharding import groups_of, resharded
 from initplug.filling.streams import SEEDS
-from initplug.filling.transferring import Source, compared, sources_of, unsourced
-from initplug.filling.writing import padding, rehearsed, value_of
-from initplug.judging import NOT_FINITE, OK, UNTESTABLE, Judgement, judge_of, judgement
-from initplug.moments import Moments
-from initplug.moments import measure as measured_moments
+from initplug.filling.transferring import Source, redrawn, redrawn_from_elsewhere, sources_of, unsourced
+from initplug.filling.writing import rehearsed
 from initplug.planning.evaluation import Share
 from initplug.planning.plan import Plan
-from initplug.planning.slots import Slot
-from initplug.schemes.distributions import Copy, Drawn, Keep, Load, Stacked, text
-from initplug.schemes.structures import Structured
+from initplug.planning.slots import Slot, Tree
+from initplug.schemes.distributions import Drawn, Keep, Load
 
 
 @contextmanager
@@ -69,6 +64,8 @@ def apply(
     measure: bool = True,
     histograms: bool = False,
     progress: Progress | None = None,
+    group: Any = None,
+    check: bool = True,
 ) -> Audit:
     """Initialise a model in place.
 
@@ -76,6 +73,10 @@ def apply(
     read or moved. Without one slots are filled from torch's global generator in `named_parameters()` order, buffers
     last, a tied tensor once: bit for bit what a hand-written loop over torch.nn.init gives. Everything is checked
     before the first write.
+
+    Of sharded tensors (DTensor: `fully_shard`, `parallelize_module`) every rank writes what it holds, bit for bit its
+    part of the model that one process would initialise. All ranks call it; they compare seed and recipe before
+    anything is written, and hear of each other's errors.
 
     Args:
         model: any module. What it has on meta gets memory first, one tensor for all places of each; all else stays.
@@ -88,35 +89,92 @@ def apply(
         measure: whether the audit measures what was written.
         histograms: whether it counts the values too, which takes a second reading; its page draws them.
         progress: called with the number of slots done and of all slots.
+        group: process group whose ranks compare; by default all ranks of the meshes of the model's DTensors.
+        check: whether ranks compare at all.
 
     Raises:
         RecipeError: the recipe cannot be read.
         PlanError: the recipe does not fit the model.
         ApplyError: a plan of another model, or tensors that cannot be written; after the first write it says what
-            had been written.
+            had been written. Another rank failed, or has another seed or recipe.
 
     Example:
         >>> audit = apply(nn.Linear(64, 64), {"rules": {"*.weight": "xavier_uniform", "*.bias": 0}}, seed=0)
         >>> audit["weight"].status, audit["weight"].verdict
         ('initialized', 'ok')
     """
-    settings = _settings(seed, threads, measure, progress)
-    where = device_of(device)
+    groups: list[Any] = []
+    if isinstance(model, nn.Module):
+        resharded(model)
+        groups = (groups_of(model) if group is None else [group]) if check else []
     with _undisturbed():
-        plan, tree, slots = fitted(model, recipe, prefix)
-        buffers = without_rule(plan, tree)
-        chosen = chosen_by(only, model, tree, [*slots, *(buffer.slot for buffer in buffers)], prefix)
-        statuses = [_status(share, index in chosen) for index, share in enumerate(plan.shares)]
-        sources, lost = sources_of(plan, tree, slots)
-        on_meta = missing(plan, tree, slots, statuses, buffers, chosen, whole=only is None)
-        findings = [*on_meta.findings, *unsourced(slots, statuses, sources, lost)]
-        refuse(plan, slots, statuses, sources, findings + (unnamed(slots, statuses) if seed is not None else []))
-        materialize(tree, on_meta, where)
-        warn_of_shared_memory(slots, statuses)
-        record = write(plan, tree, slots, statuses, sources, settings)
-        check_complete(tree, on_meta)
-        reading = _Reading(measure, histograms)
-        return _audited(plan, slots, record.statuses, sources, reading, moments=record.moments, seed=seed)
+        ready = agreed(
+            lambda: _ready(
+                model,
+                recipe,
+                _settings(seed, threads, measure, progress),
+                Reading(measure, histograms),
+                only=only,
+                prefix=prefix,
+                device=device,
+            ),
+            groups,
+            lambda ready: {"seed": seed, "recipe": ready.plan.digest},
+            "before anything was written",
+        )
+        return agreed(lambda: _filled(ready), groups, lambda _: {}, "while values were written")
+
+
+class _Ready(NamedTuple):
+    """What is known once everything has been checked and before anything is written."""
+
+    plan: Plan
+    tree: Tree
+    slots: Sequence[Slot]
+    statuses: Sequence[Status]
+    sources: Mapping[int, Source]
+    on_meta: Missing
+    device: torch.device
+    settings: Settings
+    reading: Reading
+
+
+def _ready(
+    model: nn.Module,
+    recipe: Any,
+    settings: Settings,
+    reading: Reading,
+    *,
+    only: str | Iterable[str] | None,
+    prefix: str,
+    device: Any,
+) -> _Ready:
+    """Plan and check; nothing is written."""
+    where = device_of(device)
+    plan, tree, slots = fitted(model, recipe, prefix)
+    buffers = without_rule(plan, tree)
+    chosen = chosen_by(only, model, tree, [*slots, *(buffer.slot for buffer in buffers)], prefix)
+    statuses = [_status(share, index in chosen) for index, share in enumerate(plan.shares)]
+    sources, lost = sources_of(plan, tree, slots)
+    if lost and only is None and settings.seed is not None:
+        redrawn_from_elsewhere(plan, statuses, sources, lost)
+    if sources:
+        redrawn(plan, slots, statuses, sources, lost)
+    on_meta = missing(plan, tree, slots, statuses, buffers, chosen, whole=only is None)
+    findings = [*on_meta.findings, *unsourced(slots, statuses, sources, lost)]
+    findings += unseeded(slots, statuses) if settings.seed is None else unnamed(slots, statuses)
+    refuse(plan, slots, statuses, sources, findings)
+    return _Ready(plan, tree, slots, statuses, sources, on_meta, where, settings, reading)
+
+
+def _filled(ready: _Ready) -> Audit:
+    """Write what has been checked, and measure it."""
+    plan, tree, slots, statuses, sources, on_meta, where, settings, reading = ready
+    materialize(tree, on_meta, where)
+    warn_of_shared_memory(slots, statuses)
+    record = write(plan, tree, slots, statuses, sources, settings)
+    check_complete(tree, on_meta)
+    return audited(plan, slots, record.statuses, sources, reading, moments=record.moments, seed=settings.seed)
 
 
 def audit(model: nn.Module, recipe: Any, *, prefix: str = "", histograms: bool = False) -> Audit:
@@ -158,7 +216,7 @@ def audit(model: nn.Module, recipe: Any, *, prefix: str = "", histograms: bool =
             and isinstance(share.distribution, Drawn)
             and rehearsed(slot, filler(share)) is False
         }
-        return _audited(plan, slots, statuses, sources, _Reading(True, histograms), projecting=projecting)
+        return audited(plan, slots, statuses, sources, Reading(True, histograms), projecting=projecting)
 
 
 def _settings(seed: Any, threads: Any, measure: bool, progress: Progress | None) -> Settings:
@@ -179,113 +237,3 @@ def _status(share: Share, chosen: bool) -> Status:
     if not chosen or share.rule is None or isinstance(share.distribution, Keep):
         return "kept"
     return "initialized" if share.numel else "empty"
-
-
-class _Reading(NamedTuple):
-    """What an audit reads of the values.
-
-    Args:
-        measure: moments, of the slots that were not measured as they were drawn.
-        histograms: counts.
-    """
-
-    measure: bool
-    histograms: bool
-
-
-def _audited(
-    plan: Plan,
-    slots: Sequence[Slot],
-    statuses: Sequence[Status],
-    sources: Mapping[int, Source],
-    reading: _Reading,
-    *,
-    projecting: Collection[int] = (),
-    moments: Mapping[int, Moments] = MappingProxyType({}),
-    seed: int | None = None,
-) -> Audit:
-    """The audit of what the slots hold.
-
-    Args:
-        plan: of the slots.
-        slots: in its order.
-        statuses: of the slots.
-        sources: of the slots that are copied or loaded.
-        reading: what is read of them.
-        projecting: places of slots whose owners compute something else than they are given.
-        moments: of the slots that were measured as they were drawn.
-        seed: of the draw.
-    """
-    found: list[Moments | None] = []
-    judgements: list[Judgement] = []
-    judges: dict[int, Callable[[Moments], Judgement]] = {}
-    for index, (slot, share, status) in enumerate(zip(slots, plan.shares, statuses, strict=True)):
-        measured: Moments | None = None
-        judged = UNTESTABLE
-        if index in moments:
-            measured = moments[index]
-            judge = judges.get(id(share))
-            if judge is None:
-                judge = judges[id(share)] = judge_of(share.distribution, measured.numel, slot.tensor.dtype)
-            judged = judge(measured)
-        elif reading.measure and not share.lazy and share.numel and not slot.on_meta:
-            value = value_of(slot)
-            measured = _measured(value, share)
-            if status in ("initialized", "read") and index not in projecting:
-                judged = _judged(value, share, measured, sources.get(index), exact=slot.computed is None)
-                if status == "read" and judged.verdict != "untestable" and measured is not None and measured.std:
-                    judged = _looked_through(value, share, judged)
-        found.append(measured)
-        judgements.append(judged)
-    problems = {index: judged.problem for index, judged in enumerate(judgements) if judged.problem is not None}
-    verdicts = [judged.verdict for judged in judgements]
-    histograms = count(plan, slots, found) if reading.histograms else None
-    return Audit(plan, found, statuses, verdicts, seed, problems, histograms)
-
-
-def _measured(tensor: torch.Tensor, share: Share) -> Moments | None:
-    if tensor.layout != torch.strided:
-        return None
-    try:
-        return measured_moments(tensor, share.padding_row)
-    except (NotImplementedError, RuntimeError, TypeError):  # packed dtypes that torch stores and cannot compute with
-        return None
-
-
-def _judged(
-    tensor: torch.Tensor, share: Share, measured: Moments | None, source: Source | None, *, exact: bool
-) -> Judgement:
-    """What the values of a tensor say of its distribution: part by part, and of its padding row; or of its source."""
-    if isinstance(share.distribution, Copy | Load):
-        verdict = "untestable" if source is None else compared(source, tensor)
-        return Judgement(verdict, f"not what {text(share.distribution)} gives" if verdict == "differs" else None)
-    if measured is None:
-        return UNTESTABLE
-    row = share.padding_row
-    if any(part.count_nonzero() for part in padding(tensor, row, share.distribution)):
-        return Judgement("differs", f"padding row {row} is not 0")
-    if row is not None and isinstance(share.distribution, Stacked | Structured):
-        if not all(math.isfinite(value) for value in measured):
-            return Judgement("differs", NOT_FINITE)
-        return UNTESTABLE  # without the row they are not what they were planned to be
-    if not isinstance(share.distribution, Stacked):
-        return judgement(share.distribution, measured, tensor.dtype, exact=exact)
-    parts = share.distribution.parts
-    pieces = tensor.detach().chunk(len(parts), share.distribution.dim)
-    judgements = {
-        place: judgement(part, measured_moments(piece), tensor.dtype, exact=exact)
-        for place, (part, piece) in enumerate(zip(parts, pieces, strict=True), 1)
-        if not isinstance(part, Keep)
-    }
-    for place, judged in judgements.items():
-        if judged.verdict == "differs":
-            return Judgement("differs", f"part {place} of {len(parts)}: {judged.problem}")
-    return UNTESTABLE if UNTESTABLE in judgements.values() else OK
-
-
-def _looked_through(tensor: torch.Tensor, share: Share, judged: Judgement) -> Judgement:
-    """The judgement with what repeats itself in the tensor."""
-    repeated = repetition(tensor, share.distribution, share.padding_row)
-    if repeated is None:
-        return judged
-    return Judgement("differs", "; ".join(filter(None, (judged.problem, repeated))))

@@ -12,6 +12,7 @@ from torch import Tensor
 from initplug.filling import streams
 from initplug.filling.streams import BLOCK, CHUNK, Elementwise, Source
 from initplug.moments import Moments, measure_rows
+from initplug.regions import Region
 from initplug.schemes.distributions import Constant, Drawn
 
 
@@ -19,12 +20,14 @@ class Kind(NamedTuple):
     """What is drawn for tensors that are alike: of one shape and dtype.
 
     Args:
-        distribution: of the tensor.
+        distribution: of the whole tensor.
         measured: whether it is measured as it is drawn, which takes one distribution for all elements.
+        region: which part of the whole tensor is held; None for all.
     """
 
     distribution: Drawn
     measured: bool
+    region: Region | None = None
 
 
 class Order(NamedTuple):
@@ -32,7 +35,7 @@ class Order(NamedTuple):
 
     Args:
         name: canonical, which selects its streams.
-        tensor: any dtype, layout and device that the distribution fits.
+        tensor: any dtype, layout and device that the distribution fits; what is held of it, if not all is.
         kind: what tensors that are alike have in common.
     """
 
@@ -59,8 +62,9 @@ def batches(orders: Sequence[Order]) -> tuple[list[Batch], list[int]]:
     groups: dict[Any, list[list[int]]] = {}
     large: list[int] = []
     for run in alike.values():
-        _, tensor, (distribution, measured) = orders[run[0]]
-        plain = isinstance(distribution, Elementwise | Constant) and tensor.is_floating_point()
+        _, tensor, (distribution, measured, region) = orders[run[0]]
+        drawn = isinstance(distribution, Elementwise) and _is_run(region)
+        plain = (drawn or isinstance(distribution, Constant)) and tensor.is_floating_point()
         if plain and 0 < tensor.numel() <= SMALL:
             groups.setdefault((distribution, tensor.dtype, tensor.device, measured), []).append(run)
         else:
@@ -69,7 +73,7 @@ def batches(orders: Sequence[Order]) -> tuple[list[Batch], list[int]]:
     for runs in groups.values():
         room = 0
         for run in runs:
-            padded = -(-orders[run[0]].tensor.numel() // BLOCK) * BLOCK
+            padded = _padded(orders[run[0]])
             while run:
                 if room < padded:
                     found.append([])
@@ -107,7 +111,7 @@ def _constants(runs: Sequence[Sequence[Order]]) -> list[Tensor]:
     """A constant in the shape of every tensor."""
     found: list[Tensor] = []
     for run in runs:
-        _, first, (constant, _) = run[0]
+        _, first, (constant, _, _) = run[0]
         assert isinstance(constant, Constant)  # as all of the batch
         found += [torch.full(first.shape, constant.value, dtype=first.dtype, device=first.device)] * len(run)
     return found
@@ -116,15 +120,31 @@ def _constants(runs: Sequence[Sequence[Order]]) -> list[Tensor]:
 def _views(runs: Sequence[Sequence[Order]], seed: int) -> list[Tensor]:
     """What is drawn for every tensor, in its shape."""
     keys = streams.keys_of(seed, [order.name for run in runs for order in run])
-    words, _ = streams.words_of_many(keys, [run[0].tensor.numel() for run in runs for _ in run])
+    counts = [run[0].tensor.numel() for run in runs for _ in run]
+    words, _ = streams.words_of_many(keys, counts, [_start(run[0]) for run in runs for _ in run])
     values = np.empty(len(words), np.float32)
     streams.sampler(runs[0][0].kind.distribution)(words, values, Source(FINE))
     drawn, begin = torch.from_numpy(values), 0
     found: list[Tensor] = []
     for run in runs:
-        shape = run[0].tensor.shape
-        padded = -(-shape.numel() // BLOCK) * BLOCK
-        rows = drawn[begin : begin + len(run) * padded].view(len(run), padded)[:, : shape.numel()]
+        shape, padded, offset = run[0].tensor.shape, _padded(run[0]), _start(run[0]) % BLOCK
+        rows = drawn[begin : begin + len(run) * padded].view(len(run), padded)[:, offset : offset + shape.numel()]
         found += rows.view(len(run), *shape).unbind(0)
         begin += len(run) * padded
     return found
+
+
+def _is_run(region: Region | None) -> bool:
+    """Whether the elements that are held follow each other in the whole."""
+    return region is None or (len(region.boxes) == 1 and len(region.boxes[0][1].runs[0]) == 1)
+
+
+def _start(order: Order) -> int:
+    """The place in the whole of the first element that is held."""
+    region = order.kind.region
+    return 0 if region is None else int(region.boxes[0][1].runs[0][0])
+
+
+def _padded(order: Order) -> int:
+    """Words of the blocks that hold those of a tensor."""
+    return -(-(_start(order) % BLOCK + order.tensor.numel()) // BLOCK) * BLOCK

@@ -1,10 +1,11 @@
-"""Slots -> histograms of what they hold."""
+"""Slots -> histograms of what they hold, of sharded ones of what this rank holds."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
+from initplug.filling.sharding import local_of, local_row
 from initplug.filling.writing import value_of
 from initplug.moments import Histogram, Moments, histogram
 from initplug.planning.plan import Plan
@@ -29,7 +30,8 @@ def count(plan: Plan, slots: Sequence[Slot], moments: Sequence[Moments | None]) 
             continue
         window = _window(closed_form(share.distribution), measured)
         if window is not None:
-            found[index] = histogram(value_of(slots[index]), *window, share.padding_row)
+            value = value_of(slots[index])
+            found[index] = histogram(local_of(value), *window, local_row(value, share.padding_row))
     return found
 
 

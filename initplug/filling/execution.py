@@ -14,8 +14,9 @@ from initplug.errors import ApplyError, Finding, brief, shortened
 from initplug.filling.batches import Kind, Order
 from initplug.filling.generator import filler
 from initplug.filling.seeded import FillError, fill
+from initplug.filling.sharding import local_of, region_of
 from initplug.filling.streams import Elementwise, key_of
-from initplug.filling.transferring import Source, in_order, transfer
+from initplug.filling.transferring import Redrawn, Source, in_order, transfer
 from initplug.filling.writing import (
     arrived,
     assign,
@@ -29,6 +30,7 @@ from initplug.filling.writing import (
 from initplug.moments import Moments
 from initplug.planning.plan import Plan
 from initplug.planning.slots import Slot, Tree
+from initplug.regions import Region
 from initplug.schemes.distributions import Constant, Drawn
 
 Progress = Callable[[int, int], None]
@@ -108,8 +110,11 @@ def write(
                 by_now = settings.seed is not None and at not in sources
                 if not by_now:
                     value = slot.tensor if slot.computed is None else blank(slot)
-                    if at in sources:
-                        transfer(sources[at], value)
+                    source = sources.get(at)
+                    if isinstance(source, Redrawn):
+                        _redraw(source, value, settings)
+                    elif source is not None:
+                        transfer(source, value)
                     else:
                         filler(share)(value)
                     _hand_over(plan, slot, value, record, at, settings.seed)
@@ -152,7 +157,8 @@ def _fill_from_streams(
         for place in places:
             share = shares[plain[place]]
             if share.padding_row is not None:
-                zero_padding(slots[plain[place]].tensor, share.padding_row, share.distribution)
+                tensor = slots[plain[place]].tensor
+                zero_padding(local_of(tensor), share.padding_row, share.distribution, region_of(tensor))
         record.done(*(plain[place] for place in places))
 
     try:
@@ -171,6 +177,24 @@ def _fill_from_streams(
         record.done(index)
 
 
+def _redraw(source: Redrawn, value: torch.Tensor, settings: Settings) -> None:
+    """Give what is held of a tensor the values that another has in the same places, from the streams of that one."""
+    assert settings.seed is not None  # what sharded tensors need
+    local, region = local_of(value), region_of(value)
+    distribution = source.share.distribution
+    assert isinstance(distribution, Drawn)  # what `initialized` means
+    first, *further = source.casts
+    drawn = local if {*source.casts} == {local.dtype} else torch.empty_like(local, dtype=first)
+    fill(
+        [Order(source.name, drawn, Kind(distribution, False, region))], settings.seed, settings.threads, lambda _: None
+    )
+    zero_padding(drawn, source.share.padding_row, distribution, region)
+    if drawn is not local:
+        for dtype in further:
+            drawn = drawn.to(dtype)
+        local.copy_(drawn)
+
+
 @contextmanager
 def _private_generator(seed: int | None, name: str, device: torch.device) -> Iterator[None]:
     """Setters may draw, as that of parametrizations.orthogonal does: under a seed from a generator of its own."""
@@ -187,17 +211,18 @@ def _private_generator(seed: int | None, name: str, device: torch.device) -> Ite
 
 def _orders(plan: Plan, indices: Sequence[int], tensors: Sequence[torch.Tensor], measure: bool) -> list[Order]:
     """What is to be drawn; slots that are alike share its kind."""
-    kinds: dict[int, Kind] = {}
+    kinds: dict[tuple[int, Region | None], Kind] = {}
     orders = []
     names, shares = plan.names, plan.shares
     for index, tensor in zip(indices, tensors, strict=True):
-        share = shares[index]
-        kind = kinds.get(id(share))
+        share, region, tensor = shares[index], region_of(tensor), local_of(tensor)
+        kind = kinds.get((id(share), region))
         if kind is None:
             distribution = share.distribution
             assert isinstance(distribution, Drawn)  # what `initialized` means
             at_once = isinstance(distribution, Elementwise | Constant) and share.padding_row is None
-            kind = kinds[id(share)] = Kind(distribution, measure and at_once and tensor.dtype in MEASURED)
+            measured = measure and at_once and tensor.dtype in MEASURED
+            kind = kinds[id(share), region] = Kind(distribution, measured, region)
         orders.append(Order(names[index], tensor, kind))
     return orders
 

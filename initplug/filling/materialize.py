@@ -20,6 +20,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from initplug.auditing import Status
 from initplug.errors import ApplyError, Finding, brief, first_line, shortened
 from initplug.filling.generator import draw
+from initplug.filling.sharding import is_sharded, local_of, twin_of
 from initplug.planning.evaluation import Share
 from initplug.planning.plan import Plan
 from initplug.planning.reparametrized import Computed, computed_by_hooks
@@ -150,11 +151,16 @@ SET_DATA = torch.Tensor.data.__set__  # type: ignore[attr-defined]  # a property
 def _twin(tensor: Tensor, device: torch.device) -> Tensor:
     """A tensor without values on another device: its class, strides, requires_grad and attributes kept."""
     with torch.no_grad():
-        if tensor.layout == torch.strided and not tensor.is_quantized:
+        if is_sharded(tensor):
+            data = twin_of(tensor, device)
+        elif tensor.layout == torch.strided and not tensor.is_quantized:
             data = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device)
         else:
             data = torch.empty_like(tensor.detach(), device=device)
-    twin = torch.Tensor._make_subclass(type(tensor), data, tensor.requires_grad)
+    if not is_sharded(tensor):
+        twin = torch.Tensor._make_subclass(type(tensor), data, tensor.requires_grad)
+    else:
+        twin = nn.Parameter(data, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else data
     vars(twin).update(vars(tensor))
     return twin
 
@@ -348,7 +354,7 @@ def materialize(tree: Tree, what: Missing, device: torch.device) -> None:
         new = _allocated(old, device)
         for buffer in what.buffers:
             if buffer.constant is not None:
-                draw(buffer.constant, new[id(buffer.slot.tensor)])
+                draw(buffer.constant, local_of(new[id(buffer.slot.tensor)]))
     except (RuntimeError, TypeError, MemoryError) as error:
         raise ApplyError(f"{len(old)} tensors cannot be made on {device}: {brief(error)}") from None
     with _building(None):  # else the new tensors would register on meta where `deferred()` is still open
@@ -361,7 +367,8 @@ def materialize(tree: Tree, what: Missing, device: torch.device) -> None:
 
 def _allocated(old: Mapping[int, Tensor], device: torch.device) -> dict[int, Tensor]:
     """A new tensor for each; those that share a storage on meta share one on the device."""
-    keys = {key: tensor.untyped_storage()._cdata for key, tensor in old.items() if tensor.layout == torch.strided}
+    plain = {key: tensor for key, tensor in old.items() if tensor.layout == torch.strided and not is_sharded(tensor)}
+    keys = {key: tensor.untyped_storage()._cdata for key, tensor in plain.items()}
     counts = Counter(keys.values())
     shared: dict[int, torch.UntypedStorage] = {}
     new: dict[int, Tensor] = {}

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from initplug.auditing import Status
 from initplug.errors import ApplyError, Finding, listed, warn
 from initplug.filling.generator import filler
-from initplug.filling.transferring import Source, transfer
+from initplug.filling.sharding import is_sharded, local_of
+from initplug.filling.transferring import Redrawn, Source, transfer
 from initplug.filling.writing import is_plain, refusal, rehearsed
 from initplug.moments import is_dense
 from initplug.planning.plan import Plan
@@ -64,6 +65,15 @@ def unnamed(slots: Sequence[Slot], statuses: Sequence[Status]) -> list[Finding]:
     ]
 
 
+def unseeded(slots: Sequence[Slot], statuses: Sequence[Status]) -> list[Finding]:
+    """The sharded slots that are to be written without a seed: torch's generator gives every rank the same numbers."""
+    return [
+        Finding(slot.name, "it is sharded, and only a seed gives its parts the values of one whole", hint="seed=0")
+        for slot, status in zip(slots, statuses, strict=True)
+        if status == "initialized" and any(is_sharded(tensor) for tensor in slot.stored)
+    ]
+
+
 def _rehearse(
     plan: Plan, slots: Sequence[Slot], statuses: Sequence[Status], sources: Mapping[int, Source]
 ) -> list[Finding]:
@@ -79,6 +89,8 @@ def _rehearse(
 
 def _filling(source: Source) -> Callable[[Tensor], object]:
     """What gives a tensor the values of a source, or any while the source has none."""
+    if isinstance(source, Redrawn):
+        return nn.init.normal_
     on_meta = isinstance(source, Slot) and source.on_meta
     return nn.init.normal_ if on_meta else partial(transfer, source)
 
@@ -88,10 +100,15 @@ def warn_of_shared_memory(slots: Sequence[Slot], statuses: Sequence[Status]) -> 
 
     Tensors share one if they begin at one address, or if both are dense and their stretches of memory overlap.
     """
-    stretches = sorted(
-        (slot.tensor.data_ptr(), slot.tensor.is_contiguous() or is_dense(slot.tensor), slot.tensor.nbytes, slot.name)
+    written = (
+        (local_of(slot.tensor), slot.name)
         for slot, status in zip(slots, statuses, strict=True)
         if status == "initialized" and slot.computed is None
+    )
+    stretches = sorted(
+        (tensor.data_ptr(), tensor.is_contiguous() or is_dense(tensor), tensor.nbytes, name)
+        for tensor, name in written
+        if tensor.numel()  # a rank may hold nothing, which lies nowhere
     )
     end, widest, previous = 0, "", (-1, "")
     for start, dense, length, name in stretches:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial, reduce
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,9 +18,11 @@ from torch import Tensor
 
 from initplug.filling import streams
 from initplug.filling.batches import FINE, Order, batches, draw
-from initplug.filling.streams import CHUNK, Box, Elementwise, Key, Source, key_of
+from initplug.filling.sharding import held_in
+from initplug.filling.streams import CHUNK, Elementwise, Key, Source, key_of
 from initplug.filling.whole import compute
 from initplug.moments import Moments, measure_drawn, together
+from initplug.regions import Box, Region, split
 from initplug.schemes.distributions import (
     Batched,
     Constant,
@@ -30,7 +33,7 @@ from initplug.schemes.distributions import (
     TruncatedNormal,
     Uniform,
 )
-from initplug.schemes.structures import Custom, check_tag
+from initplug.schemes.structures import Custom, Structured, check_tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,19 +53,21 @@ class Piece:
     box: Box
 
 
-def pieces(distribution: Drawn, tensor: Tensor, seed: int, name: str) -> Iterator[Piece]:
+def pieces(distribution: Drawn, tensor: Tensor, seed: int, name: str, region: Region | None = None) -> Iterator[Piece]:
     """The views of a tensor that are drawn element by element; what is not is written on the way.
 
     Args:
-        distribution: of the tensor.
-        tensor: any dtype and layout that the distribution fits.
+        distribution: of the whole tensor.
+        tensor: any dtype and layout that the distribution fits; what is held of it.
         seed: of all streams.
         name: canonical name of the tensor, which selects its own.
+        region: which part of the whole tensor is held; None for all.
 
     Raises:
         ValueError: a function of others gives no such values; the tensor is as it was.
     """
-    found = _pieces(distribution, tensor, seed, name, Box.whole(tensor.shape))
+    parts = [Part(view, box) for view, box in held_in(tensor, region)]
+    found = _pieces(distribution, parts, seed, name, Box.whole(tensor.shape if region is None else region.shape))
     if isinstance(distribution, Stacked | Batched) and math.isnan(distribution.std):
         # A later part may fail: all are computed before one is written.
         found = iter(list(found))
@@ -73,38 +78,84 @@ def pieces(distribution: Drawn, tensor: Tensor, seed: int, name: str) -> Iterato
             one()
 
 
+class Part(NamedTuple):
+    """What is held of a tensor in one box: a view with the sizes of the box."""
+
+    view: Tensor
+    box: Box
+
+
 def _pieces(
-    distribution: Drawn, view: Tensor, seed: int, name: str, box: Box
+    distribution: Drawn, parts: Sequence[Part], seed: int, name: str, extent: Box
 ) -> Iterator[Piece | Callable[[], object]]:
-    """The views that are drawn element by element, and calls that write the others."""
+    """The views that are drawn element by element, and calls that write the others.
+
+    Args:
+        distribution: of the extent.
+        parts: what is held of it.
+        seed: of all streams.
+        name: of the whole tensor.
+        extent: which part of the whole tensor the distribution is of.
+    """
+    if not parts:
+        return
     match distribution:
-        case Stacked(parts, dim):
-            start, along = 0, dim % view.ndim
-            for part, piece in zip(parts, view.chunk(len(parts), along), strict=True):
-                size = piece.shape[along]
-                if not isinstance(part, Keep):
-                    yield from _pieces(part, piece, seed, name, box.part(along, start, size))
-                start += size
+        case Stacked(shares, dim):
+            for share, inner in zip(shares, split(extent, len(shares), dim), strict=True):
+                if not isinstance(share, Keep):
+                    yield from _pieces(share, _inside(parts, inner), seed, name, inner)
         case Batched(part, dims):
-            for index in itertools.product(*(range(size) for size in view.shape[:dims])):
-                inner = box
+            for index in itertools.product(*(range(size) for size in extent.sizes[:dims])):
+                inner = extent
                 for dim, place in enumerate(index):
                     inner = inner.part(dim, place, 1)
-                yield from _pieces(part, view[index], seed, name, inner)
+                yield from _whole(part, _inside(parts, inner), seed, name, inner, inner.sizes[dims:])
         case Constant(value):
-            yield partial(view.fill_, value)
-        case Normal(mean, std) if view.is_complex():
-            real, imaginary = torch.view_as_real(view).unbind(-1)
-            yield Piece(real, Normal(mean, std / math.sqrt(2)), key_of(seed, name), box)
-            yield Piece(imaginary, Normal(0.0, std / math.sqrt(2)), key_of(seed, name, "imag"), box)
+            yield from (partial(view.fill_, value) for view, _ in parts)
+        case Normal(mean, std) if parts[0].view.is_complex():
+            for view, box in parts:
+                real, imaginary = torch.view_as_real(view).unbind(-1)
+                yield Piece(real, Normal(mean, std / math.sqrt(2)), key_of(seed, name), box)
+                yield Piece(imaginary, Normal(0.0, std / math.sqrt(2)), key_of(seed, name, "imag"), box)
         case Normal() | Uniform() | TruncatedNormal():
-            yield Piece(view, distribution, key_of(seed, name), box)
+            yield from (Piece(view, distribution, key_of(seed, name), box) for view, box in parts)
         case _:
-            shape = tuple(view.shape)
-            values = torch.from_numpy(compute(distribution, shape, Draws(seed, name, box, shape))).to(view.dtype)
-            if isinstance(distribution, Custom) and not torch.isfinite(values).all():
-                raise ValueError(f"{distribution.name} gave values beyond {str(view.dtype).removeprefix('torch.')}")
-            yield partial(view.copy_, values)
+            yield from _whole(distribution, parts, seed, name, extent, extent.sizes)
+
+
+def _whole(
+    distribution: Structured, parts: Sequence[Part], seed: int, name: str, extent: Box, shape: tuple[int, ...]
+) -> Iterator[Callable[[], object]]:
+    """Calls that write what is held of a tensor that is computed as a whole, which is done once.
+
+    Args:
+        distribution: of the extent.
+        parts: what is held of it; nothing is computed for nothing.
+        seed: of all streams.
+        name: of the whole tensor.
+        extent: which part of the whole tensor is computed.
+        shape: its sizes, those of a stack left out.
+    """
+    if not parts:
+        return
+    values = torch.from_numpy(compute(distribution, shape, Draws(seed, name, extent, shape)))
+    dtype = parts[0].view.dtype
+    if isinstance(distribution, Custom):
+        values = values.to(dtype)
+        if not torch.isfinite(values).all():
+            raise ValueError(f"{distribution.name} gave values beyond {str(dtype).removeprefix('torch.')}")
+    values = values.view(extent.sizes)
+    yield from (partial(view.copy_, values[box.within(extent)].to(dtype)) for view, box in parts)
+
+
+def _inside(parts: Sequence[Part], extent: Box) -> list[Part]:
+    """What is held of an extent."""
+    found = []
+    for view, box in parts:
+        shared = box.shared_with(extent)
+        if shared.count:
+            found.append(Part(view[shared.within(box)], shared))
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +325,7 @@ def _jobs(orders: Sequence[Order], seed: int) -> Iterator[Job | int]:
     """The orders cut to chunks, each followed by its place once it is cut to the end."""
     for index, order in enumerate(orders):
         try:
-            for piece in pieces(order.kind.distribution, order.tensor, seed, order.name):
+            for piece in pieces(order.kind.distribution, order.tensor, seed, order.name, order.kind.region):
                 yield from (Job(index, out, begin, piece) for out, begin in _stretches(piece.view))
         except Exception as error:
             raise FillError(index) from error

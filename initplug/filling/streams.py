@@ -10,14 +10,14 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from initplug.regions import Box
 from initplug.schemes.distributions import Normal, TruncatedNormal, Uniform
 
 Words = NDArray[np.uint32]
@@ -95,6 +95,21 @@ class Source:
         words = as_words(self._philox.random_raw((offset + count + 1) // 2))
         return words if len(words) == count else words[offset : offset + count]
 
+    def rows(self, key: Key, firsts: NDArray[np.int64], out: Words) -> None:
+        """The words from each of many places on, as many as a row of `out` has."""
+        philox, counter, state, length = self._philox, self._counter, self._state, out.shape[1]
+        self._key[:] = key
+        counter[1:] = 0
+        for row, first in zip(out, firsts.tolist(), strict=True):
+            if first < BLOCK:  # its counter is below zero
+                row[:] = self.words(key, first, length)
+                counter[1:] = 0
+                continue
+            offset = first % BLOCK
+            counter[0] = first // BLOCK - 1
+            philox.state = state
+            row[:] = as_words(philox.random_raw((offset + length + 1) // 2))[offset : offset + length]
+
     def scratch(self, count: int) -> Scratch:
         """Memory for at most `step` elements."""
         if count == self.step:
@@ -123,31 +138,46 @@ WEYL = 0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B
 ROUNDS = 10
 
 
-def words_of_many(keys: Key, counts: Sequence[int]) -> tuple[Words, NDArray[np.int64]]:
-    """The first words of many streams at once, as `Source.words` gives them one by one.
+def words_of_many(
+    keys: Key, counts: Sequence[int], starts: Sequence[int] | None = None
+) -> tuple[Words, NDArray[np.int64]]:
+    """Words of many streams at once, as `Source.words` gives them one by one.
 
     Args:
         keys: (streams, 2), a key each.
         counts: words wanted of each.
+        starts: the first word of each; by default those at the beginning.
 
     Returns:
         All words, and where those of each stream begin; each stream fills whole blocks.
 
     Source: Salmon et al. 2011, Parallel random numbers: as easy as 1, 2, 3.
     """
-    blocks = (np.asarray(counts, np.int64) + BLOCK - 1) // BLOCK
+    skipped, offsets = np.divmod(np.asarray([0] * len(counts) if starts is None else starts, np.int64), BLOCK)
+    blocks = (offsets + np.asarray(counts, np.int64) + BLOCK - 1) // BLOCK
     ends = np.cumsum(blocks)
     first = ends - blocks
     keyed = np.repeat(keys, blocks, axis=0)
-    low, high = keyed[:, 0].copy(), keyed[:, 1].copy()
-    a = (np.arange(int(ends[-1]) if len(ends) else 0) - np.repeat(first, blocks)).astype(np.uint64)
+    places = np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(skipped - first, blocks)
+    words = _blocks(places.astype(np.uint64), keyed[:, 0].copy(), keyed[:, 1].copy())
+    return words, first * BLOCK + offsets
+
+
+def _blocks(a: NDArray[np.uint64], low: Any, high: Any) -> Words:
+    """The words of blocks, eight of each.
+
+    Args:
+        a: their places, overwritten.
+        low: first half of their keys, of each or of all; overwritten.
+        high: second half.
+    """
     b, c, d = np.zeros_like(a), np.zeros_like(a), np.zeros_like(a)
     for _ in range(ROUNDS):
         (up, down), (over, under) = _product(a, MULTIPLIERS[0]), _product(c, MULTIPLIERS[1])
         a, b, c, d = over ^ b ^ low, under, up ^ d ^ high, down
         low += np.uint64(WEYL[0])
         high += np.uint64(WEYL[1])
-    return as_words(np.stack([a, b, c, d], axis=1).reshape(-1)), first * BLOCK
+    return as_words(np.stack([a, b, c, d], axis=1).reshape(-1))
 
 
 def _product(factor: NDArray[np.uint64], constant: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
@@ -318,58 +348,7 @@ def _confined(begin: int, count: int) -> Sampler:
     return sample
 
 
-# Regions ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Box:
-    """A part of a tensor: along every dimension a stretch of the whole.
-
-    Args:
-        shape: sizes of the whole tensor.
-        starts: where the part begins along each dimension.
-        sizes: sizes of the part.
-
-    Example:
-        >>> part = Box.whole((4, 6)).part(1, 3, 2)
-        >>> part.runs[0].tolist(), part.runs[1]
-        ([3, 9, 15, 21], 2)
-    """
-
-    shape: tuple[int, ...]
-    starts: tuple[int, ...]
-    sizes: tuple[int, ...]
-
-    @classmethod
-    def whole(cls, shape: Sequence[int]) -> Box:
-        """All of a tensor."""
-        return cls(tuple(shape), (0,) * len(shape), tuple(shape))
-
-    def part(self, dim: int, start: int, size: int) -> Box:
-        """A stretch of the box along a dimension."""
-        starts, sizes = list(self.starts), list(self.sizes)
-        starts[dim] += start
-        sizes[dim] = size
-        return Box(self.shape, tuple(starts), tuple(sizes))
-
-    @cached_property
-    def runs(self) -> tuple[NDArray[np.int64], int]:
-        """Where the stretches of consecutive indices that make up the box begin, in order, and how long each is."""
-        dim = len(self.shape)
-        length = 1  # of a run, which grows over all dimensions that the box fills, and one more
-        strides = [1] * len(self.shape)
-        for inner in range(len(self.shape) - 2, -1, -1):
-            strides[inner] = strides[inner + 1] * self.shape[inner + 1]
-        while dim > 0:
-            dim -= 1
-            length = self.sizes[dim] * strides[dim]
-            if self.sizes[dim] != self.shape[dim]:
-                break
-        firsts = np.zeros(1, np.int64)
-        for outer in range(dim):
-            along = (self.starts[outer] + np.arange(self.sizes[outer], dtype=np.int64)) * strides[outer]
-            firsts = (firsts[:, None] + along).reshape(-1)
-        return firsts + (self.starts[dim] * strides[dim] if self.shape else 0), length
+# Parts of tensors -------------------------------------------------------------------------------------------
 
 
 def words_of(key: Key, runs: tuple[NDArray[np.int64], int], begin: int, end: int, source: Source) -> Words:
@@ -385,14 +364,34 @@ def words_of(key: Key, runs: tuple[NDArray[np.int64], int], begin: int, end: int
     firsts, length = runs
     if len(firsts) == 1:
         return source.words(key, int(firsts[0]) + begin, end - begin)
-    gathered = np.empty(end - begin, np.uint32)
-    done = begin
-    while done < end:
-        row, inside = divmod(done, length)
-        count = min(length - inside, end - done)
-        gathered[done - begin : done - begin + count] = source.words(key, int(firsts[row]) + inside, count)
-        done += count
-    return gathered
+    row, inside = divmod(begin, length)
+    rows = firsts[row : -(-end // length)]
+    gathered = np.empty((len(rows), length), np.uint32)
+    (_short_rows if length <= SHORT else source.rows)(key, rows, gathered)
+    return gathered.reshape(-1)[inside : inside + end - begin]
+
+
+SHORT = 96
+"""Words of a row up to which many rows at once are faster than one after another."""
+
+ROWS = 1 << 12
+"""Blocks that are computed at a time: what they take lies in the second-level cache."""
+
+
+def _short_rows(key: Key, firsts: NDArray[np.int64], out: Words) -> None:
+    """Words from each of many places on, as many as a row of `out` has."""
+    length = out.shape[1]
+    each = (length + 2 * BLOCK - 2) // BLOCK  # blocks that hold a row, wherever it begins
+    step = max(ROWS // each, 1)
+    for start in range(0, len(firsts), step):
+        first, offset = np.divmod(firsts[start : start + step], BLOCK)
+        places = (first[:, None] + np.arange(each)).astype(np.uint64)
+        low, high = key[:1].copy(), key[1:].copy()
+        words = _blocks(places.reshape(-1), low, high).reshape(len(first), -1)
+        if (offset == offset[0]).all():
+            out[start : start + step] = words[:, offset[0] : offset[0] + length]
+        else:
+            out[start : start + step] = np.take_along_axis(words, offset[:, None] + np.arange(length), axis=1)
 
 
 def fill(

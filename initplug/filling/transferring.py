@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,14 @@ from torch import Tensor
 
 from initplug.auditing import Status
 from initplug.errors import Finding
+from initplug.filling.sharding import held_in, is_sharded, local_of, region_of
 from initplug.filling.writing import value_of
 from initplug.judging import Verdict
+from initplug.planning.evaluation import Share
 from initplug.planning.plan import Plan
 from initplug.planning.slots import Slot, Tree
 from initplug.planning.transfers import DTYPES, depths, unlike
-from initplug.schemes.distributions import Copy, Load
+from initplug.schemes.distributions import Copy, Drawn, Load
 
 WINDOW = 1 << 22
 """Bytes that are read or compared at a time, whatever the tensor's size."""
@@ -45,7 +46,22 @@ class Stored:
     itemsize: int
 
 
-Source = Slot | Stored
+@dataclass(frozen=True, slots=True)
+class Redrawn:
+    """A slot whose values are drawn once more, since no rank holds those that it needs.
+
+    Args:
+        name: canonical name of the slot that is drawn, which selects its streams.
+        share: what the plan says of it.
+        casts: the dtypes that the values take on their way, from copy to copy.
+    """
+
+    name: str
+    share: Share
+    casts: tuple[torch.dtype, ...]
+
+
+Source = Slot | Stored | Redrawn
 """Where values come from. A slot, and not its tensor: it may yet be given another one."""
 
 
@@ -110,6 +126,75 @@ def _opened(path: str, key: str, slot: Slot, files: dict[str, Any]) -> Stored | 
     return reason or Stored(files[path], key, shape, DTYPES[dtype].itemsize)
 
 
+def redrawn(
+    plan: Plan,
+    slots: Sequence[Slot],
+    statuses: Sequence[Status],
+    sources: dict[int, Source],
+    lost: dict[int, str],
+) -> None:
+    """Draw once more what is copied between tensors of which a rank holds different parts.
+
+    Args:
+        plan: of the slots.
+        slots: in its order.
+        statuses: what applying does to each.
+        sources: of the copied slots, changed.
+        lost: why others have none, changed.
+    """
+    places = {id(slot): index for index, slot in enumerate(slots)}
+    for index, source in [*sources.items()]:
+        if not isinstance(source, Slot) or _reaches(source.tensor, slots[index].tensor):
+            continue
+        casts: list[torch.dtype] = []
+        at, name = places.get(id(source)), source.name
+        while at is not None and statuses[at] == "initialized" and at not in lost:
+            casts.append(slots[at].tensor.dtype)
+            share, further = plan.shares[at], sources.get(at)
+            if further is None and slots[at].computed is None:
+                sources[index] = Redrawn(plan.names[at], share, tuple(reversed(casts)))
+                break
+            if isinstance(further, Redrawn):
+                sources[index] = replace(further, casts=(*further.casts, *reversed(casts)))
+                break
+            at = places.get(id(further))
+        else:
+            del sources[index]
+            lost[index] = f"its source {name} is not drawn here and placed differently: give both the same placements"
+
+
+def redrawn_from_elsewhere(
+    plan: Plan, statuses: Sequence[Status], sources: dict[int, Source], lost: dict[int, str]
+) -> None:
+    """Draw what is copied from another part of the model, such as a pipeline stage, which the whole's plan knows.
+
+    Args:
+        plan: cut out of the whole model's.
+        statuses: what applying does to each slot.
+        sources: of the copied slots, changed.
+        lost: why others have none, changed.
+    """
+    whole = plan.whole
+    for index in [*lost]:
+        copy = plan.shares[index].distribution
+        if statuses[index] != "initialized" or not isinstance(copy, Copy) or copy.source not in whole:
+            continue
+        casts: list[torch.dtype] = []
+        while isinstance(copy, Copy):
+            at = whole.index_of(copy.source)
+            casts.append(getattr(torch, whole.shares[at].dtype))
+            copy = whole.shares[at].distribution
+        if isinstance(copy, Drawn):
+            sources[index] = Redrawn(whole.names[at], whole.shares[at], tuple(reversed(casts)))
+            del lost[index]
+
+
+def _reaches(source: Tensor, target: Tensor) -> bool:
+    """Whether a rank holds all of a source that it needs for a target."""
+    region = region_of(source)
+    return region is None or region == region_of(target)
+
+
 def unsourced(
     slots: Sequence[Slot], statuses: Sequence[Status], sources: Mapping[int, Source], lost: Mapping[int, str]
 ) -> list[Finding]:
@@ -133,31 +218,55 @@ def in_order(plan: Plan) -> list[int]:
     return sorted(range(len(plan)), key=lambda index: depth.get(plan.names[index], 0))
 
 
-def transfer(source: Source, tensor: Tensor) -> None:
-    """Fill a tensor with the values of its source, cast to its dtype."""
+def transfer(source: Slot | Stored, tensor: Tensor) -> None:
+    """Fill a tensor with the values of its source, cast to its dtype; of a sharded one what this rank holds."""
     if isinstance(source, Slot):
-        tensor.copy_(value_of(source))
-    else:
-        for window in windows(source.shape, _itemsize(source, tensor)):
-            tensor[window].copy_(_read(source, window))
+        given = value_of(source)
+        if not is_sharded(tensor) and not is_sharded(given):
+            tensor.copy_(given)
+            return
+    for view, read, window in _windows(source, tensor):
+        view[window].copy_(read)
+
+
+def _windows(source: Slot | Stored, tensor: Tensor) -> Iterator[tuple[Tensor, Tensor, Window]]:
+    """What is held of a tensor, window by window, with the values that its source has there."""
+    itemsize = _itemsize(source, tensor)
+    region = region_of(tensor)
+    if isinstance(source, Slot):
+        given = value_of(source).detach()
+        if region is not None and region_of(given) == region:
+            region = None  # of both the same part is held
+        given = local_of(given)
+    for view, box in held_in(local_of(tensor), region):
+        for window in windows(box.sizes, itemsize):
+            there = tuple(
+                slice(part.start + start, part.stop + start) for part, start in zip(window, box.starts, strict=False)
+            )
+            there += tuple(
+                slice(start, start + size)
+                for start, size in zip(box.starts[len(there) :], box.sizes[len(there) :], strict=True)
+            )
+            yield view, _read(source, there) if isinstance(source, Stored) else given[there], window
 
 
 def compared(source: Source, tensor: Tensor) -> Verdict:
     """Whether a tensor holds exactly what its source does after the cast; what is not finite differs."""
     tensor = tensor.detach()
-    if tensor.is_meta or (isinstance(source, Slot) and source.on_meta):
+    if isinstance(source, Redrawn) or tensor.is_meta:
         return "untestable"
-    read = value_of(source).detach().__getitem__ if isinstance(source, Slot) else partial(_read, source)
-    for window in windows(tuple(tensor.shape), _itemsize(source, tensor)):
-        found = tensor[window]
-        expected = read(window).to(dtype=found.dtype, device=found.device)
+    if isinstance(source, Slot) and (source.on_meta or not _reaches(source.tensor, tensor)):
+        return "untestable"
+    for view, read, window in _windows(source, tensor):
+        found = view[window]
+        expected = read.to(dtype=found.dtype, device=found.device)
         found, expected = _plain(found), _plain(expected)
         if not torch.equal(found, expected) or not torch.isfinite(found).all():
             return "differs"
     return "ok"
 
 
-def _itemsize(source: Source, tensor: Tensor) -> int:
+def _itemsize(source: Slot | Stored, tensor: Tensor) -> int:
     """Bytes of an element in the widest form that it takes on its way; short floats are compared as float32."""
     stored = source.itemsize if isinstance(source, Stored) else source.tensor.element_size()
     return max(4, tensor.element_size(), stored)

@@ -18,8 +18,10 @@ from torch.nn.utils.weight_norm import WeightNorm
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from initplug.errors import first_line
+from initplug.filling.sharding import held_in, is_sharded, local_of, unplaceable
 from initplug.planning.reparametrized import Computed, computed_by_list, evaluating, originals, vectors_of
 from initplug.planning.slots import PLAIN_TENSORS, Slot, Tree
+from initplug.regions import Box, Region, split
 from initplug.schemes.distributions import Keep, Planned, Stacked
 
 # What can be written ------------------------------------------------------------------------------------------
@@ -43,6 +45,8 @@ def refusal(slot: Slot) -> str | None:
         reason = unwritable(tensor)
         if reason is not None:
             return reason
+    if slot.computed is not None and any(is_sharded(tensor) for tensor in slot.stored):
+        return "its owner computes it from sharded tensors: initialise before sharding, or `keep` it"
     if slot.computed is not None and isinstance(slot.computed.by, ParametrizationList):
         for parametrization in slot.computed.by:
             if not hasattr(parametrization, "right_inverse"):
@@ -59,6 +63,8 @@ def unwritable(tensor: Tensor) -> str | None:
     made_of_others: bool = not plain and is_traceable_wrapper_subclass(tensor)
     if not plain and type(tensor).__name__ == "FakeTensor":
         return "it is a FakeTensor and holds no values"
+    if not plain and is_sharded(tensor):
+        return unplaceable(tensor) or unwritable(local_of(tensor))
     if made_of_others:
         return f"it is a {type(tensor).__name__}, which is made of other tensors"
     if tensor.layout != torch.strided:
@@ -251,23 +257,34 @@ def _dominant(matrix: Tensor, left: Tensor, right: Tensor) -> None:
     left.copy_(nn.functional.normalize(torch.mv(matrix, right), dim=0))
 
 
-def padding(tensor: Tensor, row: int | None, distribution: Planned | None) -> list[Tensor]:
-    """The views of an embedding's padding row that a draw covers: all of it, less what lies in kept parts."""
+def padding(tensor: Tensor, row: int | None, distribution: Planned | None, region: Region | None) -> list[Tensor]:
+    """The views of an embedding's padding row that a draw covers: all of it, less what lies in kept parts.
+
+    Args:
+        tensor: what is held of the embedding.
+        row: of the whole; None where there is none.
+        distribution: of the whole.
+        region: which part of the whole is held; None for all.
+    """
     if row is None:
         return []
-    if not isinstance(distribution, Stacked):
-        return [tensor[row]]
-    parts, dim = distribution.parts, distribution.dim % tensor.ndim
-    pieces = tensor.chunk(len(parts), dim)
-    if dim:
-        return [piece[row] for part, piece in zip(parts, pieces, strict=True) if not isinstance(part, Keep)]
-    place, inside = divmod(row, pieces[0].shape[0])
-    return [] if isinstance(parts[place], Keep) else [pieces[place][inside]]
+    whole = Box.whole(tensor.shape if region is None else region.shape)
+    parts = [(distribution, whole)]
+    if isinstance(distribution, Stacked):
+        parts = [*zip(distribution.parts, split(whole, len(distribution.parts), distribution.dim), strict=True)]
+    line = whole.part(0, row, 1)
+    found = []
+    for view, box in held_in(tensor, region):
+        for part, extent in parts:
+            shared = box.shared_with(extent).shared_with(line)
+            if shared.count and not isinstance(part, Keep):
+                found.append(view[shared.within(box)])
+    return found
 
 
-def zero_padding(tensor: Tensor, row: int | None, distribution: Planned | None) -> None:
+def zero_padding(tensor: Tensor, row: int | None, distribution: Planned | None, region: Region | None = None) -> None:
     """Zero what a draw covers of an embedding's padding row."""
-    for part in padding(tensor, row, distribution):
+    for part in padding(tensor, row, distribution, region):
         part.zero_()
 
 

@@ -57,6 +57,12 @@ class Share:
     padding_row: int | None = None
     lazy: bool = False
 
+    @property
+    def judgeable(self) -> bool:
+        """Whether the moments of all elements say whether they are what was planned."""
+        known = isinstance(self.distribution, Single | Batched)
+        return known and (self.padding_row is None or not isinstance(self.distribution, Structured))
+
 
 Replays = dict[Any, Mapping[str, Outcome]]
 """What the resets of modules draw, by what they can depend on: one for all plans of a model."""

@@ -129,6 +129,7 @@ class Plan:
         "_index",
         "_names",
         "_shares",
+        "_whole",
         "buffers",
         "digest",
         "findings",
@@ -160,6 +161,7 @@ class Plan:
         self._aliases = aliases
         self._shares = shares
         self._index: dict[str, int] | None = None
+        self._whole: Plan | None = None
 
     def __len__(self) -> int:
         return len(self._names)
@@ -182,6 +184,11 @@ class Plan:
     def shares(self) -> Sequence[Share]:
         """What each slot has in common with those like it, in order."""
         return self._shares
+
+    @property
+    def whole(self) -> Plan:
+        """The plan of the model that this one's is a part of, where it was cut out of such a plan."""
+        return self._whole or self
 
     @property
     def names(self) -> Sequence[str]:
@@ -211,12 +218,23 @@ class Plan:
         names = [self._names[index] for index in indices]
         aliases = {place: self._aliases[index] for place, index in enumerate(indices) if index in self._aliases}
         part = copy.copy(self)
+        part._whole = self.whole
         part._names, part._aliases, part._index = names, aliases, None
         part._shares = shares
         part.buffers = ()  # what is on meta is each model's own
         known = {*names, *(alias for group in aliases.values() for alias in group)}
         part.unmatched = tuple(name for name in self.unmatched if name in known)
         return part
+
+    def joined(self, rows: Iterable[tuple[str, tuple[str, ...], Share]]) -> Plan:
+        """The plan of rows, as (name, aliases, share), each name once: those of several parts of one model."""
+        known = {name: (aliases, share) for name, aliases, share in rows}
+        whole = copy.copy(self)
+        whole._names, whole._index, whole._whole = list(known), None, None
+        whole._shares = [share for _, share in known.values()]
+        whole._aliases = {index: aliases for index, (aliases, _) in enumerate(known.values()) if aliases}
+        whole.unmatched = tuple(name for name, (_, share) in known.items() if share.rule is None)
+        return whole
 
     def _positions(self) -> dict[str, int]:
         if self._index is None:

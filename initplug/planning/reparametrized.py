@@ -7,6 +7,7 @@ and prune keep it under `weight_g` and `weight_v`, or `weight_orig`. A plan know
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -150,11 +151,33 @@ def meta_copy(module: nn.Module) -> Any:
                     memo[id(element)] = element
     for tensor in tensors:
         memo[id(tensor)] = _on_meta(tensor)
+    wrapped = [part for part in module.modules() if _is_sharded(type(part))]
+    for part in wrapped:
+        plain: Any = public_type(type(part))
+        memo[id(part)] = plain.__new__(plain)
+    for part in wrapped:
+        vars(memo[id(part)]).update(copy.deepcopy(_own_state(part), memo))
     return copy.deepcopy(module, memo)
 
 
+def _is_sharded(cls: type) -> bool:
+    """Whether `fully_shard` made a class: it forbids copies, which would share the state of the ranks."""
+    return any(base.__name__ == "FSDPModule" for base in cls.__mro__)
+
+
+def _own_state(module: nn.Module) -> dict[str, Any]:
+    """What a module has of its own, without the hooks and the state that `fully_shard` has given it."""
+    state = {key: value for key, value in vars(module).items() if not key.startswith("__composable_api")}
+    for key in ("_forward_hooks", "_forward_pre_hooks", "_state_dict_hooks", "_load_state_dict_post_hooks"):
+        state[key] = OrderedDict((place, hook) for place, hook in state[key].items() if isinstance(hook, Hook))
+    return state
+
+
 def _on_meta(tensor: Tensor) -> Tensor:
-    twin = torch.empty_like(tensor, device="meta", requires_grad=False)
+    if type(tensor).__name__ == "DTensor":  # a part of a DTensor on this rank: here it is the whole
+        twin = torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
+    else:
+        twin = torch.empty_like(tensor, device="meta", requires_grad=False)
     if isinstance(tensor, nn.Parameter):
         twin = nn.Parameter(twin, requires_grad=tensor.requires_grad)
     vars(twin).update(vars(tensor))

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import initplug
-from initplug.filling.streams import Box, Source, fill, key_of
+from initplug.filling.streams import Source, fill, key_of
+from initplug.regions import Box
 from initplug.schemes.distributions import Normal, Uniform
 from initplug.schemes.registry import REGISTRY
 

@@ -451,6 +451,19 @@ def test_a_part_whose_source_lies_outside_is_refused() -> None:
     assert lines[1] == "  encoder_k.0.weight: its source encoder_q.0.weight is not in this model"
 
 
+def test_a_part_draws_what_it_copies_from_outside_under_a_seed() -> None:
+    whole, stage = Moco(), Moco().encoder_k
+    plan = initplug.plan(whole, MOCO)
+    initplug.apply(whole, plan, seed=3)
+    drawn = initplug.apply(stage, plan, seed=3, prefix="encoder_k")
+    assert drawn.problems() == []
+    for found, expected in zip(stage.parameters(), whole.encoder_k.parameters(), strict=True):
+        assert torch.equal(found, expected)
+    # With `only=` nobody knows what the others keep.
+    with pytest.raises(initplug.ApplyError, match="is not in this model"):
+        initplug.apply(stage, plan, seed=3, prefix="encoder_k", only="*")
+
+
 def test_an_audit_of_such_a_part_cannot_test_its_copies() -> None:
     plan = initplug.plan(Moco(), MOCO)
     audit = initplug.audit(Moco().encoder_k, plan, prefix="encoder_k")

@@ -136,15 +136,16 @@ def test_flat_parameters_are_refused_by_name(originals: bool) -> None:
     assert all(torch.equal(*pair) for pair in zip(before, model.parameters(), strict=True))
 
 
-def test_sharded_parameters_keep_public_types_and_are_refused_by_name() -> None:
+def test_sharded_parameters_keep_public_types_and_need_a_seed() -> None:
     model = Net()
     fully_shard(model.stem)
     fully_shard(model)
     assert type(model.stem).__name__ == "FSDPLinear"
     plan = initplug.plan(model, RECIPE)
     assert [row.name for row in plan] == NAMES and {row.module_type for row in plan} == {"Linear"}
-    with pytest.raises(initplug.ApplyError, match=r"stem\.weight: it is a DTensor"):
+    with pytest.raises(initplug.ApplyError, match=r"stem\.weight: it is sharded, and only a seed gives its parts"):
         initplug.apply(model, RECIPE)
+    assert initplug.apply(model, RECIPE, seed=0).problems() == []
 
 
 def test_scripted_modules_are_refused_with_the_way_out() -> None:

@@ -1,0 +1,169 @@
+"""What slots hold after a write, or as they stand: moments, verdicts, and the audit of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import reduce
+from types import MappingProxyType
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from initplug.auditing import Audit, Status
+from initplug.filling.counting import count
+from initplug.filling.repetition import repetition
+from initplug.filling.sharding import held_in, is_sharded, local_of, local_row, region_of
+from initplug.filling.transferring import Redrawn, Source, compared
+from initplug.filling.writing import padding, value_of
+from initplug.judging import NOT_FINITE, OK, UNTESTABLE, Judgement, judge_of, judgement
+from initplug.moments import Moments, measure, together
+from initplug.planning.evaluation import Share
+from initplug.planning.plan import Plan
+from initplug.planning.slots import Slot
+from initplug.regions import Box, Region, split
+from initplug.schemes.distributions import Batched, Copy, Keep, Load, Planned, Stacked, text
+from initplug.schemes.structures import Structured
+
+
+class Reading(NamedTuple):
+    """What an audit reads of the values.
+
+    Args:
+        measure: moments, of the slots that were not measured as they were drawn.
+        histograms: counts.
+    """
+
+    measure: bool
+    histograms: bool
+
+
+def audited(
+    plan: Plan,
+    slots: Sequence[Slot],
+    statuses: Sequence[Status],
+    sources: Mapping[int, Source],
+    reading: Reading,
+    *,
+    projecting: Collection[int] = (),
+    moments: Mapping[int, Moments] = MappingProxyType({}),
+    seed: int | None = None,
+) -> Audit:
+    """The audit of what the slots hold; of sharded ones of what this rank holds.
+
+    Args:
+        plan: of the slots.
+        slots: in its order.
+        statuses: of the slots.
+        sources: of the slots that are copied or loaded.
+        reading: what is read of them.
+        projecting: places of slots whose owners compute something else than they are given.
+        moments: of the slots that were measured as they were drawn.
+        seed: of the draw.
+    """
+    found: list[Moments | None] = []
+    judgements: list[Judgement] = []
+    regions: dict[int, Region] = {}
+    judges: dict[tuple[int, int], Callable[[Moments], Judgement]] = {}
+    for index, (slot, share, status) in enumerate(zip(slots, plan.shares, statuses, strict=True)):
+        measured: Moments | None = None
+        judged = UNTESTABLE
+        if index in moments:
+            measured = moments[index]
+            judge = judges.get((id(share), measured.numel))
+            if judge is None:
+                judge = judge_of(share.distribution, measured.numel, slot.tensor.dtype)
+                judges[id(share), measured.numel] = judge
+            judged = judge(measured)
+        elif reading.measure and not share.lazy and share.numel and not slot.on_meta and not needs_others(slot):
+            value = value_of(slot)
+            measured = _measured(value, share)
+            if status in ("initialized", "read") and index not in projecting:
+                judged = _judged(value, share, measured, sources.get(index), exact=slot.computed is None)
+                if status == "read" and judged.verdict != "untestable" and measured is not None and measured.std:
+                    judged = _looked_through(value, share, judged)
+        region = region_of(slot.tensor)
+        if region is not None:
+            regions[index] = region
+        found.append(measured)
+        judgements.append(judged)
+    problems = {index: judged.problem for index, judged in enumerate(judgements) if judged.problem is not None}
+    verdicts = [judged.verdict for judged in judgements]
+    histograms = count(plan, slots, found) if reading.histograms else None
+    return Audit(plan, found, statuses, verdicts, seed, problems, histograms, regions)
+
+
+def needs_others(slot: Slot) -> bool:
+    """Whether reading a slot takes what other ranks hold: one that is computed from sharded tensors."""
+    return slot.computed is not None and any(is_sharded(tensor) for tensor in slot.stored)
+
+
+def _measured(tensor: Tensor, share: Share) -> Moments | None:
+    if tensor.layout != torch.strided:
+        return None
+    try:
+        return measure(local_of(tensor), local_row(tensor, share.padding_row))
+    except (NotImplementedError, RuntimeError, TypeError):  # packed dtypes that torch stores and cannot compute with
+        return None
+
+
+def _judged(tensor: Tensor, share: Share, measured: Moments | None, source: Source | None, *, exact: bool) -> Judgement:
+    """What the values of a tensor say of its distribution: part by part, and of its padding row; or of its source."""
+    local, region = local_of(tensor).detach(), region_of(tensor)
+    distribution: Planned | None = share.distribution
+    row = share.padding_row
+    if isinstance(source, Redrawn):
+        distribution, row = source.share.distribution, source.share.padding_row
+        if row is not None or len({*source.casts, tensor.dtype}) > 1:
+            return UNTESTABLE
+    elif isinstance(distribution, Copy | Load):
+        verdict = "untestable" if source is None else compared(source, tensor)
+        return Judgement(verdict, f"not what {text(distribution)} gives" if verdict == "differs" else None)
+    if measured is None:
+        return UNTESTABLE
+    if any(part.count_nonzero() for part in padding(local, row, distribution, region)):
+        return Judgement("differs", f"padding row {row} is not 0")
+    unknown = row is not None and isinstance(distribution, Stacked | Structured)  # not what it was planned to be
+    if unknown or (region is not None and isinstance(distribution, Structured | Batched)):
+        finite = all(math.isfinite(value) for value in measured)
+        return UNTESTABLE if finite else Judgement("differs", NOT_FINITE)
+    if not isinstance(distribution, Stacked):
+        return judgement(distribution, measured, tensor.dtype, exact=exact)
+    judgements = {
+        place: judgement(part, found, tensor.dtype, exact=exact)
+        if whole or not isinstance(part, Structured | Batched)
+        else UNTESTABLE
+        for place, part, found, whole in _parts(local, region, distribution)
+    }
+    for place, judged in judgements.items():
+        if judged.verdict == "differs":
+            return Judgement("differs", f"part {place} of {len(distribution.parts)}: {judged.problem}")
+    return UNTESTABLE if UNTESTABLE in judgements.values() or not judgements else OK
+
+
+def _looked_through(tensor: Tensor, share: Share, judged: Judgement) -> Judgement:
+    """The judgement with what repeats itself in the tensor, of a sharded one in what this rank holds."""
+    if region_of(tensor) is not None and isinstance(share.distribution, Stacked | Structured | Batched):
+        return judged  # which take all of it
+    repeated = repetition(local_of(tensor), share.distribution, local_row(tensor, share.padding_row))
+    if repeated is None:
+        return judged
+    return Judgement("differs", "; ".join(filter(None, (judged.problem, repeated))))
+
+
+def _parts(
+    local: Tensor, region: Region | None, distribution: Stacked
+) -> Iterator[tuple[int, Planned, Moments | None, bool]]:
+    """The parts that are drawn, counted from 1, with the moments of what is held of each, and whether that is all."""
+    extent = Box.whole(local.shape if region is None else region.shape)
+    extents = split(extent, len(distribution.parts), distribution.dim)
+    for place, (part, inner) in enumerate(zip(distribution.parts, extents, strict=True), 1):
+        if isinstance(part, Keep):
+            continue
+        shared = [(view, box, box.shared_with(inner)) for view, box in held_in(local, region)]
+        views = [view[both.within(box)] for view, box, both in shared if both.count]
+        found = [moments for view in views if (moments := measure(view)) is not None]
+        if found or region is None:
+            moments = reduce(together, found) if found else None
+            yield place, part, moments, sum(both.count for _, _, both in shared) == inner.count

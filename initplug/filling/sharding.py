@@ -1,0 +1,210 @@
+"""Sharded tensors: which part of the whole a rank holds, and with which other ranks.
+
+Placements act on every dimension apart: a dimension's indices are split by each placement that cuts it, in the order of
+the mesh, and a rank holds the product of what is left along each. `torch.distributed.tensor` is imported nowhere else,
+and only where there is a DTensor, so that somebody else has imported it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from initplug.planning.slots import PLAIN_TENSORS
+from initplug.regions import Box, Region, Stretches, stretches_of
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
+    from torch.distributed.tensor.placement_types import Placement
+
+SHARDED = "torch.distributed.tensor"
+
+
+def is_sharded(tensor: Tensor) -> bool:
+    """Whether a tensor is a DTensor.
+
+    Example:
+        >>> is_sharded(torch.zeros(2))
+        False
+    """
+    if type(tensor) in PLAIN_TENSORS:  # nearly all
+        return False
+    return SHARDED in sys.modules and isinstance(tensor, _class())
+
+
+def _class() -> type[DTensor]:
+    from torch.distributed.tensor import DTensor
+
+    return DTensor
+
+
+def local_of(tensor: Tensor) -> Tensor:
+    """What this rank holds of a tensor; writing to it writes to the tensor."""
+    if type(tensor) in PLAIN_TENSORS or not is_sharded(tensor):
+        return tensor
+    with torch.no_grad():
+        local: Tensor = tensor.to_local()  # type: ignore[attr-defined]  # a DTensor
+    return local
+
+
+def unplaceable(tensor: Tensor) -> str | None:
+    """Why the elements of a DTensor have no place in a whole; None if they do."""
+    placements: Sequence[Placement] = tensor.placements  # type: ignore[attr-defined]  # a DTensor
+    for placement in placements:
+        if placement.is_partial():
+            kind = type(placement).__name__.lstrip("_")
+            return f"it is placed as {kind}: what a rank holds is a summand, which has no place in the whole"
+        if not (placement.is_replicate() or _cuts(placement)):
+            return f"its placement {placement} is none that is known"
+    held, local = region_of(tensor), local_of(tensor)
+    if held is None or held.sizes == tuple(local.shape) or not (held.count or local.numel()):
+        return None
+    return f"this rank holds {tuple(local.shape)}, where {held.sizes} was expected of its placements {placements}"
+
+
+def _cuts(placement: Placement) -> bool:
+    return placement.is_shard() or type(placement).__name__ == "_StridedShard"
+
+
+def region_of(tensor: Tensor) -> Region | None:
+    """What part of a tensor this rank holds; None for all of it.
+
+    Args:
+        tensor: plain, or a DTensor that `unplaceable` has no objection to.
+    """
+    if type(tensor) in PLAIN_TENSORS or not is_sharded(tensor):
+        return None
+    mesh: Any = tensor.device_mesh  # type: ignore[attr-defined]  # a DTensor
+    placements: tuple[Placement, ...] = tensor.placements  # type: ignore[attr-defined]  # a DTensor
+    region = region_at(tuple(tensor.shape), placements, tuple(mesh.shape), mesh.get_coordinate())
+    return None if region.is_whole else region
+
+
+def local_row(tensor: Tensor, row: int | None) -> int | None:
+    """Where a row of a tensor lies in what this rank holds; None if it holds none of it."""
+    region = None if row is None else region_of(tensor)
+    return row if region is None or row is None else region.place(0, row)
+
+
+def region_at(
+    shape: Sequence[int], placements: Sequence[Placement], mesh: Sequence[int], coordinate: Sequence[int] | None
+) -> Region:
+    """What part of a tensor the rank at a place of a mesh holds.
+
+    Args:
+        shape: sizes of the whole tensor.
+        placements: one for each dimension of the mesh.
+        mesh: its sizes.
+        coordinate: of the rank; None for a rank outside the mesh, which holds nothing.
+
+    Example:
+        >>> from torch.distributed.tensor import Shard
+        >>> region_at((7, 3), [Shard(0)], [4], [3]).stretches
+        (((6, 1),), ((0, 3),))
+    """
+    if coordinate is None:
+        return Region(tuple(shape), ((),) * len(shape))
+    cuts: list[list[tuple[Placement, int, int]]] = [[] for _ in shape]
+    for placement, size, place in zip(placements, mesh, coordinate, strict=True):
+        if _cuts(placement):
+            cuts[placement.dim].append((placement, size, place))  # type: ignore[attr-defined]  # as those that cut have
+    along = [_held(size, tuple(cut)) if cut else ((0, size),) for size, cut in zip(shape, cuts, strict=True)]
+    return Region(tuple(shape), tuple(along))
+
+
+@lru_cache(maxsize=4096)
+def _held(size: int, cuts: tuple[tuple[Any, int, int], ...]) -> Stretches:
+    """The indices along a dimension that are left of it, as torch itself cuts them."""
+    dim = cuts[0][0].dim
+    indices = torch.arange(size, device="cpu").view([1] * dim + [size])
+    for placement, parts, place in cuts:
+        pieces, _ = placement._split_tensor(indices, parts, with_padding=False, contiguous=True)
+        indices = pieces[place] if place < len(pieces) else indices.narrow(dim, 0, 0)
+    return stretches_of(indices.reshape(-1).numpy())
+
+
+def held(tensor: Tensor) -> Iterator[tuple[Tensor, Box]]:
+    """What this rank holds of a tensor, in boxes: views that write to it, with their places in the whole."""
+    yield from held_in(local_of(tensor), region_of(tensor))
+
+
+def held_in(local: Tensor, region: Region | None) -> Iterator[tuple[Tensor, Box]]:
+    """The boxes of a region, as views of the tensor that holds it."""
+    if region is None:
+        yield local, Box.whole(local.shape)
+        return
+    for places, box in region.boxes:
+        view = local
+        for dim, (place, size) in enumerate(zip(places, box.sizes, strict=True)):
+            if size != local.shape[dim]:
+                view = view.narrow(dim, place, size)
+        yield view, box
+
+
+def twin_of(tensor: Tensor, device: torch.device) -> Tensor:
+    """A DTensor without values of the same placements, whose local part is on a device."""
+    with torch.no_grad():
+        return torch.empty_like(tensor.detach(), device=device)
+
+
+# Ranks --------------------------------------------------------------------------------------------------------
+
+
+def resharded(model: nn.Module) -> None:
+    """Make FSDP2 modules hold their shards: what is written to gathered parameters is lost."""
+    if not _distributed() or "torch.distributed.fsdp" not in sys.modules:
+        return
+    from torch.distributed.fsdp import FSDPModule
+
+    for module in _modules(model):
+        if isinstance(module, FSDPModule):
+            module.reshard()
+
+
+def _distributed() -> bool:
+    """Whether there are other ranks that somebody has spoken to."""
+    distributed: Any = sys.modules.get("torch.distributed")
+    return distributed is not None and distributed.is_available() and distributed.is_initialized()
+
+
+def _modules(model: nn.Module) -> list[nn.Module]:
+    """All modules, whatever they say of themselves."""
+    found: dict[int, nn.Module] = {}
+    waiting = [model]
+    while waiting:
+        module = waiting.pop()
+        if id(module) not in found:
+            found[id(module)] = module
+            waiting += [child for child in reversed(module._modules.values()) if child is not None]
+    return list(found.values())
+
+
+def groups_of(model: nn.Module) -> list[Any]:
+    """The process groups over which all ranks of a model's meshes hear of each other, one after another.
+
+    The default group, if the meshes take all its ranks; otherwise those of each dimension of each mesh.
+    """
+    if not _distributed() or SHARDED not in sys.modules:
+        return []
+    import torch.distributed as dist
+
+    meshes: dict[Any, None] = {}
+    for module in _modules(model):
+        for tensor in (*module._parameters.values(), *module._buffers.values()):
+            if tensor is not None and is_sharded(tensor):
+                meshes.setdefault(tensor.device_mesh)  # type: ignore[attr-defined]  # a DTensor
+    if not meshes:
+        return []
+    ranks = {rank for mesh in meshes for rank in mesh.mesh.flatten().tolist()}
+    if len(ranks) == dist.get_world_size():
+        return [dist.group.WORLD]
+    groups: dict[Any, None] = {}
+    for mesh in meshes:
+        if mesh.get_coordinate() is not None:
+            groups.update(dict.fromkeys(mesh.get_group(dim) for dim in range(mesh.ndim)))
+    return list(groups)

@@ -1,0 +1,103 @@
+"""What the ranks have measured of their parts of a model, brought together."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
+from typing import Any, NamedTuple
+
+from initplug.collectives import agreed, gathered
+from initplug.judging import UNTESTABLE, Judgement
+from initplug.moments import Moments, together
+from initplug.planning.plan import Plan
+from initplug.regions import Region
+
+
+class Entry(NamedTuple):
+    """What one rank knows of a slot.
+
+    Args:
+        moments: of what it holds; None where nothing was measured.
+        region: which part it holds; None for all.
+        status: of the slot.
+        judgement: on what it holds.
+    """
+
+    moments: Moments | None
+    region: Region | None
+    status: Any
+    judgement: Judgement
+
+
+class Merged(NamedTuple):
+    """What all ranks together know of a slot.
+
+    Args:
+        moments: of every part once, however many ranks hold it.
+        status: of the slot; `projected` if it is on any rank.
+        judgement: the worst of those on the parts.
+        whole: whether parts were put together to the whole, which can then be judged anew.
+    """
+
+    moments: Moments | None
+    status: Any
+    judgement: Judgement
+    whole: bool
+
+
+def merged(entries: Sequence[Entry], numel: int) -> Merged:
+    """Bring together what ranks know of a slot.
+
+    Args:
+        entries: in the order of the ranks.
+        numel: of the whole.
+
+    Example:
+        >>> from initplug.judging import OK
+        >>> left, right = Region((4,), (((0, 2),),)), Region((4,), (((2, 2),),))
+        >>> parts = [Entry(Moments(2, 1.0, 1.0, 0.0, 2.0), left, "initialized", OK)] * 2
+        >>> parts += [Entry(Moments(2, 3.0, 1.0, 2.0, 4.0), right, "initialized", OK)]
+        >>> merged(parts, 4).moments.numel, merged(parts, 4).whole
+        (4, True)
+    """
+    judgements = [entry.judgement for entry in entries if entry.region is None or entry.region.count]
+    order = ("differs", "untestable", "ok")
+    worst = min(judgements, key=lambda judged: order.index(judged.verdict), default=UNTESTABLE)
+    status = next((entry.status for entry in entries if entry.status == "projected"), entries[0].status)
+    complete = next((entry for entry in entries if entry.region is None), None)
+    if complete is not None:
+        return Merged(complete.moments, status, worst, whole=False)
+    parts = {entry.region: entry.moments for entry in reversed(entries) if entry.region is not None}
+    measured = [moments for _, moments in reversed(parts.items()) if moments is not None]
+    moments = reduce(together, measured) if measured else None
+    return Merged(moments, status, worst, whole=sum(region.count for region in parts) == numel)
+
+
+def exchanged(plan: Plan, entries: Sequence[Entry], group: Any) -> tuple[Plan, dict[str, list[Entry]]]:
+    """What all ranks know of all slots, and the plan of them: pipeline stages hold different ones.
+
+    Args:
+        plan: of this rank's slots.
+        entries: of them, in its order.
+        group: process group of the ranks.
+    """
+    records = gathered(dict(zip(plan.names, entries, strict=True)), [group])
+    known: dict[str, list[Entry]] = {}
+    for rank in sorted(records):
+        for name, entry in records[rank].items():
+            known.setdefault(name, []).append(entry)
+    if any(record.keys() != known.keys() for record in records.values()):
+        rows = [
+            (name, plan.aliases(plan.index_of(name)), share)
+            for name, share in zip(plan.names, plan.shares, strict=True)
+        ]
+        packed = agreed(lambda: pickle.dumps(rows), [group], lambda _: {}, "to tell the others of their slots")
+        plan = plan.joined(_unpacked(gathered(packed, [group])))
+    return plan, known
+
+
+def _unpacked(packed: Mapping[int, bytes]) -> Iterable[Any]:
+    """The rows of all ranks, which are of this program's own making."""
+    for rank in sorted(packed):
+        yield from pickle.loads(packed[rank])

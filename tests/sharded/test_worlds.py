@@ -1,0 +1,33 @@
+"""Several processes on this machine initialise one model together; `scenes.py` holds what they do."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+PLAYED = {2: 21, 4: 23}
+"""How many scenes there are for each size, so that none is lost unnoticed."""
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_every_scene_of_a_world_ends_well_on_every_rank(size: int) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TRANSFORMERS_VERBOSITY": "error"}
+    command = [sys.executable, str(HERE / "world.py"), str(size)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    ranks = json.loads(done.stdout)
+    assert len(ranks) == size
+    failed = {
+        (scene, rank): outcome
+        for rank, outcomes in ranks.items()
+        for scene, outcome in outcomes.items()
+        if not isinstance(outcome, float)
+    }
+    assert not failed, "\n".join(f"{scene}, {rank}:\n{outcome}" for (scene, rank), outcome in failed.items())
+    assert {len(outcomes) for outcomes in ranks.values()} == {PLAYED[size]}
