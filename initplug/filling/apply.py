@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
@@ -154,7 +154,7 @@ def _ready(
     plan, tree, slots = fitted(model, recipe, prefix)
     buffers = without_rule(plan, tree)
     chosen = chosen_by(only, model, tree, [*slots, *(buffer.slot for buffer in buffers)], prefix)
-    statuses = [_status(share, index in chosen) for index, share in enumerate(plan.shares)]
+    statuses = _statuses(plan.shares, chosen)
     sources, lost = sources_of(plan, tree, slots)
     if lost and only is None and settings.seed is not None:
         redrawn_from_elsewhere(plan, statuses, sources, lost)
@@ -230,10 +230,22 @@ def _settings(seed: Any, threads: Any, measure: bool, progress: Progress | None)
     return Settings(seed, threads or min(torch.get_num_threads(), MOST_THREADS), measure, progress)
 
 
-def _status(share: Share, chosen: bool) -> Status:
-    """What applying does to a slot."""
+def _statuses(shares: Sequence[Share], chosen: Collection[int]) -> list[Status]:
+    """What applying does to each slot; those that share all but their names meet the same if they are chosen."""
+    known: dict[int, Status] = {}
+    found: list[Status] = []
+    for index, share in enumerate(shares):
+        status = known.get(id(share))
+        if status is None:
+            status = known[id(share)] = _status(share)
+        found.append(status if index in chosen or status == "lazy" else "kept")
+    return found
+
+
+def _status(share: Share) -> Status:
+    """What applying does to a slot that is chosen."""
     if share.lazy:
         return "lazy"
-    if not chosen or share.rule is None or isinstance(share.distribution, Keep):
+    if share.rule is None or isinstance(share.distribution, Keep):
         return "kept"
     return "initialized" if share.numel else "empty"

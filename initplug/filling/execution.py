@@ -29,7 +29,7 @@ from initplug.filling.writing import (
 )
 from initplug.moments import Moments
 from initplug.planning.plan import Plan
-from initplug.planning.slots import Slot, Tree
+from initplug.planning.slots import PLAIN_TENSORS, Slot, Tree
 from initplug.regions import Region
 from initplug.schemes.distributions import Constant, Drawn
 
@@ -120,10 +120,11 @@ def write(
                     _hand_over(plan, slot, value, record, at, settings.seed)
                 if not arrived(tree, slot):
                     raise RuntimeError("the owner no longer holds the tensor that was written")
-                for other in slot.also:
-                    refresh(other)
-                if slot.also and not reads_back(slot, value_of(slot)):
-                    record.statuses[at] = "projected"
+                if slot.also:
+                    for other in slot.also:
+                        refresh(other)
+                    if not reads_back(slot, value_of(slot)):
+                        record.statuses[at] = "projected"
                 if not by_now:
                     record.done(at)
     except FillError as stop:
@@ -215,7 +216,9 @@ def _orders(plan: Plan, indices: Sequence[int], tensors: Sequence[torch.Tensor],
     orders = []
     names, shares = plan.names, plan.shares
     for index, tensor in zip(indices, tensors, strict=True):
-        share, region, tensor = shares[index], region_of(tensor), local_of(tensor)
+        share, region = shares[index], None
+        if type(tensor) not in PLAIN_TENSORS:
+            region, tensor = region_of(tensor), local_of(tensor)
         kind = kinds.get((id(share), region))
         if kind is None:
             distribution = share.distribution

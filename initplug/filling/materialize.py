@@ -247,7 +247,12 @@ def missing(
         for index, buffer in enumerate(buffers, len(slots))
         if (id(buffer.weight) in known if buffer.weight is not None else index in chosen)
     ]
-    kept = (_nothing_to_keep(slots[index], plan.shares[index]) for index in sorted(chosen) if index < len(slots))
+    shares = plan.shares
+    kept = (
+        _nothing_to_keep(slot, shares[index])
+        for index, slot in enumerate(slots)
+        if slot.tensor.is_meta and index in chosen
+    )
     findings = [finding for finding in kept if finding is not None]
     hint = "build the model under `initplug.deferred()` or on a device, or add a rule with `kind: buffer`"
     findings += [

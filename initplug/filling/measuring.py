@@ -17,11 +17,11 @@ from initplug.filling.repetition import repetition
 from initplug.filling.sharding import held_in, is_sharded, local_of, local_row, region_of
 from initplug.filling.transferring import Redrawn, Source, compared
 from initplug.filling.writing import padding, value_of
-from initplug.judging import NOT_FINITE, OK, UNTESTABLE, Judgement, judge_of, judgement
+from initplug.judging import NOT_FINITE, OK, UNTESTABLE, Judgement, Verdict, judge_of, judgement
 from initplug.moments import Moments, measure, together
 from initplug.planning.evaluation import Share
 from initplug.planning.plan import Plan
-from initplug.planning.slots import Slot
+from initplug.planning.slots import PLAIN_TENSORS, Slot
 from initplug.regions import Box, Region, split
 from initplug.schemes.distributions import Batched, Copy, Keep, Load, Planned, Stacked, text
 from initplug.schemes.structures import Structured
@@ -63,7 +63,8 @@ def audited(
         seed: of the draw.
     """
     found: list[Moments | None] = []
-    judgements: list[Judgement] = []
+    verdicts: list[Verdict] = []
+    problems: dict[int, str] = {}
     regions: dict[int, Region] = {}
     judges: dict[tuple[int, int], Callable[[Moments], Judgement]] = {}
     for index, (slot, share, status) in enumerate(zip(slots, plan.shares, statuses, strict=True)):
@@ -83,13 +84,12 @@ def audited(
                 judged = _judged(value, share, measured, sources.get(index), exact=slot.computed is None)
                 if status == "read" and judged.verdict != "untestable" and measured is not None and measured.std:
                     judged = _looked_through(value, share, judged)
-        region = region_of(slot.tensor)
-        if region is not None:
+        if type(slot.tensor) not in PLAIN_TENSORS and (region := region_of(slot.tensor)) is not None:
             regions[index] = region
+        if judged.problem is not None:
+            problems[index] = judged.problem
         found.append(measured)
-        judgements.append(judged)
-    problems = {index: judged.problem for index, judged in enumerate(judgements) if judged.problem is not None}
-    verdicts = [judged.verdict for judged in judgements]
+        verdicts.append(judged.verdict)
     histograms = count(plan, slots, found) if reading.histograms else None
     return Audit(plan, found, statuses, verdicts, seed, problems, histograms, regions)
 

@@ -100,16 +100,14 @@ def warn_of_shared_memory(slots: Sequence[Slot], statuses: Sequence[Status]) -> 
 
     Tensors share one if they begin at one address, or if both are dense and their stretches of memory overlap.
     """
-    written = (
-        (local_of(slot.tensor), slot.name)
-        for slot, status in zip(slots, statuses, strict=True)
-        if status == "initialized" and slot.computed is None
-    )
-    stretches = sorted(
-        (tensor.data_ptr(), tensor.is_contiguous() or is_dense(tensor), tensor.nbytes, name)
-        for tensor, name in written
-        if tensor.numel()  # a rank may hold nothing, which lies nowhere
-    )
+    stretches = []
+    for slot, status in zip(slots, statuses, strict=True):
+        if status == "initialized" and slot.computed is None:
+            tensor = local_of(slot.tensor)
+            if tensor.numel():  # a rank may hold nothing, which lies nowhere
+                dense = tensor.is_contiguous() or is_dense(tensor)
+                stretches.append((tensor.data_ptr(), dense, tensor.nbytes, slot.name))
+    stretches.sort()
     end, widest, previous = 0, "", (-1, "")
     for start, dense, length, name in stretches:
         other = previous[1] if start == previous[0] else widest if dense and start < end else None

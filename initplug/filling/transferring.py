@@ -199,10 +199,12 @@ def unsourced(
     slots: Sequence[Slot], statuses: Sequence[Status], sources: Mapping[int, Source], lost: Mapping[int, str]
 ) -> list[Finding]:
     """The slots that are to be written and whose source has no values to give."""
+    findings: list[Finding] = []
+    if not sources and not lost:
+        return findings
     writing = {id(slot) for slot, status in zip(slots, statuses, strict=True) if status == "initialized"}
-    findings = []
-    for index, slot in enumerate(slots):
-        source, reason = sources.get(index), lost.get(index)
+    for index in sorted({*sources, *lost}):
+        slot, source, reason = slots[index], sources.get(index), lost.get(index)
         if isinstance(source, Slot) and source.on_meta and id(source) not in writing:
             reason = f"its source {source.name} is on meta and holds no values"
         if reason is not None and id(slot) in writing:

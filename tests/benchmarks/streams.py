@@ -53,18 +53,10 @@ def transformer(scale: int) -> nn.Module:
 
 
 def many(scale: int) -> nn.Module:
-    """20,000 tensors of 64 elements in blocks of ten modules, as norms are."""
+    """10,000 norms, 20,000 tensors of 64 elements, in blocks of ten."""
     model = nn.Module()
-    model.blocks = nn.ModuleList(nn.ModuleList(Small() for _ in range(10)) for _ in range(2000 // scale))
+    model.blocks = nn.ModuleList(nn.ModuleList(nn.LayerNorm(64) for _ in range(10)) for _ in range(1000 // scale))
     return model
-
-
-class Small(nn.Module):
-    """A module of one small tensor."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(64))
 
 
 def vit(scale: int) -> nn.Module:
@@ -87,7 +79,12 @@ CASES = [
         "(a) normal, 0.5 G transformer", transformer, lambda _, p: nn.init.normal_(p, 0, 0.02), {"*": "normal std=0.02"}
     ),
     Case("(b) normal, 20,000 of 64", many, lambda _, p: nn.init.normal_(p, 0, 0.02), {"*": "normal std=0.02"}),
-    Case("(b) ones, 20,000 of 64", many, lambda _, p: nn.init.ones_(p), {"*": 1}),
+    Case(
+        "(b) norms, 20,000 of 64",
+        many,
+        lambda name, p: nn.init.zeros_(p) if name.endswith("bias") else nn.init.ones_(p),
+        {"*.weight": 1, "*.bias": 0},
+    ),
     Case(
         "(c) truncated normal, ViT-B",
         vit,
