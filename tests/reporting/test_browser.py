@@ -183,6 +183,7 @@ def page(load: Callable[[str], Page]) -> Page:
 def test_it_loads_and_sums_up(page: Page) -> None:
     assert page.driver.title == "page · initplug audit"
     assert page.one("h1").text == "page"
+    assert page.one("#meta").text.startswith("the model as it stands · torch ")
     assert page.one(".verdict-line").text == "1 parameter of 75 is not what the recipe says"
     facts = {line.split("\n")[1]: line.split("\n")[0] for line in (fact.text for fact in page.all(".facts > *"))}
     assert facts == {

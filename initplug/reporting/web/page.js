@@ -26,8 +26,9 @@ function theme() {
 
 theme();
 at("title").append(name(data.recipe || "recipe"));
-const seed = data.seed === null || data.seed === undefined ? "torch's generator" : `seed ${data.seed}`;
-at("meta").textContent = [seed, `torch ${data.versions.torch}`, `initplug ${data.versions.initplug}`].map(visible).join(" · ");
+const drawn = data.seed === null || data.seed === undefined ? "torch's generator" : `seed ${data.seed}`;
+const origin = rows.some((row) => row.status === "read") ? "the model as it stands" : drawn;
+at("meta").textContent = [origin, `torch ${data.versions.torch}`, `initplug ${data.versions.initplug}`].map(visible).join(" · ");
 at("footer").textContent = `recipe digest ${data.digest}`;
 summarise();
 recipe();
