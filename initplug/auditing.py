@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -192,8 +193,8 @@ class Audit:
         return {
             "slots": len(self),
             "numel": self.plan.summary["numel"],
-            "status": _counted(self._statuses),
-            "verdict": _counted(self._verdicts),
+            "status": dict(Counter(self._statuses)),
+            "verdict": dict(Counter(self._verdicts)),
         }
 
     def problems(self) -> list[Audited]:
@@ -296,13 +297,6 @@ def _agreed(row: Mapping[str, Any]) -> Hashable | None:
     if row["verdict"] == "differs":
         return None
     return agreed(row), row["status"], row["verdict"], row["measured_count"] is None
-
-
-def _counted(words: Sequence[str]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for word in words:
-        counts[word] = counts.get(word, 0) + 1
-    return counts
 
 
 def _with_ranges(row: dict[str, Any]) -> dict[str, Any]:

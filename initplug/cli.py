@@ -38,8 +38,12 @@ if TYPE_CHECKING:
 MODEL_HELP = """MODEL is package.module:callable or path/to/file.py:callable, optionally with literal arguments:
 'torchvision.models:resnet50(num_classes=10)'. RECIPE is a preset, a file, or - for standard input."""
 
-ALL_HELP = "A line for every slot, also where repeated blocks agree."
-WIDE_HELP = "All columns, however wide the terminal is."
+ALL = click.option("--all", "every", is_flag=True, help="A line for every slot, also where repeated blocks agree.")
+WIDE = click.option("--wide", is_flag=True, help="All columns, however wide the terminal is.")
+STRICT = click.option("--strict", is_flag=True, help="Warnings count as errors.")
+REPORT = click.option(
+    "--report", type=click.Path(path_type=Path), help="Write the audit to this .html, .json, .csv or .md file."
+)
 
 
 class Commands(click.Group):
@@ -123,7 +127,7 @@ def show(given: Words) -> None:
 
 @commands.command()
 @click.argument("recipes", nargs=-1, required=True, metavar="RECIPE...")
-@click.option("--strict", is_flag=True, help="Warnings count as errors.")
+@STRICT
 def check(recipes: tuple[str, ...], strict: bool) -> None:
     """Validate recipes; every fault is printed as file:line:column: message."""
     from initplug.language.loading import compose, validate
@@ -175,9 +179,9 @@ def completion(shell: str) -> None:
 @commands.command(epilog=f"{MODEL_HELP} {CONFIG_HELP}")
 @with_config("MODEL RECIPE")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
-@click.option("--all", "every", is_flag=True, help=ALL_HELP)
-@click.option("--wide", is_flag=True, help=WIDE_HELP)
-@click.option("--strict", is_flag=True, help="Warnings count as errors.")
+@ALL
+@WIDE
+@STRICT
 @click.option("--real", is_flag=True, help="Build the model on the CPU instead of meta.")
 def plan(given: Words, as_json: bool, every: bool, wide: bool, strict: bool, real: bool) -> None:
     """Say which rule every parameter gets, without writing anything.
@@ -242,12 +246,10 @@ def _swept(compositions: list[Composition], as_json: bool, strict: bool, real: b
 @with_config("MODEL RECIPE")
 @click.option("--seed", type=int, help="Seed of the named streams, 0 to 2^64 - 1; without it torch's generator draws.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the weights to this .safetensors file.")
-@click.option(
-    "--report", type=click.Path(path_type=Path), help="Write the audit to this .html, .json, .csv or .md file."
-)
-@click.option("--all", "every", is_flag=True, help=ALL_HELP)
-@click.option("--wide", is_flag=True, help=WIDE_HELP)
-@click.option("--strict", is_flag=True, help="Warnings count as errors.")
+@REPORT
+@ALL
+@WIDE
+@STRICT
 def apply(
     given: Words,
     seed: int | None,
@@ -288,12 +290,10 @@ def apply(
 @click.argument("recipe")
 @click.argument("overrides", nargs=-1, metavar="[OVERRIDE]...")
 @click.option("--weights", type=click.Path(path_type=Path), help="Measure these .safetensors weights.")
-@click.option(
-    "--report", type=click.Path(path_type=Path), help="Write the audit to this .html, .json, .csv or .md file."
-)
-@click.option("--all", "every", is_flag=True, help=ALL_HELP)
-@click.option("--wide", is_flag=True, help=WIDE_HELP)
-@click.option("--strict", is_flag=True, help="Warnings count as errors.")
+@REPORT
+@ALL
+@WIDE
+@STRICT
 @click.option("--against", type=click.Path(path_type=Path), help="Say what changed since this .json audit.")
 def audit(
     model: str,

@@ -121,16 +121,16 @@ def _views(runs: Sequence[Sequence[Order]], seed: int) -> list[Tensor]:
     """What is drawn for every tensor, in its shape."""
     keys = streams.keys_of(seed, [order.name for run in runs for order in run])
     counts = [run[0].tensor.numel() for run in runs for _ in run]
-    words, _ = streams.words_of_many(keys, counts, [_start(run[0]) for run in runs for _ in run])
+    words, firsts = streams.words_of_many(keys, counts, [_start(run[0]) for run in runs for _ in run])
     values = np.empty(len(words), np.float32)
     streams.sampler(runs[0][0].kind.distribution)(words, values, Source(FINE))
-    drawn, begin = torch.from_numpy(values), 0
+    drawn, place = torch.from_numpy(values), 0
     found: list[Tensor] = []
     for run in runs:
-        shape, padded, offset = run[0].tensor.shape, _padded(run[0]), _start(run[0]) % BLOCK
-        rows = drawn[begin : begin + len(run) * padded].view(len(run), padded)[:, offset : offset + shape.numel()]
+        shape = run[0].tensor.shape
+        rows = drawn.as_strided((len(run), shape.numel()), (_padded(run[0]), 1), int(firsts[place]))
         found += rows.view(len(run), *shape).unbind(0)
-        begin += len(run) * padded
+        place += len(run)
     return found
 
 

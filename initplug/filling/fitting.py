@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from initplug.errors import ROWS, ApplyError, Finding, did_you_mean, listed
 from initplug.language.loading import load
 from initplug.language.selectors import Matcher, SelectorError, parse
-from initplug.planning.evaluation import Share, check_dtype
+from initplug.planning.dtypes import check_dtype
+from initplug.planning.evaluation import Share
 from initplug.planning.matching import hits_of, states_of
 from initplug.planning.plan import Plan, planned, tree_for
 from initplug.planning.slots import Slot, Tree, padding_row, walk

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -48,13 +48,13 @@ def local_of(tensor: Tensor) -> Tensor:
     if type(tensor) in PLAIN_TENSORS or not is_sharded(tensor):
         return tensor
     with torch.no_grad():
-        local: Tensor = tensor.to_local()  # type: ignore[attr-defined]  # a DTensor
+        local: Tensor = cast("DTensor", tensor).to_local()
     return local
 
 
 def unplaceable(tensor: Tensor) -> str | None:
     """Why the elements of a DTensor have no place in a whole; None if they do."""
-    placements: Sequence[Placement] = tensor.placements  # type: ignore[attr-defined]  # a DTensor
+    placements = cast("DTensor", tensor).placements
     for placement in placements:
         if placement.is_partial():
             kind = type(placement).__name__.lstrip("_")
@@ -79,9 +79,9 @@ def region_of(tensor: Tensor) -> Region | None:
     """
     if type(tensor) in PLAIN_TENSORS or not is_sharded(tensor):
         return None
-    mesh: Any = tensor.device_mesh  # type: ignore[attr-defined]  # a DTensor
-    placements: tuple[Placement, ...] = tensor.placements  # type: ignore[attr-defined]  # a DTensor
-    region = region_at(tuple(tensor.shape), placements, tuple(mesh.shape), mesh.get_coordinate())
+    sharded = cast("DTensor", tensor)
+    mesh = sharded.device_mesh
+    region = region_at(tuple(tensor.shape), sharded.placements, tuple(mesh.shape), mesh.get_coordinate())
     return None if region.is_whole else region
 
 
@@ -197,7 +197,7 @@ def groups_of(model: nn.Module) -> list[Any]:
     for module in _modules(model):
         for tensor in (*module._parameters.values(), *module._buffers.values()):
             if tensor is not None and is_sharded(tensor):
-                meshes.setdefault(tensor.device_mesh)  # type: ignore[attr-defined]  # a DTensor
+                meshes.setdefault(cast("DTensor", tensor).device_mesh)
     if not meshes:
         return []
     ranks = {rank for mesh in meshes for rank in mesh.mesh.flatten().tolist()}

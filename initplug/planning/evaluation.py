@@ -7,10 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-import torch
-
 from initplug.language.init import Init
 from initplug.language.recipe import Recipe
+from initplug.planning.dtypes import check_dtype
 from initplug.planning.factors import multiplier
 from initplug.planning.matching import Winner
 from initplug.planning.replay import Outcome, default_of
@@ -19,20 +18,17 @@ from initplug.planning.transfers import Known, copied, loaded, settled
 from initplug.schemes.calling import MisfitError, distribution_of
 from initplug.schemes.distributions import (
     Batched,
-    Constant,
     Copy,
     Drawn,
     Keep,
     Load,
-    Normal,
     Planned,
     Single,
     Stacked,
-    Uniform,
     scaled,
 )
 from initplug.schemes.fans import PLAIN, Fans, Layout, fans_of
-from initplug.schemes.structures import Custom, Structured
+from initplug.schemes.structures import Structured
 from initplug.schemes.transfers import TRANSFERS
 
 
@@ -388,64 +384,3 @@ def _share(
         padding_row=row if isinstance(distribution, Drawn) else None,
         lazy=slot.lazy,
     )
-
-
-DRAWN_DTYPES = frozenset(
-    {torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex32, torch.complex64, torch.complex128}
-)
-"""Dtypes that torch draws random numbers in; shorter floats are stored, not drawn."""
-
-
-def check_dtype(distribution: Planned, dtype: torch.dtype, fn: str) -> None:
-    """Refuse what a dtype cannot hold or torch cannot draw in it.
-
-    Raises:
-        MisfitError: saying what does not fit.
-    """
-    if isinstance(distribution, Copy | Load | Keep):
-        return
-    if isinstance(distribution, Stacked):
-        for part in distribution.drawn:
-            check_dtype(part, dtype, fn)
-        return
-    name = str(dtype).removeprefix("torch.")
-    if not isinstance(distribution, Constant):
-        if dtype not in DRAWN_DTYPES:
-            raise MisfitError(f"{fn}: {name} tensors take constants only")
-        if dtype.is_complex and not isinstance(distribution, Normal):
-            raise MisfitError(f"{fn}: complex tensors take constants and normal only")
-    if isinstance(distribution.part if isinstance(distribution, Batched) else distribution, Custom):
-        return  # how far the elements reach is seen when they are computed
-    try:
-        low, high = _range(dtype)
-    except TypeError:
-        raise MisfitError(f"{fn}: {name} tensors cannot be filled") from None
-    for value in _reach(distribution):
-        if not low <= value <= high:
-            raise MisfitError(
-                f"{fn}: {_exact(value)} does not fit {name}, which ends at {_exact(high if value > 0 else low)}"
-            )
-        if not (dtype.is_floating_point or dtype.is_complex) and value != int(value):
-            raise MisfitError(f"{fn}: {value:g} is no {name}")
-    if isinstance(distribution, Uniform) and distribution.high - distribution.low > high:
-        raise MisfitError(f"{fn}: the interval {distribution.low:g} to {distribution.high:g} is too wide for {name}")
-
-
-def _exact(value: float) -> str:
-    return str(value) if isinstance(value, int) else f"{value:g}"
-
-
-def _range(dtype: torch.dtype) -> tuple[float, float]:
-    """The smallest and largest number that a dtype holds."""
-    if dtype == torch.bool:
-        return 0, 1
-    limits = torch.finfo(dtype) if dtype.is_floating_point or dtype.is_complex else torch.iinfo(dtype)
-    return limits.min, limits.max
-
-
-def _reach(distribution: Single | Batched) -> tuple[float, float]:
-    """Where the elements lie: the bounds, or six standard deviations where those are wider."""
-    if isinstance(distribution, Constant):
-        return distribution.value, distribution.value
-    near, far = distribution.mean - 6 * distribution.std, distribution.mean + 6 * distribution.std
-    return max(distribution.low, near), min(distribution.high, far)

@@ -259,15 +259,11 @@ class Plan:
     @property
     def summary(self) -> dict[str, Any]:
         """How many slots and elements, how many slots each rule takes, and the largest `peak` of a slot."""
-        by_rule: dict[str, int] = {}
-        for share in self._shares:
-            by_rule[share.rule or ""] = by_rule.get(share.rule or "", 0) + 1
-        by_rule.pop("", None)
         peaks = {peak_of(share.distribution, share.shape) or 0 for share in _distinct(self._shares)}
         return {
             "slots": len(self),
             "numel": sum(share.numel for share in self._shares),
-            "rules": by_rule,
+            "rules": dict(Counter(share.rule for share in self._shares if share.rule is not None)),
             "peak": max(peaks, default=0) or None,
         }
 
@@ -312,7 +308,7 @@ class Plan:
         """One line that sums the plan up."""
         summary = self.summary
         parts = [f"{self.name or self.origin}: {summary['slots']} slots, {summary['numel']:,} elements"]
-        if summary["peak"] and summary["peak"] >= MEGABYTES:
+        if summary["peak"] and summary["peak"] >= NOTABLE:
             parts.append(f"under a seed up to {summary['peak'] / 2**20:,.0f} MB at a time for tensors drawn whole")
         if self.unmatched:
             parts.append(f"{len(self.unmatched)} unmatched")
@@ -324,7 +320,7 @@ class Plan:
         return "; ".join(parts)
 
 
-MEGABYTES = 64 << 20
+NOTABLE = 64 << 20
 """Bytes from which on memory that is needed beside the model is told of; drawing in chunks needs less."""
 
 

@@ -288,9 +288,7 @@ UNTOLD = frozenset({"torch", "builtins", "typing", "abc"})
 
 def _line(cls: type) -> tuple[type, ...]:
     """A class and its bases that are not torch's."""
-    return tuple(
-        base for base in cls.__mro__ if base.__module__.partition(".")[0] not in ("torch", "builtins", "typing")
-    )
+    return tuple(base for base in cls.__mro__ if base.__module__.partition(".")[0] not in UNTOLD)
 
 
 @lru_cache(maxsize=4096)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import time
@@ -426,3 +427,18 @@ def test_a_gpu_gets_the_bits_of_the_cpu() -> None:
     for model in (here, there):
         initplug.apply(model, RECIPE, seed=0)
     assert same(values(here), values(there.cpu()))
+
+
+@pytest.mark.parametrize("collecting", [True, False])
+def test_the_collector_of_cycles_is_left_as_it_was(collecting: bool) -> None:
+    before, seen = gc.isenabled(), []
+    try:
+        (gc.enable if collecting else gc.disable)()
+        initplug.apply(Net(), RECIPE, seed=0, progress=lambda *_: seen.append(gc.isenabled()))
+        assert gc.isenabled() is collecting
+        with pytest.raises(initplug.PlanError):
+            initplug.apply(Net(), {"rules": {"*.weight": 1}}, seed=0)
+        assert gc.isenabled() is collecting
+    finally:
+        (gc.enable if before else gc.disable)()
+    assert seen and not any(seen)
