@@ -222,12 +222,12 @@ def _plan_of(target: Model, recipe: Recipe, real: bool) -> tuple[Plan, PlanError
 
 def _swept(compositions: list[Composition], as_json: bool, strict: bool, real: bool) -> int:
     """Plan every combination of a sweep: a line for each, and what differs."""
-    plans: dict[str, Plan] = {}
+    plans: dict[tuple[str, ...], Plan] = {}
 
     def work(composition: Composition) -> None:
         with reported(strict):
             result, problem = _plan_of(*_chosen(composition), real)
-            plans[composition.label] = result
+            plans[composition.swept] = result
             if not as_json:
                 click.echo(f"{composition.label}: {result.headline()}")
             if problem is not None:
@@ -235,10 +235,10 @@ def _swept(compositions: list[Composition], as_json: bool, strict: bool, real: b
 
     status = each(compositions, work)
     if as_json:
-        found = [{"overrides": label.split(" "), "plan": result.to_dict()} for label, result in plans.items()]
+        found = [{"overrides": swept, "plan": result.to_dict()} for swept, result in plans.items()]
         click.echo(json.dumps(found, indent=1, allow_nan=False, ensure_ascii=False))
     elif len(plans) > 1:
-        click.echo(f"\n{differences(plans, color=colored())}")
+        click.echo(f"\n{differences({' '.join(swept): result for swept, result in plans.items()}, color=colored())}")
     return status
 
 

@@ -124,14 +124,19 @@ class Composition(NamedTuple):
     """One config of an application.
 
     Args:
-        label: the overrides that tell it from the others of a sweep.
+        swept: the overrides that tell it from the others of a sweep.
         config: as `hydra.main` would give it.
         source: what messages call it.
     """
 
-    label: str
+    swept: tuple[str, ...]
     config: Any
     source: str
+
+    @property
+    def label(self) -> str:
+        """What it is called among the others of a sweep."""
+        return " ".join(self.swept)
 
     def recipe(self) -> Recipe:
         """The node `init`, validated; nothing in it is ever instantiated."""
@@ -235,8 +240,8 @@ def composed(given: Words, *, sweep: bool = False) -> Iterator[list[Composition]
     source = str((given.folder or Path()) / given.config)
     with application(given):
         yield [
-            Composition(label, _composed(given.config, overrides), source)
-            for label, overrides in _combinations(given.words, sweep)
+            Composition(swept, _composed(given.config, overrides), source)
+            for swept, overrides in _combinations(given.words, sweep)
         ]
 
 
@@ -288,7 +293,7 @@ def _one_line(error: BaseException) -> str:
     return text if cause is error else f"{text} ({first_line(cause)})"
 
 
-def _combinations(words: Sequence[str], sweep: bool) -> list[tuple[str, list[str]]]:
+def _combinations(words: Sequence[str], sweep: bool) -> list[tuple[tuple[str, ...], list[str]]]:
     """The cartesian product of what is swept, each with the overrides that tell it from the others."""
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -312,7 +317,7 @@ def _combinations(words: Sequence[str], sweep: bool) -> list[tuple[str, list[str
         except HydraException as error:
             raise Failure(f"override: {word}: not in Hydra's notation, key=value: {first_line(error)}", 2) from None
     products = [list(chosen) for chosen in itertools.product(*choices)]
-    return [(" ".join(overrides[place] for place in swept), overrides) for overrides in products]
+    return [(tuple(overrides[place] for place in swept), overrides) for overrides in products]
 
 
 # Sweeps -----------------------------------------------------------------------------------------------------

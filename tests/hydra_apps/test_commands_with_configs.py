@@ -148,6 +148,12 @@ def test_a_sweep_as_json_holds_every_plan(folder: Path) -> None:
     assert [plan["plan"]["recipe"] for plan in plans] == ["resnext", "wrn"]
 
 
+def test_an_override_with_a_space_in_it_is_one_in_the_json_of_a_sweep(folder: Path) -> None:
+    plans = json.loads(run("plan", "init.rules.classifier.init='xavier_uniform relu',0", "--json").stdout)
+    assert [len(plan["overrides"]) for plan in plans] == [1, 1]
+    assert "xavier_uniform relu" in plans[0]["overrides"][0]
+
+
 def test_what_is_wrong_with_one_combination_leaves_the_others(folder: Path) -> None:
     done = run("plan", "init=resnext,bad,wrn")
     assert done.exit_code == 1
