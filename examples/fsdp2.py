@@ -57,13 +57,21 @@ class Model(nn.Module):
 
 
 def main() -> None:
-    """Build, shard, initialise, train, report."""
+    """Join the other processes, train, and leave them together."""
     local = dist.get_node_local_rank(0)
     gpu = torch.cuda.device_count() > local
     device = torch.device("cuda", local) if gpu else torch.device("cpu")
     dist.init_process_group("nccl" if gpu else "gloo")
     if gpu:
         torch.cuda.set_device(device)
+    # A function of its own, so that nothing of the model outlives the process group, which would end in an abort.
+    train(device)
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def train(device: torch.device) -> None:
+    """Build, shard, initialise, train, report."""
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
 
     with initplug.deferred():  # no memory for parameters yet
@@ -87,7 +95,6 @@ def main() -> None:
         print(f"rank 0 measured {shard.measured_count} of {whole.measured_count} elements of {whole.name}")
         print(report.headline())
         print(f"loss before the first step: {loss.item():.4f}")
-    dist.destroy_process_group()
 
 
 if __name__ == "__main__":
