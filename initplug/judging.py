@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from functools import lru_cache, partial
+from collections.abc import Iterator
+from functools import lru_cache
 from statistics import NormalDist
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from initplug.moments import Moments
+from initplug.moments import Measured, Moments
 from initplug.schemes.distributions import Batched, Distribution, Normal, Planned, Single, TruncatedNormal, Uniform
 from initplug.schemes.structures import Fixed
 
 Verdict = Literal["ok", "differs", "untestable"]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 ROUNDINGS = 64
 """How many units in the last place a constant may be off that was computed from others."""
@@ -73,11 +76,26 @@ def judgement(
     return _within(_limits(distribution, moments.numel, dtype), moments, dtype, exact)
 
 
-def judge_of(distribution: Planned | None, numel: int, dtype: torch.dtype) -> Callable[[Moments], Judgement]:
-    """`judgement` for many tensors that are alike."""
+def judged_together(
+    distribution: Planned | None, measured: Measured, dtype: torch.dtype
+) -> tuple[Verdict, NDArray[np.intp]]:
+    """The verdict on tensors of one size that are alike, and the rows of those on which `judgement` is another.
+
+    Example:
+        >>> from initplug.schemes.distributions import Constant
+        >>> found = Measured.none(2)
+        >>> found[0], found[1] = Moments(8, 1.0, 0.0, 1.0, 1.0), Moments(8, 0.5, 0.0, 0.5, 0.5)
+        >>> verdict, apart = judged_together(Constant(1.0), found, torch.float32)
+        >>> verdict, apart.tolist()
+        ('ok', [1])
+    """
     if not isinstance(distribution, Single | Batched):
-        return partial(judgement, distribution, dtype=dtype)
-    return partial(_within, _limits(distribution, numel, dtype), dtype=dtype, exact=True)
+        return "untestable", np.empty(0, np.intp)
+    table = measured.table
+    limits = _limits(distribution, int(table["numel"][0]), dtype)
+    columns: Any = Moments(*(table[field] for field in Moments._fields))
+    keeps = _is_finite(columns) & (limits.unknown or _keeps(limits, columns, dtype, exact=True))
+    return "untestable" if limits.unknown else "ok", np.flatnonzero(~keeps)
 
 
 class Limits(NamedTuple):
@@ -113,22 +131,41 @@ class Limits(NamedTuple):
 
 
 def _within(limits: Limits, moments: Moments, dtype: torch.dtype, exact: bool) -> Judgement:
-    if not (math.isfinite(moments.std) and math.isfinite(moments.min) and math.isfinite(moments.max)):
+    if not _is_finite(moments):
         return Judgement("differs", NOT_FINITE)
     if limits.unknown:
         return UNTESTABLE
-    if limits.constant is not None:
-        return OK if _is_constant(limits.constant, moments, dtype, exact) else _no_constant(limits.constant, moments)
-    if (
-        limits.min_low <= moments.min <= limits.min_high
-        and limits.max_low <= moments.max <= limits.max_high
-        and limits.mean_low <= moments.mean <= limits.mean_high
-        and not (limits.varied and moments.min == moments.max)
-        and (limits.std_low <= moments.std <= limits.std_high)
-        and (limits.square is None or _square_agrees(limits.square, moments, dtype))
-    ):
+    if _keeps(limits, moments, dtype, exact):
         return OK
+    if limits.constant is not None:
+        return _no_constant(limits.constant, moments)
     return Judgement("differs", "; ".join(_beyond(limits, moments)))
+
+
+# Both are asked of one tensor, and of the columns of a table of tensors, where they answer for each.
+
+
+def _is_finite(moments: Moments) -> Any:
+    """Whether nothing is infinite or NaN."""
+    return (abs(moments.std) < math.inf) & (abs(moments.min) < math.inf) & (abs(moments.max) < math.inf)
+
+
+def _keeps(limits: Limits, moments: Moments, dtype: torch.dtype, exact: bool) -> Any:
+    """Whether moments keep to limits that are known."""
+    if limits.constant is not None:
+        return _is_constant(limits.constant, moments, dtype, exact)
+    return (
+        (limits.min_low <= moments.min)
+        & (moments.min <= limits.min_high)
+        & (limits.max_low <= moments.max)
+        & (moments.max <= limits.max_high)
+        & (limits.mean_low <= moments.mean)
+        & (moments.mean <= limits.mean_high)
+        & ((not limits.varied) | (moments.min != moments.max))
+        & (limits.std_low <= moments.std)
+        & (moments.std <= limits.std_high)
+        & (limits.square is None or _square_agrees(limits.square, moments, dtype))
+    )
 
 
 def _no_constant(value: float, moments: Moments) -> Judgement:
@@ -252,19 +289,19 @@ def _cut(start: float, end: float, tail: float) -> float:
 # Moments ----------------------------------------------------------------------------------------------------
 
 
-def _square_agrees(expected: float, moments: Moments, dtype: torch.dtype) -> bool:
+def _square_agrees(expected: float, moments: Moments, dtype: torch.dtype) -> Any:
     """Whether the mean square is the one that the structure fixes, to rounding."""
     measured = moments.std**2 + moments.mean**2
     return abs(measured - expected) <= (4 * torch.finfo(dtype).eps + 1e-5) * expected
 
 
-def _is_constant(value: float, moments: Moments, dtype: torch.dtype, exact: bool) -> bool:
+def _is_constant(value: float, moments: Moments, dtype: torch.dtype, exact: bool) -> Any:
     if not exact:
         off = ROUNDINGS * torch.finfo(dtype).eps * abs(value)
-        return value - off <= moments.min <= moments.max <= value + off
+        return (value - off <= moments.min) & (moments.max <= value + off)
     if dtype.is_complex:  # the extremes are those of both parts
-        return (moments.mean, moments.std) == (value, 0.0)
-    return moments.min == moments.max == value
+        return (moments.mean == value) & (moments.std == 0.0)
+    return (moments.min == value) & (moments.max == value)
 
 
 def _mean_off(distribution: Distribution, numel: int, dtype: torch.dtype) -> float:

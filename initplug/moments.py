@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import torch
@@ -159,29 +158,85 @@ def together(one: Moments, other: Moments) -> Moments:
     return Moments(count, mean, math.sqrt(squares / count), min(one.min, other.min), max(one.max, other.max))
 
 
-def measure_rows(values: NDArray[np.float32], mean: float) -> list[Moments]:
+class Measured(Sequence[Moments | None]):
+    """The moments of many tensors as a table with a row for each; rows without elements were not measured.
+
+    Args:
+        table: with the fields of `Moments` as its columns.
+
+    Example:
+        >>> found = Measured.none(2)
+        >>> found[1] = Moments(2, 0.5, 0.5, 0.0, 1.0)
+        >>> found[0], found[1].mean, found.rows.tolist()
+        (None, 0.5, [1])
+    """
+
+    __slots__ = ("table",)
+
+    def __init__(self, table: NDArray[Any]) -> None:
+        self.table = table
+
+    @classmethod
+    def none(cls, count: int) -> Measured:
+        """A table of tensors that were not measured yet."""
+        return cls(np.zeros(count, COLUMNS))
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @overload
+    def __getitem__(self, index: int) -> Moments | None: ...
+    @overload
+    def __getitem__(self, index: slice) -> Measured: ...
+    def __getitem__(self, index: int | slice) -> Moments | None | Measured:
+        if isinstance(index, slice):
+            return Measured(self.table[index])
+        moments = Moments(*self.table[index].item())
+        return moments if moments.numel else None
+
+    def __setitem__(self, index: int, moments: Moments | None) -> None:
+        self.table[index] = (0,) * len(Moments._fields) if moments is None else moments
+
+    def put(self, rows: Any, measured: Measured) -> None:
+        """Take over what was measured of some rows."""
+        self.table[rows] = measured.table
+
+    @property
+    def rows(self) -> NDArray[np.intp]:
+        """The rows that were measured."""
+        return np.flatnonzero(self.table["numel"])
+
+
+COLUMNS = np.dtype([(field, np.int64 if field == "numel" else np.float64) for field in Moments._fields])
+
+
+def measure_rows(values: NDArray[np.float32], mean: float) -> Measured:
     """Moments of many small tensors of one size at once, in double precision.
 
     Args:
-        values: (tensors, elements), of at least one element.
+        values: (tensors, elements), of at least one of each.
         mean: expected; taken off before the squares, lest they cancel.
 
     Example:
-        >>> measure_rows(np.array([[1, 3], [5, 5]], np.float32), 0.0)
+        >>> [*measure_rows(np.array([[1, 3], [5, 5]], np.float32), 0.0)]
         [Moments(numel=2, mean=2.0, std=1.0, min=1.0, max=3.0), Moments(numel=2, mean=5.0, std=0.0, min=5.0, max=5.0)]
     """
+    found = Measured.none(len(values))
+    found.table["numel"] = values.shape[1]
+    first = values[0, 0]
+    if (values == first).all():  # constants, which nearly all small tensors are
+        for field in ("mean", "min", "max"):
+            found.table[field] = first
+        return found
     lows, highs = values.min(axis=1), values.max(axis=1)
     equal = lows == highs
-    means, stds = lows.astype(np.float64), np.zeros(len(values))
-    if not equal.all():
-        deviations = values - np.float64(mean)
-        offs = deviations.mean(axis=1)
-        squares = np.einsum("ij,ij->i", deviations, deviations) / values.shape[1]
-        stds = np.where(equal, 0.0, np.sqrt(np.maximum(squares - np.square(offs), 0.0)))
-        means = np.where(equal, means, offs + mean)
-    numels = itertools.repeat(values.shape[1])
-    columns = zip(numels, means.tolist(), stds.tolist(), lows.tolist(), highs.tolist(), strict=False)
-    return list(itertools.starmap(Moments, columns))
+    deviations = values - np.float64(mean)
+    offs = deviations.mean(axis=1)
+    squares = np.einsum("ij,ij->i", deviations, deviations) / values.shape[1]
+    found.table["std"] = np.where(equal, 0.0, np.sqrt(np.maximum(squares - np.square(offs), 0.0)))
+    found.table["mean"] = np.where(equal, lows.astype(np.float64), offs + mean)
+    found.table["min"], found.table["max"] = lows, highs
+    return found
 
 
 ROW = 1 << 12

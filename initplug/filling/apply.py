@@ -12,6 +12,7 @@ from torch import nn
 
 from initplug.auditing import Audit, Status
 from initplug.collectives import agreed
+from initplug.columns import Coded
 from initplug.errors import ApplyError, Finding, listed
 from initplug.filling.execution import Progress, Settings, write
 from initplug.filling.fitting import chosen_by, fitted
@@ -25,7 +26,7 @@ from initplug.filling.transferring import Source, redrawn, redrawn_from_elsewher
 from initplug.filling.writing import rehearsed
 from initplug.planning.evaluation import Share
 from initplug.planning.plan import Plan
-from initplug.planning.slots import Slot, Tree
+from initplug.planning.slots import Slots, Tree
 from initplug.schemes.distributions import Drawn, Keep, Load
 
 
@@ -130,7 +131,7 @@ class _Ready(NamedTuple):
 
     plan: Plan
     tree: Tree
-    slots: Sequence[Slot]
+    slots: Slots
     statuses: Sequence[Status]
     sources: Mapping[int, Source]
     on_meta: Missing
@@ -153,7 +154,7 @@ def _ready(
     where = device_of(device)
     plan, tree, slots = fitted(model, recipe, prefix)
     buffers = without_rule(plan, tree)
-    chosen = chosen_by(only, model, tree, [*slots, *(buffer.slot for buffer in buffers)], prefix)
+    chosen = chosen_by(only, model, tree, slots, buffers, prefix)
     statuses = _statuses(plan.shares, chosen)
     sources, lost = sources_of(plan, tree, slots)
     if lost and only is None and settings.seed is not None:
@@ -174,7 +175,7 @@ def _filled(ready: _Ready) -> Audit:
     warn_of_shared_memory(slots, statuses)
     record = write(plan, tree, slots, statuses, sources, settings)
     check_complete(tree, on_meta)
-    return audited(plan, slots, record.statuses, sources, reading, moments=record.moments, seed=settings.seed)
+    return audited(plan, slots, record.statuses, sources, reading, measured=record.measured, seed=settings.seed)
 
 
 def audit(model: nn.Module, recipe: Any, *, prefix: str = "", histograms: bool = False) -> Audit:
@@ -197,8 +198,10 @@ def audit(model: nn.Module, recipe: Any, *, prefix: str = "", histograms: bool =
     """
     with _undisturbed():
         plan, tree, slots = fitted(model, recipe, prefix)
-        statuses: list[Status] = ["lazy" if share.lazy else "read" if share.numel else "empty" for share in plan.shares]
-        on_meta = [slot.name for slot, status in zip(slots, statuses, strict=True) if status == "read" and slot.on_meta]
+        statuses = [*plan.shares.each(_as_it_stands)]
+        # The stand-in of a computed tensor is always on meta, so that this settles most.
+        unread = [row for row, tensor in enumerate(slots.tensors) if tensor.is_meta and statuses[row] == "read"]
+        on_meta = [slots[row].name for row in unread if slots[row].on_meta]
         if on_meta:
             findings = [Finding(name, "it is on meta and holds no values") for name in on_meta]
             raise ApplyError(listed(f"{len(on_meta)} slots are on meta and hold no values", findings), findings)
@@ -210,11 +213,10 @@ def audit(model: nn.Module, recipe: Any, *, prefix: str = "", histograms: bool =
             head = f"{len(files)} of {len(slots)} slots cannot be compared with their file"
             raise ApplyError(listed(head, findings), findings)
         projecting = {
-            index
-            for index, (slot, share) in enumerate(zip(slots, plan.shares, strict=True))
-            if slot.computed is not None
-            and isinstance(share.distribution, Drawn)
-            and rehearsed(slot, filler(share)) is False
+            row
+            for row in slots.computed
+            if isinstance(plan.shares[row].distribution, Drawn)
+            and rehearsed(slots[row], filler(plan.shares[row])) is False
         }
         return audited(plan, slots, statuses, sources, Reading(True, histograms), projecting=projecting)
 
@@ -230,19 +232,20 @@ def _settings(seed: Any, threads: Any, measure: bool, progress: Progress | None)
     return Settings(seed, threads or min(torch.get_num_threads(), MOST_THREADS), measure, progress)
 
 
-def _statuses(shares: Sequence[Share], chosen: Collection[int]) -> list[Status]:
-    """What applying does to each slot; those that share all but their names meet the same if they are chosen."""
-    known: dict[int, Status] = {}
-    found: list[Status] = []
-    for index, share in enumerate(shares):
-        status = known.get(id(share))
-        if status is None:
-            status = known[id(share)] = _status(share)
-        found.append(status if index in chosen or status == "lazy" else "kept")
-    return found
+def _statuses(shares: Coded[Share], chosen: Collection[int]) -> list[Status]:
+    """What applying does to each slot."""
+    every = [*shares.each(_applied)]
+    if isinstance(chosen, range):
+        return every
+    return [status if row in chosen or status == "lazy" else "kept" for row, status in enumerate(every)]
 
 
-def _status(share: Share) -> Status:
+def _as_it_stands(share: Share) -> Status:
+    """What measuring a model as it stands finds of a slot."""
+    return "lazy" if share.lazy else "read" if share.numel else "empty"
+
+
+def _applied(share: Share) -> Status:
     """What applying does to a slot that is chosen."""
     if share.lazy:
         return "lazy"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from initplug.filling import streams
 from initplug.filling.streams import BLOCK, CHUNK, Elementwise, Source
-from initplug.moments import Moments, measure_rows
+from initplug.moments import Measured, measure_rows
 from initplug.regions import Region
 from initplug.schemes.distributions import Constant, Drawn
 
@@ -30,18 +31,29 @@ class Kind(NamedTuple):
     region: Region | None = None
 
 
-class Order(NamedTuple):
-    """A tensor to be filled.
+class Lot(NamedTuple):
+    """Tensors to be filled that are alike: of one kind, shape, dtype and device.
 
     Args:
-        name: canonical, which selects its streams.
-        tensor: any dtype, layout and device that the distribution fits; what is held of it, if not all is.
-        kind: what tensors that are alike have in common.
+        kind: what they have in common.
+        rows: where each stands, in whatever they are rows of.
+        names: canonical ones, which select their streams.
+        tensors: any dtype, layout and device that the distribution fits; what is held of them, if not all is.
     """
 
-    name: str
-    tensor: Tensor
     kind: Kind
+    rows: Sequence[int]
+    names: Sequence[str]
+    tensors: Sequence[Tensor]
+
+    @property
+    def numel(self) -> int:
+        """Elements that are held of each."""
+        return self.tensors[0].numel()
+
+    def part(self, start: int, end: int) -> Lot:
+        """Some of them that follow each other."""
+        return Lot(self.kind, self.rows[start:end], self.names[start:end], self.tensors[start:end])
 
 
 SMALL = 1 << 12
@@ -50,87 +62,85 @@ SMALL = 1 << 12
 FINE = 1 << 15
 """Elements that one thread computes at a time: its scratch lies in the first-level cache, near enough."""
 
-Batch = list[list[int]]
-"""Places of orders of one distribution, dtype and device, those of one shape together; at most CHUNK elements."""
+Batch = list[Lot]
+"""Small tensors of one distribution, dtype and device; at most CHUNK elements."""
 
 
-def batches(orders: Sequence[Order]) -> tuple[list[Batch], list[int]]:
-    """The small orders in batches, and the places of the others."""
-    alike: dict[Any, list[int]] = {}
-    for index, (_, tensor, kind) in enumerate(orders):
-        alike.setdefault((id(kind), tensor.device), []).append(index)
-    groups: dict[Any, list[list[int]]] = {}
-    large: list[int] = []
-    for run in alike.values():
-        _, tensor, (distribution, measured, region) = orders[run[0]]
+def batches(lots: Sequence[Lot]) -> tuple[list[Batch], list[Lot]]:
+    """The lots of small tensors in batches, and the others."""
+    groups: dict[Any, list[Lot]] = {}
+    large: list[Lot] = []
+    for lot in lots:
+        (distribution, measured, region), tensor = lot.kind, lot.tensors[0]
         drawn = isinstance(distribution, Elementwise) and _is_run(region)
         plain = (drawn or isinstance(distribution, Constant)) and tensor.is_floating_point()
         if plain and 0 < tensor.numel() <= SMALL:
-            groups.setdefault((distribution, tensor.dtype, tensor.device, measured), []).append(run)
+            groups.setdefault((distribution, tensor.dtype, tensor.device, measured), []).append(lot)
         else:
-            large += run
+            large.append(lot)
     found: list[Batch] = []
-    for runs in groups.values():
+    for alike in groups.values():
         room = 0
-        for run in runs:
-            padded = _padded(orders[run[0]])
-            while run:
+        for lot in alike:
+            padded, start = _padded(lot), 0
+            while start < len(lot.rows):
                 if room < padded:
                     found.append([])
                     room = CHUNK
-                taken, run = run[: room // padded], run[room // padded :]
-                found[-1].append(taken)
-                room -= len(taken) * padded
-    return found, sorted(large)
+                end = min(start + room // padded, len(lot.rows))
+                found[-1].append(lot.part(start, end))
+                room -= (end - start) * padded
+                start = end
+    return found, large
 
 
-def draw(runs: Sequence[Sequence[Order]], seed: int) -> list[Moments]:
+def draw(batch: Batch, seed: int, measured: Measured) -> None:
     """Fill small tensors of one distribution; the values are those that each would get alone.
 
     Args:
-        runs: the tensors, those of one shape together.
+        batch: the tensors.
         seed: of all streams.
-
-    Returns:
-        The moments of each, in order; none if they are not to be measured.
+        measured: takes the moments of each in its row, if they are to be measured.
     """
-    tensors = [order.tensor for run in runs for order in run]
-    torch._foreach_copy_(
-        tensors, _constants(runs) if isinstance(runs[0][0].kind.distribution, Constant) else _views(runs, seed)
-    )
-    if not runs[0][0].kind.measured:
-        return []
-    moments: list[Moments] = []
-    for run in runs:
-        held = torch.stack([order.tensor for order in run]).to("cpu", torch.float32)
-        moments += measure_rows(held.reshape(len(run), -1).numpy(), run[0].kind.distribution.mean)
-    return moments
+    tensors = [tensor for lot in batch for tensor in lot.tensors]
+    distribution = batch[0].kind.distribution
+    if isinstance(distribution, Constant) and distribution.value == 0 and math.copysign(1, distribution.value) > 0:
+        torch._foreach_zero_(tensors)
+    else:
+        torch._foreach_copy_(
+            tensors, _constants(batch) if isinstance(distribution, Constant) else _drawn(batch, seed)
+        )
+    for lot in batch:
+        if lot.kind.measured:
+            held = torch.stack([*lot.tensors]).to("cpu", torch.float32)
+            measured.put(lot.rows, measure_rows(held.reshape(len(lot.rows), -1).numpy(), distribution.mean))
 
 
-def _constants(runs: Sequence[Sequence[Order]]) -> list[Tensor]:
+def _constants(batch: Batch) -> list[Tensor]:
     """A constant in the shape of every tensor."""
     found: list[Tensor] = []
-    for run in runs:
-        _, first, (constant, _, _) = run[0]
+    for (constant, _, _), rows, _, (first, *_) in batch:
         assert isinstance(constant, Constant)  # as all of the batch
-        found += [torch.full(first.shape, constant.value, dtype=first.dtype, device=first.device)] * len(run)
+        found += [torch.full(first.shape, constant.value, dtype=first.dtype, device=first.device)] * len(rows)
     return found
 
 
-def _views(runs: Sequence[Sequence[Order]], seed: int) -> list[Tensor]:
+def _drawn(batch: Batch, seed: int) -> list[Tensor]:
     """What is drawn for every tensor, in its shape."""
-    keys = streams.keys_of(seed, [order.name for run in runs for order in run])
-    counts = [run[0].tensor.numel() for run in runs for _ in run]
-    words, firsts = streams.words_of_many(keys, counts, [_start(run[0]) for run in runs for _ in run])
+    keys = streams.keys_of(seed, [name for lot in batch for name in lot.names])
+    numels = np.array([lot.numel for lot in batch])
+    starts = np.array([_start(lot) for lot in batch])
+    rows = [len(lot.rows) for lot in batch]
+    words, firsts = streams.words_of_many(keys, np.repeat(numels, rows), np.repeat(starts, rows))
     values = np.empty(len(words), np.float32)
-    streams.sampler(runs[0][0].kind.distribution)(words, values, Source(FINE))
+    streams.sampler(batch[0].kind.distribution)(words, values, Source(FINE))
     drawn, place = torch.from_numpy(values), 0
     found: list[Tensor] = []
-    for run in runs:
-        shape = run[0].tensor.shape
-        rows = drawn.as_strided((len(run), shape.numel()), (_padded(run[0]), 1), int(firsts[place]))
-        found += rows.view(len(run), *shape).unbind(0)
-        place += len(run)
+    for lot in batch:
+        count, shape = len(lot.rows), lot.tensors[0].shape
+        held = drawn.as_strided((count, lot.numel), (_padded(lot), 1), int(firsts[place]))
+        found += held.view(count, *shape).unbind(0)
+        place += count
     return found
 
 
@@ -139,12 +149,12 @@ def _is_run(region: Region | None) -> bool:
     return region is None or (len(region.boxes) == 1 and len(region.boxes[0][1].runs[0]) == 1)
 
 
-def _start(order: Order) -> int:
+def _start(lot: Lot) -> int:
     """The place in the whole of the first element that is held."""
-    region = order.kind.region
+    region = lot.kind.region
     return 0 if region is None else int(region.boxes[0][1].runs[0][0])
 
 
-def _padded(order: Order) -> int:
+def _padded(lot: Lot) -> int:
     """Words of the blocks that hold those of a tensor."""
-    return -(-(_start(order) % BLOCK + order.tensor.numel()) // BLOCK) * BLOCK
+    return -(-(_start(lot) % BLOCK + lot.numel) // BLOCK) * BLOCK

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from initplug.auditing import Status
 from initplug.errors import ApplyError, Finding, brief, shortened
-from initplug.filling.batches import Kind, Order
+from initplug.filling.batches import Kind, Lot
 from initplug.filling.generator import filler
 from initplug.filling.seeded import FillError, fill
 from initplug.filling.sharding import local_of, region_of
@@ -24,12 +25,14 @@ from initplug.filling.writing import (
     generators_kept,
     reads_back,
     refresh,
+    strayed,
     value_of,
     zero_padding,
 )
-from initplug.moments import Moments
+from initplug.moments import Measured
+from initplug.planning.evaluation import Share
 from initplug.planning.plan import Plan
-from initplug.planning.slots import PLAIN_TENSORS, Slot, Tree
+from initplug.planning.slots import PLAIN_TENSORS, Slot, Slots, Tree
 from initplug.regions import Region
 from initplug.schemes.distributions import Constant, Drawn
 
@@ -56,37 +59,40 @@ class Settings(NamedTuple):
     progress: Progress | None
 
 
+STRAYED = "the owner no longer holds the tensor that was written"
+
+
 @dataclass(slots=True)
 class Record:
     """What has been written so far.
 
     Args:
         statuses: of every slot; `projected` where an owner computes something else than it was given.
-        moments: of the slots that were measured as they were drawn.
+        measured: moments of the slots that were measured as they were drawn.
         written: places of the slots that are done, in the order in which they were.
         total: how many are to be written.
         progress: told of every one.
     """
 
     statuses: list[Status]
-    moments: dict[int, Moments]
+    measured: Measured
     written: list[int]
     total: int
     progress: Progress | None
 
-    def done(self, *indices: int) -> None:
+    def done(self, rows: Sequence[int]) -> None:
         """Count slots as written."""
         before = len(self.written)
-        self.written.extend(indices)
+        self.written.extend(rows)
         if self.progress is not None:
-            for count in range(before + 1, before + 1 + len(indices)):
+            for count in range(before + 1, before + 1 + len(rows)):
                 self.progress(count, self.total)
 
 
 def write(
     plan: Plan,
     tree: Tree,
-    slots: Sequence[Slot],
+    slots: Slots,
     statuses: Sequence[Status],
     sources: Mapping[int, Source],
     settings: Settings,
@@ -97,16 +103,21 @@ def write(
         ApplyError: saying how far the writing came.
     """
     chosen = [index for index in in_order(plan) if statuses[index] == "initialized"]
-    drawn = [index for index in chosen if index not in sources]
-    record = Record(list(statuses), {}, [], len(chosen), settings.progress)
+    record = Record(list(statuses), Measured.none(len(plan)), [], len(chosen), settings.progress)
     at = chosen[0] if chosen else 0
     try:
         with torch.no_grad():
             if settings.seed is not None:
+                drawn = [index for index in chosen if index not in sources] if sources else chosen
                 _fill_from_streams(plan, slots, drawn, settings, record)
-            shares = plan.shares
+                lost = strayed(tree, slots, drawn)
+                if lost is not None:
+                    at = lost
+                    raise RuntimeError(STRAYED)
+                rest = {*sources, *slots.tied}  # whose other owners may compute something from it
+                chosen = [index for index in chosen if index in rest] if rest else []
             for at in chosen:
-                slot, share = slots[at], shares[at]
+                slot, share = slots[at], plan.shares[at]
                 by_now = settings.seed is not None and at not in sources
                 if not by_now:
                     value = slot.tensor if slot.computed is None else blank(slot)
@@ -119,17 +130,17 @@ def write(
                         filler(share)(value)
                     _hand_over(plan, slot, value, record, at, settings.seed)
                 if not arrived(tree, slot):
-                    raise RuntimeError("the owner no longer holds the tensor that was written")
+                    raise RuntimeError(STRAYED)
                 if slot.also:
                     for other in slot.also:
                         refresh(other)
                     if not reads_back(slot, value_of(slot)):
                         record.statuses[at] = "projected"
                 if not by_now:
-                    record.done(at)
+                    record.done([at])
     except FillError as stop:
         cause = stop.__cause__ or stop
-        raise _interrupted(slots[stop.index], cause, slots, record) from cause
+        raise _interrupted(slots[stop.row], cause, slots, record) from cause
     except Exception as error:
         raise _interrupted(slots[at], error, slots, record) from error
     return record
@@ -145,50 +156,45 @@ def _hand_over(plan: Plan, slot: Slot, value: torch.Tensor, record: Record, inde
 
 
 def _fill_from_streams(
-    plan: Plan, slots: Sequence[Slot], chosen: Sequence[int], settings: Settings, record: Record
+    plan: Plan, slots: Slots, chosen: Sequence[int], settings: Settings, record: Record
 ) -> None:
     """All slots from the streams of their names; those that owners compute one by one, through a tensor of its own."""
     assert settings.seed is not None  # what streams are named with
-    plain = [index for index in chosen if slots[index].computed is None]
-    # A part of a model may know a tied tensor by an alias alone: its stream is that of the plan's name.
-    shares = plan.shares
-    orders = _orders(plan, plain, [slots[index].tensor for index in plain], settings.measure)
+    shares, computed = plan.shares, {*slots.computed}
+    plain = [index for index in chosen if index not in computed] if computed else chosen
+    padded = {*shares.where(lambda share: share.padding_row is not None).tolist()}
 
-    def done(places: Sequence[int]) -> None:
-        for place in places:
-            share = shares[plain[place]]
-            if share.padding_row is not None:
-                tensor = slots[plain[place]].tensor
-                zero_padding(local_of(tensor), share.padding_row, share.distribution, region_of(tensor))
-        record.done(*(plain[place] for place in places))
+    def done(rows: Sequence[int]) -> None:
+        for row in padded.intersection(rows) if padded else ():
+            share, tensor = shares[row], slots[row].tensor
+            zero_padding(local_of(tensor), share.padding_row, share.distribution, region_of(tensor))
+        record.done(rows)
 
-    try:
-        moments = fill(orders, settings.seed, settings.threads, done)
-    except FillError as error:
-        raise FillError(plain[error.index]) from error.__cause__
-    record.moments.update({index: found for index, found in zip(plain, moments, strict=True) if found is not None})
-    for index in (index for index in chosen if slots[index].computed is not None):
-        value = blank(slots[index])
+    fill(_lots(plan, slots, plain, settings.measure), settings.seed, settings.threads, record.measured, done)
+    for index in (index for index in chosen if index in computed):
+        value, share = blank(slots[index]), shares[index]
         try:
-            fill(_orders(plan, [index], [value], False), settings.seed, settings.threads, lambda _: None)
-            zero_padding(value, plan.shares[index].padding_row, plan.shares[index].distribution)
+            _fill_alone(value, Kind(_drawn(share), False), plan.names[index], settings)
+            zero_padding(value, share.padding_row, share.distribution)
             _hand_over(plan, slots[index], value, record, index, settings.seed)
         except FillError as error:
             raise FillError(index) from error.__cause__
-        record.done(index)
+        record.done([index])
+
+
+def _fill_alone(value: torch.Tensor, kind: Kind, name: str, settings: Settings) -> None:
+    """Fill one tensor from the streams of a name."""
+    assert settings.seed is not None  # what streams are named with
+    fill([Lot(kind, [0], [name], [value])], settings.seed, settings.threads, Measured.none(1), lambda _: None)
 
 
 def _redraw(source: Redrawn, value: torch.Tensor, settings: Settings) -> None:
     """Give what is held of a tensor the values that another has in the same places, from the streams of that one."""
-    assert settings.seed is not None  # what sharded tensors need
     local, region = local_of(value), region_of(value)
-    distribution = source.share.distribution
-    assert isinstance(distribution, Drawn)  # what `initialized` means
+    distribution = _drawn(source.share)
     first, *further = source.casts
     drawn = local if {*source.casts} == {local.dtype} else torch.empty_like(local, dtype=first)
-    fill(
-        [Order(source.name, drawn, Kind(distribution, False, region))], settings.seed, settings.threads, lambda _: None
-    )
+    _fill_alone(drawn, Kind(distribution, False, region), source.name, settings)
     zero_padding(drawn, source.share.padding_row, distribution, region)
     if drawn is not local:
         for dtype in further:
@@ -210,29 +216,40 @@ def _private_generator(seed: int | None, name: str, device: torch.device) -> Ite
         yield
 
 
-def _orders(plan: Plan, indices: Sequence[int], tensors: Sequence[torch.Tensor], measure: bool) -> list[Order]:
-    """What is to be drawn; slots that are alike share its kind."""
-    kinds: dict[tuple[int, Region | None], Kind] = {}
-    orders = []
-    names, shares = plan.names, plan.shares
-    for index, tensor in zip(indices, tensors, strict=True):
-        share, region = shares[index], None
-        if type(tensor) not in PLAIN_TENSORS:
-            region, tensor = region_of(tensor), local_of(tensor)
-        kind = kinds.get((id(share), region))
-        if kind is None:
-            distribution = share.distribution
-            assert isinstance(distribution, Drawn)  # what `initialized` means
-            at_once = isinstance(distribution, Elementwise | Constant) and share.padding_row is None
-            measured = measure and at_once and tensor.dtype in MEASURED
-            kind = kinds[id(share), region] = Kind(distribution, measured, region)
-        orders.append(Order(names[index], tensor, kind))
-    return orders
+def _lots(plan: Plan, slots: Slots, rows: Sequence[int], measure: bool) -> list[Lot]:
+    """What is to be drawn, those together that are alike."""
+    lots: list[Lot] = []
+    # A part of a model may know a tied tensor by an alias alone: its stream is that of the plan's name.
+    every, names, tensors = np.asarray(rows, np.intp), plan.names, slots.tensors
+    for share, group in plan.shares.taken(every).groups():
+        distribution = _drawn(share)
+        at_once = isinstance(distribution, Elementwise | Constant) and share.padding_row is None
+        chosen = every[group].tolist()
+        held = [tensors[row] for row in chosen]
+        measured = measure and at_once and held[0].dtype in MEASURED
+        if PLAIN_TENSORS.issuperset(map(type, held)) and all(tensor.is_cpu for tensor in held):
+            lots.append(Lot(Kind(distribution, measured), chosen, [names[row] for row in chosen], held))
+            continue
+        apart: dict[Any, tuple[list[int], list[str], list[torch.Tensor]]] = {}
+        for row, tensor in zip(chosen, held, strict=True):
+            region, local = region_of(tensor), local_of(tensor)
+            parts = apart.setdefault((region, local.device), ([], [], []))
+            for part, one in zip(parts, (row, names[row], local), strict=True):
+                part.append(one)
+        lots += [Lot(Kind(distribution, measured, region), *parts) for (region, _), parts in apart.items()]
+    return lots
 
 
-def _interrupted(slot: Slot, error: BaseException, slots: Sequence[Slot], record: Record) -> ApplyError:
+def _drawn(share: Share) -> Drawn:
+    """What a slot that is to be written is drawn from."""
+    assert isinstance(share.distribution, Drawn)  # what `initialized` means
+    return share.distribution
+
+
+def _interrupted(slot: Slot, error: BaseException, slots: Slots, record: Record) -> ApplyError:
     reason = brief(error)
-    written = [slots[index].name for index in sorted(record.written)]
+    names = slots.names
+    written = [names[index] for index in sorted(record.written)]
     head = f"writing stopped at {slot.name}: {reason}\n{len(written)} of {record.total} slots had been written"
     rows = [f"  {row}" for row in shortened(written)]
     return ApplyError("\n".join([head + (":" if rows else ""), *rows]), [Finding(slot.name, reason)])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
+from initplug.columns import coded
 from initplug.errors import ROWS, ApplyError, Finding, did_you_mean, listed
 from initplug.language.loading import load
 from initplug.language.selectors import Matcher, SelectorError, parse
@@ -15,12 +17,13 @@ from initplug.planning.dtypes import check_dtype
 from initplug.planning.evaluation import Share
 from initplug.planning.matching import hits_of, states_of
 from initplug.planning.plan import Plan, planned, tree_for
-from initplug.planning.slots import Slot, Tree, padding_row, walk
+from initplug.planning.restoring import Restoration
+from initplug.planning.slots import Slot, Slots, Tree, padding_row, walk
 from initplug.schemes.calling import MisfitError
 from initplug.schemes.distributions import Drawn
 
 
-def fitted(model: nn.Module, recipe: Any, prefix: str) -> tuple[Plan, Tree, list[Slot]]:
+def fitted(model: nn.Module, recipe: Any, prefix: str) -> tuple[Plan, Tree, Slots]:
     """The plan of the model's slots, with the slots in its order."""
     if isinstance(recipe, Plan):
         return _of_earlier(model, recipe, prefix)
@@ -30,16 +33,16 @@ def fitted(model: nn.Module, recipe: Any, prefix: str) -> tuple[Plan, Tree, list
     return plan, tree, slots
 
 
-def _of_earlier(model: nn.Module, whole: Plan, prefix: str) -> tuple[Plan, Tree, list[Slot]]:
+def _of_earlier(model: nn.Module, whole: Plan, prefix: str) -> tuple[Plan, Tree, Slots]:
     """A plan, made earlier or of a larger model, cut to the slots of this one."""
     if whole.findings:
         head = f"the plan is unfinished: it was made with {len(whole.findings)} findings"
         raise ApplyError(listed(head, whole.findings), whole.findings)
     tree = walk(model, prefix)
-    positions: dict[int, Slot] = {}
+    positions: dict[int, int] = {}
     shares: list[Share] = []
     findings: list[Finding] = []
-    for slot in tree.slots:
+    for row, slot in enumerate(tree.slots):
         position, problem = _position(slot, whole)
         if problem is not None:
             hint = did_you_mean(slot.name, whole.names) if slot.name not in whole and len(findings) < ROWS else None
@@ -49,13 +52,14 @@ def _of_earlier(model: nn.Module, whole: Plan, prefix: str) -> tuple[Plan, Tree,
             problem = "the plan ties it to another slot" if position in positions else _misfit(slot, share)
             if problem is not None:
                 findings.append(Finding(slot.name, problem))
-            positions[position] = slot
+            positions[position] = row
             known = {name for name, _, _ in slot.places}
             elsewhere = not known.issuperset((whole.names[position], *whole.aliases(position)))
             shares.append(_of_this_model(share, tree, slot, elsewhere=elsewhere))
     if findings:
         raise ApplyError(listed("the plan is of another model", findings), findings)
-    return whole.part(list(positions), shares), tree, list(positions.values())
+    rows = np.array([*positions.values()], np.intp)
+    return whole.part(list(positions), coded(shares)), tree, tree.slots.taken(rows)
 
 
 def _position(slot: Slot, plan: Plan) -> tuple[int | None, str | None]:
@@ -98,11 +102,17 @@ def _of_this_model(share: Share, tree: Tree, slot: Slot, *, elsewhere: bool) -> 
 
 
 def chosen_by(
-    only: str | Iterable[str] | None, model: nn.Module, tree: Tree, slots: Sequence[Slot], prefix: str
-) -> set[int]:
-    """The positions of the slots that `only` names or selects."""
+    only: str | Iterable[str] | None,
+    model: nn.Module,
+    tree: Tree,
+    planned: Slots,
+    buffers: Sequence[Restoration],
+    prefix: str,
+) -> Collection[int]:
+    """The positions of the slots that `only` names or selects: of those planned, then of the buffers; a range of all."""
     if only is None:
-        return set(range(len(slots)))
+        return range(len(planned) + len(buffers))
+    slots = [*planned, *(buffer.slot for buffer in buffers)]
     if isinstance(only, str):
         return _selected(only, tree, slots, prefix)
     if not isinstance(only, Iterable):

@@ -25,7 +25,7 @@ from initplug.planning.evaluation import Share
 from initplug.planning.plan import Plan
 from initplug.planning.reparametrized import Computed, computed_by_hooks
 from initplug.planning.restoring import Buffer, Restoration, restorations
-from initplug.planning.slots import Slot, Tree
+from initplug.planning.slots import Slot, Slots, Tree
 from initplug.schemes.distributions import Keep, Stacked
 
 # Building -----------------------------------------------------------------------------------------------------
@@ -217,7 +217,7 @@ class Missing:
 def missing(
     plan: Plan,
     tree: Tree,
-    slots: Sequence[Slot],
+    slots: Slots,
     statuses: Sequence[Status],
     buffers: Sequence[Restoration],
     chosen: Collection[int],
@@ -235,24 +235,17 @@ def missing(
         chosen: positions of what is not to be left as it is: of the slots, then of the buffers.
         whole: whether nothing may stay on meta.
     """
-    written = [
-        slot
-        for slot, status in zip(slots, statuses, strict=True)
-        # The stand-in of a computed tensor is always on meta, so that the first question settles most.
-        if slot.tensor.is_meta and status in ("initialized", "empty") and slot.on_meta
-    ]
-    known = {id(slot) for slot in written}
+    # The stand-in of a computed tensor is always on meta, so that this settles most.
+    on_meta = [row for row, tensor in enumerate(slots.tensors) if tensor.is_meta]
+    written = [slots[row] for row in on_meta if statuses[row] in ("initialized", "empty") and slots[row].on_meta]
+    known = {*written}
     restored = [
         buffer
         for index, buffer in enumerate(buffers, len(slots))
-        if (id(buffer.weight) in known if buffer.weight is not None else index in chosen)
+        if (buffer.weight in known if buffer.weight is not None else index in chosen)
     ]
     shares = plan.shares
-    kept = (
-        _nothing_to_keep(slot, shares[index])
-        for index, slot in enumerate(slots)
-        if slot.tensor.is_meta and index in chosen
-    )
+    kept = (_nothing_to_keep(slots[row], shares[row]) for row in on_meta if row in chosen)
     findings = [finding for finding in kept if finding is not None]
     hint = "build the model under `initplug.deferred()` or on a device, or add a rule with `kind: buffer`"
     findings += [
@@ -364,10 +357,13 @@ def materialize(tree: Tree, what: Missing, device: torch.device) -> None:
         raise ApplyError(f"{len(old)} tensors cannot be made on {device}: {brief(error)}") from None
     with _building(None):  # else the new tensors would register on meta where `deferred()` is still open
         _install(tree, new)
-    for slot in (*what.slots, *(buffer.slot for buffer in what.buffers)):
-        slot.tensor = new.get(id(slot.tensor), slot.tensor)
-        slot.computed = slot.computed and _moved(slot.computed, new)
-        slot.also = tuple(_moved(one, new) for one in slot.also)
+    for columns, position in (*what.slots, *(buffer.slot for buffer in what.buffers)):
+        tensor = columns.tensors[position]
+        columns.tensors[position] = new.get(id(tensor), tensor)
+        if position in columns.computed:
+            columns.computed[position] = _moved(columns.computed[position], new)
+        if position in columns.also:
+            columns.also[position] = tuple(_moved(one, new) for one in columns.also[position])
 
 
 def _allocated(old: Mapping[int, Tensor], device: torch.device) -> dict[int, Tensor]:

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import reduce
-from types import MappingProxyType
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from initplug.auditing import Audit, Status
+from initplug.columns import Coded, Rows
 from initplug.filling.counting import count
 from initplug.filling.repetition import repetition
 from initplug.filling.sharding import held_in, is_sharded, local_of, local_row, region_of
 from initplug.filling.transferring import Redrawn, Source, compared
 from initplug.filling.writing import padding, value_of
-from initplug.judging import NOT_FINITE, OK, UNTESTABLE, Judgement, Verdict, judge_of, judgement
-from initplug.moments import Moments, measure, together
+from initplug.judging import NOT_FINITE, OK, UNTESTABLE, VERDICTS, Judgement, judged_together, judgement
+from initplug.moments import Measured, Moments, measure, together
 from initplug.planning.evaluation import Share
 from initplug.planning.plan import Plan
-from initplug.planning.slots import PLAIN_TENSORS, Slot
+from initplug.planning.slots import Slot, Slots
 from initplug.regions import Box, Region, split
 from initplug.schemes.distributions import Batched, Copy, Keep, Load, Planned, Stacked, text
 from initplug.schemes.structures import Structured
@@ -41,13 +42,13 @@ class Reading(NamedTuple):
 
 def audited(
     plan: Plan,
-    slots: Sequence[Slot],
+    slots: Slots,
     statuses: Sequence[Status],
     sources: Mapping[int, Source],
     reading: Reading,
     *,
     projecting: Collection[int] = (),
-    moments: Mapping[int, Moments] = MappingProxyType({}),
+    measured: Measured | None = None,
     seed: int | None = None,
 ) -> Audit:
     """The audit of what the slots hold; of sharded ones of what this rank holds.
@@ -59,39 +60,50 @@ def audited(
         sources: of the slots that are copied or loaded.
         reading: what is read of them.
         projecting: places of slots whose owners compute something else than they are given.
-        moments: of the slots that were measured as they were drawn.
+        measured: moments of the slots that were measured as they were drawn; the others are added.
         seed: of the draw.
     """
-    found: list[Moments | None] = []
-    verdicts: list[Verdict] = []
+    measured = Measured.none(len(plan)) if measured is None else measured
     problems: dict[int, str] = {}
-    regions: dict[int, Region] = {}
-    judges: dict[tuple[int, int], Callable[[Moments], Judgement]] = {}
-    for index, (slot, share, status) in enumerate(zip(slots, plan.shares, statuses, strict=True)):
-        measured: Moments | None = None
-        judged = UNTESTABLE
-        if index in moments:
-            measured = moments[index]
-            judge = judges.get((id(share), measured.numel))
-            if judge is None:
-                judge = judge_of(share.distribution, measured.numel, slot.tensor.dtype)
-                judges[id(share), measured.numel] = judge
-            judged = judge(measured)
-        elif reading.measure and not share.lazy and share.numel and not slot.on_meta and not needs_others(slot):
-            value = value_of(slot)
-            measured = _measured(value, share)
-            if status in ("initialized", "read") and index not in projecting:
-                judged = _judged(value, share, measured, sources.get(index), exact=slot.computed is None)
-                if status == "read" and judged.verdict != "untestable" and measured is not None and measured.std:
-                    judged = _looked_through(value, share, judged)
-        if type(slot.tensor) not in PLAIN_TENSORS and (region := region_of(slot.tensor)) is not None:
-            regions[index] = region
-        if judged.problem is not None:
-            problems[index] = judged.problem
-        found.append(measured)
-        verdicts.append(judged.verdict)
-    histograms = count(plan, slots, found) if reading.histograms else None
-    return Audit(plan, found, statuses, verdicts, seed, problems, histograms, regions)
+    verdicts = np.full(len(plan), VERDICTS.index("untestable"), np.intp)
+    known = measured.rows
+    for share, group in plan.shares.taken(known).groups():
+        rows, dtype = known[group], slots.kins[int(known[group[0]])].dtype
+        for alike in _of_one_size(rows, measured):
+            found = Measured(measured.table[alike])
+            verdict, apart = judged_together(share.distribution, found, dtype)
+            verdicts[alike] = VERDICTS.index(verdict)
+            for row in apart.tolist():
+                judged = judgement(share.distribution, found[row], dtype)
+                verdicts[alike[row]] = VERDICTS.index(judged.verdict)
+                if judged.problem is not None:
+                    problems[int(alike[row])] = judged.problem
+    for row in np.flatnonzero(measured.table["numel"] == 0).tolist() if reading.measure else ():
+        slot, share, status = slots[row], plan.shares[row], statuses[row]
+        if share.lazy or not share.numel or slot.on_meta or needs_others(slot):
+            continue
+        value = value_of(slot)
+        moments = measured[row] = _measured(value, share)
+        if status in ("initialized", "read") and row not in projecting:
+            judged = _judged(value, share, moments, sources.get(row), exact=slot.computed is None)
+            if status == "read" and judged.verdict != "untestable" and moments is not None and moments.std:
+                judged = _looked_through(value, share, judged)
+            verdicts[row] = VERDICTS.index(judged.verdict)
+            if judged.problem is not None:
+                problems[row] = judged.problem
+    sharded = slots.kins.where(lambda kin: not kin.plain).tolist()
+    regions = {row: region for row in sharded if (region := region_of(slots[row].tensor)) is not None}
+    histograms = count(plan, slots, measured) if reading.histograms else None
+    return Audit(plan, measured, statuses, Coded(VERDICTS, verdicts), seed, problems, histograms, regions)
+
+
+def _of_one_size(rows: Rows, measured: Measured) -> Iterator[Rows]:
+    """Rows apart by how many elements were measured, which ranks hold differently many of."""
+    numels = measured.table["numel"][rows]
+    if (numels == numels[0]).all():
+        yield rows
+    else:
+        yield from (rows[numels == numel] for numel in np.unique(numels))
 
 
 def needs_others(slot: Slot) -> bool:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+import numpy as np
 from torch import Tensor, nn
 
 from initplug.auditing import Status
@@ -13,15 +14,15 @@ from initplug.errors import ApplyError, Finding, listed, warn
 from initplug.filling.generator import filler
 from initplug.filling.sharding import is_sharded, local_of
 from initplug.filling.transferring import Redrawn, Source, transfer
-from initplug.filling.writing import is_plain, refusal, rehearsed
+from initplug.filling.writing import doubtful, refusal, rehearsed
 from initplug.moments import is_dense
 from initplug.planning.plan import Plan
-from initplug.planning.slots import Slot
+from initplug.planning.slots import Slot, Slots
 
 
 def refuse(
     plan: Plan,
-    slots: Sequence[Slot],
+    slots: Slots,
     statuses: Sequence[Status],
     sources: Mapping[int, Source],
     found: Sequence[Finding],
@@ -38,10 +39,11 @@ def refuse(
     Raises:
         ApplyError: with all findings together; nothing has been written.
     """
+    writing = [row for row, status in enumerate(statuses) if status == "initialized"]
     findings = [
-        Finding(slot.name, reason)
-        for slot, status in zip(slots, statuses, strict=True)
-        if status == "initialized" and not is_plain(slot) and (reason := refusal(slot)) is not None
+        Finding(slots[row].name, reason)
+        for row in doubtful(slots, writing)
+        if (reason := refusal(slots[row])) is not None
     ]
     findings += found
     if not findings:
@@ -56,16 +58,19 @@ def refuse(
 SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def unnamed(slots: Sequence[Slot], statuses: Sequence[Status]) -> list[Finding]:
+def unnamed(slots: Slots, statuses: Sequence[Status]) -> list[Finding]:
     """The slots whose names select no stream."""
+    names = slots.names
+    if all(map(str.isascii, names)):
+        return []
     return [
-        Finding(slot.name, "its name holds half a character (a surrogate), so that it has no stream under a seed")
-        for slot, status in zip(slots, statuses, strict=True)
-        if status == "initialized" and not slot.name.isascii() and SURROGATE.search(slot.name)
+        Finding(name, "its name holds half a character (a surrogate), so that it has no stream under a seed")
+        for name, status in zip(names, statuses, strict=True)
+        if status == "initialized" and SURROGATE.search(name)
     ]
 
 
-def unseeded(slots: Sequence[Slot], statuses: Sequence[Status]) -> list[Finding]:
+def unseeded(slots: Slots, statuses: Sequence[Status]) -> list[Finding]:
     """The sharded slots that are to be written without a seed: torch's generator gives every rank the same numbers."""
     return [
         Finding(slot.name, "it is sharded, and only a seed gives its parts the values of one whole", hint="seed=0")
@@ -75,15 +80,15 @@ def unseeded(slots: Sequence[Slot], statuses: Sequence[Status]) -> list[Finding]
 
 
 def _rehearse(
-    plan: Plan, slots: Sequence[Slot], statuses: Sequence[Status], sources: Mapping[int, Source]
+    plan: Plan, slots: Slots, statuses: Sequence[Status], sources: Mapping[int, Source]
 ) -> list[Finding]:
     """What keeps computed slots from being written, found on copies."""
     findings = []
-    for index, (slot, share) in enumerate(zip(slots, plan.shares, strict=True)):
-        if statuses[index] == "initialized" and slot.computed is not None:
-            outcome = rehearsed(slot, _filling(sources[index]) if index in sources else filler(share))
+    for row in slots.computed:
+        if statuses[row] == "initialized":
+            outcome = rehearsed(slots[row], _filling(sources[row]) if row in sources else filler(plan.shares[row]))
             if isinstance(outcome, str):
-                findings.append(Finding(slot.name, outcome))
+                findings.append(Finding(slots[row].name, outcome))
     return findings
 
 
@@ -95,18 +100,24 @@ def _filling(source: Source) -> Callable[[Tensor], object]:
     return nn.init.normal_ if on_meta else partial(transfer, source)
 
 
-def warn_of_shared_memory(slots: Sequence[Slot], statuses: Sequence[Status]) -> None:
+def warn_of_shared_memory(slots: Slots, statuses: Sequence[Status]) -> None:
     """Warn of different tensors that share elements in memory: what is written last stays in both.
 
     Tensors share one if they begin at one address, or if both are dense and their stretches of memory overlap.
     """
+    computed, names, every = {*slots.computed}, slots.names, slots.tensors
+    rows = [row for row, status in enumerate(statuses) if status == "initialized" and row not in computed]
+    tensors = [local_of(every[row]) for row in rows]
+    starts = np.fromiter(map(Tensor.data_ptr, tensors), np.uint64, len(rows))
+    order = np.argsort(starts)
+    ends = starts + np.fromiter((tensor.nbytes for tensor in tensors), np.uint64, len(rows))
+    if (starts[order][1:] >= ends[order][:-1]).all():
+        return
     stretches = []
-    for slot, status in zip(slots, statuses, strict=True):
-        if status == "initialized" and slot.computed is None:
-            tensor = local_of(slot.tensor)
-            if tensor.numel():  # a rank may hold nothing, which lies nowhere
-                dense = tensor.is_contiguous() or is_dense(tensor)
-                stretches.append((tensor.data_ptr(), dense, tensor.nbytes, slot.name))
+    for row, tensor in zip(rows, tensors, strict=True):
+        if tensor.numel():  # a rank may hold nothing, which lies nowhere
+            dense = tensor.is_contiguous() or is_dense(tensor)
+            stretches.append((tensor.data_ptr(), dense, tensor.nbytes, names[row]))
     stretches.sort()
     end, widest, previous = 0, "", (-1, "")
     for start, dense, length, name in stretches:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial, reduce
+from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -17,11 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from initplug.filling import streams
-from initplug.filling.batches import FINE, Order, batches, draw
+from initplug.filling.batches import FINE, Kind, Lot, batches, draw
 from initplug.filling.sharding import held_in
 from initplug.filling.streams import CHUNK, Elementwise, Key, Source, key_of
 from initplug.filling.whole import compute
-from initplug.moments import Moments, measure_drawn, together
+from initplug.moments import Measured, Moments, measure_drawn, together
 from initplug.regions import Box, Region, split
 from initplug.schemes.distributions import (
     Batched,
@@ -188,11 +189,11 @@ class Draws:
 
 
 class FillError(Exception):
-    """A tensor that could not be filled, by its place among the orders; the cause is the exception's own."""
+    """A tensor that could not be filled, by its row; the cause is the exception's own."""
 
-    def __init__(self, index: int) -> None:
-        super().__init__(index)
-        self.index = index
+    def __init__(self, row: int) -> None:
+        super().__init__(row)
+        self.row = row
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,56 +213,60 @@ class Job:
     piece: Piece
 
 
+class Order(NamedTuple):
+    """One tensor to be filled: a lot of its own."""
+
+    row: int
+    name: str
+    tensor: Tensor
+    kind: Kind
+
+
 def fill(
-    orders: Sequence[Order], seed: int, threads: int, done: Callable[[Sequence[int]], None]
-) -> list[Moments | None]:
+    lots: Sequence[Lot], seed: int, threads: int, measured: Measured, done: Callable[[Sequence[int]], None]
+) -> None:
     """Fill tensors from the streams of their names.
 
     Args:
-        orders: the tensors.
+        lots: the tensors.
         seed: of all streams.
         threads: how many draw at a time; the values do not depend on it.
-        done: called with the places of tensors that are filled, by one thread at a time.
-
-    Returns:
-        What was measured of each order that asked for it.
+        measured: takes the moments of each that is to be measured in its row.
+        done: called with the rows of tensors that are filled, by one thread at a time.
 
     Raises:
         FillError: from what was raised; the tensors that `done` was not called for may be filled in part.
     """
-    small, large = batches(orders)
-    measured: list[Moments | None] = [None] * len(orders)
+    small, large = batches(lots)
     with torch.no_grad():
-        for runs in small:
-            places = list(itertools.chain.from_iterable(runs))
+        for batch in small:
             try:
-                moments = draw([[orders[place] for place in run] for run in runs], seed)
+                draw(batch, seed, measured)
             except Exception as error:
-                raise FillError(places[0]) from error
-            for place, one in zip(places, moments, strict=False):  # or none is measured
-                measured[place] = one
-            done(places)
-    if large:
-        try:
-            rest = _fill_large([orders[index] for index in large], seed, threads, lambda place: done([large[place]]))
-        except FillError as error:
-            raise FillError(large[error.index]) from error.__cause__
-        for index, found in zip(large, rest, strict=True):
-            measured[index] = found
-    return measured
+                raise FillError(batch[0].rows[0]) from error
+            done([row for lot in batch for row in lot.rows])
+    orders = [
+        Order(row, name, tensor, kind)
+        for kind, *columns in large
+        for row, name, tensor in zip(*columns, strict=True)
+    ]
+    if orders:
+        _fill_large(sorted(orders, key=attrgetter("row")), seed, threads, measured, lambda row: done([row]))
 
 
-def _fill_large(orders: Sequence[Order], seed: int, threads: int, done: Callable[[int], None]) -> list[Moments | None]:
+def _fill_large(
+    orders: Sequence[Order], seed: int, threads: int, measured: Measured, done: Callable[[int], None]
+) -> None:
     """Fill tensors in chunks that threads share."""
     # Chunks of a tensor are taken in order but may end in any: their moments are added up in order.
-    measured: list[list[tuple[int, Moments]]] = [[] for _ in orders]
+    parts: list[list[tuple[int, Moments]]] = [[] for _ in orders]
     left = [1] * len(orders)  # jobs that are not done, and one for the cutting
     queue, lock, failed = _jobs(orders, seed), threading.Lock(), threading.Event()
 
     def less(index: int) -> None:
         left[index] -= 1
         if not left[index]:
-            done(index)
+            done(orders[index].row)
 
     def taken() -> Job | None:
         """The next job; tensors that are cut to the end on the way there are told of."""
@@ -285,10 +290,10 @@ def _fill_large(orders: Sequence[Order], seed: int, threads: int, done: Callable
             try:
                 moments = _draw(job, source, scratch, orders[job.index].kind.measured)
             except Exception as error:
-                raise FillError(job.index) from error
+                raise FillError(orders[job.index].row) from error
             with lock:
                 if moments is not None:
-                    measured[job.index].append((job.begin, moments))
+                    parts[job.index].append((job.begin, moments))
                 less(job.index)
 
     inferring = torch.is_inference_mode_enabled()  # which every thread must say for itself
@@ -311,14 +316,12 @@ def _fill_large(orders: Sequence[Order], seed: int, threads: int, done: Callable
             except BaseException:  # Ctrl-C reaches this thread alone
                 failed.set()
                 raise
-    return [_summed(parts) for parts in measured]
+    for order, part in zip(orders, parts, strict=True):
+        if part:
+            measured[order.row] = reduce(together, (moments for _, moments in sorted(part)))
 
 
 # Chunks ------------------------------------------------------------------------------------------------------
-
-
-def _summed(parts: list[tuple[int, Moments]]) -> Moments | None:
-    return reduce(together, (moments for _, moments in sorted(parts))) if parts else None
 
 
 def _jobs(orders: Sequence[Order], seed: int) -> Iterator[Job | int]:
@@ -328,7 +331,7 @@ def _jobs(orders: Sequence[Order], seed: int) -> Iterator[Job | int]:
             for piece in pieces(order.kind.distribution, order.tensor, seed, order.name, order.kind.region):
                 yield from (Job(index, out, begin, piece) for out, begin in _stretches(piece.view))
         except Exception as error:
-            raise FillError(index) from error
+            raise FillError(order.row) from error
         yield index
 
 

@@ -80,9 +80,10 @@ def sources_of(plan: Plan, tree: Tree, slots: Sequence[Slot]) -> tuple[dict[int,
     lost: dict[int, str] = {}
     files: dict[str, Any] = {}
     places: dict[str, Slot] = {}
-    for index, (slot, share) in enumerate(zip(slots, plan.shares, strict=True)):
+    for index in plan.shares.where(lambda share: isinstance(share.distribution, Copy | Load)).tolist():
+        slot = slots[index]
         found: Source | str
-        match share.distribution:
+        match plan.shares[index].distribution:
             case Copy(name):
                 places = places or {place: each for each in tree.slots for place, _, _ in each.places}
                 # A part of a model may know the source by an alias alone: the plan has them all.
@@ -142,12 +143,12 @@ def redrawn(
         sources: of the copied slots, changed.
         lost: why others have none, changed.
     """
-    places = {id(slot): index for index, slot in enumerate(slots)}
+    places = {slot: index for index, slot in enumerate(slots)}
     for index, source in [*sources.items()]:
         if not isinstance(source, Slot) or _reaches(source.tensor, slots[index].tensor):
             continue
         casts: list[torch.dtype] = []
-        at, name = places.get(id(source)), source.name
+        at, name = places.get(source), source.name
         while at is not None and statuses[at] == "initialized" and at not in lost:
             casts.append(slots[at].tensor.dtype)
             share, further = plan.shares[at], sources.get(at)
@@ -157,7 +158,7 @@ def redrawn(
             if isinstance(further, Redrawn):
                 sources[index] = replace(further, casts=(*further.casts, *reversed(casts)))
                 break
-            at = places.get(id(further))
+            at = places.get(further) if isinstance(further, Slot) else None
         else:
             del sources[index]
             lost[index] = f"its source {name} is not drawn here and placed differently: give both the same placements"
@@ -202,19 +203,19 @@ def unsourced(
     findings: list[Finding] = []
     if not sources and not lost:
         return findings
-    writing = {id(slot) for slot, status in zip(slots, statuses, strict=True) if status == "initialized"}
+    writing = {slot for slot, status in zip(slots, statuses, strict=True) if status == "initialized"}
     for index in sorted({*sources, *lost}):
         slot, source, reason = slots[index], sources.get(index), lost.get(index)
-        if isinstance(source, Slot) and source.on_meta and id(source) not in writing:
+        if isinstance(source, Slot) and source.on_meta and source not in writing:
             reason = f"its source {source.name} is on meta and holds no values"
-        if reason is not None and id(slot) in writing:
+        if reason is not None and slot in writing:
             findings.append(Finding(slot.name, reason))
     return findings
 
 
 def in_order(plan: Plan) -> list[int]:
     """Positions of a plan's slots as they are written: draws and loads in its order, copies after their sources."""
-    if not any(isinstance(share.distribution, Copy) for share in plan.shares):
+    if not any(isinstance(share.distribution, Copy) for share in plan.shares.values):
         return list(range(len(plan)))
     depth = depths(dict(zip(plan.names, (share.distribution for share in plan.shares), strict=True)))
     return sorted(range(len(plan)), key=lambda index: depth.get(plan.names[index], 0))

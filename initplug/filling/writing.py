@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,22 +20,30 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from initplug.errors import first_line
 from initplug.filling.sharding import held_in, is_sharded, local_of, unplaceable
 from initplug.planning.reparametrized import Computed, computed_by_list, evaluating, originals, vectors_of
-from initplug.planning.slots import PLAIN_TENSORS, Slot, Tree
+from initplug.planning.slots import PLAIN_TENSORS, Slot, Slots, Tree
 from initplug.regions import Box, Region, split
 from initplug.schemes.distributions import Keep, Planned, Stacked
 
 # What can be written ------------------------------------------------------------------------------------------
 
 
-def is_plain(slot: Slot) -> bool:
-    """Whether a slot is an ordinary tensor that is in order, as nearly all are."""
-    tensor = slot.tensor
+def doubtful(slots: Slots, rows: Sequence[int]) -> Sequence[int]:
+    """The rows of what is no ordinary tensor in order, as nearly all are: those whose `refusal` is worth asking for."""
+    tensors, computed = slots.tensors, {*slots.computed}
+    if not computed and _are_plain([tensors[row] for row in rows]):
+        return ()
+    return [row for row in rows if row in computed or not _are_plain([tensors[row]])]
+
+
+def _are_plain(tensors: Sequence[Tensor]) -> bool:
+    """Whether tensors are ordinary ones: a question at a time for all of them."""
     return (
-        slot.computed is None
-        and type(tensor) in PLAIN_TENSORS
-        and tensor.layout is torch.strided
-        and tensor.is_contiguous()
-        and not (tensor.is_inference() or tensor.is_quantized or hasattr(tensor, "_fsdp_flattened"))
+        PLAIN_TENSORS.issuperset(map(type, tensors))
+        and all(tensor.layout is torch.strided for tensor in tensors)
+        and all(map(Tensor.is_contiguous, tensors))
+        and not any(map(Tensor.is_inference, tensors))
+        and not any(tensor.is_quantized for tensor in tensors)
+        and not any(hasattr(tensor, "_fsdp_flattened") for tensor in tensors)
     )
 
 
@@ -293,9 +301,6 @@ def zero_padding(tensor: Tensor, row: int | None, distribution: Planned | None, 
 
 def arrived(tree: Tree, slot: Slot) -> bool:
     """Whether every owner of a tensor still holds the very one that was written."""
-    if slot.computed is None and not slot.others:  # nearly all
-        owner = tree.nodes[slot.node].module
-        return (owner._parameters if slot.kind == "parameter" else owner._buffers).get(slot.key) is slot.tensor
     computing = {(id(one.owner), one.key) for one in (slot.computed, *slot.also) if one is not None}
     for _, key, node in slot.places:
         module = tree.nodes[node].module
@@ -303,6 +308,18 @@ def arrived(tree: Tree, slot: Slot) -> bool:
         if (id(module), key) not in computing and held.get(key) is not slot.stored[0]:
             return False
     return True
+
+
+def strayed(tree: Tree, slots: Slots, rows: Sequence[int]) -> int | None:
+    """The first of the rows whose owners do not all hold the very tensor that was written."""
+    rare, nodes = {*slots.tied, *slots.computed}, tree.nodes
+    places, keys, tensors = slots.nodes, slots.keys, slots.tensors
+    for row in rows:
+        if nodes[places[row]].module._parameters.get(keys[row]) is tensors[row] and row not in rare:
+            continue
+        if not arrived(tree, slots[row]):
+            return row
+    return None
 
 
 def reads_back(slot: Slot, value: Tensor) -> bool:

@@ -7,13 +7,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+import numpy as np
+
+from initplug.columns import Coded, coded, paired
 from initplug.language.init import Init
 from initplug.language.recipe import Recipe
 from initplug.planning.dtypes import check_dtype
 from initplug.planning.factors import multiplier
 from initplug.planning.matching import Winner
 from initplug.planning.replay import Outcome, default_of
-from initplug.planning.slots import Kind, Slot, Tree, is_embedding, layout_of, padding_row, referred
+from initplug.planning.slots import EMBEDDINGS, Kind, Slot, Slots, Tree, layout_of, padding_row, referred
 from initplug.planning.transfers import Known, copied, loaded, settled
 from initplug.schemes.calling import MisfitError, distribution_of
 from initplug.schemes.distributions import (
@@ -89,14 +92,14 @@ class _Setting:
 
 
 def evaluate(
-    tree: Tree, recipe: Recipe, winners: Sequence[Winner | None], replays: Replays
-) -> tuple[list[Slot], list[Share], list[Miss]]:
+    tree: Tree, recipe: Recipe, winners: Coded[Winner | None], replays: Replays
+) -> tuple[Slots, Coded[Share], list[Miss]]:
     """What the winning initializers come down to; slots that are alike are evaluated once.
 
     Args:
         tree: the walked model.
         recipe: the recipe that the winners are rules of.
-        winners: a winner per slot, or None.
+        winners: of every slot, or None.
         replays: what resets draw, added to.
 
     Returns:
@@ -105,34 +108,42 @@ def evaluate(
     rules = {name: rule for name, rule in recipe.rules.items() if rule is not None}
     inits = {name: _with_folder(rule.init, recipe.folder(name)) for name, rule in rules.items()}
     setting = _Setting(tree, recipe, inits, {name: rule.init.text for name, rule in rules.items()}, {}, replays, {})
-    # Parallel lists: as many pairs would cost more in garbage collection than all the rest.
-    slots: list[Slot] = []
-    shares: list[Share] = []
-    misses: list[Miss] = []
     plain = {name for name, init in inits.items() if _is_plain(init)}
-    seen: dict[Any, Share] = {}
-    for slot, winner in zip(tree.slots, winners, strict=True):
-        if winner is None and slot.kind == "buffer":
-            continue
-        slots.append(slot)
-        key = None
-        if winner is not None and winner.rule in plain and not slot.others and not slot.lazy:
-            # All that tells slots apart whose rule looks at nothing but the tensor.
-            tensor = slot.tensor
-            key = (id(winner), tree.nodes[slot.node].cls, tensor.shape, tensor.dtype, tensor.requires_grad)
-            if key in seen:
-                shares.append(seen[key])
-                continue
-        share, reason = _attempted(setting, slot, winner)
-        shares.append(share)
+    slots, alike = tree.slots, paired(winners, tree.slots.kins)
+    rows = alike.where(lambda pair: pair[0] is not None or pair[1].kind == "parameter")
+    if len(rows) < len(slots):
+        slots, alike = slots.taken(rows), alike.taken(rows)
+    found: dict[int, Share] = {}  # by their ids, in order
+    codes = np.empty(len(slots), np.intp)
+    misses: dict[int, Miss] = {}
+
+    def take(rows: list[int], winner: Winner | None) -> None:
+        """Evaluate what the first of some rows is to get, which the others get too."""
+        share, reason = _attempted(setting, slots[rows[0]], winner)
+        found.setdefault(id(share), share)
+        codes[rows] = places.setdefault(id(share), len(places))
         if reason is not None:
             assert winner is not None  # whose initializer does not fit
-            misses.append(Miss(slot.name, share.shape, winner, recipe.location(winner.rule), reason))
-        elif key is not None and not is_embedding(tree.owner(slot)):  # whose padding row is its own
-            seen[key] = share
-    if any(isinstance(share.distribution, Copy) for share in shares):
-        _settle(setting, slots, shares, misses)
-    return slots, shares, misses
+            location = recipe.location(winner.rule)
+            misses.update((row, Miss(slots[row].name, share.shape, winner, location, reason)) for row in rows)
+
+    places: dict[int, int] = {}
+    tied = {*slots.tied}
+    for (winner, kin), group in alike.groups():
+        rows = [row for row in group.tolist() if row not in tied] if tied else group.tolist()
+        looks_at_nothing_else = winner is None or (winner.rule in plain and not kin.lazy)
+        if looks_at_nothing_else and not issubclass(kin.cls, EMBEDDINGS):  # whose padding row is each one's own
+            if rows:
+                take(rows, winner)
+        else:
+            tied.update(rows)
+    for row in sorted(tied):
+        take([row], alike[row][0])
+    shares = Coded([*found.values()], codes)
+    missing = [misses[row] for row in sorted(misses)]
+    if any(isinstance(share.distribution, Copy) for share in shares.values):
+        shares = _settle(setting, slots, shares, missing)
+    return slots, shares, missing
 
 
 def _is_plain(init: Init) -> bool:
@@ -152,19 +163,21 @@ def _attempted(setting: _Setting, slot: Slot, winner: Winner | None) -> tuple[Sh
         return _share(setting, slot, winner, None, None), str(reason)
 
 
-def _settle(setting: _Setting, slots: Sequence[Slot], shares: list[Share], misses: list[Miss]) -> None:
+def _settle(setting: _Setting, slots: Slots, column: Coded[Share], misses: list[Miss]) -> Coded[Share]:
     """Tell copies what their values come from in the end; circles are misses."""
-    copies, circles = settled({slot.name: share.distribution for slot, share in zip(slots, shares, strict=True)})
-    for index, (slot, share) in enumerate(zip(slots, shares, strict=True)):
-        if slot.name in copies:
-            shares[index] = replace(share, distribution=copies[slot.name])
-        elif slot.name in circles:
+    shares, names = [*column], slots.names
+    copies, circles = settled({name: share.distribution for name, share in zip(names, shares, strict=True)})
+    for index, (name, share) in enumerate(zip(names, shares, strict=True)):
+        if name in copies:
+            shares[index] = replace(share, distribution=copies[name])
+        elif name in circles:
             assert share.rule is not None  # it is the rule that copies
             assert share.selector is not None  # and its selector
             winner = Winner(share.rule, share.selector, share.shadowed)
             shares[index] = replace(share, distribution=None)
             location = setting.recipe.location(share.rule)
-            misses.append(Miss(slot.name, share.shape, winner, location, f"copy: {circles[slot.name]}"))
+            misses.append(Miss(name, share.shape, winner, location, f"copy: {circles[name]}"))
+    return coded(shares)
 
 
 def _with_folder(init: Init, folder: Path) -> Init:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from torch.nn.utils.parametrize import ParametrizationList
 
+from initplug.columns import Coded, coded, paired
 from initplug.language.recipe import Rule
 from initplug.language.selectors import Matcher, Selector, State
-from initplug.planning.slots import Kind, Slot, Tree
+from initplug.planning.slots import Kin, Kind, Slot, Tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class _Clause:
     excludes: bool
 
 
-def winners_of(tree: Tree, rules: Mapping[str, Rule], prefix: str = "") -> list[Winner | None]:
+def winners_of(tree: Tree, rules: Mapping[str, Rule], prefix: str = "") -> Coded[Winner | None]:
     """The winning rule of every slot: the last that takes it under any of its names.
 
     Args:
@@ -41,7 +42,7 @@ def winners_of(tree: Tree, rules: Mapping[str, Rule], prefix: str = "") -> list[
         prefix: the name of the tree's root in the whole model.
 
     Returns:
-        A winner per slot of the tree; None for a slot that no rule takes.
+        The winner of every slot of the tree; None for a slot that no rule takes.
     """
     clauses: list[_Clause] = []
     selectors: list[Selector] = []
@@ -53,18 +54,21 @@ def winners_of(tree: Tree, rules: Mapping[str, Rule], prefix: str = "") -> list[
     states = states_of(tree, matcher, prefix)
     # Slots that the same selectors match are decided once: most of a deep model.
     decided: dict[tuple[tuple[int, ...], Kind, int | None], Winner | None] = {}
-    winners: list[Winner | None] = []
-    step = matcher.step
-    for slot in tree.slots:
-        hits = hits_of(slot, states, matcher) if slot.others else step(states[slot.node], slot.key, None).hits
-        key = (hits, slot.kind, None if slot.lazy else slot.tensor.ndim)
+
+    def winner(hits: tuple[int, ...], kin: Kin) -> Winner | None:
+        key = (hits, kin.kind, None if kin.lazy else len(kin.shape))
         if key not in decided:
-            decided[key] = _decided([clauses[hit] for hit in hits], slot.kind, key[2])
-        winners.append(decided[key])
-    return winners
+            decided[key] = _decided([clauses[hit] for hit in hits], kin.kind, key[2])
+        return decided[key]
+
+    slots = tree.slots
+    reached = paired(states.taken(slots.nodes), slots.kins)
+    winners = reached.each(lambda pair: winner(matcher.step(pair[0], pair[1].key, None).hits, pair[1]))
+    tied = {row: winner(hits_of(slots[row], states, matcher), slots[row].kin) for row in slots.tied}
+    return winners.replaced(tied)
 
 
-def states_of(tree: Tree, matcher: Matcher, prefix: str = "") -> list[State]:
+def states_of(tree: Tree, matcher: Matcher, prefix: str = "") -> Coded[State]:
     """The matcher's state at every module of a tree; of modules above a part only the names are known."""
     root = tree.nodes[0]
     if prefix:
@@ -81,7 +85,7 @@ def states_of(tree: Tree, matcher: Matcher, prefix: str = "") -> list[State]:
         state = step(parent, key, cls, place if places else None)
         # What computes `weight` is a module called `weight`, and `*.weight` means the tensor.
         states.append(matcher.passed(state, parent) if cls is ParametrizationList else state)
-    return states
+    return coded(states)
 
 
 def hits_of(slot: Slot, states: Sequence[State], matcher: Matcher) -> tuple[int, ...]:

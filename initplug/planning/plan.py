@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from initplug.columns import Coded, coded
 from initplug.errors import Finding, PlanError, did_you_mean, warn
 from initplug.language.loading import load
 from initplug.language.recipe import Recipe, Rule
@@ -18,7 +19,7 @@ from initplug.planning.evaluation import Miss, Replays, Share, evaluate
 from initplug.planning.findings import Unmatched, misfit, nothing_selected, unmatched_slots
 from initplug.planning.matching import winners_of
 from initplug.planning.restoring import Buffer, restorations
-from initplug.planning.slots import Kind, Slot, Tree, walk
+from initplug.planning.slots import Kind, Slots, Tree, walk
 from initplug.schemes import distributions
 from initplug.schemes.distributions import Planned, closed_form
 from initplug.schemes.peaks import peak_of
@@ -145,7 +146,7 @@ class Plan:
         recipe: Recipe,
         names: Sequence[str],
         aliases: Mapping[int, tuple[str, ...]],
-        shares: Sequence[Share],
+        shares: Coded[Share],
         unmatched: Sequence[str],
         unused: Sequence[str],
     ) -> None:
@@ -181,7 +182,7 @@ class Plan:
         return Assignment(self._names[index], self.aliases(index), *(getattr(share, key) for key in SHARED))
 
     @property
-    def shares(self) -> Sequence[Share]:
+    def shares(self) -> Coded[Share]:
         """What each slot has in common with those like it, in order."""
         return self._shares
 
@@ -213,7 +214,7 @@ class Plan:
             raise KeyError(f"the plan has no slot {name!r}" + (f" ({hint})" if hint else ""))
         return positions[name]
 
-    def part(self, indices: Sequence[int], shares: Sequence[Share]) -> Plan:
+    def part(self, indices: Sequence[int], shares: Coded[Share]) -> Plan:
         """The plan of some of the slots, in the order of the positions given, with shares of their own."""
         names = [self._names[index] for index in indices]
         aliases = {place: self._aliases[index] for place, index in enumerate(indices) if index in self._aliases}
@@ -231,7 +232,7 @@ class Plan:
         known = {name: (aliases, share) for name, aliases, share in rows}
         whole = copy.copy(self)
         whole._names, whole._index, whole._whole = list(known), None, None
-        whole._shares = [share for _, share in known.values()]
+        whole._shares = coded([share for _, share in known.values()])
         whole._aliases = {index: aliases for index, (aliases, _) in enumerate(known.values()) if aliases}
         whole.unmatched = tuple(name for name, (_, share) in known.items() if share.rule is None)
         return whole
@@ -259,13 +260,14 @@ class Plan:
     @property
     def summary(self) -> dict[str, Any]:
         """How many slots and elements, how many slots each rule takes, and the largest `peak` of a slot."""
-        peaks = {peak_of(share.distribution, share.shape) or 0 for share in _distinct(self._shares)}
-        return {
-            "slots": len(self),
-            "numel": sum(share.numel for share in self._shares),
-            "rules": dict(Counter(share.rule for share in self._shares if share.rule is not None)),
-            "peak": max(peaks, default=0) or None,
-        }
+        rules: Counter[str] = Counter()
+        numel, peak = 0, 0
+        for share, rows in self._shares.groups():
+            numel += share.numel * len(rows)
+            peak = max(peak, peak_of(share.distribution, share.shape) or 0)
+            if share.rule is not None:
+                rules[share.rule] += len(rows)
+        return {"slots": len(self), "numel": numel, "rules": dict(rules), "peak": peak or None}
 
     def to_json(self) -> str:
         """The plan as JSON text."""
@@ -324,11 +326,6 @@ NOTABLE = 64 << 20
 """Bytes from which on memory that is needed beside the model is told of; drawing in chunks needs less."""
 
 
-def _distinct(shares: Sequence[Share]) -> list[Share]:
-    """The shares without repetition."""
-    return list({id(share): share for share in shares}.values())
-
-
 COLUMNS = (
     Column("parameter", "name", gives=True),
     Column("shape", "shape", least=WIDE),
@@ -367,7 +364,7 @@ def tree_for(model: nn.Module, recipe: Recipe, prefix: str = "") -> Tree:
     return walk(model, prefix, buffers=buffers)
 
 
-def planned(tree: Tree, recipe: Recipe, prefix: str = "") -> tuple[Plan, list[Slot]]:
+def planned(tree: Tree, recipe: Recipe, prefix: str = "") -> tuple[Plan, Slots]:
     """The plan of a walked model, and the slots that have a row in it; raises and warns as `plan` does."""
     if prefix:
         _refuse_places({name: rule for name, rule in recipe.rules.items() if rule is not None}, recipe)
@@ -379,7 +376,7 @@ def planned(tree: Tree, recipe: Recipe, prefix: str = "") -> tuple[Plan, list[Sl
 
 def drafted(
     tree: Tree, recipe: Recipe, prefix: str = "", replays: Replays | None = None
-) -> tuple[Plan, list[Slot], list[Miss]]:
+) -> tuple[Plan, Slots, list[Miss]]:
     """As much of a plan as can be made, the slots that have a row in it, and what does not fit; nothing is raised.
 
     Args:
@@ -391,13 +388,14 @@ def drafted(
     rules = {name: rule for name, rule in recipe.rules.items() if rule is not None}
     winners = winners_of(tree, rules, prefix)
     slots, shares, misses = evaluate(tree, recipe, winners, {} if replays is None else replays)
-    used = {name for winner in set(winners) if winner is not None for name in (winner.rule, *winner.shadowed)}
+    used = {name for winner in winners.distinct if winner is not None for name in (winner.rule, *winner.shadowed)}
+    names = slots.names
     result = Plan(
         recipe,
-        names=[slot.name for slot in slots],
-        aliases={index: slot.aliases for index, slot in enumerate(slots) if slot.others},
+        names=names,
+        aliases={row: slots[row].aliases for row in slots.tied},
         shares=shares,
-        unmatched=[slot.name for slot, share in zip(slots, shares, strict=True) if share.rule is None],
+        unmatched=[names[row] for row in shares.where(lambda share: share.rule is None)],
         unused=[name for name, rule in rules.items() if name not in used and not rule.optional],
     )
     return result, slots, misses

@@ -6,13 +6,16 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple, cast
+from operator import attrgetter
+from typing import Any, Literal, NamedTuple, TypeVar, cast, overload
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import ParametrizationList
 
+from initplug.columns import Coded, Rows, coded
 from initplug.errors import PlanError
 from initplug.planning.reparametrized import (
     PARAMETRIZATIONS,
@@ -29,6 +32,7 @@ from initplug.planning.reparametrized import (
 from initplug.schemes.fans import PLAIN, Layout
 
 Kind = Literal["parameter", "buffer"]
+T = TypeVar("T")
 
 
 class Node(NamedTuple):
@@ -51,29 +55,131 @@ class Node(NamedTuple):
     place: int | None
 
 
-@dataclass(slots=True)
-class Slot:
-    """A tensor with every place that holds it; the first place names it.
+@dataclass(frozen=True, slots=True, eq=False)
+class Kin:
+    """What slots that are alike have in common before any rule sees them.
 
     Args:
-        name: canonical dotted name.
-        key: the attribute of the owner.
-        node: index of the owner's node.
         kind: parameter or buffer.
-        tensor: the tensor; of one that is computed a stand-in on meta.
-        others: (name, key, node) of the further places of the same tensor.
-        computed: how its owner computes it; None for a plain tensor.
+        cls: class of the owner as its user knows it.
+        key: the attribute of the owner.
+        shape: sizes, in elements; none of a lazy tensor.
+        dtype: of the elements.
+        trainable: whether it requires a gradient.
+        plain: whether the tensor is of torch's own types, as nearly all are.
+        lazy: whether it waits for a first batch to learn its shape.
+    """
+
+    kind: Kind
+    cls: type
+    key: str
+    shape: torch.Size
+    dtype: torch.dtype
+    trainable: bool
+    plain: bool
+    lazy: bool
+
+    @classmethod
+    def of(
+        cls,
+        kind: Kind,
+        owner: type,
+        key: str,
+        tensor: type,
+        shape: torch.Size | None,
+        dtype: torch.dtype,
+        trainable: bool,
+    ) -> Kin:
+        """That of tensors of a type which modules of a class hold; those without a shape are lazy."""
+        return cls(kind, owner, key, shape or torch.Size(), dtype, trainable, tensor in PLAIN_TENSORS, shape is None)
+
+
+PLAIN_TENSORS = frozenset({Tensor, nn.Parameter})
+"""The types of nearly all tensors, which settle most questions at once."""
+
+
+class Columns:
+    """All slots of a model: a list for each thing that is known of every slot, and what only few have, by position.
+
+    Args:
+        names: canonical dotted names.
+        keys: the attributes of the owners.
+        nodes: indices of the owners' nodes.
+        tensors: the tensors; of those that are computed stand-ins on meta.
+        kins: what each has in common with others.
+        others: (name, key, node) of the further places of a tensor.
+        computed: how its owner computes it.
         also: how owners at further places compute it.
     """
 
-    name: str
-    key: str
-    node: int
-    kind: Kind
-    tensor: Tensor
-    others: tuple[tuple[str, str, int], ...] = ()
-    computed: Computed | None = None
-    also: tuple[Computed, ...] = ()
+    __slots__ = ("also", "computed", "keys", "kins", "names", "nodes", "others", "tensors")
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.keys: list[str] = []
+        self.nodes: list[int] = []
+        self.tensors: list[Tensor] = []
+        self.kins: Coded[Kin] = coded(())
+        self.others: dict[int, tuple[tuple[str, str, int], ...]] = {}
+        self.computed: dict[int, Computed] = {}
+        self.also: dict[int, tuple[Computed, ...]] = {}
+
+
+class Slot(NamedTuple):
+    """A tensor with every place that holds it, the first of which names it: a row of the columns, and always current.
+
+    Args:
+        columns: of all slots of the model.
+        position: in them.
+    """
+
+    columns: Columns
+    position: int
+
+    @property
+    def kin(self) -> Kin:
+        """What it has in common with others."""
+        return self.columns.kins[self.position]
+
+    @property
+    def name(self) -> str:
+        """Canonical dotted name."""
+        return self.columns.names[self.position]
+
+    @property
+    def key(self) -> str:
+        """The attribute of the owner."""
+        return self.kin.key
+
+    @property
+    def node(self) -> int:
+        """Index of the owner's node."""
+        return self.columns.nodes[self.position]
+
+    @property
+    def kind(self) -> Kind:
+        """Parameter or buffer."""
+        return self.kin.kind
+
+    @property
+    def tensor(self) -> Tensor:
+        """The tensor; of one that is computed a stand-in on meta."""
+        return self.columns.tensors[self.position]
+
+    @property
+    def others(self) -> tuple[tuple[str, str, int], ...]:
+        """(name, key, node) of the further places of the same tensor."""
+        return self.columns.others.get(self.position, ())
+
+    @property
+    def computed(self) -> Computed | None:
+        """How its owner computes it; None for a plain tensor."""
+        return self.columns.computed.get(self.position)
+
+    @property
+    def also(self) -> tuple[Computed, ...]:
+        """How owners at further places compute it."""
+        return self.columns.also.get(self.position, ())
 
     @property
     def stored(self) -> tuple[Tensor, ...]:
@@ -98,11 +204,85 @@ class Slot:
     @property
     def lazy(self) -> bool:
         """Whether the tensor waits for a first batch to learn its shape."""
-        return type(self.tensor) not in PLAIN_TENSORS and bool(is_lazy(self.tensor))
+        return self.kin.lazy
 
 
-PLAIN_TENSORS = frozenset({Tensor, nn.Parameter})
-"""The types of nearly all tensors, which settle most questions at once."""
+class Slots(Sequence[Slot]):
+    """Slots of a model, all or some of them, in order; what is known of them by columns.
+
+    Args:
+        columns: of all slots of the model.
+        positions: of these in them; None for all.
+    """
+
+    __slots__ = ("columns", "positions")
+
+    def __init__(self, columns: Columns, positions: Rows | None = None) -> None:
+        self.columns = columns
+        self.positions = positions
+
+    def __len__(self) -> int:
+        return len(self.columns.names) if self.positions is None else len(self.positions)
+
+    @overload
+    def __getitem__(self, index: int) -> Slot: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Slot]: ...
+    def __getitem__(self, index: int | slice) -> Slot | Sequence[Slot]:
+        if isinstance(index, slice):
+            return [self[row] for row in range(len(self))[index]]
+        return Slot(self.columns, range(len(self))[index] if self.positions is None else int(self.positions[index]))
+
+    def __iter__(self) -> Iterator[Slot]:
+        every = range(len(self)) if self.positions is None else self.positions.tolist()
+        return (Slot(self.columns, position) for position in every)
+
+    def taken(self, rows: Rows) -> Slots:
+        """Some of these."""
+        return Slots(self.columns, rows if self.positions is None else self.positions[rows])
+
+    @property
+    def names(self) -> list[str]:
+        """Canonical name of each."""
+        return self._of(self.columns.names)
+
+    @property
+    def keys(self) -> list[str]:
+        """The attribute of the owner of each."""
+        return self._of(self.columns.keys)
+
+    @property
+    def nodes(self) -> list[int]:
+        """Index of the owner's node of each."""
+        return self._of(self.columns.nodes)
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """The tensor of each."""
+        return self._of(self.columns.tensors)
+
+    @property
+    def kins(self) -> Coded[Kin]:
+        """What each has in common with others."""
+        return self.columns.kins if self.positions is None else self.columns.kins.taken(self.positions)
+
+    @property
+    def tied(self) -> list[int]:
+        """The rows of those that are at several places."""
+        return self._rows(self.columns.others)
+
+    @property
+    def computed(self) -> list[int]:
+        """The rows of those that their owners compute."""
+        return self._rows(self.columns.computed)
+
+    def _of(self, column: list[T]) -> list[T]:
+        return column if self.positions is None else [column[position] for position in self.positions.tolist()]
+
+    def _rows(self, among: Mapping[int, object]) -> list[int]:
+        if self.positions is None or not among:
+            return sorted(among)
+        return [row for row, position in enumerate(self.positions.tolist()) if position in among]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +290,7 @@ class Tree:
     """A walked model: its modules in registration order, its parameters in `named_parameters()` order, its buffers."""
 
     nodes: Sequence[Node]
-    slots: Sequence[Slot]
+    slots: Slots
 
     def owner(self, slot: Slot) -> nn.Module:
         """The module whose attribute the slot is."""
@@ -144,11 +324,9 @@ def walk(model: nn.Module, prefix: str = "", *, buffers: bool = True) -> Tree:
         raise PlanError(f"prefix {prefix!r} is no dotted name such as 'layers.17'")
     nodes: list[Node] = []
     _visit(model, prefix, prefix.rpartition(".")[2], -1, None, nodes, set())
-    slots = _slots(nodes, "parameter")
-    if buffers:
-        slots += _slots(nodes, "buffer")
-    if len({slot.name for slot in slots}) < len(slots):
-        (name, count), *_ = Counter(slot.name for slot in slots).most_common(1)
+    slots = _slots(nodes, ("parameter", "buffer") if buffers else ("parameter",))
+    if len(set(slots.names)) < len(slots):
+        (name, count), *_ = Counter(slots.names).most_common(1)
         raise PlanError(f"{count} tensors are called {name}, so that no rule, stream or checkpoint can tell them apart")
     return Tree(nodes, slots)
 
@@ -159,9 +337,10 @@ def plain_class(cls: Any) -> type | None:
     return None if wrapping_key(cls) is not None or issubclass(cls, torch.jit.ScriptModule) else public_type(cls)
 
 
-def buffers_of(tree: Tree) -> list[Slot]:
+def buffers_of(tree: Tree) -> Sequence[Slot]:
     """The buffers of a walked model as slots, also where the walk left them out."""
-    return [slot for slot in tree.slots if slot.kind == "buffer"] or _slots(tree.nodes, "buffer")
+    rows = tree.slots.kins.where(lambda kin: kin.kind == "buffer")
+    return tree.slots.taken(rows) if len(rows) else _slots(tree.nodes, ("buffer",))
 
 
 def _visit(
@@ -194,6 +373,89 @@ def _visit(
     above.discard(id(module))
 
 
+def _slots(nodes: Sequence[Node], kinds: Sequence[Kind]) -> Slots:
+    """The tensors of some kinds, each once, in the order in which torch names what is stored.
+
+    A tensor that parametrizations compute comes after the tensors of their own, on which its value depends.
+    """
+    columns = Columns()
+    names, keys, places, tensors = columns.names, columns.keys, columns.nodes, columns.tensors
+    counts: list[int] = []
+    for kind in kinds:
+        known: dict[int, int] = {}  # the rows of what is stored, by its ids
+        waiting: list[tuple[str, list[_Found]]] = []
+        for index, (name, _, module, cls, _, _) in enumerate(nodes):
+            while waiting and not name.startswith(waiting[-1][0]):
+                _place(waiting.pop()[1], columns, known)
+            held: Mapping[str, Tensor | None] = module._parameters if kind == "parameter" else module._buffers
+            if not held:
+                continue
+            if module._forward_pre_hooks or cls is ParametrizationList:
+                owner, found = _found(nodes, index, held)
+                if owner == index:
+                    _place(found, columns, known)
+                else:
+                    waiting.append((f"{name}.", found))
+                continue
+            start = name + "." if name else ""
+            for key, tensor in held.items():
+                if tensor is None:
+                    continue
+                if id(tensor) in known:
+                    _place([_Found(start + key, key, index, tensor, None)], columns, known)
+                else:  # nearly all
+                    known[id(tensor)] = len(names)
+                    names.append(start + key)
+                    keys.append(key)
+                    places.append(index)
+                    tensors.append(tensor)
+        while waiting:
+            _place(waiting.pop()[1], columns, known)
+        counts.append(len(names) - sum(counts))
+    columns.kins = _kins(columns, nodes, [kind for kind, count in zip(kinds, counts, strict=True) for _ in range(count)])
+    return Slots(columns)
+
+
+def _kins(columns: Columns, nodes: Sequence[Node], kinds: Sequence[Kind]) -> Coded[Kin]:
+    """What each tensor has in common with others."""
+    tensors = columns.tensors
+    types = [*map(type, tensors)]
+    plain = PLAIN_TENSORS.issuperset(types)
+    shapes = map(SHAPE, tensors) if plain else (None if is_lazy(tensor) else tensor.shape for tensor in tensors)
+    classes = [nodes[index].cls for index in columns.nodes]
+    alike = zip(kinds, classes, columns.keys, types, shapes, map(DTYPE, tensors), map(TRAINABLE, tensors), strict=True)
+    known: dict[Any, int] = {}
+    codes = [known.setdefault(like, len(known)) for like in alike]
+    return Coded([Kin.of(*like) for like in known], np.array(codes, np.intp))
+
+
+SHAPE, DTYPE, TRAINABLE = attrgetter("shape"), attrgetter("dtype"), attrgetter("requires_grad")
+
+
+def _place(found: Sequence[_Found], columns: Columns, known: dict[int, int]) -> None:
+    """Make places of tensors slots, or further places of slots that are known by the ids of what is stored."""
+    for name, key, node, tensor, computed in found:
+        stored = computed.stored if computed is not None else (tensor,)
+        row = next((known[id(part)] for part in stored if id(part) in known), None)
+        if row is None:
+            row = len(columns.names)
+            columns.names.append(name)
+            columns.keys.append(key)
+            columns.nodes.append(node)
+            columns.tensors.append(tensor if computed is None else stand_in(computed, name))
+            if computed is not None:
+                columns.computed[row] = computed
+            known.update(dict.fromkeys(map(id, stored), row))
+        else:
+            columns.others[row] = (*columns.others.get(row, ()), (name, key, node))
+            if computed is not None:
+                columns.also[row] = (*columns.also.get(row, ()), computed)
+        first = columns.computed.get(row)
+        count = len(first.stored) if first is not None else 1
+        if any(known.get(id(part)) != row for part in stored) or len(stored) != count:
+            raise PlanError(f"{name} and {columns.names[row]} are computed from tensors that they share in part")
+
+
 class _Found(NamedTuple):
     """A tensor at one place, with what holds its value."""
 
@@ -202,59 +464,6 @@ class _Found(NamedTuple):
     node: int
     tensor: Tensor
     computed: Computed | None
-
-
-def _slots(nodes: Sequence[Node], kind: Kind) -> list[Slot]:
-    """The tensors of one kind, each once, in the order in which torch names what is stored.
-
-    A tensor that parametrizations compute comes after the tensors of their own, on which its value depends.
-    """
-    slots: list[Slot] = []
-    known: dict[int, Slot] = {}
-    waiting: list[tuple[str, list[_Found]]] = []
-    for index, (name, _, module, cls, _, _) in enumerate(nodes):
-        while waiting and not name.startswith(waiting[-1][0]):
-            _place(waiting.pop()[1], kind, slots, known)
-        held: Mapping[str, Tensor | None] = module._parameters if kind == "parameter" else module._buffers
-        if not held:
-            continue
-        if module._forward_pre_hooks or cls is ParametrizationList:
-            owner, found = _found(nodes, index, held)
-            if owner == index:
-                _place(found, kind, slots, known)
-            else:
-                waiting.append((f"{name}.", found))
-            continue
-        start = name + "." if name else ""
-        for key, tensor in held.items():
-            if tensor is None:
-                continue
-            if id(tensor) in known:
-                _place([_Found(start + key, key, index, tensor, None)], kind, slots, known)
-            else:  # nearly all
-                slot = known[id(tensor)] = Slot(start + key, key, index, kind, tensor)
-                slots.append(slot)
-    while waiting:
-        _place(waiting.pop()[1], kind, slots, known)
-    return slots
-
-
-def _place(found: Sequence[_Found], kind: Kind, slots: list[Slot], known: dict[int, Slot]) -> None:
-    """Make places of tensors slots, or further places of slots that are known by the ids of what is stored."""
-    for name, key, node, tensor, computed in found:
-        stored = computed.stored if computed is not None else (tensor,)
-        slot = next((known[id(part)] for part in stored if id(part) in known), None)
-        if slot is None:
-            value = tensor if computed is None else stand_in(computed, name)
-            slot = Slot(name, key, node, kind, value, computed=computed)
-            slots.append(slot)
-            known.update(dict.fromkeys(map(id, stored), slot))
-        else:
-            slot.others = (*slot.others, (name, key, node))
-            if computed is not None:
-                slot.also = (*slot.also, computed)
-        if any(known.get(id(part)) is not slot for part in stored) or len(stored) != len(slot.stored):
-            raise PlanError(f"{name} and {slot.name} are computed from tensors that they share in part")
 
 
 def _found(nodes: Sequence[Node], index: int, held: Mapping[str, Tensor | None]) -> tuple[int, list[_Found]]:
@@ -290,23 +499,22 @@ def layout_of(module: nn.Module, key: str) -> Layout:
         return PLAIN
     if isinstance(module, nn.modules.conv._ConvNd):
         return Layout(transposed=module.transposed, groups=module.groups)
-    if is_embedding(module):
+    if isinstance(module, EMBEDDINGS):
         return Layout(embedding=True)
     if type(module).__name__ == "Conv1D" and hasattr(module, "nf"):  # transformers.pytorch_utils.Conv1D, x @ W
         return Layout(matmul=True)
     return PLAIN
 
 
-def is_embedding(module: nn.Module) -> bool:
-    """Whether a row of its weight may be padding."""
-    return isinstance(module, nn.Embedding | nn.EmbeddingBag)
+EMBEDDINGS = nn.Embedding, nn.EmbeddingBag
+"""Modules of whose weight a row may be padding."""
 
 
 def padding_row(tree: Tree, slot: Slot) -> int | None:
     """The row that an embedding keeps at zero, under whichever of its names the tensor is one's weight."""
     for _, key, index in slot.places:
         module = tree.nodes[index].module
-        if key == "weight" and is_embedding(module) and module.padding_idx is not None:
+        if key == "weight" and isinstance(module, EMBEDDINGS) and module.padding_idx is not None:
             return int(cast(int, module.padding_idx))
     return None
 

@@ -84,7 +84,7 @@ def copied(tree: Tree, slot: Slot, reference: str, known: Known) -> Copy:
         if not found:
             raise LookupError(f"there is no tensor below {path} whose name is an end of {slot.name}")
     source = known.slots[found]
-    if source is slot:
+    if source == slot:
         tie = "" if found == slot.name else ", which is tied to it"
         raise LookupError(f"a tensor cannot be its own source: {_circle([slot.name, found])}{tie}")
     if source.lazy:

@@ -1,0 +1,112 @@
+"""Columns with few distinct values: each value held once, and for every row which one it has.
+
+Tens of thousands of parameters are of a few dozen kinds. What holds of a kind is found once; what tells rows apart is
+an array of small numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+T = TypeVar("T", covariant=True)
+U = TypeVar("U")
+
+Rows = NDArray[np.intp]
+"""Positions of rows, ascending."""
+
+
+class Coded(Sequence[T]):
+    """A column whose rows share their values.
+
+    Args:
+        values: that rows may have, at least those that they do have.
+        codes: of every row the place of its value.
+
+    Example:
+        >>> column = coded(["float32", "int64", "float32"])
+        >>> column[2], len(column.values), column.where(lambda value: value == "float32").tolist()
+        ('float32', 2, [0, 2])
+    """
+
+    __slots__ = ("codes", "values")
+
+    def __init__(self, values: Sequence[T], codes: Rows) -> None:
+        self.values = values
+        self.codes = codes
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> Coded[T]: ...
+    def __getitem__(self, index: int | slice) -> T | Coded[T]:
+        if isinstance(index, slice):
+            return Coded(self.values, self.codes[index])
+        return self.values[self.codes[index]]
+
+    def __iter__(self) -> Iterator[T]:
+        return map(self.values.__getitem__, self.codes.tolist())
+
+    def each(self, function: Callable[[T], U]) -> Coded[U]:
+        """What a function makes of every value; it is called once for each."""
+        return Coded([function(value) for value in self.values], self.codes)
+
+    def taken(self, rows: Any) -> Coded[T]:
+        """Some of the rows, in the order of their positions given."""
+        return Coded(self.values, self.codes[rows])
+
+    def replaced(self, values: Mapping[int, U]) -> Coded[T | U]:
+        """The column with other values in some rows."""
+        if not values:
+            return self
+        other = coded(values.values())
+        codes = self.codes.copy()
+        codes[list(values)] = other.codes + len(self.values)
+        return Coded([*self.values, *other.values], codes)
+
+    def where(self, holds: Callable[[T], object]) -> Rows:
+        """The rows whose value a question holds of."""
+        answers = np.fromiter((bool(holds(value)) for value in self.values), np.bool_, len(self.values))
+        return np.flatnonzero(answers[self.codes])
+
+    def groups(self) -> list[tuple[T, Rows]]:
+        """The values that occur, in the order in which they first do, each with its rows."""
+        order = np.argsort(self.codes, kind="stable")
+        ends = np.flatnonzero(np.diff(self.codes[order])) + 1
+        parts = np.split(order, ends) if len(order) else []
+        parts.sort(key=lambda rows: int(rows[0]))
+        return [(self.values[self.codes[rows[0]]], rows) for rows in parts]
+
+    @property
+    def distinct(self) -> list[T]:
+        """The values that occur, in the order in which they first do."""
+        return [value for value, _ in self.groups()]
+
+
+def coded(values: Iterable[U]) -> Coded[U]:
+    """A column of values, of which those count as one that are the same object."""
+    rows = values if isinstance(values, Collection) else list(values)
+    known: dict[int, int] = {}
+    codes = [known.setdefault(id(value), len(known)) for value in rows]
+    first = dict(zip(codes, rows, strict=True))
+    return Coded([*first.values()], np.array(codes, np.intp))
+
+
+def paired(one: Coded[T], other: Coded[U]) -> Coded[tuple[T, U]]:
+    """Two columns side by side; a value is a pair that occurs.
+
+    Example:
+        >>> paired(coded("aab"), coded("xyx")).values
+        [('a', 'x'), ('a', 'y'), ('b', 'x')]
+    """
+    width = max(len(other.values), 1)
+    pairs, codes = np.unique(one.codes * width + other.codes, return_inverse=True)
+    firsts, seconds = np.divmod(pairs, width)
+    values = [(one.values[a], other.values[b]) for a, b in zip(firsts.tolist(), seconds.tolist(), strict=True)]
+    return Coded(values, codes)
