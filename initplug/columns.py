@@ -48,7 +48,8 @@ class Coded(Sequence[T]):
     def __getitem__(self, index: int | slice) -> T | Coded[T]:
         if isinstance(index, slice):
             return Coded(self.values, self.codes[index])
-        return self.values[self.codes[index]]
+        value: T = self.values[self.codes[index]]
+        return value
 
     def __iter__(self) -> Iterator[T]:
         return map(self.values.__getitem__, self.codes.tolist())

@@ -93,7 +93,7 @@ def judged_together(
         return "untestable", np.empty(0, np.intp)
     table = measured.table
     limits = _limits(distribution, int(table["numel"][0]), dtype)
-    columns: Any = Moments(*(table[field] for field in Moments._fields))
+    columns = Moments._make(table[field] for field in Moments._fields)
     keeps = _is_finite(columns) & (limits.unknown or _keeps(limits, columns, dtype, exact=True))
     return "untestable" if limits.unknown else "ok", np.flatnonzero(~keeps)
 

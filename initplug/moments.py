@@ -188,7 +188,7 @@ class Measured(Sequence[Moments | None]):
     def __getitem__(self, index: int) -> Moments | None: ...
     @overload
     def __getitem__(self, index: slice) -> Measured: ...
-    def __getitem__(self, index: int | slice) -> Moments | None | Measured:
+    def __getitem__(self, index: int | slice) -> Moments | Measured | None:
         if isinstance(index, slice):
             return Measured(self.table[index])
         moments = Moments(*self.table[index].item())

@@ -19,19 +19,20 @@ PACKAGE = Path(initplug.__file__).parent
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
 BELOW_AUDITING = {
-    *("errors", "schemes", "language", "tables", "planning"),
+    *("errors", "columns", "schemes", "language", "tables", "planning"),
     *("moments", "judging", "regions", "collectives", "merging"),
 }
 BELOW_STUDIES = {*BELOW_AUDITING, "auditing", "filling"}
 BELOW: dict[str, set[str]] = {
     "errors": set(),
+    "columns": set(),
     "schemes": {"errors"},
     "language": {"errors", "schemes"},
     "tables": {"errors"},
     "reporting": {"errors", "schemes", "language", "tables"},
     "presets": set(),
     "hydra_plugin": set(),
-    "planning": {"errors", "schemes", "language", "tables"},
+    "planning": {"errors", "columns", "schemes", "language", "tables"},
     "moments": set(),
     "regions": set(),
     "collectives": {"errors"},

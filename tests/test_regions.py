@@ -11,16 +11,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 from torch.distributed.tensor import Replicate, Shard
 from torch.distributed.tensor.placement_types import Placement, _StridedShard
 
-from initplug.filling.batches import SMALL, Kind, Order
+from initplug.filling.batches import SMALL, Kind, Lot
 from initplug.filling.seeded import fill
 from initplug.filling.sharding import held_in, is_sharded, region_at
 from initplug.filling.streams import Source, _short_rows, key_of
 from initplug.judging import OK, Judgement
 from initplug.merging import Entry, merged
-from initplug.moments import Moments, measure
+from initplug.moments import Measured, Moments, measure
 from initplug.regions import Box, Region, split, stretches_of
 from initplug.schemes.distributions import Constant, Normal, Stacked, Uniform
 
@@ -54,6 +55,12 @@ def test_the_ranks_of_a_mesh_hold_every_element_as_often_as_it_is_replicated(
     assert (held == copies).all()
 
 
+def filled(tensor: Tensor, kind: Kind, seed: int) -> Moments | None:
+    measured = Measured.none(1)
+    fill([Lot(kind, [0], ["w"], [tensor])], seed, 1, measured, lambda _: None)
+    return measured[0]
+
+
 @settings(max_examples=60)
 @given(placed(), st.sampled_from([Normal(0.0, 1.0), Uniform(-1.0, 2.0), Constant(3.0), "split"]))
 def test_what_a_rank_fills_is_its_part_of_the_whole(
@@ -64,11 +71,11 @@ def test_what_a_rank_fills_is_its_part_of_the_whole(
         shape = (2 * shape[0], *shape[1:])
         distribution = Stacked((Normal(0.0, 1.0), Constant(1.0)), 0)
     whole = torch.empty(shape)
-    fill([Order("w", whole, Kind(distribution, False))], 5, 1, lambda _: None)
+    filled(whole, Kind(distribution, False), 5)
     for coordinate in itertools.product(*map(range, mesh)):
         region = region_at(shape, placements, mesh, coordinate)
         local = torch.full(region.sizes, math.nan)
-        fill([Order("w", local, Kind(distribution, False, region))], 5, 1, lambda _: None)
+        filled(local, Kind(distribution, False, region), 5)
         for view, box in held_in(local, region):
             assert torch.equal(view, whole[box.within(Box.whole(shape))])
 
@@ -78,11 +85,11 @@ def test_what_a_rank_fills_is_its_part_of_the_whole(
 def test_small_and_large_parts_of_vectors_and_rows_are_those_of_the_whole(size: int, ranks: int) -> None:
     for shape, dim in [((size * ranks + 1,), 0), ((5, size * ranks + 1), 1), ((size + 3, 9), 0)]:
         whole = torch.empty(shape)
-        fill([Order("w", whole, Kind(Normal(0.0, 1.0), False))], 1, 1, lambda _: None)
+        filled(whole, Kind(Normal(0.0, 1.0), False), 1)
         for rank in range(ranks):
             region = region_at(shape, [Shard(dim)], [ranks], [rank])
             local = torch.empty(region.sizes)
-            moments = fill([Order("w", local, Kind(Normal(0.0, 1.0), True, region))], 1, 1, lambda _: None)[0]
+            moments = filled(local, Kind(Normal(0.0, 1.0), True, region), 1)
             assert torch.equal(local, whole.chunk(ranks, dim)[rank] if local.numel() else local)
             measured = measure(local)
             assert (moments is None) == (measured is None)

@@ -107,9 +107,7 @@ def draw(batch: Batch, seed: int, measured: Measured) -> None:
     if isinstance(distribution, Constant) and distribution.value == 0 and math.copysign(1, distribution.value) > 0:
         torch._foreach_zero_(tensors)
     else:
-        torch._foreach_copy_(
-            tensors, _constants(batch) if isinstance(distribution, Constant) else _drawn(batch, seed)
-        )
+        torch._foreach_copy_(tensors, _constants(batch) if isinstance(distribution, Constant) else _drawn(batch, seed))
     for lot in batch:
         if lot.kind.measured:
             held = torch.stack([*lot.tensors]).to("cpu", torch.float32)

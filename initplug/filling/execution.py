@@ -33,7 +33,6 @@ from initplug.moments import Measured
 from initplug.planning.evaluation import Share
 from initplug.planning.plan import Plan
 from initplug.planning.slots import PLAIN_TENSORS, Slot, Slots, Tree
-from initplug.regions import Region
 from initplug.schemes.distributions import Constant, Drawn
 
 Progress = Callable[[int, int], None]
@@ -155,9 +154,7 @@ def _hand_over(plan: Plan, slot: Slot, value: torch.Tensor, record: Record, inde
             record.statuses[index] = "projected"
 
 
-def _fill_from_streams(
-    plan: Plan, slots: Slots, chosen: Sequence[int], settings: Settings, record: Record
-) -> None:
+def _fill_from_streams(plan: Plan, slots: Slots, chosen: Sequence[int], settings: Settings, record: Record) -> None:
     """All slots from the streams of their names; those that owners compute one by one, through a tensor of its own."""
     assert settings.seed is not None  # what streams are named with
     shares, computed = plan.shares, {*slots.computed}
@@ -233,9 +230,10 @@ def _lots(plan: Plan, slots: Slots, rows: Sequence[int], measure: bool) -> list[
         apart: dict[Any, tuple[list[int], list[str], list[torch.Tensor]]] = {}
         for row, tensor in zip(chosen, held, strict=True):
             region, local = region_of(tensor), local_of(tensor)
-            parts = apart.setdefault((region, local.device), ([], [], []))
-            for part, one in zip(parts, (row, names[row], local), strict=True):
-                part.append(one)
+            rows, own, locals_ = apart.setdefault((region, local.device), ([], [], []))
+            rows.append(row)
+            own.append(names[row])
+            locals_.append(local)
         lots += [Lot(Kind(distribution, measured, region), *parts) for (region, _), parts in apart.items()]
     return lots
 

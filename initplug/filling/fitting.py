@@ -17,8 +17,10 @@ from initplug.planning.dtypes import check_dtype
 from initplug.planning.evaluation import Share
 from initplug.planning.matching import hits_of, states_of
 from initplug.planning.plan import Plan, planned, tree_for
+from initplug.planning.references import padding_row
 from initplug.planning.restoring import Restoration
-from initplug.planning.slots import Slot, Slots, Tree, padding_row, walk
+from initplug.planning.slots import Slot, Slots, Tree
+from initplug.planning.walking import walk
 from initplug.schemes.calling import MisfitError
 from initplug.schemes.distributions import Drawn
 
@@ -109,7 +111,7 @@ def chosen_by(
     buffers: Sequence[Restoration],
     prefix: str,
 ) -> Collection[int]:
-    """The positions of the slots that `only` names or selects: of those planned, then of the buffers; a range of all."""
+    """Positions of what `only` names or selects, of those planned and then of the buffers; a range where it is all."""
     if only is None:
         return range(len(planned) + len(buffers))
     slots = [*planned, *(buffer.slot for buffer in buffers)]

@@ -79,9 +79,7 @@ def unseeded(slots: Slots, statuses: Sequence[Status]) -> list[Finding]:
     ]
 
 
-def _rehearse(
-    plan: Plan, slots: Slots, statuses: Sequence[Status], sources: Mapping[int, Source]
-) -> list[Finding]:
+def _rehearse(plan: Plan, slots: Slots, statuses: Sequence[Status], sources: Mapping[int, Source]) -> list[Finding]:
     """What keeps computed slots from being written, found on copies."""
     findings = []
     for row in slots.computed:

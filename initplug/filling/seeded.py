@@ -246,9 +246,7 @@ def fill(
                 raise FillError(batch[0].rows[0]) from error
             done([row for lot in batch for row in lot.rows])
     orders = [
-        Order(row, name, tensor, kind)
-        for kind, *columns in large
-        for row, name, tensor in zip(*columns, strict=True)
+        Order(row, name, tensor, kind) for kind, *columns in large for row, name, tensor in zip(*columns, strict=True)
     ]
     if orders:
         _fill_large(sorted(orders, key=attrgetter("row")), seed, threads, measured, lambda row: done([row]))

@@ -139,7 +139,7 @@ ROUNDS = 10
 
 
 def words_of_many(
-    keys: Key, counts: Sequence[int], starts: Sequence[int] | None = None
+    keys: Key, counts: Sequence[int] | NDArray[np.int64], starts: Sequence[int] | NDArray[np.int64] | None = None
 ) -> tuple[Words, NDArray[np.int64]]:
     """Words of many streams at once, as `Source.words` gives them one by one.
 

@@ -9,14 +9,15 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from initplug.columns import Coded, coded, paired
+from initplug.columns import Coded, Rows, coded, paired
 from initplug.language.init import Init
 from initplug.language.recipe import Recipe
 from initplug.planning.dtypes import check_dtype
 from initplug.planning.factors import multiplier
 from initplug.planning.matching import Winner
+from initplug.planning.references import EMBEDDINGS, layout_of, padding_row, referred
 from initplug.planning.replay import Outcome, default_of
-from initplug.planning.slots import EMBEDDINGS, Kind, Slot, Slots, Tree, layout_of, padding_row, referred
+from initplug.planning.slots import Kind, Slot, Slots, Tree
 from initplug.planning.transfers import Known, copied, loaded, settled
 from initplug.schemes.calling import MisfitError, distribution_of
 from initplug.schemes.distributions import (
@@ -113,37 +114,36 @@ def evaluate(
     rows = alike.where(lambda pair: pair[0] is not None or pair[1].kind == "parameter")
     if len(rows) < len(slots):
         slots, alike = slots.taken(rows), alike.taken(rows)
-    found: dict[int, Share] = {}  # by their ids, in order
+    shares: dict[int, Share] = {}  # by their ids, in the order of their codes
+    places: dict[int, int] = {}
     codes = np.empty(len(slots), np.intp)
     misses: dict[int, Miss] = {}
 
-    def take(rows: list[int], winner: Winner | None) -> None:
+    def take(rows: Rows, winner: Winner | None) -> None:
         """Evaluate what the first of some rows is to get, which the others get too."""
-        share, reason = _attempted(setting, slots[rows[0]], winner)
-        found.setdefault(id(share), share)
+        share, reason = _attempted(setting, slots[int(rows[0])], winner)
         codes[rows] = places.setdefault(id(share), len(places))
+        shares[id(share)] = share
         if reason is not None:
             assert winner is not None  # whose initializer does not fit
             location = recipe.location(winner.rule)
-            misses.update((row, Miss(slots[row].name, share.shape, winner, location, reason)) for row in rows)
+            for row in rows.tolist():
+                misses[row] = Miss(slots[row].name, share.shape, winner, location, reason)
 
-    places: dict[int, int] = {}
-    tied = {*slots.tied}
+    single = np.zeros(len(slots), np.bool_)  # evaluated one by one: a tied tensor may be an embedding elsewhere
+    single[slots.tied] = True
     for (winner, kin), group in alike.groups():
-        rows = [row for row in group.tolist() if row not in tied] if tied else group.tolist()
-        looks_at_nothing_else = winner is None or (winner.rule in plain and not kin.lazy)
-        if looks_at_nothing_else and not issubclass(kin.cls, EMBEDDINGS):  # whose padding row is each one's own
-            if rows:
-                take(rows, winner)
-        else:
-            tied.update(rows)
-    for row in sorted(tied):
-        take([row], alike[row][0])
-    shares = Coded([*found.values()], codes)
-    missing = [misses[row] for row in sorted(misses)]
-    if any(isinstance(share.distribution, Copy) for share in shares.values):
-        shares = _settle(setting, slots, shares, missing)
-    return slots, shares, missing
+        plainly = winner is None or (winner.rule in plain and not kin.lazy)
+        if not plainly or issubclass(kin.cls, EMBEDDINGS):  # whose padding row is each one's own
+            single[group] = True
+        elif len(rest := group[~single[group]]):
+            take(rest, winner)
+    for row in np.flatnonzero(single).tolist():
+        take(np.array([row]), alike[row][0])
+    found, left = Coded([*shares.values()], codes), [misses[row] for row in sorted(misses)]
+    if any(isinstance(share.distribution, Copy) for share in found.values):
+        found = _settle(setting, slots, found, left)
+    return slots, found, left
 
 
 def _is_plain(init: Init) -> bool:

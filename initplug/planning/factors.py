@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from initplug.language.factor import Factor
 from initplug.language.selectors import Matcher, parse
 from initplug.planning.matching import states_of
-from initplug.planning.slots import Slot, Tree, attribute
+from initplug.planning.references import attribute
+from initplug.planning.slots import Slot, Tree
 
 
 def multiplier(

@@ -19,7 +19,8 @@ from initplug.planning.evaluation import Miss, Replays, Share, evaluate
 from initplug.planning.findings import Unmatched, misfit, nothing_selected, unmatched_slots
 from initplug.planning.matching import winners_of
 from initplug.planning.restoring import Buffer, restorations
-from initplug.planning.slots import Kind, Slots, Tree, walk
+from initplug.planning.slots import Kind, Slots, Tree
+from initplug.planning.walking import walk
 from initplug.schemes import distributions
 from initplug.schemes.distributions import Planned, closed_form
 from initplug.schemes.peaks import peak_of

@@ -23,7 +23,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from initplug.errors import brief
 from initplug.planning.reparametrized import make_plain, meta_copy
-from initplug.planning.slots import Slot, Tree, walk
+from initplug.planning.slots import Slot, Tree
+from initplug.planning.walking import walk
 from initplug.schemes.distributions import Constant, Drawn, Normal, TruncatedNormal, Uniform, scaled
 from initplug.schemes.fans import Fans
 from initplug.schemes.initializers import kaiming_normal, kaiming_uniform, trunc_normal

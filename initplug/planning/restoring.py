@@ -8,7 +8,8 @@ from typing import Any, Literal, NamedTuple
 
 from initplug.planning.reparametrized import vectors_of
 from initplug.planning.replay import Outcome, default_of
-from initplug.planning.slots import Slot, Tree, buffers_of
+from initplug.planning.slots import Slot, Tree
+from initplug.planning.walking import buffers_of
 from initplug.schemes.distributions import Constant
 
 Restore = Literal["rule", "module type", "recomputed after the fill", "none"]

@@ -13,7 +13,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from initplug.errors import ROWS, did_you_mean
-from initplug.planning.slots import Slot, Tree, start_of
+from initplug.planning.references import start_of
+from initplug.planning.slots import Slot, Tree
 from initplug.schemes.distributions import Copy, Load, Planned, closed_form
 
 DTYPES = {

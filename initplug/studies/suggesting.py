@@ -16,7 +16,8 @@ from initplug.language.loading import load, presets
 from initplug.language.recipe import Recipe
 from initplug.planning.evaluation import Replays
 from initplug.planning.plan import drafted
-from initplug.planning.slots import Tree, walk
+from initplug.planning.slots import Tree
+from initplug.planning.walking import walk
 from initplug.tables.text import WIDE, Column, table
 
 SHOWN = 10

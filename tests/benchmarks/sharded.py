@@ -30,9 +30,10 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import Shard
 
 import initplug
-from initplug.filling.batches import Kind, Order
+from initplug.filling.batches import Kind, Lot
 from initplug.filling.seeded import fill
 from initplug.filling.sharding import region_at
+from initplug.moments import Measured
 from initplug.schemes.distributions import Constant, Drawn, Normal
 
 RUNS = 3
@@ -115,20 +116,22 @@ class Share(NamedTuple):
 
 def simulated(shapes: dict[str, tuple[int, ...]], dim: int, ranks: int, runs: int = RUNS) -> Share:
     """The share of the rank in the middle, vectors sharded along their only dimension."""
-    orders, rows = [], []
-    kinds: dict[Any, Kind] = {}
+    alike: dict[Any, Lot] = {}
+    rows: list[int] = []
     memory: dict[tuple[int, ...], Tensor] = {}  # of equal shapes one, so that a share of any model fits
-    for name, shape in shapes.items():
+    for row, (name, shape) in enumerate(shapes.items()):
         region = region_at(shape, [Shard(min(dim, len(shape) - 1))], [ranks], [ranks // 2])
         if region.sizes not in memory:
             memory[region.sizes] = torch.empty(region.sizes)
-        known = (drawn(name), region)
-        kind = kinds.setdefault(known, Kind(drawn(name), True, None if region.is_whole else region))
-        orders.append(Order(name, memory[region.sizes], kind))
+        kind = Kind(drawn(name), True, None if region.is_whole else region)
+        lot = alike.get((kind.distribution, region), Lot(kind, (), (), ()))
+        more = Lot(kind, (*lot.rows, row), (*lot.names, name), (*lot.tensors, memory[region.sizes]))
+        alike[kind.distribution, region] = more
         if len(shape) > 1 and region.count:
             rows.append(region.boxes[0][1].runs[1])
-    seconds = best(lambda: fill(orders, 0, 1, lambda _: None), runs)
-    return Share(seconds, sum(order.tensor.numel() for order in orders), min(rows, default=0))
+    lots, measured = [*alike.values()], Measured.none(len(shapes))
+    seconds = best(lambda: fill(lots, 0, 1, measured, lambda _: None), runs)
+    return Share(seconds, sum(tensor.numel() for lot in lots for tensor in lot.tensors), min(rows, default=0))
 
 
 # Processes ----------------------------------------------------------------------------------------------------

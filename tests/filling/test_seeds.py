@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 import initplug
 from initplug.filling.streams import Source, fill, key_of
+from initplug.moments import Measured
 from initplug.regions import Box
 from initplug.schemes.distributions import Normal, Uniform
 from initplug.schemes.registry import REGISTRY
@@ -373,10 +374,10 @@ def test_a_failure_among_small_tensors_says_which_batch_began(monkeypatch: pytes
     import initplug.filling.batches as batches
     import initplug.filling.seeded as seeded
 
-    def failing(runs: Any, seed: int) -> Any:
-        if any(order.name == "rest.scalar" for run in runs for order in run):
+    def failing(batch: batches.Batch, seed: int, measured: Measured) -> None:
+        if any("rest.scalar" in lot.names for lot in batch):
             raise RuntimeError("no more memory")
-        return batches.draw(runs, seed)
+        batches.draw(batch, seed, measured)
 
     monkeypatch.setattr(seeded, "draw", failing)
     with pytest.raises(initplug.ApplyError, match=r"writing stopped at rest\.scalar: RuntimeError: no more memory"):

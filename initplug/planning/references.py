@@ -1,0 +1,124 @@
+"""What stands around a slot: how its owner uses it, and the tensors and numbers that a recipe refers to from there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from initplug.planning.reparametrized import (
+    computed_by_hooks,
+    computed_by_list,
+    lists_of,
+    public_type,
+    stand_in,
+    unwrapped,
+)
+from initplug.planning.slots import Node, Slot, Tree
+from initplug.schemes.fans import PLAIN, Layout
+
+
+def layout_of(module: nn.Module, key: str) -> Layout:
+    """How a module uses the dimensions of one of its tensors."""
+    if key != "weight":
+        return PLAIN
+    if isinstance(module, nn.modules.conv._ConvNd):
+        return Layout(transposed=module.transposed, groups=module.groups)
+    if isinstance(module, EMBEDDINGS):
+        return Layout(embedding=True)
+    if type(module).__name__ == "Conv1D" and hasattr(module, "nf"):  # transformers.pytorch_utils.Conv1D, x @ W
+        return Layout(matmul=True)
+    return PLAIN
+
+
+EMBEDDINGS = nn.Embedding, nn.EmbeddingBag
+"""Modules of whose weight a row may be padding."""
+
+
+def padding_row(tree: Tree, slot: Slot) -> int | None:
+    """The row that an embedding keeps at zero, under whichever of its names the tensor is one's weight."""
+    for _, key, index in slot.places:
+        module = tree.nodes[index].module
+        if key == "weight" and isinstance(module, EMBEDDINGS) and module.padding_idx is not None:
+            return int(module.padding_idx)
+    return None
+
+
+def start_of(tree: Tree, slot: Slot, reference: str) -> tuple[Node, list[str]]:
+    """The module that a reference starts from, and the names that lead on.
+
+    Raises:
+        LookupError: it starts outside the tree.
+    """
+    prefix = tree.nodes[0].name
+    outside = f"{reference!r} lies outside the part {prefix!r}: plan the whole (meta) model"
+    if reference.startswith("^"):
+        rest = reference[1:]
+        if prefix and not f"{rest}.".startswith(f"{prefix}."):
+            raise LookupError(outside)
+        below = rest[len(prefix) :].removeprefix(".")
+        return tree.nodes[0], below.split(".") if below else []
+    rest = reference.lstrip(".")
+    chain = list(tree.ancestors(slot.node))
+    climbs = max(len(reference) - len(rest) - 1, 0)
+    if climbs >= len(chain):
+        raise LookupError(outside if prefix else f"{reference!r} climbs above the model")
+    return tree.nodes[chain[climbs]], rest.split(".")
+
+
+def referred(tree: Tree, slot: Slot, reference: str) -> tuple[Tensor, Layout]:
+    """The tensor that a reference names, read from the slot's owner, with the layout it has there.
+
+    Args:
+        tree: the walked model.
+        slot: where the reference starts.
+        reference: `weight` beside the slot, `..q.weight` from one module up, `^shared.weight` from the whole model.
+
+    Raises:
+        LookupError: there is no such tensor.
+    """
+    node, names = start_of(tree, slot, reference)
+    owner, target = node.module, cast(object, node.module)
+    for name in names:
+        if not isinstance(target, nn.Module):
+            raise LookupError(f"{reference!r} leads through {name!r}, which is below a {type(target).__name__}")
+        held = held_by(target)
+        if held.get(name) is None:
+            raise LookupError(f"{public_type(type(target)).__name__} has no {name!r} (reference {reference!r})")
+        owner, target = target, held[name]
+    if not isinstance(target, torch.Tensor):
+        raise LookupError(f"{reference!r} is a {type(target).__name__}, not a tensor")
+    return target, layout_of(owner, names[-1])
+
+
+def held_by(module: nn.Module) -> Mapping[str, object]:
+    """What a module holds by public names: modules without their wrappers, tensors, stand-ins of computed ones."""
+    children = ((key, child) for key, child in module._modules.items() if child is not None)
+    modules = {key: unwrapped(child) for key, child in children}
+    computed = [computed_by_list(module, key, by) for key, by in lists_of(module).items()]
+    computed += computed_by_hooks(module).values()
+    stand_ins = {one.key: stand_in(one, one.key) for one in computed}
+    return {**modules, **module._parameters, **module._buffers, **stand_ins}
+
+
+MISSING = object()
+
+
+def attribute(tree: Tree, slot: Slot, reference: str) -> int | float:
+    """The number that a reference names, read from the slot's owner: `in_features`, `..width`, `^config.n_layer`.
+
+    Raises:
+        LookupError: there is no such attribute, or it is no number.
+    """
+    node, names = start_of(tree, slot, reference)
+    target: object = node.module
+    for name in names:
+        found = target.get(name, MISSING) if isinstance(target, Mapping) else getattr(target, name, MISSING)
+        if found is MISSING:
+            raise LookupError(f"{public_type(type(target)).__name__} has no {name!r} (reference {reference!r})")
+        target = unwrapped(found) if isinstance(found, nn.Module) else found
+    if isinstance(target, bool) or not isinstance(target, int | float):
+        raise LookupError(f"{reference!r} is a {type(target).__name__}, not a number")
+    return target

@@ -1,0 +1,223 @@
+"""A model -> its slots, walked once: every named place that holds a tensor, tied places together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch.nn.utils.parametrize import ParametrizationList
+
+from initplug.columns import Coded
+from initplug.errors import PlanError
+from initplug.planning.reparametrized import (
+    PARAMETRIZATIONS,
+    Computed,
+    computed_by_hooks,
+    computed_by_list,
+    lists_of,
+    originals,
+    public_type,
+    stand_in,
+    unwrapped,
+    wrapping_key,
+)
+from initplug.planning.slots import PLAIN_TENSORS, Columns, Kin, Kind, Node, Slot, Slots, Tree
+
+
+def walk(model: nn.Module, prefix: str = "", *, buffers: bool = True) -> Tree:
+    """Walk a model once.
+
+    Args:
+        model: any module.
+        prefix: the canonical name of `model` in the whole model that names count from.
+        buffers: whether buffers become slots.
+
+    Raises:
+        PlanError: `model` is no module, or `prefix` no name; or two tensors have one name.
+
+    Example:
+        >>> [slot.name for slot in walk(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))).slots][:4]
+        ['0.weight', '0.bias', '1.weight', '1.bias']
+    """
+    if not isinstance(model, nn.Module):
+        raise PlanError(f"a model is a torch.nn.Module, not a {type(model).__name__}")
+    if not isinstance(prefix, str) or (prefix and not all(prefix.split("."))):
+        raise PlanError(f"prefix {prefix!r} is no dotted name such as 'layers.17'")
+    nodes: list[Node] = []
+    _visit(model, prefix, prefix.rpartition(".")[2], -1, None, nodes, set())
+    slots = _slots(nodes, ("parameter", "buffer") if buffers else ("parameter",))
+    if len(set(slots.names)) < len(slots):
+        (name, count), *_ = Counter(slots.names).most_common(1)
+        raise PlanError(f"{count} tensors are called {name}, so that no rule, stream or checkpoint can tell them apart")
+    return Tree(nodes, slots)
+
+
+@lru_cache(maxsize=4096)
+def plain_class(cls: Any) -> type | None:
+    """The class that a user knows of modules that stand for themselves; None of wrappers and TorchScript."""
+    return None if wrapping_key(cls) is not None or issubclass(cls, torch.jit.ScriptModule) else public_type(cls)
+
+
+def buffers_of(tree: Tree) -> Sequence[Slot]:
+    """The buffers of a walked model as slots, also where the walk left them out."""
+    rows = tree.slots.kins.where(lambda kin: kin.kind == "buffer")
+    return tree.slots.taken(rows) if len(rows) else _slots(tree.nodes, ("buffer",))
+
+
+def _visit(
+    module: nn.Module, name: str, key: str, parent: int, place: int | None, nodes: list[Node], above: set[int]
+) -> None:
+    own: Any = type(module)  # hashable, which the types of torch's modules hide
+    cls = plain_class(own)
+    if cls is None:
+        module = unwrapped(module)
+        cls = public_type(type(module))
+        if isinstance(module, torch.jit.ScriptModule):
+            raise PlanError(
+                f"{name or 'the model'} is a TorchScript module, which hands out copies: plan it before scripting"
+            )
+    if id(module) in above:  # a module inside itself: torch visits it once
+        return
+    index = len(nodes)
+    nodes.append(Node(name, key, module, cls, parent, place))
+    if not module._modules:
+        return
+    children = [(child_key, child) for child_key, child in module._modules.items() if child is not None]
+    above.add(id(module))
+    start = name + "." if name else ""
+    hidden = PARAMETRIZATIONS if lists_of(module) else None
+    position = -sum(child_key != hidden for child_key, _ in children)
+    for child_key, child in children:
+        counted = child_key != hidden
+        _visit(child, start + child_key, child_key, index, position if counted else None, nodes, above)
+        position += counted
+    above.discard(id(module))
+
+
+def _slots(nodes: Sequence[Node], kinds: Sequence[Kind]) -> Slots:
+    """The tensors of some kinds, each once, in the order in which torch names what is stored.
+
+    A tensor that parametrizations compute comes after the tensors of their own, on which its value depends.
+    """
+    columns = Columns()
+    names, keys, places, tensors = columns.names, columns.keys, columns.nodes, columns.tensors
+    counts: list[int] = []
+    for kind in kinds:
+        known: dict[int, int] = {}  # the rows of what is stored, by its ids
+        waiting: list[tuple[str, list[_Found]]] = []
+        for index, (name, _, module, cls, _, _) in enumerate(nodes):
+            while waiting and not name.startswith(waiting[-1][0]):
+                _place(waiting.pop()[1], columns, known)
+            held: Mapping[str, Tensor | None] = module._parameters if kind == "parameter" else module._buffers
+            if not held:
+                continue
+            if module._forward_pre_hooks or cls is ParametrizationList:
+                owner, found = _found(nodes, index, held)
+                if owner == index:
+                    _place(found, columns, known)
+                else:
+                    waiting.append((f"{name}.", found))
+                continue
+            start = name + "." if name else ""
+            for key, tensor in held.items():
+                if tensor is None:
+                    continue
+                if id(tensor) in known:
+                    _place([_Found(start + key, key, index, tensor, None)], columns, known)
+                else:  # nearly all
+                    known[id(tensor)] = len(names)
+                    names.append(start + key)
+                    keys.append(key)
+                    places.append(index)
+                    tensors.append(tensor)
+        while waiting:
+            _place(waiting.pop()[1], columns, known)
+        counts.append(len(names) - sum(counts))
+    columns.kins = _kins(
+        columns, nodes, [kind for kind, count in zip(kinds, counts, strict=True) for _ in range(count)]
+    )
+    return Slots(columns)
+
+
+def _kins(columns: Columns, nodes: Sequence[Node], kinds: Sequence[Kind]) -> Coded[Kin]:
+    """What each tensor has in common with others."""
+    tensors = columns.tensors
+    types = [*map(type, tensors)]
+    plain = PLAIN_TENSORS.issuperset(types)
+    shapes = map(SHAPE, tensors) if plain else (None if is_lazy(tensor) else tensor.shape for tensor in tensors)
+    classes = [nodes[index].cls for index in columns.nodes]
+    alike = zip(kinds, classes, columns.keys, types, shapes, map(DTYPE, tensors), map(TRAINABLE, tensors), strict=True)
+    known: dict[Any, int] = {}
+    codes = [known.setdefault(like, len(known)) for like in alike]
+    return Coded([Kin.of(*like) for like in known], np.array(codes, np.intp))
+
+
+SHAPE, DTYPE, TRAINABLE = attrgetter("shape"), attrgetter("dtype"), attrgetter("requires_grad")
+
+
+def _place(found: Sequence[_Found], columns: Columns, known: dict[int, int]) -> None:
+    """Make places of tensors slots, or further places of slots that are known by the ids of what is stored."""
+    for name, key, node, tensor, computed in found:
+        stored = computed.stored if computed is not None else (tensor,)
+        row = next((known[id(part)] for part in stored if id(part) in known), None)
+        if row is None:
+            row = len(columns.names)
+            columns.names.append(name)
+            columns.keys.append(key)
+            columns.nodes.append(node)
+            columns.tensors.append(tensor if computed is None else stand_in(computed, name))
+            if computed is not None:
+                columns.computed[row] = computed
+            known.update(dict.fromkeys(map(id, stored), row))
+        else:
+            columns.others[row] = (*columns.others.get(row, ()), (name, key, node))
+            if computed is not None:
+                columns.also[row] = (*columns.also.get(row, ()), computed)
+        first = columns.computed.get(row)
+        count = len(first.stored) if first is not None else 1
+        if any(known.get(id(part)) != row for part in stored) or len(stored) != count:
+            raise PlanError(f"{name} and {columns.names[row]} are computed from tensors that they share in part")
+
+
+class _Found(NamedTuple):
+    """A tensor at one place, with what holds its value."""
+
+    name: str
+    key: str
+    node: int
+    tensor: Tensor
+    computed: Computed | None
+
+
+def _found(nodes: Sequence[Node], index: int, held: Mapping[str, Tensor | None]) -> tuple[int, list[_Found]]:
+    """The node whose tensors those of a module are, and they at their places."""
+    computed, owner = _computed(nodes, index)
+    found: list[_Found] = []
+    for key, tensor in held.items():
+        if tensor is None:
+            continue
+        how = computed.get(key)
+        place, key = (index, key) if how is None else (owner, how.key)
+        start = nodes[place].name + "." if nodes[place].name else ""
+        if how is None or not any(other.computed is how for other in found):
+            found.append(_Found(start + key, key, place, tensor, how))
+    return owner, found
+
+
+def _computed(nodes: Sequence[Node], index: int) -> tuple[Mapping[str, Computed], int]:
+    """What is computed from the tensors of a module, by their keys, and the node of the module that computes it."""
+    node = nodes[index]
+    module = node.module
+    if isinstance(module, ParametrizationList) and node.parent >= 0 and nodes[node.parent].parent >= 0:
+        place = nodes[node.parent].parent
+        owner = nodes[place].module
+        if lists_of(owner).get(node.key) is module:
+            return dict.fromkeys(originals(module), computed_by_list(owner, node.key, module)), place
+    return (computed_by_hooks(module) if module._forward_pre_hooks else {}), index
