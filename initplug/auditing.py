@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import torch
 
+from initplug.columns import Coded, Rows
 from initplug.errors import InitplugError
 from initplug.judging import Judgement, Verdict, judgement
 from initplug.merging import Entry, exchanged, merged
@@ -23,6 +24,11 @@ from initplug.tables.grouping import collapsed
 from initplug.tables.text import WIDE, Column, spread, table
 
 Status = Literal["initialized", "kept", "empty", "lazy", "projected", "read"]
+
+
+def to_write(statuses: Coded[Status]) -> Rows:
+    """The rows of what applying gives values."""
+    return statuses.where(lambda status: status == "initialized")
 
 
 @dataclass(frozen=True, slots=True)

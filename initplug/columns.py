@@ -6,7 +6,7 @@ an array of small numbers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, overload
 
 import numpy as np
@@ -62,6 +62,11 @@ class Coded(Sequence[T]):
         """Some of the rows, in the order of their positions given."""
         return Coded(self.values, self.codes[rows])
 
+    def then(self, other: Coded[U]) -> Coded[T | U]:
+        """These rows, and after them those of another column."""
+        codes = np.concatenate([self.codes, other.codes + len(self.values)])
+        return Coded([*self.values, *other.values], codes)
+
     def replaced(self, values: Mapping[int, U]) -> Coded[T | U]:
         """The column with other values in some rows."""
         if not values:
@@ -92,11 +97,10 @@ class Coded(Sequence[T]):
 
 def coded(values: Iterable[U]) -> Coded[U]:
     """A column of values, of which those count as one that are the same object."""
-    rows = values if isinstance(values, Collection) else list(values)
-    known: dict[int, int] = {}
-    codes = [known.setdefault(id(value), len(known)) for value in rows]
-    first = dict(zip(codes, rows, strict=True))
-    return Coded([*first.values()], np.array(codes, np.intp))
+    rows = [*values]
+    distinct = {id(value): value for value in rows}
+    places = dict(zip(distinct, range(len(distinct)), strict=True))
+    return Coded([*distinct.values()], np.fromiter(map(places.__getitem__, map(id, rows)), np.intp, len(rows)))
 
 
 def paired(one: Coded[T], other: Coded[U]) -> Coded[tuple[T, U]]:

@@ -210,29 +210,30 @@ class Measured(Sequence[Moments | None]):
 COLUMNS = np.dtype([(field, np.int64 if field == "numel" else np.float64) for field in Moments._fields])
 
 
-def measure_rows(values: NDArray[np.float32], mean: float) -> Measured:
+def measure_rows(rows: Tensor, mean: float) -> Measured:
     """Moments of many small tensors of one size at once, in double precision.
 
     Args:
-        values: (tensors, elements), of at least one of each.
+        rows: (tensors, elements) of float32 on the CPU, at least one of each.
         mean: expected; taken off before the squares, lest they cancel.
 
     Example:
-        >>> [*measure_rows(np.array([[1, 3], [5, 5]], np.float32), 0.0)]
+        >>> [*measure_rows(torch.tensor([[1.0, 3.0], [5.0, 5.0]]), 0.0)]
         [Moments(numel=2, mean=2.0, std=1.0, min=1.0, max=3.0), Moments(numel=2, mean=5.0, std=0.0, min=5.0, max=5.0)]
     """
-    found = Measured.none(len(values))
+    found, values = Measured.none(len(rows)), rows.numpy()
     found.table["numel"] = values.shape[1]
     first = values[0, 0]
     if (values == first).all():  # constants, which nearly all small tensors are
         for field in ("mean", "min", "max"):
             found.table[field] = first
         return found
-    lows, highs = values.min(axis=1), values.max(axis=1)
+    # numpy takes ten times as long for extremes along rows.
+    lows, highs = torch.amin(rows, 1).numpy(), torch.amax(rows, 1).numpy()
     equal = lows == highs
     deviations = values - np.float64(mean)
-    offs = deviations.mean(axis=1)
-    squares = np.einsum("ij,ij->i", deviations, deviations) / values.shape[1]
+    offs = np.vecdot(deviations, np.ones(values.shape[1])) / values.shape[1]
+    squares = np.vecdot(deviations, deviations) / values.shape[1]
     found.table["std"] = np.where(equal, 0.0, np.sqrt(np.maximum(squares - np.square(offs), 0.0)))
     found.table["mean"] = np.where(equal, lows.astype(np.float64), offs + mean)
     found.table["min"], found.table["max"] = lows, highs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
@@ -132,7 +132,7 @@ class _Ready(NamedTuple):
     plan: Plan
     tree: Tree
     slots: Slots
-    statuses: Sequence[Status]
+    statuses: Coded[Status]
     sources: Mapping[int, Source]
     on_meta: Missing
     device: torch.device
@@ -175,7 +175,8 @@ def _filled(ready: _Ready) -> Audit:
     warn_of_shared_memory(slots, statuses)
     record = write(plan, tree, slots, statuses, sources, settings)
     check_complete(tree, on_meta)
-    return audited(plan, slots, record.statuses, sources, reading, measured=record.measured, seed=settings.seed)
+    statuses = statuses.replaced(dict.fromkeys(record.projected, "projected"))
+    return audited(plan, slots, statuses, sources, reading, measured=record.measured, seed=settings.seed)
 
 
 def audit(model: nn.Module, recipe: Any, *, prefix: str = "", histograms: bool = False) -> Audit:
@@ -198,7 +199,7 @@ def audit(model: nn.Module, recipe: Any, *, prefix: str = "", histograms: bool =
     """
     with _undisturbed():
         plan, tree, slots = fitted(model, recipe, prefix)
-        statuses = [*plan.shares.each(_as_it_stands)]
+        statuses = plan.shares.each(_as_it_stands)
         # The stand-in of a computed tensor is always on meta, so that this settles most.
         unread = [row for row, tensor in enumerate(slots.tensors) if tensor.is_meta and statuses[row] == "read"]
         on_meta = [slots[row].name for row in unread if slots[row].on_meta]
@@ -232,12 +233,13 @@ def _settings(seed: Any, threads: Any, measure: bool, progress: Progress | None)
     return Settings(seed, threads or min(torch.get_num_threads(), MOST_THREADS), measure, progress)
 
 
-def _statuses(shares: Coded[Share], chosen: Collection[int]) -> list[Status]:
+def _statuses(shares: Coded[Share], chosen: Collection[int]) -> Coded[Status]:
     """What applying does to each slot."""
-    every = [*shares.each(_applied)]
+    every = shares.each(_applied)
     if isinstance(chosen, range):
         return every
-    return [status if row in chosen or status == "lazy" else "kept" for row, status in enumerate(every)]
+    left = [row for row in every.where(lambda status: status != "lazy").tolist() if row not in chosen]
+    return every.replaced(dict.fromkeys(left, "kept"))
 
 
 def _as_it_stands(share: Share) -> Status:

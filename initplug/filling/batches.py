@@ -111,7 +111,7 @@ def draw(batch: Batch, seed: int, measured: Measured) -> None:
     for lot in batch:
         if lot.kind.measured:
             held = torch.stack([*lot.tensors]).to("cpu", torch.float32)
-            measured.put(lot.rows, measure_rows(held.reshape(len(lot.rows), -1).numpy(), distribution.mean))
+            measured.put(lot.rows, measure_rows(held.reshape(len(lot.rows), -1), distribution.mean))
 
 
 def _constants(batch: Batch) -> list[Tensor]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from initplug.auditing import Status
+from initplug.auditing import Status, to_write
+from initplug.columns import Coded
 from initplug.errors import ApplyError, Finding, brief, shortened
 from initplug.filling.batches import Kind, Lot
 from initplug.filling.generator import filler
@@ -66,14 +68,14 @@ class Record:
     """What has been written so far.
 
     Args:
-        statuses: of every slot; `projected` where an owner computes something else than it was given.
+        projected: the slots whose owners compute something else than they were given.
         measured: moments of the slots that were measured as they were drawn.
         written: places of the slots that are done, in the order in which they were.
         total: how many are to be written.
         progress: told of every one.
     """
 
-    statuses: list[Status]
+    projected: set[int]
     measured: Measured
     written: list[int]
     total: int
@@ -92,7 +94,7 @@ def write(
     plan: Plan,
     tree: Tree,
     slots: Slots,
-    statuses: Sequence[Status],
+    statuses: Coded[Status],
     sources: Mapping[int, Source],
     settings: Settings,
 ) -> Record:
@@ -101,8 +103,8 @@ def write(
     Raises:
         ApplyError: saying how far the writing came.
     """
-    chosen = [index for index in in_order(plan) if statuses[index] == "initialized"]
-    record = Record(list(statuses), Measured.none(len(plan)), [], len(chosen), settings.progress)
+    chosen = in_order(plan, to_write(statuses))
+    record = Record(set(), Measured.none(len(plan)), [], len(chosen), settings.progress)
     at = chosen[0] if chosen else 0
     try:
         with torch.no_grad():
@@ -134,7 +136,7 @@ def write(
                     for other in slot.also:
                         refresh(other)
                     if not reads_back(slot, value_of(slot)):
-                        record.statuses[at] = "projected"
+                        record.projected.add(at)
                 if not by_now:
                     record.done([at])
     except FillError as stop:
@@ -151,7 +153,7 @@ def _hand_over(plan: Plan, slot: Slot, value: torch.Tensor, record: Record, inde
         with _private_generator(seed, plan.names[index], slot.stored[0].device):
             assign(slot.computed, value.clone())
         if not reads_back(slot, value):
-            record.statuses[index] = "projected"
+            record.projected.add(index)
 
 
 def _fill_from_streams(plan: Plan, slots: Slots, chosen: Sequence[int], settings: Settings, record: Record) -> None:
@@ -213,18 +215,21 @@ def _private_generator(seed: int | None, name: str, device: torch.device) -> Ite
         yield
 
 
+IS_CPU = attrgetter("is_cpu")
+
+
 def _lots(plan: Plan, slots: Slots, rows: Sequence[int], measure: bool) -> list[Lot]:
     """What is to be drawn, those together that are alike."""
     lots: list[Lot] = []
     # A part of a model may know a tied tensor by an alias alone: its stream is that of the plan's name.
-    every, names, tensors = np.asarray(rows, np.intp), plan.names, slots.tensors
+    every, names, tensors = np.array(rows, np.intp), plan.names, slots.tensors
     for share, group in plan.shares.taken(every).groups():
         distribution = _drawn(share)
         at_once = isinstance(distribution, Elementwise | Constant) and share.padding_row is None
         chosen = every[group].tolist()
         held = [tensors[row] for row in chosen]
         measured = measure and at_once and held[0].dtype in MEASURED
-        if PLAIN_TENSORS.issuperset(map(type, held)) and all(tensor.is_cpu for tensor in held):
+        if PLAIN_TENSORS.issuperset(map(type, held)) and all(map(IS_CPU, held)):
             lots.append(Lot(Kind(distribution, measured), chosen, [names[row] for row in chosen], held))
             continue
         apart: dict[Any, tuple[list[int], list[str], list[torch.Tensor]]] = {}

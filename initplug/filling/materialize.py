@@ -8,6 +8,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import wraps
+from itertools import compress
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -18,6 +20,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from initplug.auditing import Status
+from initplug.columns import Coded
 from initplug.errors import ApplyError, Finding, brief, first_line, shortened
 from initplug.filling.generator import draw
 from initplug.filling.sharding import is_sharded, local_of, twin_of
@@ -218,7 +221,7 @@ def missing(
     plan: Plan,
     tree: Tree,
     slots: Slots,
-    statuses: Sequence[Status],
+    statuses: Coded[Status],
     buffers: Sequence[Restoration],
     chosen: Collection[int],
     *,
@@ -236,7 +239,7 @@ def missing(
         whole: whether nothing may stay on meta.
     """
     # The stand-in of a computed tensor is always on meta, so that this settles most.
-    on_meta = [row for row, tensor in enumerate(slots.tensors) if tensor.is_meta]
+    on_meta = [*compress(range(len(slots)), map(IS_META, slots.tensors))]
     written = [slots[row] for row in on_meta if statuses[row] in ("initialized", "empty") and slots[row].on_meta]
     known = {*written}
     restored = [
@@ -262,6 +265,9 @@ def missing(
             if id(tensor) not in registered
         ]
     return found
+
+
+IS_META = attrgetter("is_meta")
 
 
 def _nothing_to_keep(slot: Slot, share: Share) -> Finding | None:

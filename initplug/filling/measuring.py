@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from functools import reduce
 from typing import NamedTuple
 
@@ -43,7 +43,7 @@ class Reading(NamedTuple):
 def audited(
     plan: Plan,
     slots: Slots,
-    statuses: Sequence[Status],
+    statuses: Coded[Status],
     sources: Mapping[int, Source],
     reading: Reading,
     *,

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from operator import attrgetter
 
 import numpy as np
 from torch import Tensor, nn
 
-from initplug.auditing import Status
+from initplug.auditing import Status, to_write
+from initplug.columns import Coded
 from initplug.errors import ApplyError, Finding, listed, warn
 from initplug.filling.generator import filler
 from initplug.filling.sharding import is_sharded, local_of
@@ -17,13 +19,13 @@ from initplug.filling.transferring import Redrawn, Source, transfer
 from initplug.filling.writing import doubtful, refusal, rehearsed
 from initplug.moments import is_dense
 from initplug.planning.plan import Plan
-from initplug.planning.slots import Slot, Slots
+from initplug.planning.slots import PLAIN_TENSORS, Slot, Slots
 
 
 def refuse(
     plan: Plan,
     slots: Slots,
-    statuses: Sequence[Status],
+    statuses: Coded[Status],
     sources: Mapping[int, Source],
     found: Sequence[Finding],
 ) -> None:
@@ -39,11 +41,10 @@ def refuse(
     Raises:
         ApplyError: with all findings together; nothing has been written.
     """
-    writing = [row for row, status in enumerate(statuses) if status == "initialized"]
     findings = [
-        Finding(slots[row].name, reason)
-        for row in doubtful(slots, writing)
-        if (reason := refusal(slots[row])) is not None
+        Finding(slot.name, reason)
+        for slot in doubtful(slots.taken(to_write(statuses)))
+        if (reason := refusal(slot)) is not None
     ]
     findings += found
     if not findings:
@@ -58,28 +59,25 @@ def refuse(
 SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def unnamed(slots: Slots, statuses: Sequence[Status]) -> list[Finding]:
+def unnamed(slots: Slots, statuses: Coded[Status]) -> list[Finding]:
     """The slots whose names select no stream."""
-    names = slots.names
-    if all(map(str.isascii, names)):
-        return []
     return [
         Finding(name, "its name holds half a character (a surrogate), so that it has no stream under a seed")
-        for name, status in zip(names, statuses, strict=True)
-        if status == "initialized" and SURROGATE.search(name)
+        for name in slots.taken(to_write(statuses)).names
+        if not name.isascii() and SURROGATE.search(name)
     ]
 
 
-def unseeded(slots: Slots, statuses: Sequence[Status]) -> list[Finding]:
+def unseeded(slots: Slots, statuses: Coded[Status]) -> list[Finding]:
     """The sharded slots that are to be written without a seed: torch's generator gives every rank the same numbers."""
     return [
         Finding(slot.name, "it is sharded, and only a seed gives its parts the values of one whole", hint="seed=0")
-        for slot, status in zip(slots, statuses, strict=True)
-        if status == "initialized" and any(is_sharded(tensor) for tensor in slot.stored)
+        for slot in slots.taken(to_write(statuses))
+        if any(is_sharded(tensor) for tensor in slot.stored)
     ]
 
 
-def _rehearse(plan: Plan, slots: Slots, statuses: Sequence[Status], sources: Mapping[int, Source]) -> list[Finding]:
+def _rehearse(plan: Plan, slots: Slots, statuses: Coded[Status], sources: Mapping[int, Source]) -> list[Finding]:
     """What keeps computed slots from being written, found on copies."""
     findings = []
     for row in slots.computed:
@@ -98,24 +96,29 @@ def _filling(source: Source) -> Callable[[Tensor], object]:
     return nn.init.normal_ if on_meta else partial(transfer, source)
 
 
-def warn_of_shared_memory(slots: Slots, statuses: Sequence[Status]) -> None:
+NBYTES = attrgetter("nbytes")
+
+
+def warn_of_shared_memory(slots: Slots, statuses: Coded[Status]) -> None:
     """Warn of different tensors that share elements in memory: what is written last stays in both.
 
     Tensors share one if they begin at one address, or if both are dense and their stretches of memory overlap.
     """
-    computed, names, every = {*slots.computed}, slots.names, slots.tensors
-    rows = [row for row, status in enumerate(statuses) if status == "initialized" and row not in computed]
-    tensors = [local_of(every[row]) for row in rows]
-    starts = np.fromiter(map(Tensor.data_ptr, tensors), np.uint64, len(rows))
+    rows = to_write(statuses)
+    slots = slots.taken(np.setdiff1d(rows, slots.computed) if slots.computed else rows)
+    tensors = slots.tensors
+    if not PLAIN_TENSORS.issuperset(map(type, tensors)):
+        tensors = [local_of(tensor) for tensor in tensors]
+    starts = np.fromiter(map(Tensor.data_ptr, tensors), np.uint64, len(slots))
     order = np.argsort(starts)
-    ends = starts + np.fromiter((tensor.nbytes for tensor in tensors), np.uint64, len(rows))
+    ends = starts + np.fromiter(map(NBYTES, tensors), np.uint64, len(slots))
     if (starts[order][1:] >= ends[order][:-1]).all():
         return
     stretches = []
-    for row, tensor in zip(rows, tensors, strict=True):
+    for name, tensor in zip(slots.names, tensors, strict=True):
         if tensor.numel():  # a rank may hold nothing, which lies nowhere
             dense = tensor.is_contiguous() or is_dense(tensor)
-            stretches.append((tensor.data_ptr(), dense, tensor.nbytes, names[row]))
+            stretches.append((tensor.data_ptr(), dense, tensor.nbytes, name))
     stretches.sort()
     end, widest, previous = 0, "", (-1, "")
     for start, dense, length, name in stretches:

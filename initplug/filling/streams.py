@@ -53,9 +53,13 @@ def key_of(seed: int, name: str, tag: str = "") -> Key:
 
 def keys_of(seed: int, names: Iterable[str]) -> Key:
     """The keys of many streams, (streams, 2)."""
-    start, digest = f"initplug/1\0{seed}\0".encode(), hashlib.blake2b
-    digests = b"".join([digest(start + name.encode(), digest_size=16).digest() for name in names])
-    return np.frombuffer(digests, "<u8").astype(np.uint64).reshape(-1, 2)
+    begun = hashlib.blake2b(f"initplug/1\0{seed}\0".encode(), digest_size=16)
+    digests = bytearray()
+    for name in names:
+        one = begun.copy()
+        one.update(name.encode())
+        digests += one.digest()
+    return np.frombuffer(bytes(digests), "<u8").astype(np.uint64).reshape(-1, 2)
 
 
 class Source:
@@ -133,8 +137,22 @@ def as_words(raw: NDArray[np.uint64]) -> Words:
 
 
 BIG_END = int(sys.byteorder == "big")
-MULTIPLIERS = 0xD2E7470EE14C6C93, 0xCA5A826395121157
-WEYL = 0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B
+Constants = tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64]]
+
+
+def _constants(*numbers: int) -> Any:
+    """64-bit constants, as arrays without dimensions, which numpy takes faster than numbers."""
+    return tuple(np.array(number, np.uint64) for number in numbers)
+
+
+HALF, MASK = _constants(32, 0xFFFFFFFF)
+FACTORS: tuple[Constants, Constants] = (
+    _constants(0xD2E7470EE14C6C93, 0xE14C6C93, 0xD2E7470E),
+    _constants(0xCA5A826395121157, 0x95121157, 0xCA5A8263),
+)
+"""The multipliers, each with its low and its high half."""
+
+WEYL = _constants(0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B)
 ROUNDS = 10
 
 
@@ -157,37 +175,75 @@ def words_of_many(
     blocks = (offsets + np.asarray(counts, np.int64) + BLOCK - 1) // BLOCK
     ends = np.cumsum(blocks)
     first = ends - blocks
-    keyed = np.repeat(keys, blocks, axis=0)
-    places = np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(skipped - first, blocks)
-    words = _blocks(places.astype(np.uint64), keyed[:, 0].copy(), keyed[:, 1].copy())
+    places = np.arange(int(ends[-1]) if len(ends) else 0)
+    places += np.repeat(skipped - first, blocks)
+    words = _blocks(places.view(np.uint64), *(np.repeat(half, blocks) for half in np.ascontiguousarray(keys.T)))
     return words, first * BLOCK + offsets
 
 
-def _blocks(a: NDArray[np.uint64], low: Any, high: Any) -> Words:
+def _blocks(places: NDArray[np.uint64], low: Any, high: Any) -> Words:
     """The words of blocks, eight of each.
 
     Args:
-        a: their places, overwritten.
-        low: first half of their keys, of each or of all; overwritten.
+        places: of the blocks.
+        low: first half of their keys, of each or of all.
         high: second half.
     """
-    b, c, d = np.zeros_like(a), np.zeros_like(a), np.zeros_like(a)
+    words = np.empty((len(places), 4), np.uint64)
+    for start in range(0, len(places), BLOCKS):
+        step = slice(start, start + BLOCKS)
+        own = step if len(low) > 1 else slice(1)
+        _cipher(places[step].copy(), low[own].copy(), high[own].copy(), words[step])
+    return as_words(words.reshape(-1))
+
+
+BLOCKS = 1 << 13
+"""Blocks that are computed at a time: what they take lies in the second-level cache."""
+
+
+def _cipher(a: NDArray[np.uint64], low: NDArray[np.uint64], high: NDArray[np.uint64], out: NDArray[np.uint64]) -> None:
+    """Philox4x64 of some blocks, in place, since memory would take longer than the arithmetic.
+
+    Args:
+        a: the first words of their counters; the others are 0. Overwritten, as are the keys.
+        low: first half of their keys, of each or of all.
+        high: second half.
+        out: (blocks, 4), the four words of each.
+    """
+    b, c, d, up, over, *scratch = np.zeros((8, len(a)), np.uint64)
     for _ in range(ROUNDS):
-        (up, down), (over, under) = _product(a, MULTIPLIERS[0]), _product(c, MULTIPLIERS[1])
-        a, b, c, d = over ^ b ^ low, under, up ^ d ^ high, down
-        low += np.uint64(WEYL[0])
-        high += np.uint64(WEYL[1])
-    return as_words(np.stack([a, b, c, d], axis=1).reshape(-1))
+        _multiply(a, FACTORS[0], up, scratch)
+        _multiply(c, FACTORS[1], over, scratch)
+        for high_half, other, key in ((over, b, low), (up, d, high)):
+            np.bitwise_xor(high_half, other, high_half)
+            np.bitwise_xor(high_half, key, high_half)
+        a, b, c, d, up, over = over, c, up, a, b, d
+        np.add(low, WEYL[0], low)
+        np.add(high, WEYL[1], high)
+    for column, word in enumerate((a, b, c, d)):
+        out[:, column] = word
 
 
-def _product(factor: NDArray[np.uint64], constant: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    """The high and the low half of a product of 64-bit words, from products of their halves."""
-    half, mask = np.uint64(32), np.uint64(0xFFFFFFFF)
-    low, high = np.uint64(constant & 0xFFFFFFFF), np.uint64(constant >> 32)
-    below, above = factor & mask, factor >> half
-    middle = above * low + (below * low >> half)
-    other = below * high + (middle & mask)
-    return above * high + (middle >> half) + (other >> half), factor * np.uint64(constant)
+def _multiply(
+    factor: NDArray[np.uint64], constant: Constants, high: NDArray[np.uint64], scratch: Sequence[NDArray[np.uint64]]
+) -> None:
+    """A product of 64-bit words, from products of their halves: the low half in place, the high half in `high`."""
+    below, middle, over = scratch
+    whole, lower, upper = constant
+    np.bitwise_and(factor, MASK, below)
+    np.right_shift(factor, HALF, high)
+    np.multiply(below, lower, middle)
+    np.right_shift(middle, HALF, middle)
+    np.multiply(high, lower, over)
+    np.add(middle, over, middle)
+    np.multiply(below, upper, below)
+    np.bitwise_and(middle, MASK, over)
+    np.add(below, over, below)
+    np.multiply(high, upper, high)
+    for part in (middle, below):
+        np.right_shift(part, HALF, part)
+        np.add(high, part, high)
+    np.multiply(factor, whole, factor)
 
 
 # Normals ----------------------------------------------------------------------------------------------------
@@ -386,8 +442,7 @@ def _short_rows(key: Key, firsts: NDArray[np.int64], out: Words) -> None:
     for start in range(0, len(firsts), step):
         first, offset = np.divmod(firsts[start : start + step], BLOCK)
         places = (first[:, None] + np.arange(each)).astype(np.uint64)
-        low, high = key[:1].copy(), key[1:].copy()
-        words = _blocks(places.reshape(-1), low, high).reshape(len(first), -1)
+        words = _blocks(places.reshape(-1), key[:1], key[1:]).reshape(len(first), -1)
         if (offset == offset[0]).all():
             out[start : start + step] = words[:, offset[0] : offset[0] + length]
         else:

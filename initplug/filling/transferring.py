@@ -12,7 +12,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from initplug.auditing import Status
+from initplug.auditing import Status, to_write
+from initplug.columns import Coded, Rows
 from initplug.errors import Finding
 from initplug.filling.sharding import held_in, is_sharded, local_of, region_of
 from initplug.filling.writing import value_of
@@ -130,7 +131,7 @@ def _opened(path: str, key: str, slot: Slot, files: dict[str, Any]) -> Stored | 
 def redrawn(
     plan: Plan,
     slots: Sequence[Slot],
-    statuses: Sequence[Status],
+    statuses: Coded[Status],
     sources: dict[int, Source],
     lost: dict[int, str],
 ) -> None:
@@ -165,7 +166,7 @@ def redrawn(
 
 
 def redrawn_from_elsewhere(
-    plan: Plan, statuses: Sequence[Status], sources: dict[int, Source], lost: dict[int, str]
+    plan: Plan, statuses: Coded[Status], sources: dict[int, Source], lost: dict[int, str]
 ) -> None:
     """Draw what is copied from another part of the model, such as a pipeline stage, which the whole's plan knows.
 
@@ -197,13 +198,13 @@ def _reaches(source: Tensor, target: Tensor) -> bool:
 
 
 def unsourced(
-    slots: Sequence[Slot], statuses: Sequence[Status], sources: Mapping[int, Source], lost: Mapping[int, str]
+    slots: Sequence[Slot], statuses: Coded[Status], sources: Mapping[int, Source], lost: Mapping[int, str]
 ) -> list[Finding]:
     """The slots that are to be written and whose source has no values to give."""
     findings: list[Finding] = []
     if not sources and not lost:
         return findings
-    writing = {slot for slot, status in zip(slots, statuses, strict=True) if status == "initialized"}
+    writing = {slots[row] for row in to_write(statuses).tolist()}
     for index in sorted({*sources, *lost}):
         slot, source, reason = slots[index], sources.get(index), lost.get(index)
         if isinstance(source, Slot) and source.on_meta and source not in writing:
@@ -213,12 +214,12 @@ def unsourced(
     return findings
 
 
-def in_order(plan: Plan) -> list[int]:
-    """Positions of a plan's slots as they are written: draws and loads in its order, copies after their sources."""
+def in_order(plan: Plan, rows: Rows) -> list[int]:
+    """Rows of a plan as they are written: draws and loads in its order, copies after their sources."""
     if not any(isinstance(share.distribution, Copy) for share in plan.shares.values):
-        return list(range(len(plan)))
+        return list(rows.tolist())
     depth = depths(dict(zip(plan.names, (share.distribution for share in plan.shares), strict=True)))
-    return sorted(range(len(plan)), key=lambda index: depth.get(plan.names[index], 0))
+    return sorted(rows.tolist(), key=lambda row: depth.get(plan.names[row], 0))
 
 
 def transfer(source: Slot | Stored, tensor: Tensor) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from operator import attrgetter, is_
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import _SpectralNorm
@@ -27,24 +30,26 @@ from initplug.schemes.distributions import Keep, Planned, Stacked
 # What can be written ------------------------------------------------------------------------------------------
 
 
-def doubtful(slots: Slots, rows: Sequence[int]) -> Sequence[int]:
-    """The rows of what is no ordinary tensor in order, as nearly all are: those whose `refusal` is worth asking for."""
-    tensors, computed = slots.tensors, {*slots.computed}
-    if not computed and _are_plain([tensors[row] for row in rows]):
+def doubtful(slots: Slots) -> Iterable[Slot]:
+    """What is no ordinary tensor in order, as nearly all are: that whose `refusal` is worth asking for."""
+    if not slots.computed and _are_plain(slots.tensors):
         return ()
-    return [row for row in rows if row in computed or not _are_plain([tensors[row]])]
+    return (slot for slot in slots if slot.computed is not None or not _are_plain([slot.tensor]))
 
 
 def _are_plain(tensors: Sequence[Tensor]) -> bool:
     """Whether tensors are ordinary ones: a question at a time for all of them."""
     return (
         PLAIN_TENSORS.issuperset(map(type, tensors))
-        and all(tensor.layout is torch.strided for tensor in tensors)
+        and {*map(LAYOUT, tensors)} <= {torch.strided}
         and all(map(Tensor.is_contiguous, tensors))
         and not any(map(Tensor.is_inference, tensors))
-        and not any(tensor.is_quantized for tensor in tensors)
-        and not any(hasattr(tensor, "_fsdp_flattened") for tensor in tensors)
+        and not any(map(IS_QUANTIZED, tensors))
+        and not ("torch.distributed.fsdp" in sys.modules and any(hasattr(one, "_fsdp_flattened") for one in tensors))
     )
+
+
+LAYOUT, IS_QUANTIZED = attrgetter("layout"), attrgetter("is_quantized")
 
 
 def refusal(slot: Slot) -> str | None:
@@ -312,14 +317,11 @@ def arrived(tree: Tree, slot: Slot) -> bool:
 
 def strayed(tree: Tree, slots: Slots, rows: Sequence[int]) -> int | None:
     """The first of the rows whose owners do not all hold the very tensor that was written."""
-    rare, nodes = {*slots.tied, *slots.computed}, tree.nodes
-    places, keys, tensors = slots.nodes, slots.keys, slots.tensors
-    for row in rows:
-        if nodes[places[row]].module._parameters.get(keys[row]) is tensors[row] and row not in rare:
-            continue
-        if not arrived(tree, slots[row]):
-            return row
-    return None
+    chosen = slots.taken(np.sort(np.array(rows, np.intp)))
+    rare = {*slots.tied, *slots.computed}
+    if not rare and all(map(is_, map(dict.get, chosen.holders, chosen.keys), chosen.tensors)):
+        return None
+    return next((row for row in rows if not arrived(tree, slots[row])), None)
 
 
 def reads_back(slot: Slot, value: Tensor) -> bool:

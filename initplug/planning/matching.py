@@ -79,10 +79,11 @@ def states_of(tree: Tree, matcher: Matcher, prefix: str = "") -> Coded[State]:
         states = [matcher.step(state, last, root.cls)]
     else:
         states = [matcher.root(root.cls)]
-    step, places = matcher.step, matcher.counts_places
+    places = matcher.counts_places
     for _, key, _, cls, index, place in tree.nodes[1:]:
         parent = states[index]
-        state = step(parent, key, cls, place if places else None)
+        way = (key, cls, place if places else None)
+        state = parent.moves.get(way) or matcher.step(parent, *way)
         # What computes `weight` is a module called `weight`, and `*.weight` means the tensor.
         states.append(matcher.passed(state, parent) if cls is ParametrizationList else state)
     return coded(states)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Literal, NamedTuple
 
 from initplug.planning.reparametrized import vectors_of
@@ -58,9 +59,8 @@ def restorations(tree: Tree, ruled: Container[str]) -> list[Restoration]:
         tree: the walked model.
         ruled: the names that rules take.
     """
-    if not any(
-        tensor is not None and tensor.is_meta for node in tree.nodes for tensor in node.module._buffers.values()
-    ):
+    holding = filter(None, map(attrgetter("module._buffers"), tree.nodes))
+    if not any(tensor is not None and tensor.is_meta for buffers in holding for tensor in buffers.values()):
         return []
     parameters = {id(tensor) for slot in tree.slots if slot.kind == "parameter" for tensor in slot.stored}
     weights = _weights_of_vectors(tree)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeVar, overload
+from typing import Any, Literal, NamedTuple, TypeVar, overload
 
 import torch
 from torch import Tensor, nn
@@ -86,6 +86,7 @@ class Columns:
         names: canonical dotted names.
         keys: the attributes of the owners.
         nodes: indices of the owners' nodes.
+        holders: the owners' dictionaries of them.
         tensors: the tensors; of those that are computed stand-ins on meta.
         kins: what each has in common with others.
         others: (name, key, node) of the further places of a tensor.
@@ -93,17 +94,32 @@ class Columns:
         also: how owners at further places compute it.
     """
 
-    __slots__ = ("also", "computed", "keys", "kins", "names", "nodes", "others", "tensors")
+    __slots__ = ("also", "computed", "holders", "keys", "kins", "names", "nodes", "others", "tensors")
 
     def __init__(self) -> None:
         self.names: list[str] = []
         self.keys: list[str] = []
         self.nodes: list[int] = []
+        self.holders: list[dict[str, Any]] = []
         self.tensors: list[Tensor] = []
         self.kins: Coded[Kin] = coded(())
         self.others: dict[int, tuple[tuple[str, str, int], ...]] = {}
         self.computed: dict[int, Computed] = {}
         self.also: dict[int, tuple[Computed, ...]] = {}
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def then(self, other: Columns) -> Columns:
+        """These slots, and after them those of another model, or of another kind."""
+        both, count = Columns(), len(self)
+        for column in ("names", "keys", "nodes", "holders", "tensors"):
+            setattr(both, column, getattr(self, column) + getattr(other, column))
+        for rare in ("others", "computed", "also"):
+            moved = {row + count: found for row, found in getattr(other, rare).items()}
+            setattr(both, rare, getattr(self, rare) | moved)
+        both.kins = self.kins.then(other.kins)
+        return both
 
 
 class Slot(NamedTuple):
@@ -219,7 +235,9 @@ class Slots(Sequence[Slot]):
         return (Slot(self.columns, position) for position in every)
 
     def taken(self, rows: Rows) -> Slots:
-        """Some of these."""
+        """Some of these, in order."""
+        if len(rows) == len(self):
+            return self
         return Slots(self.columns, rows if self.positions is None else self.positions[rows])
 
     @property
@@ -236,6 +254,11 @@ class Slots(Sequence[Slot]):
     def nodes(self) -> list[int]:
         """Index of the owner's node of each."""
         return self._of(self.columns.nodes)
+
+    @property
+    def holders(self) -> list[dict[str, Any]]:
+        """The owner's dictionary of each that holds it."""
+        return self._of(self.columns.holders)
 
     @property
     def tensors(self) -> list[Tensor]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from itertools import count
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -93,97 +94,71 @@ def _visit(
     above.add(id(module))
     start = name + "." if name else ""
     hidden = PARAMETRIZATIONS if lists_of(module) else None
+    new = tuple.__new__  # as `Node(...)` does, in half the time
     position = -sum(child_key != hidden for child_key, _ in children)
     for child_key, child in children:
         counted = child_key != hidden
-        _visit(child, start + child_key, child_key, index, position if counted else None, nodes, above)
+        place, own = position if counted else None, type(child)
+        cls = None if child._modules else plain_class(own)
+        if cls is not None:  # nothing is below it, as of most modules
+            nodes.append(new(Node, (start + child_key, child_key, child, cls, index, place)))
+        else:
+            _visit(child, start + child_key, child_key, index, place, nodes, above)
         position += counted
     above.discard(id(module))
 
 
 def _slots(nodes: Sequence[Node], kinds: Sequence[Kind]) -> Slots:
-    """The tensors of some kinds, each once, in the order in which torch names what is stored.
+    """The tensors of some kinds, each once, in the order in which torch names what is stored."""
+    every = Columns()
+    for kind in kinds:
+        columns = _gathered(nodes, kind)
+        if columns.computed or len({*map(id, columns.tensors)}) < len(columns):
+            columns = _tied(columns)
+        columns.kins = _kins(columns, nodes, kind)
+        every = every.then(columns) if len(every) else columns
+    return Slots(every)
+
+
+def _gathered(nodes: Sequence[Node], kind: Kind) -> Columns:
+    """The tensors of one kind, at each of their places.
 
     A tensor that parametrizations compute comes after the tensors of their own, on which its value depends.
     """
     columns = Columns()
-    names, keys, places, tensors = columns.names, columns.keys, columns.nodes, columns.tensors
-    counts: list[int] = []
-    for kind in kinds:
-        known: dict[int, int] = {}  # the rows of what is stored, by its ids
-        waiting: list[tuple[str, list[_Found]]] = []
-        for index, (name, _, module, cls, _, _) in enumerate(nodes):
-            while waiting and not name.startswith(waiting[-1][0]):
-                _place(waiting.pop()[1], columns, known)
-            held: Mapping[str, Tensor | None] = module._parameters if kind == "parameter" else module._buffers
-            if not held:
-                continue
-            if module._forward_pre_hooks or cls is ParametrizationList:
-                owner, found = _found(nodes, index, held)
-                if owner == index:
-                    _place(found, columns, known)
-                else:
-                    waiting.append((f"{name}.", found))
-                continue
-            start = name + "." if name else ""
-            for key, tensor in held.items():
-                if tensor is None:
-                    continue
-                if id(tensor) in known:
-                    _place([_Found(start + key, key, index, tensor, None)], columns, known)
-                else:  # nearly all
-                    known[id(tensor)] = len(names)
-                    names.append(start + key)
-                    keys.append(key)
-                    places.append(index)
-                    tensors.append(tensor)
-        while waiting:
-            _place(waiting.pop()[1], columns, known)
-        counts.append(len(names) - sum(counts))
-    columns.kins = _kins(
-        columns, nodes, [kind for kind, count in zip(kinds, counts, strict=True) for _ in range(count)]
+    names, keys, places, holders, tensors = (
+        columns.names,
+        columns.keys,
+        columns.nodes,
+        columns.holders,
+        columns.tensors,
     )
-    return Slots(columns)
-
-
-def _kins(columns: Columns, nodes: Sequence[Node], kinds: Sequence[Kind]) -> Coded[Kin]:
-    """What each tensor has in common with others."""
-    tensors = columns.tensors
-    types = [*map(type, tensors)]
-    plain = PLAIN_TENSORS.issuperset(types)
-    shapes = map(SHAPE, tensors) if plain else (None if is_lazy(tensor) else tensor.shape for tensor in tensors)
-    classes = [nodes[index].cls for index in columns.nodes]
-    alike = zip(kinds, classes, columns.keys, types, shapes, map(DTYPE, tensors), map(TRAINABLE, tensors), strict=True)
-    known: dict[Any, int] = {}
-    codes = [known.setdefault(like, len(known)) for like in alike]
-    return Coded([Kin.of(*like) for like in known], np.array(codes, np.intp))
-
-
-SHAPE, DTYPE, TRAINABLE = attrgetter("shape"), attrgetter("dtype"), attrgetter("requires_grad")
-
-
-def _place(found: Sequence[_Found], columns: Columns, known: dict[int, int]) -> None:
-    """Make places of tensors slots, or further places of slots that are known by the ids of what is stored."""
-    for name, key, node, tensor, computed in found:
-        stored = computed.stored if computed is not None else (tensor,)
-        row = next((known[id(part)] for part in stored if id(part) in known), None)
-        if row is None:
-            row = len(columns.names)
-            columns.names.append(name)
-            columns.keys.append(key)
-            columns.nodes.append(node)
-            columns.tensors.append(tensor if computed is None else stand_in(computed, name))
-            if computed is not None:
-                columns.computed[row] = computed
-            known.update(dict.fromkeys(map(id, stored), row))
-        else:
-            columns.others[row] = (*columns.others.get(row, ()), (name, key, node))
-            if computed is not None:
-                columns.also[row] = (*columns.also.get(row, ()), computed)
-        first = columns.computed.get(row)
-        count = len(first.stored) if first is not None else 1
-        if any(known.get(id(part)) != row for part in stored) or len(stored) != count:
-            raise PlanError(f"{name} and {columns.names[row]} are computed from tensors that they share in part")
+    waiting: list[tuple[str, list[_Found]]] = []
+    held_by = attrgetter("_parameters" if kind == "parameter" else "_buffers")
+    for index, (name, _, module, cls, _, _) in enumerate(nodes):
+        while waiting and not name.startswith(waiting[-1][0]):
+            _append(columns, waiting.pop()[1])
+        held = held_by(module)
+        if not held:
+            continue
+        if module._forward_pre_hooks or cls is ParametrizationList:
+            owner, found = _found(nodes, index, held)
+            if owner == index:
+                _append(columns, found)
+            else:
+                waiting.append((f"{name}.", found))
+            continue
+        start = name + "." if name else ""
+        for key, tensor in held.items():
+            if tensor is not None:  # one by one: this is most of the time that a walk takes
+                names.append(start + key)
+                keys.append(key)
+                places.append(index)
+                holders.append(held)
+                tensors.append(tensor)
+    while waiting:
+        _append(columns, waiting.pop()[1])
+    return columns
 
 
 class _Found(NamedTuple):
@@ -192,11 +167,64 @@ class _Found(NamedTuple):
     name: str
     key: str
     node: int
+    holder: dict[str, Any]
     tensor: Tensor
     computed: Computed | None
 
 
-def _found(nodes: Sequence[Node], index: int, held: Mapping[str, Tensor | None]) -> tuple[int, list[_Found]]:
+def _append(columns: Columns, found: Iterable[_Found]) -> None:
+    for name, key, node, holder, tensor, computed in found:
+        if computed is not None:
+            columns.computed[len(columns)] = computed
+        columns.names.append(name)
+        columns.keys.append(key)
+        columns.nodes.append(node)
+        columns.holders.append(holder)
+        columns.tensors.append(tensor)
+
+
+def _tied(columns: Columns) -> Columns:
+    """The same with one row for all places of a tensor, which the first of them names."""
+    tied = Columns()
+    known: dict[int, int] = {}  # rows by the ids of what is stored
+    rows = zip(columns.names, columns.keys, columns.nodes, columns.holders, columns.tensors, strict=True)
+    for place, (name, key, node, holder, tensor) in enumerate(rows):
+        computed = columns.computed.get(place)
+        stored = computed.stored if computed is not None else (tensor,)
+        row = next((known[id(part)] for part in stored if id(part) in known), None)
+        if row is None:
+            row = len(tied)
+            value = tensor if computed is None else stand_in(computed, name)
+            _append(tied, [_Found(name, key, node, holder, value, computed)])
+            known.update(dict.fromkeys(map(id, stored), row))
+        else:
+            tied.others[row] = (*tied.others.get(row, ()), (name, key, node))
+            if computed is not None:
+                tied.also[row] = (*tied.also.get(row, ()), computed)
+        first = tied.computed.get(row)
+        count = len(first.stored) if first is not None else 1
+        if any(known.get(id(part)) != row for part in stored) or len(stored) != count:
+            raise PlanError(f"{name} and {tied.names[row]} are computed from tensors that they share in part")
+    return tied
+
+
+def _kins(columns: Columns, nodes: Sequence[Node], kind: Kind) -> Coded[Kin]:
+    """What each tensor has in common with others."""
+    tensors = columns.tensors
+    types = [*map(type, tensors)]
+    plain = PLAIN_TENSORS.issuperset(types)
+    shapes = map(SHAPE, tensors) if plain else (None if is_lazy(tensor) else tensor.shape for tensor in tensors)
+    classes = [nodes[index].cls for index in columns.nodes]
+    alike = zip(classes, columns.keys, types, shapes, map(DTYPE, tensors), map(TRAINABLE, tensors), strict=True)
+    places: dict[Any, int] = defaultdict(count().__next__)  # which gives every new kin the next number
+    codes = np.fromiter(map(places.__getitem__, alike), np.intp, len(tensors))
+    return Coded([Kin.of(kind, *like) for like in places], codes)
+
+
+SHAPE, DTYPE, TRAINABLE = attrgetter("shape"), attrgetter("dtype"), attrgetter("requires_grad")
+
+
+def _found(nodes: Sequence[Node], index: int, held: dict[str, Any]) -> tuple[int, list[_Found]]:
     """The node whose tensors those of a module are, and they at their places."""
     computed, owner = _computed(nodes, index)
     found: list[_Found] = []
@@ -207,7 +235,7 @@ def _found(nodes: Sequence[Node], index: int, held: Mapping[str, Tensor | None])
         place, key = (index, key) if how is None else (owner, how.key)
         start = nodes[place].name + "." if nodes[place].name else ""
         if how is None or not any(other.computed is how for other in found):
-            found.append(_Found(start + key, key, place, tensor, how))
+            found.append(_Found(start + key, key, place, held, tensor, how))
     return owner, found
 
 
