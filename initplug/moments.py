@@ -210,34 +210,46 @@ class Measured(Sequence[Moments | None]):
 COLUMNS = np.dtype([(field, np.int64 if field == "numel" else np.float64) for field in Moments._fields])
 
 
-def measure_rows(rows: Tensor, mean: float) -> Measured:
-    """Moments of many small tensors of one size at once, in double precision.
+SINGLE = frozenset({torch.float32, torch.bfloat16, torch.float16})
+"""Dtypes whose elements single precision holds."""
 
-    Args:
-        rows: (tensors, elements) of float32 on the CPU, at least one of each.
-        mean: expected; taken off before the squares, lest they cancel.
+
+def measure_alike(tensors: Sequence[Tensor]) -> Measured:
+    """Moments of small tensors of one shape and one dtype of `SINGLE`, all at once, in double precision.
 
     Example:
-        >>> [*measure_rows(torch.tensor([[1.0, 3.0], [5.0, 5.0]]), 0.0)]
+        >>> [*measure_alike([torch.tensor([1.0, 3.0]), torch.tensor([5.0, 5.0])])]
         [Moments(numel=2, mean=2.0, std=1.0, min=1.0, max=3.0), Moments(numel=2, mean=5.0, std=0.0, min=5.0, max=5.0)]
     """
-    found, values = Measured.none(len(rows)), rows.numpy()
-    found.table["numel"] = values.shape[1]
+    found, step = Measured.none(len(tensors)), max(BATCH // tensors[0].numel(), 1)
+    for start in range(0, len(tensors), step):
+        rows = torch.stack([*tensors[start : start + step]]).detach().to("cpu", torch.float32)
+        _measure_rows(rows.reshape(len(rows), -1), found.table[start : start + step])
+    return found
+
+
+BATCH = 1 << 18
+"""Elements of small tensors that are measured at a time."""
+
+
+def _measure_rows(rows: Tensor, table: NDArray[Any]) -> None:
+    values = rows.numpy()
+    table["numel"] = values.shape[1]
     first = values[0, 0]
     if (values == first).all():  # constants, which nearly all small tensors are
         for field in ("mean", "min", "max"):
-            found.table[field] = first
-        return found
+            table[field] = first
+        return
     # numpy takes ten times as long for extremes along rows.
     lows, highs = torch.amin(rows, 1).numpy(), torch.amax(rows, 1).numpy()
-    equal = lows == highs
-    deviations = values - np.float64(mean)
-    offs = np.vecdot(deviations, np.ones(values.shape[1])) / values.shape[1]
-    squares = np.vecdot(deviations, deviations) / values.shape[1]
-    found.table["std"] = np.where(equal, 0.0, np.sqrt(np.maximum(squares - np.square(offs), 0.0)))
-    found.table["mean"] = np.where(equal, lows.astype(np.float64), offs + mean)
-    found.table["min"], found.table["max"] = lows, highs
-    return found
+    # Deviations from an element of the row itself: from zero, squares of nearly equal elements would cancel.
+    with np.errstate(invalid="ignore"):  # of infinite elements
+        deviations = values - values[:, :1].astype(np.float64)
+        offs = np.vecdot(deviations, np.ones(values.shape[1])) / values.shape[1]
+        squares = np.vecdot(deviations, deviations) / values.shape[1]
+        table["std"] = np.sqrt(np.maximum(squares - np.square(offs), 0.0))
+        table["mean"] = values[:, 0] + offs
+    table["min"], table["max"] = lows, highs
 
 
 ROW = 1 << 12

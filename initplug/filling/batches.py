@@ -12,7 +12,7 @@ from torch import Tensor
 
 from initplug.filling import streams
 from initplug.filling.streams import BLOCK, CHUNK, Elementwise, Source
-from initplug.moments import Measured, measure_rows
+from initplug.moments import Measured, measure_alike
 from initplug.regions import Region
 from initplug.schemes.distributions import Constant, Drawn
 
@@ -110,8 +110,7 @@ def draw(batch: Batch, seed: int, measured: Measured) -> None:
         torch._foreach_copy_(tensors, _constants(batch) if isinstance(distribution, Constant) else _drawn(batch, seed))
     for lot in batch:
         if lot.kind.measured:
-            held = torch.stack([*lot.tensors]).to("cpu", torch.float32)
-            measured.put(lot.rows, measure_rows(held.reshape(len(lot.rows), -1), distribution.mean))
+            measured.put(lot.rows, measure_alike(lot.tensors))
 
 
 def _constants(batch: Batch) -> list[Tensor]:

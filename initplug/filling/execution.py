@@ -25,23 +25,20 @@ from initplug.filling.writing import (
     assign,
     blank,
     generators_kept,
+    in_place,
     reads_back,
     refresh,
     strayed,
     value_of,
     zero_padding,
 )
-from initplug.moments import Measured
+from initplug.moments import SINGLE, Measured
 from initplug.planning.evaluation import Share
 from initplug.planning.plan import Plan
 from initplug.planning.slots import PLAIN_TENSORS, Slot, Slots, Tree
 from initplug.schemes.distributions import Constant, Drawn
 
 Progress = Callable[[int, int], None]
-
-
-MEASURED = frozenset({torch.float32, torch.bfloat16, torch.float16})
-"""Dtypes whose elements single precision holds, so that they can be measured as they are drawn."""
 
 
 class Settings(NamedTuple):
@@ -117,26 +114,18 @@ def write(
                     raise RuntimeError(STRAYED)
                 rest = {*sources, *slots.tied}  # whose other owners may compute something from it
                 chosen = [index for index in chosen if index in rest] if rest else []
+            tensors, holders, keys, shares = slots.tensors, slots.holders, slots.keys, plan.shares
+            rare = {*sources, *slots.tied, *slots.computed}
             for at in chosen:
-                slot, share = slots[at], plan.shares[at]
                 by_now = settings.seed is not None and at not in sources
-                if not by_now:
-                    value = slot.tensor if slot.computed is None else blank(slot)
-                    source = sources.get(at)
-                    if isinstance(source, Redrawn):
-                        _redraw(source, value, settings)
-                    elif source is not None:
-                        transfer(source, value)
-                    else:
-                        filler(share)(value)
-                    _hand_over(plan, slot, value, record, at, settings.seed)
-                if not arrived(tree, slot):
-                    raise RuntimeError(STRAYED)
-                if slot.also:
-                    for other in slot.also:
-                        refresh(other)
-                    if not reads_back(slot, value_of(slot)):
-                        record.projected.add(at)
+                if at in rare:
+                    if not by_now:
+                        _write_rare(plan, slots, at, sources.get(at), settings, record)
+                    _settle(tree, slots, at, record)
+                else:  # nearly all
+                    filler(shares[at])(tensors[at])
+                    if not in_place(holders[at], keys[at], tensors[at]):
+                        raise RuntimeError(STRAYED)
                 if not by_now:
                     record.done([at])
     except FillError as stop:
@@ -145,6 +134,30 @@ def write(
     except Exception as error:
         raise _interrupted(slots[at], error, slots, record) from error
     return record
+
+
+def _write_rare(plan: Plan, slots: Slots, row: int, source: Source | None, settings: Settings, record: Record) -> None:
+    """Give a slot its values that has a source, is computed or is at several places."""
+    slot = slots[row]
+    value = slot.tensor if slot.computed is None else blank(slot)
+    if isinstance(source, Redrawn):
+        _redraw(source, value, settings)
+    elif source is not None:
+        transfer(source, value)
+    else:
+        filler(plan.shares[row])(value)
+    _hand_over(plan, slot, value, record, row, settings.seed)
+
+
+def _settle(tree: Tree, slots: Slots, row: int, record: Record) -> None:
+    """Make sure that every owner of a slot holds what was written, or computes it."""
+    slot = slots[row]
+    if not arrived(tree, slot):
+        raise RuntimeError(STRAYED)
+    for other in slot.also:
+        refresh(other)
+    if slot.also and not reads_back(slot, value_of(slot)):
+        record.projected.add(row)
 
 
 def _hand_over(plan: Plan, slot: Slot, value: torch.Tensor, record: Record, index: int, seed: int | None) -> None:
@@ -228,7 +241,7 @@ def _lots(plan: Plan, slots: Slots, rows: Sequence[int], measure: bool) -> list[
         at_once = isinstance(distribution, Elementwise | Constant) and share.padding_row is None
         chosen = every[group].tolist()
         held = [tensors[row] for row in chosen]
-        measured = measure and at_once and held[0].dtype in MEASURED
+        measured = measure and at_once and held[0].dtype in SINGLE
         if PLAIN_TENSORS.issuperset(map(type, held)) and all(map(IS_CPU, held)):
             lots.append(Lot(Kind(distribution, measured), chosen, [names[row] for row in chosen], held))
             continue

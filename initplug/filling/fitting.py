@@ -17,9 +17,9 @@ from initplug.planning.dtypes import check_dtype
 from initplug.planning.evaluation import Share
 from initplug.planning.matching import hits_of, states_of
 from initplug.planning.plan import Plan, planned, tree_for
-from initplug.planning.references import padding_row
+from initplug.planning.references import EMBEDDINGS, padding_row
 from initplug.planning.restoring import Restoration
-from initplug.planning.slots import Slot, Slots, Tree
+from initplug.planning.slots import Kin, Slot, Slots, Tree
 from initplug.planning.walking import walk
 from initplug.schemes.calling import MisfitError
 from initplug.schemes.distributions import Drawn
@@ -41,66 +41,70 @@ def _of_earlier(model: nn.Module, whole: Plan, prefix: str) -> tuple[Plan, Tree,
         head = f"the plan is unfinished: it was made with {len(whole.findings)} findings"
         raise ApplyError(listed(head, whole.findings), whole.findings)
     tree = walk(model, prefix)
+    slots, tied = tree.slots, {*tree.slots.tied}
     positions: dict[int, int] = {}
     shares: list[Share] = []
     findings: list[Finding] = []
-    for row, slot in enumerate(tree.slots):
-        position, problem = _position(slot, whole)
+    # What is the same for slots that are alike is found once.
+    known: dict[tuple[int, Kin, int | None], tuple[str | None, Share]] = {}
+    for row, (name, kin) in enumerate(zip(slots.names, slots.kins, strict=True)):
+        places = {whole.find(place) for place in (name, *(slots[row].aliases if row in tied else ()))}
+        if len(places) > 1:
+            findings.append(Finding(name, f"it is tied to {slots[row].aliases[0]}, which the plan does not say"))
+            continue
+        (position,) = places
+        if position is None:
+            if kin.kind == "parameter":  # a plan may leave buffers out
+                hint = did_you_mean(name, whole.names) if len(findings) < ROWS else None
+                findings.append(Finding(name, "the plan has no such slot", hint=hint))
+            continue
+        share = whole.shares[position]
+        padding = _padding_row(whole, position, tree, row) if _may_be_padded(share, kin) or row in tied else None
+        key = (id(share), kin, padding)
+        if key not in known:
+            known[key] = _misfit(kin, share), _of_this_model(share, kin, padding)
+        problem, own = known[key]
+        problem = "the plan ties it to another slot" if position in positions else problem
         if problem is not None:
-            hint = did_you_mean(slot.name, whole.names) if slot.name not in whole and len(findings) < ROWS else None
-            findings.append(Finding(slot.name, problem, hint=hint))
-        elif position is not None:
-            share = whole.shares[position]
-            problem = "the plan ties it to another slot" if position in positions else _misfit(slot, share)
-            if problem is not None:
-                findings.append(Finding(slot.name, problem))
-            positions[position] = row
-            known = {name for name, _, _ in slot.places}
-            elsewhere = not known.issuperset((whole.names[position], *whole.aliases(position)))
-            shares.append(_of_this_model(share, tree, slot, elsewhere=elsewhere))
+            findings.append(Finding(name, problem))
+        positions[position] = row
+        shares.append(own)
     if findings:
         raise ApplyError(listed("the plan is of another model", findings), findings)
     rows = np.array([*positions.values()], np.intp)
-    return whole.part(list(positions), coded(shares)), tree, tree.slots.taken(rows)
+    return whole.part(list(positions), coded(shares)), tree, slots.taken(rows)
 
 
-def _position(slot: Slot, plan: Plan) -> tuple[int | None, str | None]:
-    """Where a plan has a slot, or why it does not fit; neither for a buffer that the plan leaves out."""
-    found = {plan.index_of(name) if name in plan else None for name, _, _ in slot.places}
-    if len(found) > 1:
-        return None, f"it is tied to {slot.aliases[0]}, which the plan does not say"
-    (position,) = found
-    missing = position is None and slot.kind == "parameter"
-    return position, "the plan has no such slot" if missing else None
-
-
-def _misfit(slot: Slot, share: Share) -> str | None:
+def _misfit(kin: Kin, share: Share) -> str | None:
     """What keeps a planned distribution from going to a tensor."""
-    shape = () if slot.lazy else tuple(slot.tensor.shape)
-    if shape != share.shape:
-        return f"its shape is {shape}, the plan's {share.shape}"
+    if tuple(kin.shape) != share.shape:
+        return f"its shape is {tuple(kin.shape)}, the plan's {share.shape}"
     if isinstance(share.distribution, Drawn):
         try:
-            check_dtype(share.distribution, slot.tensor.dtype, str(share.init))
+            check_dtype(share.distribution, kin.dtype, str(share.init))
         except MisfitError as reason:
             return str(reason)
     return None
 
 
-def _of_this_model(share: Share, tree: Tree, slot: Slot, *, elsewhere: bool) -> Share:
-    """What a plan says of a slot, with what is this model's own.
+def _may_be_padded(share: Share, kin: Kin) -> bool:
+    """Whether a slot may be the weight of an embedding with a padding row, here or elsewhere in the plan's model."""
+    return share.padding_row is not None or issubclass(kin.cls, EMBEDDINGS)
 
-    Args:
-        share: the plan's.
-        tree: the walked model.
-        slot: of it.
-        elsewhere: whether the slot is at further places outside this model, which may be embeddings.
-    """
-    row = padding_row(tree, slot) if isinstance(share.distribution, Drawn) else None
-    if row is None and elsewhere:
-        row = share.padding_row
-    dtype = str(slot.tensor.dtype).removeprefix("torch.")
-    return replace(share, padding_row=row, dtype=dtype, trainable=slot.tensor.requires_grad)
+
+def _padding_row(whole: Plan, position: int, tree: Tree, row: int) -> int | None:
+    """The padding row of a slot that is drawn: its own, or that of a further place outside this model."""
+    share, slot = whole.shares[position], tree.slots[row]
+    found = padding_row(tree, slot) if isinstance(share.distribution, Drawn) else None
+    if found is None and not {slot.name, *slot.aliases}.issuperset((whole.names[position], *whole.aliases(position))):
+        return share.padding_row
+    return found
+
+
+def _of_this_model(share: Share, kin: Kin, padding: int | None) -> Share:
+    """What a plan says of a slot, with what is this model's own."""
+    dtype = str(kin.dtype).removeprefix("torch.")
+    return replace(share, padding_row=padding, dtype=dtype, trainable=kin.trainable)
 
 
 def chosen_by(

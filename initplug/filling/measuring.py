@@ -13,18 +13,19 @@ from torch import Tensor
 
 from initplug.auditing import Audit, Status
 from initplug.columns import Coded, Rows
+from initplug.filling.batches import SMALL
 from initplug.filling.counting import count
 from initplug.filling.repetition import repetition
 from initplug.filling.sharding import held_in, is_sharded, local_of, local_row, region_of
 from initplug.filling.transferring import Redrawn, Source, compared
-from initplug.filling.writing import padding, value_of
+from initplug.filling.writing import are_plain, padding, value_of
 from initplug.judging import NOT_FINITE, OK, UNTESTABLE, VERDICTS, Judgement, judged_together, judgement
-from initplug.moments import Measured, Moments, measure, together
+from initplug.moments import SINGLE, Measured, Moments, measure, measure_alike, together
 from initplug.planning.evaluation import Share
 from initplug.planning.plan import Plan
 from initplug.planning.slots import Slot, Slots
 from initplug.regions import Box, Region, split
-from initplug.schemes.distributions import Batched, Copy, Keep, Load, Planned, Stacked, text
+from initplug.schemes.distributions import Batched, Copy, Keep, Load, Planned, Single, Stacked, text
 from initplug.schemes.structures import Structured
 
 
@@ -64,37 +65,59 @@ def audited(
         seed: of the draw.
     """
     measured = Measured.none(len(plan)) if measured is None else measured
-    problems: dict[int, str] = {}
+    others: dict[int, Judgement] = {}  # of those that are not judged with all that are alike
     verdicts = np.full(len(plan), VERDICTS.index("untestable"), np.intp)
-    known = measured.rows
-    for share, group in plan.shares.taken(known).groups():
-        rows, dtype = known[group], slots.kins[int(known[group[0]])].dtype
+    drawn = measured.rows
+    if reading.measure:
+        _measure_small(plan, slots, measured)
+    tested = np.intersect1d(measured.rows, statuses.where(lambda status: status != "kept"), assume_unique=True)
+    for share, group in plan.shares.taken(tested).groups():
+        rows, dtype = tested[group], slots.kins[int(tested[group[0]])].dtype
         for alike in _of_one_size(rows, measured):
             found = Measured(measured.table[alike])
             verdict, apart = judged_together(share.distribution, found, dtype)
             verdicts[alike] = VERDICTS.index(verdict)
-            for row in apart.tolist():
-                judged = judgement(share.distribution, found[row], dtype)
-                verdicts[alike[row]] = VERDICTS.index(judged.verdict)
-                if judged.problem is not None:
-                    problems[int(alike[row])] = judged.problem
+            others.update((int(alike[row]), judgement(share.distribution, found[row], dtype)) for row in apart.tolist())
     for row in np.flatnonzero(measured.table["numel"] == 0).tolist() if reading.measure else ():
-        slot, share, status = slots[row], plan.shares[row], statuses[row]
+        slot, share = slots[row], plan.shares[row]
         if share.lazy or not share.numel or slot.on_meta or needs_others(slot):
             continue
         value = value_of(slot)
         moments = measured[row] = _measured(value, share)
-        if status in ("initialized", "read") and row not in projecting:
-            judged = _judged(value, share, moments, sources.get(row), exact=slot.computed is None)
-            if status == "read" and judged.verdict != "untestable" and moments is not None and moments.std:
-                judged = _looked_through(value, share, judged)
+        if statuses[row] in ("initialized", "read") and row not in projecting:
+            others[row] = _judged(value, share, moments, sources.get(row), exact=slot.computed is None)
+    for row, judged in others.items():
+        verdicts[row] = VERDICTS.index(judged.verdict)
+    unread = measured.table["std"] != 0
+    unread[drawn] = False
+    for row in np.intersect1d(np.flatnonzero(unread), statuses.where(lambda status: status == "read")).tolist():
+        if verdicts[row] != VERDICTS.index("untestable"):
+            judged = _looked_through(value_of(slots[row]), plan.shares[row], others.get(row, OK))
             verdicts[row] = VERDICTS.index(judged.verdict)
-            if judged.problem is not None:
-                problems[row] = judged.problem
+            others[row] = judged
+    problems = {row: judged.problem for row, judged in others.items() if judged.problem is not None}
     sharded = slots.kins.where(lambda kin: not kin.plain).tolist()
     regions = {row: region for row in sharded if (region := region_of(slots[row].tensor)) is not None}
     histograms = count(plan, slots, measured) if reading.histograms else None
     return Audit(plan, measured, statuses, Coded(VERDICTS, verdicts), seed, problems, histograms, regions)
+
+
+def _measure_small(plan: Plan, slots: Slots, measured: Measured) -> None:
+    """Measure small tensors that are alike in one go, those that were measured already left out."""
+    left = np.setdiff1d(np.flatnonzero(measured.table["numel"] == 0), slots.computed)
+    tensors = slots.tensors
+    for share, group in plan.shares.taken(left).groups():
+        rows = left[group].tolist()
+        alike = [tensors[row] for row in rows]
+        if _is_small(share) and are_plain(alike) and all(tensor.is_cpu for tensor in alike):
+            measured.put(rows, measure_alike(alike))
+
+
+def _is_small(share: Share) -> bool:
+    """Whether tensors are small, and one distribution is all that is to be said of their elements."""
+    plain = share.distribution is None or isinstance(share.distribution, Single | Batched | Keep)
+    known = 0 < share.numel <= SMALL and getattr(torch, share.dtype) in SINGLE
+    return plain and known and not share.lazy and share.padding_row is None
 
 
 def _of_one_size(rows: Rows, measured: Measured) -> Iterator[Rows]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from operator import attrgetter, is_
 from typing import Any
@@ -32,12 +32,12 @@ from initplug.schemes.distributions import Keep, Planned, Stacked
 
 def doubtful(slots: Slots) -> Iterable[Slot]:
     """What is no ordinary tensor in order, as nearly all are: that whose `refusal` is worth asking for."""
-    if not slots.computed and _are_plain(slots.tensors):
+    if not slots.computed and are_plain(slots.tensors):
         return ()
-    return (slot for slot in slots if slot.computed is not None or not _are_plain([slot.tensor]))
+    return (slot for slot in slots if slot.computed is not None or not are_plain([slot.tensor]))
 
 
-def _are_plain(tensors: Sequence[Tensor]) -> bool:
+def are_plain(tensors: Sequence[Tensor]) -> bool:
     """Whether tensors are ordinary ones: a question at a time for all of them."""
     return (
         PLAIN_TENSORS.issuperset(map(type, tensors))
@@ -313,6 +313,11 @@ def arrived(tree: Tree, slot: Slot) -> bool:
         if (id(module), key) not in computing and held.get(key) is not slot.stored[0]:
             return False
     return True
+
+
+def in_place(holder: Mapping[str, Any], key: str, tensor: Tensor) -> bool:
+    """Whether an owner still holds a tensor."""
+    return holder.get(key) is tensor
 
 
 def strayed(tree: Tree, slots: Slots, rows: Sequence[int]) -> int | None:

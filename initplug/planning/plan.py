@@ -207,13 +207,17 @@ class Plan:
         Raises:
             KeyError: with the nearest name.
         """
-        positions = self._positions()
         if not isinstance(name, str):
             raise TypeError(f"slots are found by name, not by {name!r}; list(plan) has the rows in order")
-        if name not in positions:
-            hint = did_you_mean(name, positions)
+        position = self.find(name)
+        if position is None:
+            hint = did_you_mean(name, self._positions())
             raise KeyError(f"the plan has no slot {name!r}" + (f" ({hint})" if hint else ""))
-        return positions[name]
+        return position
+
+    def find(self, name: str) -> int | None:
+        """The position of a slot, by any of its names; None where there is no such slot."""
+        return self._positions().get(name)
 
     def part(self, indices: Sequence[int], shares: Coded[Share]) -> Plan:
         """The plan of some of the slots, in the order of the positions given, with shares of their own."""

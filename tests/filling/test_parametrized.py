@@ -380,15 +380,25 @@ def test_a_shape_that_only_values_tell_is_an_error_of_the_plan() -> None:
 # Each verification is needed: without it a test sees a wrong result ------------------------------------------------
 
 
-def silent_loss() -> None:
+def silent_loss(seed: int | None = None, *, tied: bool = False) -> None:
     """An owner that swaps a tensor before it is written."""
-    model = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Linear(3, 1, bias=False))
+    model = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Linear(3, 1, bias=False), nn.Linear(3, 1, bias=False))
+    if tied:
+        model[2].weight = model[1].weight
 
     def swap(done: int, total: int) -> None:
-        model[1].register_parameter("weight", nn.Parameter(torch.zeros(1, 3)))
+        model[2 if tied else 1].register_parameter("weight", nn.Parameter(torch.zeros(1, 3)))
 
     with pytest.raises(initplug.ApplyError, match="the owner no longer holds the tensor"):
-        initplug.apply(model, {"rules": {"*": 1}}, progress=swap)
+        initplug.apply(model, {"rules": {"*": 1}}, seed=seed, progress=swap)
+
+
+def silent_loss_under_a_seed() -> None:
+    silent_loss(seed=0)
+
+
+def silent_loss_of_a_tie() -> None:
+    silent_loss(tied=True)
 
 
 def projection() -> None:
@@ -422,7 +432,9 @@ class NoContext:
 
 
 MUTATIONS: list[tuple[Callable[[], None], Any, str, Any]] = [
-    (silent_loss, execution, "arrived", lambda tree, slot: True),
+    (silent_loss, execution, "in_place", lambda holder, key, tensor: True),
+    (silent_loss_under_a_seed, execution, "strayed", lambda tree, slots, rows: None),
+    (silent_loss_of_a_tie, execution, "arrived", lambda tree, slot: True),
     (projection, execution, "reads_back", lambda slot, value: True),
     (partial_ties, execution, "reads_back", lambda slot, value: True),
     (nan_through_weight_norm, refusing, "rehearsed", lambda slot, fill: True),

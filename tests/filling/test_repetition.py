@@ -13,6 +13,7 @@ import initplug
 from initplug.filling import repetition as module
 from initplug.filling.generator import draw
 from initplug.filling.repetition import repetition
+from initplug.moments import measure
 from initplug.schemes.distributions import (
     Batched,
     Constant,
@@ -191,9 +192,16 @@ def test_complex_tensors_and_layouts() -> None:
 
 def test_a_large_tensor_takes_no_more_than_a_few_times_its_measuring() -> None:
     large = drawn(4096, 1024)
-    began = time.process_time()
-    assert repetition(large, NORMAL) is None
-    assert time.process_time() - began < 2
+
+    def best(function: Callable[[], object]) -> float:
+        times = []
+        for _ in range(3):
+            began = time.thread_time()
+            function()
+            times.append(time.thread_time() - began)
+        return min(times)
+
+    assert best(lambda: repetition(large, NORMAL)) < 20 * best(lambda: measure(large))  # it is about three times
 
 
 # Through the public door.
