@@ -15,7 +15,7 @@ from torch import Tensor
 from initplug.filling.generator import draw
 from initplug.filling.writing import unwritable
 from initplug.judging import judged
-from initplug.moments import Moments, measure
+from initplug.moments import Moments, measure, measure_alike
 from initplug.schemes.distributions import Constant, Drawn, Keep, Normal, TruncatedNormal, Uniform, scaled
 
 LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -52,6 +52,50 @@ def test_a_constant_has_no_spread_however_it_rounds() -> None:
     assert measure(torch.full((3_000_001,), 0.1)) == Moments(
         3_000_001, *(float(np.float32(0.1)) * w for w in (1, 0, 1, 1))
     )
+
+
+NARROW: dict[str, Callable[[Tensor], Tensor]] = {
+    "as drawn": lambda base: base,
+    "far from zero": lambda base: 4096 + base / 4096,
+    "half": lambda base: base.half(),
+    "bfloat16": lambda base: base.bfloat16(),
+    "one constant among them": lambda base: torch.cat([torch.full_like(base[:1], 0.1), base[1:]]),
+    "constants": lambda base: torch.full_like(base, 0.1),
+    "different constants": lambda base: base[:, :1, :1].expand(base.shape).clone(),
+    "of one element": lambda base: base[:, :1, :1],
+    "every second": lambda base: base[:, ::2, 1:],
+}
+
+
+@pytest.mark.parametrize("name", NARROW)
+@pytest.mark.parametrize("batch", [1, 40, 1 << 18])
+def test_moments_of_small_tensors_at_once_are_those_of_numpy(
+    name: str, batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("initplug.moments.BATCH", batch)
+    tensors = NARROW[name](torch.randn(30, 6, 5, generator=torch.Generator().manual_seed(0))).unbind(0)
+    found = measure_alike(tensors)
+    assert found.rows.tolist() == list(range(30))
+    for tensor, moments in zip(tensors, found, strict=True):
+        values = tensor.double().numpy()
+        assert moments is not None
+        assert moments.numel == values.size
+        assert moments.mean == pytest.approx(values.mean(), rel=1e-12, abs=1e-15)
+        assert moments.std == pytest.approx(values.std(), rel=1e-12, abs=1e-15)
+        assert (moments.min, moments.max) == (values.min(), values.max())
+        if values.min() == values.max():
+            assert moments.std == 0
+            assert moments.mean == values.min()
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
+def test_what_is_not_finite_shows_in_its_own_moments_alone(wrong: float) -> None:
+    tensors = [torch.ones(4), torch.arange(4.0), torch.tensor([0.0, wrong, 1.0, 2.0]), torch.full((4,), wrong)]
+    *fine, mixed, whole = measure_alike(tensors)
+    assert fine == [measure(tensor) for tensor in tensors[:2]]
+    for moments in (mixed, whole):
+        assert moments is not None
+        assert not all(map(math.isfinite, moments))
 
 
 def test_a_padding_row_is_left_out() -> None:

@@ -8,19 +8,32 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from initplug import judging
 from initplug.filling.generator import draw
-from initplug.judging import judgement
-from initplug.moments import measure
-from initplug.schemes.distributions import Constant, Drawn, Normal, TruncatedNormal, Uniform
+from initplug.judging import judged_together, judgement
+from initplug.moments import Measured, Moments, measure
+from initplug.schemes.distributions import (
+    Batched,
+    Constant,
+    Drawn,
+    Keep,
+    Normal,
+    Planned,
+    TruncatedNormal,
+    Uniform,
+)
+from initplug.schemes.structures import Orthogonal
 
 STD = 0.02
 CUT = 2 * STD
 NORMAL, UNIFORM = Normal(0.0, STD), Uniform(-STD * math.sqrt(3), STD * math.sqrt(3))
 TRUNCATED = TruncatedNormal(0.0, STD, -CUT, CUT)
 SKEWED = TruncatedNormal(0.0, 1.0, 1.0, 3.0)
+SQUARE = Orthogonal(1.0, 8, 8)
 DRAWN: list[Drawn] = [NORMAL, UNIFORM, TRUNCATED, Normal(1.0, 0.1), Uniform(0.0, 1.0), SKEWED]
 
 
@@ -175,3 +188,45 @@ def test_limits_of_extremes_are_quantiles_of_samples_extremes(distribution: Draw
     if isinstance(distribution, Normal):
         for share in ((found.min(1).values < limits.min_low), (found.max(1).values > limits.max_high)):
             assert share.double().mean().item() == pytest.approx(tail, abs=error)
+
+
+# Many at once.
+
+
+@pytest.mark.parametrize("numel", [1, 2, 64])
+@pytest.mark.parametrize(
+    "distribution",
+    [*DRAWN, Constant(0.5), Orthogonal(1.0, 8, 8), Batched(Orthogonal(1.0, 8, 8), 1), Keep(), None],
+    ids=str,
+)
+@settings(max_examples=25)
+@given(data=st.data())
+def test_many_tensors_at_once_are_judged_as_each_alone(
+    distribution: Planned | None, numel: int, data: st.DataObject
+) -> None:
+    mean, std = (getattr(distribution, name, 1.0) for name in ("mean", "std"))
+    near = [mean + std * sigmas for sigmas in (-30, -6, -3, -1, 0, 1, 3, 6, 30)]
+    numbers = st.one_of(st.sampled_from([*near, 0.5, math.nan, math.inf, -math.inf]), st.floats(mean - std, mean + std))
+    spreads = st.one_of(st.sampled_from([0.0, std, math.nan, math.inf]), st.floats(0.5 * std, 2 * std))
+    every = data.draw(st.lists(st.builds(Moments, st.just(numel), numbers, spreads, numbers, numbers), min_size=1))
+    measured = Measured.none(len(every))
+    for row, moments in enumerate(every):
+        measured[row] = moments
+    verdict, apart = judged_together(distribution, measured, torch.float32)
+    alone = [judgement(distribution, moments, torch.float32).verdict for moments in every]
+    assert [row for row, one in enumerate(alone) if one != verdict] == apart.tolist()
+    assert {alone[row] for row in apart.tolist()} <= {"differs"}
+
+
+def test_a_table_of_moments_gives_back_what_it_was_given() -> None:
+    measured = Measured.none(4)
+    measured[1] = Moments(3, 0.5, 0.25, 0.0, 1.0)
+    other = Measured.none(2)
+    other[0], other[1] = Moments(7, 1.0, 0.0, 1.0, 1.0), None
+    measured.put([3, 0], other)
+    assert [*measured] == [None, Moments(3, 0.5, 0.25, 0.0, 1.0), None, Moments(7, 1.0, 0.0, 1.0, 1.0)]
+    assert measured.rows.tolist() == [1, 3]
+    assert [*measured[1:3]] == [measured[1], None]
+    assert type(measured[3].numel if measured[3] else 0) is int
+    measured[1] = None
+    assert measured.rows.tolist() == [3]
