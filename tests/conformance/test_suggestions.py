@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+import warnings
+from collections.abc import Callable
 
 import pytest
 from third_party import named
 from torch import nn
 
-from initplug import deferred
-from initplug.language.loading import presets
+from initplug import PlanError, deferred, plan
+from initplug.language.loading import load, presets
 from initplug.studies.suggesting import suggest
 
 TV = "torchvision.models"
@@ -106,12 +109,23 @@ def test_a_model_of_transformers_is_known_or_said_to_be_unknown(
 
 
 @pytest.mark.parametrize("kind", ["resnet50", "llama"])
-def test_all_presets_are_tried_in_two_seconds(kind: str) -> None:
+def test_trying_all_presets_takes_less_than_planning_each_by_itself(kind: str) -> None:
     model = configured("LlamaForCausalLM") if kind == "llama" else built(f"{TV}:resnet50")
     assert sum(tensor.numel() for tensor in model.parameters()) > 2e7
-    best = 99.0
-    for _ in range(3):
-        began = time.process_time()
-        suggest(model)
-        best = min(best, time.process_time() - began)
-    assert best < 2
+    recipes = [load(name) for name in presets()]
+
+    def each() -> None:
+        for recipe in recipes:
+            with contextlib.suppress(PlanError), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of rules that select nothing
+                plan(model, recipe)
+
+    def best(function: Callable[[], object]) -> float:
+        times = []
+        for _ in range(3):
+            began = time.thread_time()
+            function()
+            times.append(time.thread_time() - began)
+        return min(times)
+
+    assert best(lambda: suggest(model)) < best(each)  # it is less than half
