@@ -576,12 +576,19 @@ def test_five_thousand_parameters_stay_quick(load: Callable[[str], Page], pages:
     page = load("5000")
     assert len(page.names()) == 1 + 834 * 6 + 2
     assert (pages / "5000.html").stat().st_size < 2_000_000
+    # What any page of as many rows takes in this browser now: to copy them, lay them out and drop them again.
+    copying = """
+        const began = performance.now(), rows = document.querySelector("#rows"), copy = rows.cloneNode(true);
+        rows.after(copy); document.body.offsetHeight; copy.remove(); document.body.offsetHeight;
+        return performance.now() - began;
+    """
+    unit = min(page.run(copying) for _ in range(3))
     timing = "const t = performance.timing; return t.loadEventEnd - t.navigationStart"
-    assert page.run(timing) < 5000
-    for act in ("document.querySelector('th.c-measured button').click()", "document.querySelector('.rule').click()"):
-        began = time.perf_counter()
-        page.run(f"{act}; document.body.offsetHeight")
-        assert time.perf_counter() - began < 3
+    times = {"load": page.run(timing)}
+    for place in ("th.c-measured button", ".rule"):
+        act = f"document.querySelector('{place}').click(); document.body.offsetHeight"
+        times[place] = page.run(f"const began = performance.now(); {act}; return performance.now() - began")
+    assert all(spent < 20 * unit for spent in times.values())
     page.click(page.one("#reset"))
     page.one("#search").send_keys("h.777.out")
     assert sorted(page.names()) == ["h.777.out.bias", "h.777.out.weight"]
