@@ -224,7 +224,7 @@ def to_normal(words: Words, out: Floats, source: Source) -> None:
         source: whose memory is used.
     """
     # Words and the floats of them share memory: the less is touched, the more of it the cache holds.
-    np.copyto(words.view(np.float32), words.view(np.int32), casting="unsafe")
+    words.view(np.float32)[...] = words.view(np.int32)
     _look_up(words, out, source.scratch(len(words)).places)
 
 
@@ -328,7 +328,7 @@ def _sampled(
 def _multiples(unit: np.float32) -> Sampler:
     """The high 24 bits of every word, which a float holds, times a unit."""
 
-    def sample(words: Words, out: Floats, source: Source) -> None:
+    def sample(words: Words, out: Floats, source: Source) -> None:  # noqa: ARG001 - a sampler, which needs no memory
         np.right_shift(words, EIGHT, words)
         np.multiply(words.view(np.int32), unit, out, dtype=np.float32, casting="unsafe")
 
@@ -344,10 +344,8 @@ def _confined(begin: int, count: int) -> Sampler:
 
     def sample(words: Words, out: Floats, source: Source) -> None:
         places, long = source.scratch(len(words))
-        mapped = words.view(np.int32)
         np.multiply(words, factor, long, dtype=np.uint64)
-        np.add(long.view(np.int32)[1 - BIG_END :: 2], first, mapped)
-        np.copyto(words.view(np.float32), mapped, casting="unsafe")
+        np.add(long.view(np.int32)[1 - BIG_END :: 2], first, words.view(np.float32), casting="unsafe", dtype=np.int32)
         _look_up(words, out, places)
 
     return sample
