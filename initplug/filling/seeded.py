@@ -20,7 +20,7 @@ from torch import Tensor
 from initplug.filling import streams
 from initplug.filling.batches import FINE, Kind, Lot, batches, draw
 from initplug.filling.sharding import held_in
-from initplug.filling.streams import CHUNK, Elementwise, Key, Source, key_of
+from initplug.filling.streams import CHUNK, STEP, Elementwise, Key, Source, key_of
 from initplug.filling.whole import compute
 from initplug.moments import Measured, Moments, measure_drawn, together
 from initplug.regions import Box, Region, split
@@ -278,7 +278,7 @@ def _fill_large(
 
     def work() -> None:
         # One thread works best on pieces that the first-level cache holds; several wait for each other between calls.
-        source = Source(CHUNK if threads > 1 else FINE)
+        source = Source(STEP if threads > 1 else FINE)
         scratch = np.empty(CHUNK, np.float32)
         while not failed.is_set():
             with lock:

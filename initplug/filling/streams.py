@@ -25,7 +25,11 @@ Floats = NDArray[np.float32]
 Key = NDArray[np.uint64]
 
 CHUNK = 1 << 18
-"""Elements drawn at a time, whatever the tensor's size: as few as threads that wait for the interpreter can do with."""
+"""Elements drawn at a time, whatever the tensor's size."""
+
+STEP = 1 << 17
+"""Elements that one of several threads computes at a time: few steps, since between their calls threads wait for the
+interpreter, yet what they take lies in the second-level cache."""
 
 BLOCK = 8
 """32-bit words that one step of Philox4x64 gives."""
@@ -71,7 +75,7 @@ class Source:
 
     __slots__ = ("_counter", "_key", "_philox", "_scratch", "_state", "step")
 
-    def __init__(self, step: int = CHUNK) -> None:
+    def __init__(self, step: int = STEP) -> None:
         self.step = step
         self._philox = np.random.Philox(key=0)
         self._counter, self._key = np.zeros(4, np.uint64), np.zeros(2, np.uint64)
@@ -84,7 +88,7 @@ class Source:
             "uinteger": 0,
         }
         wide = np.empty(step, np.uint64)
-        self._scratch = Scratch(np.empty(step, np.float32), np.empty(step, np.float32), wide.view(np.int64), wide)
+        self._scratch = Scratch(wide.view(np.int64), wide)
 
     def words(self, key: Key, start: int, count: int) -> Words:
         """The 32-bit words `start` to `start + count` of a stream.
@@ -118,22 +122,20 @@ class Source:
         """Memory for at most `step` elements."""
         if count == self.step:
             return self._scratch
-        floats, slopes, places, long = self._scratch
-        return Scratch(floats[:count], slopes[:count], places[:count], long[:count])
+        places, long = self._scratch
+        return Scratch(places[:count], long[:count])
 
 
 class Scratch(NamedTuple):
-    """Memory for as many elements as are computed at a time; `places` and `long` are the same."""
+    """Memory for as many elements as are computed at a time, the same under two types."""
 
-    floats: Floats
-    slopes: Floats
     places: NDArray[np.int64]
     long: NDArray[np.uint64]
 
 
 def as_words(raw: NDArray[np.uint64]) -> Words:
     """64-bit words as twice as many 32-bit ones, the low half first."""
-    return raw.astype("<u8", copy=False).view("<u4")
+    return raw.astype("<u8", copy=False).view("<u4").astype(np.uint32, copy=False)
 
 
 BIG_END = int(sys.byteorder == "big")
@@ -273,26 +275,26 @@ def to_normal(words: Words, out: Floats, source: Source) -> None:
     """Standard normals, falling as the words rise: -Φ⁻¹((u + 1/2) / 2^32) to 5e-7, |z| up to 6.34.
 
     Args:
-        words: 32-bit words, at most the source's step.
+        words: 32-bit words, at most the source's step; overwritten.
         out: as many floats, written.
         source: whose memory is used.
     """
-    scratch = source.scratch(len(words))
-    np.copyto(scratch.floats, words.view(np.int32), casting="unsafe")
-    _look_up(scratch, out)
+    # Words and the floats of them share memory: the less is touched, the more of it the cache holds.
+    words.view(np.float32)[...] = words.view(np.int32)
+    _look_up(words, out, source.scratch(len(words)).places)
 
 
-def _look_up(scratch: Scratch, out: Floats) -> None:
-    """The normals of the words that `floats` holds, as signed numbers."""
+def _look_up(words: Words, out: Floats, places: NDArray[np.int64]) -> None:
+    """The normals of words whose floats, as signed numbers, lie in their memory; overwritten."""
     # Between two calls a thread holds the interpreter, for which others wait: calls are few, and made directly.
     intercepts, slopes = _table()
-    floats, slope, places, _ = scratch
-    np.right_shift(floats.view(np.uint32), SHIFT, places, casting="unsafe")
+    floats = words.view(np.float32)
+    np.right_shift(words, SHIFT, places, casting="unsafe")
     # Places lie inside the table; `wrap` spares numpy the buffer that it needs to raise for others.
-    slopes.take(places, None, slope, "wrap")
-    np.multiply(slope, floats, slope)
+    slopes.take(places, None, out, "wrap")
+    np.multiply(floats, out, floats)
     intercepts.take(places, None, out, "wrap")
-    np.add(out, slope, out)
+    np.add(out, floats, out)
 
 
 @lru_cache(maxsize=4096)
@@ -320,7 +322,7 @@ def _cut(low: float, high: float) -> tuple[int, int]:
 # Distributions ----------------------------------------------------------------------------------------------
 
 Sampler = Callable[[Words, Floats, Source], None]
-"""Turns words into the elements of a distribution."""
+"""Turns words, which it overwrites, into the elements of a distribution."""
 
 Elementwise = Normal | TruncatedNormal | Uniform
 """Distributions whose elements are independent, each from a word of its own."""
@@ -345,9 +347,8 @@ def sampler(distribution: Any) -> Sampler:
         case Uniform(low, high):
             # A product with a power of two is exact, so that one multiplication does, but where it leads out of floats.
             exact = high - low > 2.0**-64
-            return _sampled(
-                _to_integer, [2.0**-24 * float(np.float32(high - low))] if exact else [2.0**-24, high - low], low
-            )
+            first, *rest = [2.0**-24 * float(np.float32(high - low))] if exact else [2.0**-24, high - low]
+            return _sampled(_multiples(np.float32(first)), rest, low)
         case TruncatedNormal(loc, scale, low, high):
             begin, count = _cut((low - loc) / scale, (high - loc) / scale)
             sample, ends = _sampled(_confined(begin, count), [scale], loc), np.empty(2, np.float32)
@@ -380,11 +381,14 @@ def _sampled(
     return sample
 
 
-def _to_integer(words: Words, out: Floats, source: Source) -> None:
-    """The high 24 bits of every word, which a float holds."""
-    high = source.scratch(len(words)).slopes.view(np.uint32)
-    np.right_shift(words, EIGHT, high)
-    np.copyto(out, high, casting="unsafe")
+def _multiples(unit: np.float32) -> Sampler:
+    """The high 24 bits of every word, which a float holds, times a unit."""
+
+    def sample(words: Words, out: Floats, source: Source) -> None:  # noqa: ARG001 - a sampler, which needs no memory
+        np.right_shift(words, EIGHT, words)
+        np.multiply(words.view(np.int32), unit, out, dtype=np.float32, casting="unsafe")
+
+    return sample
 
 
 EIGHT = np.uint32(8)
@@ -395,11 +399,10 @@ def _confined(begin: int, count: int) -> Sampler:
     factor, first = np.uint64(count), np.uint32(begin).view(np.int32)
 
     def sample(words: Words, out: Floats, source: Source) -> None:
-        scratch = source.scratch(len(words))
-        np.multiply(words, factor, scratch.long, dtype=np.uint64)
-        high = scratch.long.view(np.int32)[1 - BIG_END :: 2]
-        np.add(high, first, scratch.floats, casting="unsafe", dtype=np.int32)
-        _look_up(scratch, out)
+        places, long = source.scratch(len(words))
+        np.multiply(words, factor, long, dtype=np.uint64)
+        np.add(long.view(np.int32)[1 - BIG_END :: 2], first, words.view(np.float32), casting="unsafe", dtype=np.int32)
+        _look_up(words, out, places)
 
     return sample
 
