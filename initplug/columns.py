@@ -76,14 +76,20 @@ class Coded(Sequence[T]):
         codes[list(values)] = other.codes + len(self.values)
         return Coded([*self.values, *other.values], codes)
 
+    def mask(self, holds: Callable[[T], object]) -> NDArray[np.bool_]:
+        """Of every row, whether a question holds of its value."""
+        answers = np.fromiter((bool(holds(value)) for value in self.values), np.bool_, len(self.values))
+        return answers[self.codes]
+
     def where(self, holds: Callable[[T], object]) -> Rows:
         """The rows whose value a question holds of."""
-        answers = np.fromiter((bool(holds(value)) for value in self.values), np.bool_, len(self.values))
-        return np.flatnonzero(answers[self.codes])
+        return np.flatnonzero(self.mask(holds))
 
     def groups(self) -> list[tuple[T, Rows]]:
         """The values that occur, in the order in which they first do, each with its rows."""
-        order = np.argsort(self.codes, kind="stable")
+        order = np.argsort(
+            self.codes.astype(np.min_scalar_type(len(self.values))), kind="stable"
+        )  # short ones sort fast
         ends = np.flatnonzero(np.diff(self.codes[order])) + 1
         parts = np.split(order, ends) if len(order) else []
         parts.sort(key=lambda rows: int(rows[0]))
@@ -91,8 +97,9 @@ class Coded(Sequence[T]):
 
     @property
     def distinct(self) -> list[T]:
-        """The values that occur, in the order in which they first do."""
-        return [value for value, _ in self.groups()]
+        """The values that occur."""
+        counts = np.bincount(self.codes, minlength=len(self.values))
+        return [self.values[code] for code in np.flatnonzero(counts).tolist()]
 
 
 def coded(values: Iterable[U]) -> Coded[U]:
@@ -111,7 +118,13 @@ def paired(one: Coded[T], other: Coded[U]) -> Coded[tuple[T, U]]:
         [('a', 'x'), ('a', 'y'), ('b', 'x')]
     """
     width = max(len(other.values), 1)
-    pairs, codes = np.unique(one.codes * width + other.codes, return_inverse=True)
+    both = one.codes * width + other.codes
+    if len(one.values) * width <= 4 * len(both):  # a place for every pair there could be is faster than sorting
+        occurs = np.zeros(len(one.values) * width, np.bool_)
+        occurs[both] = True
+        pairs, codes = np.flatnonzero(occurs), (np.cumsum(occurs) - 1)[both]
+    else:
+        pairs, codes = np.unique(both, return_inverse=True)
     firsts, seconds = np.divmod(pairs, width)
     values = [(one.values[a], other.values[b]) for a, b in zip(firsts.tolist(), seconds.tolist(), strict=True)]
     return Coded(values, codes)

@@ -18,12 +18,12 @@ from initplug.filling.counting import count
 from initplug.filling.repetition import repetition
 from initplug.filling.sharding import held_in, is_sharded, local_of, local_row, region_of
 from initplug.filling.transferring import Redrawn, Source, compared
-from initplug.filling.writing import are_plain, padding, value_of
+from initplug.filling.writing import are_in_order, padding, value_of
 from initplug.judging import NOT_FINITE, OK, UNTESTABLE, VERDICTS, Judgement, judged_together, judgement
 from initplug.moments import SINGLE, Measured, Moments, measure, measure_alike, together
 from initplug.planning.evaluation import Share
 from initplug.planning.plan import Plan
-from initplug.planning.slots import Slot, Slots
+from initplug.planning.slots import PLAIN_TENSORS, Slot, Slots
 from initplug.regions import Box, Region, split
 from initplug.schemes.distributions import Batched, Copy, Keep, Load, Planned, Single, Stacked, text
 from initplug.schemes.structures import Structured
@@ -67,10 +67,10 @@ def audited(
     measured = Measured.none(len(plan)) if measured is None else measured
     others: dict[int, Judgement] = {}  # of those that are not judged with all that are alike
     verdicts = np.full(len(plan), VERDICTS.index("untestable"), np.intp)
-    drawn = measured.rows
     if reading.measure:
         _measure_small(plan, slots, measured)
-    tested = np.intersect1d(measured.rows, statuses.where(lambda status: status != "kept"), assume_unique=True)
+    known = measured.table["numel"] > 0
+    tested = np.flatnonzero(known & statuses.mask(lambda status: status != "kept"))
     for share, group in plan.shares.taken(tested).groups():
         rows, dtype = tested[group], slots.kins[int(tested[group[0]])].dtype
         for alike in _of_one_size(rows, measured):
@@ -88,9 +88,8 @@ def audited(
             others[row] = _judged(value, share, moments, sources.get(row), exact=slot.computed is None)
     for row, judged in others.items():
         verdicts[row] = VERDICTS.index(judged.verdict)
-    unread = measured.table["std"] != 0
-    unread[drawn] = False
-    for row in np.intersect1d(np.flatnonzero(unread), statuses.where(lambda status: status == "read")).tolist():
+    spread = (measured.table["std"] != 0) & statuses.mask(lambda status: status == "read")
+    for row in np.flatnonzero(spread).tolist():
         if verdicts[row] != VERDICTS.index("untestable"):
             judged = _looked_through(value_of(slots[row]), plan.shares[row], others.get(row, OK))
             verdicts[row] = VERDICTS.index(judged.verdict)
@@ -104,12 +103,14 @@ def audited(
 
 def _measure_small(plan: Plan, slots: Slots, measured: Measured) -> None:
     """Measure small tensors that are alike in one go, those that were measured already left out."""
-    left = np.setdiff1d(np.flatnonzero(measured.table["numel"] == 0), slots.computed)
-    tensors = slots.tensors
+    is_left = measured.table["numel"] == 0
+    is_left[slots.computed] = False
+    left, tensors = np.flatnonzero(is_left), slots.tensors
     for share, group in plan.shares.taken(left).groups():
         rows = left[group].tolist()
         alike = [tensors[row] for row in rows]
-        if _is_small(share) and are_plain(alike) and all(tensor.is_cpu for tensor in alike):
+        plain = _is_small(share) and PLAIN_TENSORS.issuperset(map(type, alike))
+        if plain and are_in_order(alike) and all(tensor.is_cpu for tensor in alike):
             measured.put(rows, measure_alike(alike))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from operator import attrgetter
 
 import numpy as np
 from torch import Tensor, nn
@@ -96,9 +95,6 @@ def _filling(source: Source) -> Callable[[Tensor], object]:
     return nn.init.normal_ if on_meta else partial(transfer, source)
 
 
-NBYTES = attrgetter("nbytes")
-
-
 def warn_of_shared_memory(slots: Slots, statuses: Coded[Status]) -> None:
     """Warn of different tensors that share elements in memory: what is written last stays in both.
 
@@ -109,10 +105,10 @@ def warn_of_shared_memory(slots: Slots, statuses: Coded[Status]) -> None:
     tensors = slots.tensors
     if not PLAIN_TENSORS.issuperset(map(type, tensors)):
         tensors = [local_of(tensor) for tensor in tensors]
-    starts = np.fromiter(map(Tensor.data_ptr, tensors), np.uint64, len(slots))
+    starts = np.fromiter(map(Tensor.data_ptr, tensors), np.int64, len(slots))
+    ends = starts + np.array([kin.nbytes for kin in slots.kins.values], np.int64)[slots.kins.codes]
     order = np.argsort(starts)
-    ends = starts + np.fromiter(map(NBYTES, tensors), np.uint64, len(slots))
-    if (starts[order][1:] >= ends[order][:-1]).all():
+    if (starts[order][1:] >= ends[order][:-1]).all():  # nearly always; parts of tensors only seem to share some
         return
     stretches = []
     for name, tensor in zip(slots.names, tensors, strict=True):

@@ -32,24 +32,24 @@ from initplug.schemes.distributions import Keep, Planned, Stacked
 
 def doubtful(slots: Slots) -> Iterable[Slot]:
     """What is no ordinary tensor in order, as nearly all are: that whose `refusal` is worth asking for."""
-    if not slots.computed and are_plain(slots.tensors):
+    kins = slots.kins.distinct
+    if not slots.computed and all(kin.plain for kin in kins) and are_in_order(slots.tensors):
         return ()
-    return (slot for slot in slots if slot.computed is not None or not are_plain([slot.tensor]))
+    plain = ((slot, slot.computed is None and slot.kin.plain) for slot in slots)
+    return (slot for slot, is_plain in plain if not is_plain or not are_in_order([slot.tensor]))
 
 
-def are_plain(tensors: Sequence[Tensor]) -> bool:
-    """Whether tensors are ordinary ones: a question at a time for all of them."""
+def are_in_order(tensors: Sequence[Tensor]) -> bool:
+    """Whether plain tensors are all in order: a question at a time for all of them."""
     return (
-        PLAIN_TENSORS.issuperset(map(type, tensors))
-        and {*map(LAYOUT, tensors)} <= {torch.strided}
+        {*map(LAYOUT, tensors)} <= {torch.strided}
         and all(map(Tensor.is_contiguous, tensors))
         and not any(map(Tensor.is_inference, tensors))
-        and not any(map(IS_QUANTIZED, tensors))
         and not ("torch.distributed.fsdp" in sys.modules and any(hasattr(one, "_fsdp_flattened") for one in tensors))
     )
 
 
-LAYOUT, IS_QUANTIZED = attrgetter("layout"), attrgetter("is_quantized")
+LAYOUT = attrgetter("layout")
 
 
 def refusal(slot: Slot) -> str | None:
@@ -322,7 +322,7 @@ def in_place(holder: Mapping[str, Any], key: str, tensor: Tensor) -> bool:
 
 def strayed(tree: Tree, slots: Slots, rows: Sequence[int]) -> int | None:
     """The first of the rows whose owners do not all hold the very tensor that was written."""
-    chosen = slots.taken(np.sort(np.array(rows, np.intp)))
+    chosen = slots if len(rows) == len(slots) else slots.taken(np.sort(np.array(rows, np.intp)))
     rare = {*slots.tied, *slots.computed}
     if not rare and all(map(is_, map(dict.get, chosen.holders, chosen.keys), chosen.tensors)):
         return None

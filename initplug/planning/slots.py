@@ -47,7 +47,7 @@ class Kin:
         shape: sizes, in elements; none of a lazy tensor.
         dtype: of the elements.
         trainable: whether it requires a gradient.
-        plain: whether the tensor is of torch's own types, as nearly all are.
+        plain: whether the tensor is of torch's own types and not quantized, as nearly all are.
         lazy: whether it waits for a first batch to learn its shape.
     """
 
@@ -72,11 +72,20 @@ class Kin:
         trainable: bool,
     ) -> Kin:
         """That of tensors of a type which modules of a class hold; those without a shape are lazy."""
-        return cls(kind, owner, key, shape or torch.Size(), dtype, trainable, tensor in PLAIN_TENSORS, shape is None)
+        plain = tensor in PLAIN_TENSORS and dtype not in QUANTIZED
+        return cls(kind, owner, key, shape or torch.Size(), dtype, trainable, plain, shape is None)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the elements."""
+        return self.shape.numel() * self.dtype.itemsize
 
 
 PLAIN_TENSORS = frozenset({Tensor, nn.Parameter})
 """The types of nearly all tensors, which settle most questions at once."""
+
+QUANTIZED = frozenset({torch.qint8, torch.quint8, torch.qint32, torch.quint4x2, torch.quint2x4})
+"""Dtypes of tensors that hold a scale beside their elements."""
 
 
 class Columns:
