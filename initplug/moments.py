@@ -268,17 +268,20 @@ def measure_drawn(values: NDArray[np.float32], mean: float, std: float) -> Momen
         >>> measure_drawn(np.array([1, 3], np.float32), 0.0, 1.0)
         Moments(numel=2, mean=2.0, std=1.0, min=1.0, max=3.0)
     """
-    low, high = float(np.minimum.reduce(values)), float(np.maximum.reduce(values))
+    # Calls are few, since other threads wait for the interpreter between two of them.
+    size, low, high = values.size, float(np.minimum.reduce(values)), float(np.maximum.reduce(values))
     if low == high:
-        return Moments(values.size, low, 0.0, low, high)
-    shift = np.float32(mean) if abs(mean) > std else np.float32(0)
-    deviations = values - shift if shift else values
-    full = values.size - values.size % ROW
-    rows, rest = deviations[:full].reshape(-1, ROW), deviations[full:].astype(np.float64)
-    total = float(np.vecdot(rows, ONES).sum(dtype=np.float64)) + float(rest.sum())
-    squares = float(np.vecdot(rows, rows).sum(dtype=np.float64)) + float(rest @ rest)
-    off = total / values.size
-    return Moments(values.size, float(shift) + off, math.sqrt(max(squares / values.size - off**2, 0.0)), low, high)
+        return Moments(size, low, 0.0, low, high)
+    shift = mean if abs(mean) > std else 0.0
+    deviations = values - np.float32(shift) if shift else values
+    full = size - size % ROW
+    rows = deviations[:full].reshape(-1, ROW)
+    total, squares = sum(np.vecdot(rows, ONES).tolist()), sum(np.vecdot(rows, rows).tolist())
+    if full < size:
+        rest = deviations[full:].astype(np.float64)
+        total, squares = total + float(rest.sum()), squares + float(rest @ rest)
+    off = total / size
+    return Moments(size, float(np.float32(shift)) + off, math.sqrt(max(squares / size - off**2, 0.0)), low, high)
 
 
 ONES = np.ones(ROW, np.float32)
