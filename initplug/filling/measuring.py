@@ -70,7 +70,9 @@ def audited(
     drawn = measured.rows
     if reading.measure:
         _measure_small(plan, slots, measured)
-    tested = np.intersect1d(measured.rows, statuses.where(lambda status: status != "kept"), assume_unique=True)
+    # What was drawn is judged whatever other owners make of it.
+    given = statuses.where(lambda status: status in ("initialized", "read"))
+    tested = np.union1d(np.intersect1d(measured.rows, given, assume_unique=True), drawn)
     for share, group in plan.shares.taken(tested).groups():
         rows, dtype = tested[group], slots.kins[int(tested[group[0]])].dtype
         for alike in _of_one_size(rows, measured):
