@@ -7,7 +7,7 @@ an array of small numbers.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar, overload
+from typing import TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +58,7 @@ class Coded(Sequence[T]):
         """What a function makes of every value; it is called once for each."""
         return Coded([function(value) for value in self.values], self.codes)
 
-    def taken(self, rows: Any) -> Coded[T]:
+    def taken(self, rows: Sequence[int] | Rows) -> Coded[T]:
         """Some of the rows, in the order of their positions given."""
         return Coded(self.values, self.codes[rows])
 

@@ -98,12 +98,12 @@ def _visit(
     position = -sum(child_key != hidden for child_key, _ in children)
     for child_key, child in children:
         counted = child_key != hidden
-        place, own = position if counted else None, type(child)
+        at, own = position if counted else None, type(child)
         cls = None if child._modules else plain_class(own)
         if cls is not None:  # nothing is below it, as of most modules
-            nodes.append(new(Node, (start + child_key, child_key, child, cls, index, place)))
+            nodes.append(new(Node, (start + child_key, child_key, child, cls, index, at)))
         else:
-            _visit(child, start + child_key, child_key, index, place, nodes, above)
+            _visit(child, start + child_key, child_key, index, at, nodes, above)
         position += counted
     above.discard(id(module))
 
