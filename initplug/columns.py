@@ -7,7 +7,7 @@ an array of small numbers.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar, overload
+from typing import TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +58,7 @@ class Coded(Sequence[T]):
         """What a function makes of every value; it is called once for each."""
         return Coded([function(value) for value in self.values], self.codes)
 
-    def taken(self, rows: Any) -> Coded[T]:
+    def taken(self, rows: Sequence[int] | Rows) -> Coded[T]:
         """Some of the rows, in the order of their positions given."""
         return Coded(self.values, self.codes[rows])
 
@@ -75,6 +75,13 @@ class Coded(Sequence[T]):
         codes = self.codes.copy()
         codes[list(values)] = other.codes + len(self.values)
         return Coded([*self.values, *other.values], codes)
+
+    def numbers(self, function: Callable[[T], int]) -> NDArray[np.int64]:
+        """The number that a function gives for the value of every row; of values that do not occur it is not asked."""
+        found = np.zeros(len(self.values), np.int64)
+        for code in np.flatnonzero(np.bincount(self.codes, minlength=len(self.values))).tolist():
+            found[code] = function(self.values[code])
+        return found[self.codes]
 
     def mask(self, holds: Callable[[T], object]) -> NDArray[np.bool_]:
         """Of every row, whether a question holds of its value."""

@@ -242,13 +242,15 @@ def _measure_rows(rows: Tensor, table: NDArray[Any]) -> None:
         return
     # numpy takes ten times as long for extremes along rows.
     lows, highs = torch.amin(rows, 1).numpy(), torch.amax(rows, 1).numpy()
+    equal = lows == highs
     # Deviations from an element of the row itself: from zero, squares of nearly equal elements would cancel.
+    origins = np.where(np.isfinite(values[:, 0]), values[:, 0], 0).astype(np.float64)
     with np.errstate(invalid="ignore"):  # of infinite elements
-        deviations = values - values[:, :1].astype(np.float64)
+        deviations = values - origins[:, None]
         offs = np.vecdot(deviations, np.ones(values.shape[1])) / values.shape[1]
         squares = np.vecdot(deviations, deviations) / values.shape[1]
-        table["std"] = np.sqrt(np.maximum(squares - np.square(offs), 0.0))
-        table["mean"] = values[:, 0] + offs
+        table["std"] = np.where(equal, 0.0, np.sqrt(np.maximum(squares - np.square(offs), 0.0)))
+        table["mean"] = np.where(equal, lows, origins + offs)
     table["min"], table["max"] = lows, highs
 
 

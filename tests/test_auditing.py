@@ -93,9 +93,14 @@ def test_what_is_not_finite_shows_in_its_own_moments_alone(wrong: float) -> None
     tensors = [torch.ones(4), torch.arange(4.0), torch.tensor([0.0, wrong, 1.0, 2.0]), torch.full((4,), wrong)]
     *fine, mixed, whole = measure_alike(tensors)
     assert fine == [measure(tensor) for tensor in tensors[:2]]
-    for moments in (mixed, whole):
+    for moments, tensor in ((mixed, tensors[2]), (whole, tensors[3])):
         assert moments is not None
         assert not all(map(math.isfinite, moments))
+        for place in range(4):  # whichever element is the first
+            alone = measure(tensor.roll(place))
+            at_once = measure_alike([tensor.roll(place), tensors[1]])[0]
+            assert alone is not None and at_once is not None
+            assert np.array_equal(alone, at_once, equal_nan=True)
 
 
 def test_a_padding_row_is_left_out() -> None:

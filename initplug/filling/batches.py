@@ -103,14 +103,19 @@ def draw(batch: Batch, seed: int, measured: Measured) -> None:
         measured: takes the moments of each in its row, if they are to be measured.
     """
     tensors = [tensor for lot in batch for tensor in lot.tensors]
-    distribution = batch[0].kind.distribution
-    if isinstance(distribution, Constant) and distribution.value == 0 and math.copysign(1, distribution.value) > 0:
+    if all(_is_zero(lot.kind.distribution) for lot in batch):
         torch._foreach_zero_(tensors)
     else:
-        torch._foreach_copy_(tensors, _constants(batch) if isinstance(distribution, Constant) else _drawn(batch, seed))
+        constant = isinstance(batch[0].kind.distribution, Constant)
+        torch._foreach_copy_(tensors, _constants(batch) if constant else _drawn(batch, seed))
     for lot in batch:
         if lot.kind.measured:
             measured.put(lot.rows, measure_alike(lot.tensors))
+
+
+def _is_zero(distribution: Drawn) -> bool:
+    """Whether it gives 0, and not the -0 that is equal to it, so that both may be in one batch."""
+    return isinstance(distribution, Constant) and distribution.value == 0 and math.copysign(1, distribution.value) > 0
 
 
 def _constants(batch: Batch) -> list[Tensor]:

@@ -248,11 +248,11 @@ def _lots(plan: Plan, slots: Slots, rows: Sequence[int], measure: bool) -> list[
         apart: dict[Any, tuple[list[int], list[str], list[torch.Tensor]]] = {}
         for row, tensor in zip(chosen, held, strict=True):
             region, local = region_of(tensor), local_of(tensor)
-            rows, own, locals_ = apart.setdefault((region, local.device), ([], [], []))
-            rows.append(row)
-            own.append(names[row])
-            locals_.append(local)
-        lots += [Lot(Kind(distribution, measured, region), *parts) for (region, _), parts in apart.items()]
+            places, streams, parts = apart.setdefault((region, local.device), ([], [], []))
+            places.append(row)
+            streams.append(names[row])
+            parts.append(local)
+        lots += [Lot(Kind(distribution, measured, region), *columns) for (region, _), columns in apart.items()]
     return lots
 
 

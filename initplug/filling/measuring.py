@@ -70,7 +70,7 @@ def audited(
     if reading.measure:
         _measure_small(plan, slots, measured)
     known = measured.table["numel"] > 0
-    tested = np.flatnonzero(known & statuses.mask(lambda status: status != "kept"))
+    tested = np.flatnonzero(known & statuses.mask(lambda status: status in ("initialized", "read")))
     for share, group in plan.shares.taken(tested).groups():
         rows, dtype = tested[group], slots.kins[int(tested[group[0]])].dtype
         for alike in _of_one_size(rows, measured):

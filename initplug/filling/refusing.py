@@ -106,7 +106,7 @@ def warn_of_shared_memory(slots: Slots, statuses: Coded[Status]) -> None:
     if not PLAIN_TENSORS.issuperset(map(type, tensors)):
         tensors = [local_of(tensor) for tensor in tensors]
     starts = np.fromiter(map(Tensor.data_ptr, tensors), np.int64, len(slots))
-    ends = starts + np.array([kin.nbytes for kin in slots.kins.values], np.int64)[slots.kins.codes]
+    ends = starts + slots.kins.numbers(lambda kin: kin.nbytes)
     order = np.argsort(starts)
     if (starts[order][1:] >= ends[order][:-1]).all():  # nearly always; parts of tensors only seem to share some
         return

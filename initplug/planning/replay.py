@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -133,6 +134,8 @@ def _frozen(value: Any, seen: dict[int, int]) -> Any:
             return seen[id(value)]
         seen[id(value)] = len(seen)
     if isinstance(value, Tensor):
+        if is_lazy(value):
+            raise TypeError("a tensor that waits for its shape")
         return (Tensor, tuple(value.shape), value.dtype, value.requires_grad, _frozen(vars(value), seen))
     if isinstance(value, nn.Module):
         return (type(value), _frozen({key: part for key, part in vars(value).items() if key not in UNREAD}, seen))

@@ -29,7 +29,7 @@ from initplug.planning.reparametrized import (
     unwrapped,
     wrapping_key,
 )
-from initplug.planning.slots import PLAIN_TENSORS, Columns, Kin, Kind, Node, Slot, Slots, Tree
+from initplug.planning.slots import Columns, Kin, Kind, Node, Slot, Slots, Tree
 
 
 def walk(model: nn.Module, prefix: str = "", *, buffers: bool = True) -> Tree:
@@ -98,12 +98,12 @@ def _visit(
     position = -sum(child_key != hidden for child_key, _ in children)
     for child_key, child in children:
         counted = child_key != hidden
-        place, own = position if counted else None, type(child)
+        at, own = position if counted else None, type(child)
         cls = None if child._modules else plain_class(own)
         if cls is not None:  # nothing is below it, as of most modules
-            nodes.append(new(Node, (start + child_key, child_key, child, cls, index, place)))
+            nodes.append(new(Node, (start + child_key, child_key, child, cls, index, at)))
         else:
-            _visit(child, start + child_key, child_key, index, place, nodes, above)
+            _visit(child, start + child_key, child_key, index, at, nodes, above)
         position += counted
     above.discard(id(module))
 
@@ -212,13 +212,22 @@ def _kins(columns: Columns, nodes: Sequence[Node], kind: Kind) -> Coded[Kin]:
     """What each tensor has in common with others."""
     tensors = columns.tensors
     types = [*map(type, tensors)]
-    plain = PLAIN_TENSORS.issuperset(types)
-    shapes = map(SHAPE, tensors) if plain else (None if is_lazy(tensor) else tensor.shape for tensor in tensors)
+    try:
+        shapes: list[torch.Size | None] = [*map(SHAPE, tensors)]
+    except RuntimeError:  # that of a few cannot be asked for
+        shapes = [*map(_shape, tensors)]
     classes = [nodes[index].cls for index in columns.nodes]
     alike = zip(classes, columns.keys, types, shapes, map(DTYPE, tensors), map(TRAINABLE, tensors), strict=True)
     places: dict[Any, int] = defaultdict(count().__next__)  # which gives every new kin the next number
     codes = np.fromiter(map(places.__getitem__, alike), np.intp, len(tensors))
     return Coded([Kin.of(kind, *like) for like in places], codes)
+
+
+def _shape(tensor: Tensor) -> torch.Size | None:
+    """The sizes of a tensor; None of a lazy one, and no sizes of a strided nested one, which has rows of many."""
+    if is_lazy(tensor):
+        return None
+    return torch.Size() if tensor.is_nested and tensor.layout is torch.strided else tensor.shape
 
 
 SHAPE, DTYPE, TRAINABLE = attrgetter("shape"), attrgetter("dtype"), attrgetter("requires_grad")

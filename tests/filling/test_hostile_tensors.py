@@ -138,6 +138,19 @@ REFUSED: dict[str, tuple[Callable[[], Tensor], Any]] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")  # a prototype, says torch
+@pytest.mark.parametrize("reused", [False, True])
+@pytest.mark.parametrize("layout", [torch.strided, torch.jagged])
+def test_a_buffer_that_has_no_sizes_is_left_alone(layout: torch.layout, reused: bool) -> None:
+    model = nn.BatchNorm1d(3)
+    ragged = torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], layout=layout)
+    model.register_buffer("ragged", ragged)
+    recipe: Any = {"rules": {"*": 0.5, "mean": {"match": "running_mean", "kind": "buffer", "init": 2}}}
+    audit = initplug.apply(model, initplug.plan(model, recipe) if reused else recipe, seed=0)
+    assert [row.name for row in audit] == ["weight", "bias", "running_mean"]
+    assert audit.problems() == [] and model.ragged is ragged
+
+
 @pytest.mark.parametrize("kind", REFUSED)
 def test_refusals_name_the_slot_and_change_nothing(kind: str) -> None:
     build, init = REFUSED[kind]

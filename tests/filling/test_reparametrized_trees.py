@@ -176,6 +176,16 @@ def test_an_original_tied_to_a_plain_tensor_is_drawn_once(first: str) -> None:
         assert initplug.plan(model, {"rules": {"*": 0, selector: 1}})[names[1]].rule == selector
 
 
+@pytest.mark.parametrize("size", [4, 70])
+def test_what_another_owner_computes_something_else_from_is_not_called_ok(size: int) -> None:
+    plain = nn.Linear(size, size, bias=False)
+    halved = with_parts(nn.Linear(size, size, bias=False), Halved(), unsafe=True)
+    halved.get_submodule("parametrizations.weight").register_parameter("original", plain.get_parameter("weight"))
+    (row,) = initplug.apply(nn.Sequential(plain, halved), {"rules": {"*": "normal"}})
+    assert row.measured_count == size * size
+    assert (row.status, row.verdict) == ("projected", "untestable")
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_every_owner_of_a_shared_original_has_a_fresh_spectral_norm(training: bool) -> None:
     torch.manual_seed(0)

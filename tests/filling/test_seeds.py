@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import signal
 import time
@@ -398,6 +399,16 @@ def test_batches_of_small_tensors_hold_what_each_would_get_alone() -> None:
         row, double = audit[name], parameter.detach().double()
         assert row.measured_mean == pytest.approx(double.mean().item(), rel=1e-9)
         assert row.measured_std == pytest.approx(double.std(correction=0).item(), rel=1e-6, abs=1e-12)
+
+
+@pytest.mark.parametrize("first", [0.0, -0.0])
+def test_a_zero_keeps_its_sign_beside_one_of_the_other(first: float) -> None:
+    model = nn.ParameterList([nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(2, 2))])
+    audit = initplug.apply(model, {"rules": {"^0": first, "^1": -first}}, seed=0)
+    for parameter, row, value in zip(model, audit, (first, -first), strict=True):
+        assert parameter.signbit().all() == parameter.signbit().any() == (math.copysign(1, value) < 0)
+        assert row.measured_mean is not None
+        assert math.copysign(1, row.measured_mean) == math.copysign(1, value)
 
 
 @pytest.mark.parametrize("threads", [1, 2])

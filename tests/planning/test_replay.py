@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import nn
 
+import initplug
 from initplug.planning.replay import Outcome, replayed
 from initplug.schemes.distributions import Constant, Normal, TruncatedNormal, Uniform
 from initplug.schemes.structures import Orthogonal, Sparse
@@ -210,3 +211,18 @@ def test_no_other_generator_is_moved_by_torch_layers() -> None:
     states = random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[index]  # the tuple form
     replayed(nn.Transformer(8, 2, 1, 1, 16, batch_first=True), {})
     assert (random.getstate(), np.random.get_state()[1].tolist()) == states  # type: ignore[index]  # likewise
+
+
+@pytest.mark.parametrize("kind", [nn.LazyBatchNorm2d, nn.LazyLinear])
+def test_a_reset_above_what_waits_for_its_shape_is_told_not_to_be_read(kind: Any) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+            self.late = kind() if kind is nn.LazyBatchNorm2d else kind(3)
+
+        def reset_parameters(self) -> None:
+            nn.init.zeros_(self.conv.bias)
+
+    with pytest.raises(initplug.PlanError, match=r"conv\.bias .*default: its Net cannot be copied"):
+        initplug.plan(Net(), {"rules": {"*": "default"}})
