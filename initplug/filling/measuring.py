@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from initplug.auditing import Audit, Status
@@ -65,40 +67,78 @@ def audited(
         seed: of the draw.
     """
     measured = Measured.none(len(plan)) if measured is None else measured
-    others: dict[int, Judgement] = {}  # of those that are not judged with all that are alike
-    verdicts = np.full(len(plan), VERDICTS.index("untestable"), np.intp)
+    found = _Found(measured, np.full(len(plan), VERDICTS.index("untestable"), np.intp), {})
     if reading.measure:
         _measure_small(plan, slots, measured)
+    _judge_alike(plan, slots, statuses, found)
+    if reading.measure:
+        _measure_rest(plan, slots, statuses, sources, projecting, found)
+    for row in np.flatnonzero((measured.table["std"] != 0) & statuses.mask(lambda status: status == "read")).tolist():
+        if found.judgement(row).verdict != "untestable":
+            found.note(row, _looked_through(value_of(slots[row]), plan.shares[row], found.judgement(row)))
+    sharded = slots.kins.where(lambda kin: not kin.plain).tolist()
+    regions = {row: region for row in sharded if (region := region_of(slots[row].tensor)) is not None}
+    histograms = count(plan, slots, measured) if reading.histograms else None
+    return Audit(plan, measured, statuses, Coded(VERDICTS, found.verdicts), seed, found.problems, histograms, regions)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What an audit knows by now.
+
+    Args:
+        measured: moments of every slot.
+        verdicts: the place of every slot's among all verdicts.
+        problems: what speaks against those that differ.
+    """
+
+    measured: Measured
+    verdicts: NDArray[np.intp]
+    problems: dict[int, str]
+
+    def note(self, row: int, judged: Judgement) -> None:
+        """Judge a slot, anew if it was judged before."""
+        self.verdicts[row] = VERDICTS.index(judged.verdict)
+        if judged.problem is not None:
+            self.problems[row] = judged.problem
+
+    def judgement(self, row: int) -> Judgement:
+        """How a slot was judged."""
+        return Judgement(VERDICTS[self.verdicts[row]], self.problems.get(row))
+
+
+def _judge_alike(plan: Plan, slots: Slots, statuses: Coded[Status], found: _Found) -> None:
+    """Judge what has been measured by now, tensors that are alike all at once."""
+    measured = found.measured
     known = measured.table["numel"] > 0
     tested = np.flatnonzero(known & statuses.mask(lambda status: status in ("initialized", "read")))
     for share, group in plan.shares.taken(tested).groups():
-        rows, dtype = tested[group], slots.kins[int(tested[group[0]])].dtype
-        for alike in _of_one_size(rows, measured):
-            found = Measured(measured.table[alike])
-            verdict, apart = judged_together(share.distribution, found, dtype)
-            verdicts[alike] = VERDICTS.index(verdict)
-            others.update((int(alike[row]), judgement(share.distribution, found[row], dtype)) for row in apart.tolist())
-    for row in np.flatnonzero(measured.table["numel"] == 0).tolist() if reading.measure else ():
+        dtype = slots.kins[int(tested[group[0]])].dtype
+        for rows in _of_one_size(tested[group], measured):
+            alike = Measured(measured.table[rows])
+            verdict, apart = judged_together(share.distribution, alike, dtype)
+            found.verdicts[rows] = VERDICTS.index(verdict)
+            for place in apart.tolist():
+                found.note(int(rows[place]), judgement(share.distribution, alike[place], dtype))
+
+
+def _measure_rest(
+    plan: Plan,
+    slots: Slots,
+    statuses: Coded[Status],
+    sources: Mapping[int, Source],
+    projecting: Collection[int],
+    found: _Found,
+) -> None:
+    """Measure and judge one by one what has not been measured yet."""
+    for row in np.flatnonzero(found.measured.table["numel"] == 0).tolist():
         slot, share = slots[row], plan.shares[row]
         if share.lazy or not share.numel or slot.on_meta or needs_others(slot):
             continue
         value = value_of(slot)
-        moments = measured[row] = _measured(value, share)
+        moments = found.measured[row] = _measured(value, share)
         if statuses[row] in ("initialized", "read") and row not in projecting:
-            others[row] = _judged(value, share, moments, sources.get(row), exact=slot.computed is None)
-    for row, judged in others.items():
-        verdicts[row] = VERDICTS.index(judged.verdict)
-    spread = (measured.table["std"] != 0) & statuses.mask(lambda status: status == "read")
-    for row in np.flatnonzero(spread).tolist():
-        if verdicts[row] != VERDICTS.index("untestable"):
-            judged = _looked_through(value_of(slots[row]), plan.shares[row], others.get(row, OK))
-            verdicts[row] = VERDICTS.index(judged.verdict)
-            others[row] = judged
-    problems = {row: judged.problem for row, judged in others.items() if judged.problem is not None}
-    sharded = slots.kins.where(lambda kin: not kin.plain).tolist()
-    regions = {row: region for row in sharded if (region := region_of(slots[row].tensor)) is not None}
-    histograms = count(plan, slots, measured) if reading.histograms else None
-    return Audit(plan, measured, statuses, Coded(VERDICTS, verdicts), seed, problems, histograms, regions)
+            found.note(row, _judged(value, share, moments, sources.get(row), exact=slot.computed is None))
 
 
 def _measure_small(plan: Plan, slots: Slots, measured: Measured) -> None:

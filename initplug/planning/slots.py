@@ -122,11 +122,11 @@ class Columns:
     def then(self, other: Columns) -> Columns:
         """These slots, and after them those of another model, or of another kind."""
         both, count = Columns(), len(self)
-        for column in ("names", "keys", "nodes", "holders", "tensors"):
-            setattr(both, column, getattr(self, column) + getattr(other, column))
-        for rare in ("others", "computed", "also"):
-            moved = {row + count: found for row, found in getattr(other, rare).items()}
-            setattr(both, rare, getattr(self, rare) | moved)
+        both.names, both.keys, both.nodes = self.names + other.names, self.keys + other.keys, self.nodes + other.nodes
+        both.holders, both.tensors = self.holders + other.holders, self.tensors + other.tensors
+        both.others = self.others | {row + count: places for row, places in other.others.items()}
+        both.computed = self.computed | {row + count: computed for row, computed in other.computed.items()}
+        both.also = self.also | {row + count: computed for row, computed in other.also.items()}
         both.kins = self.kins.then(other.kins)
         return both
 

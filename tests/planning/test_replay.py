@@ -222,7 +222,7 @@ def test_a_reset_above_what_waits_for_its_shape_is_told_not_to_be_read(kind: Any
             self.late = kind() if kind is nn.LazyBatchNorm2d else kind(3)
 
         def reset_parameters(self) -> None:
-            nn.init.zeros_(self.conv.bias)
+            nn.init.zeros_(self.conv.weight)
 
-    with pytest.raises(initplug.PlanError, match=r"conv\.bias .*default: its Net cannot be copied"):
+    with pytest.raises(initplug.PlanError, match=r"conv\.weight .*default: its Net cannot be copied"):
         initplug.plan(Net(), {"rules": {"*": "default"}})
