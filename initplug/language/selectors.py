@@ -343,11 +343,13 @@ class State:
         active: trie nodes that the path has reached.
         here: indices of the selectors that match the path itself.
         hits: indices of the selectors that match the path or one above it, ascending.
+        number: its place among the states of its matcher.
     """
 
-    __slots__ = ("active", "here", "hits", "moves")
+    __slots__ = ("active", "here", "hits", "moves", "number")
 
-    def __init__(self, active: Iterable[_Node], here: frozenset[int], hits: tuple[int, ...]) -> None:
+    def __init__(self, active: Iterable[_Node], here: frozenset[int], hits: tuple[int, ...], number: int) -> None:
+        self.number = number
         self.active = tuple(active)
         self.here = here
         self.hits = hits
@@ -379,7 +381,8 @@ class Matcher:
         self.counts_places = any(selector.counts_places for selector in selectors)
         self._floating = _closure([floating])
         self._anchored = _closure([anchored])
-        self._states: dict[tuple[frozenset[_Node], frozenset[int], tuple[int, ...]], State] = {}
+        self.states: list[State] = []
+        self._known: dict[tuple[frozenset[_Node], frozenset[int], tuple[int, ...]], State] = {}
 
     def root(self, cls: type | None) -> State:
         """The state after the model itself, the nameless first node."""
@@ -409,17 +412,21 @@ class Matcher:
             state: of the node.
             above: of its parent.
         """
-        return State(state.active, frozenset(), above.hits)
+        return self._numbered(frozenset(state.active), frozenset(), above.hits)
 
     def _state(self, reached: Sequence[_Node], above: tuple[int, ...]) -> State:
         closed = _closure(reached)
         here = frozenset(index for node in closed for index in node.accepts)
         hits = tuple(sorted(here.union(above))) if here else above
         active = frozenset(node for node in (*closed, *self._floating) if node.edges)
+        return self._numbered(active, here, hits)
+
+    def _numbered(self, active: frozenset[_Node], here: frozenset[int], hits: tuple[int, ...]) -> State:
         key = (active, here, hits)
-        state = self._states.get(key)
+        state = self._known.get(key)
         if state is None:
-            state = self._states[key] = State(active, here, hits)
+            state = self._known[key] = State(active, here, hits, len(self.states))
+            self.states.append(state)
         return state
 
 

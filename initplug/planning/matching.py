@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from torch.nn.utils.parametrize import ParametrizationList
 
-from initplug.columns import Coded, coded, paired
+from initplug.columns import Coded, paired
 from initplug.language.recipe import Rule
 from initplug.language.selectors import Matcher, Selector, State
 from initplug.planning.slots import Kin, Kind, Slot, Tree
@@ -76,17 +77,20 @@ def states_of(tree: Tree, matcher: Matcher, prefix: str = "") -> Coded[State]:
         state = matcher.root(None)
         for key in above:
             state = matcher.step(state, key, None)
-        states = [matcher.step(state, last, root.cls)]
+        state = matcher.step(state, last, root.cls)
     else:
-        states = [matcher.root(root.cls)]
-    places = matcher.counts_places
-    for _, key, _, cls, index, place in tree.nodes[1:]:
+        state = matcher.root(root.cls)
+    states, codes, places = [state], [state.number], matcher.counts_places
+    for _, key, _, cls, index, place, _, _, _ in tree.nodes[1:]:
         parent = states[index]
         way = (key, cls, place if places else None)
         state = parent.moves.get(way) or matcher.step(parent, *way)
         # What computes `weight` is a module called `weight`, and `*.weight` means the tensor.
-        states.append(matcher.passed(state, parent) if cls is ParametrizationList else state)
-    return coded(states)
+        if cls is ParametrizationList:
+            state = matcher.passed(state, parent)
+        states.append(state)
+        codes.append(state.number)
+    return Coded(matcher.states, np.array(codes, np.intp))
 
 
 def hits_of(slot: Slot, states: Sequence[State], matcher: Matcher) -> tuple[int, ...]:

@@ -59,7 +59,7 @@ def restorations(tree: Tree, ruled: Container[str]) -> list[Restoration]:
         tree: the walked model.
         ruled: the names that rules take.
     """
-    holding = filter(None, map(attrgetter("module._buffers"), tree.nodes))
+    holding = filter(None, map(attrgetter("buffers"), tree.nodes))
     if not any(tensor is not None and tensor.is_meta for buffers in holding for tensor in buffers.values()):
         return []
     parameters = {id(tensor) for slot in tree.slots if slot.kind == "parameter" for tensor in slot.stored}

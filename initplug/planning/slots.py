@@ -26,6 +26,9 @@ class Node(NamedTuple):
         cls: its class as its user knows it.
         parent: index of the parent node; -1 for the model itself.
         place: its place among its siblings, counted from the end; None for the model itself.
+        parameters: that it holds.
+        buffers: that it holds.
+        hooked: whether something runs before its forward, which may compute a tensor.
     """
 
     name: str
@@ -34,6 +37,9 @@ class Node(NamedTuple):
     cls: type
     parent: int
     place: int | None
+    parameters: dict[str, Any]
+    buffers: dict[str, Any]
+    hooked: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
