@@ -222,6 +222,10 @@ def measure_alike(tensors: Sequence[Tensor]) -> Measured:
         [Moments(numel=2, mean=2.0, std=1.0, min=1.0, max=3.0), Moments(numel=2, mean=5.0, std=0.0, min=5.0, max=5.0)]
     """
     found, step = Measured.none(len(tensors)), max(BATCH // tensors[0].numel(), 1)
+    if len(tensors) <= FEW:
+        for row, tensor in enumerate(tensors):
+            found[row] = measure(tensor)
+        return found
     for start in range(0, len(tensors), step):
         rows = torch.stack([*tensors[start : start + step]]).detach().to("cpu", torch.float32)
         _measure_rows(rows.reshape(len(rows), -1), found.table[start : start + step])
@@ -230,6 +234,9 @@ def measure_alike(tensors: Sequence[Tensor]) -> Measured:
 
 BATCH = 1 << 18
 """Elements of small tensors that are measured at a time."""
+
+FEW = 3
+"""How many tensors are measured faster one by one."""
 
 
 def _measure_rows(rows: Tensor, table: NDArray[Any]) -> None:
