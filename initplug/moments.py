@@ -197,7 +197,7 @@ class Measured(Sequence[Moments | None]):
     def __setitem__(self, index: int, moments: Moments | None) -> None:
         self.table[index] = (0,) * len(Moments._fields) if moments is None else moments
 
-    def put(self, rows: Sequence[int], measured: Measured) -> None:
+    def put(self, rows: Sequence[int] | NDArray[np.intp], measured: Measured) -> None:
         """Take over what was measured of some rows."""
         self.table[np.asarray(rows, np.intp)] = measured.table
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from initplug.columns import Rows
 from initplug.filling import streams
 from initplug.filling.streams import BLOCK, CHUNK, Elementwise, Source
 from initplug.moments import Measured, measure_alike
@@ -42,7 +43,7 @@ class Lot(NamedTuple):
     """
 
     kind: Kind
-    rows: Sequence[int]
+    rows: Sequence[int] | Rows
     names: Sequence[str]
     tensors: Sequence[Tensor]
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from initplug.auditing import Status, to_write
-from initplug.columns import Coded
+from initplug.columns import Coded, Rows
 from initplug.errors import ApplyError, Finding, brief, shortened
 from initplug.filling.batches import Kind, Lot
 from initplug.filling.generator import filler
@@ -67,23 +67,25 @@ class Record:
     Args:
         projected: the slots whose owners compute something else than they were given.
         measured: moments of the slots that were measured as they were drawn.
-        written: places of the slots that are done, in the order in which they were.
+        written: rows of the slots that are done, together as they were told of.
+        count: of them.
         total: how many are to be written.
         progress: told of every one.
     """
 
     projected: set[int]
     measured: Measured
-    written: list[int]
+    written: list[Sequence[int] | Rows]
+    count: int
     total: int
     progress: Progress | None
 
-    def done(self, rows: Sequence[int]) -> None:
+    def done(self, rows: Sequence[int] | Rows) -> None:
         """Count slots as written."""
-        before = len(self.written)
-        self.written.extend(rows)
+        before, self.count = self.count, self.count + len(rows)
+        self.written.append(rows)
         if self.progress is not None:
-            for count in range(before + 1, before + 1 + len(rows)):
+            for count in range(before + 1, self.count + 1):
                 self.progress(count, self.total)
 
 
@@ -101,22 +103,22 @@ def write(
         ApplyError: saying how far the writing came.
     """
     chosen = in_order(plan, to_write(statuses))
-    record = Record(set(), Measured.none(len(plan)), [], len(chosen), settings.progress)
-    at = chosen[0] if chosen else 0
+    record = Record(set(), Measured.none(len(plan)), [], 0, len(chosen), settings.progress)
+    at = int(chosen[0]) if len(chosen) else 0
     try:
         with torch.no_grad():
             if settings.seed is not None:
-                drawn = [index for index in chosen if index not in sources] if sources else chosen
+                drawn = np.setdiff1d(chosen, [*sources]) if sources else chosen
                 _fill_from_streams(plan, slots, drawn, settings, record)
                 lost = strayed(tree, slots, drawn)
                 if lost is not None:
                     at = lost
                     raise RuntimeError(STRAYED)
-                rest = {*sources, *slots.tied}  # whose other owners may compute something from it
-                chosen = [index for index in chosen if index in rest] if rest else []
+                rest = [*sources, *slots.tied]  # whose other owners may compute something from it
+                chosen = chosen[np.isin(chosen, rest)]
             tensors, holders, keys, shares = slots.tensors, slots.holders, slots.keys, plan.shares
             rare = {*sources, *slots.tied, *slots.computed}
-            for at in chosen:
+            for at in chosen.tolist():
                 by_now = settings.seed is not None and at not in sources
                 if at in rare:
                     if not by_now:
@@ -169,21 +171,21 @@ def _hand_over(plan: Plan, slot: Slot, value: torch.Tensor, record: Record, inde
             record.projected.add(index)
 
 
-def _fill_from_streams(plan: Plan, slots: Slots, chosen: Sequence[int], settings: Settings, record: Record) -> None:
+def _fill_from_streams(plan: Plan, slots: Slots, chosen: Rows, settings: Settings, record: Record) -> None:
     """All slots from the streams of their names; those that owners compute one by one, through a tensor of its own."""
     assert settings.seed is not None  # what streams are named with
-    shares, computed = plan.shares, {*slots.computed}
-    plain = [index for index in chosen if index not in computed] if computed else chosen
+    shares, computed = plan.shares, slots.computed
+    plain = np.setdiff1d(chosen, computed) if computed else chosen
     padded = {*shares.where(lambda share: share.padding_row is not None).tolist()}
 
-    def done(rows: Sequence[int]) -> None:
+    def done(rows: Sequence[int] | Rows) -> None:
         for row in padded.intersection(rows) if padded else ():
             share, tensor = shares[row], slots[row].tensor
             zero_padding(local_of(tensor), share.padding_row, share.distribution, region_of(tensor))
         record.done(rows)
 
     fill(_lots(plan, slots, plain, settings.measure), settings.seed, settings.threads, record.measured, done)
-    for index in (index for index in chosen if index in computed):
+    for index in chosen[np.isin(chosen, computed)].tolist():
         value, share = blank(slots[index]), shares[index]
         try:
             _fill_alone(value, Kind(_drawn(share), False), plan.names[index], settings)
@@ -231,22 +233,22 @@ def _private_generator(seed: int | None, name: str, device: torch.device) -> Ite
 IS_CPU = attrgetter("is_cpu")
 
 
-def _lots(plan: Plan, slots: Slots, rows: Sequence[int], measure: bool) -> list[Lot]:
+def _lots(plan: Plan, slots: Slots, rows: Rows, measure: bool) -> list[Lot]:
     """What is to be drawn, those together that are alike."""
     lots: list[Lot] = []
     # A part of a model may know a tied tensor by an alias alone: its stream is that of the plan's name.
-    every, names, tensors = np.array(rows, np.intp), plan.names, slots.tensors
-    for share, group in plan.shares.taken(every).groups():
+    names, tensors = plan.names, slots.tensors
+    for share, group in plan.shares.taken(rows).groups():
         distribution = _drawn(share)
         at_once = isinstance(distribution, Elementwise | Constant) and share.padding_row is None
-        chosen = every[group].tolist()
-        held = [tensors[row] for row in chosen]
+        chosen = rows[group]
+        held = [tensors[row] for row in chosen.tolist()]
         measured = measure and at_once and held[0].dtype in SINGLE
         if PLAIN_TENSORS.issuperset(map(type, held)) and all(map(IS_CPU, held)):
-            lots.append(Lot(Kind(distribution, measured), chosen, [names[row] for row in chosen], held))
+            lots.append(Lot(Kind(distribution, measured), chosen, [names[row] for row in chosen.tolist()], held))
             continue
         apart: dict[Any, tuple[list[int], list[str], list[torch.Tensor]]] = {}
-        for row, tensor in zip(chosen, held, strict=True):
+        for row, tensor in zip(chosen.tolist(), held, strict=True):
             region, local = region_of(tensor), local_of(tensor)
             places, streams, parts = apart.setdefault((region, local.device), ([], [], []))
             places.append(row)
@@ -265,7 +267,7 @@ def _drawn(share: Share) -> Drawn:
 def _interrupted(slot: Slot, error: BaseException, slots: Slots, record: Record) -> ApplyError:
     reason = brief(error)
     names = slots.names
-    written = [names[index] for index in sorted(record.written)]
+    written = [names[row] for row in sorted(int(row) for rows in record.written for row in rows)]
     head = f"writing stopped at {slot.name}: {reason}\n{len(written)} of {record.total} slots had been written"
     rows = [f"  {row}" for row in shortened(written)]
     return ApplyError("\n".join([head + (":" if rows else ""), *rows]), [Finding(slot.name, reason)])

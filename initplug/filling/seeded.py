@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from initplug.columns import Rows
 from initplug.filling import streams
 from initplug.filling.batches import FINE, Kind, Lot, batches, draw
 from initplug.filling.sharding import held_in
@@ -223,7 +224,7 @@ class Order(NamedTuple):
 
 
 def fill(
-    lots: Sequence[Lot], seed: int, threads: int, measured: Measured, done: Callable[[Sequence[int]], None]
+    lots: Sequence[Lot], seed: int, threads: int, measured: Measured, done: Callable[[Sequence[int] | Rows], None]
 ) -> None:
     """Fill tensors from the streams of their names.
 
@@ -243,10 +244,13 @@ def fill(
             try:
                 draw(batch, seed, measured)
             except Exception as error:
-                raise FillError(batch[0].rows[0]) from error
-            done([row for lot in batch for row in lot.rows])
+                raise FillError(int(batch[0].rows[0])) from error
+            for lot in batch:
+                done(lot.rows)
     orders = [
-        Order(row, name, tensor, kind) for kind, *columns in large for row, name, tensor in zip(*columns, strict=True)
+        Order(int(row), name, tensor, kind)
+        for kind, *columns in large
+        for row, name, tensor in zip(*columns, strict=True)
     ]
     if orders:
         _fill_large(sorted(orders, key=attrgetter("row")), seed, threads, measured, lambda row: done([row]))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -214,12 +215,12 @@ def unsourced(
     return findings
 
 
-def in_order(plan: Plan, rows: Rows) -> list[int]:
+def in_order(plan: Plan, rows: Rows) -> Rows:
     """Rows of a plan as they are written: draws and loads in its order, copies after their sources."""
     if not any(isinstance(share.distribution, Copy) for share in plan.shares.values):
-        return list(rows.tolist())
+        return rows
     depth = depths(dict(zip(plan.names, (share.distribution for share in plan.shares), strict=True)))
-    return sorted(rows.tolist(), key=lambda row: depth.get(plan.names[row], 0))
+    return rows[np.argsort([depth.get(plan.names[row], 0) for row in rows.tolist()], kind="stable")]
 
 
 def transfer(source: Slot | Stored, tensor: Tensor) -> None:

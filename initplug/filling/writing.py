@@ -20,6 +20,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from initplug.columns import Rows
 from initplug.errors import first_line
 from initplug.filling.sharding import held_in, is_sharded, local_of, unplaceable
 from initplug.planning.reparametrized import Computed, computed_by_list, evaluating, originals, vectors_of
@@ -320,13 +321,13 @@ def in_place(holder: Mapping[str, Any], key: str, tensor: Tensor) -> bool:
     return holder.get(key) is tensor
 
 
-def strayed(tree: Tree, slots: Slots, rows: Sequence[int]) -> int | None:
+def strayed(tree: Tree, slots: Slots, rows: Rows) -> int | None:
     """The first of the rows whose owners do not all hold the very tensor that was written."""
-    chosen = slots if len(rows) == len(slots) else slots.taken(np.sort(np.array(rows, np.intp)))
+    chosen = slots if len(rows) == len(slots) else slots.taken(np.sort(rows))
     rare = {*slots.tied, *slots.computed}
     if not rare and all(map(is_, map(dict.get, chosen.holders, chosen.keys), chosen.tensors)):
         return None
-    return next((row for row in rows if not arrived(tree, slots[row])), None)
+    return next((row for row in rows.tolist() if not arrived(tree, slots[row])), None)
 
 
 def reads_back(slot: Slot, value: Tensor) -> bool:

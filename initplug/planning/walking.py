@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import count
 from operator import attrgetter
@@ -214,16 +214,20 @@ def _tied(columns: Columns) -> Columns:
 
 def _kins(columns: Columns, nodes: Sequence[Node], kind: Kind) -> Coded[Kin]:
     """What each tensor has in common with others."""
-    tensors = columns.tensors
-    types = [*map(type, tensors)]
     try:
-        shapes: list[torch.Size | None] = [*map(SHAPE, tensors)]
-    except RuntimeError:  # that of a few cannot be asked for
-        shapes = [*map(_shape, tensors)]
-    classes = [nodes[index].cls for index in columns.nodes]
-    alike = zip(classes, columns.keys, types, shapes, map(DTYPE, tensors), map(TRAINABLE, tensors), strict=True)
+        return _alike(columns, nodes, kind, SHAPE)
+    except RuntimeError:  # the sizes of a few cannot be asked for
+        return _alike(columns, nodes, kind, _shape)
+
+
+def _alike(
+    columns: Columns, nodes: Sequence[Node], kind: Kind, shape_of: Callable[[Tensor], torch.Size | None]
+) -> Coded[Kin]:
+    tensors = columns.tensors
+    classes = map(CLASS, map(nodes.__getitem__, columns.nodes))
+    asked = (map(type, tensors), map(shape_of, tensors), map(DTYPE, tensors), map(TRAINABLE, tensors))
     places: dict[Any, int] = defaultdict(count().__next__)  # which gives every new kin the next number
-    codes = np.fromiter(map(places.__getitem__, alike), np.intp, len(tensors))
+    codes = np.fromiter(map(places.__getitem__, zip(classes, columns.keys, *asked, strict=True)), np.intp, len(tensors))
     return Coded([Kin.of(kind, *like) for like in places], codes)
 
 
@@ -234,7 +238,8 @@ def _shape(tensor: Tensor) -> torch.Size | None:
     return torch.Size() if tensor.is_nested and tensor.layout is torch.strided else tensor.shape
 
 
-SHAPE, DTYPE, TRAINABLE = attrgetter("shape"), attrgetter("dtype"), attrgetter("requires_grad")
+CLASS, SHAPE = attrgetter("cls"), attrgetter("shape")
+DTYPE, TRAINABLE = attrgetter("dtype"), attrgetter("requires_grad")
 
 
 def _found(nodes: Sequence[Node], index: int, held: dict[str, Any]) -> tuple[int, list[_Found]]:
