@@ -16,7 +16,7 @@ T = TypeVar("T", covariant=True)
 U = TypeVar("U")
 
 Rows = NDArray[np.intp]
-"""Positions of rows, ascending."""
+"""Positions of rows."""
 
 
 class Coded(Sequence[T]):
@@ -94,9 +94,8 @@ class Coded(Sequence[T]):
 
     def groups(self) -> list[tuple[T, Rows]]:
         """The values that occur, in the order in which they first do, each with its rows."""
-        order = np.argsort(
-            self.codes.astype(np.min_scalar_type(len(self.values))), kind="stable"
-        )  # short ones sort fast
+        short = self.codes.astype(np.min_scalar_type(len(self.values)))  # which numpy sorts many times as fast
+        order = np.argsort(short, kind="stable")
         ends = np.flatnonzero(np.diff(self.codes[order])) + 1
         parts = np.split(order, ends) if len(order) else []
         parts.sort(key=lambda rows: int(rows[0]))

@@ -53,7 +53,7 @@ BELOW: dict[str, set[str]] = {
 """What each step may import beside itself."""
 
 NO_TORCH = (
-    *("errors", "schemes", "language", "tables", "reporting", "presets", "hydra_plugin"),
+    *("errors", "columns", "schemes", "language", "tables", "reporting", "presets", "hydra_plugin"),
     *("targets", "composing", "terminal", "weights", "cli"),
 )
 

@@ -18,7 +18,7 @@ from torch.distributed.tensor.placement_types import Placement, _StridedShard
 from initplug.filling.batches import SMALL, Kind, Lot
 from initplug.filling.seeded import fill
 from initplug.filling.sharding import held_in, is_sharded, region_at
-from initplug.filling.streams import Source, _short_rows, key_of
+from initplug.filling.words import Source, _short_rows, key_of
 from initplug.judging import OK, Judgement
 from initplug.merging import Entry, merged
 from initplug.moments import Measured, Moments, measure

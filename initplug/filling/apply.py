@@ -21,8 +21,8 @@ from initplug.filling.materialize import Missing, check_complete, device_of, mat
 from initplug.filling.measuring import Reading, audited
 from initplug.filling.refusing import refuse, unnamed, unseeded, warn_of_shared_memory
 from initplug.filling.sharding import groups_of, resharded
-from initplug.filling.streams import SEEDS
 from initplug.filling.transferring import Source, redrawn, redrawn_from_elsewhere, sources_of, unsourced
+from initplug.filling.words import SEEDS
 from initplug.filling.writing import rehearsed
 from initplug.planning.evaluation import Share
 from initplug.planning.plan import Plan

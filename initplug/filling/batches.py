@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from initplug.columns import Rows
-from initplug.filling import streams
-from initplug.filling.streams import BLOCK, CHUNK, Elementwise, Source
+from initplug.filling.streams import CHUNK, Elementwise, sampler
+from initplug.filling.words import BLOCK, Source, keys_of, words_of_many
 from initplug.moments import Measured, measure_alike
 from initplug.regions import Region
 from initplug.schemes.distributions import Constant, Drawn
@@ -130,13 +130,13 @@ def _constants(batch: Batch) -> list[Tensor]:
 
 def _drawn(batch: Batch, seed: int) -> list[Tensor]:
     """What is drawn for every tensor, in its shape."""
-    keys = streams.keys_of(seed, [name for lot in batch for name in lot.names])
+    keys = keys_of(seed, [name for lot in batch for name in lot.names])
     numels = np.array([lot.numel for lot in batch])
     starts = np.array([_start(lot) for lot in batch])
     rows = [len(lot.rows) for lot in batch]
-    words, firsts = streams.words_of_many(keys, np.repeat(numels, rows), np.repeat(starts, rows))
+    words, firsts = words_of_many(keys, np.repeat(numels, rows), np.repeat(starts, rows))
     values = np.empty(len(words), np.float32)
-    streams.sampler(batch[0].kind.distribution)(words, values, Source(FINE))
+    sampler(batch[0].kind.distribution)(words, values, Source(FINE))
     drawn, place = torch.from_numpy(values), 0
     found: list[Tensor] = []
     for lot in batch:

@@ -18,8 +18,9 @@ from initplug.filling.batches import Kind, Lot
 from initplug.filling.generator import filler
 from initplug.filling.seeded import FillError, fill
 from initplug.filling.sharding import local_of, region_of
-from initplug.filling.streams import Elementwise, key_of
+from initplug.filling.streams import Elementwise
 from initplug.filling.transferring import Redrawn, Source, in_order, transfer
+from initplug.filling.words import key_of
 from initplug.filling.writing import (
     arrived,
     assign,

@@ -18,7 +18,7 @@ from initplug.filling.transferring import Redrawn, Source, transfer
 from initplug.filling.writing import doubtful, refusal, rehearsed
 from initplug.moments import is_dense
 from initplug.planning.plan import Plan
-from initplug.planning.slots import PLAIN_TENSORS, Slot, Slots
+from initplug.planning.slots import Slot, Slots
 
 
 def refuse(
@@ -102,9 +102,7 @@ def warn_of_shared_memory(slots: Slots, statuses: Coded[Status]) -> None:
     """
     rows = to_write(statuses)
     slots = slots.taken(np.setdiff1d(rows, slots.computed) if slots.computed else rows)
-    tensors = slots.tensors
-    if not PLAIN_TENSORS.issuperset(map(type, tensors)):
-        tensors = [local_of(tensor) for tensor in tensors]
+    tensors = slots.tensors if slots.plain else [local_of(tensor) for tensor in slots.tensors]
     starts = np.fromiter(map(Tensor.data_ptr, tensors), np.int64, len(slots))
     ends = starts + slots.kins.numbers(lambda kin: kin.nbytes)
     order = np.argsort(starts)

@@ -21,8 +21,9 @@ from initplug.columns import Rows
 from initplug.filling import streams
 from initplug.filling.batches import FINE, Kind, Lot, batches, draw
 from initplug.filling.sharding import held_in
-from initplug.filling.streams import CHUNK, STEP, Elementwise, Key, Source, key_of
+from initplug.filling.streams import CHUNK, Elementwise
 from initplug.filling.whole import compute
+from initplug.filling.words import STEP, Key, Source, key_of
 from initplug.moments import Measured, Moments, measure_drawn, together
 from initplug.regions import Box, Region, split
 from initplug.schemes.distributions import (

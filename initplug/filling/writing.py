@@ -33,8 +33,7 @@ from initplug.schemes.distributions import Keep, Planned, Stacked
 
 def doubtful(slots: Slots) -> Iterable[Slot]:
     """What is no ordinary tensor in order, as nearly all are: that whose `refusal` is worth asking for."""
-    kins = slots.kins.distinct
-    if not slots.computed and all(kin.plain for kin in kins) and are_in_order(slots.tensors):
+    if not slots.computed and slots.plain and are_in_order(slots.tensors):
         return ()
     plain = ((slot, slot.computed is None and slot.kin.plain) for slot in slots)
     return (slot for slot, is_plain in plain if not is_plain or not are_in_order([slot.tensor]))

@@ -114,16 +114,17 @@ def evaluate(
     rows = alike.where(lambda pair: pair[0] is not None or pair[1].kind == "parameter")
     if len(rows) < len(slots):
         slots, alike = slots.taken(rows), alike.taken(rows)
-    shares: dict[int, Share] = {}  # by their ids, in the order of their codes
-    places: dict[int, int] = {}
+    shares: list[Share] = []
+    places: dict[int, int] = {}  # of shares among them, by their ids
     codes = np.empty(len(slots), np.intp)
     misses: dict[int, Miss] = {}
 
     def take(rows: Rows, winner: Winner | None) -> None:
         """Evaluate what the first of some rows is to get, which the others get too."""
         share, reason = _attempted(setting, slots[int(rows[0])], winner)
-        codes[rows] = places.setdefault(id(share), len(places))
-        shares[id(share)] = share
+        codes[rows] = place = places.setdefault(id(share), len(shares))
+        if place == len(shares):
+            shares.append(share)
         if reason is not None:
             assert winner is not None  # whose initializer does not fit
             location = recipe.location(winner.rule)
@@ -140,7 +141,7 @@ def evaluate(
             take(rest, winner)
     for row in np.flatnonzero(single).tolist():
         take(np.array([row]), alike[row][0])
-    found, left = Coded([*shares.values()], codes), [misses[row] for row in sorted(misses)]
+    found, left = Coded(shares, codes), [misses[row] for row in sorted(misses)]
     if any(isinstance(share.distribution, Copy) for share in found.values):
         found = _settle(setting, slots, found, left)
     return slots, found, left

@@ -286,6 +286,11 @@ class Slots(Sequence[Slot]):
         return self.columns.kins if self.positions is None else self.columns.kins.taken(self.positions)
 
     @property
+    def plain(self) -> bool:
+        """Whether all are of torch's own types."""
+        return all(kin.plain for kin in self.kins.distinct)
+
+    @property
     def tied(self) -> list[int]:
         """The rows of those that are at several places."""
         return self._rows(self.columns.others)

@@ -12,10 +12,9 @@ import argparse
 import json
 import math
 import os
-import resource
 import tempfile
-import threading
 import time
+import timeit
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +23,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # ranks are forked, which no thre
 
 import torch
 import torch.distributed as dist
+from memory import watched
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -92,12 +92,7 @@ def drawn(name: str) -> Drawn:
 def best(function: Callable[[], object], runs: int = RUNS) -> float:
     """The least CPU seconds of a call, after one that touches memory and makes tables."""
     function()
-    times = []
-    for _ in range(runs):
-        begin = time.process_time()
-        function()
-        times.append(time.process_time() - begin)
-    return min(times)
+    return min(timeit.repeat(function, timer=time.process_time, number=1, repeat=runs))
 
 
 class Share(NamedTuple):
@@ -135,27 +130,6 @@ def simulated(shapes: dict[str, tuple[int, ...]], dim: int, ranks: int, runs: in
 
 
 # Processes ----------------------------------------------------------------------------------------------------
-
-
-def resident() -> int:
-    """Bytes of this process that are in memory now."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-
-
-def watched(function: Callable[[], object]) -> int:
-    """Bytes by which the memory of this process grows at most in a call, looked at every millisecond."""
-    before, seen, over = resident(), [0], threading.Event()
-
-    def watch() -> None:
-        while not over.wait(0.001):
-            seen.append(resident())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    function()
-    over.set()
-    watcher.join()
-    return max(seen) - before
 
 
 def build(shapes: dict[str, tuple[int, ...]]) -> nn.Module:

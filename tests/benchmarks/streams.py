@@ -7,15 +7,13 @@ faster; memory is the peak above the model's own size.
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics
-import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from memory import watched
 from torch import Tensor, nn
 
 import initplug
@@ -129,30 +127,13 @@ def measure(case: Case, scale: int) -> list[float]:
     return [theirs, theirs / one, theirs / two, theirs / measured, measured / two - 1]
 
 
-def resident() -> int:
-    """Bytes of this process that are in memory now."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize()
-
-
 def peak(threads: int, scale: int) -> float:
-    """MB above the model's own size that filling it takes at most, looked at every millisecond."""
+    """MB above the model's own size that filling it takes at most."""
     model = linears(scale)
     recipe = initplug.load({"rules": {"*": "normal"}})
     for parameter in model.parameters():
         nn.init.zeros_(parameter)
-    before, seen, over = resident(), [0], threading.Event()
-
-    def watch() -> None:
-        while not over.wait(0.001):
-            seen.append(resident())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    initplug.apply(model, recipe, seed=0, threads=threads)
-    over.set()
-    watcher.join()
-    return (max(seen) - before) / 2**20
+    return watched(lambda: initplug.apply(model, recipe, seed=0, threads=threads)) / 2**20
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+import timeit
 import warnings
 from collections.abc import Callable
 
@@ -121,11 +122,6 @@ def test_trying_all_presets_takes_less_than_planning_each_by_itself(kind: str) -
                 plan(model, recipe)
 
     def best(function: Callable[[], object]) -> float:
-        times = []
-        for _ in range(3):
-            began = time.thread_time()
-            function()
-            times.append(time.thread_time() - began)
-        return min(times)
+        return min(timeit.repeat(function, timer=time.thread_time, number=1, repeat=3))
 
     assert best(lambda: suggest(model)) < best(each)  # it is less than half

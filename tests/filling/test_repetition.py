@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import timeit
 from collections.abc import Callable
 
 import pytest
@@ -194,12 +195,7 @@ def test_a_large_tensor_takes_no_more_than_a_few_times_its_measuring() -> None:
     large = drawn(4096, 1024)
 
     def best(function: Callable[[], object]) -> float:
-        times = []
-        for _ in range(3):
-            began = time.thread_time()
-            function()
-            times.append(time.thread_time() - began)
-        return min(times)
+        return min(timeit.repeat(function, timer=time.thread_time, number=1, repeat=3))
 
     assert best(lambda: repetition(large, NORMAL)) < 20 * best(lambda: measure(large))  # it is about three times
 

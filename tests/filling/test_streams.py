@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 import initplug.filling.streams as streams
-from initplug.filling.streams import Elementwise, Source, fill, key_of, sampler, words_of_many
+from initplug.filling.streams import Elementwise, fill, sampler
+from initplug.filling.words import Source, key_of, words_of_many
 from initplug.regions import Box
 from initplug.schemes.distributions import Normal, TruncatedNormal, Uniform
 
