@@ -200,6 +200,7 @@ def fill(
         begin: place in the box of the first element.
 
     Example:
+        >>> from initplug.filling.words import key_of
         >>> whole, part = np.empty(100, np.float32), np.empty(40, np.float32)
         >>> key, source = key_of(0, "fc.weight"), Source()
         >>> fill(whole, Normal(0.0, 1.0), key, Box.whole((10, 10)), source)
