@@ -44,6 +44,8 @@ class Audited(Assignment):
         status: what happened to the slot.
         verdict: whether what was measured agrees with the distribution.
         problem: what speaks against it where the verdict is `differs`.
+
+    Its `reason` says why a slot was kept, or in one word what is wrong with it where the verdict is `differs`.
     """
 
     measured_mean: float | None = None
@@ -94,12 +96,14 @@ class Audit:
         verdicts: Sequence[Verdict],
         seed: int | None = None,
         problems: Mapping[int, str] = MappingProxyType({}),
+        reasons: Mapping[int, str] = MappingProxyType({}),
         histograms: Mapping[int, Histogram] | None = None,
         regions: Mapping[int, Region] = MappingProxyType({}),
     ) -> None:
         self.plan = plan
         self.seed = seed
         self._problems = problems
+        self._reasons = reasons
         self._histograms = histograms
         self._regions = regions
         self._moments = moments
@@ -137,6 +141,7 @@ class Audit:
         """The row at a position."""
         share, moments = self.plan.shares[index], self._moments[index]
         shared = {key: getattr(share, key) for key in SHARED}
+        shared["reason"] = self._reasons.get(index, share.reason)
         measured: dict[str, Any] = {}
         if moments is not None:
             values = (moments.mean, moments.std, moments.min, moments.max, moments.numel)
@@ -168,7 +173,7 @@ class Audit:
         if not (dist.is_available() and dist.is_initialized()):
             return self
         entries = [
-            Entry(moments, self._regions.get(index), status, Judgement(verdict, self._problems.get(index)))
+            Entry(moments, self._regions.get(index), status, self._judgement(index, verdict))
             for index, (moments, status, verdict) in enumerate(
                 zip(self._moments, self._statuses, self._verdicts, strict=True)
             )
@@ -191,7 +196,11 @@ class Audit:
             [judged.verdict for judged in found],
             self.seed,
             {index: judged.problem for index, judged in enumerate(found) if judged.problem is not None},
+            {index: judged.reason for index, judged in enumerate(found) if judged.reason is not None},
         )
+
+    def _judgement(self, index: int, verdict: Verdict) -> Judgement:
+        return Judgement(verdict, self._problems.get(index), self._reasons.get(index))
 
     @property
     def summary(self) -> dict[str, Any]:

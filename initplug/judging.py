@@ -27,10 +27,17 @@ SIGMAS = 6.0
 
 
 class Judgement(NamedTuple):
-    """A verdict, and what speaks against the distribution where it differs."""
+    """A verdict, and what speaks against the distribution where it differs.
+
+    Args:
+        verdict: on the whole.
+        problem: a sentence, for a verdict of `differs`.
+        reason: the same in a word or two, where it has a name, such as `twin of fc.weight`.
+    """
 
     verdict: Verdict
     problem: str | None = None
+    reason: str | None = None
 
 
 OK, UNTESTABLE = Judgement("ok"), Judgement("untestable")

@@ -127,12 +127,16 @@ def apply(
 
 
 class _Ready(NamedTuple):
-    """What is known once everything has been checked and before anything is written."""
+    """What is known once everything has been checked and before anything is written.
+
+    `reasons` say why slots are left alone, beyond what the plan says.
+    """
 
     plan: Plan
     tree: Tree
     slots: Slots
     statuses: Coded[Status]
+    reasons: Mapping[int, str]
     sources: Mapping[int, Source]
     on_meta: Missing
     device: torch.device
@@ -155,7 +159,7 @@ def _ready(
     plan, tree, slots = fitted(model, recipe, prefix)
     buffers = without_rule(plan, tree)
     chosen = chosen_by(only, model, tree, slots, buffers, prefix)
-    statuses = _statuses(plan.shares, chosen)
+    statuses, reasons = _statuses(plan.shares, chosen)
     sources, lost = sources_of(plan, tree, slots)
     if lost and only is None and settings.seed is not None:
         redrawn_from_elsewhere(plan, statuses, sources, lost)
@@ -165,18 +169,27 @@ def _ready(
     findings = [*on_meta.findings, *unsourced(slots, statuses, sources, lost)]
     findings += unseeded(slots, statuses) if settings.seed is None else unnamed(slots, statuses)
     refuse(plan, slots, statuses, sources, findings)
-    return _Ready(plan, tree, slots, statuses, sources, on_meta, where, settings, reading)
+    return _Ready(plan, tree, slots, statuses, reasons, sources, on_meta, where, settings, reading)
 
 
 def _filled(ready: _Ready) -> Audit:
     """Write what has been checked, and measure it."""
-    plan, tree, slots, statuses, sources, on_meta, where, settings, reading = ready
+    plan, tree, slots, statuses, reasons, sources, on_meta, where, settings, reading = ready
     materialize(tree, on_meta, where)
     warn_of_shared_memory(slots, statuses)
     record = write(plan, tree, slots, statuses, sources, settings)
     check_complete(tree, on_meta)
     statuses = statuses.replaced(dict.fromkeys(record.projected, "projected"))
-    return audited(plan, slots, statuses, sources, reading, measured=record.measured, seed=settings.seed)
+    return audited(
+        plan,
+        slots,
+        statuses,
+        sources,
+        reading,
+        measured=record.measured,
+        seed=settings.seed,
+        reasons=reasons,
+    )
 
 
 def audit(model: nn.Module, recipe: Any, *, prefix: str = "", histograms: bool = False) -> Audit:
@@ -233,13 +246,13 @@ def _settings(seed: Any, threads: Any, measure: bool, progress: Progress | None)
     return Settings(seed, threads or min(torch.get_num_threads(), MOST_THREADS), measure, progress)
 
 
-def _statuses(shares: Coded[Share], chosen: Collection[int]) -> Coded[Status]:
-    """What applying does to each slot."""
+def _statuses(shares: Coded[Share], chosen: Collection[int]) -> tuple[Coded[Status], Mapping[int, str]]:
+    """What applying does to each slot, and why it leaves alone what `only` leaves out."""
     every = shares.each(_applied)
     if isinstance(chosen, range):
-        return every
+        return every, {}
     left = [row for row in every.where(lambda status: status != "lazy").tolist() if row not in chosen]
-    return every.replaced(dict.fromkeys(left, "kept"))
+    return every.replaced(dict.fromkeys(left, "kept")), dict.fromkeys(left, "not in only")
 
 
 def _as_it_stands(share: Share) -> Status:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -53,6 +54,7 @@ def audited(
     projecting: Collection[int] = (),
     measured: Measured | None = None,
     seed: int | None = None,
+    reasons: Mapping[int, str] = MappingProxyType({}),
 ) -> Audit:
     """The audit of what the slots hold; of sharded ones of what this rank holds.
 
@@ -65,9 +67,10 @@ def audited(
         projecting: places of slots whose owners compute something else than they are given.
         measured: moments of the slots that were measured as they were drawn; the others are added.
         seed: of the draw.
+        reasons: why slots were left alone, beyond what the plan says.
     """
     measured = Measured.none(len(plan)) if measured is None else measured
-    found = _Found(measured, np.full(len(plan), VERDICTS.index("untestable"), np.intp), {})
+    found = _Found(measured, np.full(len(plan), VERDICTS.index("untestable"), np.intp), {}, {**reasons})
     if reading.measure:
         _measure_small(plan, slots, measured)
     _judge_alike(plan, slots, statuses, found)
@@ -79,7 +82,8 @@ def audited(
     sharded = slots.kins.where(lambda kin: not kin.plain).tolist()
     regions = {row: region for row in sharded if (region := region_of(slots[row].tensor)) is not None}
     histograms = count(plan, slots, measured) if reading.histograms else None
-    return Audit(plan, measured, statuses, Coded(VERDICTS, found.verdicts), seed, found.problems, histograms, regions)
+    verdicts = Coded(VERDICTS, found.verdicts)
+    return Audit(plan, measured, statuses, verdicts, seed, found.problems, found.reasons, histograms, regions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,21 +94,25 @@ class _Found:
         measured: moments of every slot.
         verdicts: the place of every slot's among all verdicts.
         problems: what speaks against those that differ.
+        reasons: why slots were left alone, and in a word what is wrong with those that differ.
     """
 
     measured: Measured
     verdicts: NDArray[np.intp]
     problems: dict[int, str]
+    reasons: dict[int, str]
 
     def note(self, row: int, judged: Judgement) -> None:
         """Judge a slot, anew if it was judged before."""
         self.verdicts[row] = VERDICTS.index(judged.verdict)
         if judged.problem is not None:
             self.problems[row] = judged.problem
+        if judged.reason is not None:
+            self.reasons[row] = judged.reason
 
     def judgement(self, row: int) -> Judgement:
         """How a slot was judged."""
-        return Judgement(VERDICTS[self.verdicts[row]], self.problems.get(row))
+        return Judgement(VERDICTS[self.verdicts[row]], self.problems.get(row), self.reasons.get(row))
 
 
 def _judge_alike(plan: Plan, slots: Slots, statuses: Coded[Status], found: _Found) -> None:

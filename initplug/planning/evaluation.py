@@ -54,6 +54,7 @@ class Share:
     distribution: Planned | None
     fan_in: int | None
     fan_out: int | None
+    reason: str | None = None
     padding_row: int | None = None
     lazy: bool = False
 
@@ -395,6 +396,7 @@ def _share(
         distribution=distribution,
         fan_in=fans[0] if fans else None,
         fan_out=fans[1] if fans else None,
+        reason="no rule" if winner is None else "keep" if isinstance(distribution, Keep) else None,
         padding_row=row if isinstance(distribution, Drawn) else None,
         lazy=slot.lazy,
     )

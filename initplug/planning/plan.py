@@ -50,6 +50,7 @@ class Assignment:
         distribution: what the initializer comes down to; None where nothing is to be drawn.
         fan_in: under the rule's fan rule; None below two dimensions.
         fan_out: likewise.
+        reason: why nothing is to be written, such as `no rule` or `keep`; None where something is.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Assignment:
     distribution: Planned | None
     fan_in: int | None
     fan_out: int | None
+    reason: str | None
 
     @property
     def mean(self) -> float | None:
