@@ -334,7 +334,6 @@ def test_a_success_leaves_standard_error_empty(runs: Runs, name: str) -> None:
         ("apply nowhere", "no/such/folder"),
         ("apply stateful", "_extra_state of the model's state_dict is a dict"),
         ("apply stateless", "state_dict raised RuntimeError: there is"),
-        ("apply waiting", "kept.safetensors: 0.weight cannot be saved: "),
     ],
 )
 def test_one_clear_line(runs: Runs, name: str, words: str) -> None:

@@ -19,13 +19,13 @@ from initplug.filling.fitting import chosen_by, fitted
 from initplug.filling.generator import filler
 from initplug.filling.materialize import Missing, check_complete, device_of, materialize, missing, without_rule
 from initplug.filling.measuring import Reading, audited
-from initplug.filling.refusing import refuse, unnamed, unseeded, warn_of_shared_memory
+from initplug.filling.refusing import refuse, unnamed, unseeded, unshaped, warn_of_shared_memory
 from initplug.filling.sharding import groups_of, resharded
 from initplug.filling.transferring import Source, redrawn, redrawn_from_elsewhere, sources_of, unsourced
 from initplug.filling.words import SEEDS
 from initplug.filling.writing import rehearsed
 from initplug.planning.evaluation import Share
-from initplug.planning.plan import Plan
+from initplug.planning.plan import Plan, warn_of_lazy
 from initplug.planning.slots import Slots, Tree
 from initplug.schemes.distributions import Drawn, Keep, Load
 
@@ -167,6 +167,7 @@ def _ready(
         redrawn(plan, slots, statuses, sources, lost)
     on_meta = missing(plan, tree, slots, statuses, buffers, chosen, whole=only is None)
     findings = [*on_meta.findings, *unsourced(slots, statuses, sources, lost)]
+    findings += unshaped(plan, statuses, reasons)
     findings += unseeded(slots, statuses) if settings.seed is None else unnamed(slots, statuses)
     refuse(plan, slots, statuses, sources, findings)
     return _Ready(plan, tree, slots, statuses, reasons, sources, on_meta, where, settings, reading)
@@ -212,6 +213,7 @@ def audit(model: nn.Module, recipe: Any, *, prefix: str = "", histograms: bool =
     """
     with _undisturbed():
         plan, tree, slots = fitted(model, recipe, prefix)
+        warn_of_lazy(plan)
         statuses = plan.shares.each(_as_it_stands)
         # The stand-in of a computed tensor is always on meta, so that this settles most.
         unread = [row for row, tensor in enumerate(slots.tensors) if tensor.is_meta and statuses[row] == "read"]
@@ -251,8 +253,9 @@ def _statuses(shares: Coded[Share], chosen: Collection[int]) -> tuple[Coded[Stat
     every = shares.each(_applied)
     if isinstance(chosen, range):
         return every, {}
-    left = [row for row in every.where(lambda status: status != "lazy").tolist() if row not in chosen]
-    return every.replaced(dict.fromkeys(left, "kept")), dict.fromkeys(left, "not in only")
+    left = [row for row in range(len(shares)) if row not in chosen]
+    kept: dict[int, Status] = {row: "kept" for row in left if every[row] != "lazy"}
+    return every.replaced(kept), dict.fromkeys(left, "not in only")
 
 
 def _as_it_stands(share: Share) -> Status:

@@ -16,7 +16,7 @@ from initplug.language.selectors import Matcher, SelectorError, parse
 from initplug.planning.dtypes import check_dtype
 from initplug.planning.evaluation import Share
 from initplug.planning.matching import hits_of, states_of
-from initplug.planning.plan import Plan, planned, tree_for
+from initplug.planning.plan import Plan, planned, tree_for, warn_if_bare
 from initplug.planning.references import EMBEDDINGS, padding_row
 from initplug.planning.restoring import Restoration
 from initplug.planning.slots import Kin, Slot, Slots, Tree
@@ -41,6 +41,8 @@ def _of_earlier(model: nn.Module, whole: Plan, prefix: str) -> tuple[Plan, Tree,
         head = f"the plan is unfinished: it was made with {len(whole.findings)} findings"
         raise ApplyError(listed(head, whole.findings), whole.findings)
     tree = walk(model, prefix)
+    if not prefix:
+        warn_if_bare(tree)
     slots, tied = tree.slots, {*tree.slots.tied}
     positions: dict[int, int] = {}
     shares: list[Share] = []

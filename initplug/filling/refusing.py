@@ -17,6 +17,7 @@ from initplug.filling.sharding import is_sharded, local_of
 from initplug.filling.transferring import Redrawn, Source, transfer
 from initplug.filling.writing import doubtful, refusal, rehearsed
 from initplug.moments import is_dense
+from initplug.planning.evaluation import LAZY
 from initplug.planning.plan import Plan
 from initplug.planning.slots import Slot, Slots
 
@@ -65,6 +66,18 @@ def unnamed(slots: Slots, statuses: Coded[Status]) -> list[Finding]:
         for name in slots.taken(to_write(statuses)).names
         if not name.isascii() and SURROGATE.search(name)
     ]
+
+
+def unshaped(plan: Plan, statuses: Coded[Status], reasons: Mapping[int, str]) -> list[Finding]:
+    """Find the slots that wait for a first batch, unless they are left out or nothing was to be written to them."""
+    return [
+        Finding(plan.names[row], "it waits for a first batch to learn its shape", hint=UNSHAPED)
+        for row in statuses.where(lambda status: status == "lazy").tolist()
+        if plan.shares[row].reason == LAZY and row not in reasons
+    ]
+
+
+UNSHAPED = "run one batch first, or leave it out with only="
 
 
 def unseeded(slots: Slots, statuses: Coded[Status]) -> list[Finding]:

@@ -372,6 +372,19 @@ def _default(setting: _Setting, slot: Slot) -> Drawn:
     return outcome
 
 
+LAZY = "lazy"
+"""Why nothing can be written yet to a slot that waits for a first batch to learn its shape."""
+
+
+def _left_alone(setting: _Setting, slot: Slot, winner: Winner | None, distribution: Planned | None) -> str | None:
+    """Return why nothing is to be written to a slot; None where something is."""
+    if winner is None:
+        return "no rule"
+    if isinstance(distribution, Keep) or (slot.lazy and setting.inits[winner.rule].fn == "keep"):
+        return "keep"
+    return LAZY if slot.lazy else None
+
+
 def _share(
     setting: _Setting,
     slot: Slot,
@@ -396,7 +409,7 @@ def _share(
         distribution=distribution,
         fan_in=fans[0] if fans else None,
         fan_out=fans[1] if fans else None,
-        reason="no rule" if winner is None else "keep" if isinstance(distribution, Keep) else None,
+        reason=_left_alone(setting, slot, winner, distribution),
         padding_row=row if isinstance(distribution, Drawn) else None,
         lazy=slot.lazy,
     )

@@ -12,10 +12,10 @@ from typing import Any
 from torch import nn
 
 from initplug.columns import Coded, coded
-from initplug.errors import Finding, PlanError, did_you_mean, warn
+from initplug.errors import Finding, PlanError, did_you_mean, shortened, warn
 from initplug.language.loading import load
 from initplug.language.recipe import Recipe, Rule
-from initplug.planning.evaluation import Miss, Replays, Share, evaluate
+from initplug.planning.evaluation import LAZY, Miss, Replays, Share, evaluate
 from initplug.planning.findings import Unmatched, misfit, nothing_selected, unmatched_slots
 from initplug.planning.matching import winners_of
 from initplug.planning.restoring import Buffer, restorations
@@ -361,7 +361,25 @@ def plan(model: nn.Module, recipe: Any, *, prefix: str = "") -> Plan:
         ('*.weight', 1.0)
     """
     recipe = load(recipe)
-    return planned(tree_for(model, recipe, prefix), recipe, prefix)[0]
+    result, _ = planned(tree_for(model, recipe, prefix), recipe, prefix)
+    warn_of_lazy(result)
+    return result
+
+
+def warn_of_lazy(plan: Plan) -> None:
+    """Warn of slots that have a rule and cannot be written before a first batch."""
+    rows = plan.shares.where(lambda share: share.reason == LAZY).tolist()
+    if rows:
+        names = ", ".join(shortened([plan.names[row] for row in rows]))
+        counted = f"{len(rows)} of {len(plan)} slots"
+        warn(f"{counted} wait for a first batch to learn their shape, and cannot be written before it: {names}")
+
+
+def warn_if_bare(tree: Tree) -> None:
+    """Warn of a model that has no parameters, of which nothing can be initialised."""
+    if not len(tree.slots.kins.where(lambda kin: kin.kind == "parameter")):
+        kind = tree.nodes[0].cls.__name__
+        warn(f"the {kind} has no parameters, so that there is nothing to initialise; is it built later?")
 
 
 def tree_for(model: nn.Module, recipe: Recipe, prefix: str = "") -> Tree:
@@ -375,6 +393,8 @@ def planned(tree: Tree, recipe: Recipe, prefix: str = "") -> tuple[Plan, Slots]:
     """The plan of a walked model, and the slots that have a row in it; raises and warns as `plan` does."""
     if prefix:
         _refuse_places({name: rule for name, rule in recipe.rules.items() if rule is not None}, recipe)
+    else:
+        warn_if_bare(tree)  # a stage of a pipeline may well have none
     result, slots, misses = drafted(tree, recipe, prefix)
     result.buffers = tuple(Buffer(buffer.name, buffer.restore) for buffer in restorations(tree, result))
     _report(result, recipe, misses, part=bool(prefix))

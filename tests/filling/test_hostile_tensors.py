@@ -324,12 +324,20 @@ def lazy(*kinds: Callable[[], nn.Module]) -> nn.Sequential:
 
 
 @pytest.mark.parametrize("init", ["xavier_uniform", "orthogonal", "normal", "default", 0, "kaiming_normal effective"])
-def test_lazy_tensors_are_never_called_initialized(init: Any) -> None:
+def test_lazy_tensors_are_refused_until_they_know_their_shape(init: Any) -> None:
     model: Any = lazy(lambda: nn.LazyLinear(6), lambda: nn.Linear(6, 6), lambda: nn.LazyBatchNorm1d())
     statistics = {"match": "*", "kind": "buffer", "init": 0.5, "except": "num_batches_tracked"}
     rules = {"*": "normal std=0.5", "<LazyLinear>.weight": init, "statistics": statistics}
+    before = model[1].weight.clone()
+    with pytest.raises(initplug.ApplyError) as refused:
+        initplug.apply(model, {"rules": rules})
+    assert str(refused.value).splitlines()[:2] == [
+        "6 of 8 slots cannot be written",
+        "  0.weight: it waits for a first batch to learn its shape (run one batch first, or leave it out with only=)",
+    ]
+    assert torch.equal(model[1].weight, before)
     torch.manual_seed(0)
-    audit = initplug.apply(model, {"rules": rules})
+    audit = initplug.apply(model, {"rules": rules}, only="^1")
     torch.manual_seed(0)
     expected = nn.init.normal_(torch.empty(6, 6), std=0.5)
     assert torch.equal(model[1].weight, expected)  # what waits draws nothing
@@ -339,7 +347,10 @@ def test_lazy_tensors_are_never_called_initialized(init: Any) -> None:
     }  # fmt: skip
     assert {row.verdict for row in audit if row.status == "lazy"} == {"untestable"}
     assert all(row.measured_mean is None for row in audit if row.status == "lazy")
-    assert {row.status for row in initplug.audit(model, {"rules": rules}) if row.name[0] in "02"} == {"lazy"}
+    assert {row.reason for row in audit if row.status == "lazy"} == {"not in only"}
+    with pytest.warns(initplug.InitplugWarning, match="6 of 8 slots wait for a first batch"):
+        found = initplug.audit(model, {"rules": rules})
+    assert {(row.status, row.reason) for row in found if row.name[0] in "02"} == {("lazy", "lazy")}
     assert str(audit) and audit.to_json()
 
     model(torch.randn(8, 4))
@@ -350,10 +361,29 @@ def test_lazy_tensors_are_never_called_initialized(init: Any) -> None:
     assert audit["0.weight"].shape == (6, 4) and model[2].running_mean.tolist() == [0.5] * 6
 
 
-def test_only_may_name_what_is_lazy() -> None:
+def test_only_may_not_name_what_is_lazy() -> None:
     model = lazy(lambda: nn.LazyConv2d(4, 3), lambda: nn.Linear(2, 2))
-    audit = initplug.apply(model, {"rules": {"*": 1}}, only=["0.weight", "1.bias"])
-    assert [row.status for row in audit] == ["lazy", "lazy", "kept", "initialized"]
+    with pytest.raises(initplug.ApplyError, match=r"1 of 4 slots cannot be written\n  0.weight: it waits"):
+        initplug.apply(model, {"rules": {"*": 1}}, only=["0.weight", "1.bias"])
+
+
+def test_lazy_tensors_that_nothing_is_written_to_are_no_obstacle() -> None:
+    model = lazy(lambda: nn.LazyLinear(4), lambda: nn.Linear(4, 4))
+    kept = initplug.apply(model, {"rules": {"^0": "keep", "^1": 1}})
+    unruled = initplug.apply(model, {"unmatched": "keep", "rules": {"^1": 1}})
+    assert [(row.status, row.reason) for row in kept] == [("lazy", "keep")] * 2 + [("initialized", None)] * 2
+    assert [(row.status, row.reason) for row in unruled] == [("lazy", "no rule")] * 2 + [("initialized", None)] * 2
+
+
+def test_a_plan_warns_of_lazy_tensors_by_name() -> None:
+    model = lazy(*(lambda: nn.LazyLinear(4) for _ in range(6)))
+    with pytest.warns(initplug.InitplugWarning) as said:
+        plan = initplug.plan(model, "torch_default")
+    assert [str(warning.message) for warning in said] == [
+        "12 of 12 slots wait for a first batch to learn their shape, and cannot be written before it: 0.weight, "
+        "0.bias, 1.weight, 1.bias, 2.weight, 2.bias, 3.weight, 3.bias, 4.weight, 4.bias, … and 2 more"
+    ]
+    assert {row.reason for row in plan} == {"lazy"}
 
 
 def test_a_lazy_parameter_of_a_plain_module() -> None:
@@ -361,4 +391,5 @@ def test_a_lazy_parameter_of_a_plain_module() -> None:
     model.register_parameter("w", nn.UninitializedParameter())  # type: ignore[arg-type]  # torch types it as no parameter
     model.register_buffer("b", nn.UninitializedBuffer())
     rules = {"*": "normal", "b": {"match": "b", "kind": "buffer", "init": 1}}
-    assert [row.status for row in initplug.apply(model, {"rules": rules})] == ["lazy", "lazy"]
+    with pytest.raises(initplug.ApplyError, match="2 of 2 slots cannot be written"):
+        initplug.apply(model, {"rules": rules})

@@ -123,13 +123,12 @@ def test_a_lazy_tensor_is_left_to_its_first_batch() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = nn.LazyLinear(3)
-    audit = initplug.apply(
-        model, {"rules": {"w": {"match": "*.weight", "ndim": 2, "init": "xavier_uniform"}, "*.bias": 0}}
-    )
-    assert [(row.rule, row.status, row.verdict) for row in audit] == [
-        ("w", "lazy", "untestable"),
-        ("*.bias", "lazy", "untestable"),
-    ]
+    rules = {"w": {"match": "*.weight", "ndim": 2, "init": "xavier_uniform"}, "*.bias": 0}
+    with pytest.warns(initplug.InitplugWarning, match="2 of 2 slots wait"):
+        plan = initplug.plan(model, {"rules": rules})
+    assert [(row.rule, row.reason) for row in plan] == [("w", "lazy"), ("*.bias", "lazy")]
+    with pytest.raises(initplug.ApplyError, match="2 of 2 slots cannot be written"):
+        initplug.apply(model, plan)
 
 
 def test_references_count_from_the_whole_model() -> None:

@@ -270,3 +270,14 @@ def test_reports_that_cannot_be_written_say_why(tmp_path: Path, name: str, reaso
     with pytest.raises(initplug.InitplugError, match=reason):
         audit.save(tmp_path / name)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_without_parameters_is_told() -> None:
+    recipe: Any = {"unused": "ignore", "rules": {"*": 0}}
+    model = nn.Sequential(nn.ReLU(), nn.Flatten())
+    said = "the Sequential has no parameters, so that there is nothing to initialise; is it built later?"
+    for act in (initplug.plan, initplug.apply, initplug.audit):
+        with pytest.warns(initplug.InitplugWarning) as told:
+            assert len(act(model, recipe)) == 0
+        assert [str(warning.message) for warning in told] == [said]
+    assert len(initplug.plan(model, recipe, prefix="stage")) == 0  # of the whole, a part may well have none
