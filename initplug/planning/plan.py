@@ -15,7 +15,7 @@ from initplug.columns import Coded, coded
 from initplug.errors import Finding, PlanError, did_you_mean, warn
 from initplug.language.loading import load
 from initplug.language.recipe import Recipe, Rule
-from initplug.planning.evaluation import UNMATCHED, Miss, Replays, Share, evaluate
+from initplug.planning.evaluation import FROZEN, UNMATCHED, Miss, Replays, Share, evaluate
 from initplug.planning.findings import Left, Unmatched, left_alone, misfit, nothing_selected, unmatched_slots
 from initplug.planning.matching import winners_of
 from initplug.planning.restoring import Buffer, restorations
@@ -114,6 +114,12 @@ class Assignment:
 def agreed(row: Mapping[str, Any]) -> Hashable:
     """What rows of repeated blocks have in common where one line stands for all of them."""
     return tuple(tuple(row[key]) if isinstance(row[key], list) else row[key] for key in AGREED)
+
+
+def told(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row as tables show it: with mean and standard deviation as one text, and a mark of what is frozen."""
+    frozen = row["rule"] is None and not row["trainable"]
+    return {**row, "init": FROZEN if frozen else row["init"], "expected": spread(row["mean"], row["std"])}
 
 
 SHARED = tuple(field.name for field in fields(Assignment) if field.name not in ("name", "aliases"))
@@ -310,8 +316,7 @@ class Plan:
         """
         rows: Iterable[dict[str, Any]] = (row.to_dict() for row in self)
         rows = rows if every else collapsed(rows, agreed)
-        rows = ({**row, "expected": spread(row["mean"], row["std"])} for row in rows)
-        return table(COLUMNS, rows, footer=self.headline(), width=width, color=color)
+        return table(COLUMNS, map(told, rows), footer=self.headline(), width=width, color=color)
 
     def headline(self) -> str:
         """One line that sums the plan up."""
@@ -321,6 +326,8 @@ class Plan:
             parts.append(f"under a seed up to {summary['peak'] / 2**20:,.0f} MB at a time for tensors drawn whole")
         if self.unmatched:
             parts.append(f"{len(self.unmatched)} unmatched")
+        if frozen := len(self._shares.where(lambda share: share.reason == FROZEN)):
+            parts.append(f"{frozen} frozen")
         if self.unused:
             parts.append(f"unused rules: {', '.join(self.unused)}")
         if self.buffers:
