@@ -17,7 +17,8 @@ from initplug.errors import InitplugError
 from initplug.judging import Judgement, Verdict, judgement
 from initplug.merging import Entry, exchanged, merged
 from initplug.moments import Histogram, Moments
-from initplug.planning.plan import ROW_KEYS, SHARED, Assignment, Plan, agreed
+from initplug.planning.evaluation import FROZEN
+from initplug.planning.plan import ROW_KEYS, SHARED, Assignment, Plan, agreed, told
 from initplug.regions import Region
 from initplug.tables.files import check_path, save, to_csv, to_json, to_markdown
 from initplug.tables.grouping import collapsed
@@ -249,9 +250,11 @@ class Audit:
         """The rows as a Markdown table.
 
         Args:
-            every: False for one row where those of repeated blocks agree, as an appendix has them.
+            every: False for one row where those of repeated blocks agree, as an appendix has them, and for one line on
+                what was kept where `only=` was given.
         """
-        return to_markdown(self._rows(every), KEYS)
+        left = "" if every else self._left_out()
+        return to_markdown(self._rows(every), KEYS) + (f"\n{left}\n" if left else "")
 
     def to_html(self) -> str:
         """The audit as a page of its own, that needs no network: tree, table, recipe, densities, histograms."""
@@ -259,9 +262,8 @@ class Audit:
 
         recipe = self.plan.recipe
         distributions = [share.distribution for share in self.plan.shares]
-        return page(
-            self.to_dict(), recipe.plain(), {rule: recipe.location(rule) for rule in recipe.rules}, distributions
-        )
+        data = {**self.to_dict(), "left": self._left_out()}
+        return page(data, recipe.plain(), {rule: recipe.location(rule) for rule in recipe.rules}, distributions)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the audit to a file; the suffix (.html, .json, .csv, .md) says how.
@@ -284,11 +286,30 @@ class Audit:
     def _repr_html_(self) -> str:
         from initplug.reporting.page import fragment
 
-        return fragment(COLUMNS, map(_with_ranges, self._rows(every=False)), self.headline())
+        lines = [line for line in (self._left_out(), self.headline()) if line]
+        return fragment(COLUMNS, map(_with_ranges, self._rows(every=False)), lines)
 
     def _rows(self, every: bool) -> Iterable[dict[str, Any]]:
-        rows = (row.to_dict() for row in self)
-        return rows if every else collapsed(rows, _agreed)
+        if every:
+            return (row.to_dict() for row in self)
+        left = {*self._kept()}
+        return collapsed((self.row(index).to_dict() for index in range(len(self)) if index not in left), _agreed)
+
+    def _kept(self) -> list[int]:
+        """The rows that are not worth a line where only some of a model was to be written: those that were kept."""
+        kept = [
+            index
+            for index, (status, verdict) in enumerate(zip(self._statuses, self._verdicts, strict=True))
+            if status == "kept" and verdict != "differs"
+        ]
+        return kept if any(index in self._reasons for index in kept) else []
+
+    def _left_out(self) -> str:
+        """One line on the rows that are not worth one each."""
+        kept = self._kept()
+        reasons = Counter(self._reasons.get(index, self.plan.shares[index].reason) for index in kept)
+        told = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+        return f"… {len(kept)} more kept: {told}" if kept else ""
 
     def to_text(self, *, width: int | None = None, color: bool = False, every: bool = False) -> str:
         """The rows as a table for a terminal.
@@ -296,9 +317,10 @@ class Audit:
         Args:
             width: in characters; the terminal's unless given.
             color: whether it carries terminal colours.
-            every: a line for every slot, also where those of repeated blocks agree.
+            every: a line for every slot, also where those of repeated blocks agree, or where it was kept by `only=`.
         """
-        return table(COLUMNS, map(_with_ranges, self._rows(every)), footer=self.headline(), width=width, color=color)
+        rows, left = map(_with_ranges, self._rows(every)), "" if every else self._left_out()
+        return table(COLUMNS, rows, more=left, footer=self.headline(), width=width, color=color)
 
     def headline(self) -> str:
         """One line that sums the audit up."""
@@ -317,9 +339,9 @@ def _agreed(row: Mapping[str, Any]) -> Hashable | None:
 def _with_ranges(row: dict[str, Any]) -> dict[str, Any]:
     """The row with mean and standard deviation of what was expected and measured as one text each."""
     verdict = row["verdict"] if row["status"] in ("initialized", "read") else row["status"]
+    verdict = f"{verdict}, frozen" if row["status"] == "kept" and row["reason"] == FROZEN else verdict
     return {
-        **row,
-        "expected": spread(row["mean"], row["std"]),
+        **told(row),
         "measured": spread(row["measured_mean"], row["measured_std"]),
         "verdict": verdict,
     }

@@ -336,7 +336,8 @@ def differences(plans: Mapping[str, Plan], *, color: bool = False) -> str:
     values: dict[str, set[Any]] = {}
     for index, plan in enumerate(plans.values()):
         for row in plan:
-            treated = "unmatched" if row.rule is None else str(row.init)
+            left = "frozen" if row.reason == "frozen" else "unmatched"
+            treated = left if row.rule is None else str(row.init)
             expected = spread(row.mean, row.std)
             told = treated if expected is None or treated.endswith(f" {expected}") else f"{treated}: {expected}"
             cells.setdefault(row.name, {})[str(index)] = told

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
@@ -15,17 +15,18 @@ from initplug.collectives import agreed
 from initplug.columns import Coded
 from initplug.errors import ApplyError, Finding, listed
 from initplug.filling.execution import Progress, Settings, write
-from initplug.filling.fitting import chosen_by, fitted
+from initplug.filling.fitting import fitted
 from initplug.filling.generator import filler
-from initplug.filling.materialize import Missing, check_complete, device_of, materialize, missing, without_rule
+from initplug.filling.materialize import Missing, check_complete, device_of, materialize, missing
 from initplug.filling.measuring import Reading, audited
+from initplug.filling.only import Chosen, warn_of_parts
 from initplug.filling.refusing import refuse, unnamed, unseeded, unshaped, warn_of_shared_memory
 from initplug.filling.sharding import groups_of, resharded
 from initplug.filling.transferring import Source, redrawn, redrawn_from_elsewhere, sources_of, unsourced
 from initplug.filling.words import SEEDS
 from initplug.filling.writing import rehearsed
 from initplug.planning.evaluation import Share
-from initplug.planning.plan import Plan, warn_of_lazy
+from initplug.planning.plan import Plan, warn_of_frozen, warn_of_lazy
 from initplug.planning.slots import Slots, Tree
 from initplug.schemes.distributions import Drawn, Keep, Load
 
@@ -156,20 +157,20 @@ def _ready(
 ) -> _Ready:
     """Plan and check; nothing is written."""
     where = device_of(device)
-    plan, tree, slots = fitted(model, recipe, prefix)
-    buffers = without_rule(plan, tree)
-    chosen = chosen_by(only, model, tree, slots, buffers, prefix)
+    plan, tree, slots, buffers, chosen = fitted(model, recipe, prefix, only)
     statuses, reasons = _statuses(plan.shares, chosen)
     sources, lost = sources_of(plan, tree, slots)
     if lost and only is None and settings.seed is not None:
         redrawn_from_elsewhere(plan, statuses, sources, lost)
     if sources:
         redrawn(plan, slots, statuses, sources, lost)
-    on_meta = missing(plan, tree, slots, statuses, buffers, chosen, whole=only is None)
+    on_meta = missing(plan, tree, slots, statuses, buffers, chosen.rows, whole=only is None)
     findings = [*on_meta.findings, *unsourced(slots, statuses, sources, lost)]
     findings += unshaped(plan, statuses, reasons)
     findings += unseeded(slots, statuses) if settings.seed is None else unnamed(slots, statuses)
     refuse(plan, slots, statuses, sources, findings)
+    warn_of_parts(chosen, {*plan.shares.where(lambda share: _applied(share) == "initialized").tolist()})
+    warn_of_frozen(plan, slots, chosen.rows)
     return _Ready(plan, tree, slots, statuses, reasons, sources, on_meta, where, settings, reading)
 
 
@@ -212,7 +213,7 @@ def audit(model: nn.Module, recipe: Any, *, prefix: str = "", histograms: bool =
         'differs'
     """
     with _undisturbed():
-        plan, tree, slots = fitted(model, recipe, prefix)
+        plan, tree, slots, _, chosen = fitted(model, recipe, prefix)
         warn_of_lazy(plan)
         statuses = plan.shares.each(_as_it_stands)
         # The stand-in of a computed tensor is always on meta, so that this settles most.
@@ -234,6 +235,7 @@ def audit(model: nn.Module, recipe: Any, *, prefix: str = "", histograms: bool =
             if isinstance(plan.shares[row].distribution, Drawn)
             and rehearsed(slots[row], filler(plan.shares[row])) is False
         }
+        warn_of_frozen(plan, slots, chosen.rows)
         return audited(plan, slots, statuses, sources, Reading(True, histograms), projecting=projecting)
 
 
@@ -248,14 +250,15 @@ def _settings(seed: Any, threads: Any, measure: bool, progress: Progress | None)
     return Settings(seed, threads or min(torch.get_num_threads(), MOST_THREADS), measure, progress)
 
 
-def _statuses(shares: Coded[Share], chosen: Collection[int]) -> tuple[Coded[Status], Mapping[int, str]]:
+def _statuses(shares: Coded[Share], chosen: Chosen) -> tuple[Coded[Status], Mapping[int, str]]:
     """What applying does to each slot, and why it leaves alone what `only` leaves out."""
     every = shares.each(_applied)
-    if isinstance(chosen, range):
+    if isinstance(chosen.rows, range):
         return every, {}
-    left = [row for row in range(len(shares)) if row not in chosen]
+    left = [row for row in range(len(shares)) if row not in chosen.rows]
+    reasons = {row: reason for row in left if (reason := chosen.reason(row)) is not None}
     kept: dict[int, Status] = {row: "kept" for row in left if every[row] != "lazy"}
-    return every.replaced(kept), dict.fromkeys(left, "not in only")
+    return every.replaced(kept), reasons
 
 
 def _as_it_stands(share: Share) -> Status:

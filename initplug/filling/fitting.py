@@ -1,38 +1,89 @@
-"""Which slots of a model a recipe, or a plan made earlier, is about; and which of them are chosen."""
+"""The plan of a model's slots: of a recipe, or one made earlier, cut to them."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
 from initplug.columns import coded
 from initplug.errors import ROWS, ApplyError, Finding, did_you_mean, listed
+from initplug.filling.materialize import without_rule
+from initplug.filling.only import Chosen, chosen_by
 from initplug.language.loading import load
-from initplug.language.selectors import Matcher, SelectorError, parse
+from initplug.language.recipe import Recipe
 from initplug.planning.dtypes import check_dtype
-from initplug.planning.evaluation import Share
-from initplug.planning.matching import hits_of, states_of
-from initplug.planning.plan import Plan, planned, tree_for, warn_if_bare
+from initplug.planning.evaluation import FROZEN, Share
+from initplug.planning.plan import Plan, drafted, report, tree_for, warn_if_bare
 from initplug.planning.references import EMBEDDINGS, padding_row
 from initplug.planning.restoring import Restoration
-from initplug.planning.slots import Kin, Slot, Slots, Tree
+from initplug.planning.slots import Kin, Slots, Tree
 from initplug.planning.walking import walk
 from initplug.schemes.calling import MisfitError
 from initplug.schemes.distributions import Drawn
 
 
-def fitted(model: nn.Module, recipe: Any, prefix: str) -> tuple[Plan, Tree, Slots]:
-    """The plan of the model's slots, with the slots in its order."""
+class Fitted(NamedTuple):
+    """A plan with the model that it is about.
+
+    Args:
+        plan: of the slots.
+        tree: the walked model.
+        slots: in the plan's order.
+        buffers: on meta, which no rule takes.
+        chosen: what `only=` leaves of all that.
+    """
+
+    plan: Plan
+    tree: Tree
+    slots: Slots
+    buffers: Sequence[Restoration]
+    chosen: Chosen
+
+
+def fitted(model: nn.Module, recipe: Any, prefix: str, only: Any = None) -> Fitted:
+    """The plan of the model's slots, with the slots in its order; judged where they are chosen.
+
+    Raises:
+        RecipeError: the recipe cannot be read.
+        PlanError: the recipe does not fit the model.
+        ApplyError: a plan of another model, or `only` names what it does not have.
+    """
     if isinstance(recipe, Plan):
-        return _of_earlier(model, recipe, prefix)
+        plan, tree, slots = _of_earlier(model, recipe, prefix)
+        found = _fit(model, plan, tree, slots, prefix, only)
+        _refuse_thawed(plan, found.chosen)
+        return found
     recipe = load(recipe)
     tree = tree_for(model, recipe, prefix)
-    plan, slots = planned(tree, recipe, prefix)
-    return plan, tree, slots
+    if not prefix:
+        warn_if_bare(tree)
+    plan, slots, misses = drafted(tree, recipe, prefix)
+    found = _fit(model, plan, tree, slots, prefix, only)
+    report(plan, misses, found.chosen.rows, part=bool(prefix))
+    return found
+
+
+def _fit(model: nn.Module, plan: Plan, tree: Tree, slots: Slots, prefix: str, only: Any) -> Fitted:
+    buffers = without_rule(plan, tree)
+    places = slots if not buffers else [*slots, *(buffer.slot for buffer in buffers)]
+    return Fitted(plan, tree, slots, buffers, chosen_by(only, model, tree, places, prefix))
+
+
+def _refuse_thawed(plan: Plan, chosen: Chosen) -> None:
+    """Raise for slots that require a gradient and did not when they were planned: a rule may take them now."""
+    rows = plan.shares.where(lambda share: share.trainable and (share.reason == FROZEN or share.passed is not None))
+    reason = "it was frozen when it was planned, and is not any more"
+    findings = [Finding(plan.names[row], reason, hint=REPLAN) for row in rows.tolist() if row in chosen.rows]
+    if findings:
+        raise ApplyError(listed(OTHER, findings), findings)
+
+
+OTHER, REPLAN = "the plan is of another model", "plan the model as it is now"
 
 
 def _of_earlier(model: nn.Module, whole: Plan, prefix: str) -> tuple[Plan, Tree, Slots]:
@@ -64,7 +115,8 @@ def _of_earlier(model: nn.Module, whole: Plan, prefix: str) -> tuple[Plan, Tree,
         padding = _padding_row(whole, position, tree, row) if _may_be_padded(share, kin) or row in tied else None
         key = (id(share), kin, padding)
         if key not in known:
-            known[key] = _misfit(kin, share), _of_this_model(share, kin, padding)
+            own = _of_this_model(share, kin, padding)
+            known[key] = _misfit(kin, share) or _switched(whole.recipe, share, kin), _if_frozen(whole.recipe, own)
         problem, own = known[key]
         problem = "the plan ties it to another slot" if position in positions else problem
         if problem is not None:
@@ -72,7 +124,7 @@ def _of_earlier(model: nn.Module, whole: Plan, prefix: str) -> tuple[Plan, Tree,
         positions[position] = row
         shares.append(own)
     if findings:
-        raise ApplyError(listed("the plan is of another model", findings), findings)
+        raise ApplyError(listed(OTHER, findings), findings)
     rows = np.array([*positions.values()], np.intp)
     return whole.part(list(positions), coded(shares)), tree, slots.taken(rows)
 
@@ -103,71 +155,31 @@ def _padding_row(whole: Plan, position: int, tree: Tree, row: int) -> int | None
     return found
 
 
+def _switched(recipe: Recipe, share: Share, kin: Kin) -> str | None:
+    """Why another rule may take a slot that was frozen when it was planned, or is now."""
+    rules = {name: rule for name, rule in recipe.rules.items() if rule is not None}
+    if share.rule is None or kin.kind == "buffer" or kin.trainable == share.trainable:
+        return None
+    takes = recipe.takes(rules[share.rule], kin.trainable)
+    if kin.trainable:
+        return None if takes else f"it is not frozen any more, and rule {share.rule!r} is for what is: {REPLAN}"
+    earlier = () if takes else (name for name in share.shadowed if recipe.takes(rules[name], False))
+    names = [*rules]
+    later = (name for name in names[names.index(share.rule) :] if rules[name].trainable is False)
+    other = next(chain(earlier, later), None)
+    return None if other is None else f"it is frozen now, and rule {other!r} may take it: {REPLAN}"
+
+
+def _if_frozen(recipe: Recipe, share: Share) -> Share:
+    """What is planned of a slot, which may have been frozen since: then rules that draw leave it alone."""
+    rule = None if share.rule is None else recipe.rules[share.rule]
+    if rule is None or share.kind == "buffer" or recipe.takes(rule, share.trainable):
+        return share
+    left = replace(share, rule=None, selector=None, location=None, shadowed=(), init=None, distribution=None)
+    return replace(left, fan_in=None, fan_out=None, padding_row=None, reason=FROZEN, passed=share.rule)
+
+
 def _of_this_model(share: Share, kin: Kin, padding: int | None) -> Share:
     """What a plan says of a slot, with what is this model's own."""
     dtype = str(kin.dtype).removeprefix("torch.")
     return replace(share, padding_row=padding, dtype=dtype, trainable=kin.trainable)
-
-
-def chosen_by(
-    only: str | Iterable[str] | None,
-    model: nn.Module,
-    tree: Tree,
-    planned: Slots,
-    buffers: Sequence[Restoration],
-    prefix: str,
-) -> Collection[int]:
-    """Positions of what `only` names or selects, of those planned and then of the buffers; a range where it is all."""
-    if only is None:
-        return range(len(planned) + len(buffers))
-    slots = [*planned, *(buffer.slot for buffer in buffers)]
-    if isinstance(only, str):
-        return _selected(only, tree, slots, prefix)
-    if not isinstance(only, Iterable):
-        raise ApplyError(f"only= is a selector or names, not {only!r}")
-    names = list(only)
-    positions = {name: index for index, slot in enumerate(slots) for name, _, _ in slot.places}
-    known = set(positions)
-    # `missing_keys` of a load_state_dict are torch's names, with wrappers and what computed tensors are stored as; they
-    # hold buffers too, which a recipe need not speak of. Hooks may rename the keys once more.
-    holders = {id(tensor): index for index, slot in enumerate(slots) for tensor in slot.stored}
-    start = prefix and f"{prefix}."
-    for stored in (_named, _keyed):
-        if all(isinstance(name, str) and name in known for name in names):
-            break
-        tensors = {start + name: tensor for name, tensor in stored(model).items()}
-        found = {name: holders[id(tensor)] for name, tensor in tensors.items() if id(tensor) in holders}
-        positions = found | positions
-        known.update(tensors)
-    unknown = [str(name) for name in names if not isinstance(name, str) or name not in known]
-    if unknown:
-        hints = [did_you_mean(name, known) if index < ROWS else None for index, name in enumerate(unknown)]
-        findings = [
-            Finding(name, "the model has no such tensor", hint=hint) for name, hint in zip(unknown, hints, strict=True)
-        ]
-        raise ApplyError(listed(f"only= names {len(unknown)} tensors that the model does not have", findings), findings)
-    return {positions[name] for name in names if name in positions}
-
-
-def _named(model: nn.Module) -> dict[str, Tensor]:
-    return {
-        **dict(model.named_parameters(remove_duplicate=False)),
-        **dict(model.named_buffers(remove_duplicate=False)),
-    }
-
-
-def _keyed(model: nn.Module) -> dict[str, Tensor]:
-    return dict(model.state_dict(keep_vars=True))
-
-
-def _selected(text: str, tree: Tree, slots: Sequence[Slot], prefix: str) -> set[int]:
-    try:
-        matcher = Matcher([parse(text)])
-    except SelectorError as error:
-        raise ApplyError(f"only={text!r}: bad selector: {error} (column {error.offset + 1})") from None
-    states = states_of(tree, matcher, prefix)
-    chosen = {index for index, slot in enumerate(slots) if hits_of(slot, states, matcher)}
-    if not chosen:
-        hint = did_you_mean(text, (slot.name for slot in slots))
-        raise ApplyError(f"only={text!r} selects nothing" + (f" ({hint})" if hint else ""))
-    return chosen

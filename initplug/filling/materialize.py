@@ -24,7 +24,7 @@ from initplug.columns import Coded
 from initplug.errors import ApplyError, Finding, brief, first_line, shortened
 from initplug.filling.generator import draw
 from initplug.filling.sharding import is_sharded, local_of, twin_of
-from initplug.planning.evaluation import Share
+from initplug.planning.evaluation import FROZEN, Share
 from initplug.planning.plan import Plan
 from initplug.planning.reparametrized import Computed, computed_by_hooks
 from initplug.planning.restoring import Buffer, Restoration, restorations
@@ -277,6 +277,9 @@ def _nothing_to_keep(slot: Slot, share: Share) -> Finding | None:
         return None
     if not slot.on_meta or share.lazy:
         return None
+    if share.reason == FROZEN:
+        hint = "`frozen: write`, or a rule with `trainable: any`, gives it values"
+        return Finding(slot.name, "it is frozen, and there is nothing to keep: it is on meta", hint=hint)
     if share.rule is None:
         return Finding(slot.name, "no rule takes it, and there is nothing to keep: it is on meta")
     parts = planned.parts if isinstance(planned, Stacked) else (planned,)

@@ -8,15 +8,13 @@ from typing import Any
 from initplug.errors import Finding, RecipeError, first_line, near
 from initplug.language.composed import Composed
 from initplug.language.reading import Place, Steps
-from initplug.language.recipe import Recipe
-
-SETTINGS = {name: Recipe.model_fields[name].default for name in ("unmatched", "unused")}
+from initplug.language.recipe import SETTINGS, Recipe
 
 
 def override(composed: Composed, overrides: Sequence[str]) -> None:
     """Apply overrides in place: `key=value`, `+key=value`, `++key=value`, `~key`.
 
-    Keys that a recipe always has, `unmatched` and `unused`, can be set without `+`.
+    Keys that a recipe always has, `unmatched`, `unused` and `frozen`, can be set without `+`.
 
     Raises:
         RecipeError: located at `override: …`.
@@ -26,7 +24,7 @@ def override(composed: Composed, overrides: Sequence[str]) -> None:
     from omegaconf import OmegaConf
 
     parser = OverridesParser.create()
-    config = OmegaConf.create({**SETTINGS, **composed.data})
+    config = OmegaConf.create({**{key: Recipe.model_fields[key].default for key in SETTINGS}, **composed.data})
     OmegaConf.set_struct(config, True)
     for text in overrides:
         try:

@@ -17,16 +17,20 @@ from pydantic import (
     PlainValidator,
     PrivateAttr,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 from pydantic_core import InitErrorDetails
 
+from initplug.errors import did_you_mean
 from initplug.language.faults import fault, kind_of, shown
 from initplug.language.init import Init, read_init
 from initplug.language.reading import written
 from initplug.language.selectors import SELECTOR_CHARACTERS, Selector, SelectorError, parse
+from initplug.schemes.transfers import TRANSFERS
 
-RULE_KEYS = frozenset({"match", "except", "init", "kind"})
+RULE_KEYS = frozenset({"match", "except", "init", "kind", "trainable"})
 """A mapping below `rules` that holds one of these is a rule; any other is an initializer."""
 
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)
@@ -72,9 +76,22 @@ def _read_ndim(value: Any) -> Any:
     raise fault(f"{shown(value)} is not a number of dimensions", hint="write 2, [2, 4] or '>=2'")
 
 
+def _read_trainable(value: Any) -> bool | Literal["any"] | None:
+    if value is None or isinstance(value, bool):
+        return value
+    if value == "any":
+        return "any"
+    hint = "remove the quotes" if value in ("true", "false") else did_you_mean(str(value), ("true", "false", "any"))
+    raise fault(f"{shown(value)} is not one of true, false, any", hint=hint)
+
+
 Selectors = Annotated[tuple[str, ...], PlainValidator(_read_selectors, json_schema_input_type=str | list[str])]
 InitField = Annotated[Init, PlainValidator(read_init, json_schema_input_type=Any)]
 Ndim = Annotated[Any, BeforeValidator(_read_ndim)]
+Trainable = Annotated[
+    bool | Literal["any"] | None,
+    PlainValidator(_read_trainable, json_schema_input_type=bool | Literal["any"] | None),
+]
 
 
 class Rule(BaseModel):
@@ -85,6 +102,8 @@ class Rule(BaseModel):
         except_: selectors, of which none may select any alias of the slot (the key is `except`).
         init: the initializer.
         kind: whether parameters or buffers are meant.
+        trainable: whether it takes parameters that require a gradient, those that do not, or any; None for what its
+            recipe says of frozen ones.
         ndim: numbers of dimensions that a slot may have.
         optional: never reported as unused.
     """
@@ -95,6 +114,7 @@ class Rule(BaseModel):
     except_: Selectors = Field(default=(), alias="except")
     init: InitField
     kind: Literal["parameter", "buffer"] = "parameter"
+    trainable: Trainable = None
     ndim: Ndim = None
     optional: bool = False
 
@@ -102,6 +122,13 @@ class Rule(BaseModel):
     @classmethod
     def _long_form(cls, data: Any) -> Any:
         return _expanded(data.name, data.value) if isinstance(data, _Named) else data
+
+    @field_validator("trainable")
+    @classmethod
+    def _of_parameters(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is not None and info.data.get("kind") == "buffer":
+            raise fault("buffers never require a gradient", hint="it goes with parameters: remove it, or kind")
+        return value
 
     @property
     def selectors(self) -> tuple[Selector, ...]:
@@ -122,6 +149,11 @@ class Rule(BaseModel):
         """
         return self.ndim is None or any(_compares(ndim, part) for part in _as_tuple(self.ndim))
 
+    @property
+    def draws(self) -> bool:
+        """Whether it gives values of its own, and no others' nor those that are there."""
+        return self.init.fn not in TRANSFERS and self.init.text != "keep"
+
     def plain(self) -> dict[str, Any]:
         """The rule as a recipe file holds it."""
         data: dict[str, Any] = {"match": _one_or_list(self.match)}
@@ -130,6 +162,8 @@ class Rule(BaseModel):
         data["init"] = self.init.plain()
         if self.kind != "parameter":
             data["kind"] = self.kind
+        if self.trainable is not None:
+            data["trainable"] = self.trainable
         if self.ndim is not None:
             data["ndim"] = list(self.ndim) if isinstance(self.ndim, tuple) else self.ndim
         if self.optional:
@@ -200,6 +234,9 @@ def _expanded(name: str, value: Any) -> Any:
 
 Texts = str | list[str]
 
+SETTINGS = ("unmatched", "unused", "frozen")
+"""What a recipe says beside its rules and descriptions."""
+
 
 class Recipe(BaseModel):
     """An ordered mapping of named rules, with a few settings. The last rule that matches wins.
@@ -213,6 +250,8 @@ class Recipe(BaseModel):
         proven_on: the models it was compared on.
         unmatched: whether a parameter that no rule matches is an error or keeps its values.
         unused: what a rule that selects nothing is.
+        frozen: whether rules that draw, and do not say which parameters they take, leave those alone that require no
+            gradient.
         rules: by name; None for a disabled one.
     """
 
@@ -226,6 +265,7 @@ class Recipe(BaseModel):
     proven_on: Texts | None = None
     unmatched: Literal["error", "keep"] = "error"
     unused: Literal["warn", "error", "ignore"] = "warn"
+    frozen: Literal["keep", "write"] = "keep"
     rules: Annotated[dict[str, Rule | None], BeforeValidator(_named_rules)]
 
     _locations: dict[str, str] = PrivateAttr(default_factory=dict)
@@ -235,13 +275,27 @@ class Recipe(BaseModel):
     @property
     def digest(self) -> str:
         """SHA-256 of what the recipe does: rules in order and settings, not its descriptions."""
-        meaning = {key: self.plain()[key] for key in ("unmatched", "unused", "rules")}
+        meaning = {key: self.plain()[key] for key in (*SETTINGS, "rules")}
         return hashlib.sha256(json.dumps(meaning, ensure_ascii=False).encode()).hexdigest()
 
     @property
     def origin(self) -> str:
         """The file it was read from, or what stands for one in messages."""
         return self._origin or self.name or "the recipe"
+
+    def takes(self, rule: Rule, trainable: bool) -> bool:
+        """Whether a rule is for parameters that require a gradient, or for those that do not.
+
+        Example:
+            >>> rules = {"*.a": 0, "*.b": "keep", "*.c": {"trainable": False, "init": 0}}
+            >>> recipe = Recipe.model_validate({"rules": rules})
+            >>> [recipe.takes(rule, False) for rule in recipe.rules.values()]
+            [False, True, True]
+        """
+        meant = rule.trainable
+        if meant is None:
+            meant = "any" if self.frozen == "write" or not rule.draws else True
+        return meant in ("any", trainable)
 
     def location(self, rule: str) -> str | None:
         """`file:line` of a rule, where known."""
@@ -257,8 +311,7 @@ class Recipe(BaseModel):
         data = {key: getattr(self, key) for key in ("name", "about", "source", "family", "deviations", "proven_on")}
         return {
             **{key: value for key, value in data.items() if value is not None},
-            "unmatched": self.unmatched,
-            "unused": self.unused,
+            **{key: getattr(self, key) for key in SETTINGS},
             "rules": {name: rule and rule.plain() for name, rule in self.rules.items()},
         }
 
@@ -269,6 +322,7 @@ class Recipe(BaseModel):
             >>> print(Recipe.model_validate({"rules": {"*.bias": 0}}).to_yaml())
             unmatched: error
             unused: warn
+            frozen: keep
             rules:
               '*.bias':
                 match: '*.bias'

@@ -149,6 +149,7 @@ def _rule(part: str) -> dict[str, Any]:
             "except": {"$ref": "#/$defs/selectors"},
             "init": {"$ref": f"#/$defs/{part}init"},
             "kind": _later(_of(Rule.model_fields["kind"].annotation)),
+            "trainable": _later(_of(Rule.model_fields["trainable"].annotation)),
             "ndim": _later(
                 {"anyOf": [count, comparison, {"type": "array", "items": ndim, "minItems": 1}, {"type": "null"}]}
             ),

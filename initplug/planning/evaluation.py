@@ -14,7 +14,7 @@ from initplug.language.init import Init
 from initplug.language.recipe import Recipe
 from initplug.planning.dtypes import check_dtype
 from initplug.planning.factors import multiplier
-from initplug.planning.matching import Winner
+from initplug.planning.matching import Frozen, Winner
 from initplug.planning.references import EMBEDDINGS, layout_of, padding_row, referred
 from initplug.planning.replay import Outcome, default_of
 from initplug.planning.slots import Kind, Slot, Slots, Tree
@@ -38,7 +38,15 @@ from initplug.schemes.transfers import TRANSFERS
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What slots that are alike have in common: everything but their names."""
+    """What slots that are alike have in common: everything but their names.
+
+    Args:
+        padding_row: of an embedding, which gets zeros.
+        lazy: whether it waits for a first batch to learn its shape.
+        passed: the rule that would draw it, were it not frozen.
+
+    The others are those of `Assignment`.
+    """
 
     kind: Kind
     module_type: str
@@ -57,6 +65,7 @@ class Share:
     reason: str | None = None
     padding_row: int | None = None
     lazy: bool = False
+    passed: str | None = None
 
     @property
     def judgeable(self) -> bool:
@@ -64,6 +73,12 @@ class Share:
         known = isinstance(self.distribution, Single | Batched)
         return known and (self.padding_row is None or not isinstance(self.distribution, Structured))
 
+
+UNMATCHED, FROZEN = "no rule", "frozen"
+"""The reasons of slots that no rule takes."""
+
+LAZY = "lazy"
+"""The reason of slots that wait for a first batch to learn their shape."""
 
 Replays = dict[Any, Mapping[str, Outcome]]
 """What the resets of modules draw, by what they can depend on: one for all plans of a model."""
@@ -94,14 +109,14 @@ class _Setting:
 
 
 def evaluate(
-    tree: Tree, recipe: Recipe, winners: Coded[Winner | None], replays: Replays
+    tree: Tree, recipe: Recipe, winners: Coded[Winner | Frozen | None], replays: Replays
 ) -> tuple[Slots, Coded[Share], list[Miss]]:
     """What the winning initializers come down to; slots that are alike are evaluated once.
 
     Args:
         tree: the walked model.
         recipe: the recipe that the winners are rules of.
-        winners: of every slot, or None.
+        winners: of every slot; None where no rule takes it.
         replays: what resets draw, added to.
 
     Returns:
@@ -120,14 +135,14 @@ def evaluate(
     codes = np.empty(len(slots), np.intp)
     misses: dict[int, Miss] = {}
 
-    def take(rows: Rows, winner: Winner | None) -> None:
+    def take(rows: Rows, winner: Winner | Frozen | None) -> None:
         """Evaluate what the first of some rows is to get, which the others get too."""
         share, reason = _attempted(setting, slots[int(rows[0])], winner)
         codes[rows] = place = places.setdefault(id(share), len(shares))
         if place == len(shares):
             shares.append(share)
         if reason is not None:
-            assert winner is not None  # whose initializer does not fit
+            assert isinstance(winner, Winner)  # whose initializer does not fit
             location = recipe.location(winner.rule)
             for row in rows.tolist():
                 misses[row] = Miss(slots[row].name, share.shape, winner, location, reason)
@@ -135,7 +150,7 @@ def evaluate(
     single = np.zeros(len(slots), np.bool_)  # evaluated one by one: a tied tensor may be an embedding elsewhere
     single[slots.tied] = True
     for (winner, kin), group in alike.groups():
-        plainly = winner is None or (winner.rule in plain and not kin.lazy)
+        plainly = not isinstance(winner, Winner) or (winner.rule in plain and not kin.lazy)
         if not plainly or issubclass(kin.cls, EMBEDDINGS):  # whose padding row is each one's own
             single[group] = True
         elif len(rest := group[~single[group]]):
@@ -155,10 +170,10 @@ def _is_plain(init: Init) -> bool:
     return "of" not in init.initializer.parameters
 
 
-def _attempted(setting: _Setting, slot: Slot, winner: Winner | None) -> tuple[Share, str | None]:
+def _attempted(setting: _Setting, slot: Slot, winner: Winner | Frozen | None) -> tuple[Share, str | None]:
     """The share of a slot, and what keeps its initializer from fitting."""
-    if winner is None:
-        return _share(setting, slot, None, None, None), None
+    if not isinstance(winner, Winner):
+        return _share(setting, slot, winner, None, None), None
     try:
         return _evaluated(setting, slot, winner), None
     except MisfitError as reason:
@@ -372,14 +387,12 @@ def _default(setting: _Setting, slot: Slot) -> Drawn:
     return outcome
 
 
-LAZY = "lazy"
-"""Why nothing can be written yet to a slot that waits for a first batch to learn its shape."""
-
-
-def _left_alone(setting: _Setting, slot: Slot, winner: Winner | None, distribution: Planned | None) -> str | None:
+def _left_alone(
+    setting: _Setting, slot: Slot, winner: Winner | Frozen | None, distribution: Planned | None
+) -> str | None:
     """Return why nothing is to be written to a slot; None where something is."""
-    if winner is None:
-        return "no rule"
+    if not isinstance(winner, Winner):
+        return UNMATCHED if winner is None else FROZEN
     if isinstance(distribution, Keep) or (slot.lazy and setting.inits[winner.rule].fn == "keep"):
         return "keep"
     return LAZY if slot.lazy else None
@@ -388,12 +401,13 @@ def _left_alone(setting: _Setting, slot: Slot, winner: Winner | None, distributi
 def _share(
     setting: _Setting,
     slot: Slot,
-    winner: Winner | None,
+    winner: Winner | Frozen | None,
     distribution: Planned | None,
     fans: tuple[int, int] | None,
     row: int | None = None,
 ) -> Share:
     tensor = slot.tensor
+    won = winner if isinstance(winner, Winner) else None
     return Share(
         kind=slot.kind,
         module_type=setting.tree.nodes[slot.node].cls.__name__,
@@ -401,15 +415,16 @@ def _share(
         dtype=str(tensor.dtype).removeprefix("torch."),
         numel=0 if slot.lazy else tensor.numel(),
         trainable=tensor.requires_grad,
-        rule=winner.rule if winner else None,
-        selector=winner.selector if winner else None,
-        location=setting.recipe.location(winner.rule) if winner else None,
-        shadowed=winner.shadowed if winner else (),
-        init=setting.texts[winner.rule] if winner else None,
+        rule=won.rule if won else None,
+        selector=won.selector if won else None,
+        location=setting.recipe.location(won.rule) if won else None,
+        shadowed=won.shadowed if won else (),
+        init=setting.texts[won.rule] if won else None,
         distribution=distribution,
         fan_in=fans[0] if fans else None,
         fan_out=fans[1] if fans else None,
         reason=_left_alone(setting, slot, winner, distribution),
         padding_row=row if isinstance(distribution, Drawn) else None,
         lazy=slot.lazy,
+        passed=winner.passed if winner else None,
     )

@@ -92,6 +92,49 @@ def nothing_selected(unused: Sequence[str], recipe: Recipe, names: Sequence[str]
     return "\n".join([head, *shortened(lines), hint]), findings
 
 
+class Left(NamedTuple):
+    """A frozen parameter, and the rule that would draw it, were it not frozen."""
+
+    row: int
+    name: str
+    rule: str
+
+
+def left_alone(left: Sequence[Left], recipe: Recipe, *, on_meta: bool = False, all_of_them: bool = False) -> Block:
+    """Frozen parameters that rules would draw.
+
+    Args:
+        left: such parameters.
+        recipe: of the rules.
+        on_meta: whether any is on meta.
+        all_of_them: whether nothing is written, since nothing else would be.
+    """
+    wide = max(len(one.name) for one in left[:ROWS])
+    lines = [f"  {one.name:{wide}}  {_named(one.rule, recipe)}" for one in left]
+    counted = "1 frozen parameter" if len(left) == 1 else f"{len(left)} frozen parameters"
+    head = f"rules of {recipe.origin} leave {counted} alone (requires_grad=False)"
+    if all_of_them:
+        head += ", and nothing else is there to write"
+    text = [head, *shortened(lines)]
+    if on_meta:
+        text.append("On meta they have no values to keep: `apply` refuses what has none by then.")
+    draw = "To draw it," if len(left) == 1 else "To draw them,"
+    text.append(f"{draw} set `frozen: write`, or `trainable: any` in a rule.")
+    if not all_of_them:
+        text[-1] += " `trainable: true` in a rule says so, without this warning."
+    hint = "set `frozen: write`, or `trainable: any` in the rule"
+    return "\n".join(text), [
+        Finding(one.name, f"it is frozen, and rule {one.rule!r} leaves it", hint=hint) for one in left
+    ]
+
+
+def _named(name: str, recipe: Recipe) -> str:
+    """A rule with its first selector and its place."""
+    rule = recipe.rules[name]
+    assert rule is not None  # a disabled rule matches nothing
+    return _rule(name, rule.match[0], recipe.location(name))
+
+
 def misfit(misses: Sequence[Miss]) -> Block:
     """Initializers that do not fit their tensors."""
     lines = [f"  {miss.name} {miss.shape}: {miss.reason}; {_by(miss)}" for miss in misses]

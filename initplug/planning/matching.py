@@ -2,25 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from torch.nn.utils.parametrize import ParametrizationList
 
 from initplug.columns import Coded, paired
-from initplug.language.recipe import Rule
+from initplug.language.recipe import Recipe, Rule
 from initplug.language.selectors import Matcher, Selector, State
 from initplug.planning.slots import Kin, Kind, Slot, Tree
 
 
 @dataclass(frozen=True, slots=True)
 class Winner:
-    """The rule that a slot gets: its name, the selector that matched, and the rules it shadows."""
+    """The rule that a slot gets: its name, the selector that matched, and the rules it shadows.
+
+    Args:
+        rule: the last that takes the slot.
+        selector: of its selectors the first that matches.
+        shadowed: rules that take it too and come before.
+        leaving: rules that match it and leave it alone, since it is frozen.
+        passed: that of those which would be the winner, were it not frozen.
+    """
 
     rule: str
     selector: str
     shadowed: tuple[str, ...]
+    leaving: tuple[str, ...] = ()
+    passed: str | None = None
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """All rules that match the slot."""
+        return (self.rule, *self.shadowed, *self.leaving)
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """What a frozen parameter gets that no rule takes: nothing.
+
+    Args:
+        rules: that match it and leave it alone, since it is frozen.
+        passed: the rule that would draw it, were it not frozen.
+    """
+
+    rules: tuple[str, ...]
+    passed: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,32 +62,34 @@ class _Clause:
     excludes: bool
 
 
-def winners_of(tree: Tree, rules: Mapping[str, Rule], prefix: str = "") -> Coded[Winner | None]:
+def winners_of(tree: Tree, recipe: Recipe, prefix: str = "") -> Coded[Winner | Frozen | None]:
     """The winning rule of every slot: the last that takes it under any of its names.
 
     Args:
         tree: the walked model.
-        rules: the rules that are not disabled, in order.
+        recipe: whose rules are matched, in order.
         prefix: the name of the tree's root in the whole model.
 
     Returns:
-        The winner of every slot of the tree; None for a slot that no rule takes.
+        The winner of every slot of the tree; None for a slot that no rule takes, unless it is a frozen parameter.
     """
     clauses: list[_Clause] = []
     selectors: list[Selector] = []
-    for index, (name, rule) in enumerate(rules.items()):
+    for index, (name, rule) in enumerate(recipe.rules.items()):
+        if rule is None:
+            continue
         for excludes, group in ((False, rule.selectors), (True, rule.exceptions)):
             selectors.extend(group)
             clauses.extend(_Clause(index, name, rule, selector.text, excludes) for selector in group)
     matcher = Matcher(selectors)
     states = states_of(tree, matcher, prefix)
     # Slots that the same selectors match are decided once: most of a deep model.
-    decided: dict[tuple[tuple[int, ...], Kind, int | None], Winner | None] = {}
+    decided: dict[tuple[tuple[int, ...], Kind, bool, int | None], Winner | Frozen | None] = {}
 
-    def winner(hits: tuple[int, ...], kin: Kin) -> Winner | None:
-        key = (hits, kin.kind, None if kin.lazy else len(kin.shape))
+    def winner(hits: tuple[int, ...], kin: Kin) -> Winner | Frozen | None:
+        key = (hits, kin.kind, kin.trainable or kin.kind == "buffer", None if kin.lazy else len(kin.shape))
         if key not in decided:
-            decided[key] = _decided([clauses[hit] for hit in hits], kin.kind, key[2])
+            decided[key] = _decided(recipe, [clauses[hit] for hit in hits], *key[1:])
         return decided[key]
 
     slots = tree.slots
@@ -102,15 +132,26 @@ def hits_of(slot: Slot, states: Sequence[State], matcher: Matcher) -> tuple[int,
     return tuple(sorted({*hits, *further}))
 
 
-def _decided(clauses: Sequence[_Clause], kind: Kind, ndim: int | None) -> Winner | None:
+def _decided(
+    recipe: Recipe, clauses: Sequence[_Clause], kind: Kind, trainable: bool, ndim: int | None
+) -> Winner | Frozen | None:
     """The last rule of those that match; a lazy tensor, of which ndim is not known, may have any."""
     excluded = {clause.index for clause in clauses if clause.excludes}
     taking: dict[str, str] = {}
+    leaving: dict[str, None] = {}
+    passed = None
     for clause in clauses:
-        fits = clause.rule.kind == kind and (ndim is None or clause.rule.takes_ndim(ndim))
-        if fits and not clause.excludes and clause.index not in excluded:
+        rule = clause.rule
+        fits = rule.kind == kind and (ndim is None or rule.takes_ndim(ndim))
+        if not fits or clause.excludes or clause.index in excluded:
+            continue
+        if recipe.takes(rule, trainable):
             taking.setdefault(clause.name, clause.selector)
+            passed = None
+        elif not trainable:
+            leaving[clause.name] = None
+            passed = clause.name if rule.trainable is None else passed
     if not taking:
-        return None
+        return None if trainable else Frozen(tuple(leaving), passed)
     *others, last = taking
-    return Winner(last, taking[last], tuple(others))
+    return Winner(last, taking[last], tuple(others), tuple(leaving), passed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from os import PathLike
 from typing import Any
@@ -15,14 +15,14 @@ from initplug.columns import Coded, coded
 from initplug.errors import Finding, PlanError, did_you_mean, shortened, warn
 from initplug.language.loading import load
 from initplug.language.recipe import Recipe, Rule
-from initplug.planning.evaluation import LAZY, Miss, Replays, Share, evaluate
-from initplug.planning.findings import Unmatched, misfit, nothing_selected, unmatched_slots
+from initplug.planning.evaluation import FROZEN, LAZY, UNMATCHED, Miss, Replays, Share, evaluate
+from initplug.planning.findings import Left, Unmatched, left_alone, misfit, nothing_selected, unmatched_slots
 from initplug.planning.matching import winners_of
 from initplug.planning.restoring import Buffer, restorations
 from initplug.planning.slots import Kind, Slots, Tree
 from initplug.planning.walking import walk
 from initplug.schemes import distributions
-from initplug.schemes.distributions import Planned, closed_form
+from initplug.schemes.distributions import Keep, Planned, closed_form
 from initplug.schemes.peaks import peak_of
 from initplug.tables.files import save, to_csv, to_json, to_markdown
 from initplug.tables.grouping import collapsed
@@ -114,6 +114,12 @@ class Assignment:
 def agreed(row: Mapping[str, Any]) -> Hashable:
     """What rows of repeated blocks have in common where one line stands for all of them."""
     return tuple(tuple(row[key]) if isinstance(row[key], list) else row[key] for key in AGREED)
+
+
+def told(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row as tables show it: with mean and standard deviation as one text, and a mark of what is frozen."""
+    frozen = row["rule"] is None and not row["trainable"]
+    return {**row, "init": FROZEN if frozen else row["init"], "expected": spread(row["mean"], row["std"])}
 
 
 SHARED = tuple(field.name for field in fields(Assignment) if field.name not in ("name", "aliases"))
@@ -241,7 +247,7 @@ class Plan:
         whole._names, whole._index, whole._whole = list(known), None, None
         whole._shares = coded([share for _, share in known.values()])
         whole._aliases = {index: aliases for index, (aliases, _) in enumerate(known.values()) if aliases}
-        whole.unmatched = tuple(name for name, (_, share) in known.items() if share.rule is None)
+        whole.unmatched = tuple(name for name, (_, share) in known.items() if share.reason == UNMATCHED)
         return whole
 
     def _positions(self) -> dict[str, int]:
@@ -310,8 +316,7 @@ class Plan:
         """
         rows: Iterable[dict[str, Any]] = (row.to_dict() for row in self)
         rows = rows if every else collapsed(rows, agreed)
-        rows = ({**row, "expected": spread(row["mean"], row["std"])} for row in rows)
-        return table(COLUMNS, rows, footer=self.headline(), width=width, color=color)
+        return table(COLUMNS, map(told, rows), footer=self.headline(), width=width, color=color)
 
     def headline(self) -> str:
         """One line that sums the plan up."""
@@ -321,6 +326,8 @@ class Plan:
             parts.append(f"under a seed up to {summary['peak'] / 2**20:,.0f} MB at a time for tensors drawn whole")
         if self.unmatched:
             parts.append(f"{len(self.unmatched)} unmatched")
+        if frozen := len(self._shares.where(lambda share: share.reason == FROZEN)):
+            parts.append(f"{frozen} frozen")
         if self.unused:
             parts.append(f"unused rules: {', '.join(self.unused)}")
         if self.buffers:
@@ -391,13 +398,12 @@ def tree_for(model: nn.Module, recipe: Recipe, prefix: str = "") -> Tree:
 
 def planned(tree: Tree, recipe: Recipe, prefix: str = "") -> tuple[Plan, Slots]:
     """The plan of a walked model, and the slots that have a row in it; raises and warns as `plan` does."""
-    if prefix:
-        _refuse_places({name: rule for name, rule in recipe.rules.items() if rule is not None}, recipe)
-    else:
-        warn_if_bare(tree)  # a stage of a pipeline may well have none
+    if not prefix:  # a stage of a pipeline may well have none
+        warn_if_bare(tree)
     result, slots, misses = drafted(tree, recipe, prefix)
     result.buffers = tuple(Buffer(buffer.name, buffer.restore) for buffer in restorations(tree, result))
-    _report(result, recipe, misses, part=bool(prefix))
+    report(result, misses, range(len(result)), part=bool(prefix))
+    warn_of_frozen(result, slots, range(len(result)))
     return result, slots
 
 
@@ -413,16 +419,18 @@ def drafted(
         replays: what resets draw, as far as it is known from other plans of the model; added to.
     """
     rules = {name: rule for name, rule in recipe.rules.items() if rule is not None}
-    winners = winners_of(tree, rules, prefix)
+    if prefix:
+        _refuse_places(rules, recipe)
+    winners = winners_of(tree, recipe, prefix)
     slots, shares, misses = evaluate(tree, recipe, winners, {} if replays is None else replays)
-    used = {name for winner in winners.distinct if winner is not None for name in (winner.rule, *winner.shadowed)}
+    used = {name for winner in winners.distinct if winner is not None for name in winner.rules}
     names = slots.names
     result = Plan(
         recipe,
         names=names,
         aliases={row: slots[row].aliases for row in slots.tied},
         shares=shares,
-        unmatched=[names[row] for row in shares.where(lambda share: share.rule is None)],
+        unmatched=[names[row] for row in shares.where(lambda share: share.reason == UNMATCHED)],
         unused=[name for name, rule in rules.items() if name not in used and not rule.optional],
     )
     return result, slots, misses
@@ -439,15 +447,28 @@ def _refuse_places(rules: Mapping[str, Rule], recipe: Recipe) -> None:
             raise PlanError(f"{message}; {hint}", [Finding.at(recipe.location(name), name, message, hint)])
 
 
-def _report(result: Plan, recipe: Recipe, misses: Sequence[Miss], *, part: bool) -> None:
-    """Raise what makes the plan unfit, warn of what is only suspicious."""
+def report(result: Plan, misses: Sequence[Miss], chosen: Collection[int], *, part: bool) -> None:
+    """Raise what makes the plan unfit, warn of what is only suspicious.
+
+    Args:
+        result: the plan.
+        misses: initializers that do not fit.
+        chosen: positions of the slots that are to be written: what is wrong with others does not matter.
+        part: whether it is of a part of a model.
+    """
+    recipe = result.recipe
     blocks: list[tuple[str, list[Finding]]] = []
+    result.unmatched = tuple(name for name in result.unmatched if result.find(name) in chosen)
+    misses = [miss for miss in misses if result.find(miss.name) in chosen]
     if result.unmatched and recipe.unmatched == "error":
         rows = [result[name] for name in result.unmatched]
         blank = [Unmatched(row.name, row.module_type, row.shape) for row in rows]
         blocks.append(unmatched_slots(blank, len(result), recipe))
     if misses:
         blocks.append(misfit(misses))
+    left = _left(result, range(len(result)))
+    if left and not part and not any(_is_written(share) for share in result.shares.distinct):
+        blocks.append(left_alone(left, recipe, all_of_them=True))
     # A part of a model need not use every rule of the whole.
     if result.unused and recipe.unused != "ignore" and not part:
         names = [name for assignment in result for name in (assignment.name, *assignment.aliases)]
@@ -459,3 +480,27 @@ def _report(result: Plan, recipe: Recipe, misses: Sequence[Miss], *, part: bool)
     if blocks:
         result.findings = tuple(finding for _, found in blocks for finding in found)
         raise PlanError("\n".join(text for text, _ in blocks), result.findings, plan=result)
+
+
+def warn_of_frozen(result: Plan, slots: Slots, chosen: Collection[int]) -> None:
+    """Warn of the frozen parameters that rules would draw, were they not frozen.
+
+    Args:
+        result: the plan.
+        slots: in its order.
+        chosen: positions of the slots that are to be written.
+    """
+    left = _left(result, chosen)
+    if left:
+        on_meta = any(slots[one.row].on_meta for one in left)
+        warn(left_alone(left, result.recipe, on_meta=on_meta)[0])
+
+
+def _left(result: Plan, chosen: Collection[int]) -> list[Left]:
+    rows = [row for row in result.shares.where(lambda share: share.passed is not None).tolist() if row in chosen]
+    return [Left(row, result.names[row], result.shares[row].passed or "") for row in rows]
+
+
+def _is_written(share: Share) -> bool:
+    """Whether a parameter is given values."""
+    return share.kind == "parameter" and share.distribution is not None and not isinstance(share.distribution, Keep)

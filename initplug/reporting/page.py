@@ -36,7 +36,8 @@ def page(
     """The page of an audit.
 
     Args:
-        audit: what `Audit.to_dict` gives, with `histograms` or without.
+        audit: what `Audit.to_dict` gives, with `histograms` or without; and `left`, a line on the kept slots where they
+            are shown on demand.
         recipe: what `Recipe.plain` gives.
         locations: file and line of every rule, where known.
         distributions: of the audit's rows, in order.
@@ -66,18 +67,19 @@ def _read(name: str) -> str:
     return (WEB / name).read_text(encoding="utf-8")
 
 
-def fragment(columns: Iterable[Column], rows: Iterable[Mapping[str, Any]], footer: str) -> str:
+def fragment(columns: Iterable[Column], rows: Iterable[Mapping[str, Any]], footer: Iterable[str]) -> str:
     """Rows as an HTML table without script, for notebooks.
 
     Example:
-        >>> print(fragment([Column("parameter", "name")], [{"name": "<b>"}], "1 slot"))
+        >>> print(fragment([Column("parameter", "name")], [{"name": "<b>"}], ["1 slot"]))
         <table><thead><tr><th>parameter</th></tr></thead><tbody><tr><td>&lt;b&gt;</td></tr></tbody></table><p>1 slot</p>
     """
     listed = list(columns)
     head = "".join(f"<th>{escape(column.title)}</th>" for column in listed)
     lines = ("".join(f"<td>{escape(cell(row.get(column.key)))}</td>" for column in listed) for row in rows)
     body = "".join(f"<tr>{line}</tr>" for line in lines)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p>{escape(visible(footer))}</p>"
+    below = "".join(f"<p>{escape(visible(line))}</p>" for line in footer)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{below}"
 
 
 def _embedded(data: Mapping[str, Any]) -> str:

@@ -35,13 +35,13 @@ class Fit:
         preset: its name.
         about: its one line.
         family: the kind of architecture that it is for.
-        slots: parameters that it gives a distribution.
-        of_slots: parameters of the model.
+        slots: parameters that it gives a distribution; frozen ones as if they were not.
+        of_slots: parameters of the model, without the frozen ones that it can give none.
         numel: elements of the former.
         of_numel: elements of the latter.
         own: parameters that get something else than what torch.nn draws.
-        unmatched: parameters that no rule takes.
-        misfits: parameters whose rule's initializer does not fit them.
+        unmatched: parameters that no rule takes; frozen ones need none.
+        misfits: parameters that are not frozen and whose rule's initializer does not fit them.
         unused: rules that select nothing and are not optional.
         evidence: what says that it was written for this model.
         score: what the order goes by: coverage x share of rules in use x (1 + kinship).
@@ -184,8 +184,8 @@ def suggest(model: nn.Module) -> Fits:
 
 @lru_cache(maxsize=1024)
 def _recipe(name: str) -> Recipe:
-    """A preset, read once."""
-    return load(name)
+    """A preset, read once, that makes no difference of frozen parameters: which fits is a question of structure."""
+    return load(name).model_copy(update={"frozen": "write"})
 
 
 def _fit(name: str, recipe: Recipe, tree: Tree, kin: _Kin, replays: Replays) -> tuple[tuple[Any, ...], float, Fit]:
@@ -194,23 +194,24 @@ def _fit(name: str, recipe: Recipe, tree: Tree, kin: _Kin, replays: Replays) -> 
     wrong = {miss.name for miss in misses}
     pairs = [pair for pair in zip(plan.names, plan.shares, strict=True) if pair[1].kind == "parameter"]
     covered = [share for slot, share in pairs if share.rule is not None and slot not in wrong]
+    asked = [share for slot, share in pairs if share.trainable or (share.rule is not None and slot not in wrong)]
     own = sum(share.init not in UNSAID for share in covered)
-    numel, of_numel = sum(share.numel for share in covered), sum(share.numel for _, share in pairs)
+    numel, every = sum(share.numel for share in covered), sum(share.numel for _, share in pairs)
     kinship, evidence, strange = kin.to(name, recipe)
     binding = [rule for rule in recipe.rules.values() if rule is not None and not rule.optional]
-    coverage = (len(covered) / len(pairs) + numel / of_numel) / 2 if of_numel else 1.0
+    coverage = (len(covered) / len(pairs) + numel / every) / 2 if every else 1.0
     score = coverage * (1 - len(plan.unused) / max(len(binding), 1)) * (1 + kinship)
     fit = Fit(
         preset=name,
         about=one_line(recipe.about),
         family=heading(recipe),
         slots=len(covered),
-        of_slots=len(pairs),
+        of_slots=len(asked),
         numel=numel,
-        of_numel=of_numel,
+        of_numel=sum(share.numel for share in asked),
         own=own,
-        unmatched=tuple(slot for slot, share in pairs if share.rule is None),
-        misfits=tuple(slot for slot, _ in pairs if slot in wrong),
+        unmatched=plan.unmatched,
+        misfits=tuple(slot for slot, share in pairs if slot in wrong and share.trainable),
         unused=plan.unused,
         evidence=evidence,
         score=round(score, 6),

@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def table(
     columns: Iterable[Column],
     rows: Iterable[Mapping[str, Any]],
     *,
+    more: str = "",
     footer: str = "",
     width: int | None = None,
     color: bool = False,
@@ -54,6 +56,7 @@ def table(
     Args:
         columns: what to show of each row.
         rows: plain data.
+        more: a line on the rows that are not shown.
         footer: a last line.
         width: in characters; the terminal's unless given.
         color: whether verdicts and statuses carry terminal colours.
@@ -82,7 +85,8 @@ def table(
     body = (
         f" {_shortened(headings[index], width - 1)}" if index in headings else line for index, line in enumerate(lines)
     )
-    return "\n".join([top, rule, *body, *textwrap.wrap(visible(footer), width, subsequent_indent="  ")])
+    below = (textwrap.wrap(visible(text), width, subsequent_indent="  ") for text in (more and f" {more}", footer))
+    return "\n".join([top, rule, *body, *chain.from_iterable(below)])
 
 
 def terminal_width() -> int:
@@ -174,7 +178,8 @@ def _grouped(
 def _style(row: Mapping[str, Any], column: Column) -> str:
     if column.key == "verdict":
         return {"ok": "green", "differs": "bold red"}.get(str(row.get("verdict")), "dim")
-    return "bold red" if column.key == "rule" and row.get("rule") is None else ""
+    unmatched = row.get("rule") is None and row.get("reason") != "frozen"
+    return "bold red" if column.key == "rule" and unmatched else ""
 
 
 def cell(value: Any) -> str:

@@ -91,7 +91,7 @@ def test_plan_builds_the_config_s_own_model(folder: Path) -> None:
     assert rows["body.1.weight"]["shape"] == [8, 8, 3, 3]
     assert rows["body.1.weight"]["init"] == "kaiming_normal"
     assert rows["bn.weight"]["mean"] == 0.5
-    assert rows["bn.weight"]["location"] == "resnext.yaml:23"
+    assert rows["bn.weight"]["location"] == "resnext.yaml:24"
 
 
 def test_apply_writes_what_the_config_says(folder: Path) -> None:

@@ -219,7 +219,7 @@ def test_interpolations_are_resolved_against_the_whole_config(application: Appli
         (
             ["init.rules.conv.init.fn=constant", "+init.rules.conv.init.value=2", "~init.rules.conv.init.nonlinearity"],
             "config",
-            "resnext.yaml:22:32: init.rules.conv.init.mode: constant takes no mode: it is left over from "
+            "resnext.yaml:23:32: init.rules.conv.init.mode: constant takes no mode: it is left over from "
             "kaiming_normal, since merging keeps keys (to replace the whole initializer, write init: constant 2)",
         ),
         (
@@ -248,10 +248,10 @@ def test_overrides_with_interpolations_hide_no_places(application: Application) 
 def test_rules_are_located_for_plans_and_audits(application: Application) -> None:
     recipe = initplug.load(application("init=mine", "+init.rules.fc={match: fc.bias, init: 0}").init)
     assert [recipe.location(name) for name in recipe.rules] == [
-        "resnext.yaml:20",
-        "resnext.yaml:23",
-        "resnext.yaml:26",
-        "resnext.yaml:29",
+        "resnext.yaml:21",
+        "resnext.yaml:24",
+        "resnext.yaml:27",
+        "resnext.yaml:30",
         "conf/init/mine.yaml:4",
         "command line: +init.rules.fc={match: fc.bias, init: 0}",
     ]

@@ -306,7 +306,7 @@ BAD_TEXTS: list[tuple[str, str]] = [
     ),
     (
         "defaults: [resnext]\nrules:\n  conv:\n    init: {fn: constant, value: 1}\n",
-        "resnext.yaml:22:32: rules.conv.init.mode: constant takes no mode: it is left over from kaiming_normal, since merging keeps keys (to replace the whole initializer, write init: constant 1)\nresnext.yaml:22:47: rules.conv.init.nonlinearity: constant takes no nonlinearity: it is left over from kaiming_normal, since merging keeps keys (to replace the whole initializer, write init: constant 1)",
+        "resnext.yaml:23:32: rules.conv.init.mode: constant takes no mode: it is left over from kaiming_normal, since merging keeps keys (to replace the whole initializer, write init: constant 1)\nresnext.yaml:23:47: rules.conv.init.nonlinearity: constant takes no nonlinearity: it is left over from kaiming_normal, since merging keeps keys (to replace the whole initializer, write init: constant 1)",
     ),
     (
         "defaults: [resnext]\nrules:\n  conv: zeros\n",
@@ -378,7 +378,7 @@ BAD_OVERRIDES: list[tuple[str, str]] = [
     ),
     (
         "rules.conv.init.fn=constant",
-        "resnext.yaml:22:11: rules.conv.init: constant needs value (write constant value=…)\nresnext.yaml:22:32: rules.conv.init.mode: constant takes no mode: it is left over from kaiming_normal, since merging keeps keys (to replace the whole initializer, write init: constant value=…)\nresnext.yaml:22:47: rules.conv.init.nonlinearity: constant takes no nonlinearity: it is left over from kaiming_normal, since merging keeps keys (to replace the whole initializer, write init: constant value=…)",
+        "resnext.yaml:23:11: rules.conv.init: constant needs value (write constant value=…)\nresnext.yaml:23:32: rules.conv.init.mode: constant takes no mode: it is left over from kaiming_normal, since merging keeps keys (to replace the whole initializer, write init: constant value=…)\nresnext.yaml:23:47: rules.conv.init.nonlinearity: constant takes no nonlinearity: it is left over from kaiming_normal, since merging keeps keys (to replace the whole initializer, write init: constant value=…)",
     ),
     ("unmatched=kep", "override: unmatched=kep: unmatched: 'kep' is not one of error, keep (did you mean keep?)"),
     (

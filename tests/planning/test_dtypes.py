@@ -39,7 +39,7 @@ UNFIT = [
 @pytest.mark.parametrize(("dtype", "init", "reason"), UNFIT)
 def test_what_does_not_fit_a_dtype_is_said(dtype: torch.dtype, init: object, reason: str) -> None:
     with pytest.raises(initplug.PlanError) as caught:
-        initplug.apply(model(dtype), {"rules": {"w*": init}})
+        initplug.apply(model(dtype), {"frozen": "write", "rules": {"w*": init}})
     assert f"w (3, 4): {reason}" in str(caught.value)
 
 
@@ -58,11 +58,13 @@ def test_what_does_not_fit_a_dtype_is_said(dtype: torch.dtype, init: object, rea
 )
 def test_constants_that_fit_are_written_and_compared_after_the_cast(dtype: torch.dtype, value: float) -> None:
     filled = model(dtype)
-    audit = initplug.apply(filled, {"rules": {"w*": value}})
+    audit = initplug.apply(filled, {"frozen": "write", "rules": {"w*": value}})
     assert torch.equal(filled.get_parameter("w").double(), torch.full((3, 4), value).to(dtype).double())
     assert audit["w"].verdict == "ok"
 
 
 def test_wide_bounds_of_a_narrow_normal_fit_a_short_dtype() -> None:
     init = {"fn": "trunc_normal", "std": 0.02, "low": -1e6, "high": 1e6}
-    assert initplug.plan(model(torch.float16), {"rules": {"w*": init}})["w"].std == pytest.approx(0.02)
+    assert initplug.plan(model(torch.float16), {"frozen": "write", "rules": {"w*": init}})["w"].std == pytest.approx(
+        0.02
+    )

@@ -59,7 +59,7 @@ def test_what_many_rows_share_stands_there_once() -> None:
 
 def test_the_recipe_stands_there_rule_by_rule() -> None:
     data = embedded(audit().to_html())
-    assert data["head"] == "name: small\nunmatched: error\nunused: warn\n"
+    assert data["head"] == "name: small\nunmatched: error\nunused: warn\nfrozen: keep\n"
     assert [(rule["name"], rule["disabled"]) for rule in data["rules"]] == [
         ("w", False),
         ("off", True),

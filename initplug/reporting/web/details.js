@@ -21,7 +21,7 @@ function sheet(row) {
     row.aliases.length ? ["Also called", [make("code", {}, name(row.aliases.join(", ")))]] : null,
     ["Tensor", [`${common.kind} of ${visible(common.module_type)}, ${shape(common.shape)} = ${whole(common.numel)}, ${common.dtype}${common.trainable ? "" : ", no gradient"}`]],
     ["Fans", [common.fan_in === null ? "none" : `in ${whole(common.fan_in)}, out ${whole(common.fan_out)}`]],
-    ["Rule", common.rule === null ? [make("span", { class: "norule" }, "no rule matches")] : [button(common.rule, () => toRule(common.rule), "Show it in the recipe"), common.location ? ` at ${visible(common.location)}` : ""]],
+    ["Rule", common.rule === null ? [make("span", { class: common.reason === FROZEN ? null : "norule" }, common.reason === FROZEN ? "none: it is frozen" : "no rule matches")] : [button(common.rule, () => toRule(common.rule), "Show it in the recipe"), common.location ? ` at ${visible(common.location)}` : ""]],
     common.selector === null ? null : ["Selector", [make("code", {}, name(common.selector))]],
     common.shadowed.length ? ["Shadowed", listed(common.shadowed.map((rule) => button(rule, () => toRule(rule), "Show it in the recipe")))] : null,
     common.init === null ? null : ["Initializer", [make("code", {}, name(common.init))]],
@@ -30,6 +30,7 @@ function sheet(row) {
     ["Measured", row.count === null ? ["–"] : [`mean ${digits(row.mean, 5)}, std ${digits(row.std, 5)}, ${range(row.low, row.high)}, ${plural(row.count, "element")}`]],
     ["Status", [row.status]],
     ["Verdict", [make("span", { class: `mark ${tone(row)}` }, row.verdict)]],
+    common.reason ? ["Reason", [visible(common.reason)]] : null,
     common.problem ? ["Problem", [visible(common.problem)]] : null,
     common.rule === null ? null : ["", [button(`Parameters of this rule (${whole(wins.get(common.rule))})`, () => set({ rule: keyOf(common.rule) }))]],
   ];
@@ -76,7 +77,7 @@ function toRule(rule) {
 function toRow(title) {
   const row = byName.get(title);
   if (!row) return;
-  if (row.element.hidden) set({ text: "", rule: "", type: "", status: "", verdict: "", module: null });
+  if (row.element.hidden) set({ ...NO_FILTER, kept: left(row) });
   toggle(row, true);
   roam(row);
   row.element.scrollIntoView({ block: "center" });

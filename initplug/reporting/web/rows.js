@@ -19,16 +19,22 @@ for (const row of rows) {
 
 // What is shown: filters, sorting, the open row.
 
-const filters = { text: "", rule: "", type: "", status: "", verdict: "", module: null };
+const NO_FILTER = { text: "", rule: "", type: "", status: "", verdict: "", module: null, kept: false };
+const filters = { ...NO_FILTER };
 const sorting = { key: null, falling: false };
 // What a filter holds of a rule: an empty text is no filter, and a rule may have any name.
-const NO_RULE = "none";
+const NO_RULE = "none", FROZEN = "frozen";
 const keyOf = (rule) => (rule === null ? NO_RULE : `=${rule}`);
+const ruleOf = ({ common }) => (common.rule === null && common.reason === FROZEN ? FROZEN : keyOf(common.rule));
+// Where only some were to be written, the others are shown on demand.
+const left = (row) => Boolean(data.left) && row.status === "kept" && row.verdict !== "differs";
+const folded = () => Boolean(data.left) && !filters.kept && filters.status !== "kept" && !filters.verdict;
 
 function fits(row, words) {
   const { common } = row;
   return (
-    (!filters.rule || keyOf(common.rule) === filters.rule) &&
+    !(left(row) && folded()) &&
+    (!filters.rule || ruleOf(row) === filters.rule) &&
     (!filters.type || common.module_type === filters.type) &&
     (!filters.status || row.status === filters.status) &&
     (!filters.verdict || row.verdict === filters.verdict) &&
@@ -48,6 +54,7 @@ function refresh() {
   }
   at("shown").textContent = count === rows.length ? whole(count) : `${whole(count)} of ${whole(rows.length)}`;
   at("nothing").hidden = count > 0;
+  at("left").hidden = !folded();
   at("search").value = filters.text;
   for (const key of ["rule", "type", "status", "verdict"]) at(`filter-${key}`).value = filters[key];
   const within = at("within");

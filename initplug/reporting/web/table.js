@@ -26,7 +26,7 @@ function tabulate() {
   for (const row of rows) {
     const { common } = row;
     row.button = make("button", { type: "button", class: "name", "aria-expanded": "false", tabindex: "-1", title: visible(row.name) }, ...ends(row.name));
-    const rule = common.rule === null ? make("span", { class: "norule" }, "no rule") : make("span", { title: visible(common.rule) }, name(common.rule));
+    const rule = common.rule === null ? make("span", { class: common.reason === FROZEN ? null : "norule" }, common.reason === FROZEN ? FROZEN : "no rule") : make("span", { title: visible(common.rule) }, name(common.rule));
     row.spark = cell("drawn");
     row.element = make(
       "tr",
@@ -94,11 +94,15 @@ function tools() {
     for (const row of rows) add(found, value(row));
     return [...found];
   };
-  choices("filter-rule", "all rules", counts((row) => keyOf(row.common.rule)), (value) => (value === NO_RULE ? "no rule" : visible(value.slice(1))));
+  const titles = { [NO_RULE]: "no rule", [FROZEN]: "frozen" };
+  choices("filter-rule", "all rules", counts(ruleOf), (value) => titles[value] || visible(value.slice(1)));
   choices("filter-type", "all types", counts((row) => row.common.module_type).sort(([a], [b]) => natural.compare(a, b)));
   choices("filter-status", "any status", counts((row) => row.status));
   choices("filter-verdict", "any verdict", counts((row) => row.verdict));
   at("search").oninput = () => set({ text: at("search").value });
   at("search").form.onsubmit = (event) => event.preventDefault();
-  at("reset").onclick = () => set({ text: "", rule: "", type: "", status: "", verdict: "", module: null });
+  at("reset").onclick = () => set(NO_FILTER);
+  const show = make("button", { type: "button" }, "show them");
+  show.onclick = () => set({ kept: true });
+  at("left").append(visible(data.left || ""), show);
 }

@@ -1,0 +1,212 @@
+"""What `only=` chooses of a model: tensors by their names, whatever selectors select."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from initplug.errors import ROWS, ApplyError, Finding, did_you_mean, listed, shortened, warn
+from initplug.language.selectors import Matcher, Selector, SelectorError, parse
+from initplug.planning.matching import hits_of, states_of
+from initplug.planning.slots import Slot, Tree
+
+
+class Chosen(NamedTuple):
+    """What is to be written, unless the plan leaves it alone.
+
+    Args:
+        rows: positions of the slots, and after them of the buffers; a range where it is all.
+        in_part: of the slots of which some names are listed and others are not, the first that is not.
+        listed: of those the first that is.
+    """
+
+    rows: Collection[int]
+    in_part: Mapping[int, str] = MappingProxyType({})
+    listed: Mapping[int, str] = MappingProxyType({})
+
+    def reason(self, row: int) -> str | None:
+        """The reason that a slot is left alone for; None where it is not."""
+        if row in self.rows:
+            return None
+        return f"tied to {self.in_part[row]}, not listed" if row in self.in_part else "not in only"
+
+
+def chosen_by(only: Any, model: nn.Module, tree: Tree, slots: Sequence[Slot], prefix: str) -> Chosen:
+    """The slots that `only` names or selects.
+
+    An entry of a list that is a tensor's name is a name, any other a selector. A tensor of several names is chosen by
+    names if all of them are listed, since torch lists every name as missing under which a tensor was not loaded; by a
+    selector if any is selected.
+
+    Args:
+        only: None for all, a selector, or names and selectors.
+        model: as the user has it, whose names are torch's.
+        tree: the walked model.
+        slots: that are planned, and buffers.
+        prefix: the name of the model in the whole one.
+
+    Raises:
+        ApplyError: with all that names and selects nothing.
+    """
+    if only is None:
+        return Chosen(range(len(slots)))
+    if isinstance(only, str):
+        return Chosen(_selected(only, tree, slots, prefix))
+    if not isinstance(only, Iterable):
+        raise ApplyError(f"only= is a selector or names, not {only!r}")
+    given = [*only]
+    entries = [*dict.fromkeys(str(entry) for entry in given if isinstance(entry, str))]
+    names = _Names(slots)
+    for spelled in (_named, _keyed):
+        if not names.known.issuperset(entries):
+            names.add(spelled(model), prefix)
+    selectors = [entry for entry in entries if entry not in names.known]
+    selected, missed = _selected_by(selectors, tree, slots, prefix)
+    found = [Finding(entry, why, hint=did_you_mean(entry, names.known)) for entry, why in missed[:ROWS]]
+    found += [Finding(entry, why) for entry, why in missed[ROWS:]]
+    found += [Finding(repr(entry), "it is no text") for entry in given if not isinstance(entry, str)]
+    if found:
+        counted = "1 entry that names and selects" if len(found) == 1 else f"{len(found)} entries that name and select"
+        raise ApplyError(listed(f"only= holds {counted} nothing", found), found)
+    return names.chosen(entries, selected)
+
+
+def warn_of_parts(chosen: Chosen, written: Container[int]) -> None:
+    """Warn of tensors of which some names are listed and others are not.
+
+    Args:
+        chosen: by `only=`.
+        written: positions of the slots that are written where nothing is left out.
+    """
+    rows = [row for row in chosen.in_part if row in written]
+    if rows:
+        kept = "1 tied tensor, which keeps its" if len(rows) == 1 else f"{len(rows)} tied tensors, which keep their"
+        lines = [f"  {chosen.listed[row]} is listed, {chosen.in_part[row]} is not" for row in rows]
+        hint = f"To write them, list all of their names, or a selector: '**.{chosen.listed[rows[0]]}'."
+        warn("\n".join([f"only= lists some names of {kept} values", *shortened(lines), hint]))
+
+
+class _Names:
+    """What the names of tensors stand for: the canonical ones, and those that torch has for them.
+
+    A piece of a slot is (row, place of a tensor among those that are stored for it, place that it is at): nearly always
+    the one there is. A tied slot has one for every place, a parametrized one for every tensor that it is computed from.
+
+    Args:
+        slots: that are planned, and buffers.
+    """
+
+    def __init__(self, slots: Sequence[Slot]) -> None:
+        self.slots = slots
+        self.holders: dict[int, tuple[int, int]] = {}
+        self.pieces: dict[str, list[tuple[int, int, int]]] = {}
+        self.labels: dict[tuple[int, int, int], str] = {}
+        for row, slot in enumerate(slots):
+            stored = slot.stored
+            self.holders.update((id(tensor), (row, index)) for index, tensor in enumerate(stored))
+            for place, (name, _, _) in enumerate(slot.places):
+                self.pieces[name] = [(row, index, place) for index in range(len(stored))]
+        self.known = {*self.pieces}
+
+    def add(self, tensors: Mapping[str, Tensor], prefix: str) -> None:
+        """Learn torch's names: with wrappers, and of what computed tensors are stored as.
+
+        They hold buffers too, which a recipe need not speak of. Those of a part begin as in the whole model, or in it.
+        """
+        spellings: dict[int, list[str]] = {}
+        for name, tensor in tensors.items():
+            spellings.setdefault(id(tensor), []).append(name)
+        for start in dict.fromkeys((prefix and f"{prefix}.", "")):
+            for key, names in spellings.items():
+                row, index = self.holders.get(key, (None, 0))
+                if row is None:
+                    continue
+                count = len(self.slots[row].places)
+                for place, name in enumerate(names):  # torch visits the places in the same order
+                    # Hooks may leave out or rename what they like: then each of the names means all places.
+                    places = [place] if len(names) == count else range(count)
+                    pieces = [(row, index, each) for each in places]
+                    self.labels.update(dict.fromkeys(pieces, start + name))
+                    self.pieces.setdefault(start + name, pieces)
+            self.known.update(start + name for name in tensors)
+
+    def chosen(self, entries: Iterable[str], selected: Collection[int]) -> Chosen:
+        """The slots of which all pieces are listed, and those that are selected."""
+        rows = {*selected}
+        listed: dict[int, dict[tuple[int, int, int], str]] = {}
+        for entry in entries:
+            for piece in self.pieces.get(entry, ()):
+                listed.setdefault(piece[0], {})[piece] = entry
+        in_part: dict[int, str] = {}
+        for row in listed.keys() - rows:
+            missing = self._missing(row, listed[row])
+            if missing is None:
+                rows.add(row)
+            else:
+                in_part[row] = missing
+        firsts = {row: next(iter(listed[row].values())) for row in in_part}
+        return Chosen(rows, in_part, firsts)
+
+    def _missing(self, row: int, listed: Container[tuple[int, int, int]]) -> str | None:
+        """The first name of a slot that is not listed: that of a place, or of one of the tensors stored for it."""
+        count = len(self.slots[row].stored)
+        for place, (name, _, _) in enumerate(self.slots[row].places):
+            pieces = [(row, index, place) for index in range(count)]
+            missing = [piece for piece in pieces if piece not in listed]
+            if missing:
+                return name if missing == pieces else self.labels[missing[0]]
+        return None
+
+
+def _named(model: nn.Module) -> dict[str, Tensor]:
+    return {
+        **dict(model.named_parameters(remove_duplicate=False)),
+        **dict(model.named_buffers(remove_duplicate=False)),
+    }
+
+
+def _keyed(model: nn.Module) -> dict[str, Tensor]:
+    return dict(model.state_dict(keep_vars=True))
+
+
+def _selected(text: str, tree: Tree, slots: Sequence[Slot], prefix: str) -> Collection[int]:
+    """The slots that a selector selects."""
+    try:
+        parse(text)
+    except SelectorError as error:
+        raise ApplyError(f"only={text!r}: bad selector: {error} (column {error.offset + 1})") from None
+    chosen, missed = _selected_by([text], tree, slots, prefix)
+    if missed:
+        hint = did_you_mean(text, (slot.name for slot in slots))
+        raise ApplyError(f"only={text!r} selects nothing" + (f" ({hint})" if hint else ""))
+    return chosen
+
+
+def _selected_by(
+    texts: Iterable[str], tree: Tree, slots: Sequence[Slot], prefix: str
+) -> tuple[Collection[int], list[tuple[str, str]]]:
+    """The slots that any of some selectors selects; the selectors that select nothing, and why."""
+    read = {text: _read(text) for text in texts}
+    missed = [(text, found) for text, found in read.items() if isinstance(found, str)]
+    selectors = [found for found in read.values() if not isinstance(found, str)]
+    if not selectors:
+        return (), missed
+    matcher = Matcher(selectors)
+    states = states_of(tree, matcher, prefix)
+    hits = {row: found for row, slot in enumerate(slots) if (found := hits_of(slot, states, matcher))}
+    idle = {*range(len(selectors))}.difference(*hits.values())
+    missed += [
+        (selectors[index].text, "the model has no such tensor, and it selects nothing") for index in sorted(idle)
+    ]
+    return {*hits}, missed
+
+
+def _read(text: str) -> Selector | str:
+    """A selector, or what is wrong with one."""
+    try:
+        return parse(text)
+    except SelectorError as error:
+        return f"the model has no such tensor, and it is no selector: {error}"
