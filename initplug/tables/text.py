@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from io import StringIO
 from typing import TYPE_CHECKING, Any, Literal
 
+from initplug.errors import visible as visible  # taken from here, too
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -195,18 +197,6 @@ def cell(value: Any) -> str:
     return visible(str(value))
 
 
-def visible(text: str) -> str:
-    r"""A text with line breaks, control characters and marks of direction as escapes.
-
-    Example:
-        >>> print(visible("a\nb\x1b[31m"))
-        a\nb\x1b[31m
-    """
-    if text.isprintable():
-        return text
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
-
-
 def spread(mean: float | None, std: float | None) -> str | None:
     """Mean and standard deviation as one text; a constant is its value.
 
@@ -221,5 +211,7 @@ def spread(mean: float | None, std: float | None) -> str | None:
 
 def _small(mean: float, std: float) -> str:
     """A mean to the digits that its spread makes worth reading."""
+    if not mean or abs(mean) > 1e15 * std:  # the quotient may be beyond what a double holds
+        return f"{mean:.4g}"
     rounded = round(mean / std, 3) * std
     return f"{rounded:.2g}" if rounded else "0"
