@@ -133,7 +133,10 @@ def chosen_by(
     for stored in (_named, _keyed):
         if all(isinstance(name, str) and name in known for name in names):
             break
-        tensors = {start + name: tensor for name, tensor in stored(model).items()}
+        try:
+            tensors = {start + name: tensor for name, tensor in stored(model).items()}
+        except RecursionError:  # of a tree that is too deep for torch to name
+            break
         found = {name: holders[id(tensor)] for name, tensor in tensors.items() if id(tensor) in holders}
         positions = found | positions
         known.update(tensors)

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from io import StringIO
 from typing import TYPE_CHECKING, Any, Literal
 
+from initplug.errors import InitplugError
 from initplug.errors import visible as visible  # taken from here, too
+from initplug.values import is_whole, plain
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -69,7 +71,10 @@ def table(
     """
     from rich.console import Console
 
-    width = width or terminal_width()
+    width = plain(width)
+    if width is not None and not (is_whole(width) and width >= 1):
+        raise InitplugError(f"width={width!r}: a width is a whole number of at least 1, or None for the terminal's")
+    width = min(width or terminal_width(), UNBOUNDED)
     chosen = [column for column in columns if width >= column.least]
     listed = list(rows)
     cells = [[cell(row.get(column.key)) for column in chosen] for row in listed]
