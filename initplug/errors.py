@@ -14,6 +14,44 @@ from typing import Any
 ROWS = 10
 """How many rows of one kind a message shows before it says how many more there are."""
 
+VALUE = 60
+"""Characters that a message shows of one value."""
+
+NAME = 200
+"""Characters that a message shows of a name or a path."""
+
+LINE = 1000
+"""Characters of a line of a message."""
+
+
+def visible(text: str) -> str:
+    r"""A text with line breaks, control characters and marks of direction as escapes.
+
+    Example:
+        >>> print(visible("a\nb\x1b[31m"))
+        a\nb\x1b[31m
+    """
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+
+def cut(text: str, limit: int) -> str:
+    """A text on one line, without its middle where it is longer than `limit`.
+
+    Example:
+        >>> cut("abcdefghij", 7)
+        'abc…hij'
+    """
+    if len(text) > limit:
+        text = f"{text[: (limit - 1) // 2]}…{text[len(text) - limit // 2 :]}"
+    return visible(text)
+
+
+def bounded(message: str) -> str:
+    """A message of which every line is visible and bounded."""
+    return "\n".join(cut(line, 3 * LINE) for line in message.split("\n"))
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -48,16 +86,17 @@ class Finding:
         return cls(path, message, file, line, hint=hint)
 
     def __str__(self) -> str:
-        place = ":".join(str(part) for part in (self.file, self.line, self.column) if part is not None)
-        text = ": ".join(part for part in (place, self.path, self.message) if part)
-        return f"{text} ({self.hint})" if self.hint else text
+        file, path = cut(self.file or "", NAME), cut(self.path, NAME)
+        place = ":".join(str(part) for part in (file or None, self.line, self.column) if part is not None)
+        text = ": ".join(part for part in (place, path, bounded(self.message)) if part)
+        return f"{text} ({cut(self.hint, LINE)})" if self.hint else text
 
 
 class InitplugError(ValueError):
     """Base of every error that initplug raises on purpose; `findings` holds the parts."""
 
     def __init__(self, message: str, findings: Iterable[Finding] = ()) -> None:
-        super().__init__(message)
+        super().__init__(bounded(message))
         self.findings: tuple[Finding, ...] = tuple(findings)
 
 
@@ -134,7 +173,7 @@ def warn(message: str) -> None:
     level = 2
     while sys._getframe(level - 1).f_globals.get("__name__", "").partition(".")[0] == "initplug":
         level += 1
-    warnings.warn(message, InitplugWarning, stacklevel=level)
+    warnings.warn(bounded(message), InitplugWarning, stacklevel=level)
 
 
 def near(word: str, known: Iterable[str]) -> str | None:
@@ -144,6 +183,8 @@ def near(word: str, known: Iterable[str]) -> str | None:
         >>> near("fan_inn", ["fan_in", "fan_out"])
         'fan_in'
     """
+    if len(word) > NAME:  # comparing takes the square of the length
+        return None
     candidates = list(known)
     if len(candidates) > CANDIDATES:
         parts = set(word.split("."))

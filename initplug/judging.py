@@ -118,7 +118,7 @@ class Limits(NamedTuple):
         mean_high: largest mean.
         std_low: least standard deviation.
         std_high: largest standard deviation.
-        square: mean square that a structure fixes; None where none does.
+        rms: root mean square that a structure fixes; None where none does.
         varied: whether elements cannot be equal by chance.
         unknown: whether nobody knows the moments.
     """
@@ -132,7 +132,7 @@ class Limits(NamedTuple):
     mean_high: float = 0.0
     std_low: float = 0.0
     std_high: float = 0.0
-    square: float | None = None
+    rms: float | None = None
     varied: bool = False
     unknown: bool = False
 
@@ -171,7 +171,7 @@ def _keeps(limits: Limits, moments: Moments, dtype: torch.dtype, exact: bool) ->
         & ((not limits.varied) | (moments.min != moments.max))
         & (limits.std_low <= moments.std)
         & (moments.std <= limits.std_high)
-        & (limits.square is None or _square_agrees(limits.square, moments, dtype))
+        & (limits.rms is None or _rms_agrees(limits.rms, moments, dtype))
     )
 
 
@@ -197,9 +197,8 @@ def _beyond(limits: Limits, moments: Moments) -> Iterator[str]:
             before = True
             yield f"{what} {value:.6g}, not {_range(low, high)}"
     if not before:
-        assert limits.square is not None  # nothing else is left
-        measured = math.sqrt(moments.std**2 + moments.mean**2)
-        yield f"root mean square {measured:.6g}, not {math.sqrt(limits.square):.6g}"
+        assert limits.rms is not None  # nothing else is left
+        yield f"root mean square {math.hypot(moments.std, moments.mean):.6g}, not {limits.rms:.6g}"
 
 
 def _range(low: float, high: float) -> str:
@@ -217,8 +216,8 @@ def _limits(distribution: Single | Batched, numel: int, dtype: torch.dtype) -> L
         return Limits(_cast(distribution.mean, dtype))
     part = distribution.part if isinstance(distribution, Batched) else distribution
     off = _mean_off(distribution, numel, dtype)
-    square = distribution.std**2 + distribution.mean**2 if isinstance(part, Fixed) else None
-    least, most = _std_limits(distribution, numel, dtype) if square is None else (0.0, math.inf)
+    rms = math.hypot(distribution.std, distribution.mean) if isinstance(part, Fixed) else None
+    least, most = _std_limits(distribution, numel, dtype) if rms is None else (0.0, math.inf)
     min_low, min_high, max_low, max_high = _extremes(distribution, numel, dtype)
     return Limits(
         constant=None,
@@ -230,9 +229,9 @@ def _limits(distribution: Single | Batched, numel: int, dtype: torch.dtype) -> L
         mean_high=distribution.mean + off,
         std_low=least,
         std_high=most,
-        square=square,
+        rms=rms,
         # A draw repeats itself with a probability of about eps, numel - 1 times over.
-        varied=square is None and torch.finfo(dtype).eps ** (numel - 1) < 1e-10,
+        varied=rms is None and torch.finfo(dtype).eps ** (numel - 1) < 1e-10,
     )
 
 
@@ -257,7 +256,7 @@ def _extremes(distribution: Distribution, numel: int, dtype: torch.dtype) -> tup
     inside = -math.expm1(math.log(tail) / numel)  # 1 - F(q) where F(q)^numel is the tail
     low, high = _quantiles(distribution, inside)
     limits = torch.finfo(dtype)
-    step = limits.smallest_normal * limits.eps
+    step = 8 * _finest(dtype)  # what draws are scaled by is rounded to one, and reaches some six times as far
     width = distribution.high - distribution.low
     grain = limits.eps * (width if isinstance(distribution, Uniform) else distribution.std) + step
     min_high, max_low = low + grain + limits.eps * abs(low), high - grain - limits.eps * abs(high)
@@ -296,10 +295,10 @@ def _cut(start: float, end: float, tail: float) -> float:
 # Moments ----------------------------------------------------------------------------------------------------
 
 
-def _square_agrees(expected: float, moments: Moments, dtype: torch.dtype) -> Any:
-    """Whether the mean square is the one that the structure fixes, to rounding."""
-    measured = moments.std**2 + moments.mean**2
-    return abs(measured - expected) <= (4 * torch.finfo(dtype).eps + 1e-5) * expected
+def _rms_agrees(expected: float, moments: Moments, dtype: torch.dtype) -> Any:
+    """Whether the root mean square is the one that the structure fixes, to rounding."""
+    measured = np.hypot(moments.std, moments.mean)
+    return abs(measured - expected) <= (2 * torch.finfo(dtype).eps + 5e-6) * expected + _finest(dtype)
 
 
 def _is_constant(value: float, moments: Moments, dtype: torch.dtype, exact: bool) -> Any:
@@ -333,12 +332,9 @@ def _std_limits(distribution: Distribution, numel: int, dtype: torch.dtype) -> t
         return 0.0, math.inf
     freedom = 2 / (distribution.kurtosis / numel - (numel - 3) / (numel * (numel - 1)))
     spread = 2 / (9 * freedom)
-    limits = torch.finfo(dtype)
     # Rounding to a short dtype adds its own variance, near the smallest numbers most of all, and moves the bounds.
-    smallest = limits.smallest_normal * limits.eps
-    rounding = (
-        1e-5 + limits.eps**2 + (smallest / distribution.std) ** 2 + 2 * _grain(distribution, dtype) / distribution.std
-    )
+    finest = min(_finest(dtype) / distribution.std, 1.0)
+    rounding = 1e-5 + torch.finfo(dtype).eps ** 2 + finest**2 + 2 * _grain(distribution, dtype) / distribution.std
     middle, reach = 1 - spread, SIGMAS * math.sqrt(spread)
     least, most = min(max(middle - reach, 0.0) ** 3, 1 - rounding), max((middle + reach) ** 3, 1 + rounding)
     sample = distribution.std * math.sqrt((numel - 1) / numel)
@@ -348,7 +344,13 @@ def _std_limits(distribution: Distribution, numel: int, dtype: torch.dtype) -> t
 def _grain(distribution: Distribution, dtype: torch.dtype) -> float:
     """How far rounding to a dtype can move a bound, or a mean."""
     ends = (abs(value) for value in (distribution.mean, distribution.low, distribution.high) if math.isfinite(value))
-    return float(torch.finfo(dtype).eps * max(ends))
+    return float(torch.finfo(dtype).eps * max(ends)) + _finest(dtype)
+
+
+def _finest(dtype: torch.dtype) -> float:
+    """The smallest number that a dtype holds."""
+    limits = torch.finfo(dtype)
+    return float(limits.smallest_normal * limits.eps)
 
 
 @lru_cache(maxsize=4096)

@@ -52,7 +52,7 @@ def measure(tensor: Tensor, padding_row: int | None = None) -> Moments | None:
 
 def _joined(real: Moments, imaginary: Moments) -> Moments:
     """The moments of complex elements from those of their parts."""
-    std = math.sqrt(real.std**2 + imaginary.std**2 + imaginary.mean**2)
+    std = math.hypot(real.std, imaginary.std, imaginary.mean)
     return Moments(real.numel, real.mean, std, min(real.min, imaginary.min), max(real.max, imaginary.max))
 
 
@@ -140,10 +140,21 @@ def _measured(chunk: Tensor) -> Moments:
     if low == high:
         return Moments(chunk.numel(), low, 0.0, low, high)
     deviations = chunk.double()
+    scale = _scale(low, high)
+    if scale != 1:
+        deviations = deviations * scale
     mean = deviations.mean()
     deviations = deviations - mean
     variance = torch.dot(deviations, deviations).item() / chunk.numel()
-    return Moments(chunk.numel(), mean.item(), math.sqrt(variance), low, high)
+    return Moments(chunk.numel(), mean.item() / scale, math.sqrt(variance) / scale, low, high)
+
+
+def _scale(low: float, high: float) -> float:
+    """A power of two that brings elements of double precision to where their squares are neither infinite nor 0."""
+    largest = max(-low, high, low, -high)
+    if 1e-120 < largest < 1e120 or not math.isfinite(largest):
+        return 1.0
+    return 2.0**600 if largest < 1 else 2.0**-600
 
 
 def together(one: Moments, other: Moments) -> Moments:
@@ -154,8 +165,9 @@ def together(one: Moments, other: Moments) -> Moments:
     count = one.numel + other.numel
     delta = other.mean - one.mean
     mean = one.mean + delta * other.numel / count
-    squares = one.numel * one.std**2 + other.numel * other.std**2 + delta**2 * one.numel * other.numel / count
-    return Moments(count, mean, math.sqrt(squares / count), min(one.min, other.min), max(one.max, other.max))
+    share, rest = math.sqrt(one.numel / count), math.sqrt(other.numel / count)
+    std = math.hypot(share * one.std, rest * other.std, share * rest * delta)
+    return Moments(count, mean, std, min(one.min, other.min), max(one.max, other.max))
 
 
 class Measured(Sequence[Moments | None]):

@@ -19,20 +19,21 @@ PACKAGE = Path(initplug.__file__).parent
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
 BELOW_AUDITING = {
-    *("errors", "columns", "schemes", "language", "tables", "planning"),
+    *("errors", "values", "columns", "schemes", "language", "tables", "planning"),
     *("moments", "judging", "regions", "collectives", "merging"),
 }
 BELOW_STUDIES = {*BELOW_AUDITING, "auditing", "filling"}
 BELOW: dict[str, set[str]] = {
     "errors": set(),
+    "values": set(),
     "columns": set(),
-    "schemes": {"errors"},
-    "language": {"errors", "schemes"},
-    "tables": {"errors"},
+    "schemes": {"errors", "values"},
+    "language": {"errors", "values", "schemes"},
+    "tables": {"errors", "values"},
     "reporting": {"errors", "schemes", "language", "tables"},
     "presets": set(),
     "hydra_plugin": set(),
-    "planning": {"errors", "columns", "schemes", "language", "tables"},
+    "planning": {"errors", "values", "columns", "schemes", "language", "tables"},
     "moments": set(),
     "regions": set(),
     "collectives": {"errors"},
@@ -53,7 +54,7 @@ BELOW: dict[str, set[str]] = {
 """What each step may import beside itself."""
 
 NO_TORCH = (
-    *("errors", "columns", "schemes", "language", "tables", "reporting", "presets", "hydra_plugin"),
+    *("errors", "values", "columns", "schemes", "language", "tables", "reporting", "presets", "hydra_plugin"),
     *("targets", "composing", "terminal", "weights", "cli"),
 )
 

@@ -20,15 +20,17 @@ from initplug.filling.generator import filler
 from initplug.filling.materialize import Missing, check_complete, device_of, materialize, missing
 from initplug.filling.measuring import Reading, audited
 from initplug.filling.only import Chosen, warn_of_parts
-from initplug.filling.refusing import refuse, unnamed, unseeded, unshaped, warn_of_shared_memory
+from initplug.filling.refusing import beyond_streams, refuse, unnamed, unseeded, unshaped, warn_of_shared_memory
 from initplug.filling.sharding import groups_of, resharded
 from initplug.filling.transferring import Source, redrawn, redrawn_from_elsewhere, sources_of, unsourced
 from initplug.filling.words import SEEDS
 from initplug.filling.writing import rehearsed
+from initplug.language.faults import shown
 from initplug.planning.evaluation import Share
 from initplug.planning.plan import Plan, warn_of_frozen, warn_of_lazy
 from initplug.planning.slots import Slots, Tree
 from initplug.schemes.distributions import Drawn, Keep, Load
+from initplug.values import is_whole, plain
 
 
 @contextmanager
@@ -117,8 +119,8 @@ def apply(
                 _settings(seed, threads, measure, progress),
                 Reading(measure, histograms),
                 only=only,
-                prefix=prefix,
-                device=device,
+                prefix=plain(prefix),
+                device=plain(device),
             ),
             groups,
             lambda ready: {"seed": seed, "recipe": ready.plan.digest},
@@ -167,7 +169,10 @@ def _ready(
     on_meta = missing(plan, tree, slots, statuses, buffers, chosen.rows, whole=only is None)
     findings = [*on_meta.findings, *unsourced(slots, statuses, sources, lost)]
     findings += unshaped(plan, statuses, reasons)
-    findings += unseeded(slots, statuses) if settings.seed is None else unnamed(slots, statuses)
+    if settings.seed is None:
+        findings += unseeded(slots, statuses)
+    else:
+        findings += [*unnamed(slots, statuses), *beyond_streams(plan, slots, statuses)]
     refuse(plan, slots, statuses, sources, findings)
     warn_of_parts(chosen, {*plan.shares.where(lambda share: _applied(share) == "initialized").tolist()})
     warn_of_frozen(plan, slots, chosen.rows)
@@ -213,7 +218,7 @@ def audit(model: nn.Module, recipe: Any, *, prefix: str = "", histograms: bool =
         'differs'
     """
     with _undisturbed():
-        plan, tree, slots, _, chosen = fitted(model, recipe, prefix)
+        plan, tree, slots, _, chosen = fitted(model, recipe, plain(prefix))
         warn_of_lazy(plan)
         statuses = plan.shares.each(_as_it_stands)
         # The stand-in of a computed tensor is always on meta, so that this settles most.
@@ -240,13 +245,16 @@ def audit(model: nn.Module, recipe: Any, *, prefix: str = "", histograms: bool =
 
 
 def _settings(seed: Any, threads: Any, measure: bool, progress: Progress | None) -> Settings:
-    """The settings of a call, checked."""
-    if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < SEEDS):
-        raise ApplyError(f"seed={seed!r}: a seed is a whole number from 0 to 2^64 - 1, or None for torch's generator")
-    if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 1):
-        raise ApplyError(f"threads={threads!r}: a number of threads is a whole number of at least 1")
+    """The settings of a call, checked and plain."""
+    seed, threads = plain(seed), plain(threads)
+    if seed is not None and not (is_whole(seed) and 0 <= seed < SEEDS):
+        raise ApplyError(
+            f"seed={shown(seed)}: a seed is a whole number from 0 to 2^64 - 1, or None for torch's generator"
+        )
+    if threads is not None and not (is_whole(threads) and threads >= 1):
+        raise ApplyError(f"threads={shown(threads)}: a number of threads is a whole number of at least 1")
     if progress is not None and not callable(progress):
-        raise ApplyError(f"progress={progress!r}: it is called with the number of slots done and of all slots")
+        raise ApplyError(f"progress={shown(progress)}: it is called with the number of slots done and of all slots")
     return Settings(seed, threads or min(torch.get_num_threads(), MOST_THREADS), measure, progress)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -62,7 +63,8 @@ def chosen_by(only: Any, model: nn.Module, tree: Tree, slots: Sequence[Slot], pr
     names = _Names(slots)
     for spelled in (_named, _keyed):
         if not names.known.issuperset(entries):
-            names.add(spelled(model), prefix)
+            with suppress(RecursionError):  # of a tree that is too deep for torch to name
+                names.add(spelled(model), prefix)
     selectors = [entry for entry in entries if entry not in names.known]
     selected, missed = _selected_by(selectors, tree, slots, prefix)
     found = [Finding(entry, why, hint=did_you_mean(entry, names.known)) for entry, why in missed[:ROWS]]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from initplug.auditing import Status, to_write
@@ -17,9 +18,12 @@ from initplug.filling.sharding import is_sharded, local_of
 from initplug.filling.transferring import Redrawn, Source, transfer
 from initplug.filling.writing import doubtful, refusal, rehearsed
 from initplug.moments import is_dense
+from initplug.planning.dtypes import check_dtype
 from initplug.planning.evaluation import LAZY
 from initplug.planning.plan import Plan
 from initplug.planning.slots import Slot, Slots
+from initplug.schemes.calling import MisfitError
+from initplug.schemes.distributions import Batched, Constant, Planned, Single, Stacked, text
 
 
 def refuse(
@@ -78,6 +82,34 @@ def unshaped(plan: Plan, statuses: Coded[Status], reasons: Mapping[int, str]) ->
 
 
 UNSHAPED = "run one batch first, or leave it out with only="
+
+
+DOUBLES = frozenset({"float64", "complex128"})
+
+
+def beyond_streams(plan: Plan, slots: Slots, statuses: Coded[Status]) -> list[Finding]:
+    """The slots of double precision that are to be drawn from what single precision, in which streams are, lacks."""
+    reasons = plan.shares.each(lambda share: _beyond_single(share.distribution) if share.dtype in DOUBLES else None)
+    names = slots.names
+    rows = to_write(statuses)
+    lacking = np.intersect1d(rows, reasons.where(lambda reason: reason is not None))
+    hint = "under a seed values are drawn in float32"
+    return [Finding(names[row], str(reasons[row]), hint=hint) for row in lacking.tolist()]
+
+
+def _beyond_single(distribution: Planned | None) -> str | None:
+    """What keeps a distribution from being drawn in single precision."""
+    parts = distribution.drawn if isinstance(distribution, Stacked) else [distribution]
+    for part in parts:
+        if not isinstance(part, Single | Batched) or isinstance(part, Constant):
+            continue
+        if 0 < part.std < torch.finfo(torch.float32).smallest_normal:
+            return f"{text(part)} is finer than float32"
+        try:
+            check_dtype(part, torch.float32, str(text(part)))
+        except MisfitError as reason:
+            return str(reason)
+    return None
 
 
 def unseeded(slots: Slots, statuses: Coded[Status]) -> list[Finding]:

@@ -257,6 +257,10 @@ def fill(
         _fill_large(sorted(orders, key=attrgetter("row")), seed, threads, measured, lambda row: done([row]))
 
 
+MOST_WORKERS = 256
+"""More threads than this draw no faster anywhere, and a system may not have them."""
+
+
 def _fill_large(
     orders: Sequence[Order], seed: int, threads: int, measured: Measured, done: Callable[[int], None]
 ) -> None:
@@ -299,6 +303,7 @@ def _fill_large(
                     parts[job.index].append((job.begin, moments))
                 less(job.index)
 
+    threads = min(threads, MOST_WORKERS)
     inferring = torch.is_inference_mode_enabled()  # which every thread must say for itself
 
     def guarded() -> None:

@@ -11,9 +11,10 @@ from typing import Any, Literal, get_args
 from pydantic import ValidationError
 from pydantic_core import InitErrorDetails
 
-from initplug.errors import did_you_mean
-from initplug.language.faults import fault, kind_of, shown
+from initplug.errors import VALUE, cut, did_you_mean
+from initplug.language.faults import fault, kind_of, mismatch, shown
 from initplug.language.selectors import Selector, SelectorError, parse
+from initplug.values import is_whole
 
 Counted = Literal["count", "place", "attr"]
 
@@ -91,8 +92,10 @@ def read_factors(value: Any) -> tuple[Factor, ...]:
         elif _is_number(part):
             factors.append(Factor(number=part))
         else:
-            message = f"a factor is a number or a mapping with count, place or attr, not {kind_of(part)}"
-            problems.append(_problem(location, message, part))
+            message, hint = mismatch(part, "a number")
+            if hint is None:
+                message = f"a factor is a number or a mapping with count, place or attr, not {kind_of(part)}"
+            problems.append(_problem(location, message, part, hint=hint))
     if problems:
         raise ValidationError.from_exception_data("Factor", problems)
     return tuple(factors)
@@ -106,28 +109,27 @@ def _counted(part: Mapping[str, Any], location: tuple[str | int, ...], problems:
     known = (*get_args(Counted), "times", "power")
     for key in (key for key in part if key not in known):
         hint = did_you_mean(str(key), known) or f"it takes {', '.join(known)}"
-        problems += [_problem((*location, key), f"a factor takes no {key}", part[key], hint=hint)]
+        problems += [_problem((*location, key), f"a factor takes no {cut(key, VALUE)}", part[key], hint=hint)]
     kinds = [kind for kind in get_args(Counted) if kind in part]
     if len(kinds) != 1:
         problems.append(_problem(location, f"a factor has one of {', '.join(get_args(Counted))}", part))
         return Factor()
-    for key in ("times", "power"):
-        if not _is_number(part.get(key, 1)):
-            problems.append(_problem((*location, key), f"{shown(part[key])} is not a number", part[key]))
+    given = {key: part[key] for key in ("times", "power") if key in part}
+    for key, value in given.items():
+        if not _is_number(value):
+            message, hint = mismatch(value, "a number")
+            problems.append(_problem((*location, key), message, value, hint=hint))
     of = part[kinds[0]]
     fault_of = _fault_of(kinds[0], of)
     if fault_of is not None:
         problems.append(_problem((*location, kinds[0]), fault_of[0], of, offset=fault_of[1]))
     if problems:
         return Factor()
-    return Factor(1.0, kinds[0], of, part.get("times", 1.0), part.get("power", -0.5))
+    return Factor(1.0, kinds[0], of, **given)
 
 
 def _is_number(value: Any) -> bool:
-    try:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:  # an int beyond what a float holds
-        return False
+    return is_whole(value) or (isinstance(value, float) and math.isfinite(value))
 
 
 def _fault_of(kind: Counted, of: Any) -> tuple[str, int] | None:

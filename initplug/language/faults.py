@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from pydantic_core import PydanticCustomError
+
+from initplug.errors import VALUE, visible
+from initplug.values import is_whole
 
 
 def fault(
@@ -24,13 +29,23 @@ def fault(
 
 
 def shown(value: Any) -> str:
-    """A value as the recipe spells it, short."""
+    """A value as the recipe spells it, short and on one line.
+
+    Example:
+        >>> shown(None), shown("a\\nb"), shown(10**5000)
+        ('null', "'a\\\\nb'", 'a number of 16,610 bits')
+    """
     if isinstance(value, bool):
         return str(value).lower()
     if value is None:
         return "null"
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "…" + text[-1]
+    if isinstance(value, int) and value.bit_length() > 3 * VALUE:
+        return f"a number of {value.bit_length():,} bits"
+    try:
+        text = visible(repr(value))
+    except Exception:  # it holds such a number, or is code of others
+        return f"a {type(value).__name__}"
+    return text if len(text) <= VALUE else text[: VALUE - 3] + "…" + text[-1]
 
 
 def kind_of(value: Any) -> str:
@@ -41,8 +56,39 @@ def kind_of(value: Any) -> str:
         return "a mapping"
     if isinstance(value, list | tuple):
         return "a list"
-    return {
-        str: f"the text {shown(value)}",
-        int: f"the number {shown(value)}",
-        float: f"the number {shown(value)}",
-    }.get(type(value), f"a {type(value).__name__}")
+    if isinstance(value, str):
+        return f"the text {shown(value)}"
+    if isinstance(value, int | float):
+        text = shown(value)
+        return text if text.startswith("a ") else f"the number {text}"
+    return f"a {type(value).__name__}"
+
+
+NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
+"""How a text spells a number."""
+
+
+def mismatch(value: Any, expected: str) -> tuple[str, str | None]:
+    """What is wrong with a value where a number is expected, or something else, and the way out.
+
+    Example:
+        >>> mismatch("1e-4", "a number")
+        ("'1e-4' is a text, not a number", 'remove the quotes; PyYAML takes 1e-4 for a text and 1.0e-4 for a number')
+        >>> mismatch("a", "a number")
+        ("'a' is not a number", None)
+    """
+    if isinstance(value, str) and NUMBER.fullmatch(value):
+        return f"{shown(value)} is a text, not {expected}", _unquoted(value)
+    if type(value) is int and not is_whole(value):
+        return f"{shown(value)} is beyond 64 bits", "larger numbers have a point or an exponent: 1.5, 1e30"
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{shown(value)} is not {expected}", "numbers are finite"
+    return f"{shown(value)} is not {expected}", None
+
+
+def _unquoted(text: str) -> str:
+    digits, exponent, power = text.lower().partition("e")
+    if not exponent or "." in digits or len(text) > 20:
+        return "remove the quotes"
+    signed = power if power[0] in "+-" else f"+{power}"
+    return f"remove the quotes; PyYAML takes {text} for a text and {digits}.0e{signed} for a number"

@@ -14,15 +14,14 @@ import annotated_types
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from initplug.errors import RecipeError, brief, did_you_mean
+from initplug.errors import VALUE, RecipeError, brief, cut, did_you_mean
 from initplug.language.factor import REFERENCE, Factor, read_factors
-from initplug.language.faults import fault, kind_of, shown
+from initplug.language.faults import NUMBER, fault, kind_of, mismatch, shown
 from initplug.schemes.fans import FanRule, Fans
 from initplug.schemes.installed import EntryError, all_names, find
 from initplug.schemes.registry import REGISTRY, Initializer, Reference, kinds_of, parts_of, words_of
 from initplug.schemes.transfers import TRANSFERS
-
-NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
+from initplug.values import is_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +154,7 @@ def _of_parts(value: Mapping[str, Any]) -> Init:
     for key in value:
         if key not in known:
             hint = did_you_mean(key, known) or f"each part has its own; beside split stand {', '.join(known[1:])}"
-            error = fault(f"a list of parts takes no {key}", hint=hint)
+            error = fault(f"a list of parts takes no {cut(key, VALUE)}", hint=hint)
             problems.append(InitErrorDetails(type=error, loc=(key,), input=value[key]))
     given = {key: value[key] for key in known[1:] if key in value}
     modifiers = _modifiers({**given, "split": len(parts) or 2}, problems)
@@ -215,6 +214,8 @@ def _find(name: Any, offset: int = 0) -> Initializer:
     if found is not None:
         return found
     names = all_names()
+    if NUMBER.fullmatch(name):
+        raise fault(f"{shown(name)} is a text, not a number", hint="remove the quotes", offset=offset)
     if " " in name.strip() and name.split()[0] in names:
         raise fault("fn holds the name alone", hint="write the arguments as keys, or the whole as one text under init")
     hint = did_you_mean(name, names) or "known: " + ", ".join(names)
@@ -236,7 +237,7 @@ def _from_text(text: str) -> tuple[str, dict[str, Any]]:
             parameter = initializer.parameters.get(name)
             value: Any = number(given) if parameter is None else _spelled(parameter.annotation, given)
             if given == "":
-                raise fault(f"{name}= has no value", offset=offset)
+                raise fault(f"{cut(name, VALUE)}= has no value", offset=offset)
         elif NUMBER.fullmatch(token):
             if not free:
                 raise fault(_stray_number(initializer, token), offset=offset)
@@ -244,7 +245,7 @@ def _from_text(text: str) -> tuple[str, dict[str, Any]]:
         else:
             name, value = _bound(initializer, token, offset), token
         if name in arguments:
-            raise fault(f"{name} is given twice", offset=offset)
+            raise fault(f"{cut(name, VALUE)} is given twice", offset=offset)
         free = [other for other in free if other != name]
         arguments[name] = value
     return fn, arguments
@@ -259,7 +260,7 @@ def _stray_number(initializer: Initializer, token: str) -> str:
     if not numeric:
         return f"{initializer.name} takes no number"
     named = "std" if "std" in numeric else numeric[0]
-    return f"{initializer.name} takes no bare number: write {named}={token}"
+    return f"{initializer.name} takes no bare number: write {named}={cut(token, VALUE)}"
 
 
 def _bound(initializer: Initializer, word: str, offset: int) -> str:
@@ -275,9 +276,9 @@ def _bound(initializer: Initializer, word: str, offset: int) -> str:
         raise fault(f"{word} needs a value: write {word}=…", offset=offset)
     taken = "; ".join(f"{name}: {', '.join(known)}" for name, known in words.items())
     needed = [name for name, parameter in initializer.parameters.items() if parameter.required]
-    wordless = f"write {needed[0]}={word}" if needed else "it takes no words"
+    wordless = f"write {needed[0]}={cut(word, VALUE)}" if needed else "it takes no words"
     hint = did_you_mean(word, every) or (f"its words are {taken}" if taken else wordless)
-    raise fault(f"{word!r} is no word of {initializer.name}", hint=hint, offset=offset)
+    raise fault(f"{shown(word)} is no word of {initializer.name}", hint=hint, offset=offset)
 
 
 def _words(initializer: Initializer) -> dict[str, tuple[str, ...]]:
@@ -296,7 +297,8 @@ def number(text: str) -> int | float | str:
     """The number that a text spells, else the text."""
     if not NUMBER.fullmatch(text):
         return text
-    return int(text) if re.fullmatch(r"[-+]?[0-9]+", text) else float(text)
+    # Python reads no int of thousands of digits; as a float it is infinite, which no argument takes.
+    return int(text) if re.fullmatch(r"[-+]?[0-9]{1,400}", text) else float(text)
 
 
 def _spelled(annotation: Any, given: str) -> Any:
@@ -315,12 +317,11 @@ def _checked(fn: str, arguments: Mapping[str, Any]) -> Init:
     problems: list[InitErrorDetails] = []
     given = dict(arguments)
     modifiers = _modifiers(given, problems) if initializer.modified else {}
+    whole = "" if given.keys() <= initializer.parameters.keys() else _whole(initializer, given)
     for name, value in given.items():
         parameter = initializer.parameters.get(name)
         if parameter is None:
-            error = fault(
-                f"{fn} takes no {name}", hint=_belongs(initializer, name), leftover=_whole(initializer, given)
-            )
+            error = fault(f"{fn} takes no {cut(name, VALUE)}", hint=_belongs(initializer, name), leftover=whole)
             problems.append(InitErrorDetails(type=error, loc=(name,), input=value))
         elif not _fits(parameter.annotation, value):
             problems.append(_wrong(name, value, parameter.annotation))
@@ -364,7 +365,8 @@ def _missing(initializer: Initializer, given: Mapping[str, Any]) -> list[str]:
 
 def _whole(initializer: Initializer, given: Mapping[str, Any]) -> str:
     """The one-line text of an initializer with those of its arguments that are its own."""
-    own = {name: value for name, value in given.items() if name in initializer.parameters}
+    known = initializer.parameters
+    own = {name: value for name, value in given.items() if name in known and _fits(known[name].annotation, value)}
     words = [Init(initializer.name, own).text, *(f"{name}=…" for name in _missing(initializer, own))]
     return " ".join(words)
 
@@ -374,14 +376,21 @@ def owners(argument: str) -> list[str]:
     return [name for name, initializer in REGISTRY.items() if argument in initializer.parameters]
 
 
+TORCH_NAMES = {"a": "low", "b": "high", "val": "value"}
+"""Arguments of torch.nn.init that are called otherwise here."""
+
+
 def _belongs(initializer: Initializer, name: str) -> str:
     known = [*initializer.parameters, *(MODIFIERS if initializer.modified else ())]
+    if TORCH_NAMES.get(name) in initializer.parameters:
+        return f"write {TORCH_NAMES[name]}, torch's {name}"
     return did_you_mean(name, known) or f"it takes {', '.join(known) or 'no arguments'}"
 
 
 def _wrong(name: str, value: Any, annotation: Any) -> InitErrorDetails:
+    message, hint = mismatch(value, described(annotation))
     words = words_of(annotation) if isinstance(value, str) else ()
-    error = fault(f"{shown(value)} is not {described(annotation)}", hint=did_you_mean(str(value), words))
+    error = fault(message, hint=hint or did_you_mean(str(value), words))
     return InitErrorDetails(type=error, loc=(name,), input=value)
 
 
@@ -395,6 +404,8 @@ def _fits(annotation: Any, value: Any) -> bool:
         return True
     if _is_reference(annotation):
         return isinstance(value, str) and REFERENCE.fullmatch(value) is not None
+    if type(value) is int and not is_whole(value):
+        return False
     try:
         _adapter(annotation).validate_python(value)
     except ValidationError:

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, is_dataclass
+from dataclasses import fields, is_dataclass
 from os import PathLike
+from os.path import isfile
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from initplug.errors import Finding, RecipeError, did_you_mean
+from initplug.errors import LINE, Finding, RecipeError, cut, did_you_mean
 from initplug.language.composed import Composed, merge
 from initplug.language.faults import kind_of, shown
 from initplug.language.messages import dotted, file_of, findings_of, located
-from initplug.language.reading import MAX_CHARACTERS, MAX_DEPTH, Document, Place, Steps, read, unreadable
+from initplug.language.reading import (
+    MAX_CHARACTERS,
+    MAX_DEPTH,
+    MAX_PARTS,
+    SMALLER,
+    Document,
+    Place,
+    Steps,
+    has_surrogate,
+    read,
+    unreadable,
+)
 from initplug.language.recipe import Recipe
+from initplug.language.selectors import breadth
+from initplug.values import is_whole, plain
 
 PRESETS = Path(__file__).parent.parent / "presets" / "init"
 SUFFIXES = (".yaml", ".yml")
@@ -46,7 +60,8 @@ def load(source: Source | Any, overrides: Sequence[str] = ()) -> Recipe:
         'kaiming_normal'
     """
     overrides = () if overrides is None else overrides
-    if not isinstance(overrides, list | tuple) or not all(isinstance(override, str) for override in overrides):
+    overrides = [plain(override) for override in overrides] if isinstance(overrides, list | tuple) else None
+    if overrides is None or not all(isinstance(override, str) for override in overrides):
         raise RecipeError.of([Finding("", "overrides is a list of texts such as rules.conv.init.mode=fan_in")])
     if isinstance(source, Recipe) and not overrides:
         return source
@@ -60,6 +75,7 @@ def load(source: Source | Any, overrides: Sequence[str] = ()) -> Recipe:
 
 def compose(source: Source | Any) -> Composed:
     """The data of a recipe with its `defaults` merged, before validation."""
+    source = plain(source)
     if isinstance(source, Recipe):
         composed = Composed(source.plain(), source.origin)
         for rule, file in source._files.items():
@@ -67,23 +83,25 @@ def compose(source: Source | Any) -> Composed:
             composed.files[str(file)] = file
         return composed
     if isinstance(source, PathLike):
-        return _from_file(Path(source), set())
+        return _from_file(Path(source), {})
     if isinstance(source, str):
         if "\n" in source:
-            return _with_defaults(read(source, "<text>"), "<text>", Path(), set())
-        return _from_file(_find(source), set())
+            return _with_defaults(read(source, "<text>"), "<text>", Path(), {})
+        return _from_file(_find(source), {})
     if _is_config(source):
         return _from_config(source)
-    if is_dataclass(source) and not isinstance(source, type):
-        source = asdict(source)
-    if isinstance(source, Mapping):
-        return _with_defaults(Document(_plain(source, "<mapping>", ())), "<mapping>", Path(), set())
+    if isinstance(source, Mapping) or _is_record(source):
+        return _with_defaults(Document(_plain(source, "<mapping>")), "<mapping>", Path(), {})
     message = f"a recipe is a preset's name, a path, a YAML text, a mapping or a Recipe, not {kind_of(source)}"
     raise RecipeError.of([Finding("", message)])
 
 
 def validate(composed: Composed) -> Recipe:
     """The recipe, or every fault of it at once."""
+    names = sum(breadth(text) for _, text, _ in _texts(composed.data.get("rules"), ()))
+    if names > MAX_NAMES:
+        message = f"the alternatives of its selectors come to {names:,} names, at most {MAX_NAMES:,} are matched"
+        raise RecipeError.of([located(composed, ("rules",), message, SMALLER)])
     try:
         recipe = Recipe.model_validate(composed.data)
     except ValidationError as error:
@@ -103,6 +121,10 @@ def validate(composed: Composed) -> Recipe:
     return recipe
 
 
+MAX_NAMES = 1 << 14
+"""How many names the alternatives of all selectors may come to: each is compiled."""
+
+
 def _find(name: str) -> Path:
     """The file that a text without a newline names: a preset, or a path."""
     preset = PRESETS / f"{name}.yaml"
@@ -120,51 +142,93 @@ def _find(name: str) -> Path:
     raise RecipeError.of([Finding("", f"there is no preset and no file called {shown(name)}", hint=hint)], usage=True)
 
 
-def _from_file(path: Path, seen: set[Path]) -> Composed:
+Sizes = dict[Path, tuple[int, int]]
+"""The files that one recipe is read from: how many characters, and how many keys and values, each has."""
+
+
+def _from_file(path: Path, seen: Sizes) -> Composed:
     shown_as = path.name if path.parent == PRESETS else str(path)
     try:
         with path.open("rb") as stream:
             content = stream.read(4 * MAX_CHARACTERS + 1)
-        text = content.decode()
+        # A text that is longer is refused whatever its last character, of which a part may be missing.
+        text = content.decode(errors="ignore" if len(content) > 4 * MAX_CHARACTERS else "strict")
     except UnicodeDecodeError:
         raise unreadable(shown_as, "not a text file (UTF-8)") from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise RecipeError.of([Finding("", f"cannot be read: {reason}", shown_as)], usage=True) from None
-    seen.add(path.resolve())
-    composed = _with_defaults(read(text, shown_as), shown_as, path.parent, seen)
+    document = read(text, shown_as)
+    seen[path.resolve()] = len(text), len(document.values) + len(document.keys)
+    characters, parts = (sum(sizes) for sizes in zip(*seen.values(), strict=True))
+    if characters > MAX_CHARACTERS or parts > MAX_PARTS:
+        message = f"with what it is merged with it has {characters:,} characters, {parts:,} keys and values"
+        bounds = f"at most {MAX_CHARACTERS:,} and {MAX_PARTS:,} are read; {SMALLER}"
+        raise RecipeError.of([Finding("", message, shown_as, hint=bounds)])
+    composed = _with_defaults(document, shown_as, path.parent, seen)
     if path.parent != PRESETS:
         composed.files[shown_as] = path.absolute()
     return composed
 
 
-def _plain(value: Any, file: str, path: Steps) -> Any:
-    """A copy of plain Python data; anything that YAML could not hold is an error."""
-    if len(path) > MAX_DEPTH:
-        raise RecipeError.of([Finding(dotted(path[:4]), f"nested deeper than {MAX_DEPTH}", file)])
-    if _is_config(value):
-        return _plain(_resolved(value, Composed({}, file)), file, path)
-    if isinstance(value, Mapping):
-        data = {}
-        for key, part in value.items():
-            if not isinstance(key, str) and not (isinstance(key, int) and not isinstance(key, bool)):
-                raise RecipeError.of([Finding(dotted(path), f"the key {shown(key)} is no text", file)])
-            _refuse_surrogates(str(key), file, path)
-            data[str(key)] = _plain(part, file, (*path, str(key)))
-        return data
-    if isinstance(value, list | tuple):
-        return [_plain(part, file, (*path, index)) for index, part in enumerate(value)]
-    if isinstance(value, str):
-        _refuse_surrogates(value, file, path)
+def _plain(value: Any, file: str) -> Any:
+    """A copy of Python's data as plain data; anything that a recipe's text could not hold is an error."""
+    room = MAX_CHARACTERS
+    parts = 0
+
+    def wrong(path: Steps, message: str, hint: str | None = None) -> RecipeError:
+        return RecipeError.of([Finding(dotted(path), message, file, hint=hint)])
+
+    def text(value: str, path: Steps) -> str:
+        nonlocal room
+        room -= len(value)
+        if room < 0:
+            raise wrong(path[:1], f"its texts have more than {MAX_CHARACTERS:,} characters", SMALLER)
+        if has_surrogate(value):
+            raise wrong(path, f"{shown(value)} holds half a character (a surrogate)")
         return value
-    if value is None or isinstance(value, bool | int | float):
-        return value
-    raise RecipeError.of([Finding(dotted(path), f"a recipe holds plain data, not {kind_of(value)}", file)])
+
+    def copy(value: Any, path: Steps) -> Any:
+        nonlocal parts
+        parts += 1
+        if parts > MAX_PARTS:
+            raise wrong(path[:1], f"it has more than {MAX_PARTS:,} keys and values", SMALLER)
+        if len(path) > MAX_DEPTH:
+            raise wrong(path[:4], f"nested deeper than {MAX_DEPTH}")
+        if _is_config(value):
+            value = _resolved(value, Composed({}, file))
+        value = plain(value)
+        if _is_record(value):
+            value = {one.name: getattr(value, one.name) for one in fields(value)}
+        if isinstance(value, Mapping):
+            return {name: copy(part, (*path, name)) for name, part in items(value, path)}
+        if isinstance(value, list | tuple):
+            return [copy(part, (*path, index)) for index, part in enumerate(value)]
+        if isinstance(value, str):
+            return text(value, path)
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        raise wrong(path, f"a recipe holds plain data, not {kind_of(value)}")
+
+    def items(mapping: Mapping[Any, Any], path: Steps) -> Iterator[tuple[str, Any]]:
+        nonlocal parts
+        known: set[str] = set()
+        for given, part in mapping.items():
+            parts += 1
+            key = plain(given)
+            if not isinstance(key, str) and not is_whole(key):
+                raise wrong(path, f"the key {shown(given)} is no text")
+            key = text(str(key), path)
+            if key in known:  # a number and its text
+                raise wrong(path, f"duplicate key {shown(key)}")
+            known.add(key)
+            yield key, part
+
+    return copy(value, ())
 
 
-def _refuse_surrogates(text: str, file: str, path: Steps) -> None:
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise RecipeError.of([Finding(dotted(path), f"{text!r} holds half a character (a surrogate)", file)])
+def _is_record(value: Any) -> bool:
+    return is_dataclass(value) and not isinstance(value, type)
 
 
 def _is_config(value: Any) -> bool:
@@ -176,8 +240,8 @@ def _from_config(config: Any) -> Composed:
     from initplug.language.provenance import traced
 
     found = traced(config)
-    document = Document(_plain(_resolved(config, found), found.origin, ()), found.values, found.keys)
-    composed = _with_defaults(document, found.origin, Path(), set(), found.root)
+    document = Document(_plain(_resolved(config, found), found.origin), found.values, found.keys)
+    composed = _with_defaults(document, found.origin, Path(), {}, found.root)
     composed.replaced.update(found.replaced)
     return composed
 
@@ -186,10 +250,15 @@ def _resolved(config: Any, found: Composed) -> Any:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    if not OmegaConf.is_config(config):  # a node of one
+        return config._value()
     try:
         return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except RecursionError:
+        message = f"nested deeper than {MAX_DEPTH}, or it refers to itself"
+        raise RecipeError.of([Finding(dotted(found.root), message, found.origin)]) from None
     except OmegaConfBaseException as error:
-        message = str(error.msg if hasattr(error, "msg") else error).partition("\n")[0]
+        message = cut(str(error.msg if hasattr(error, "msg") else error).partition("\n")[0], LINE)
         key = str(getattr(error, "full_key", "") or "")
         for path, _, is_key in _texts(found.data, ()):
             if not is_key and ".".join(map(str, (*found.root, *path))) == key:
@@ -200,7 +269,11 @@ def _resolved(config: Any, found: Composed) -> Any:
 # Defaults ---------------------------------------------------------------------------------------------------
 
 
-def _with_defaults(document: Document, origin: str, folder: Path, seen: set[Path], root: Steps = ()) -> Composed:
+MAX_FILES = 64
+"""How many recipes one may be merged from."""
+
+
+def _with_defaults(document: Document, origin: str, folder: Path, seen: Sizes, root: Steps = ()) -> Composed:
     """The document, merged with the recipes that its `defaults` name, in their order."""
     own = Composed({}, origin, document.values, document.keys, stars=document.stars, root=root)
     if not isinstance(document.data, dict):
@@ -217,7 +290,7 @@ def _with_defaults(document: Document, origin: str, folder: Path, seen: set[Path
     return merged
 
 
-def _layers(entries: Any, own: Composed, folder: Path, seen: set[Path]) -> Iterator[Composed]:
+def _layers(entries: Any, own: Composed, folder: Path, seen: Sizes) -> Iterator[Composed]:
     """The recipes of a `defaults` list; the recipe itself is last unless `_self_` says otherwise."""
 
     def wrong(path: Steps, message: str, hint: str | None = None) -> RecipeError:
@@ -225,6 +298,8 @@ def _layers(entries: Any, own: Composed, folder: Path, seen: set[Path]) -> Itera
 
     if not isinstance(entries, list):
         raise wrong(("defaults",), f"expected a list of recipes, got {kind_of(entries)}")
+    if len(entries) + len(seen) > MAX_FILES:
+        raise wrong(("defaults",), f"a recipe is merged from at most {MAX_FILES} recipes")
     for index, entry in enumerate(entries):
         here: Steps = ("defaults", index)
         if entry in entries[:index]:
@@ -254,7 +329,8 @@ def _layers(entries: Any, own: Composed, folder: Path, seen: set[Path]) -> Itera
 def _sibling(entry: str, folder: Path) -> Path | None:
     """A file beside the recipe, else a preset."""
     for candidate in (folder / entry, folder / f"{entry}.yaml", folder / f"{entry}.yml", PRESETS / f"{entry}.yaml"):
-        if candidate.suffix in SUFFIXES and candidate.is_file():
+        # `os.path` takes a name that is too long for one of no file.
+        if candidate.suffix in SUFFIXES and isfile(candidate):
             return candidate
     return None
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from initplug.errors import Finding, did_you_mean
+from initplug.errors import VALUE, Finding, cut, did_you_mean
 from initplug.language.composed import Composed
 from initplug.language.faults import kind_of, shown
 from initplug.language.init import owners
@@ -33,7 +33,7 @@ def dotted(path: Steps) -> str:
     text = ""
     for step in path:
         plain = isinstance(step, str) and step.replace("_", "a").replace("-", "a").isalnum()
-        text += f".{step}" if plain else f"[{step!r}]"
+        text += f".{cut(str(step), VALUE)}" if plain else f"[{shown(step)}]"
     return text.removeprefix(".")
 
 
@@ -93,7 +93,7 @@ def _explained(detail: dict[str, Any], composed: Composed) -> Finding:
         hint = hint or "known: " + ", ".join(_known_keys(path[:-1]))
     elif kind == "missing":
         key = True
-        message, rest = f"required key {detail['loc'][-1]!r} is missing", ()
+        message, rest = f"required key {shown(detail['loc'][-1])} is missing", ()
     elif kind == "literal_error":
         words = [word.strip("'") for word in context["expected"].replace(" or ", ", ").split(", ")]
         message = f"{shown(detail['input'])} is not one of {', '.join(words)}"
@@ -143,7 +143,7 @@ def _left_over(
     """The message for a key that an initializer does not take: misspelt, or left over from what it was merged with."""
     name = str(detail["loc"][-1])
     before = composed.replaced.get(path[:-1]) if not rest else None
-    if hint.startswith("did you mean"):
+    if hint.startswith(("did you mean", "write ")):
         return message, hint
     mend = f"to replace the whole initializer, write init: {whole}"
     if before is not None:

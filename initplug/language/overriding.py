@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
-from initplug.errors import Finding, RecipeError, first_line, near
+from initplug.errors import NAME, Finding, RecipeError, cut, first_line, near
 from initplug.language.composed import Composed
-from initplug.language.reading import Place, Steps
+from initplug.language.faults import shown
+from initplug.language.reading import MAX_DEPTH, Place, Steps, has_surrogate
 from initplug.language.recipe import SETTINGS, Recipe
 
 
@@ -24,11 +26,15 @@ def override(composed: Composed, overrides: Sequence[str]) -> None:
     from omegaconf import OmegaConf
 
     parser = OverridesParser.create()
+    _refuse_many(overrides)
     config = OmegaConf.create({**{key: Recipe.model_fields[key].default for key in SETTINGS}, **composed.data})
     OmegaConf.set_struct(config, True)
     for text in overrides:
+        _refuse_large(text)
         try:
             parsed = parser.parse_override(text)
+        except ValueError:  # Python reads no int of thousands of digits
+            raise _wrong(text, "a number in it has too many digits") from None
         except HydraException as error:
             hint = "keys hold no * and no dots of their own: name the rule" if _odd_key(text) else None
             reason = f"not in Hydra's notation, key=value: {first_line(error)}"
@@ -40,12 +46,47 @@ def override(composed: Composed, overrides: Sequence[str]) -> None:
     composed.data = {str(key): value for key, value in data.items()}
 
 
+MAX_OVERRIDES = 200
+MAX_LENGTH = 4096
+MAX_TOGETHER = 8 * MAX_LENGTH
+"""How many overrides there may be, and how many characters one and all of them may have: reading lists takes Hydra the
+square of their lengths."""
+
+
+def _refuse_many(overrides: Sequence[str]) -> None:
+    characters = sum(map(len, overrides))
+    if len(overrides) > MAX_OVERRIDES or characters > MAX_TOGETHER:
+        message = f"{len(overrides)} overrides of {characters:,} characters are too many"
+        hint = f"at most {MAX_OVERRIDES} of {MAX_TOGETHER:,} are read: write a recipe file"
+        raise RecipeError.of([Finding("", message, hint=hint)])
+
+
+def _refuse_large(text: str) -> None:
+    """Refuse what would take Hydra's reader minutes, or more depth than Python has."""
+    if len(text) > MAX_LENGTH:
+        raise _wrong(text, f"an override has at most {MAX_LENGTH:,} characters", "write a recipe file")
+    if has_surrogate(text):
+        raise _wrong(text, "it holds half a character (a surrogate)")
+    depth = 0
+    for sign in re.findall(r"[(\[{}\])]", text):
+        depth += 1 if sign in "([{" else -1
+        if depth > MAX_DEPTH:
+            raise _wrong(text, f"nested deeper than {MAX_DEPTH}")
+    if text.partition("=")[0].count(".") > MAX_DEPTH:
+        raise _wrong(text, f"its key has more than {MAX_DEPTH} steps")
+
+
 def _odd_key(text: str) -> bool:
     return any(sign in text.partition("=")[0] for sign in "*<>[](")
 
 
 def _wrong(text: str, message: str, hint: str | None = None, *, syntax: bool = False) -> RecipeError:
-    return RecipeError.of([Finding("", message, f"override: {text}", hint=hint)], usage=syntax)
+    return RecipeError.of([Finding("", message, _place(text).file, hint=hint)], usage=syntax)
+
+
+def _place(text: str) -> Place:
+    """What messages call an override."""
+    return Place(f"override: {cut(text, NAME)}")
 
 
 def _check(parsed: Any, text: str) -> None:
@@ -65,6 +106,7 @@ def _apply(parsed: Any, text: str, config: Any, composed: Composed) -> None:
     from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
     key, value = parsed.key_or_group, parsed.value()
+    shown_key = cut(key, NAME)
     path: Steps = tuple(key.split("."))
     if path[0] == "defaults":
         raise _wrong(text, "defaults are merged before overrides", "list them in a recipe file")
@@ -76,30 +118,32 @@ def _apply(parsed: Any, text: str, config: Any, composed: Composed) -> None:
         exists = _exists(path, config)
         if parsed.is_delete():
             if not exists:
-                raise _wrong(text, f"{key} does not exist, so it cannot be deleted")
+                raise _wrong(text, f"{shown_key} does not exist, so it cannot be deleted")
             if value is not None and value != _plain(present):
-                raise _wrong(text, f"{key} is {_plain(present)!r}, not {value!r}, so it is not deleted")
-            if str(path[-1]).isdigit():
+                found = shown(_plain(present))
+                raise _wrong(text, f"{shown_key} is {found}, not {shown(value)}, so it is not deleted")
+            if _is_position(path[-1]):
                 raise _wrong(text, "a list is replaced as a whole", f"write {'.'.join(map(str, path[:-1]))}=[…]")
             with open_dict(config):
                 parent = OmegaConf.select(config, ".".join(map(str, path[:-1]))) if len(path) > 1 else config
                 del parent[path[-1]]
             return
         if parsed.is_add() and exists and present is not None and not isinstance(value, dict | list):
-            raise _wrong(text, f"{key} is there already", f"leave out the +: {text[1:]}")
+            raise _wrong(text, f"{shown_key} is there already", f"leave out the +: {cut(text[1:], NAME)}")
         adds = parsed.is_add() or parsed.is_force_add()
         if not adds and not exists:
-            hint = _meant(path, config) or f"to add it, write +{text}"
-            raise _wrong(text, f"there is no {key} to override", hint)
+            hint = _meant(path, config) or f"to add it, write +{cut(text, NAME)}"
+            raise _wrong(text, f"there is no {shown_key} to override", hint)
         before = _plain(present)
         new = next((path[:length] for length in range(1, len(path) + 1) if not _exists(path[:length], config)), path)
         OmegaConf.update(config, key, value, merge=True, force_add=adds)
     except (ConfigAttributeError, ConfigKeyError) as error:
-        hint = f"to add keys to what is there, write ++{text}; to replace the whole, give a text such as 'constant 1'"
+        add = f"++{cut(text, NAME)}"
+        hint = f"to add keys to what is there, write {add}; to replace the whole, give a text such as 'constant 1'"
         raise _wrong(text, first_line(error), hint) from None
     except OmegaConfBaseException as error:
         raise _wrong(text, first_line(error)) from None
-    _note(composed, new if len(new) < len(path) else path, before, value, Place(f"override: {text}"))
+    _note(composed, new if len(new) < len(path) else path, before, value, _place(text))
 
 
 def _check_parents(path: Steps, text: str, config: Any) -> None:
@@ -112,12 +156,17 @@ def _check_parents(path: Steps, text: str, config: Any) -> None:
             return
         node = node[step]
         if isinstance(node, str | int | float):
-            above = ".".join(map(str, path[:length]))
+            above = cut(".".join(map(str, path[:length])), NAME)
             raise _wrong(
                 text,
-                f"{above} is {node!r}, which has no key {path[length]!r}",
+                f"{above} is {shown(node)}, which has no key {shown(path[length])}",
                 f"replace the whole: '{above}=\"…\"'",
             )
+
+
+def _is_position(step: str | int) -> bool:
+    """Whether a step of a key counts in a list."""
+    return re.fullmatch(r"[0-9]{1,9}", str(step)) is not None
 
 
 def _exists(path: Steps, config: Any) -> bool:
@@ -127,7 +176,7 @@ def _exists(path: Steps, config: Any) -> bool:
     for step in path:
         if isinstance(node, DictConfig) and step in node:
             node = node._get_node(step)
-        elif isinstance(node, ListConfig) and str(step).isdigit() and int(step) < len(node):
+        elif isinstance(node, ListConfig) and _is_position(step) and int(step) < len(node):
             node = node._get_node(int(step))
         else:
             return False
@@ -159,7 +208,7 @@ def _plain(value: Any) -> Any:
 
 def _note(composed: Composed, path: Steps, before: Any, value: Any, place: Place) -> None:
     """Everything at and below an overridden key now stands on the command line."""
-    steps: Steps = tuple(int(step) if str(step).isdigit() else step for step in path)
+    steps: Steps = tuple(int(step) if _is_position(step) else step for step in path)
     if steps[-1:] == ("fn",) and before not in (None, value):
         composed.replaced[steps[:-1]] = before
     if isinstance(value, dict) and isinstance(before, dict):
@@ -167,6 +216,7 @@ def _note(composed: Composed, path: Steps, before: Any, value: Any, place: Place
             _note(composed, (*path, key), before.get(key), part, place)
         return
     for places in (composed.values, composed.keys):
-        for known in [known for known in places if known[: len(steps)] == steps and len(known) > len(steps)]:
-            del places[known]
+        if isinstance(before, dict | list):  # nothing is below anything else
+            for known in [known for known in places if known[: len(steps)] == steps and len(known) > len(steps)]:
+                del places[known]
         places[steps] = place

@@ -21,9 +21,13 @@ from yaml.resolver import BaseResolver
 from yaml.scanner import Scanner
 
 from initplug.errors import Finding, RecipeError
+from initplug.language.faults import shown
 
-MAX_CHARACTERS = 1 << 20
+MAX_CHARACTERS = 1 << 18
+MAX_PARTS = 20_000
 MAX_DEPTH = 32
+"""Bounds of a recipe: what keeps to them is read within seconds, and no recipe that a person writes comes near."""
+
 TAG = "tag:yaml.org,2002:"
 
 Steps = tuple[str | int, ...]
@@ -74,7 +78,7 @@ def read(text: str, file: str) -> Document:
     r"""Read a recipe text.
 
     Args:
-        text: at most 1,048,576 characters, nested at most 32 deep.
+        text: at most 262,144 characters and 20,000 keys and values, nested at most 32 deep.
         file: what messages call it.
 
     Raises:
@@ -85,7 +89,7 @@ def read(text: str, file: str) -> Document:
         {'rules': {'*.bias': 0}}
     """
     if len(text) > MAX_CHARACTERS:
-        raise unreadable(file, f"the text has more than {MAX_CHARACTERS:,} characters")
+        raise unreadable(file, f"the text has more than {MAX_CHARACTERS:,} characters", hint=SMALLER)
     try:
         loader = _Loader(text)
         root = loader.get_single_node()
@@ -104,6 +108,18 @@ def read(text: str, file: str) -> Document:
     except (ValueError, OverflowError):
         raise unreadable(file, "not YAML: an escape such as \\UFFFFFFFF names no character") from None
     return document
+
+
+SMALLER = "a selector stands for many names: *.bias, <Conv2d>.weight"
+"""The hint for a recipe that is too large."""
+
+
+def has_surrogate(text: str) -> bool:
+    """Whether a text holds half a character, which no file can."""
+    return not text.isascii() and SURROGATE.search(text) is not None
+
+
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def unreadable(file: str, message: str, mark: Any = None, hint: str | None = None) -> RecipeError:
@@ -145,9 +161,14 @@ class _Scanner(Reader, Scanner):
 
 class _Composer(Parser, Composer):
     depth = 0
+    parts = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         self.depth += 1
+        self.parts += 1
+        if self.parts > MAX_PARTS:
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]  # PyYAML's stubs
+            raise _FaultError(f"the text has more than {MAX_PARTS:,} keys and values", mark, SMALLER)
         if self.depth > MAX_DEPTH:
             raise _FaultError(f"nested deeper than {MAX_DEPTH}", self.peek_event().start_mark)  # type: ignore[no-untyped-call]  # PyYAML's stubs
         try:
@@ -247,7 +268,7 @@ class _Walk:
             here = (*path, key)
             if here in self.document.keys:
                 first = self.document.keys[here]
-                raise _FaultError(f"duplicate key {key!r}", key_node.start_mark, f"first at line {first.line}")
+                raise _FaultError(f"duplicate key {shown(key)}", key_node.start_mark, f"first at line {first.line}")
             self.document.keys[here] = self.place(key_node)
             yield key, self.value(value_node, here)
 
@@ -258,13 +279,13 @@ class _Walk:
         if isinstance(value, str) or node.tag == f"{TAG}int":
             return str(node.value)
         kind = {bool: "a truth value", float: "a number"}.get(type(value), "null")
-        raise _FaultError(f"the key {node.value!r} reads as {kind}", node.start_mark, "quote it")
+        raise _FaultError(f"the key {shown(node.value)} reads as {kind}", node.start_mark, "quote it")
 
     def scalar(self, node: yaml.ScalarNode) -> Any:
         if (node.style is None and node.tag == f"{TAG}str") or node.tag == f"{TAG}int":
             for pattern, way_out in AMBIGUOUS:
                 if node.style is None and pattern.fullmatch(node.value):
-                    raise _FaultError(f"readers disagree on {node.value!r}", node.start_mark, way_out)
+                    raise _FaultError(f"readers disagree on {shown(node.value)}", node.start_mark, way_out)
         if node.style is None and node.value.startswith("*"):
             self.document.stars.append(self.place(node))
         if node.tag in (f"{TAG}float", f"{TAG}int"):
@@ -272,7 +293,7 @@ class _Walk:
             if math.isinf(value):
                 raise _FaultError("the number is too large", node.start_mark, "numbers are finite")
             return value if node.tag == f"{TAG}float" else int(node.value.replace("_", ""))
-        if any("\ud800" <= character <= "\udfff" for character in node.value):
+        if has_surrogate(node.value):
             raise _FaultError("half a character (a surrogate)", node.start_mark)
         return self.loader.construct_object(node)
 

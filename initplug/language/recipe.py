@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -23,12 +23,13 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails
 
-from initplug.errors import did_you_mean
+from initplug.errors import VALUE, cut, did_you_mean
 from initplug.language.faults import fault, kind_of, shown
 from initplug.language.init import Init, read_init
 from initplug.language.reading import written
 from initplug.language.selectors import SELECTOR_CHARACTERS, Selector, SelectorError, parse
 from initplug.schemes.transfers import TRANSFERS
+from initplug.values import is_whole
 
 RULE_KEYS = frozenset({"match", "except", "init", "kind", "trainable"})
 """A mapping below `rules` that holds one of these is a rule; any other is an initializer."""
@@ -43,7 +44,8 @@ def _read_selectors(value: Any) -> tuple[str, ...]:
     """One selector or a list of them, each parsed."""
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, Sequence):
-        raise fault(f"expected a selector or a list of selectors, got {kind_of(value)}")
+        hint = "quote the selector" if isinstance(value, int | float) else None
+        raise fault(f"expected a selector or a list of selectors, got {kind_of(value)}", hint=hint)
     if not texts:
         raise fault("expected at least one selector, the list is empty")
     problems = []
@@ -63,13 +65,13 @@ def _read_selectors(value: Any) -> tuple[str, ...]:
     return tuple(texts)
 
 
-COMPARISON = re.compile(r"(>=|<=|==|!=|>|<)?\s*([0-9]+)")
+COMPARISON = re.compile(r"(>=|<=|==|!=|>|<)?\s*([0-9]{1,3})")
 
 
 def _read_ndim(value: Any) -> Any:
     if isinstance(value, str) and COMPARISON.fullmatch(value):
         return value
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1000:
         return value
     if isinstance(value, list | tuple) and value and not any(isinstance(part, list | tuple) for part in value):
         return tuple(_read_ndim(part) for part in value)
@@ -121,7 +123,8 @@ class Rule(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _long_form(cls, data: Any) -> Any:
-        return _expanded(data.name, data.value) if isinstance(data, _Named) else data
+        data = _expanded(data.name, data.value) if isinstance(data, _Named) else data
+        return _given(data, cls, {"init"})
 
     @field_validator("trainable")
     @classmethod
@@ -205,6 +208,14 @@ class _Named(NamedTuple):
         return f"{self.name}: {self.value!r}"
 
 
+def _given(data: Any, model: type[BaseModel], demanded: Set[str]) -> Any:
+    """A mapping without the keys of a model that are null, which are not given; those that it needs keep it."""
+    if not isinstance(data, Mapping):
+        return data
+    known = {field.alias or name for name, field in model.model_fields.items()} - demanded
+    return {key: value for key, value in data.items() if value is not None or key not in known}
+
+
 def _named_rules(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
@@ -213,17 +224,18 @@ def _named_rules(value: Any) -> Any:
 
 def _expanded(name: str, value: Any) -> Any:
     """A rule in its long form: a key without `match` is itself the selector."""
-    if isinstance(value, Mapping) and "match" in value:
+    if isinstance(value, Mapping) and value.get("match") is not None:
         return value
     is_rule = isinstance(value, Mapping) and not RULE_KEYS.isdisjoint(value)
     if SELECTOR_CHARACTERS.isdisjoint(name):
         if is_rule:
-            meant = next((key for key in value if str(key).lower() == "match"), None)
-            hint = f"add match:, or name the rule by its selector, {name}.**"
-            raise fault(f"rule {name!r} has no match", hint=f"write match instead of {meant}" if meant else hint)
-        init = value if isinstance(value, str | int | float) else "…"
+            meant = next((key for key in value if key != "match" and str(key).lower() == "match"), None)
+            hint = f"add match:, or name the rule by its selector, {cut(name, VALUE)}.**"
+            raise fault(f"rule {shown(name)} has no match", hint=f"write match instead of {meant}" if meant else hint)
+        init = cut(str(value), VALUE) if isinstance(value, str | float) or is_whole(value) else "…"
+        told, name = shown(name), cut(name, VALUE)
         raise fault(
-            f"{name!r} is no selector",
+            f"{told} is no selector",
             hint=f"a rule without match is named by its selector, which holds one of . * ? [ ( < ^: {name}.**: {init} "
             f"by name, <…>: {init} by type; to change the rule called {name}, set rules.{name}.init={init}",
         )
@@ -267,6 +279,11 @@ class Recipe(BaseModel):
     unused: Literal["warn", "error", "ignore"] = "warn"
     frozen: Literal["keep", "write"] = "keep"
     rules: Annotated[dict[str, Rule | None], BeforeValidator(_named_rules)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _settings(cls, data: Any) -> Any:
+        return _given(data, cls, {"rules"})
 
     _locations: dict[str, str] = PrivateAttr(default_factory=dict)
     _files: dict[str, Path] = PrivateAttr(default_factory=dict)

@@ -8,6 +8,7 @@ is a deterministic automaton built while it runs and its cost hardly depends on 
 from __future__ import annotations
 
 import fnmatch
+import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ SELECTOR_CHARACTERS = frozenset(".*?[(<^")
 
 ALTERNATIVES = 1024
 """How many names the alternatives of one segment may come to."""
+
+LENGTH = 4096
+"""How many characters a selector may have."""
 
 GROUP = 32
 """Globs of one trie node are tried in groups of this many, each group first as one pattern."""
@@ -87,15 +91,34 @@ def parse(text: str) -> Selector:
     """
     if not text:
         raise SelectorError("a selector cannot be empty", 0)
+    if len(text) > LENGTH:
+        raise SelectorError(f"it has more than {LENGTH:,} characters", LENGTH)
     if text != text.strip():
         raise SelectorError("a selector has no white space around it", 0 if text[0].isspace() else len(text.rstrip()))
     cursor = _Cursor(text)
     anchored = cursor.take("^")
     segments = [cursor.segment()]
     while cursor.take("."):
-        segments.append(cursor.segment())
+        segment = cursor.segment()
+        if segment is not ANY_DEPTH or segments[-1] is not ANY_DEPTH:  # twice any number of segments is any number
+            segments.append(segment)
     return Selector(text, anchored, tuple(segments))
 
+
+def breadth(text: str) -> int:
+    """About how many names the alternatives of a selector come to; 0 where there are none.
+
+    Example:
+        >>> breadth("(q|k|v).(weight|bias)"), breadth("*.bias")
+        (5, 0)
+    """
+    if "|" not in text:
+        return 0
+    choices = ([part.count("|") + 1 for part in GROUPS.findall(segment)] for segment in text.split("."))
+    return sum(min(math.prod(counts), ALTERNATIVES) for counts in choices if counts)
+
+
+GROUPS = re.compile(r"[(<][^()<>]*[)>]")
 
 TOKEN = re.compile(r"(?s)\[(?:!.|[^!])[^\]]*\]|\*\*|.")
 """A character class, whose first member may be `]`; `**`; or any one character."""
@@ -148,7 +171,9 @@ class _Cursor:
         if not globs and not types:
             raise self.fault("empty segment between dots")
         text = "".join(token for _, token in self.tokens[begin : self.index])
-        places = tuple(int(glob) for glob in globs if PLACE.fullmatch(glob))
+        places = tuple(int(glob) for glob in globs if PLACE.fullmatch(glob) and len(glob) < 19)
+        if len(places) < sum(PLACE.fullmatch(glob) is not None for glob in globs):
+            raise SelectorError("a place has at most 17 digits", self.tokens[begin][0])
         if 0 in places:
             raise SelectorError("places from the end start at -1", self.tokens[begin][0])
         names = tuple(glob for glob in globs if not PLACE.fullmatch(glob))
@@ -302,13 +327,15 @@ class _Node:
         return node
 
     def seal(self) -> None:
-        """Compile the globs into groups; the trie is complete."""
-        for start in range(0, len(self.globs), GROUP):
-            group = self.globs[start : start + GROUP]
-            union = _pattern(tuple(name for names, _, _ in group for name in names))
-            self.groups.append((union, [(_pattern(names), types, node) for names, types, node in group]))
-        for node in self.edges.values():
-            node.seal()
+        """Compile the globs from here on into groups; the trie is complete."""
+        waiting = [self]
+        while waiting:
+            node = waiting.pop()
+            waiting.extend(node.edges.values())
+            for start in range(0, len(node.globs), GROUP):
+                group = node.globs[start : start + GROUP]
+                union = _pattern(tuple(name for names, _, _ in group for name in names))
+                node.groups.append((union, [(_pattern(names), types, child) for names, types, child in group]))
 
     def step(self, name: str, cls: type | None, place: int | None) -> Iterator[_Node]:
         """The nodes that a path's next node leads to."""

@@ -17,7 +17,7 @@ from initplug.schemes.distributions import (
     Stacked,
     Uniform,
 )
-from initplug.schemes.structures import Custom
+from initplug.schemes.structures import Custom, Fixed
 
 DRAWN_DTYPES = frozenset(
     {torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex32, torch.complex64, torch.complex128}
@@ -43,7 +43,8 @@ def check_dtype(distribution: Planned, dtype: torch.dtype, fn: str) -> None:
             raise MisfitError(f"{fn}: {name} tensors take constants only")
         if dtype.is_complex and not isinstance(distribution, Normal):
             raise MisfitError(f"{fn}: complex tensors take constants and normal only")
-    if isinstance(distribution.part if isinstance(distribution, Batched) else distribution, Custom):
+    part = distribution.part if isinstance(distribution, Batched) else distribution
+    if isinstance(part, Custom):
         return  # how far the elements reach is seen when they are computed
     try:
         low, high = _range(dtype)
@@ -56,6 +57,11 @@ def check_dtype(distribution: Planned, dtype: torch.dtype, fn: str) -> None:
             )
         if not (dtype.is_floating_point or dtype.is_complex) and value != int(value):
             raise MisfitError(f"{fn}: {value:g} is no {name}")
+    if not isinstance(distribution, Constant):
+        finest = _finest(dtype)
+        for what, size in (("std", distribution.std), ("gain", abs(part.gain) if isinstance(part, Fixed) else 0.0)):
+            if 0 < size < finest:
+                raise MisfitError(f"{fn}: its {what} is {size:g}, and the smallest number of {name} is {finest:g}")
     if isinstance(distribution, Uniform) and distribution.high - distribution.low > high:
         raise MisfitError(f"{fn}: the interval {distribution.low:g} to {distribution.high:g} is too wide for {name}")
 
@@ -70,6 +76,12 @@ def _range(dtype: torch.dtype) -> tuple[float, float]:
         return 0, 1
     limits = torch.finfo(dtype) if dtype.is_floating_point or dtype.is_complex else torch.iinfo(dtype)
     return limits.min, limits.max
+
+
+def _finest(dtype: torch.dtype) -> float:
+    """The smallest number above zero that a dtype of floats holds."""
+    limits = torch.finfo(dtype)
+    return float(limits.smallest_normal * limits.eps)
 
 
 def _reach(distribution: Single | Batched) -> tuple[float, float]:

@@ -298,9 +298,19 @@ def _factored(made: Planned, init: Init, context: _Context) -> Planned:
     if context.factor is None or not isinstance(made, Drawn):
         return made
     try:
-        return scaled(made, *context.factor)
+        product = scaled(made, *context.factor)
+        if context.factor[0] and _vanishes(made, product):
+            raise OverflowError("what it gives is too small for a double")
+        return product
     except (ValueError, ArithmeticError) as error:
         raise MisfitError(f"{init.fn}: factor: {error}") from None
+
+
+def _vanishes(before: Drawn, after: Drawn) -> bool:
+    """Whether a draw that varies, or is not 0, has become 0 by rounding."""
+    if isinstance(before, Stacked) and isinstance(after, Stacked):
+        return any(_vanishes(*pair) for pair in zip(before.drawn, after.drawn, strict=True))
+    return (before.std, before.mean) != (0, 0) and (after.std, after.mean) == (0, 0)
 
 
 def _split(shape: tuple[int, ...], count: int, dim: int) -> tuple[int, ...]:

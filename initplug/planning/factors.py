@@ -39,11 +39,27 @@ def multiplier(
         if factor.power == -0.5:
             divisor *= math.sqrt(base)
         else:
-            product *= float(base**factor.power)
+            product *= _power(base, factor.power)
     vanished = product == 0 and all(factor.number for factor in factors)
     if vanished or not (math.isfinite(product) and math.isfinite(divisor)):
         raise OverflowError("the product of the factors is no finite number, or vanishes")
     return product, divisor
+
+
+def _power(base: float, power: float) -> float:
+    """A power as a double, of whole numbers exactly where it can be one.
+
+    Raises:
+        OverflowError: it is larger.
+    """
+    # Python's own power of whole numbers has all digits of the result, which may be millions.
+    if isinstance(base, int) and isinstance(power, int) and (base.bit_length() - 1) * power > MOST_BITS:
+        raise OverflowError(f"{base} to the power of {power}")
+    return float(base**power)
+
+
+MOST_BITS = 1024
+"""Binary digits of a whole number beyond which no double is as large."""
 
 
 def _n(tree: Tree, slot: Slot, factor: Factor, places: dict[str, dict[int, int]]) -> float:

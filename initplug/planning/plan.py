@@ -27,6 +27,7 @@ from initplug.schemes.peaks import peak_of
 from initplug.tables.files import save, to_csv, to_json, to_markdown
 from initplug.tables.grouping import collapsed
 from initplug.tables.text import WIDE, Column, spread, table
+from initplug.values import plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,7 +368,7 @@ def plan(model: nn.Module, recipe: Any, *, prefix: str = "") -> Plan:
         >>> assignment.rule, round(assignment.high, 6)
         ('*.weight', 1.0)
     """
-    recipe = load(recipe)
+    recipe, prefix = load(recipe), plain(prefix)
     result, _ = planned(tree_for(model, recipe, prefix), recipe, prefix)
     warn_of_lazy(result)
     return result

@@ -8,6 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from initplug.errors import NAME, brief
 from initplug.planning.reparametrized import (
     computed_by_hooks,
     computed_by_list,
@@ -18,6 +19,7 @@ from initplug.planning.reparametrized import (
 )
 from initplug.planning.slots import Node, Slot, Tree
 from initplug.schemes.fans import PLAIN, Layout
+from initplug.values import is_whole, plain
 
 
 def layout_of(module: nn.Module, key: str) -> Layout:
@@ -115,10 +117,15 @@ def attribute(tree: Tree, slot: Slot, reference: str) -> int | float:
     node, names = start_of(tree, slot, reference)
     target: object = node.module
     for name in names:
-        found = target.get(name, MISSING) if isinstance(target, Mapping) else getattr(target, name, MISSING)
+        try:
+            found = target.get(name, MISSING) if isinstance(target, Mapping) else getattr(target, name, MISSING)
+        except Exception as error:  # a property is code of others
+            raise LookupError(f"reading {name!r} raised {brief(error, NAME)} (reference {reference!r})") from None
         if found is MISSING:
             raise LookupError(f"{public_type(type(target)).__name__} has no {name!r} (reference {reference!r})")
         target = unwrapped(found) if isinstance(found, nn.Module) else found
-    if isinstance(target, bool) or not isinstance(target, int | float):
-        raise LookupError(f"{reference!r} is a {type(target).__name__}, not a number")
-    return target
+    number = plain(target)
+    if isinstance(number, float) or is_whole(number):
+        return number  # type: ignore[no-any-return]  # one of both
+    what = "a number beyond 64 bits" if type(number) is int else f"a {type(target).__name__}, not a number"
+    raise LookupError(f"{reference!r} is {what}")

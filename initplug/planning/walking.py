@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import count
 from operator import attrgetter
@@ -52,7 +52,7 @@ def walk(model: nn.Module, prefix: str = "", *, buffers: bool = True) -> Tree:
     if not isinstance(prefix, str) or (prefix and not all(prefix.split("."))):
         raise PlanError(f"prefix {prefix!r} is no dotted name such as 'layers.17'")
     nodes: list[Node] = []
-    _visit(model, prefix, prefix.rpartition(".")[2], -1, None, nodes, set())
+    _visit(model, prefix, nodes)
     slots = _slots(nodes, ("parameter", "buffer") if buffers else ("parameter",))
     if len(set(slots.names)) < len(slots):
         (name, count), *_ = Counter(slots.names).most_common(1)
@@ -72,26 +72,50 @@ def buffers_of(tree: Tree) -> Sequence[Slot]:
     return tree.slots.taken(rows) if len(rows) else _slots(tree.nodes, ("buffer",))
 
 
-def _visit(
-    module: nn.Module, name: str, key: str, parent: int, place: int | None, nodes: list[Node], above: set[int]
-) -> None:
-    own: Any = type(module)  # hashable, which the types of torch's modules hide
-    cls = plain_class(own)
-    if cls is None:
-        module = unwrapped(module)
-        cls = public_type(type(module))
-        if isinstance(module, torch.jit.ScriptModule):
-            raise PlanError(
-                f"{name or 'the model'} is a TorchScript module, which hands out copies: plan it before scripting"
-            )
-    if id(module) in above:  # a module inside itself: torch visits it once
-        return
-    index = len(nodes)
-    nodes.append(_node(name, key, module, cls, parent, place))
-    if not module._modules:
-        return
+class _Place(NamedTuple):
+    """A module that is to be visited, and where it stands."""
+
+    module: nn.Module
+    name: str
+    key: str
+    parent: int
+    place: int | None
+
+
+def _visit(model: nn.Module, prefix: str, nodes: list[Node]) -> None:
+    """Append the node of every module, each before those below it; no depth is too deep."""
+    first = _Place(model, prefix, prefix.rpartition(".")[2], -1, None)
+    above: set[int] = set()
+    waiting: list[tuple[Iterator[_Place], int]] = [(iter([first]), 0)]  # of each module above, what is left below it
+    while waiting:
+        below, parent = waiting[-1]
+        found = next(below, None)
+        if found is None:
+            waiting.pop()
+            above.discard(parent)
+            continue
+        module, name, key, index, place = found
+        own: Any = type(module)  # hashable, which the types of torch's modules hide
+        cls = plain_class(own)
+        if cls is None:
+            module = unwrapped(module)
+            cls = public_type(type(module))
+            if isinstance(module, torch.jit.ScriptModule):
+                raise PlanError(
+                    f"{name or 'the model'} is a TorchScript module, which hands out copies: plan it before scripting"
+                )
+        if id(module) in above:  # a module inside itself: torch visits it once
+            continue
+        nodes.append(_node(name, key, module, cls, index, place))
+        if module._modules:
+            above.add(id(module))
+            waiting.append((_below(module, name, nodes), id(module)))
+
+
+def _below(module: nn.Module, name: str, nodes: list[Node]) -> Iterator[_Place]:
+    """Append the nodes of the children of the module that was visited last, but for those that are to be visited."""
+    index = len(nodes) - 1
     children = [(child_key, child) for child_key, child in module._modules.items() if child is not None]
-    above.add(id(module))
     start = name + "." if name else ""
     hidden = PARAMETRIZATIONS if lists_of(module) else None
     position = -sum(child_key != hidden for child_key, _ in children)
@@ -102,9 +126,8 @@ def _visit(
         if cls is not None:  # nothing is below it, as of most modules
             nodes.append(_node(start + child_key, child_key, child, cls, index, at))
         else:
-            _visit(child, start + child_key, child_key, index, at, nodes, above)
+            yield _Place(child, start + child_key, child_key, index, at)
         position += counted
-    above.discard(id(module))
 
 
 def _node(name: str, key: str, module: nn.Module, cls: type, parent: int, place: int | None) -> Node:

@@ -62,6 +62,8 @@ def curve(distribution: Drawn) -> Curve | None:
             atoms[value] = atoms.get(value, 0.0) + share / len(pieces)
     xs = sorted({x for _, part in smooth for x in _places(part)})
     ys = [math.fsum(share * _density(part, x) for share, part in smooth) for x in xs]
+    if not all(map(math.isfinite, (*xs, *ys))):  # so narrow or so wide that no double holds a density
+        return None
     return Curve(tuple(xs), tuple(ys), tuple(sorted(atoms.items())))
 
 
@@ -125,17 +127,27 @@ def _density(part: Single, x: float) -> float:
         return 0.0
     match part:
         case Normal(mean, std):
-            return math.exp(-(((x - mean) / std) ** 2) / 2) / (std * math.sqrt(2 * math.pi))
+            return _over(_bell((x - mean) / std), std)
         case Uniform(low, high):
-            return 1 / (high - low)
+            return _over(1.0, high - low)
         case TruncatedNormal(loc, scale, low, high):
             within = mass((low - loc) / scale, (high - loc) / scale)
             if within == 0:  # an interval so short that the density hardly changes
-                return 1 / (high - low)
-            return math.exp(-(((x - loc) / scale) ** 2) / 2) / (scale * math.sqrt(2 * math.pi) * within)
+                return _over(1.0, high - low)
+            return _over(_bell((x - loc) / scale) / within, scale)
         case Orthogonal(gain, size):
             t = x / gain
             norm = math.exp(math.lgamma(size / 2) - math.lgamma((size - 1) / 2)) / (math.sqrt(math.pi) * gain)
             # In two dimensions it has no bound at the ends.
             return norm * math.pow(max(1 - t * t, 1e-3 if size == 2 else 0.0), (size - 3) / 2)
     raise AssertionError(part)  # `_pieces` leaves no other
+
+
+def _bell(z: float) -> float:
+    """The standard normal density."""
+    return math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+
+
+def _over(one: float, other: float) -> float:
+    """A quotient; infinite where no double holds it."""
+    return one / other if other else math.inf

@@ -301,7 +301,7 @@ def fan_uniform(fans: Fans, *, gain: Gain = 1.0, mode: Mode = "fan_in", of: Refe
         fans: of the slot, or of the tensor `of` refers to where the slot has fewer than two dimensions.
         gain: a number, or the name of a nonlinearity.
         mode: which fan.
-        of: the tensor whose fan a bias takes.
+        of: the tensor whose fan a bias takes; where that is 0, the bound is.
 
     Example:
         >>> fan_uniform(Fans((10, 16))).high
@@ -309,7 +309,8 @@ def fan_uniform(fans: Fans, *, gain: Gain = 1.0, mode: Mode = "fan_in", of: Refe
 
     Source: torch.nn.Linear.reset_parameters.
     """
-    bound = abs(gain_of(gain)) / math.sqrt(fan_of(fans, mode))
+    fan = fan_of(fans, mode)
+    bound = abs(gain_of(gain)) / math.sqrt(fan) if fan else 0.0  # as torch has it for a layer without inputs
     return Uniform(-bound, bound)
 
 

@@ -12,6 +12,10 @@ from io import StringIO
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
+from initplug.errors import InitplugError
+from initplug.errors import visible as visible  # taken from here, too
+from initplug.values import is_whole, plain
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -70,7 +74,10 @@ def table(
     """
     from rich.console import Console
 
-    width = width or terminal_width()
+    width = plain(width)
+    if width is not None and not (is_whole(width) and width >= 1):
+        raise InitplugError(f"width={width!r}: a width is a whole number of at least 1, or None for the terminal's")
+    width = min(width or terminal_width(), UNBOUNDED)
     chosen = [column for column in columns if width >= column.least]
     listed = list(rows)
     cells = [[cell(row.get(column.key)) for column in chosen] for row in listed]
@@ -200,18 +207,6 @@ def cell(value: Any) -> str:
     return visible(str(value))
 
 
-def visible(text: str) -> str:
-    r"""A text with line breaks, control characters and marks of direction as escapes.
-
-    Example:
-        >>> print(visible("a\nb\x1b[31m"))
-        a\nb\x1b[31m
-    """
-    if text.isprintable():
-        return text
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
-
-
 def spread(mean: float | None, std: float | None) -> str | None:
     """Mean and standard deviation as one text; a constant is its value.
 
@@ -226,5 +221,7 @@ def spread(mean: float | None, std: float | None) -> str | None:
 
 def _small(mean: float, std: float) -> str:
     """A mean to the digits that its spread makes worth reading."""
+    if not mean or abs(mean) > 1e15 * std:  # the quotient may be beyond what a double holds
+        return f"{mean:.4g}"
     rounded = round(mean / std, 3) * std
     return f"{rounded:.2g}" if rounded else "0"
