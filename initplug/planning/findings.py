@@ -110,7 +110,7 @@ def left_alone(left: Sequence[Left], recipe: Recipe, *, on_meta: bool = False, a
         all_of_them: whether nothing is written, since nothing else would be.
     """
     wide = max(len(one.name) for one in left[:ROWS])
-    lines = [f"  {one.name:{wide}}  {_named(one.rule, recipe)}" for one in left]
+    lines = [f"  {one.name:{wide}}  {_rule(one.rule, one.rule, recipe.location(one.rule))}" for one in left]
     counted = "1 frozen parameter" if len(left) == 1 else f"{len(left)} frozen parameters"
     head = f"rules of {recipe.origin} leave {counted} alone (requires_grad=False)"
     if all_of_them:
@@ -126,13 +126,6 @@ def left_alone(left: Sequence[Left], recipe: Recipe, *, on_meta: bool = False, a
     return "\n".join(text), [
         Finding(one.name, f"it is frozen, and rule {one.rule!r} leaves it", hint=hint) for one in left
     ]
-
-
-def _named(name: str, recipe: Recipe) -> str:
-    """A rule with its first selector and its place."""
-    rule = recipe.rules[name]
-    assert rule is not None  # a disabled rule matches nothing
-    return _rule(name, rule.match[0], recipe.location(name))
 
 
 def misfit(misses: Sequence[Miss]) -> Block:

@@ -78,10 +78,10 @@ def compared(original: Recorded, preset: Any) -> Outcome:
     drawn = [name for part in original.passes for name in part.names]
     fixed = [name for name in original.values if name not in set(drawn)]
     if fixed:
-        initplug.apply(model, plan, only=fixed, measure=False)
+        initplug.apply(model, plan, only=every_name(plan, fixed), measure=False)
     for part in original.passes:
         torch.random.set_rng_state(part.state)
-        initplug.apply(model, plan, only=list(part.names), measure=False)
+        initplug.apply(model, plan, only=every_name(plan, part.names), measure=False)
     named = dict(model.named_parameters())
     equal = [name for name, value in original.values.items() if torch.equal(named[name], value)]
     if len(equal) < len(original.values):
@@ -89,6 +89,11 @@ def compared(original: Recorded, preset: Any) -> Outcome:
     by_rule = {row.name for row in plan if row.init != "default"}
     touched = [part for part in original.passes if by_rule.intersection(part.names)]
     return Outcome("bits" if len(touched) < 2 else "bits by only", len(named), len(equal))
+
+
+def every_name(plan: initplug.Plan, names: Iterable[str]) -> list[str]:
+    """Names of slots with their further ones: tied tensors are written where all are listed."""
+    return [each for name in names for each in (name, *plan[name].aliases)]
 
 
 # Distributions ----------------------------------------------------------------------------------------------------

@@ -28,9 +28,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from checking import Mode
 from torch import nn
+
+import initplug
 
 
 @dataclass(frozen=True)
@@ -42,12 +45,18 @@ class Case:
         build: constructs the model with the values that its own code gives it.
         mode: how far the preset reproduces the bits.
         large: whether it is left to `make conformance`.
+        frozen: `write` where the model's code draws what it then freezes, and the preset keeps that.
     """
 
     model: str
     build: Callable[[], nn.Module]
     mode: Mode
     large: bool = False
+    frozen: Literal["keep", "write"] = "keep"
+
+    def recipe(self, preset: str) -> initplug.Recipe:
+        """A preset as it is compared on the model."""
+        return initplug.load(preset, overrides=[f"frozen={self.frozen}"] if self.frozen != "keep" else [])
 
 
 @dataclass(frozen=True)

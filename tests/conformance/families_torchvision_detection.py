@@ -106,8 +106,9 @@ FAMILIES: list[Family] = [
             Case("torchvision RetinaNet on resnet18", partial(one_stage, "RetinaNet"), "bits by only"),
             Case(
                 "torchvision RetinaNet on mobilenet_v3_small",
-                partial(one_stage, "RetinaNet", mobile=True),
+                on_mobilenet("RetinaNet"),
                 "bits by only",
+                frozen="write",
             ),
             detector("retinanet_resnet50_fpn"),
             detector("retinanet_resnet50_fpn_v2"),
@@ -118,7 +119,12 @@ FAMILIES: list[Family] = [
         neighbour="torchvision_retinanet",
         cases=[
             Case("torchvision FCOS on resnet18", partial(one_stage, "FCOS"), "bits by only"),
-            Case("torchvision FCOS on mobilenet_v3_small", on_mobilenet("FCOS"), "bits by only"),
+            Case(
+                "torchvision FCOS on mobilenet_v3_small",
+                on_mobilenet("FCOS"),
+                "bits by only",
+                frozen="write",
+            ),
             detector("fcos_resnet50_fpn"),
         ],
     ),

@@ -38,9 +38,9 @@ def _their_warnings() -> Iterator[None]:
         yield
 
 
-def planned(model: nn.Module, preset: str) -> list[initplug.Assignment]:
+def planned(model: nn.Module, preset: initplug.Recipe) -> list[initplug.Assignment]:
     """What a preset of another family says of the parameters that it knows."""
-    recipe = initplug.load(preset).model_copy(update={"unmatched": "keep", "unused": "ignore"})
+    recipe = preset.model_copy(update={"frozen": "write", "unmatched": "keep", "unused": "ignore"})
     try:
         plan = initplug.plan(model, recipe)
     except initplug.PlanError as error:
@@ -51,16 +51,17 @@ def planned(model: nn.Module, preset: str) -> list[initplug.Assignment]:
 @pytest.mark.parametrize(("family", "case"), PARAMETERS)
 def test_a_preset_is_what_the_models_own_code_draws(family: Family, case: Case) -> None:
     original = recorded(case.build, SEED)
-    plan = initplug.plan(original.model, family.preset)  # complete, and without a warning
+    recipe = case.recipe(family.preset)
+    plan = initplug.plan(original.model, recipe)  # complete, and without a warning
     assert [row.name for row in plan] == list(original.values)
 
     further = 1 if case.large or sum(row.numel for row in plan) > MANY else CONSTRUCTIONS
     samples = samples_of(case.build, original, range(SEED + 1, SEED + 1 + further))
     assert differing(plan, samples) == {}
-    told_apart = differing(planned(original.model, family.neighbour), samples)
+    told_apart = differing(planned(original.model, initplug.load(family.neighbour)), samples)
     assert told_apart, f"{family.neighbour} is not told apart"
 
-    outcome = compared(original, family.preset)
+    outcome = compared(original, recipe)
     assert outcome.mode == case.mode
     assert cells(family, case, outcome) in table_rows()
 
@@ -69,7 +70,7 @@ def test_a_preset_is_what_the_models_own_code_draws(family: Family, case: Case) 
 def test_the_models_of_a_family_use_every_rule(family: Family) -> None:
     unused = set(initplug.load(family.preset).rules)
     for case in sorted(family.cases, key=lambda case: case.large):
-        unused -= {row.rule for row in initplug.plan(case.build(), family.preset)}
+        unused -= {row.rule for row in initplug.plan(case.build(), case.recipe(family.preset))}
         if not unused:
             break
     assert unused == set()

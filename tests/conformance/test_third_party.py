@@ -33,6 +33,7 @@ def test_seven_libraries_are_among_them_and_the_preset_says_how_many_models() ->
 # A recipe without names ---------------------------------------------------------------------------------------
 
 NAMELESS = {
+    "frozen": "write",  # as a few libraries construct their tables and codebooks
     "unused": "ignore",
     "rules": {
         "vectors": {"match": "*", "init": 0},
@@ -41,6 +42,9 @@ NAMELESS = {
         "scales": {"match": "<*Norm*>.weight", "init": 1},
     },
 }
+
+EVERYTHING = {"defaults": ["torch_default"], "frozen": "write"}
+"""What construction draws, also of what it freezes."""
 
 Places = dict[str, list[tuple[str, nn.Module, str]]]
 """First name of a parameter -> name, owner and attribute of every place that holds it."""
@@ -246,7 +250,7 @@ def constructed(model: nn.Module) -> dict[str, Law | None]:
 def refused(model: nn.Module) -> list[str]:
     """The parameters that `torch_default` has no distribution for."""
     try:
-        initplug.plan(model, "torch_default")
+        initplug.plan(model, EVERYTHING)
     except initplug.PlanError as error:
         return [finding.path for finding in error.findings]
     return []
@@ -274,10 +278,10 @@ def test_torch_default_plans_what_construction_draws_and_names_the_rest(name: st
     of_torch = [slot for slot in left if type(owner_of(model, slot)).__module__.startswith("torch.nn")]
     assert of_torch == []
 
-    recipe: Any = "torch_default"
+    recipe: Any = EVERYTHING
     if left:
         rule = {"match": [f"^{slot}" for slot in left], "init": "keep"}
-        recipe = {"defaults": ["torch_default"], "rules": {"left": rule}}
+        recipe = {"defaults": ["torch_default"], "frozen": "write", "rules": {"left": rule}}
     plan = initplug.plan(model, recipe)
     assert [row.name for row in plan] == list(laws)
     assert [row.name for row in plan if row.init == "keep"] == left
@@ -312,7 +316,7 @@ PLAIN = [name for name, case in THIRD_PARTY.items() if case.plain]
 def test_values_of_models_that_draw_nothing_again_are_torch_defaults(name: str) -> None:
     torch.manual_seed(SEED)
     model = THIRD_PARTY[name].build()
-    audit = initplug.audit(model, "torch_default")
+    audit = initplug.audit(model, EVERYTHING)
     assert {row.status for row in audit} == {"read"}
     assert {row.verdict for row in audit} == {"ok"}
     assert audit.problems() == []
