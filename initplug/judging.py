@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from statistics import NormalDist
 from typing import Any, Literal, NamedTuple, get_args
@@ -221,17 +221,19 @@ def _limits(distribution: Single | Batched, numel: int, dtype: torch.dtype) -> L
     min_low, min_high, max_low, max_high = _extremes(distribution, numel, dtype)
     return Limits(
         constant=None,
-        min_low=max(_cast(distribution.low, dtype), min_low),
+        min_low=max(_end(distribution.low, dtype, min), min_low),
         min_high=min_high,
         max_low=max_low,
-        max_high=min(_cast(distribution.high, dtype), max_high),
+        max_high=min(_end(distribution.high, dtype, max), max_high),
         mean_low=distribution.mean - off,
         mean_high=distribution.mean + off,
         std_low=least,
         std_high=most,
         rms=rms,
-        # A draw repeats itself with a probability of about eps, numel - 1 times over.
-        varied=rms is None and torch.finfo(dtype).eps ** (numel - 1) < 1e-10,
+        # A draw repeats itself with a probability of about eps, numel - 1 times over, if rounding leaves it as it is.
+        varied=rms is None
+        and torch.finfo(dtype).eps ** (numel - 1) < 1e-10
+        and _grain(distribution, dtype) < distribution.std,
     )
 
 
@@ -351,6 +353,14 @@ def _finest(dtype: torch.dtype) -> float:
     """The smallest number that a dtype holds."""
     limits = torch.finfo(dtype)
     return float(limits.smallest_normal * limits.eps)
+
+
+def _end(bound: float, dtype: torch.dtype, further: Callable[[float, float], float]) -> float:
+    """A bound as the dtype holds it, or as single precision does, in which streams draw, where that is further out."""
+    exact = _cast(bound, dtype)
+    if dtype is not torch.float64 or not abs(bound) < torch.finfo(torch.float32).max:
+        return exact
+    return further(exact, _cast(bound, torch.float32))
 
 
 @lru_cache(maxsize=4096)

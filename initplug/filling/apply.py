@@ -118,7 +118,7 @@ def apply(
                 recipe,
                 _settings(seed, threads, measure, progress),
                 Reading(measure, histograms),
-                only=only,
+                only=plain(only),
                 prefix=plain(prefix),
                 device=plain(device),
             ),

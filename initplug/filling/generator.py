@@ -55,6 +55,9 @@ def _draw(distribution: Drawn, tensor: Tensor) -> None:
                 _draw(part, tensor[index])
         case Constant(value):
             nn.init.constant_(tensor, value)
+        case Normal(mean, std) if mean and tensor.is_complex():
+            nn.init.normal_(tensor, 0.0, std)  # torch gives the imaginary part the mean, too
+            tensor.add_(mean)
         case Normal(mean, std):
             nn.init.normal_(tensor, mean, std)
         case Uniform(low, high):

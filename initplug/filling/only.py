@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from initplug.errors import ROWS, ApplyError, Finding, did_you_mean, listed, shortened, warn
+from initplug.errors import NAME, ROWS, ApplyError, Finding, brief, did_you_mean, listed, shortened, warn
+from initplug.language.faults import shown
 from initplug.language.selectors import Matcher, Selector, SelectorError, parse
 from initplug.planning.matching import hits_of, states_of
 from initplug.planning.slots import Slot, Tree
+from initplug.values import plain
 
 
 class Chosen(NamedTuple):
@@ -57,9 +59,12 @@ def chosen_by(only: Any, model: nn.Module, tree: Tree, slots: Sequence[Slot], pr
     if isinstance(only, str):
         return Chosen(_selected(only, tree, slots, prefix))
     if not isinstance(only, Iterable):
-        raise ApplyError(f"only= is a selector or names, not {only!r}")
-    given = [*only]
-    entries = [*dict.fromkeys(str(entry) for entry in given if isinstance(entry, str))]
+        raise ApplyError(f"only= is a selector or names, not {shown(only)}")
+    try:
+        given = [plain(entry) for entry in only]
+    except Exception as error:  # an iterable is code of others, and a tensor without dimensions is none
+        raise ApplyError(f"only= is a selector or names, and reading it raised {brief(error, NAME)}") from None
+    entries = [*dict.fromkeys(entry for entry in given if isinstance(entry, str))]
     names = _Names(slots)
     for spelled in (_named, _keyed):
         if not names.known.issuperset(entries):
@@ -69,7 +74,7 @@ def chosen_by(only: Any, model: nn.Module, tree: Tree, slots: Sequence[Slot], pr
     selected, missed = _selected_by(selectors, tree, slots, prefix)
     found = [Finding(entry, why, hint=did_you_mean(entry, names.known)) for entry, why in missed[:ROWS]]
     found += [Finding(entry, why) for entry, why in missed[ROWS:]]
-    found += [Finding(repr(entry), "it is no text") for entry in given if not isinstance(entry, str)]
+    found += [Finding(shown(entry), "it is no text") for entry in given if not isinstance(entry, str)]
     if found:
         counted = "1 entry that names and selects" if len(found) == 1 else f"{len(found)} entries that name and select"
         raise ApplyError(listed(f"only= holds {counted} nothing", found), found)

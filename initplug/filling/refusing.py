@@ -23,7 +23,15 @@ from initplug.planning.evaluation import LAZY
 from initplug.planning.plan import Plan
 from initplug.planning.slots import Slot, Slots
 from initplug.schemes.calling import MisfitError
-from initplug.schemes.distributions import Batched, Constant, Planned, Single, Stacked, text
+from initplug.schemes.distributions import (
+    Batched,
+    Constant,
+    Planned,
+    Single,
+    Stacked,
+    TruncatedNormal,
+    text,
+)
 
 
 def refuse(
@@ -88,8 +96,8 @@ DOUBLES = frozenset({"float64", "complex128"})
 
 
 def beyond_streams(plan: Plan, slots: Slots, statuses: Coded[Status]) -> list[Finding]:
-    """The slots of double precision that are to be drawn from what single precision, in which streams are, lacks."""
-    reasons = plan.shares.each(lambda share: _beyond_single(share.distribution) if share.dtype in DOUBLES else None)
+    """The slots that are to be drawn from what streams, which are of single precision, cannot resolve."""
+    reasons = plan.shares.each(lambda share: _beyond_single(share.distribution, double=share.dtype in DOUBLES))
     names = slots.names
     rows = to_write(statuses)
     lacking = np.intersect1d(rows, reasons.where(lambda reason: reason is not None))
@@ -97,13 +105,20 @@ def beyond_streams(plan: Plan, slots: Slots, statuses: Coded[Status]) -> list[Fi
     return [Finding(names[row], str(reasons[row]), hint=hint) for row in lacking.tolist()]
 
 
-def _beyond_single(distribution: Planned | None) -> str | None:
+NARROW = 1e-3
+"""Standard deviations between bounds below which the table of normals, good to 5e-7, gives no truncated ones."""
+
+
+def _beyond_single(distribution: Planned | None, *, double: bool) -> str | None:
     """What keeps a distribution from being drawn in single precision."""
     parts = distribution.drawn if isinstance(distribution, Stacked) else [distribution]
+    limits = torch.finfo(torch.float32)
     for part in parts:
-        if not isinstance(part, Single | Batched) or isinstance(part, Constant):
+        if isinstance(part, TruncatedNormal) and part.high - part.low < NARROW * part.scale:
+            return f"{text(part)} is cut to less than {NARROW:g} std"
+        if not double or not isinstance(part, Single | Batched) or isinstance(part, Constant):
             continue
-        if 0 < part.std < torch.finfo(torch.float32).smallest_normal:
+        if 0 < part.std < max(limits.smallest_normal, 64 * limits.eps * abs(part.mean)):
             return f"{text(part)} is finer than float32"
         try:
             check_dtype(part, torch.float32, str(text(part)))

@@ -389,8 +389,9 @@ def _belongs(initializer: Initializer, name: str) -> str:
 
 def _wrong(name: str, value: Any, annotation: Any) -> InitErrorDetails:
     message, hint = mismatch(value, described(annotation))
-    words = words_of(annotation) if isinstance(value, str) else ()
-    error = fault(message, hint=hint or did_you_mean(str(value), words))
+    if hint is None and isinstance(value, str):
+        hint = did_you_mean(value, words_of(annotation))
+    error = fault(message, hint=hint)
     return InitErrorDetails(type=error, loc=(name,), input=value)
 
 

@@ -70,6 +70,7 @@ def load(source: Source | Any, overrides: Sequence[str] = ()) -> Recipe:
         from initplug.language.overriding import override
 
         override(composed, overrides)
+        composed.data = _plain(composed.data, "<overrides>")
     return validate(composed)
 
 

@@ -97,7 +97,7 @@ def _explained(detail: dict[str, Any], composed: Composed) -> Finding:
     elif kind == "literal_error":
         words = [word.strip("'") for word in context["expected"].replace(" or ", ", ").split(", ")]
         message = f"{shown(detail['input'])} is not one of {', '.join(words)}"
-        hint = did_you_mean(str(detail["input"]), words)
+        hint = did_you_mean(detail["input"], words) if isinstance(detail["input"], str) else None
     else:
         named = [step for step in path if step in EXPECTED]
         path = path[: path.index(named[-1]) + 1] if named else path

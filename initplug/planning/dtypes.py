@@ -15,6 +15,7 @@ from initplug.schemes.distributions import (
     Planned,
     Single,
     Stacked,
+    TruncatedNormal,
     Uniform,
 )
 from initplug.schemes.structures import Custom, Fixed
@@ -62,6 +63,13 @@ def check_dtype(distribution: Planned, dtype: torch.dtype, fn: str) -> None:
         for what, size in (("std", distribution.std), ("gain", abs(part.gain) if isinstance(part, Fixed) else 0.0)):
             if 0 < size < finest:
                 raise MisfitError(f"{fn}: its {what} is {size:g}, and the smallest number of {name} is {finest:g}")
+        near, far = torch.tensor(_reach(distribution), dtype=torch.float64, device="cpu").to(dtype).tolist()
+        cut = isinstance(distribution, Uniform | TruncatedNormal) and distribution.low < distribution.high
+        if near == far and (cut or distribution.std):
+            raise MisfitError(
+                f"{fn}: its std is {distribution.std:g}, which is lost beside its mean: every element would be {far:g} "
+                f"in {name}"
+            )
     if isinstance(distribution, Uniform) and distribution.high - distribution.low > high:
         raise MisfitError(f"{fn}: the interval {distribution.low:g} to {distribution.high:g} is too wide for {name}")
 

@@ -56,11 +56,12 @@ def _narrow_moments(a: float, b: float) -> tuple[float, float, float, float]:
     offsets = half * nodes
     density = weights * np.exp(-middle * offsets - offsets**2 / 2)
     density /= density.sum()
-    shift = float(density @ offsets)
-    variance = float(density @ (offsets - shift) ** 2)
-    third = float(density @ (offsets - shift) ** 3)
-    fourth = float(density @ (offsets - shift) ** 4)
-    return middle + shift, variance, third / variance**1.5, fourth / variance**2
+    # In units of half the interval, whose powers may be too small for a double.
+    shift = float(density @ nodes)
+    variance = float(density @ (nodes - shift) ** 2)
+    third = float(density @ (nodes - shift) ** 3)
+    fourth = float(density @ (nodes - shift) ** 4)
+    return middle + half * shift, half**2 * variance, third / variance**1.5, fourth / variance**2
 
 
 def _tail(z: float) -> float:
