@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -28,7 +29,7 @@ from initplug.composing import (
 from initplug.errors import InitplugError, PlanError, RecipeError, shortened
 from initplug.targets import Failure, Model, built_from, named, user_code
 from initplug.terminal import colored, progress, reported, table_of
-from initplug.weights import load_weights, save_weights
+from initplug.weights import load_weights, save_weights, weights_of
 
 if TYPE_CHECKING:
     from initplug.auditing import Audit
@@ -261,6 +262,7 @@ def apply(
 ) -> None:
     """Initialise a model, print the audit, and write weights and report where asked."""
     from initplug.tables.files import REPORTS, check_path
+    from initplug.tables.replacement import destination
 
     with ExitStack() as stack:
         if given.config is None:
@@ -271,7 +273,11 @@ def apply(
             check_path(out, (".safetensors",))
         if report is not None:
             check_path(report, REPORTS)
+        if out is not None and report is not None and destination(out) == destination(report):
+            raise Failure(f"{out} and {report} are one file")
         built = built_from(target, meta=False)
+        if out is not None:
+            weights_of(built, out)
     import initplug
 
     with reported(strict):
@@ -317,10 +323,9 @@ def audit(
     loaded = _recipe(recipe, overrides)
     if report is not None:
         check_path(report, REPORTS)
-    if weights is not None and not weights.is_file():
-        raise Failure(f"{weights}: there is no such file", 2)
-    if against is not None and not against.is_file():
-        raise Failure(f"{against}: there is no such file", 2)
+    for given in (weights, against):
+        if given is not None:
+            _check_readable(given)
     old = None if against is None else load_report(against)
     built = built_from(target, meta=False)
     if weights is not None:
@@ -355,6 +360,18 @@ def _show_audit(audit: Audit, every: bool, wide: bool) -> None:
 def _source(recipe: str) -> str:
     """A RECIPE argument as `load` takes it; - is standard input."""
     return sys.stdin.read() + "\n" if recipe == "-" else recipe.replace("\n", " ")
+
+
+def _check_readable(path: Path) -> None:
+    """Refuse what is no file, before anything is done for it."""
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise Failure(f"{path}: there is no such file", 2) from None
+    except OSError as error:
+        raise Failure(f"{path}: cannot be read: {error.strerror or error}", 2) from None
+    if not stat.S_ISREG(mode):
+        raise Failure(f"{path}: it is no regular file", 2)
 
 
 def _named(given: Words) -> tuple[Model, Recipe]:

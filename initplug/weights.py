@@ -2,35 +2,157 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import EllipsisType
+from typing import TYPE_CHECKING, Any
 
 from initplug.errors import brief, shortened
+from initplug.tables.replacement import replacing
 from initplug.targets import Failure, user_code
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from initplug.planning.transfers import Header
+
+Rows = slice | EllipsisType
+"""Some rows of a tensor, or all of it."""
+
+WINDOW = 1 << 22
+"""Bytes that are copied at a time, whatever a tensor's size."""
+
+OPEN = 1 << 24
+"""Bytes that are read before a file is opened anew: until it is closed, what was read stays in memory."""
+
+DTYPES = {
+    "uint64": "U64",
+    "int64": "I64",
+    "float64": "F64",
+    "complex64": "C64",
+    "float32": "F32",
+    "uint32": "U32",
+    "int32": "I32",
+    "bfloat16": "BF16",
+    "float16": "F16",
+    "uint16": "U16",
+    "int16": "I16",
+    "float8_e5m2fnuz": "F8_E5M2FNUZ",
+    "float8_e4m3fnuz": "F8_E4M3FNUZ",
+    "float8_e8m0fnu": "F8_E8M0",
+    "float8_e4m3fn": "F8_E4M3",
+    "float8_e5m2": "F8_E5M2",
+    "int8": "I8",
+    "uint8": "U8",
+    "bool": "BOOL",
+}
+"""Dtypes as safetensors names them, in the order of its files: large ones first, so that all are aligned."""
+
+
+def weights_of(model: nn.Module, path: Path) -> dict[str, Tensor]:
+    """The tensors of a model's `state_dict`, tied ones once under their first name, if a file can hold them.
+
+    Args:
+        model: of which nothing is changed.
+        path: of the file, for messages.
+
+    Raises:
+        Failure: a tensor that the format has no place for, by its name.
+    """
+    tensors, seen = {}, set()
+    for name, tensor in _state_of(model).items():
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            tensors[name] = tensor
+    for name, tensor in tensors.items():
+        reason = _without_place(name, tensor)
+        if reason is not None:
+            raise Failure(f"{path}: {name} cannot be saved: {reason}")
+    return tensors
+
+
+def _without_place(name: str, tensor: Tensor) -> str | None:
+    """Why a safetensors file cannot hold a tensor, if it cannot."""
+    import torch
+    from torch.nn.parameter import is_lazy
+
+    if name == "__metadata__":
+        return "the format keeps this name for itself"
+    if any("\ud800" <= character <= "\udfff" for character in name):
+        return "its name holds half a character (a surrogate)"
+    if is_lazy(tensor):
+        return "it waits for a first batch to learn its shape"
+    if tensor.is_nested or tensor.layout != torch.strided:
+        return f"it is {'nested' if tensor.is_nested else str(tensor.layout).removeprefix('torch.')}, not dense"
+    if tensor.is_meta:
+        return "it is on meta, where there are no values"
+    if _word(tensor) not in DTYPES:
+        return f"its dtype is {_word(tensor)}, which the format lacks"
+    if not _has_memory(tensor):
+        return f"it is a {type(tensor).__name__}, whose values are in other tensors"
+    return None
+
+
+def _has_memory(tensor: Tensor) -> bool:
+    """Whether a tensor's own memory holds its values: that of shards, fakes and other wrappers does not."""
+    from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+    try:
+        made_of_others: bool = is_traceable_wrapper_subclass(tensor)
+        return not made_of_others and (tensor.numel() == 0 or tensor.data_ptr() != 0)
+    except (RuntimeError, ValueError):  # fakes have none, and lazy ones not even a shape
+        return False
+
 
 def save_weights(model: nn.Module, path: Path) -> None:
-    """Write a model's `state_dict`, tied tensors once under their first name, the file replaced as a whole."""
-    from safetensors.torch import save
+    """Write a model's `state_dict`, tied tensors once under their first name, the file replaced as a whole.
 
-    from initplug.tables.files import replace
+    It is to the byte the file that safetensors itself writes, which wants all tensors contiguous at once, a second copy
+    of a model in another memory format, and hears no signal until it is done. Here they go there window by window.
+    """
+    tensors = weights_of(model, path)
+    order = list(DTYPES)
+    names = sorted(tensors, key=lambda name: (order.index(_word(tensors[name])), name))
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name in names:
+        tensor = tensors[name]
+        begin, end = end, end + tensor.nbytes
+        header[name] = {"dtype": DTYPES[_word(tensor)], "shape": [*tensor.shape], "data_offsets": [begin, end]}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    with replacing(path) as file, file.open("wb") as stream:
+        stream.write(len(text).to_bytes(8, "little") + text)
+        for name in names:
+            for window in _windows(tensors[name]):
+                stream.write(window)
 
-    state, name = _state_of(model), ""
-    seen: set[int] = set()
-    tensors = {}
-    try:
-        for name, tensor in state.items():
-            if id(tensor) not in seen:
-                seen.add(id(tensor))
-                tensors[name] = tensor.detach().contiguous().clone()
-        name = ""
-        content = save(tensors, metadata={"format": "pt"})
-    except Exception as error:  # dtypes and kinds of tensors that the format lacks, tensors without values
-        raise Failure(f"{path}: {name or 'the weights'} cannot be saved: {brief(error)}") from None
-    replace(path, content)
+
+def _word(tensor: Tensor) -> str:
+    """The dtype of a tensor as a word: `float32`."""
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _windows(tensor: Tensor) -> Iterator[Any]:
+    """The bytes of a tensor in row-major order, of one window after the other."""
+    import torch
+
+    plain = tensor.detach().as_subclass(torch.Tensor)
+    for rows in _rows(tensor):
+        window = plain[rows].cpu().resolve_conj().resolve_neg().contiguous()
+        yield window.reshape(-1).view(torch.uint8).numpy()
+
+
+def _rows(tensor: Tensor) -> Iterator[Rows]:
+    """What of a tensor makes a window each: all of it, or as many rows as `WINDOW` has, at least one."""
+    if tensor.nbytes <= WINDOW or not tensor.dim():
+        yield ...
+        return
+    step = max(1, WINDOW * len(tensor) // tensor.nbytes)
+    for start in range(0, len(tensor), step):
+        yield slice(start, start + step)
 
 
 def _state_of(model: nn.Module) -> dict[str, Tensor]:
@@ -49,20 +171,76 @@ def _state_of(model: nn.Module) -> dict[str, Tensor]:
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
-    """Load safetensors into a model; the weights must be all of the model's and nothing else."""
+    """Load safetensors into a model; the weights must be all of the model's and nothing else.
+
+    Names, shapes and dtypes are compared before any value is read, and values are read piece by piece.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    from initplug.planning.transfers import header_of
+
+    own = _state_of(model)
     try:
-        tensors = load_file(path)
-        own = _state_of(model)
-        given = {id(own[name]) for name in tensors if name in own}
-        missing = [name for name, tensor in own.items() if id(tensor) not in given]
-        unknown = [name for name in tensors if name not in own]
-        if missing or unknown:
-            rows = [f"  missing: {name}" for name in missing] + [f"  unknown: {name}" for name in unknown]
-            raise Failure("\n".join([f"{path}: these are not the model's weights", *shortened(rows)]))
-        model.load_state_dict(tensors, strict=False)
-    except (SafetensorError, OSError, RuntimeError) as error:
+        header = header_of(path)
+        _compare(own, header, path)
+        held = {id(tensor) for tensor in chain(model.parameters(), model.buffers()) if _has_memory(tensor)}
+        if held.issuperset(map(id, own.values())):
+            _read({name: own[name] for name in header}, path)
+        else:  # what its `state_dict` makes anew, and what has no shape yet, only the model itself can take back
+            with user_code():
+                model.load_state_dict(load_file(path), strict=False)
+    except LookupError as error:
+        raise Failure(str(error.args[0])) from None
+    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
         detail = " ".join(str(error).split())
         raise Failure(f"{path}: cannot be loaded: {detail}") from None
+
+
+def _compare(own: Mapping[str, Tensor], header: Header, path: Path) -> None:
+    """Refuse a file that does not hold the tensors of a `state_dict`, each of them under one of its names."""
+    from torch.nn.parameter import is_lazy
+
+    from initplug.planning.transfers import unlike
+    from initplug.tables.text import cell
+
+    given = {id(own[name]) for name in header if name in own}
+    rows = [f"  missing: {name}" for name, tensor in own.items() if id(tensor) not in given]
+    rows += [f"  unknown: {name}" for name in header if name not in own]
+    for name, (shape, dtype) in header.items():
+        if name not in own or is_lazy(own[name]):
+            continue
+        if shape != tuple(own[name].shape):
+            rows.append(f"  {name}: {cell(shape)} in the file, {cell(tuple(own[name].shape))} in the model")
+        else:
+            reason = unlike(name, shape, dtype, own[name])
+            rows += [] if reason is None else [f"  {reason}"]
+    if rows:
+        raise Failure("\n".join([f"{path}: these are not the model's weights", *shortened(rows)]))
+
+
+def _read(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Copy tensors from a file that holds them."""
+    import torch
+    from safetensors import safe_open
+
+    for parts in _together(tensors):
+        with safe_open(path, framework="pt") as file, torch.no_grad():
+            for name, rows in parts:
+                read = file.get_tensor(name) if rows is ... else file.get_slice(name)[rows]
+                tensors[name][rows].copy_(read)
+
+
+def _together(tensors: Mapping[str, Tensor]) -> Iterator[list[tuple[str, Rows]]]:
+    """What is read while the file is open once: windows, of about `OPEN` bytes."""
+    parts: list[tuple[str, Rows]] = []
+    size = 0
+    for name, tensor in tensors.items():
+        for rows in _rows(tensor):
+            parts.append((name, rows))
+            size += min(tensor.nbytes, WINDOW)
+            if size >= OPEN:
+                yield parts
+                parts, size = [], 0
+    if parts:
+        yield parts

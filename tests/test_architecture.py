@@ -45,7 +45,7 @@ BELOW: dict[str, set[str]] = {
     "targets": {"errors"},
     "composing": {"targets", "errors", "language", "tables", "planning"},
     "terminal": {"targets", "errors", "tables", "planning", "auditing"},
-    "weights": {"targets", "errors", "tables"},
+    "weights": {"targets", "errors", "tables", "planning"},
     "studies": {*BELOW_STUDIES},
     "cli": {"composing", "targets", "terminal", "weights", "studies", *BELOW_STUDIES},
     "__init__": {"studies", *BELOW_STUDIES},

@@ -101,7 +101,7 @@ def test_weights_are_checked_against_yesterday(folder: Path) -> None:
     ("against", "status", "message"),
     [
         ("nowhere.json", 2, "nowhere.json: there is no such file"),
-        (".", 2, ".: there is no such file"),
+        (".", 2, ".: it is no regular file"),
         ("w.safetensors", 1, "InitplugError: w.safetensors: is no audit saved as .json: "),
         ("recipe.yaml", 1, "InitplugError: recipe.yaml: is no audit saved as .json: Expecting value"),
     ],

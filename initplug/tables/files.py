@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import StringIO
 from os import PathLike
@@ -14,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from initplug.errors import InitplugError, did_you_mean
+from initplug.tables.replacement import destination, replacing
 from initplug.tables.text import cell, visible
 
 
@@ -95,7 +94,7 @@ REPORTS = (".html", *SUFFIXES)
 
 
 def check_path(path: str | PathLike[str], suffixes: Iterable[str]) -> Path:
-    """The path, if its suffix is known and its folder can be written to.
+    """The path, if its suffix is known and a file can be written there.
 
     Raises:
         InitplugError: otherwise.
@@ -103,14 +102,8 @@ def check_path(path: str | PathLike[str], suffixes: Iterable[str]) -> Path:
     target, known = Path(path), list(suffixes)
     if target.suffix not in known:
         hint = did_you_mean(target.suffix, known) or f"known: {', '.join(known)}"
-        raise InitplugError(f"{target}: unknown suffix {target.suffix!r} ({hint})")
-    if target.is_dir():
-        raise InitplugError(f"{target}: cannot be written: Is a directory")
-    folder = target.parent
-    if not folder.is_dir():
-        raise InitplugError(f"{target}: cannot be written: there is no folder {folder}")
-    if not os.access(folder, os.W_OK):
-        raise InitplugError(f"{target}: cannot be written: Permission denied")
+        raise InitplugError(f"{visible(str(target))}: unknown suffix {target.suffix!r} ({hint})")
+    destination(target)
     return target
 
 
@@ -122,23 +115,6 @@ def save(path: str | PathLike[str], writers: Mapping[str, Callable[[], str]]) ->
     """
     target = check_path(path, writers)
     # Half a character, which a name may hold, reads back as itself from the escape that JSON has for it.
-    replace(target, writers[target.suffix]().encode(errors="backslashreplace"))
-
-
-def replace(target: Path, content: bytes) -> None:
-    """Write a file as a whole or not at all."""
-    try:
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        temporary = Path(name)
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(content)
-            mask = os.umask(0)
-            os.umask(mask)
-            temporary.chmod(0o666 & ~mask)  # mkstemp's files are private, a user's are not
-            temporary.replace(target)
-        except BaseException:
-            temporary.unlink()
-            raise
-    except OSError as error:
-        raise InitplugError(f"{target}: cannot be written: {error.strerror or error}") from None
+    content = writers[target.suffix]().encode(errors="backslashreplace")
+    with replacing(target) as file:
+        file.write_bytes(content)
