@@ -49,15 +49,15 @@ class Finding:
 
     def __str__(self) -> str:
         place = ":".join(str(part) for part in (self.file, self.line, self.column) if part is not None)
-        text = ": ".join(part for part in (place, self.path, self.message) if part)
+        text = ": ".join(part for part in (place, visible(self.path), self.message) if part)
         return f"{text} ({self.hint})" if self.hint else text
 
 
 class InitplugError(ValueError):
-    """Base of every error that initplug raises on purpose; `findings` holds the parts."""
+    """Base of every error that initplug raises on purpose; `findings` holds the parts, names as they are."""
 
     def __init__(self, message: str, findings: Iterable[Finding] = ()) -> None:
-        super().__init__(message)
+        super().__init__(harmless(message))
         self.findings: tuple[Finding, ...] = tuple(findings)
 
 
@@ -114,6 +114,23 @@ def listed(head: str, findings: Sequence[Finding]) -> str:
     return "\n".join([head, *(f"  {row}" for row in shortened([str(finding) for finding in findings]))])
 
 
+def visible(text: str) -> str:
+    r"""A text with line breaks, control characters and marks of direction as escapes.
+
+    Example:
+        >>> print(visible("a\nb\x1b[31m"))
+        a\nb\x1b[31m
+    """
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+
+def harmless(text: str) -> str:
+    """A text of lines that any terminal can be given: whatever a name in it holds, it is only shown."""
+    return "\n".join(map(visible, text.split("\n")))
+
+
 def first_line(error: BaseException) -> str:
     """The first line of what an error of other code says; torch's own go on for pages."""
     return str(error).partition("\n")[0]
@@ -134,7 +151,7 @@ def warn(message: str) -> None:
     level = 2
     while sys._getframe(level - 1).f_globals.get("__name__", "").partition(".")[0] == "initplug":
         level += 1
-    warnings.warn(message, InitplugWarning, stacklevel=level)
+    warnings.warn(harmless(message), InitplugWarning, stacklevel=level)
 
 
 def near(word: str, known: Iterable[str]) -> str | None:

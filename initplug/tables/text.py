@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from io import StringIO
 from typing import TYPE_CHECKING, Any, Literal
 
+from initplug.errors import visible
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -193,18 +195,6 @@ def cell(value: Any) -> str:
             return "×".join(map(str, value)) or "()"
         return visible(", ".join(map(str, value)))
     return visible(str(value))
-
-
-def visible(text: str) -> str:
-    r"""A text with line breaks, control characters and marks of direction as escapes.
-
-    Example:
-        >>> print(visible("a\nb\x1b[31m"))
-        a\nb\x1b[31m
-    """
-    if text.isprintable():
-        return text
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
 def spread(mean: float | None, std: float | None) -> str | None:
