@@ -93,7 +93,7 @@ class Finding:
 
 
 class InitplugError(ValueError):
-    """Base of every error that initplug raises on purpose; `findings` holds the parts."""
+    """Base of every error that initplug raises on purpose; `findings` holds the parts, names as they are."""
 
     def __init__(self, message: str, findings: Iterable[Finding] = ()) -> None:
         super().__init__(bounded(message))
@@ -154,8 +154,11 @@ def listed(head: str, findings: Sequence[Finding]) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error of other code says; torch's own go on for pages."""
-    return str(error).partition("\n")[0]
+    """Return the first line of what an error of other code says; torch's own go on for pages."""
+    try:
+        return str(error).partition("\n")[0]
+    except Exception:  # it may not even be able to say what it is
+        return ""
 
 
 def brief(error: BaseException, limit: int | None = None) -> str:

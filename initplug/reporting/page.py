@@ -10,10 +10,11 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from initplug.errors import visible
 from initplug.language.reading import written
 from initplug.schemes.densities import curve
 from initplug.schemes.distributions import Planned, closed_form
-from initplug.tables.text import Column, cell, visible
+from initplug.tables.text import Column, cell
 
 WEB = Path(__file__).parent / "web"
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from initplug.errors import InitplugError
+from initplug.errors import InitplugError, visible
 from initplug.tables.grouping import POOLED, collapsed
-from initplug.tables.text import cell, spread, visible
+from initplug.tables.text import cell, spread
 
 FACTS = (
     "shape",

@@ -11,9 +11,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from initplug.errors import InitplugError, did_you_mean
+from initplug.errors import InitplugError, did_you_mean, visible
 from initplug.tables.replacement import destination, replacing
-from initplug.tables.text import cell, visible
+from initplug.tables.text import cell
 
 
 def to_json(data: Mapping[str, Any]) -> str:

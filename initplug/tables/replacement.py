@@ -17,8 +17,7 @@ from os import PathLike
 from pathlib import Path
 from types import FrameType
 
-from initplug.errors import InitplugError
-from initplug.tables.text import visible
+from initplug.errors import InitplugError, visible
 
 if sys.platform != "win32":
     import fcntl

@@ -12,8 +12,7 @@ from io import StringIO
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
-from initplug.errors import InitplugError
-from initplug.errors import visible as visible  # taken from here, too
+from initplug.errors import InitplugError, visible
 from initplug.values import is_whole, plain
 
 if TYPE_CHECKING:
