@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 from initplug.auditing import Audit, Status
-from initplug.collectives import agreed
+from initplug.collectives import NO_FACTS, Circle, agreed
 from initplug.columns import Coded
 from initplug.errors import ApplyError, Finding, listed
+from initplug.filling.agreement import facts_of
 from initplug.filling.execution import Progress, Settings, write
 from initplug.filling.fitting import fitted
 from initplug.filling.generator import filler
@@ -21,7 +22,7 @@ from initplug.filling.materialize import Missing, check_complete, device_of, mat
 from initplug.filling.measuring import Reading, audited
 from initplug.filling.only import Chosen, warn_of_parts
 from initplug.filling.refusing import beyond_streams, refuse, unnamed, unseeded, unshaped, warn_of_shared_memory
-from initplug.filling.sharding import groups_of, resharded
+from initplug.filling.sharding import circle_of, resharded
 from initplug.filling.transferring import Source, redrawn, redrawn_from_elsewhere, sources_of, unsourced
 from initplug.filling.words import SEEDS
 from initplug.filling.writing import rehearsed
@@ -107,10 +108,9 @@ def apply(
         >>> audit["weight"].status, audit["weight"].verdict
         ('initialized', 'ok')
     """
-    groups: list[Any] = []
     if isinstance(model, nn.Module):
         resharded(model)
-        groups = (groups_of(model) if group is None else [group]) if check else []
+    circle = _circle(model, group) if check else Circle()
     with _undisturbed():
         ready = agreed(
             lambda: _ready(
@@ -122,11 +122,18 @@ def apply(
                 prefix=plain(prefix),
                 device=plain(device),
             ),
-            groups,
-            lambda ready: {"seed": seed, "recipe": ready.plan.digest},
+            circle,
+            lambda ready: facts_of(ready.plan, ready.slots, ready.statuses, {"seed": seed}, plain=group is not None),
             "before anything was written",
         )
-        return agreed(lambda: _filled(ready), groups, lambda _: {}, "while values were written")
+        return agreed(lambda: _filled(ready), circle, lambda _: NO_FACTS, "while values were written")
+
+
+def _circle(model: Any, group: Any) -> Circle:
+    """The ranks that apply to a model together."""
+    if group is not None:
+        return Circle.of(group)
+    return circle_of(model) if isinstance(model, nn.Module) else Circle()
 
 
 class _Ready(NamedTuple):
