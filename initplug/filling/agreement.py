@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, cast
@@ -28,7 +29,7 @@ def facts_of(plan: Plan, slots: Slots, statuses: Coded[Status], settings: Mappin
         settings: by what they are called.
         plain: whether tensors that are no DTensors are the same on all ranks that hold one of their name.
     """
-    settings = {**settings, "recipe": plan.digest}
+    settings = {**settings, "recipe": plan.digest[:16]}
     texts, names = paired(plan.shares, statuses).each(lambda pair: row_text(*pair)), plan.names
     if slots.plain and not slots.computed:  # no DTensor
         return Facts(settings, {}, dict(zip(names, texts, strict=True)) if plain else None)
@@ -68,7 +69,7 @@ def exact(value: object) -> str:
     Example:
         >>> from initplug.schemes.distributions import Normal, Stacked
         >>> exact(Stacked((Normal(0.0, 0.02), Normal(0.0, 1.0)), 0))
-        'Stacked(parts=(Normal(mean=0.0, std=0.02), Normal(mean=0.0, std=1.0)), dim=0)'
+        'Stacked(parts=(Normal(mean=0, std=0.02), Normal(mean=0, std=1)), dim=0)'
     """
     if is_dataclass(value):
         arguments = ", ".join(f"{field.name}={exact(getattr(value, field.name))}" for field in fields(value))
@@ -77,8 +78,13 @@ def exact(value: object) -> str:
         return f"({', '.join(map(exact, value))})"
     if callable(value):
         return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
+    if isinstance(value, float) and value.is_integer() and abs(value) < WHOLE and math.copysign(1, value) > 0:
+        return str(int(value))  # as the whole number that is equal to it, while -0.0 has other bits
     return repr(value)
 
+
+WHOLE = 1 << 53
+"""Up to where floats hold whole numbers exactly."""
 
 LISTED = 16
 """Up to how many ranks of a mesh are written out."""
