@@ -17,9 +17,10 @@ from initplug.errors import InitplugError
 from initplug.judging import Judgement, Verdict, judgement
 from initplug.merging import Entry, exchanged, merged
 from initplug.moments import Histogram, Moments
-from initplug.planning.evaluation import FROZEN
+from initplug.planning.evaluation import FROZEN, Share
 from initplug.planning.plan import ROW_KEYS, SHARED, Assignment, Plan, agreed, told
 from initplug.regions import Region
+from initplug.schemes.distributions import Load, text
 from initplug.tables.files import check_path, save, to_csv, to_json, to_markdown
 from initplug.tables.grouping import collapsed
 from initplug.tables.text import WIDE, Column, spread, table
@@ -162,6 +163,7 @@ class Audit:
 
         Of a sharded slot the parts are put together, each once, and judged as a whole; of one that every rank holds,
         a rank that differs is what counts. Slots that only some ranks have, as those of pipeline stages, are all there.
+        One of which ranks do not plan the same, or that only some of them wrote, `differs`.
 
         Args:
             group: process group of the ranks; None for all. Without torch.distributed it is this audit.
@@ -173,10 +175,11 @@ class Audit:
 
         if not (dist.is_available() and dist.is_initialized()):
             return self
+        planned = self.plan.shares.each(_planned)
         entries = [
-            Entry(moments, self._regions.get(index), status, self._judgement(index, verdict))
-            for index, (moments, status, verdict) in enumerate(
-                zip(self._moments, self._statuses, self._verdicts, strict=True)
+            Entry(moments, self._regions.get(index), status, self._judgement(index, verdict), said)
+            for index, (moments, status, verdict, said) in enumerate(
+                zip(self._moments, self._statuses, self._verdicts, planned, strict=True)
             )
         ]
         plan, known = exchanged(self.plan, entries, group)
@@ -327,6 +330,12 @@ class Audit:
         summary = self.summary
         counts = [f"{count} {word}" for group in ("status", "verdict") for word, count in summary[group].items()]
         return "; ".join([self.plan.headline(), *([", ".join(counts)] if counts else [])])
+
+
+def _planned(share: Share) -> str:
+    """What all ranks that know a slot say of it; the file that they load it from may be each one's own."""
+    said = "load" if isinstance(share.distribution, Load) else text(share.distribution) or "nothing"
+    return f"{share.shape} {share.dtype} {said}"
 
 
 def _agreed(row: Mapping[str, Any]) -> Hashable | None:

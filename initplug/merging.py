@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
 from typing import Any, NamedTuple
 
-from initplug.collectives import agreed, gathered
+from initplug.collectives import NO_FACTS, Circle, agreed, gathered
 from initplug.judging import UNTESTABLE, Judgement
 from initplug.moments import Moments, together
 from initplug.planning.plan import Plan
@@ -22,12 +22,14 @@ class Entry(NamedTuple):
         region: which part it holds; None for all.
         status: of the slot.
         judgement: on what it holds.
+        planned: of the slot, in words.
     """
 
     moments: Moments | None
     region: Region | None
     status: Any
     judgement: Judgement
+    planned: str = ""
 
 
 class Merged(NamedTuple):
@@ -36,7 +38,7 @@ class Merged(NamedTuple):
     Args:
         moments: of every part once, however many ranks hold it.
         status: of the slot; `projected` if it is on any rank.
-        judgement: the worst of those on the parts.
+        judgement: the worst of those on the parts; `differs`, if ranks disagree about what it is to hold.
         whole: whether parts were put together to the whole, which can then be judged anew.
     """
 
@@ -65,13 +67,28 @@ def merged(entries: Sequence[Entry], numel: int) -> Merged:
     order = ("differs", "untestable", "ok")
     worst = min(judgements, key=lambda judged: order.index(judged.verdict), default=UNTESTABLE)
     status = next((entry.status for entry in entries if entry.status == "projected"), entries[0].status)
-    complete = next((entry for entry in entries if entry.region is None), None)
-    if complete is not None:
-        return Merged(complete.moments, status, worst, whole=False)
+    views = [*dict.fromkeys(f"{entry.planned}, {_outcome(entry.status)}" for entry in entries)]
+    if len(views) > 1:
+        worst = Judgement("differs", f"the ranks disagree about it: {'; '.join(views[:VIEWS])}", "ranks disagree")
+    complete = [entry for entry in entries if entry.region is None]
+    if complete:
+        moments = next((entry.moments for entry in complete if entry.moments is not None), None)
+        return Merged(moments, status, worst, whole=False)
     parts = {entry.region: entry.moments for entry in reversed(entries) if entry.region is not None}
     measured = [moments for _, moments in reversed(parts.items()) if moments is not None]
     moments = reduce(together, measured) if measured else None
-    return Merged(moments, status, worst, whole=sum(region.count for region in parts) == numel)
+    # A rank may have left its part unmeasured.
+    count = sum(region.count for region, moments in parts.items() if moments is not None)
+    return Merged(moments, status, worst, whole=count == numel)
+
+
+VIEWS = 2
+"""How many of the things that ranks say of a slot are told."""
+
+
+def _outcome(status: Any) -> str:
+    """What has become of a slot, whether or not its owner computes something else."""
+    return "kept" if status == "kept" else "written"
 
 
 def exchanged(plan: Plan, entries: Sequence[Entry], group: Any) -> tuple[Plan, dict[str, list[Entry]]]:
@@ -82,7 +99,8 @@ def exchanged(plan: Plan, entries: Sequence[Entry], group: Any) -> tuple[Plan, d
         entries: of them, in its order.
         group: process group of the ranks.
     """
-    records = gathered(dict(zip(plan.names, entries, strict=True)), [group])
+    circle = Circle.of(group)
+    records = gathered(dict(zip(plan.names, entries, strict=True)), circle)
     known: dict[str, list[Entry]] = {}
     for rank in sorted(records):
         for name, entry in records[rank].items():
@@ -92,8 +110,8 @@ def exchanged(plan: Plan, entries: Sequence[Entry], group: Any) -> tuple[Plan, d
             (name, plan.aliases(plan.index_of(name)), share)
             for name, share in zip(plan.names, plan.shares, strict=True)
         ]
-        packed = agreed(lambda: pickle.dumps(rows), [group], lambda _: {}, "to tell the others of their slots")
-        plan = plan.joined(_unpacked(gathered(packed, [group])))
+        packed = agreed(lambda: pickle.dumps(rows), circle, lambda _: NO_FACTS, "to tell the others of their slots")
+        plan = plan.joined(_unpacked(gathered(packed, circle)))
     return plan, known
 
 

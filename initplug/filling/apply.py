@@ -10,10 +10,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from initplug.auditing import Audit, Status
-from initplug.collectives import agreed
+from initplug.auditing import Audit, Status, to_write
+from initplug.collectives import NO_FACTS, Circle, agreed
 from initplug.columns import Coded
 from initplug.errors import ApplyError, Finding, listed
+from initplug.filling.agreement import facts_of
+from initplug.filling.backups import Backup, backed_up, restored_on_failure
 from initplug.filling.execution import Progress, Settings, write
 from initplug.filling.fitting import fitted
 from initplug.filling.generator import filler
@@ -21,7 +23,7 @@ from initplug.filling.materialize import Missing, check_complete, device_of, mat
 from initplug.filling.measuring import Reading, audited
 from initplug.filling.only import Chosen, warn_of_parts
 from initplug.filling.refusing import beyond_streams, refuse, unnamed, unseeded, unshaped, warn_of_shared_memory
-from initplug.filling.sharding import groups_of, resharded
+from initplug.filling.sharding import circle_of, resharded
 from initplug.filling.transferring import Source, redrawn, redrawn_from_elsewhere, sources_of, unsourced
 from initplug.filling.words import SEEDS
 from initplug.filling.writing import rehearsed
@@ -70,6 +72,7 @@ def apply(
     progress: Progress | None = None,
     group: Any = None,
     check: bool = True,
+    atomic: bool = False,
 ) -> Audit:
     """Initialise a model in place.
 
@@ -79,8 +82,8 @@ def apply(
     before the first write.
 
     Of sharded tensors (DTensor: `fully_shard`, `parallelize_module`) every rank writes what it holds, bit for bit its
-    part of the model that one process would initialise. All ranks call it; they compare seed and recipe before
-    anything is written, and hear of each other's errors.
+    part of the model that one process would initialise. All ranks call it; they compare what they plan of it
+    before anything is written, and hear of each other's errors.
 
     Args:
         model: any module. What it has on meta gets memory first, one tensor for all places of each; all else stays.
@@ -95,22 +98,25 @@ def apply(
         progress: called with the number of slots done and of all slots.
         group: process group whose ranks compare; by default all ranks of the meshes of the model's DTensors.
         check: whether ranks compare at all.
+        atomic: whether a failure after the first write, Ctrl-C and other ranks' failures included, leaves everything as
+            it was: values, ties, memory, what is on meta and torch's generators. It takes a copy of what is going to be
+            written first; what is on meta costs none.
 
     Raises:
         RecipeError: the recipe cannot be read.
         PlanError: the recipe does not fit the model.
         ApplyError: a plan of another model, or tensors that cannot be written; after the first write it says what
-            had been written. Another rank failed, or has another seed or recipe.
+            had been written, or with `atomic` that everything is as it was. Another rank failed, or plans something
+            else.
 
     Example:
         >>> audit = apply(nn.Linear(64, 64), {"rules": {"*.weight": "xavier_uniform", "*.bias": 0}}, seed=0)
         >>> audit["weight"].status, audit["weight"].verdict
         ('initialized', 'ok')
     """
-    groups: list[Any] = []
     if isinstance(model, nn.Module):
         resharded(model)
-        groups = (groups_of(model) if group is None else [group]) if check else []
+    circle = _circle(model, group) if check else Circle()
     with _undisturbed():
         ready = agreed(
             lambda: _ready(
@@ -121,12 +127,23 @@ def apply(
                 only=plain(only),
                 prefix=plain(prefix),
                 device=plain(device),
+                atomic=atomic,
             ),
-            groups,
-            lambda ready: {"seed": seed, "recipe": ready.plan.digest},
+            circle,
+            lambda ready: facts_of(
+                ready.plan, ready.slots, ready.statuses, {"seed": seed, "atomic": atomic}, plain=group is not None
+            ),
             "before anything was written",
         )
-        return agreed(lambda: _filled(ready), groups, lambda _: {}, "while values were written")
+        with restored_on_failure(ready.backup):
+            return agreed(lambda: _filled(ready), circle, lambda _: NO_FACTS, "while values were written")
+
+
+def _circle(model: Any, group: Any) -> Circle:
+    """The ranks that apply to a model together."""
+    if group is not None:
+        return Circle.of(group)
+    return circle_of(model) if isinstance(model, nn.Module) else Circle()
 
 
 class _Ready(NamedTuple):
@@ -145,6 +162,7 @@ class _Ready(NamedTuple):
     device: torch.device
     settings: Settings
     reading: Reading
+    backup: Backup | None
 
 
 def _ready(
@@ -156,6 +174,7 @@ def _ready(
     only: str | Iterable[str] | None,
     prefix: str,
     device: Any,
+    atomic: bool,
 ) -> _Ready:
     """Plan and check; nothing is written."""
     where = device_of(device)
@@ -176,12 +195,13 @@ def _ready(
     refuse(plan, slots, statuses, sources, findings)
     warn_of_parts(chosen, {*plan.shares.where(lambda share: _applied(share) == "initialized").tolist()})
     warn_of_frozen(plan, slots, chosen.rows)
-    return _Ready(plan, tree, slots, statuses, reasons, sources, on_meta, where, settings, reading)
+    backup = backed_up(tree, slots, to_write(statuses), where) if atomic else None
+    return _Ready(plan, tree, slots, statuses, reasons, sources, on_meta, where, settings, reading, backup)
 
 
 def _filled(ready: _Ready) -> Audit:
     """Write what has been checked, and measure it."""
-    plan, tree, slots, statuses, reasons, sources, on_meta, where, settings, reading = ready
+    plan, tree, slots, statuses, reasons, sources, on_meta, where, settings, reading, _ = ready
     materialize(tree, on_meta, where)
     warn_of_shared_memory(slots, statuses)
     record = write(plan, tree, slots, statuses, sources, settings)

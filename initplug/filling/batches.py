@@ -75,7 +75,7 @@ def batches(lots: Sequence[Lot]) -> tuple[list[Batch], list[Lot]]:
         (distribution, measured, region), tensor = lot.kind, lot.tensors[0]
         drawn = isinstance(distribution, Elementwise) and _is_run(region)
         plain = (drawn or isinstance(distribution, Constant)) and tensor.is_floating_point()
-        if plain and 0 < tensor.numel() <= SMALL:
+        if plain and 0 < tensor.numel() <= SMALL and not any(map(Tensor.is_neg, lot.tensors)):
             groups.setdefault((distribution, tensor.dtype, tensor.device, measured), []).append(lot)
         else:
             large.append(lot)

@@ -117,7 +117,7 @@ def _pieces(
             yield from (partial(view.fill_, value) for view, _ in parts)
         case Normal(mean, std) if parts[0].view.is_complex():
             for view, box in parts:
-                real, imaginary = torch.view_as_real(view).unbind(-1)
+                real, imaginary = view.real, view.imag  # also of a conjugated one, whose imaginary part is negated
                 yield Piece(real, Normal(mean, std / math.sqrt(2)), key_of(seed, name), box)
                 yield Piece(imaginary, Normal(0.0, std / math.sqrt(2)), key_of(seed, name, "imag"), box)
         case Normal() | Uniform() | TruncatedNormal():
@@ -345,7 +345,7 @@ def _jobs(orders: Sequence[Order], seed: int) -> Iterator[Job | int]:
 
 def _stretches(view: Tensor) -> Iterator[tuple[Tensor | NDArray[np.float32], int]]:
     """At most CHUNK elements at a time in row-major order, with the place of their first."""
-    if view.dtype == torch.float32 and view.device.type == "cpu" and view.is_contiguous():
+    if view.dtype == torch.float32 and view.device.type == "cpu" and view.is_contiguous() and not view.is_neg():
         flat: NDArray[np.float32] = view.detach().view(-1).numpy()
         return ((flat[first:last], first) for first, last in streams.spans(len(flat)))
     return _cut(view, 0)

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
+from initplug.collectives import Circle
 from initplug.planning.slots import PLAIN_TENSORS
 from initplug.regions import Box, Region, Stretches, stretches_of
 
 if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
     from torch.distributed.tensor import DTensor
     from torch.distributed.tensor.placement_types import Placement
 
@@ -184,27 +186,39 @@ def _modules(model: nn.Module) -> list[nn.Module]:
     return list(found.values())
 
 
-def groups_of(model: nn.Module) -> list[Any]:
-    """The process groups over which all ranks of a model's meshes hear of each other, one after another.
+def circle_of(model: nn.Module) -> Circle:
+    """The ranks of a model's meshes, and the process groups over which they hear of each other.
 
-    The default group, if the meshes take all its ranks; otherwise those of each dimension of each mesh.
+    The default group, if a mesh takes all its ranks; otherwise those of each dimension of each mesh, in an order that
+    all ranks have in common: one after another along a mesh, whatever the order in which a model holds its tensors.
     """
     if not _distributed() or SHARDED not in sys.modules:
-        return []
+        return Circle()
     import torch.distributed as dist
 
-    meshes: dict[Any, None] = {}
+    meshes: dict[DeviceMesh, None] = {}
     for module in _modules(model):
         for tensor in (*module._parameters.values(), *module._buffers.values()):
-            if tensor is not None and is_sharded(tensor):
-                meshes.setdefault(cast("DTensor", tensor).device_mesh)
+            mesh = mesh_of(tensor) if tensor is not None else None
+            if mesh is not None:
+                meshes.setdefault(mesh)
     if not meshes:
-        return []
-    ranks = {rank for mesh in meshes for rank in mesh.mesh.flatten().tolist()}
-    if len(ranks) == dist.get_world_size():
-        return [dist.group.WORLD]
-    groups: dict[Any, None] = {}
-    for mesh in meshes:
-        if mesh.get_coordinate() is not None:
-            groups.update(dict.fromkeys(mesh.get_group(dim) for dim in range(mesh.ndim)))
-    return list(groups)
+        return Circle()
+    ranks = frozenset(rank for mesh in meshes for rank in mesh.mesh.flatten().tolist())
+    if any(mesh.size() == dist.get_world_size() for mesh in meshes):
+        return Circle([dist.group.WORLD], ranks)
+    groups: dict[tuple[int, ...], Any] = {}
+    for group in (mesh.get_group(dim) for mesh in meshes for dim in range(mesh.ndim)):
+        members = tuple(dist.get_process_group_ranks(group))
+        if members not in groups or group.group_name < groups[members].group_name:
+            groups[members] = group
+    order = sorted(groups, key=lambda members: (tuple(rank - members[0] for rank in members), members[0]))
+    return Circle([groups[members] for members in order], ranks)
+
+
+def mesh_of(tensor: Tensor) -> DeviceMesh | None:
+    """The mesh that a DTensor lives on; None for what is none, and for a rank that has no part in it."""
+    if type(tensor) in PLAIN_TENSORS or not is_sharded(tensor):
+        return None
+    mesh = cast("DTensor", tensor).device_mesh
+    return None if mesh.get_coordinate() is None else mesh

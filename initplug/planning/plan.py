@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from os import PathLike
 from typing import Any
 
+import torch
 from torch import nn
 
 from initplug.columns import Coded, coded
@@ -273,15 +274,20 @@ class Plan:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """How many slots and elements, how many slots each rule takes, and the largest `peak` of a slot."""
+        """How many slots and elements, how many slots each rule takes, the largest `peak` of a slot, and `atomic`.
+
+        The last is how many bytes `apply(…, atomic=True)` holds a copy of: all that is written, less what is on meta.
+        """
         rules: Counter[str] = Counter()
-        numel, peak = 0, 0
+        numel, peak, atomic = 0, 0, 0
         for share, rows in self._shares.groups():
             numel += share.numel * len(rows)
+            if share.reason is None:
+                atomic += share.numel * getattr(torch, share.dtype).itemsize * len(rows)
             peak = max(peak, peak_of(share.distribution, share.shape) or 0)
             if share.rule is not None:
                 rules[share.rule] += len(rows)
-        return {"slots": len(self), "numel": numel, "rules": dict(rules), "peak": peak or None}
+        return {"slots": len(self), "numel": numel, "rules": dict(rules), "peak": peak or None, "atomic": atomic}
 
     def to_json(self) -> str:
         """The plan as JSON text."""

@@ -53,6 +53,20 @@ MEMORY: dict[str, Callable[[], Tensor]] = {
 }
 
 
+@pytest.mark.parametrize("memory", [*MEMORY, "one conjugated", "one negated"])
+def test_bits_under_a_seed_are_those_of_a_tensor_in_order(memory: str) -> None:
+    single = torch.zeros(1, dtype=torch.complex64).conj()
+    tensor = {"one conjugated": single, "one negated": single.imag}.get(memory)
+    tensor = MEMORY[memory]() if tensor is None else tensor
+    plain = torch.zeros(tensor.shape, dtype=tensor.dtype)
+    recipe = {"rules": {"*": "normal std=0.5 mean=0.25"}}
+    models = [between(one) for one in (tensor, plain)]
+    audits = [initplug.apply(model, recipe, seed=5) for model in models]
+    assert bits(models[0].get_parameter("w")) == bits(models[1].get_parameter("w"))
+    assert audits[0]["w"].measured_mean == pytest.approx(audits[1]["w"].measured_mean, abs=1e-6)
+    assert not audits[0].problems()
+
+
 @pytest.mark.parametrize("memory", MEMORY)
 @pytest.mark.parametrize("trainable", [True, False])
 def test_bits_are_those_of_torch_on_that_very_tensor(memory: str, trainable: bool) -> None:

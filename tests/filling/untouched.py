@@ -20,7 +20,7 @@ def bits(tensor: Tensor) -> object:
         tensor = tensor.int_repr()
     if tensor.layout != torch.strided:
         tensor = tensor.to_dense()
-    flat = tensor.resolve_conj().resolve_neg().contiguous().reshape(-1).clone()
+    flat = tensor.resolve_conj().resolve_neg().reshape(-1).clone(memory_format=torch.contiguous_format)
     return flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
 
 

@@ -1,0 +1,100 @@
+"""What the ranks of a sharded model must plan alike, so that their parts make one whole."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any, cast
+
+from torch import Tensor
+
+from initplug.auditing import Status
+from initplug.collectives import APART, Facts
+from initplug.columns import Coded, paired
+from initplug.filling.sharding import is_sharded, mesh_of
+from initplug.planning.evaluation import Share
+from initplug.planning.plan import Plan
+from initplug.planning.slots import Slots
+
+
+def facts_of(plan: Plan, slots: Slots, statuses: Coded[Status], settings: Mapping[str, Any], *, plain: bool) -> Facts:
+    """What other ranks must say alike: settings, and for each mesh the rows of the DTensors that live on it.
+
+    Args:
+        plan: of the slots.
+        slots: in its order.
+        statuses: what applying does to each.
+        settings: by what they are called.
+        plain: whether tensors that are no DTensors are the same on all ranks that hold one of their name.
+    """
+    settings = {**settings, "recipe": plan.digest[:16]}
+    texts, names = paired(plan.shares, statuses).each(lambda pair: row_text(*pair)), plan.names
+    if slots.plain and not slots.computed:  # no DTensor
+        return Facts(settings, {}, dict(zip(names, texts, strict=True)) if plain else None)
+    shared: dict[tuple[int, ...], dict[str, str]] = {}
+    held: dict[str, str] = {}
+    known: dict[Any, tuple[tuple[int, ...], str]] = {}
+    for slot, name, text in zip(slots, names, texts, strict=True):
+        sharded = next(filter(is_sharded, slot.stored), None)
+        if sharded is None:
+            held[name] = text
+        elif mesh_of(sharded) is not None:
+            placed = (mesh_of(sharded), cast("Any", sharded).placements)
+            if placed not in known:
+                known[placed] = _placed(sharded)
+            ranks, where = known[placed]
+            shared.setdefault(ranks, {})[name] = f"{text}{APART}{where}"
+    return Facts(settings, shared, held if plain else None)
+
+
+def row_text(share: Share, status: Status) -> str:
+    """All that matters of a row to others that hold parts of the same tensor, or the same tensor."""
+    parts = [
+        str(share.shape),
+        share.dtype,
+        share.kind if share.trainable or share.kind == "buffer" else f"frozen {share.kind}",
+        "written" if status == "initialized" else status,
+        "no rule" if share.rule is None else exact(share.distribution),
+    ]
+    if share.padding_row is not None:
+        parts.append(f"padding row {share.padding_row}")
+    return APART.join(parts)
+
+
+def exact(value: object) -> str:
+    """A text of a distribution that tells any two apart, the same in every process.
+
+    Example:
+        >>> from initplug.schemes.distributions import Normal, Stacked
+        >>> exact(Stacked((Normal(0.0, 0.02), Normal(0.0, 1.0)), 0))
+        'Stacked(parts=(Normal(mean=0, std=0.02), Normal(mean=0, std=1)), dim=0)'
+    """
+    if is_dataclass(value):
+        arguments = ", ".join(f"{field.name}={exact(getattr(value, field.name))}" for field in fields(value))
+        return f"{type(value).__name__}({arguments})"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(exact, value))})"
+    if callable(value):
+        return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
+    if isinstance(value, float) and value.is_integer() and abs(value) < WHOLE and math.copysign(1, value) > 0:
+        return str(int(value))  # as the whole number that is equal to it, while -0.0 has other bits
+    return repr(value)
+
+
+WHOLE = 1 << 53
+"""Up to where floats hold whole numbers exactly."""
+
+LISTED = 16
+"""Up to how many ranks of a mesh are written out."""
+
+
+def _placed(tensor: Tensor) -> tuple[tuple[int, ...], str]:
+    """The ranks that hold parts of a DTensor, and how it is cut among them."""
+    sharded = cast("Any", tensor)
+    mesh = sharded.device_mesh
+    ranks = mesh.mesh.flatten().tolist()
+    order = str(ranks) if len(ranks) <= LISTED else hashlib.blake2b(str(ranks).encode(), digest_size=4).hexdigest()
+    sizes, placements = "x".join(map(str, mesh.shape)), ", ".join(map(str, sharded.placements))
+    return tuple(sorted(ranks)), f"{placements} on a mesh {sizes} of ranks {order}"
