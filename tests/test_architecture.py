@@ -41,7 +41,7 @@ BELOW: dict[str, set[str]] = {
     "merging": {*BELOW_AUDITING} - {"merging"},
     "auditing": {"reporting", *BELOW_AUDITING},
     "filling": {"auditing", *BELOW_AUDITING},
-    "lightning": {"auditing", "filling"},
+    "lightning": {"errors", "auditing", "filling"},
     "targets": {"errors"},
     "composing": {"targets", "errors", "language", "tables", "planning"},
     "terminal": {"targets", "errors", "tables", "planning", "auditing"},

@@ -19,8 +19,9 @@ from torch import nn
 
 import initplug
 from initplug.auditing import Audit
+from initplug.errors import visible
 from initplug.tables.grouping import collapsed
-from initplug.tables.text import Column, table, visible
+from initplug.tables.text import Column, table
 
 
 @pytest.fixture(scope="module")
