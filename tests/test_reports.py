@@ -138,6 +138,7 @@ def test_an_empty_model_has_no_report_and_the_old_file_stays(folder: Path) -> No
     for command in (("apply",), ("audit",)):
         result = run(*command, "model.py:empty", "recipe.yaml", "--report", "audit.html", status=1)
         assert result.stderr == (
+            "warning: the Identity has no parameters, so that there is nothing to initialise; is it built later?\n"
             "InitplugError: audit.html: nothing to report: the model has no parameters; the file is left as it is\n"
         )
     assert (folder / "audit.html").read_text() == "yesterday's"

@@ -269,13 +269,18 @@ def _settings(seed: Any, threads: Any, measure: bool, progress: Progress | None)
     seed, threads = plain(seed), plain(threads)
     if seed is not None and not (is_whole(seed) and 0 <= seed < SEEDS):
         raise ApplyError(
-            f"seed={shown(seed)}: a seed is a whole number from 0 to 2^64 - 1, or None for torch's generator"
+            f"seed={_given(seed)}: a seed is a whole number from 0 to 2^64 - 1, or None for torch's generator"
         )
     if threads is not None and not (is_whole(threads) and threads >= 1):
-        raise ApplyError(f"threads={shown(threads)}: a number of threads is a whole number of at least 1")
+        raise ApplyError(f"threads={_given(threads)}: a number of threads is a whole number of at least 1")
     if progress is not None and not callable(progress):
         raise ApplyError(f"progress={shown(progress)}: it is called with the number of slots done and of all slots")
     return Settings(seed, threads or min(torch.get_num_threads(), MOST_THREADS), measure, progress)
+
+
+def _given(value: Any) -> str:
+    """Return an argument as its caller spells it."""
+    return str(value) if isinstance(value, bool) else shown(value)
 
 
 def _statuses(shares: Coded[Share], chosen: Chosen) -> tuple[Coded[Status], Mapping[int, str]]:

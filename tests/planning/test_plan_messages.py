@@ -231,8 +231,8 @@ def test_an_unfinished_plan_is_refused() -> None:
         (3, "only= is a selector or names, not 3"),
         (
             ["weight", "bais"],
-            "only= names 1 tensors that the model does not have\n"
-            "  bais: the model has no such tensor (did you mean bias?)",
+            "only= holds 1 entry that names and selects nothing\n"
+            "  bais: the model has no such tensor, and it selects nothing (did you mean bias?)",
         ),
     ],
 )

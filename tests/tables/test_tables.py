@@ -98,7 +98,8 @@ def test_a_name_in_markdown_is_code(name: str) -> None:
 
 
 def test_an_empty_audit_is_a_table_without_rows() -> None:
-    audit = initplug.apply(nn.Identity(), {"rules": {}})
+    with pytest.warns(initplug.InitplugWarning, match="the Identity has no parameters"):
+        audit = initplug.apply(nn.Identity(), {"rules": {}})
     assert str(audit).splitlines()[-1] == "the recipe: 0 slots, 0 elements"
     assert audit.to_csv().count("\r\n") == 1
     assert audit.to_markdown().count("\n") == 2
