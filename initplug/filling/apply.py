@@ -22,12 +22,22 @@ from initplug.filling.generator import filler
 from initplug.filling.materialize import Missing, check_complete, device_of, materialize, missing
 from initplug.filling.measuring import Reading, audited
 from initplug.filling.only import Chosen, warn_of_parts
-from initplug.filling.refusing import beyond_streams, refuse, unnamed, unseeded, unshaped, warn_of_shared_memory
+from initplug.filling.refusing import (
+    beyond_streams,
+    refuse,
+    unnamed,
+    unplaced,
+    unreachable,
+    unseeded,
+    unshaped,
+    warn_of_shared_memory,
+)
 from initplug.filling.sharding import circle_of, resharded
 from initplug.filling.transferring import Source, redrawn, redrawn_from_elsewhere, sources_of, unsourced
 from initplug.filling.words import SEEDS
 from initplug.filling.writing import rehearsed
 from initplug.language.faults import shown
+from initplug.planning.elsewhere import elsewhere
 from initplug.planning.evaluation import Share
 from initplug.planning.plan import Plan, warn_of_frozen, warn_of_lazy
 from initplug.planning.slots import Slots, Tree
@@ -97,7 +107,8 @@ def apply(
         histograms: whether it counts the values too, which takes a second reading; its page draws them.
         progress: called with the number of slots done and of all slots.
         group: process group whose ranks compare; by default all ranks of the meshes of the model's DTensors.
-        check: whether ranks compare at all.
+        check: whether ranks compare at all. Without it plain tensors that are marked as parts (`tensor_model_parallel`)
+            are written, too.
         atomic: whether a failure after the first write, Ctrl-C and other ranks' failures included, leaves everything as
             it was: values, ties, memory, what is on meta and torch's generators. It takes a copy of what is going to be
             written first; what is on meta costs none.
@@ -127,6 +138,7 @@ def apply(
                 only=plain(only),
                 prefix=plain(prefix),
                 device=plain(device),
+                check=check,
                 atomic=atomic,
             ),
             circle,
@@ -174,6 +186,7 @@ def _ready(
     only: str | Iterable[str] | None,
     prefix: str,
     device: Any,
+    check: bool,
     atomic: bool,
 ) -> _Ready:
     """Plan and check; nothing is written."""
@@ -187,7 +200,9 @@ def _ready(
         redrawn(plan, slots, statuses, sources, lost)
     on_meta = missing(plan, tree, slots, statuses, buffers, chosen.rows, whole=only is None)
     findings = [*on_meta.findings, *unsourced(slots, statuses, sources, lost)]
-    findings += unshaped(plan, statuses, reasons)
+    findings += [*unshaped(plan, statuses, reasons), *unreachable(plan, tree, slots, statuses)]
+    if check:
+        findings += unplaced(plan, slots, statuses)
     if settings.seed is None:
         findings += unseeded(slots, statuses)
     else:
@@ -244,6 +259,10 @@ def audit(model: nn.Module, recipe: Any, *, prefix: str = "", histograms: bool =
         # The stand-in of a computed tensor is always on meta, so that this settles most.
         unread = [row for row, tensor in enumerate(slots.tensors) if tensor.is_meta and statuses[row] == "read"]
         on_meta = [slots[row].name for row in unread if slots[row].on_meta]
+        away = [one for row, one in elsewhere(tree, slots).items() if statuses[row] in ("read", "empty")]
+        if away:
+            findings = away
+            raise ApplyError(listed(f"{len(away)} of {len(slots)} slots hold no values", findings), findings)
         if on_meta:
             findings = [Finding(name, "it is on meta and holds no values") for name in on_meta]
             raise ApplyError(listed(f"{len(on_meta)} slots are on meta and hold no values", findings), findings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import compress
 
 import numpy as np
 import torch
@@ -14,18 +15,20 @@ from initplug.auditing import Status, to_write
 from initplug.columns import Coded
 from initplug.errors import ApplyError, Finding, listed, warn
 from initplug.filling.generator import filler
-from initplug.filling.sharding import is_sharded, local_of
+from initplug.filling.sharding import is_sharded, local_of, undivided
 from initplug.filling.transferring import Redrawn, Source, transfer
 from initplug.filling.writing import doubtful, refusal, rehearsed
 from initplug.moments import is_dense
 from initplug.planning.dtypes import check_dtype
+from initplug.planning.elsewhere import MARKS, elsewhere
 from initplug.planning.evaluation import LAZY
 from initplug.planning.plan import Plan
-from initplug.planning.slots import Slot, Slots
+from initplug.planning.slots import Slot, Slots, Tree
 from initplug.schemes.calling import MisfitError
 from initplug.schemes.distributions import (
     Batched,
     Constant,
+    Copy,
     Planned,
     Single,
     Stacked,
@@ -89,6 +92,50 @@ def unshaped(plan: Plan, statuses: Coded[Status], reasons: Mapping[int, str]) ->
     ]
 
 
+def unreachable(plan: Plan, tree: Tree, slots: Slots, statuses: Coded[Status]) -> list[Finding]:
+    """Find the slots that are to be written, and whose values lie elsewhere; placeholders are empty."""
+    wanted = {*to_write(statuses).tolist(), *statuses.where(lambda status: status == "empty").tolist()}
+    found = elsewhere(tree, slots).items()
+    return [finding for row, finding in found if row in wanted and plan.shares[row].reason is None]
+
+
+def unplaced(plan: Plan, slots: Slots, statuses: Coded[Status]) -> list[Finding]:
+    """Find plain tensors that are this rank's part of a whole: all ranks would give theirs the same values.
+
+    Megatron marks them by `tensor_model_parallel`, and experts of which each rank has its own by `allreduce=False`.
+    A constant is right on every rank, and so is a copy of a tensor that is cut alike.
+    """
+    rows = {*compress(range(len(slots)), map(MARKS, slots.tensors)), *slots.computed}
+    marks = {row: mark for row in sorted(rows) if statuses[row] == "initialized" and (mark := _mark(slots, row))}
+    shares = plan.shares
+    findings = []
+    for row, mark in marks.items():
+        planned = shares[row].distribution
+        source = plan.find(planned.source) if isinstance(planned, Copy) else None
+        alike = source is not None and _mark(slots, source) == mark
+        if not (isinstance(planned, Constant) or alike or undivided(experts=mark == EXPERT)):
+            message = f"it is marked {mark}: ranks may hold different parts of it, and nothing says which this is"
+            findings.append(Finding(plan.names[row], message, hint=None if findings else UNPLACED))
+    return findings
+
+
+EXPERT = "allreduce=False"
+
+
+def _mark(slots: Slots, row: int) -> str | None:
+    """What says of a plain tensor that ranks hold different ones under its name."""
+    for tensor in slots[row].stored:
+        marks = tensor.__dict__
+        if is_sharded(tensor):
+            continue
+        if marks.get("tensor_model_parallel"):
+            return f"tensor_model_parallel, cut along dimension {marks.get('partition_dim', 'unknown')}"
+        if marks.get("allreduce") is False and marks.get("group_name") != "ep_size_1":  # so DeepSpeed calls no groups
+            return EXPERT
+    return None
+
+
+UNPLACED = "make it a DTensor, or apply before the model is cut; check=False writes it all the same"
 UNSHAPED = "run one batch first, or leave it out with only="
 
 

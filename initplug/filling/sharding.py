@@ -174,6 +174,19 @@ def _distributed() -> bool:
     return distributed is not None and distributed.is_available() and distributed.is_initialized()
 
 
+def undivided(*, experts: bool) -> bool:
+    """Whether no other rank can hold another part of a plain tensor.
+
+    Args:
+        experts: whether ranks share out experts, of which Megatron's tensor-parallel world says nothing.
+    """
+    for name in () if experts else ("megatron.core.parallel_state", "apex.transformer.parallel_state"):
+        state: Any = sys.modules.get(name)
+        if state is not None and state.model_parallel_is_initialized():
+            return bool(state.get_tensor_model_parallel_world_size() == 1)
+    return _distributed() and sys.modules["torch.distributed"].get_world_size() == 1
+
+
 def _modules(model: nn.Module) -> list[nn.Module]:
     """All modules, whatever they say of themselves."""
     found: dict[int, nn.Module] = {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -45,7 +44,6 @@ def are_in_order(tensors: Sequence[Tensor]) -> bool:
         {*map(LAYOUT, tensors)} <= {torch.strided}
         and all(map(Tensor.is_contiguous, tensors))
         and not any(map(Tensor.is_inference, tensors))
-        and not ("torch.distributed.fsdp" in sys.modules and any(hasattr(one, "_fsdp_flattened") for one in tensors))
     )
 
 
@@ -71,8 +69,6 @@ def refusal(slot: Slot) -> str | None:
 def unwritable(tensor: Tensor) -> str | None:
     """Why a tensor cannot be filled in place; None if it can."""
     plain = type(tensor) in PLAIN_TENSORS
-    if getattr(tensor, "_fsdp_flattened", False):
-        return "it is a part of a flat parameter of FSDP1: initialise before wrapping, or use fully_shard"
     made_of_others: bool = not plain and is_traceable_wrapper_subclass(tensor)
     if not plain and type(tensor).__name__ == "FakeTensor":
         return "it is a FakeTensor and holds no values"

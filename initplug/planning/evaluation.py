@@ -403,7 +403,8 @@ def _left_alone(
     """Return why nothing is to be written to a slot; None where something is."""
     if not isinstance(winner, Winner):
         return UNMATCHED if winner is None else FROZEN
-    if isinstance(distribution, Keep) or (slot.lazy and setting.inits[winner.rule].fn == "keep"):
+    undrawn = slot.lazy or not slot.tensor.numel()  # of which no distribution says that it is kept
+    if isinstance(distribution, Keep) or (undrawn and setting.inits[winner.rule].fn == "keep"):
         return "keep"
     return LAZY if slot.lazy else None
 

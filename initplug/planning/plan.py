@@ -16,6 +16,7 @@ from initplug.columns import Coded, coded
 from initplug.errors import Finding, PlanError, did_you_mean, shortened, warn
 from initplug.language.loading import load
 from initplug.language.recipe import Recipe, Rule
+from initplug.planning.elsewhere import warn_of_elsewhere
 from initplug.planning.evaluation import FROZEN, LAZY, UNMATCHED, Miss, Replays, Share, evaluate
 from initplug.planning.findings import Left, Unmatched, left_alone, misfit, nothing_selected, unmatched_slots
 from initplug.planning.matching import winners_of
@@ -375,7 +376,9 @@ def plan(model: nn.Module, recipe: Any, *, prefix: str = "") -> Plan:
         ('*.weight', 1.0)
     """
     recipe, prefix = load(recipe), plain(prefix)
-    result, _ = planned(tree_for(model, recipe, prefix), recipe, prefix)
+    tree = tree_for(model, recipe, prefix)
+    warn_of_elsewhere(tree)
+    result, _ = planned(tree, recipe, prefix)
     warn_of_lazy(result)
     return result
 

@@ -60,7 +60,7 @@ def test_bits_under_a_seed_are_those_of_a_tensor_in_order(memory: str) -> None:
     tensor = MEMORY[memory]() if tensor is None else tensor
     plain = torch.zeros(tensor.shape, dtype=tensor.dtype)
     recipe = {"rules": {"*": "normal std=0.5 mean=0.25"}}
-    models = [between(one) for one in (tensor, plain)]
+    models = [between(one, requires_grad=True) for one in (tensor, plain)]
     audits = [initplug.apply(model, recipe, seed=5) for model in models]
     assert bits(models[0].get_parameter("w")) == bits(models[1].get_parameter("w"))
     assert audits[0]["w"].measured_mean == pytest.approx(audits[1]["w"].measured_mean, abs=1e-6)
