@@ -24,9 +24,13 @@ def to_json(data: Mapping[str, Any]) -> str:
 def to_csv(rows: Iterable[Mapping[str, Any]], keys: Sequence[str]) -> str:
     r"""CSV text with a heading; missing values are empty, lists are joined by spaces, line breaks are escapes.
 
+    A text that a spreadsheet would take for a formula gets an apostrophe before it.
+
     Example:
         >>> to_csv([{"name": "fc.bias", "shape": [10], "std": None}], ["name", "shape", "std"])
         'name,shape,std\r\nfc.bias,10,\r\n'
+        >>> to_csv([{"name": "=1+1", "mean": -0.5}], ["name", "mean"])
+        "name,mean\r\n'=1+1,-0.5\r\n"
     """
     stream = StringIO()
     writer = csv.writer(stream)
@@ -35,10 +39,19 @@ def to_csv(rows: Iterable[Mapping[str, Any]], keys: Sequence[str]) -> str:
     return stream.getvalue()
 
 
+FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")
+"""How a text begins that spreadsheets run, wide forms of these signs included."""
+
+NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
+
+
 def _field(value: Any) -> Any:
     if isinstance(value, list):
         value = " ".join(map(str, value))
-    return visible(value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    text = visible(value)
+    return f"'{text}" if FORMULA.match(text) and not NUMBER.fullmatch(text) else text
 
 
 def to_markdown(rows: Iterable[Mapping[str, Any]], keys: Sequence[str]) -> str:
@@ -55,7 +68,7 @@ def to_markdown(rows: Iterable[Mapping[str, Any]], keys: Sequence[str]) -> str:
     wrong = any(row.get("problem") for row in rows)
     chosen = [key for key in keys if key in MARKDOWN_KEYS and (wrong or key != "problem")]
     lines = [chosen, ["---"] * len(chosen)]
-    lines += [[_code(row[key]) if key in CODE_KEYS else cell(row.get(key)) for key in chosen] for row in rows]
+    lines += [[_code(row[key]) if key in CODE_KEYS else _plain(row.get(key)) for key in chosen] for row in rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
@@ -74,6 +87,15 @@ MARKDOWN_KEYS = (
 )
 CODE_KEYS = ("name", "rule", "init")
 """What may hold any character, and is set as code, so that none of them means anything."""
+
+
+SIGNS = re.compile(r"[\\`*_~|<>&\[\]]")
+"""What means something in Markdown, HTML included."""
+
+
+def _plain(value: Any) -> str:
+    """A value inside a table, in which nothing but letters is read."""
+    return SIGNS.sub(r"\\\g<0>", cell(value))
 
 
 def _code(value: str | None) -> str:

@@ -20,6 +20,7 @@ from torch import nn
 import initplug
 from initplug.auditing import Audit
 from initplug.errors import visible
+from initplug.tables.files import to_csv, to_markdown
 from initplug.tables.grouping import collapsed
 from initplug.tables.text import Column, table
 
@@ -95,6 +96,45 @@ def test_a_name_in_markdown_is_code(name: str) -> None:
     assert found is not None
     assert found[3].replace("\\|", "|") == name
     assert found[1] not in re.findall("`+", found[3])
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("=HYPERLINK(1)", "'=HYPERLINK(1)"),
+        ("+cmd|' /C calc'!A0", "'+cmd|' /C calc'!A0"),
+        ("-2+3", "'-2+3"),
+        ("@SUM(1)", "'@SUM(1)"),
+        ("  =1", "'  =1"),
+        ("＝1", "'＝1"),
+        ("-", "'-"),
+        ("\t=1", "\\t=1"),
+        ("\r=1", "\\r=1"),
+        ("-1", "-1"),
+        ("+2", "+2"),
+        ("-1e-3", "-1e-3"),
+        ("a=1", "a=1"),
+        ("'=1", "'=1"),
+    ],
+)
+def test_no_cell_of_a_csv_file_is_a_formula(name: str, written: str) -> None:
+    audit = initplug.apply(nn.ParameterDict({name: torch.zeros(2)}), {"rules": {"*": "constant -0.5"}})
+    (line,) = csv.DictReader(io.StringIO(audit.to_csv(), newline=""))
+    assert line["name"] == written
+    assert (line["mean"], line["measured_mean"]) == ("-0.5", "-0.5")
+    assert [row["name"] for row in audit.to_dict()["rows"]] == [name]
+
+
+def test_lists_of_a_csv_file_are_no_formulas_either() -> None:
+    assert to_csv([{"aliases": ["=1", "b"], "shape": [-1]}], ["aliases", "shape"]).splitlines()[1] == "'=1 b,-1"
+
+
+def test_what_a_problem_says_is_only_text_in_markdown() -> None:
+    problem = "twin of a|b, <img src=x> *bold* `code` [link](x) &lt; \\"
+    line = to_markdown([{"name": "w", "problem": problem}], ["name", "problem"]).splitlines()[2]
+    (cell,) = re.split(r"(?<!\\)\|", line)[2:-1]
+    assert re.sub(r"\\(.)", r"\1", cell.strip()) == problem
+    assert not re.search(r"(?<!\\)[|<`*\[]", cell)
 
 
 def test_an_empty_audit_is_a_table_without_rows() -> None:
