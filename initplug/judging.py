@@ -221,10 +221,10 @@ def _limits(distribution: Single | Batched, numel: int, dtype: torch.dtype) -> L
     min_low, min_high, max_low, max_high = _extremes(distribution, numel, dtype)
     return Limits(
         constant=None,
-        min_low=max(_end(distribution.low, dtype, min), min_low),
+        min_low=max(_end(distribution.low, dtype, min) - 2 * _finest(dtype), min_low),
         min_high=min_high,
         max_low=max_low,
-        max_high=min(_end(distribution.high, dtype, max), max_high),
+        max_high=min(_end(distribution.high, dtype, max) + 2 * _finest(dtype), max_high),
         mean_low=distribution.mean - off,
         mean_high=distribution.mean + off,
         std_low=least,

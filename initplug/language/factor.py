@@ -85,7 +85,9 @@ def read_factors(value: Any) -> tuple[Factor, ...]:
     parts = list(enumerate(value)) if isinstance(value, list | tuple) else [(None, value)]
     if not parts:
         problems.append(_problem((), "a list of factors cannot be empty", value))
-    for index, part in parts:
+    if len(parts) > MOST:
+        problems.append(_problem((), f"a list of factors has at most {MOST}, not {len(parts)}", value))
+    for index, part in parts[:MOST]:
         location: tuple[str | int, ...] = () if index is None else (index,)
         if isinstance(part, Mapping):
             factors.append(_counted(part, location, problems))
@@ -99,6 +101,10 @@ def read_factors(value: Any) -> tuple[Factor, ...]:
     if problems:
         raise ValidationError.from_exception_data("Factor", problems)
     return tuple(factors)
+
+
+MOST = 32
+"""How many factors are multiplied: each may count in the whole model."""
 
 
 def _problem(location: tuple[str | int, ...], message: str, value: Any, **more: Any) -> InitErrorDetails:

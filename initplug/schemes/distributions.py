@@ -279,14 +279,15 @@ class Stacked:
 
     @property
     def mean(self) -> float:
-        return math.fsum(part.mean for part in self.drawn) / len(self.drawn)
+        return math.fsum(part.mean / len(self.drawn) for part in self.drawn)
 
     @property
     def std(self) -> float:
         if len(set(self.drawn)) == 1:
             return self.drawn[0].std
         mean = self.mean
-        return math.sqrt(math.fsum(part.std**2 + (part.mean - mean) ** 2 for part in self.drawn) / len(self.drawn))
+        offs = (math.hypot(part.std, part.mean - mean) for part in self.drawn)
+        return math.hypot(*offs) / math.sqrt(len(self.drawn))
 
     @property
     def low(self) -> float:

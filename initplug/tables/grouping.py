@@ -114,9 +114,10 @@ def _pooled(group: _Group) -> dict[str, Any]:
     if any(value is None for value in (*means, *stds, *lows, *highs, *counts)):
         return row | dict.fromkeys(POOLED[:4]) | {"measured_count": sum(count or 0 for count in counts)}
     total = sum(counts)
-    mean = math.fsum(count * mean for count, mean in zip(counts, means, strict=True)) / total
+    shares = [count / total for count in counts]  # squares and sums may be more than a double holds, these are not
+    mean = math.fsum(share * mean for share, mean in zip(shares, means, strict=True))
     if min(means) == max(means):
         mean = means[0]
-    squares = (count * (std**2 + (own - mean) ** 2) for count, std, own in zip(counts, stds, means, strict=True))
-    values = (mean, math.sqrt(math.fsum(squares) / total), min(lows), max(highs), total)
+    offs = (math.sqrt(share) * math.hypot(std, own - mean) for share, std, own in zip(shares, stds, means, strict=True))
+    values = (mean, math.hypot(*offs), min(lows), max(highs), total)
     return row | dict(zip(POOLED, values, strict=True))

@@ -75,7 +75,7 @@ def table(
 
     width = plain(width)
     if width is not None and not (is_whole(width) and width >= 1):
-        raise InitplugError(f"width={width!r}: a width is a whole number of at least 1, or None for the terminal's")
+        raise InitplugError("a width is a whole number of at least 1, or None for the terminal's")
     width = min(width or terminal_width(), UNBOUNDED)
     chosen = [column for column in columns if width >= column.least]
     listed = list(rows)
