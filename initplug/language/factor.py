@@ -94,10 +94,10 @@ def read_factors(value: Any) -> tuple[Factor, ...]:
         elif _is_number(part):
             factors.append(Factor(number=part))
         else:
-            message, hint = mismatch(part, "a number")
-            if hint is None:
+            message, way_out = mismatch(part, "a number")
+            if way_out is None:
                 message = f"a factor is a number or a mapping with count, place or attr, not {kind_of(part)}"
-            problems.append(_problem(location, message, part, hint=hint))
+            problems.append(_problem(location, message, part, hint=way_out))
     if problems:
         raise ValidationError.from_exception_data("Factor", problems)
     return tuple(factors)
@@ -123,8 +123,8 @@ def _counted(part: Mapping[str, Any], location: tuple[str | int, ...], problems:
     given = {key: part[key] for key in ("times", "power") if key in part}
     for key, value in given.items():
         if not _is_number(value):
-            message, hint = mismatch(value, "a number")
-            problems.append(_problem((*location, key), message, value, hint=hint))
+            message, way_out = mismatch(value, "a number")
+            problems.append(_problem((*location, key), message, value, hint=way_out))
     of = part[kinds[0]]
     fault_of = _fault_of(kinds[0], of)
     if fault_of is not None:

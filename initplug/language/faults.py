@@ -32,8 +32,8 @@ def shown(value: Any) -> str:
     """A value as the recipe spells it, short and on one line.
 
     Example:
-        >>> shown(None), shown("a\\nb"), shown(10**5000)
-        ('null', "'a\\\\nb'", 'a number of 16,610 bits')
+        >>> shown(None), shown("a" * 80)[-4:], shown(10**5000)
+        ('null', "aa…'", 'a number of 16,610 bits')
     """
     if isinstance(value, bool):
         return str(value).lower()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from os import PathLike
-from os.path import isfile
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +60,9 @@ def load(source: Source | Any, overrides: Sequence[str] = ()) -> Recipe:
         'kaiming_normal'
     """
     overrides = () if overrides is None else overrides
-    overrides = [plain(override) for override in overrides] if isinstance(overrides, list | tuple) else None
-    if overrides is None or not all(isinstance(override, str) for override in overrides):
+    listed = isinstance(overrides, list | tuple)
+    overrides = [plain(override) for override in overrides]
+    if not listed or not all(isinstance(override, str) for override in overrides):
         raise RecipeError.of([Finding("", "overrides is a list of texts such as rules.conv.init.mode=fan_in")])
     if isinstance(source, Recipe) and not overrides:
         return source
@@ -330,9 +331,9 @@ def _layers(entries: Any, own: Composed, folder: Path, seen: Sizes) -> Iterator[
 def _sibling(entry: str, folder: Path) -> Path | None:
     """A file beside the recipe, else a preset."""
     for candidate in (folder / entry, folder / f"{entry}.yaml", folder / f"{entry}.yml", PRESETS / f"{entry}.yaml"):
-        # `os.path` takes a name that is too long for one of no file.
-        if candidate.suffix in SUFFIXES and isfile(candidate):
-            return candidate
+        with suppress(OSError):  # a name that is too long is one of no file
+            if candidate.suffix in SUFFIXES and candidate.is_file():
+                return candidate
     return None
 
 

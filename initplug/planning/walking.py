@@ -123,7 +123,8 @@ def _below(module: nn.Module, name: str, nodes: list[Node]) -> Iterator[_Place]:
     position = -sum(child_key != hidden for child_key, _ in children)
     for child_key, child in children:
         counted = child_key != hidden
-        at, own = position if counted else None, type(child)
+        at = position if counted else None
+        own: Any = type(child)  # hashable, likewise
         cls = None if child._modules else plain_class(own)
         if cls is not None:  # nothing is below it, as of most modules
             nodes.append(_node(start + child_key, child_key, child, cls, index, at))

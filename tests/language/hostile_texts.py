@@ -92,4 +92,4 @@ def read(text: str, limit: int) -> str:
 if __name__ == "__main__":
     size, limit = map(int, sys.argv[1:])
     initplug.load("resnext")  # what is imported is
-    print(json.dumps({shape: read(text(size), limit) for shape, text in SHAPES.items()}))
+    json.dump({shape: read(text(size), limit) for shape, text in SHAPES.items()}, sys.stdout)

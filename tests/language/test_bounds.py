@@ -1,4 +1,4 @@
-"""What a recipe may cost: hostile input is read within seconds or refused, and nothing but a RecipeError comes of it."""
+"""What a recipe may cost: hostile input is read within seconds or refused, with a RecipeError and nothing else."""
 
 from __future__ import annotations
 
