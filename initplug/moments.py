@@ -107,9 +107,10 @@ def histogram(tensor: Tensor, low: float, high: float, padding_row: int | None =
             values = values[~np.isnan(values)]
         # What lies outside is counted in the bins at the ends, and taken off again.
         kind = values.dtype.type
-        width = max(kind(high - low), np.finfo(kind).smallest_subnormal)
+        part = kind(1 if high - low < np.finfo(kind).max else 0.25)  # of the values, lest differences be infinite
+        width = max(kind(high) * part - kind(low) * part, np.finfo(kind).smallest_subnormal)
         with np.errstate(over="ignore", under="ignore"):
-            places = (values - kind(low)) / width * kind(BINS)
+            places = (values * part - kind(low) * part) / width * kind(BINS)
         np.clip(places, 0, BINS - 0.5, out=places)
         counts += np.bincount(places.astype(np.intp), minlength=BINS)
         under, over = int(np.count_nonzero(values < low)), int(np.count_nonzero(values > high))

@@ -7,7 +7,8 @@ import fnmatch
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from initplug.errors import ROWS, Finding, near, shortened
+from initplug.errors import NAME, ROWS, Finding, cut, near, shortened
+from initplug.language.faults import shown
 from initplug.language.recipe import Recipe
 from initplug.language.selectors import Selector
 from initplug.planning.evaluation import Miss
@@ -27,9 +28,10 @@ class Unmatched(NamedTuple):
 def unmatched_slots(rows: Sequence[Unmatched], total: int, recipe: Recipe) -> Block:
     """Parameters that no rule matches."""
     hint = "Add a rule, or set `unmatched: keep` to leave them as constructed."
-    wide = max(len(row.name) for row in rows)
+    names = [cut(row.name, NAME) for row in rows]
+    wide = max(map(len, names))
     kinds = max(len(row.module_type) for row in rows)
-    lines = [f"  {row.name:{wide}}  {row.module_type:{kinds}}  {row.shape}" for row in rows]
+    lines = [f"  {name:{wide}}  {row.module_type:{kinds}}  {row.shape}" for name, row in zip(names, rows, strict=True)]
     head = f"{len(rows)} of {total} parameters match no rule of {recipe.origin}"
     closest = _closest_rule(rows[0], recipe)
     text = [head, *shortened(lines), *([f"closest: {closest}"] if closest else []), hint]
@@ -70,7 +72,9 @@ def _ratio(glob: str, word: str) -> float:
 
 def _rule(name: str, selector: str, location: str | None) -> str:
     place = f" ({location})" if location else ""
-    return f"rule {name!r}{place}" if name == selector else f'rule {name!r} "{selector}"{place}'
+    if name == selector:
+        return f"rule {shown(name)}{place}"
+    return f'rule {shown(name)} "{cut(selector, NAME)}"{place}'
 
 
 def nothing_selected(unused: Sequence[str], recipe: Recipe, names: Sequence[str]) -> Block:
@@ -109,8 +113,8 @@ def left_alone(left: Sequence[Left], recipe: Recipe, *, on_meta: bool = False, a
         on_meta: whether any is on meta.
         all_of_them: whether nothing is written, since nothing else would be.
     """
-    wide = max(len(one.name) for one in left[:ROWS])
-    lines = [f"  {one.name:{wide}}  {_rule(one.rule, one.rule, recipe.location(one.rule))}" for one in left]
+    wide = max(len(cut(one.name, NAME)) for one in left[:ROWS])
+    lines = [f"  {cut(one.name, NAME):{wide}}  {_rule(one.rule, one.rule, recipe.location(one.rule))}" for one in left]
     counted = "1 frozen parameter" if len(left) == 1 else f"{len(left)} frozen parameters"
     head = f"rules of {recipe.origin} leave {counted} alone (requires_grad=False)"
     if all_of_them:
@@ -130,7 +134,7 @@ def left_alone(left: Sequence[Left], recipe: Recipe, *, on_meta: bool = False, a
 
 def misfit(misses: Sequence[Miss]) -> Block:
     """Initializers that do not fit their tensors."""
-    lines = [f"  {miss.name} {miss.shape}: {miss.reason}; {_by(miss)}" for miss in misses]
+    lines = [f"  {cut(miss.name, NAME)} {miss.shape}: {miss.reason}; {_by(miss)}" for miss in misses]
     head = f"{len(misses)} initializer{'s do' if len(misses) > 1 else ' does'} not fit"
     text = [head, *shortened(lines)]
     if any("below two dimensions" in miss.reason for miss in misses):
