@@ -13,7 +13,7 @@ from torch import nn
 from initplug.auditing import Audit, Status, to_write
 from initplug.collectives import NO_FACTS, Circle, agreed
 from initplug.columns import Coded
-from initplug.errors import ApplyError, Finding, listed
+from initplug.errors import ApplyError, Finding, brief, listed
 from initplug.filling.agreement import facts_of
 from initplug.filling.backups import Backup, backed_up, restored_on_failure
 from initplug.filling.execution import Progress, Settings, write
@@ -222,16 +222,22 @@ def _filled(ready: _Ready) -> Audit:
     record = write(plan, tree, slots, statuses, sources, settings)
     check_complete(tree, on_meta)
     statuses = statuses.replaced(dict.fromkeys(record.projected, "projected"))
-    return audited(
-        plan,
-        slots,
-        statuses,
-        sources,
-        reading,
-        measured=record.measured,
-        seed=settings.seed,
-        reasons=reasons,
-    )
+    try:
+        return audited(
+            plan,
+            slots,
+            statuses,
+            sources,
+            reading,
+            measured=record.measured,
+            seed=settings.seed,
+            reasons=reasons,
+        )
+    except Exception as error:
+        if isinstance(error, Warning):
+            raise
+        said = f"all {record.total} slots have been written, but could not be measured: {brief(error)}"
+        raise ApplyError(said) from error
 
 
 def audit(model: nn.Module, recipe: Any, *, prefix: str = "", histograms: bool = False) -> Audit:

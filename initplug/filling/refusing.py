@@ -108,7 +108,7 @@ def unplaced(plan: Plan, slots: Slots, statuses: Coded[Status]) -> list[Finding]
     rows = {*compress(range(len(slots)), map(MARKS, slots.tensors)), *slots.computed}
     marks = {row: mark for row in sorted(rows) if statuses[row] == "initialized" and (mark := _mark(slots, row))}
     shares = plan.shares
-    findings = []
+    findings: list[Finding] = []
     for row, mark in marks.items():
         planned = shares[row].distribution
         source = plan.find(planned.source) if isinstance(planned, Copy) else None

@@ -334,7 +334,10 @@ def test_a_failure_while_it_is_measured_leaves_a_model_as_it_was(monkeypatch: py
     model = half_deferred()
     with restored(model), pytest.raises(ApplyError) as caught:
         initplug.apply(model, NORMAL, atomic=True)
-    assert str(caught.value) == f"MemoryError{RESTORED}"
+    assert str(caught.value) == f"all 10 slots have been written, but could not be measured: MemoryError{RESTORED}"
+    with pytest.raises(ApplyError) as caught:
+        initplug.apply(model, NORMAL)
+    assert str(caught.value) == "all 10 slots have been written, but could not be measured: MemoryError"
     assert isinstance(caught.value.__cause__, MemoryError)
 
 

@@ -151,7 +151,11 @@ def models_that_differ_are_refused(_: Path) -> None:
         (tied, f"norm.bias: not planned on {last}, (10,); float32; "),
     ]
     for change, text in changes:
-        refused(text, block(odd, change), scaled)
+        refused(text, block(odd, change), {**scaled, "frozen": "write"})
+    norms = {"match": "<LayerNorm>.*", "init": 1, "trainable": True}
+    kept = {**RECIPE, "rules": {"fc*": "normal", "norms": norms}}
+    text = f"norm.weight: frozen parameter; kept; no rule on {last}, parameter; written; Constant(value=1) on {rest}"
+    refused(text, block(odd, frozen), kept)
 
 
 SCALED = {"fn": "normal", "std": 0.02, "factor": {"attr": "^times", "power": 1}}

@@ -64,7 +64,7 @@ class Bag(nn.Module):
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         super().__init__()
         for name, tensor in tensors.items():
-            self.register_parameter(name, nn.Parameter(tensor, requires_grad=tensor.is_floating_point()))
+            self.register_parameter(name, nn.Parameter(tensor, tensor.is_floating_point() or tensor.is_complex()))
 
 
 def bags_agree(
@@ -609,10 +609,17 @@ def what_has_no_place_in_a_whole_is_refused_by_name(_: Path) -> None:
 
 
 @scene(2)
-def flat_parameters_are_refused_by_name(_: Path) -> None:
-    model = FullyShardedDataParallel(Block(), device_id=torch.device("cpu"))
-    with raises("it is a part of a flat parameter of FSDP1: initialise before wrapping, or use fully_shard"):
-        initplug.apply(model, {"rules": {"*": 0}}, seed=0)
+def flat_parameters_are_refused_by_name_and_written_while_they_are_whole(_: Path) -> None:
+    recipe, expected = {"rules": {"*": "normal"}}, Block()
+    initplug.apply(expected, recipe, seed=0)
+    for original in (False, True):
+        model = FullyShardedDataParallel(Block(), device_id=torch.device("cpu"), use_orig_params=original)
+        with raises("cut by FSDP1 without regard to shapes", initplug.PlanError):
+            initplug.apply(model, recipe, seed=0)
+        with FullyShardedDataParallel.summon_full_params(model):
+            initplug.apply(model, recipe, seed=0)
+        with FullyShardedDataParallel.summon_full_params(model):
+            same_values(model.module, expected)
 
 
 @scene()
