@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: help run test lint types tests browser conformance presets-table screenshots coverage benchmark picture clean
+.PHONY: help run test lint types tests fuzz browser conformance presets-table screenshots coverage benchmark picture clean
 
 help: ## Say what there is.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -23,8 +23,14 @@ lint: $(VENV)/installed-tests
 types: $(VENV)/installed-tests
 	$(BIN)/mypy
 
+# The plugin says how many inputs of each kind were tried.
 tests: $(VENV)/installed-tests
-	$(BIN)/pytest -n 2
+	PYTHONPATH=tests/fuzz $(BIN)/pytest -n 2 -p fuzz_summary
+
+MINUTES ?= 15
+
+fuzz: $(VENV)/installed-tests ## Try random and hostile inputs of every kind for MINUTES=15 on two cores.
+	$(BIN)/python tests/fuzz --minutes $(MINUTES)
 
 conformance: $(VENV)/installed-tests ## Compare every preset with all of its models, large ones too.
 	$(BIN)/pytest -n 2 tests/conformance -m "large or not large"

@@ -153,9 +153,9 @@ def comparison(changed: Sequence[Change], name: str, *, every: bool = False) -> 
           h.0-11.bias  new
     """
     if not changed:
-        return f"every row is what it was in {name}"
+        return f"every row is what it was in {visible(name)}"
     verb = "row is not what it was" if len(changed) == 1 else "rows are not what they were"
-    lines = [f"{len(changed)} {verb} in {name}"]
+    lines = [f"{len(changed)} {verb} in {visible(name)}"]
     by_rule: dict[str | None, list[Change]] = {}
     for change in changed:
         by_rule.setdefault(change.rule, []).append(change)

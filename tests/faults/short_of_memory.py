@@ -105,7 +105,8 @@ SCENES: tuple[Callable[[], Said], ...] = (
 
 def main() -> None:
     """Fork a process for each scene, and collect what they say."""
-    initplug.apply(nn.Linear(3, 3), {"rules": {"*": "normal"}}, seed=0)  # what is imported late is there now
+    early = nn.Sequential(nn.Linear(3, 3), nn.utils.parametrizations.weight_norm(nn.Linear(3, 3)))
+    initplug.apply(early, {"rules": {"*": "normal"}}, seed=0)  # what is imported late is there now
     torch.set_num_threads(1)
     found = {}
     for scene in SCENES:

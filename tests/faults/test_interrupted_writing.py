@@ -102,7 +102,7 @@ def failing_after(count: int, error: BaseException) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
-@pytest.mark.parametrize("count", [0, 3, 9])
+@pytest.mark.parametrize("count", [0, 2, 4])
 @pytest.mark.parametrize(
     "error", [RuntimeError("the thread is dead"), MemoryError(), np.linalg.LinAlgError("no\nconvergence")], ids=repr
 )
@@ -207,7 +207,9 @@ def test_a_parametrization_that_raises_midway_names_its_slot(seed: int | None) -
     with pytest.raises(initplug.ApplyError) as caught:
         initplug.apply(module, RECIPE, seed=seed)
     assert "1.weight" in str(caught.value) and "no inverse of this" in str(caught.value)
-    assert torch.equal(module[1].weight, before["1.parametrizations.weight.original"])
+    assert torch.equal(
+        values(module)["1.parametrizations.weight.original"], before["1.parametrizations.weight.original"]
+    )
 
 
 def test_an_initializer_of_others_that_raises_midway_leaves_its_slot_as_it_was() -> None:
@@ -222,8 +224,9 @@ def test_an_initializer_of_others_that_raises_midway_leaves_its_slot_as_it_was()
     recipe = {"rules": {"*.weight": "fails_for_wide", "*.bias": 0}}
     with nothing_left_behind(), pytest.raises(initplug.ApplyError) as caught:
         initplug.apply(module, recipe, seed=0, threads=1)
-    assert str(caught.value).startswith("writing stopped at 2.weight: RuntimeError: too wide for this\n")
-    assert torch.equal(module[2].weight, before["2.weight"])
+    told = "writing stopped at 2.weight: ValueError: fails_for_wide failed: RuntimeError: too wide for this\n"
+    assert str(caught.value).startswith(told)
+    assert torch.equal(values(module)["2.weight"], before["2.weight"])
     for name in [line.strip() for line in str(caught.value).splitlines()[2:]]:
         assert torch.equal(values(module)[name], torch.full_like(before[name], float(name.endswith("weight"))))
 
@@ -239,4 +242,5 @@ def test_an_owner_that_takes_no_tensor_is_told_before_anything_else_is_written()
         module = nn.Sequential(nn.Linear(2, 2), Stubborn(2, 2))
     with nothing_left_behind(), pytest.raises(initplug.ApplyError, match="this stays as it is"):
         initplug.apply(module, RECIPE, seed=0)
-    assert module[0].weight.is_meta or not module[0].weight.any()
+    first = next(module.parameters())
+    assert first.is_meta or not first.any()

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import keyword
+import re
 
 import pytest
 import torch
@@ -60,6 +61,20 @@ def test_refusals_of_odd_names_are_readable(name: str) -> None:
     with pytest.raises(initplug.ApplyError) as missing:
         initplug.apply(model, {"rules": {"*": 1}}, only=[f"{name}x"])
     assert [finding.path for finding in missing.value.findings] == [f"{name}x"]
+
+
+def test_messages_and_warnings_show_what_names_hold_as_escapes() -> None:
+    model = nn.Module()
+    model.register_parameter("\x1b[31mred\u202e\ud800", nn.Parameter(torch.zeros(1).expand(4)))
+    with pytest.raises(initplug.PlanError) as unmatched:
+        initplug.plan(model, {"rules": {"r": {"match": "x", "init": 0, "optional": True}}})
+    assert r"  \x1b[31mred\u202e\ud800  Module  (4,)" in str(unmatched.value).splitlines()
+    assert [finding.path for finding in unmatched.value.findings] == ["\x1b[31mred\u202e\ud800"]
+    with pytest.raises(initplug.ApplyError) as unwritable:
+        initplug.apply(model, {"rules": {"*": 1}}, only=["a\nb\x07"])
+    assert "\n  " + r"a\nb\x07: " in str(unwritable.value)
+    with pytest.warns(initplug.InitplugWarning, match=re.escape(r"rule 'bell' "\x07*"")):
+        initplug.plan(model, {"unmatched": "keep", "rules": {"bell": {"match": "\x07*", "init": 0}}})
 
 
 @pytest.mark.parametrize(
