@@ -26,8 +26,8 @@ from initplug.composing import (
     entered,
     with_config,
 )
-from initplug.errors import InitplugError, PlanError, RecipeError, shortened
-from initplug.targets import Failure, Model, built_from, named, user_code
+from initplug.errors import InitplugError, PlanError, RecipeError, brief, shortened
+from initplug.targets import ENDS, Failure, Model, built_from, named, place_of, user_code
 from initplug.terminal import colored, progress, reported, table_of
 from initplug.weights import load_weights, save_weights, weights_of
 
@@ -62,6 +62,10 @@ class Commands(click.Group):
             if error.errno == errno.EPIPE:  # whoever reads has read enough: click ends quietly
                 raise
             raise Failure(f"cannot write: {error.strerror or error}") from None
+        except ENDS:
+            raise
+        except Exception as error:  # nobody has foreseen it, and the place is all that can be told
+            raise Failure(f"unexpected {brief(error)}{place_of(error)}") from None
 
 
 def main() -> None:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
-from initplug.errors import InitplugError, RecipeError, brief, did_you_mean, first_line, shortened
-from initplug.targets import Failure, Model, user_code
+from initplug.errors import InitplugError, RecipeError, did_you_mean, first_line, shortened
+from initplug.targets import Failure, Model, shown, user_code
 
 if TYPE_CHECKING:
     from initplug.language.recipe import Recipe
@@ -158,11 +158,11 @@ class Composition(NamedTuple):
             lacks = "no model" if node is None else "no model._target_"
             raise Failure(f"{self.source} has {lacks}, the class or function that makes the model", 2)
         sys.path.insert(0, str(Path.cwd()))
-        try:
-            with user_code(), _unlogged():
+        with user_code(f"MODEL {shown(name)} cannot be imported:", 2), _unlogged():
+            try:
                 get_object(name)
-        except (Exception, SystemExit) as error:
-            raise Failure(f"MODEL {name!r} cannot be imported: {brief(_deepest(error))}", 2) from None
+            except Exception as error:
+                raise _deepest(error) from None
 
         # Hydra 1.4 wants to be told what may be called: what the model's own node names, which was asked for.
         trusted = {} if version_base() else {"_execution_whitelist_": sorted(set(_targets(node)))}

@@ -156,9 +156,10 @@ def listed(head: str, findings: Sequence[Finding]) -> str:
 def first_line(error: BaseException) -> str:
     """Return the first line of what an error of other code says; torch's own go on for pages."""
     try:
-        return str(error).partition("\n")[0]
-    except Exception:  # it may not even be able to say what it is
+        lines = str(error).splitlines()
+    except BaseException:  # it may not even be able to say what it is
         return ""
+    return next((line for line in lines if line.strip()), "")
 
 
 def brief(error: BaseException, limit: int | None = None) -> str:

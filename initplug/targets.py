@@ -8,14 +8,16 @@ import importlib.util
 import os
 import re
 import sys
+import traceback
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import click
 
-from initplug.errors import brief, did_you_mean
+from initplug.errors import NAME, InitplugError, bounded, brief, cut, did_you_mean
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,7 +27,7 @@ class Failure(click.ClickException):
     """An end with a message on standard error and an exit status."""
 
     def __init__(self, message: str, status: int = 1) -> None:
-        super().__init__(message)
+        super().__init__(bounded(message))
         self.exit_code = status  # type: ignore[misc]  # click declares it on the class and reads it here
 
     def show(self, file: Any = None) -> None:  # noqa: ARG002  # click's signature
@@ -33,9 +35,40 @@ class Failure(click.ClickException):
         click.echo(self.format_message(), err=True)
 
 
+ENDS = (KeyboardInterrupt, InitplugError, click.ClickException, click.exceptions.Exit, click.Abort)
+"""What goes on its way through a model's own code: it has its line already, or is no error."""
+
+
 @contextmanager
-def user_code() -> Iterator[None]:
-    """Send what a model's own code prints, in Python or below it, to standard error."""
+def user_code(said: str | None = None, status: int = 1, way_out: str = "") -> Iterator[None]:
+    """Run code that others wrote: what it prints goes to standard error, and whatever it raises ends in a line.
+
+    Args:
+        said: how the line begins; without it the line says where the code is.
+        status: of the exit.
+        way_out: how the line ends, unless the call itself is wrong, which is so whatever else is done.
+    """
+    try:
+        with _printing_elsewhere():
+            yield
+    except ENDS:
+        raise
+    except BaseException as error:  # SystemExit, too, and what others derive from it
+        if said is None:
+            raise Failure(f"the model's own code raised {brief(error)}{place_of(error)}", status) from None
+        hint = "" if isinstance(error, TypeError) else way_out
+        raise Failure(f"{said} {brief(error)}{hint}", status) from None
+
+
+def place_of(error: BaseException) -> str:
+    """Where an error was raised, in brackets."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+
+
+@contextmanager
+def _printing_elsewhere() -> Iterator[None]:
+    """Send what is printed, in Python or below it, to standard error."""
     sys.stdout.flush()
     try:
         kept = os.dup(1)
@@ -51,7 +84,13 @@ def user_code() -> Iterator[None]:
             os.close(kept)
 
 
-TARGET = re.compile(r"(?P<where>.+?):(?P<name>[A-Za-z_][\w.]*)(?P<call>\(.*\))?", re.DOTALL)
+PLAIN = re.compile(r"(?P<where>.+):(?P<name>[A-Za-z_][\w.]*)", re.DOTALL)
+CALLED = re.compile(r"(?P<where>.+?):(?P<name>[A-Za-z_][\w.]*)(?P<call>\(.*\))", re.DOTALL)
+
+
+def shown(target: str) -> str:
+    """A MODEL argument as messages call it."""
+    return cut(repr(target), NAME)
 
 
 class Model(NamedTuple):
@@ -65,13 +104,15 @@ class Model(NamedTuple):
 
 def named(target: str) -> Model:
     """What a MODEL argument names, imported: before recipes are read, since its module may have initializers."""
-    found = TARGET.fullmatch(target)
+    found = (CALLED if target.endswith(")") else PLAIN).fullmatch(target)
     if found is None:
-        raise Failure(f"MODEL {target!r}: expected package.module:callable or path/to/file.py:callable", 2)
-    arguments, keywords = _arguments(target, found["call"])
-    constructor = _imported(target, found["where"], found["name"])
+        expected = "expected package.module:callable or path/to/file.py:callable"
+        raise Failure(f"MODEL {shown(target)}: {expected}", 2)
+    where, name, call = found["where"], found["name"], found.groupdict().get("call")
+    arguments, keywords = ([], {}) if call is None else _arguments(target, call)
+    constructor = _imported(target, where, name)
     if not callable(constructor):
-        raise Failure(f"MODEL {target!r}: {found['name']} is a {type(constructor).__name__}, not a callable", 2)
+        raise Failure(f"MODEL {shown(target)}: {name} is a {type(constructor).__name__}, not a callable", 2)
     return Model(target, constructor, arguments, keywords)
 
 
@@ -79,12 +120,16 @@ def built_from(model: Model, *, meta: bool) -> nn.Module:
     """The model that a MODEL argument names."""
     import torch
 
-    if isinstance(model.constructor, torch.nn.Module):
-        return model.constructor
+    with user_code(f"MODEL {shown(model.target)} raised"):
+        is_model = isinstance(model.constructor, torch.nn.Module)  # which asks it for its class
+    if is_model:
+        return cast("nn.Module", model.constructor)
     built = _constructed(model.target, lambda: model.constructor(*model.arguments, **model.keywords), meta=meta)
-    if not isinstance(built, torch.nn.Module):
-        raise Failure(f"MODEL {model.target!r} gave a {type(built).__name__}, not a torch.nn.Module")
-    return built
+    with user_code(f"MODEL {shown(model.target)} raised"):
+        is_model = isinstance(built, torch.nn.Module)
+    if not is_model:
+        raise Failure(f"MODEL {shown(model.target)} gave a {type(built).__name__}, not a torch.nn.Module")
+    return cast("nn.Module", built)
 
 
 def _constructed(target: str, build: Callable[[], Any], *, meta: bool) -> Any:
@@ -93,67 +138,89 @@ def _constructed(target: str, build: Callable[[], Any], *, meta: bool) -> Any:
 
     from initplug import deferred
 
+    said = f"MODEL {shown(target)} raised"
     if not meta:
-        return _attempted(target, build, torch.device("cpu"))
+        with user_code(said), torch.device("cpu"):
+            return build()
     # One way fails where a parameter meets a buffer, the other where a buffer's value is needed.
     try:
-        return _attempted(target, build, deferred())
-    except Failure:
-        return _attempted(target, build, torch.device("meta"), "; if it needs real values, try --real")
-
-
-def _attempted(target: str, build: Callable[[], Any], way: AbstractContextManager[Any], way_out: str = "") -> Any:
-    try:
-        with user_code(), way:
+        with user_code(said), deferred():
             return build()
-    except (Exception, SystemExit) as error:
-        # A call with the wrong arguments fails the same way on any device.
-        hint = "" if isinstance(error, TypeError) else way_out
-        raise Failure(f"MODEL {target!r} raised {brief(error)}{hint}") from None
+    except Failure:
+        with user_code(said, way_out="; if it needs real values, try --real"), torch.device("meta"):
+            return build()
 
 
-def _arguments(target: str, call: str | None) -> tuple[list[Any], dict[str, Any]]:
+def _arguments(target: str, call: str) -> tuple[list[Any], dict[str, Any]]:
     """Literal arguments of a call."""
-    if call is None:
-        return [], {}
+    wrong = Failure(f"MODEL {shown(target)}: arguments are literals, such as (num_classes=10)", 2)
     try:
-        parsed = ast.parse(f"f{call}", mode="eval").body
-        assert isinstance(parsed, ast.Call)
-        arguments = [ast.literal_eval(argument) for argument in parsed.args]
-        keywords = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in parsed.keywords if keyword.arg}
-        if len(keywords) < len(parsed.keywords):
-            raise ValueError("** is no literal")
-    except (SyntaxError, ValueError, AssertionError, RecursionError, MemoryError):
-        raise Failure(f"MODEL {target!r}: arguments are literals, such as (num_classes=10)", 2) from None
-    return arguments, keywords
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of escapes that texts may hold
+            parsed = ast.parse(f"f{call}", mode="eval").body
+            if not isinstance(parsed, ast.Call) or not isinstance(parsed.func, ast.Name):
+                raise wrong  # f(1)(2) and f(1) + f(2) begin and end alike
+            arguments = [ast.literal_eval(argument) for argument in parsed.args]
+            keywords = [(keyword.arg, ast.literal_eval(keyword.value)) for keyword in parsed.keywords]
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):  # unhashable keys are a TypeError
+        raise wrong from None
+    given = {name: value for name, value in keywords if name is not None}
+    if len(given) < len(keywords):  # one twice, or **, which is no literal
+        raise wrong
+    return arguments, given
+
+
+# Where it is imported from ----------------------------------------------------------------------------------
+
+MISSING = object()
 
 
 def _imported(target: str, where: str, name: str) -> Any:
     """The object that `where:name` names; the current directory comes first on the import path."""
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        with user_code():
-            found: Any = _module(where)
-    except (Exception, SystemExit) as error:
-        raise Failure(f"MODEL {target!r} cannot be imported: {brief(error)}", 2) from None
-    for step in name.split("."):
-        if not hasattr(found, step):
-            hint = did_you_mean(step, dir(found))
-            raise Failure(f"MODEL {target!r}: {where} has no {step!r}" + (f" ({hint})" if hint else ""), 2)
-        found = getattr(found, step)
+    with user_code(f"MODEL {shown(target)} cannot be imported:", 2):
+        found = _module(where)
+        for step in name.split("."):
+            above, found = found, getattr(found, step, MISSING)
+            if found is MISSING:
+                hint = did_you_mean(step, dir(above))
+                raise Failure(f"MODEL {shown(target)}: {where} has no {step!r}" + (f" ({hint})" if hint else ""), 2)
     return found
 
 
 def _module(where: str) -> Any:
-    if not where.endswith(".py"):
-        return importlib.import_module(where)
-    path = Path(where)
-    if not path.is_file():
+    path = Path(where) if where.endswith(".py") else None
+    if path is not None and not path.is_file():
         raise FileNotFoundError(f"there is no file {where}")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None  # a .py file always has a spec
-    assert spec.loader is not None  # and a loader
+    import initplug
+
+    initplug.apply  # noqa: B018  # what we need is loaded before a file of the user's can be taken for it
+    importlib.invalidate_caches()
+    sys.path.insert(0, str(Path.cwd()))
+    return importlib.import_module(where) if path is None else _file(path)
+
+
+def _file(path: Path) -> Any:
+    """A file as a module, and the files beside it where its own imports find them.
+
+    It is imported by its own name, unless that is another module's, as that of a json.py: then its folder comes last on
+    the import path, so that whoever imports json gets what it wants, and the file gets a name of its own.
+    """
+    file, name, before = path.resolve(), path.stem, list(sys.path)
+    sys.path[:] = [*(entry for entry in before if Path(entry).resolve() != file.parent), str(file.parent)]
+    spec = importlib.util.find_spec(name) if name.isidentifier() and name not in sys.modules else None
+    if spec is not None and spec.origin is not None and Path(spec.origin).resolve() == file:
+        if str(file.parent) in before:
+            sys.path[:] = before
+        return importlib.import_module(name)
+    alias = "initplug_model_" + re.sub(r"\W", "_", name)
+    spec = importlib.util.spec_from_file_location(alias, file)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} cannot be read as a module")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
+    sys.modules[alias] = module  # dataclasses, type hints and pickles look for the module of a class here
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[alias]
+        raise
     return module

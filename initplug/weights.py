@@ -9,7 +9,7 @@ from pathlib import Path
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any
 
-from initplug.errors import brief, shortened
+from initplug.errors import shortened
 from initplug.tables.replacement import replacing
 from initplug.targets import Failure, user_code
 
@@ -159,11 +159,8 @@ def _state_of(model: nn.Module) -> dict[str, Tensor]:
     """The tensors of a model's `state_dict`, which is its own code."""
     from torch import Tensor
 
-    try:
-        with user_code():
-            state = dict(model.state_dict(keep_vars=True))
-    except Exception as error:
-        raise Failure(f"the model's state_dict raised {brief(error)}") from None
+    with user_code("the model's state_dict raised"):
+        state = dict(model.state_dict(keep_vars=True))
     others = [name for name, value in state.items() if not isinstance(value, Tensor)]
     if others:
         raise Failure(f"{others[0]} of the model's state_dict is a {type(state[others[0]]).__name__}, not a tensor")

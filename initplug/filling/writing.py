@@ -204,7 +204,8 @@ def computed_value(computed: Computed) -> Tensor:
                 value = by.compute_weight(owner)
             case BasePruningMethod():
                 value = by.apply_mask(owner)  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    assert isinstance(value, Tensor)  # what torch demands of each of them
+    if not isinstance(value, Tensor):  # which torch demands of each of them, unless it is told not to look
+        raise TypeError(f"{computed.key} is computed as {type(value).__name__} and no tensor")
     return value
 
 

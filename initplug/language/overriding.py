@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from initplug.errors import NAME, Finding, RecipeError, cut, first_line, near
+from initplug.errors import NAME, Finding, RecipeError, brief, cut, first_line, near
 from initplug.language.composed import Composed
 from initplug.language.faults import shown
 from initplug.language.reading import MAX_DEPTH, Place, Steps, has_surrogate
@@ -39,6 +39,9 @@ def override(composed: Composed, overrides: Sequence[str]) -> None:
             hint = "keys hold no * and no dots of their own: name the rule" if _odd_key(text) else None
             reason = f"not in Hydra's notation, key=value: {first_line(error)}"
             raise _wrong(text, reason, hint, syntax=True) from None
+        except Exception as error:
+            hint = None if __debug__ else "it reads mappings and functions in assertions, which python -O leaves out"
+            raise _wrong(text, f"Hydra cannot read it: {brief(error)}", hint, syntax=True) from None
         _check(parsed, text)
         _apply(parsed, text, config, composed)
     data = OmegaConf.to_container(config)

@@ -110,6 +110,8 @@ def stand_in(computed: Computed, name: str) -> Tensor:
         try:
             with evaluating(shadow := meta_copy(by)), torch.no_grad():
                 like = shadow()
+            if not isinstance(like, Tensor):
+                raise TypeError(f"it gives {type(like).__name__} and no tensor")
         except Exception as error:  # a parametrization is the model's own code, which may raise anything
             reason = first_line(error)[:120]
             message = f"the shape of {name} cannot be told without values: its parametrization says {reason!r}"
@@ -249,5 +251,4 @@ def unwrapped(module: nn.Module) -> nn.Module:
     if key is None or set(module._modules) != {key} or module._parameters or module._buffers:
         return module
     inner = module._modules[key]
-    assert inner is not None  # a wrapper holds a module
-    return unwrapped(inner)
+    return module if inner is None else unwrapped(inner)
