@@ -129,13 +129,11 @@ def selector_of(name: str) -> str:
         ('^layers.0.gamma', '^branches.a[*]b.weight')
     """
     parts = (f"[-]{part[1:]}" if PLACE.fullmatch(part) else part.translate(LITERAL) for part in name.split("."))
-    text = "^" + ".".join(parts)
-    return text if text == text.strip() else f"{text[:-1]}?"
+    return "^" + ".".join(parts)
 
 
-LITERAL = str.maketrans({**{character: f"[{character}]" for character in "*?[]()<>|"}, "^": "?"})
-"""How characters that mean something else stand for themselves; what has no such form is any one character."""
-
+LITERAL = str.maketrans({**{character: f"[{character}]" for character in "*?[]()<>| "}, "^": "[]^]"})
+"""How characters that mean something else stand for themselves; `[^]` would be read as a negation."""
 
 TOKEN = re.compile(r"(?s)\[(?:!.|[^!])[^\]]*\]|\*\*|.")
 """A character class, whose first member may be `]`; `**`; or any one character."""
