@@ -45,10 +45,11 @@ def are_in_order(tensors: Sequence[Tensor]) -> bool:
         {*map(LAYOUT, tensors)} <= {torch.strided}
         and all(map(Tensor.is_contiguous, tensors))
         and not any(map(Tensor.is_inference, tensors))
+        and not any(map(IS_NESTED, tensors))
     )
 
 
-LAYOUT = attrgetter("layout")
+LAYOUT, IS_NESTED = attrgetter("layout"), attrgetter("is_nested")
 
 
 def refusal(slot: Slot) -> str | None:
@@ -83,6 +84,8 @@ def unwritable(tensor: Tensor) -> str | None:
         return f"its layout is {str(tensor.layout).removeprefix('torch.')}"
     if tensor.is_quantized:
         return "it is quantized"
+    if tensor.is_nested:
+        return "it is nested: its parts have sizes of their own"
     if tensor.is_inference() and not torch.is_inference_mode_enabled():
         return "it is an inference tensor: apply inside torch.inference_mode()"
     if not tensor.is_contiguous() and _overlaps(tensor):

@@ -215,7 +215,7 @@ def _evaluated(setting: _Setting, slot: Slot, winner: Winner) -> Share:
     key = (
         winner,
         setting.tree.nodes[slot.node].cls,
-        tensor.shape,
+        slot.kin.shape,
         tensor.dtype,
         tensor.requires_grad,
         layout,
@@ -224,9 +224,9 @@ def _evaluated(setting: _Setting, slot: Slot, winner: Winner) -> Share:
     )
     share = setting.shares.get(key)
     if share is None:
-        distribution, fans = None, Fans(tensor.shape)
+        distribution, fans = None, Fans(slot.kin.shape)
         if tensor.numel():
-            whole = tuple(tensor.shape)
+            whole = tuple(slot.kin.shape)
             distribution, fans = _distribution(init, whole, whole, layout, context)
             check_dtype(distribution, tensor.dtype, init.fn)
         share = setting.shares[key] = _share(setting, slot, winner, distribution, fans.pair, row)
@@ -433,7 +433,7 @@ def _share(
     return Share(
         kind=slot.kind,
         module_type=setting.tree.nodes[slot.node].cls.__name__,
-        shape=() if slot.lazy else tuple(tensor.shape),
+        shape=tuple(slot.kin.shape),  # which lazy and nested tensors have none of
         dtype=str(tensor.dtype).removeprefix("torch."),
         numel=0 if slot.lazy else tensor.numel(),
         trainable=tensor.requires_grad,

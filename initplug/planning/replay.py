@@ -1,4 +1,4 @@
-"""What construction draws: a module's own reset, replayed on a meta copy that only takes notes.
+"""What the resets of construction draw: a module's own, replayed on a meta copy that only takes notes.
 
 The reset runs under two modes. One sees every torch call: calls that fill a tensor are noted and not executed. The
 other sees every operator that is executed all the same: one that writes to a watched tensor, in whatever way, makes
