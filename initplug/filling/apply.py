@@ -18,6 +18,7 @@ from initplug.filling.agreement import facts_of
 from initplug.filling.backups import Backup, backed_up, restored_on_failure
 from initplug.filling.execution import Progress, Settings, write
 from initplug.filling.fitting import fitted
+from initplug.filling.former import warn_of_set_values
 from initplug.filling.generator import filler
 from initplug.filling.materialize import Missing, check_complete, device_of, materialize, missing
 from initplug.filling.measuring import Reading, audited
@@ -210,6 +211,7 @@ def _ready(
     refuse(plan, slots, statuses, sources, findings)
     warn_of_parts(chosen, {*plan.shares.where(lambda share: _applied(share) == "initialized").tolist()})
     warn_of_frozen(plan, slots, chosen.rows)
+    warn_of_set_values(plan, slots, statuses)
     backup = backed_up(tree, slots, to_write(statuses), where) if atomic else None
     return _Ready(plan, tree, slots, statuses, reasons, sources, on_meta, where, settings, reading, backup)
 

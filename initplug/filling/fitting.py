@@ -64,7 +64,7 @@ def fitted(model: nn.Module, recipe: Any, prefix: str, only: Any = None) -> Fitt
         warn_if_bare(tree)
     plan, slots, misses = drafted(tree, recipe, prefix)
     found = _fit(model, plan, tree, slots, prefix, only)
-    report(plan, misses, found.chosen.rows, part=bool(prefix))
+    report(plan, slots, misses, found.chosen.rows, part=bool(prefix))
     return found
 
 

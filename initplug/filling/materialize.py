@@ -24,9 +24,11 @@ from initplug.columns import Coded
 from initplug.errors import ApplyError, Finding, brief, first_line, shortened
 from initplug.filling.generator import draw
 from initplug.filling.sharding import is_sharded, local_of, twin_of
-from initplug.planning.evaluation import FROZEN, Share
+from initplug.planning.advice import own_rule
+from initplug.planning.evaluation import FROZEN, Share, has_default
 from initplug.planning.plan import Plan
 from initplug.planning.reparametrized import Computed, computed_by_hooks
+from initplug.planning.replay import Replays
 from initplug.planning.restoring import Buffer, Restoration, restorations
 from initplug.planning.slots import Slot, Slots, Tree
 from initplug.schemes.distributions import Keep, Stacked
@@ -248,9 +250,10 @@ def missing(
         if (buffer.weight in known if buffer.weight is not None else index in chosen)
     ]
     shares = plan.shares
-    kept = (_nothing_to_keep(slots[row], shares[row]) for row in on_meta if row in chosen)
+    replays = Replays(tree)
+    kept = (_nothing_to_keep(slots[row], shares[row], replays) for row in on_meta if row in chosen)
     findings = [finding for finding in kept if finding is not None]
-    hint = "build the model under `initplug.deferred()` or on a device, or add a rule with `kind: buffer`"
+    hint = "build it on a device, or under `initplug.deferred()` if it was not, or add a rule with `kind: buffer`"
     findings += [
         Finding(buffer.name, "it is a buffer on meta, and nothing restores it", hint=hint)
         for buffer in restored
@@ -270,7 +273,7 @@ def missing(
 IS_META = attrgetter("is_meta")
 
 
-def _nothing_to_keep(slot: Slot, share: Share) -> Finding | None:
+def _nothing_to_keep(slot: Slot, share: Share, replays: Replays) -> Finding | None:
     """What is wrong with a slot that is to keep values which it does not have, as a whole or in part."""
     planned = share.distribution
     if share.rule is not None and not isinstance(planned, Keep | Stacked):
@@ -280,18 +283,19 @@ def _nothing_to_keep(slot: Slot, share: Share) -> Finding | None:
     if share.reason == FROZEN:
         hint = "`frozen: write`, or a rule with `trainable: any`, gives it values"
         return Finding(slot.name, "it is frozen, and there is nothing to keep: it is on meta", hint=hint)
+    own = f"give it a later rule of its own, such as `{own_rule(slot)}`"
     if share.rule is None:
-        return Finding(slot.name, "no rule takes it, and there is nothing to keep: it is on meta")
+        return Finding(slot.name, "no rule takes it, and there is nothing to keep: it is on meta", hint=own)
     parts = planned.parts if isinstance(planned, Stacked) else (planned,)
-    if any(isinstance(part, Keep) for part in parts):
-        made = share.init == "keep default"
-        hint = (
-            "the plan is of a model with values: plan this one"
-            if made
-            else "`keep default` draws what construction draws"
-        )
-        return Finding(slot.name, "`keep` has nothing to keep: it is on meta", hint=hint)
-    return None
+    if not any(isinstance(part, Keep) for part in parts):
+        return None
+    if share.init == "keep default":
+        hint = "the plan is of a model with values: plan this one"
+    elif has_default(replays, slot, whole=isinstance(planned, Keep)):
+        hint = "`keep default` draws what the resets of construction draw"
+    else:
+        hint = own
+    return Finding(slot.name, "`keep` has nothing to keep: it is on meta", hint=hint)
 
 
 def _registered(tree: Tree) -> Iterator[tuple[str, Tensor]]:

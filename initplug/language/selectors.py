@@ -120,6 +120,21 @@ def breadth(text: str) -> int:
 
 GROUPS = re.compile(r"[(<][^()<>]*[)>]")
 
+
+def selector_of(name: str) -> str:
+    """The selector of a dotted name, which means the one node that is called so.
+
+    Example:
+        >>> selector_of("layers.0.gamma"), selector_of("branches.a*b.weight")
+        ('^layers.0.gamma', '^branches.a[*]b.weight')
+    """
+    parts = (f"[-]{part[1:]}" if PLACE.fullmatch(part) else part.translate(LITERAL) for part in name.split("."))
+    return "^" + ".".join(parts)
+
+
+LITERAL = str.maketrans({**{character: f"[{character}]" for character in "*?[]()<>| "}, "^": "[]^]"})
+"""How characters that mean something else stand for themselves; `[^]` would be read as a negation."""
+
 TOKEN = re.compile(r"(?s)\[(?:!.|[^!])[^\]]*\]|\*\*|.")
 """A character class, whose first member may be `]`; `**`; or any one character."""
 

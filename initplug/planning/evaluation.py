@@ -12,11 +12,12 @@ import numpy as np
 from initplug.columns import Coded, Rows, coded, paired
 from initplug.language.init import Init
 from initplug.language.recipe import Recipe
+from initplug.planning.advice import own_rule
 from initplug.planning.dtypes import check_dtype
 from initplug.planning.factors import multiplier
 from initplug.planning.matching import Frozen, Winner
 from initplug.planning.references import EMBEDDINGS, layout_of, padding_row, referred
-from initplug.planning.replay import Outcome, default_of
+from initplug.planning.replay import Replays, default_of
 from initplug.planning.slots import Kind, Slot, Slots, Tree
 from initplug.planning.transfers import Known, copied, loaded, settled
 from initplug.schemes.calling import MisfitError, distribution_of
@@ -79,9 +80,6 @@ UNMATCHED, FROZEN = "no rule", "frozen"
 
 LAZY = "lazy"
 """The reason of slots that wait for a first batch to learn their shape."""
-
-Replays = dict[Any, Mapping[str, Outcome]]
-"""What the resets of modules draw, by what they can depend on: one for all plans of a model."""
 
 
 class Miss(NamedTuple):
@@ -217,7 +215,7 @@ def _evaluated(setting: _Setting, slot: Slot, winner: Winner) -> Share:
     key = (
         winner,
         setting.tree.nodes[slot.node].cls,
-        tensor.shape,
+        slot.kin.shape,
         tensor.dtype,
         tensor.requires_grad,
         layout,
@@ -226,9 +224,9 @@ def _evaluated(setting: _Setting, slot: Slot, winner: Winner) -> Share:
     )
     share = setting.shares.get(key)
     if share is None:
-        distribution, fans = None, Fans(tensor.shape)
+        distribution, fans = None, Fans(slot.kin.shape)
         if tensor.numel():
-            whole = tuple(tensor.shape)
+            whole = tuple(slot.kin.shape)
             distribution, fans = _distribution(init, whole, whole, layout, context)
             check_dtype(distribution, tensor.dtype, init.fn)
         share = setting.shares[key] = _share(setting, slot, winner, distribution, fans.pair, row)
@@ -388,13 +386,26 @@ def _factor(setting: _Setting, slot: Slot, init: Init) -> tuple[float, float] | 
 
 def _default(setting: _Setting, slot: Slot) -> Drawn:
     """What the resets of the owner and its ancestors leave, innermost first, the last write counting."""
-    outcome = default_of(setting.tree, slot, setting.replays)
-    if outcome is None:
-        kind = setting.tree.nodes[slot.node].cls.__name__
-        raise MisfitError(f"default: no reset of {kind} or of a module around it writes it; `keep` leaves it as it is")
-    if isinstance(outcome, str):
-        raise MisfitError(f"default: {outcome}; `keep` leaves it as it is")
-    return outcome
+    outcome = default_of(setting.replays, slot)
+    if isinstance(outcome, Drawn):
+        return outcome
+    kind = setting.tree.nodes[slot.node].cls.__name__
+    reason = outcome or f"no reset of {kind} or of a module around it writes it"
+    if slot.on_meta:  # where nothing is that could be kept
+        raise MisfitError(f"default: {reason}; give it a later rule of its own, such as `{own_rule(slot)}`")
+    raise MisfitError(f"default: {reason}; `keep` leaves it as it is")
+
+
+def has_default(replays: Replays, slot: Slot, *, whole: bool) -> bool:
+    """Whether `default` fits a slot, as a whole or one of its parts."""
+    outcome = default_of(replays, slot)
+    if not isinstance(outcome, Drawn) or (isinstance(outcome, Structured) and not whole):
+        return False
+    try:
+        check_dtype(outcome, slot.tensor.dtype, "default")
+    except MisfitError:
+        return False
+    return True
 
 
 def _left_alone(
@@ -422,7 +433,7 @@ def _share(
     return Share(
         kind=slot.kind,
         module_type=setting.tree.nodes[slot.node].cls.__name__,
-        shape=() if slot.lazy else tuple(tensor.shape),
+        shape=tuple(slot.kin.shape),  # which lazy and nested tensors have none of
         dtype=str(tensor.dtype).removeprefix("torch."),
         numel=0 if slot.lazy else tensor.numel(),
         trainable=tensor.requires_grad,

@@ -25,9 +25,10 @@ class Unmatched(NamedTuple):
     shape: tuple[int, ...]
 
 
-def unmatched_slots(rows: Sequence[Unmatched], total: int, recipe: Recipe) -> Block:
-    """Parameters that no rule matches."""
-    hint = "Add a rule, or set `unmatched: keep` to leave them as constructed."
+def unmatched_slots(rows: Sequence[Unmatched], total: int, recipe: Recipe, on_meta: bool) -> Block:
+    """Parameters that no rule matches; some of them may be on meta, where nothing can be kept."""
+    way = "Add a rule, or, for a model that is not on meta," if on_meta else "Add a rule, or"
+    hint = f"{way} set `unmatched: keep` to leave them as constructed."
     names = [cut(row.name, NAME) for row in rows]
     wide = max(map(len, names))
     kinds = max(len(row.module_type) for row in rows)

@@ -17,9 +17,10 @@ from initplug.errors import Finding, PlanError, did_you_mean, shortened, warn
 from initplug.language.loading import load
 from initplug.language.recipe import Recipe, Rule
 from initplug.planning.elsewhere import warn_of_elsewhere
-from initplug.planning.evaluation import FROZEN, LAZY, UNMATCHED, Miss, Replays, Share, evaluate
+from initplug.planning.evaluation import FROZEN, LAZY, UNMATCHED, Miss, Share, evaluate
 from initplug.planning.findings import Left, Unmatched, left_alone, misfit, nothing_selected, unmatched_slots
 from initplug.planning.matching import winners_of
+from initplug.planning.replay import Replays
 from initplug.planning.restoring import Buffer, restorations
 from initplug.planning.slots import Kind, Slots, Tree
 from initplug.planning.walking import walk
@@ -412,7 +413,7 @@ def planned(tree: Tree, recipe: Recipe, prefix: str = "") -> tuple[Plan, Slots]:
         warn_if_bare(tree)
     result, slots, misses = drafted(tree, recipe, prefix)
     result.buffers = tuple(Buffer(buffer.name, buffer.restore) for buffer in restorations(tree, result))
-    report(result, misses, range(len(result)), part=bool(prefix))
+    report(result, slots, misses, range(len(result)), part=bool(prefix))
     warn_of_frozen(result, slots, range(len(result)))
     return result, slots
 
@@ -432,7 +433,7 @@ def drafted(
     if prefix:
         _refuse_places(rules, recipe)
     winners = winners_of(tree, recipe, prefix)
-    slots, shares, misses = evaluate(tree, recipe, winners, {} if replays is None else replays)
+    slots, shares, misses = evaluate(tree, recipe, winners, Replays(tree) if replays is None else replays)
     used = {name for winner in winners.distinct if winner is not None for name in winner.rules}
     names = slots.names
     result = Plan(
@@ -457,11 +458,12 @@ def _refuse_places(rules: Mapping[str, Rule], recipe: Recipe) -> None:
             raise PlanError(f"{message}; {hint}", [Finding.at(recipe.location(name), name, message, hint)])
 
 
-def report(result: Plan, misses: Sequence[Miss], chosen: Collection[int], *, part: bool) -> None:
+def report(result: Plan, slots: Slots, misses: Sequence[Miss], chosen: Collection[int], *, part: bool) -> None:
     """Raise what makes the plan unfit, warn of what is only suspicious.
 
     Args:
         result: the plan.
+        slots: in its order.
         misses: initializers that do not fit.
         chosen: positions of the slots that are to be written: what is wrong with others does not matter.
         part: whether it is of a part of a model.
@@ -473,7 +475,8 @@ def report(result: Plan, misses: Sequence[Miss], chosen: Collection[int], *, par
     if result.unmatched and recipe.unmatched == "error":
         rows = [result[name] for name in result.unmatched]
         blank = [Unmatched(row.name, row.module_type, row.shape) for row in rows]
-        blocks.append(unmatched_slots(blank, len(result), recipe))
+        on_meta = any(slots[result.index_of(name)].on_meta for name in result.unmatched)
+        blocks.append(unmatched_slots(blank, len(result), recipe, on_meta))
     if misses:
         blocks.append(misfit(misses))
     left = _left(result, range(len(result)))

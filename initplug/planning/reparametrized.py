@@ -142,24 +142,63 @@ def meta_copy(module: nn.Module) -> Any:
     Modules outside the subtree that it refers to stay themselves.
     """
     memo: dict[int, Any] = {}
-    inside = {id(part) for part in module.modules()}
-    tensors = [*module.parameters(), *module.buffers()]
-    for part in module.modules():
-        for value in vars(part).values():
-            for element in value if isinstance(value, list | tuple) else [value]:
+    parts = parts_of(module)
+    for part in parts.values():
+        for value in (*part._parameters.values(), *part._buffers.values(), *vars(part).values()):
+            for element in value if isinstance(value, list | tuple) else (value,):
                 if isinstance(element, Tensor):
-                    tensors.append(element)
-                elif isinstance(element, nn.Module) and id(element) not in inside:
+                    if id(element) not in memo:
+                        memo[id(element)] = _on_meta(element)
+                elif isinstance(element, nn.Module) and id(element) not in parts:
                     memo[id(element)] = element
-    for tensor in tensors:
-        memo[id(tensor)] = _on_meta(tensor)
-    wrapped = [part for part in module.modules() if _is_sharded(type(part))]
-    for part in wrapped:
-        plain: Any = public_type(type(part))
-        memo[id(part)] = plain.__new__(plain)
-    for part in wrapped:
-        vars(memo[id(part)]).update(copy.deepcopy(_own_state(part), memo))
+    # Their twins are known before any is filled, so that copying does not go down the tree: it may be deep.
+    filled: list[tuple[Any, Mapping[str, Any]]] = []
+    for part in parts.values():
+        cls: Any = type(part)
+        if _is_sharded(cls):
+            cls, state = public_type(cls), _own_state(part)
+        elif _is_copied_by_state(cls):
+            state = vars(part)
+        else:
+            continue
+        memo[id(part)] = cls.__new__(cls)
+        filled.append((memo[id(part)], state))
+    for twin, state in reversed(filled):  # what is below first: copying a class of its own kind may look at it
+        vars(twin).update((key, _copied(value, memo)) for key, value in state.items())
     return copy.deepcopy(module, memo)
+
+
+def parts_of(module: nn.Module) -> dict[int, nn.Module]:
+    """The modules of a subtree by their ids, each after one that holds it; the tree may be deep."""
+    found: dict[int, nn.Module] = {}
+    waiting: list[nn.Module | None] = [module]
+    while waiting:
+        part = waiting.pop()
+        if part is not None and id(part) not in found:
+            found[id(part)] = part
+            waiting.extend(part._modules.values())
+    return found
+
+
+@lru_cache(maxsize=4096)
+def _is_copied_by_state(cls: Any) -> bool:
+    """Whether a copy of a module is a new object of its class with copies of its attributes: nothing says otherwise."""
+    if hasattr(cls, "__deepcopy__") or any("__slots__" in vars(base) for base in cls.__mro__):
+        return False
+    return all(getattr(cls, key) is getattr(nn.Module, key) for key in COPYING)
+
+
+COPYING = ("__new__", "__reduce__", "__reduce_ex__", "__getstate__", "__setstate__")
+"""Methods by which a class says how it is copied."""
+
+
+def _copied(value: Any, memo: dict[int, Any]) -> Any:
+    """A copy of an attribute; most are plain, or empty dictionaries of hooks."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if type(value) in (dict, OrderedDict) and not value:
+        return type(value)()
+    return copy.deepcopy(value, memo)
 
 
 def _is_sharded(cls: type) -> bool:
@@ -176,7 +215,8 @@ def _own_state(module: nn.Module) -> dict[str, Any]:
 
 
 def _on_meta(tensor: Tensor) -> Tensor:
-    if type(tensor).__name__ == "DTensor":  # a part of a DTensor on this rank: here it is the whole
+    if tensor.layout == torch.strided and not tensor.is_nested and not tensor.is_quantized:
+        # Of a DTensor the whole; row-major, since torch's own resets fill other layouts by way of a copy.
         twin = torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
     else:
         twin = torch.empty_like(tensor, device="meta", requires_grad=False)
@@ -188,7 +228,7 @@ def _on_meta(tensor: Tensor) -> Tensor:
 
 def make_plain(module: nn.Module) -> None:
     """Give every module of a copy on meta the plain parameters that it had before any were computed."""
-    for part in list(module.modules()):
+    for part in parts_of(module).values():
         lists = lists_of(part)
         computed = [computed_by_list(part, key, by) for key, by in lists.items()]
         hooked = computed_by_hooks(part)

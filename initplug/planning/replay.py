@@ -1,4 +1,4 @@
-"""What construction draws: a module's own reset, replayed on a meta copy that only takes notes.
+"""What the resets of construction draw: a module's own, replayed on a meta copy that only takes notes.
 
 The reset runs under two modes. One sees every torch call: calls that fill a tensor are noted and not executed. The
 other sees every operator that is executed all the same: one that writes to a watched tensor, in whatever way, makes
@@ -13,6 +13,7 @@ import statistics
 import sys
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
@@ -23,7 +24,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from initplug.errors import brief
-from initplug.planning.reparametrized import make_plain, meta_copy
+from initplug.planning.reparametrized import make_plain, meta_copy, parts_of
 from initplug.planning.slots import Slot, Tree
 from initplug.planning.walking import walk
 from initplug.schemes.distributions import Constant, Drawn, Normal, TruncatedNormal, Uniform, scaled
@@ -35,6 +36,46 @@ RESETS = ("reset_parameters", "_reset_parameters")
 
 Outcome = Drawn | str
 """What a reset leaves in a tensor, or why that cannot be told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replays:
+    """What the resets of one walked model draw, each read once, for all plans of it.
+
+    Args:
+        tree: the walked model.
+        modules: outcomes of modules, by their ids; added to.
+        alike: outcomes of modules by what a reset can depend on; added to.
+    """
+
+    tree: Tree
+    modules: dict[int, Mapping[str, Outcome]] = field(default_factory=dict)
+    alike: dict[Any, Mapping[str, Outcome]] = field(default_factory=dict)
+
+
+def default_of(replays: Replays, slot: Slot) -> Outcome | None:
+    """What the resets of the owner and its ancestors leave, innermost first, the last write counting.
+
+    What an outer reset writes settles the matter, so that only what it leaves is asked of inner ones: a reset that
+    calls those below it, level by level, is replayed once.
+
+    Args:
+        replays: of the walked model, added to.
+        slot: a tensor of it.
+
+    Returns:
+        What is in the tensor then, or why that cannot be told; None where no reset writes it.
+    """
+    tree = replays.tree
+    for index in reversed([*tree.ancestors(slot.node)]):
+        name, module = tree.nodes[index].name, tree.nodes[index].module
+        outcomes = replays.modules.get(id(module))
+        if outcomes is None:
+            outcomes = replays.modules[id(module)] = replayed(module, replays.alike)
+        outcome = outcomes.get(slot.name[len(name) + 1 :] if name else slot.name)
+        if outcome is not None:
+            return outcome
+    return None
 
 
 def replayed(module: nn.Module, known: dict[Any, Mapping[str, Outcome]]) -> Mapping[str, Outcome]:
@@ -53,25 +94,6 @@ def replayed(module: nn.Module, known: dict[Any, Mapping[str, Outcome]]) -> Mapp
     if key not in known:
         known[key] = replay(module, reset)
     return known[key]
-
-
-def default_of(tree: Tree, slot: Slot, known: dict[Any, Mapping[str, Outcome]]) -> Outcome | None:
-    """What the resets of the owner and its ancestors leave, innermost first, the last write counting.
-
-    Args:
-        tree: the walked model.
-        slot: a tensor of it.
-        known: as in `replayed`.
-
-    Returns:
-        What is in the tensor then, or why that cannot be told; None where no reset writes it.
-    """
-    outcome: Outcome | None = None
-    for index in tree.ancestors(slot.node):
-        node = tree.nodes[index]
-        relative = slot.name[len(node.name) + 1 :] if node.name else slot.name
-        outcome = replayed(node.module, known).get(relative, outcome)
-    return outcome
 
 
 def _reset_name(module: nn.Module) -> str | None:
@@ -248,12 +270,13 @@ class _Notes(TorchFunctionMode):
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
-        tensors = [*module.parameters(), *module.buffers()]
-        self._watched = {_storage(tensor): tensor for tensor in tensors}
+        parts = parts_of(module).values()
+        held = (tensor for part in parts for tensor in (*part._parameters.values(), *part._buffers.values()))
+        self._watched = {_storage(tensor): tensor for tensor in held if tensor is not None}
         self._written: dict[int, Outcome] = {}
         self._padding = {
             _storage(part.weight): part.padding_idx
-            for part in module.modules()
+            for part in parts
             if isinstance(part, nn.Embedding | nn.EmbeddingBag) and part.padding_idx is not None
         }
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from initplug.planning.reparametrized import vectors_of
-from initplug.planning.replay import Outcome, default_of
+from initplug.planning.replay import Replays, default_of
 from initplug.planning.slots import Slot, Tree
 from initplug.planning.walking import buffers_of
 from initplug.schemes.distributions import Constant
@@ -64,7 +64,7 @@ def restorations(tree: Tree, ruled: Container[str]) -> list[Restoration]:
         return []
     parameters = {id(tensor) for slot in tree.slots if slot.kind == "parameter" for tensor in slot.stored}
     weights = _weights_of_vectors(tree)
-    known: dict[Any, Mapping[str, Outcome]] = {}
+    replays = Replays(tree)
     found: list[Restoration] = []
     for slot in buffers_of(tree):
         if slot.lazy or not slot.on_meta or id(slot.tensor) in parameters:
@@ -73,7 +73,7 @@ def restorations(tree: Tree, ruled: Container[str]) -> list[Restoration]:
             found.append(Restoration(slot, "rule"))
         elif id(slot.tensor) in weights:
             found.append(Restoration(slot, "recomputed after the fill", weight=weights[id(slot.tensor)]))
-        elif slot.computed is None and isinstance(written := default_of(tree, slot, known), Constant):
+        elif slot.computed is None and isinstance(written := default_of(replays, slot), Constant):
             found.append(Restoration(slot, "module type", written))
         else:
             found.append(Restoration(slot, "none"))

@@ -202,7 +202,7 @@ class TruncatedNormal:
 
 @dataclass(frozen=True, slots=True)
 class Default:
-    """What construction draws: replaced, at plan time, by what the module's own reset draws."""
+    """What the resets of construction draw: replaced, at plan time, by what that is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ from torch import nn
 from initplug.language.listing import heading, one_line
 from initplug.language.loading import load, presets
 from initplug.language.recipe import Recipe
-from initplug.planning.evaluation import Replays
 from initplug.planning.plan import drafted
+from initplug.planning.replay import Replays
 from initplug.planning.slots import Tree
 from initplug.planning.walking import walk
 from initplug.tables.text import WIDE, Column, table
@@ -172,7 +172,7 @@ def suggest(model: nn.Module) -> Fits:
     rules = (rule for recipe in recipes.values() for rule in recipe.rules.values() if rule is not None)
     tree = walk(model, buffers=any(rule.kind == "buffer" for rule in rules))
     kin = _Kin(tree)
-    replays: Replays = {}
+    replays = Replays(tree)
     ranked = sorted(
         (_fit(name, recipe, tree, kin, replays) for name, recipe in recipes.items()), key=lambda row: row[0]
     )

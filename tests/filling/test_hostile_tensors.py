@@ -165,6 +165,18 @@ def test_a_buffer_that_has_no_sizes_is_left_alone(layout: torch.layout, reused: 
     assert audit.problems() == [] and model.ragged is ragged
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")  # likewise
+@pytest.mark.parametrize("layout", [torch.strided, torch.jagged])
+def test_a_parameter_that_has_no_sizes_is_refused_and_can_be_kept(layout: torch.layout) -> None:
+    ragged = nn.Parameter(torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], layout=layout))
+    model = nn.ParameterDict({"ragged": ragged, "plain": torch.ones(3)})
+    with pytest.raises(initplug.ApplyError, match="ragged: it is (nested|a NestedTensor)"):
+        initplug.apply(model, {"rules": {"*": 0.5}})
+    assert model["plain"].tolist() == [1, 1, 1]
+    audit = initplug.apply(model, {"rules": {"*": 0.5, "^ragged": "keep"}})
+    assert {row.name: row.status for row in audit} == {"ragged": "kept", "plain": "initialized"}
+
+
 @pytest.mark.parametrize("kind", REFUSED)
 def test_refusals_name_the_slot_and_change_nothing(kind: str) -> None:
     build, init = REFUSED[kind]

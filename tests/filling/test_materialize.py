@@ -430,8 +430,8 @@ def test_a_plan_of_real_buffers_lists_none() -> None:
 def test_what_nothing_restores_is_refused_by_name() -> None:
     assert refused(built_on_meta(Many), TABLE) == (
         "1 tensor cannot be written\n"
-        "  mask: it is a buffer on meta, and nothing restores it (build the model under `initplug.deferred()` or on a "
-        "device, or add a rule with `kind: buffer`)"
+        "  mask: it is a buffer on meta, and nothing restores it (build it on a device, or under "
+        "`initplug.deferred()` if it was not, or add a rule with `kind: buffer`)"
     )
 
 

@@ -183,7 +183,55 @@ def test_what_is_not_read_back_is_projected(kind: str, seed: int | None) -> None
 def test_spectral_norms_hold_at_once(kind: str) -> None:
     model = PROJECTING[kind]()
     initplug.apply(model, {"rules": {"*.weight": "normal std=7", "*.bias": 0}}, seed=0)
-    assert torch.linalg.matrix_norm(effective(model).flatten(1), 2).item() == pytest.approx(1, abs=0.05)
+    assert torch.linalg.matrix_norm(effective(model).flatten(1), 2).item() == pytest.approx(1, abs=1e-5)
+
+
+NORMED: dict[str, Callable[[], Any]] = {
+    "square": lambda: nn.Linear(256, 256),
+    "wide": lambda: nn.Linear(1000, 64),
+    "tall": lambda: nn.Linear(64, 1000),
+    "one row": lambda: nn.Linear(9, 1),
+    "one column": lambda: nn.Linear(1, 9),
+    "convolution": lambda: nn.Conv2d(32, 64, 3),
+    "transposed": lambda: nn.ConvTranspose2d(64, 32, 3),
+    "complex": lambda: nn.Linear(32, 32, dtype=torch.complex64),
+    "double": lambda: nn.Linear(100, 100, dtype=torch.float64),
+}
+
+
+@pytest.mark.parametrize("kind", NORMED)
+@pytest.mark.parametrize("older", [False, True])
+@pytest.mark.parametrize("training", [False, True])
+def test_the_norm_is_one_before_and_after_the_first_forward_pass(kind: str, older: bool, training: bool) -> None:
+    plain = NORMED[kind]()
+    model: Any = old(nn.utils.spectral_norm, plain) if older else parametrizations.spectral_norm(plain)
+    initplug.apply(model.train(training), {"rules": {"*": "normal"}}, seed=0)
+    rows = 1 if kind == "transposed" else 0  # the dimension whose slices torch takes for rows
+    for _ in range(2):
+        matrix = model.weight.detach().movedim(rows, 0).flatten(1)
+        assert torch.linalg.matrix_norm(matrix, 2).item() == pytest.approx(1, abs=1e-4)
+        width = model.weight.shape[0 if kind == "transposed" else 1]
+        model(torch.ones(2, width, *[5] * (model.weight.ndim - 2), dtype=model.weight.dtype))
+
+
+@pytest.mark.parametrize(
+    "weight",
+    [
+        torch.eye(5),
+        torch.ones(3, 4),
+        torch.tensor([[1.0, -1], [2, -2]]),  # which equal numbers tell nothing of
+        torch.randn(4, 4, generator=torch.Generator().manual_seed(0)) * 1e25,
+        torch.zeros(6, 6).index_fill(0, torch.tensor([2]), 3.0),
+        torch.linspace(1, 300, 300).diag(),
+    ],
+    ids=["equal values", "one value", "no mean", "squares overflow", "one row", "close values"],
+)
+def test_the_vectors_of_any_matrix_are_found(weight: Tensor) -> None:
+    rows, columns = weight.shape
+    left, right = torch.empty(rows), torch.empty(columns)
+    writing._dominant(weight, left, right)
+    assert (left @ weight @ right).item() == pytest.approx(torch.linalg.matrix_norm(weight, 2).item(), rel=1e-4)
+    assert (left.norm().item(), right.norm().item()) == pytest.approx((1, 1))
 
 
 @pytest.mark.parametrize("kind", [*FAITHFUL, *PROJECTING])

@@ -432,7 +432,8 @@ def test_a_source_on_meta_that_nothing_fills_is_refused() -> None:
     recipe = rules(a="copy source=b", c=2)
     assert refused(model, recipe) == (
         "2 of 3 slots cannot be written\n"
-        "  b: no rule takes it, and there is nothing to keep: it is on meta\n"
+        "  b: no rule takes it, and there is nothing to keep: it is on meta (give it a later rule of its own, such as "
+        "`^b: 1`)\n"
         "  a: its source b is on meta and holds no values"
     )
     assert initplug.apply(model, recipe, only="c")["a"].status == "kept"

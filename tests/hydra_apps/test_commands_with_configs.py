@@ -242,7 +242,7 @@ def test_what_is_wrong_with_one_combination_leaves_the_others(folder: Path) -> N
             "  body.0.bias  Conv2d       (4,)\n"
             "  bn.bias      BatchNorm2d  (4,)\n"
             "  fc.bias      Linear       (10,)\n"
-            "Add a rule, or set `unmatched: keep` to leave them as constructed.",
+            "Add a rule, or, for a model that is not on meta, set `unmatched: keep` to leave them as constructed.",
         ),
     ],
 )

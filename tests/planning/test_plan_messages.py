@@ -130,6 +130,22 @@ def test_defaults_that_cannot_be_told_say_why() -> None:
     ]
 
 
+def test_defaults_that_cannot_be_told_on_meta_offer_rules_of_their_own() -> None:
+    assert plan_error(Odd().to("meta"), {"rules": {"*": "default"}}).splitlines() == [
+        "2 initializers do not fit",
+        "  noise (3,): default: no reset of Odd or of a module around it writes it; give it a later rule of its own, such "
+        "as `^noise: 1`; rule '*'",
+        "  basis (3, 3): default: eye has no closed form; give it a later rule of its own, such as "
+        "`^basis: normal std=0.02`; rule '*'",
+    ]
+
+
+def test_unmatched_parameters_on_meta_cannot_be_kept() -> None:
+    assert plan_error(nn.LayerNorm(2, device="meta"), {"rules": {"*.bias": 0}}).splitlines()[-1] == (
+        "Add a rule, or, for a model that is not on meta, set `unmatched: keep` to leave them as constructed."
+    )
+
+
 def test_unused_rules_name_what_is_near() -> None:
     recipe = {"unmatched": "keep", "unused": "error", "rules": {"atn.weight": 0, "<Conv2d>": 0}}
     assert plan_error(gpt(), recipe).splitlines() == [
@@ -177,11 +193,19 @@ def test_a_number_of_threads_that_is_none(threads: Any) -> None:
 def test_nothing_to_keep_on_meta() -> None:
     assert apply_error(nn.LayerNorm(2, device="meta"), {"rules": {"*": "keep"}}) == (
         "2 of 2 slots cannot be written\n"
-        "  weight: `keep` has nothing to keep: it is on meta (`keep default` draws what construction draws)\n"
-        "  bias: `keep` has nothing to keep: it is on meta (`keep default` draws what construction draws)"
+        "  weight: `keep` has nothing to keep: it is on meta (`keep default` draws what the resets of construction draw)\n"
+        "  bias: `keep` has nothing to keep: it is on meta (`keep default` draws what the resets of construction draw)"
     )
     assert apply_error(nn.LayerNorm(2, device="meta"), {"unmatched": "keep", "rules": {"*.bias": 0}}) == (
-        "1 of 2 slots cannot be written\n  weight: no rule takes it, and there is nothing to keep: it is on meta"
+        "1 of 2 slots cannot be written\n"
+        "  weight: no rule takes it, and there is nothing to keep: it is on meta (give it a later rule of its own, such as "
+        "`^weight: 1`)"
+    )
+    assert apply_error(Odd().to("meta"), {"rules": {"*": "keep"}}) == (
+        "2 of 2 slots cannot be written\n"
+        "  noise: `keep` has nothing to keep: it is on meta (give it a later rule of its own, such as `^noise: 1`)\n"
+        "  basis: `keep` has nothing to keep: it is on meta (give it a later rule of its own, such as "
+        "`^basis: normal std=0.02`)"
     )
 
 
@@ -190,8 +214,8 @@ def test_a_buffer_on_meta_that_nothing_restores() -> None:
     model.register_buffer("mask", torch.ones(2, device="meta"))
     assert apply_error(model, "torch_default") == (
         "1 tensor cannot be written\n"
-        "  mask: it is a buffer on meta, and nothing restores it (build the model under `initplug.deferred()` or on a "
-        "device, or add a rule with `kind: buffer`)"
+        "  mask: it is a buffer on meta, and nothing restores it (build it on a device, or under "
+        "`initplug.deferred()` if it was not, or add a rule with `kind: buffer`)"
     )
 
 

@@ -226,3 +226,15 @@ def test_a_reset_above_what_waits_for_its_shape_is_told_not_to_be_read(kind: Any
 
     with pytest.raises(initplug.PlanError, match=r"conv\.weight .*default: its Net cannot be copied"):
         initplug.plan(Net(), {"rules": {"*": "default"}})
+
+
+@pytest.mark.parametrize(("build", "order"), [(nn.Conv2d, torch.channels_last), (nn.Conv3d, torch.channels_last_3d)])
+def test_the_order_in_memory_changes_nothing(build: Any, order: torch.memory_format) -> None:
+    plain, turned = build(6, 6, 3), build(6, 6, 3).to(memory_format=order)
+    assert not turned.weight.is_contiguous()
+    assert replayed(turned, {}) == replayed(plain, {})
+    audit = initplug.apply(turned, "torch_default", seed=0)
+    initplug.apply(plain, "torch_default", seed=0)
+    assert audit.problems() == []
+    assert torch.equal(turned.weight, plain.weight)
+    assert turned.weight.is_contiguous(memory_format=order)

@@ -1,0 +1,132 @@
+"""What tensors hold before they are written: values that no reset leaves, so that somebody has set them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from initplug.auditing import Status, to_write
+from initplug.columns import Coded
+from initplug.errors import ROWS, shortened, warn
+from initplug.filling.sharding import is_sharded, local_of
+from initplug.filling.writing import generators_kept, value_of
+from initplug.language.recipe import Recipe
+from initplug.planning.advice import own_rule
+from initplug.planning.evaluation import Share
+from initplug.planning.plan import Plan
+from initplug.planning.slots import Slot, Slots
+from initplug.schemes.distributions import Constant, text
+
+
+class _Set(NamedTuple):
+    """A slot that holds one value throughout, which its default does not give."""
+
+    slot: Slot
+    share: Share
+    value: Any
+
+
+def warn_of_set_values(plan: Plan, slots: Slots, statuses: Coded[Status]) -> None:
+    """Warn of tensors that `default` is about to draw over although their constructor, or somebody since, set them.
+
+    A reset leaves draws, or a constant. A tensor that holds another value in all of its elements was set after it.
+    """
+    rules = _defaulting(plan.recipe)
+    if not rules:
+        return
+    rows, found = to_write(statuses), list[_Set]()
+    for share, group in plan.shares.taken(rows).groups():
+        if share.rule in rules and share.numel > 1:
+            found += _set_among([slots[row] for row in rows[group].tolist()], share)
+    if found:
+        warn("\n".join(_told(found)))
+
+
+def _defaulting(recipe: Recipe) -> set[str]:
+    """The rules that draw what resets draw, as a whole or in parts."""
+    rules = ((name, rule.init) for name, rule in recipe.rules.items() if rule is not None)
+    return {name for name, init in rules if "default" in (init.fn, *(part.fn for part in init.parts))}
+
+
+def _set_among(slots: Sequence[Slot], share: Share) -> Iterator[_Set]:
+    """Those of slots that are alike which hold one value that their default does not give."""
+    # A rank may hold nothing but the padding row, which is zero by rights.
+    pairs = [(slot, _held(slot)) for slot in slots if share.padding_row is None or not is_sharded(slot.tensor)]
+    held = [(slot, tensor) for slot, tensor in pairs if tensor is not None]
+    for (slot, tensor), alike in zip(held, _ends_agree([tensor for _, tensor in held], share), strict=True):
+        if alike and torch.equal(tensor, tensor.as_strided(tensor.shape, (0,) * tensor.ndim)):
+            value = tensor.as_strided((), ()).item()
+            if isinstance(share.distribution, Constant) or not _may_be_chance(value, tensor):
+                yield _Set(slot, share, value)
+
+
+def _held(slot: Slot) -> Tensor | None:
+    """What a slot holds here, if that can be read and has elements to compare."""
+    if slot.on_meta:
+        return None
+    try:
+        if slot.computed is not None:
+            with generators_kept(slot.stored[0].device):
+                tensor = value_of(slot)
+        else:
+            tensor = local_of(slot.tensor)
+    except Exception:  # parametrizations are the model's own code; writing tells what is wrong with them
+        return None
+    return tensor.detach() if tensor.numel() > 1 else None
+
+
+def _ends_agree(tensors: Sequence[Tensor], share: Share) -> list[bool]:
+    """Whether the first and the last element of each are equal, and no constant that the plan gives."""
+    if not tensors:
+        return []
+    try:
+        ends = torch.stack([_ends(tensor).to(tensors[0].device) for tensor in tensors])
+        agree = ends[:, 0] == ends[:, 1]
+        if isinstance(share.distribution, Constant):
+            agree &= ends[:, 0] != torch.full_like(ends[:, 0], share.distribution.value)
+    except (RuntimeError, TypeError):  # a dtype that torch cannot compare
+        return [False] * len(tensors)
+    return agree.tolist()
+
+
+def _ends(tensor: Tensor) -> Tensor:
+    """The first and the last element."""
+    span = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return tensor.as_strided((2,), (span,))
+
+
+def _may_be_chance(value: Any, tensor: Tensor) -> bool:
+    """Whether draws of a narrow dtype may come out equal in all of a few elements; they hardly ever are zero."""
+    return bool(value) and torch.finfo(tensor.dtype).eps ** (tensor.numel() - 1) > CHANCE
+
+
+CHANCE = 1e-6
+
+
+def _told(found: Sequence[_Set]) -> Iterator[str]:
+    """The lines of the warning."""
+    counted = "1 tensor holds" if len(found) == 1 else f"{len(found)} tensors hold"
+    yield f"{counted} one value throughout, which no reset leaves there: `default` overwrites what has set it"
+    rows = [
+        f"{one.slot.name} {one.share.shape}: {_number(one.value, one.slot.tensor)}, and `default` is "
+        f"{text(one.share.distribution)}"
+        for one in found[: ROWS + 1]
+    ]
+    yield from (f"  {row}" for row in shortened([*rows, *[""] * (len(found) - len(rows))]))
+    slot, _, value = found[0]
+    ways = [f"keep it with `{own_rule(slot, 'keep')}`"]
+    if isinstance(value, int | float) and math.isfinite(value):
+        ways.insert(0, f"give it a later rule of its own, such as `{own_rule(slot, _number(value, slot.tensor))}`")
+    yield f"Where that is not meant, {', or '.join(ways)}."
+
+
+def _number(value: Any, tensor: Tensor) -> str:
+    """A value as a recipe writes it, in the digits that its dtype tells apart."""
+    if isinstance(value, float) and tensor.dtype != torch.float64:
+        return str(np.float32(value)).removesuffix(".0")
+    return str(int(value) if isinstance(value, bool) else value).removesuffix(".0")
