@@ -191,7 +191,7 @@ def test_a_parametrized_tensor_is_taken_where_all_that_it_is_computed_from_is_mi
     model = nn.Sequential(parametrizations.weight_norm(nn.Linear(4, 4)), nn.Linear(4, 4))
     scale, direction = (f"0.parametrizations.weight.original{index}" for index in (0, 1))
     assert written(initplug.apply(model, RECIPE, only=[scale, direction])) == ["0.weight"]
-    before = model[0].weight.clone()  # type: ignore[union-attr, operator]  # torch types the items as Module
+    before = model[0].weight.clone()  # type: ignore[operator]  # torch types attributes as tensors or modules
     with pytest.warns(InitplugWarning, match=f"{scale} is listed, {direction} is not"):
         audit = initplug.apply(model, RECIPE, only=[scale])
     assert audit["0.weight"].reason == f"tied to {direction}, not listed"
