@@ -170,7 +170,7 @@ def test_a_preset_tells_where_it_comes_from(name: str) -> None:
     for key in ("about", "source", "family", "deviations", "proven_on"):
         assert getattr(recipe, key), f"{name} has no {key}"
     assert isinstance(recipe.about, str) and len(recipe.about) <= 120, "about is one line of a list"
-    assert recipe.model_fields_set >= {"unmatched", "unused"}, "what users override is spelled out"
+    assert recipe.model_fields_set >= {"unmatched", "unused", "frozen"}, "what users override is spelled out"
 
 
 @pytest.mark.parametrize("name", presets())

@@ -515,5 +515,5 @@ def _left(result: Plan, chosen: Collection[int]) -> list[Left]:
 
 
 def _is_written(share: Share) -> bool:
-    """Whether a parameter is given values."""
-    return share.kind == "parameter" and share.distribution is not None and not isinstance(share.distribution, Keep)
+    """Whether a rule gives a parameter values, now or once it has a shape."""
+    return share.kind == "parameter" and share.rule is not None and not isinstance(share.distribution, Keep)

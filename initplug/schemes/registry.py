@@ -182,7 +182,9 @@ NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 OTHERWISE_READ = frozenset({"split", "null", "true", "false", "yes", "no", "on", "off", "inf", "nan"})
 """Names that recipes read as something else."""
 
-RESERVED = frozenset({"fn", "fans", "split", "dim", "batch_dims", "factor", "match", "except", "init", "kind"})
+RESERVED = frozenset(
+    {"fn", "fans", "split", "dim", "batch_dims", "factor", "match", "except", "init", "kind", "trainable"}
+)
 """Keys beside the arguments of an initializer, and keys that make a mapping a rule."""
 
 FIRST = {"distribution": ("fans",), "whole": ("shape", "draw")}

@@ -56,7 +56,8 @@ def last_of(families: Any, preset: str) -> Callable[[], nn.Module]:
     """The last model that a preset is compared on."""
     builds: list[Callable[[], nn.Module]]
     (builds,) = ([case.build for case in family.cases] for family in families if family.preset == preset)
-    return builds[-1]
+    build: Callable[[], nn.Module] = builds[-1]
+    return build
 
 
 KEPT = {

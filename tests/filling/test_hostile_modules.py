@@ -338,7 +338,7 @@ def test_functional_calls_and_replaced_tensors() -> None:
             self.lin = model
 
         def forward(self) -> Tensor:
-            audit = initplug.apply(self.lin, {"rules": {"*": 4}})
+            audit = initplug.apply(self.lin, {"frozen": "write", "rules": {"*": 4}})
             seen.extend(row.status for row in audit)
             return self.lin.weight.detach().clone()
 
@@ -400,7 +400,8 @@ def test_ties_through_every_kind_of_container_draw_once() -> None:
     ]  # fmt: skip
     assert all(torch.equal(*pair) for pair in zip(model.parameters(), drawn, strict=True))
     for name in ("list.1", *aliases):
-        assert [row.name for row in initplug.apply(model, NORMAL, only=[name]) if row.status != "kept"] == ["list.1"]
+        audit = initplug.apply(model, NORMAL, only=[f"**.{name}"])
+        assert [row.name for row in audit if row.status != "kept"] == ["list.1"]
         assert audit[name].aliases == aliases
     for selector in (
         "<ParameterList>.1",

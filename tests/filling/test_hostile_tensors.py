@@ -14,7 +14,8 @@ from untouched import bits, untouched
 
 import initplug
 
-NORMAL: dict[str, Any] = {"rules": {"*": "normal std=0.5"}}
+WRITE = {"frozen": "write"}  # most of these tensors require no gradient, since many cannot
+NORMAL: dict[str, Any] = {**WRITE, "rules": {"*": "normal std=0.5"}}
 
 
 def between(tensor: Tensor, *, requires_grad: bool = False) -> nn.Module:
@@ -92,7 +93,7 @@ def test_memory_around_a_view_stays(memory: str, init: Any) -> None:
     base.fill_(math.pi)
     inside = torch.zeros(base.shape, dtype=torch.bool)
     inside.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset()).fill_(True)
-    initplug.apply(between(tensor), {"rules": {"*": init}})
+    initplug.apply(between(tensor), {**WRITE, "rules": {"*": init}})
     assert bool((base[~inside] == math.pi).all()) and not bool((base[inside] == math.pi).any())
 
 
@@ -107,7 +108,7 @@ def test_structures_in_transposed_memory_are_those_of_torch(init: str) -> None:
         "kaiming_uniform relu": lambda tensor: nn.init.kaiming_uniform_(tensor, nonlinearity="relu"),
     }
     torch.manual_seed(0)
-    initplug.apply(ours, {"rules": {"*": init}})
+    initplug.apply(ours, {**WRITE, "rules": {"*": init}})
     torch.manual_seed(0)
     functions[init](theirs["w"])
     assert torch.equal(ours["w"], theirs["w"]) and ours["w"].stride() == (1, 4)
@@ -159,7 +160,7 @@ def test_a_buffer_that_has_no_sizes_is_left_alone(layout: torch.layout, reused: 
     model = nn.BatchNorm1d(3)
     ragged = torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], layout=layout)
     model.register_buffer("ragged", ragged)
-    recipe: Any = {"rules": {"*": 0.5, "mean": {"match": "running_mean", "kind": "buffer", "init": 2}}}
+    recipe: Any = {**WRITE, "rules": {"*": 0.5, "mean": {"match": "running_mean", "kind": "buffer", "init": 2}}}
     audit = initplug.apply(model, initplug.plan(model, recipe) if reused else recipe, seed=0)
     assert [row.name for row in audit] == ["weight", "bias", "running_mean"]
     assert audit.problems() == [] and model.ragged is ragged
@@ -170,7 +171,7 @@ def test_a_buffer_that_has_no_sizes_is_left_alone(layout: torch.layout, reused: 
 def test_a_parameter_that_has_no_sizes_is_refused_and_can_be_kept(layout: torch.layout) -> None:
     ragged = nn.Parameter(torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], layout=layout))
     model = nn.ParameterDict({"ragged": ragged, "plain": torch.ones(3)})
-    with pytest.raises(initplug.ApplyError, match="ragged: it is (nested|a NestedTensor)"):
+    with pytest.raises(initplug.ApplyError, match=r"ragged: it is (nested|a NestedTensor)"):
         initplug.apply(model, {"rules": {"*": 0.5}})
     assert model["plain"].tolist() == [1, 1, 1]
     audit = initplug.apply(model, {"rules": {"*": 0.5, "^ragged": "keep"}})
@@ -182,7 +183,7 @@ def test_refusals_name_the_slot_and_change_nothing(kind: str) -> None:
     build, init = REFUSED[kind]
     model = between(build())
     with untouched(model), pytest.raises(initplug.InitplugError, match=r"\bw\b") as caught:
-        initplug.apply(model, {"rules": {"*": "normal", "^w": init}})
+        initplug.apply(model, {**WRITE, "rules": {"*": "normal", "^w": init}})
     assert [finding.path for finding in caught.value.findings] == ["w"]
 
 
@@ -191,7 +192,7 @@ def test_what_cannot_be_written_can_be_kept(kind: str) -> None:
     model = between(REFUSED[kind][0]())
     before = bits(model.get_parameter("w").float()) if kind == "float8" else bits(model.get_parameter("w"))
     for recipe, only in (({"*": "normal", "^w": "keep"}, None), ({"*": "normal", "^w": 1}, ["before", "after"])):
-        audit = initplug.apply(model, {"rules": recipe}, only=only)
+        audit = initplug.apply(model, {**WRITE, "rules": recipe}, only=only)
         assert [row.status for row in audit] == ["initialized", "kept", "initialized"]
         assert str(audit) and audit.to_json()
     held = model.get_parameter("w")
@@ -204,7 +205,7 @@ def test_all_refusals_come_together() -> None:
     for kind in set(model) - set(chosen):
         del model[kind]
     with untouched(model), pytest.raises(initplug.ApplyError) as caught:
-        initplug.apply(model, {"rules": {"*": 1}})
+        initplug.apply(model, {**WRITE, "rules": {"*": 1}})
     assert [finding.path for finding in caught.value.findings] == [f"{kind}.w" for kind in model]
     assert set(model) == set(chosen)
 
@@ -214,7 +215,7 @@ def test_whole_numbers_take_constants(dtype: torch.dtype) -> None:
     model = between(torch.zeros(2, 3, dtype=dtype))
     model.register_buffer("b", torch.zeros((), dtype=dtype))
     rules = {"*": "normal", "^w": 1, "b": {"match": "b", "kind": "buffer", "init": 1}}
-    audit = initplug.apply(model, {"rules": rules})
+    audit = initplug.apply(model, {**WRITE, "rules": rules})
     assert {row.verdict for row in audit} == {"ok"}
     assert model.get_parameter("w").tolist() == [[1, 1, 1]] * 2 and model.get_buffer("b").item() == 1
 
@@ -225,11 +226,11 @@ def test_inference_tensors_are_written_inside_only() -> None:
         model.register_buffer("b", torch.zeros(3))
     rules = {"*": "normal", "b": {"match": "b", "kind": "buffer", "init": 2}}
     with untouched(model), pytest.raises(initplug.ApplyError, match="inference") as caught:
-        initplug.apply(model, {"rules": rules})
+        initplug.apply(model, {**WRITE, "rules": rules})
     assert {finding.path for finding in caught.value.findings} >= {"w", "b"}
     with torch.inference_mode():
         torch.manual_seed(0)
-        audit = initplug.apply(model, {"rules": rules})
+        audit = initplug.apply(model, {**WRITE, "rules": rules})
         torch.manual_seed(0)
         for name in ("before", "w", "after"):
             assert torch.equal(model.get_parameter(name), nn.init.normal_(torch.empty_like(model.get_parameter(name))))
@@ -267,7 +268,9 @@ def test_a_buffer_with_a_history_is_written_in_place() -> None:
     model = nn.BatchNorm1d(4)
     weight = torch.ones(4, requires_grad=True)
     model.running_mean = weight * 2
-    initplug.apply(model, {"rules": {"*": 1, "mean": {"match": "running_mean", "kind": "buffer", "init": 0.5}}})
+    initplug.apply(
+        model, {**WRITE, "rules": {"*": 1, "mean": {"match": "running_mean", "kind": "buffer", "init": 0.5}}}
+    )
     assert model.get_buffer("running_mean").tolist() == [0.5] * 4 and weight.tolist() == [1] * 4
 
 
@@ -281,7 +284,7 @@ def test_values_arrive_whatever_surrounds_the_call() -> None:
         return made
 
     scale = {"match": "scale", "kind": "buffer", "init": 0.75}
-    recipe = {"rules": {"*": "normal std=0.5", "0.weight": "kaiming_normal", "scale": scale}}
+    recipe = {**WRITE, "rules": {"*": "normal std=0.5", "0.weight": "kaiming_normal", "scale": scale}}
     torch.manual_seed(0)
     plain = model()
     initplug.apply(plain, recipe)
@@ -336,7 +339,7 @@ def test_tensors_that_only_pretend_to_have_values_are_never_called_initialized()
     with FakeTensorMode():
         model = nn.Linear(3, 3)
     with pytest.raises(initplug.ApplyError) as caught:
-        initplug.apply(model, {"rules": {"*": 1}})
+        initplug.apply(model, {**WRITE, "rules": {"*": 1}})
     assert [finding.path for finding in caught.value.findings] == ["weight", "bias"]
 
 
@@ -382,7 +385,7 @@ def test_lazy_tensors_are_refused_until_they_know_their_shape(init: Any) -> None
     model(torch.randn(8, 4))
     assert type(model[0]) is nn.Linear
     rules = {"*": "normal std=0.5", "<Linear>.weight": init, "statistics": statistics}
-    audit = initplug.apply(model, {"rules": rules})
+    audit = initplug.apply(model, {**WRITE, "rules": rules})
     assert {row.status for row in audit} == {"initialized"} and audit.problems() == []
     assert audit["0.weight"].shape == (6, 4) and model[2].running_mean.tolist() == [0.5] * 6
 

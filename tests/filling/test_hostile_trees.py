@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 import initplug
 
-NORMAL = {"rules": {"*": "normal std=0.5"}}
+WRITE = {"frozen": "write"}  # many of these tensors require no gradient
+NORMAL = {**WRITE, "rules": {"*": "normal std=0.5"}}
 SEEDS = pytest.mark.parametrize("seed", [None, 3])
 
 
@@ -39,7 +40,7 @@ def test_frozen_tensors_are_written_and_stay_frozen(seed: int | None) -> None:
 def test_empty_tensors_are_recorded_and_draw_nothing(seed: int | None) -> None:
     model = nn.ParameterDict({"w": nn.Parameter(torch.empty(0, 3)), "v": nn.Parameter(torch.zeros(4))})
     torch.manual_seed(0)
-    audit = initplug.apply(model, {"rules": {"*": "normal", "w.**": "xavier_uniform"}}, seed=seed)
+    audit = initplug.apply(model, {**WRITE, "rules": {"*": "normal", "w.**": "xavier_uniform"}}, seed=seed)
     assert (audit["w"].status, audit["w"].verdict, audit["w"].measured_mean) == ("empty", "untestable", None)
     if seed is None:
         assert torch.equal(model["v"], drawn((4,), 1.0))
@@ -81,7 +82,7 @@ def test_inference_tensors_are_written_where_torch_allows_it(seed: int | None) -
     assert not model["w"].any()
     with torch.inference_mode():
         assert initplug.apply(model, NORMAL, seed=seed, threads=2)["w"].verdict == "ok"
-        initplug.apply(model, {"rules": {"*": 5}}, seed=seed, threads=2)
+        initplug.apply(model, {**WRITE, "rules": {"*": 5}}, seed=seed, threads=2)
         assert model["w"].tolist() == [5, 5, 5, 5]
 
 
@@ -117,7 +118,7 @@ def test_what_cannot_be_written_is_refused_by_name_and_nothing_is_written(kind: 
 @SEEDS
 def test_integers_take_constants(dtype: torch.dtype, value: int, seed: int | None) -> None:
     model = lone(torch.zeros(4, dtype=dtype), requires_grad=False)
-    assert initplug.apply(model, {"rules": {"*": value}}, seed=seed)["w"].verdict == "ok"
+    assert initplug.apply(model, {**WRITE, "rules": {"*": value}}, seed=seed)["w"].verdict == "ok"
     assert bool((model["w"] == value).all())
 
 
@@ -149,7 +150,7 @@ def test_a_tensor_of_two_owners_is_selected_by_either_type_and_keeps_its_padding
     model = nn.ModuleDict({"head": nn.Linear(3, 5, bias=False), "emb": nn.Embedding(5, 3, padding_idx=1)})
     model["head"].register_parameter("weight", model["emb"].get_parameter("weight"))
     for selector in ("<Linear>.weight", "<Embedding>.weight", "^emb", "head.weight"):
-        audit = initplug.apply(model, {"rules": {"*": 9, selector: "normal"}}, seed=0)
+        audit = initplug.apply(model, {**WRITE, "rules": {"*": 9, selector: "normal"}}, seed=0)
         assert [(row.name, row.rule, row.aliases) for row in audit] == [("head.weight", selector, ("emb.weight",))]
         weight = model["emb"].get_parameter("weight")
         assert not weight[1].any() and bool(weight[[0, 2, 3, 4]].all())
@@ -244,7 +245,7 @@ class Counting(Inner):
 @pytest.mark.parametrize("kind", [CopyingStateDict, Forwarding, Raising, Inventing, Guarded, Shadowing, Counting])
 def test_values_arrive_whatever_a_module_does_with_its_attributes(kind: type[Inner], seed: int | None) -> None:
     model = kind()
-    audit = initplug.apply(model, {"rules": {"*": "normal std=0.5", "*.bias": 2}}, seed=seed)
+    audit = initplug.apply(model, {**WRITE, "rules": {"*": "normal std=0.5", "*.bias": 2}}, seed=seed)
     assert audit.problems() == [] and {row.status for row in audit} == {"initialized"}
     linear = model._modules["lin"]
     assert isinstance(linear, nn.Linear)
@@ -278,12 +279,12 @@ def test_every_name_that_torch_takes_is_reachable(seed: int | None) -> None:
     for name in NAMES:
         model.register_parameter(name, nn.Parameter(torch.zeros(6)))
         model.add_module(f"{name} module", nn.Linear(2, 2))
-    audit = initplug.apply(model, {"rules": {"*": "normal", "<Linear>.bias": 1}}, seed=seed)
+    audit = initplug.apply(model, {**WRITE, "rules": {"*": "normal", "<Linear>.bias": 1}}, seed=seed)
     names = [name for name, _ in model.named_parameters()]
     assert [row.name for row in audit] == names and audit.problems() == []
     for name in names:
         assert audit[name].rule == ("<Linear>.bias" if name.endswith("bias") else "*")
-        again = initplug.apply(model, {"rules": {"*": 5}}, only=[name], seed=seed)
+        again = initplug.apply(model, {**WRITE, "rules": {"*": 5}}, only=[name], seed=seed)
         assert [row.name for row in again if row.status == "initialized"] == [name]
     assert str(audit) and audit.to_json() and audit.to_csv() and audit.to_markdown()
 
@@ -302,7 +303,7 @@ def test_containers_of_parameters() -> None:
         "dict": nn.ParameterDict({"a": torch.zeros(2), "inner": nn.ParameterDict({"b": torch.zeros(2, 2)})}),
     })  # fmt: skip
     rules = {"<ParameterList>": 1, "dict.a": 2, "inner.b": 3}
-    audit = initplug.apply(model, {"rules": rules})
+    audit = initplug.apply(model, {**WRITE, "rules": rules})
     assert [(row.name, row.measured_mean) for row in audit] == [
         ("list.0", 1), ("list.1", 1), ("dict.a", 2), ("dict.inner.b", 3),
     ]  # fmt: skip

@@ -16,7 +16,11 @@ from torch.nn.utils import parametrizations, parametrize, prune
 
 import initplug
 
-NOISE: dict[str, Any] = {"rules": {"*": "normal std=0.5", "*.bias": 0.25}, "unused": "ignore"}
+NOISE: dict[str, Any] = {
+    "rules": {"*": "normal std=0.5", "*.bias": 0.25},
+    "unused": "ignore",
+    "frozen": "write",  # some of these models freeze a scale
+}
 
 
 def tensors(model: nn.Module) -> dict[str, Tensor]:

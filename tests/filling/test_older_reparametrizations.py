@@ -274,12 +274,12 @@ def test_every_owner_of_a_shared_tensor_uses_it(how: str) -> None:
 
 def test_only_takes_public_and_stored_names() -> None:
     for kind, names in {
-        "weight_norm": ["1.weight", "1.weight_g", "1.weight_v"],
-        "spectral_norm": ["1.weight", "1.weight_orig"],
-        "pruned twice": ["1.weight", "1.weight_orig"],
+        "weight_norm": [["1.weight"], ["1.weight_g", "1.weight_v"]],
+        "spectral_norm": [["1.weight"], ["1.weight_orig"]],
+        "pruned twice": [["1.weight"], ["1.weight_orig"]],
     }.items():
-        for name in names:
-            audit = initplug.apply(model_of(kind), NORMAL, only=[name])
+        for only in names:
+            audit = initplug.apply(model_of(kind), NORMAL, only=only)
             assert [row.name for row in audit if row.status != "kept"] == ["1.weight"]
 
 

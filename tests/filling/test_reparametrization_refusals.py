@@ -218,7 +218,7 @@ def test_frozen_stored_tensors_are_written_and_stay_frozen() -> None:
     for made in (weight_norm(linear()), older(nn.utils.weight_norm, linear())):
         model: Any = made
         model.requires_grad_(False)
-        audit = initplug.apply(model, {"rules": {"*": "normal"}})
+        audit = initplug.apply(model, {"frozen": "write", "rules": {"*": "normal"}})
         assert {(row.status, row.trainable) for row in audit} == {("initialized", False)}
         assert not any(parameter.requires_grad for parameter in model.parameters())
 

@@ -55,7 +55,9 @@ FORMS = [
     "+rules.head={match: head.**, init: {fn: normal, std: 0.02, factor: {count: '<Linear>', times: 2}}}",
     "++rules.bn.init=2",
     "+rules.bn.optional=true",
+    "+rules.bn.trainable=any",
     "unmatched=keep",
+    "frozen=write",
 ]
 
 

@@ -24,6 +24,27 @@ BAD_TEXTS: list[tuple[str, str]] = [
     ("rules: {}\nsource: {a: 1}\n", "<text>:2:9: source: expected a text or a list of texts, got a mapping"),
     ("rules: {}\nunmatched: kep\n", "<text>:2:12: unmatched: 'kep' is not one of error, keep (did you mean keep?)"),
     ("rules: {}\nunused: no_way\n", "<text>:2:9: unused: 'no_way' is not one of warn, error, ignore"),
+    ("rules: {}\nfrozen: wirte\n", "<text>:2:9: frozen: 'wirte' is not one of keep, write (did you mean write?)"),
+    (
+        "rules:\n  a: {match: a, init: 0, trainable: maybe}\n",
+        "<text>:2:37: rules.a.trainable: 'maybe' is not one of true, false, any",
+    ),
+    (
+        "rules:\n  a: {match: a, init: 0, trainable: 'true'}\n",
+        "<text>:2:38: rules.a.trainable: 'true' is not one of true, false, any (remove the quotes)",
+    ),
+    (
+        "rules:\n  a: {match: a, init: 0, trainable: Any}\n",
+        "<text>:2:37: rules.a.trainable: 'Any' is not one of true, false, any (did you mean any?)",
+    ),
+    (
+        "rules:\n  a: {match: a, init: 0, trainable: any, kind: buffer}\n",
+        "<text>:2:37: rules.a.trainable: buffers never require a gradient (it goes with parameters: remove it, or kind)",
+    ),
+    (
+        "rules:\n  a: {trainable: any, init: 0}\n",
+        "<text>:2:6: rules.a: rule 'a' has no match (add match:, or name the rule by its selector, a.**)",
+    ),
     ("rules: {}\nunmatched: true\n", "<text>:2:12: unmatched: true is not one of error, keep"),
     ("rules:\n  a*: 0\n  a*: 1\n", "<text>:3:3: duplicate key 'a*' (first at line 2)"),
     ("rules:\n  a*: &x 0\n", "<text>:2:7: recipes have no anchors (quote a text that begins with '&')"),

@@ -564,6 +564,7 @@ OVERRIDES: list[list[str]] = [
     ["+rules.fc.ndim=1"],
     ["++rules.conv.init.nonlinearity=relu", "++rules.conv.init.mode=fan_in"],
     ["+rules.fc.except='*.bias'"],
+    ["+rules.bn.trainable=any", "+rules.bias.trainable=false"],
     ["name=other", "unmatched=keep"],
 ]
 
@@ -596,7 +597,8 @@ def test_overrides_by_hand() -> None:
 
 def test_settings_may_be_overridden_where_the_file_leaves_them_out() -> None:
     text = "rules:\n  fc.weight: 0\n  ghost.weight: 0\n"
-    recipe = initplug.load(text, overrides=["unmatched=keep", "unused=ignore"])
+    recipe = initplug.load(text, overrides=["unmatched=keep", "unused=ignore", "frozen=write"])
+    assert recipe.frozen == "write"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert initplug.plan(Net(), recipe)["scale"].rule is None
@@ -729,11 +731,13 @@ source: ["010", "12:30", "null", "~", "*x", "&x", "!x", "a: b", "# x", "'", '"',
   "a\\nb", "0x1F", "1_000", ".5", "?", "{x}", "[x]", "%x", "@x", "`x`", "true", "=", "<<", "a #b", "x:", "---"]
 unmatched: keep
 unused: ignore
+frozen: write
 rules:
   "conv*": kaiming_normal fan_out
   *.bias: 0
   "off": null
-  "7": {match: [fc.weight, "-1"], except: "*.bias", init: {fn: normal, std: 1e-6}, ndim: ">=2", optional: true}
+  "7":
+    {match: [fc.weight, "-1"], except: "*.bias", init: {fn: normal, std: 1e-6}, trainable: any, ndim: ">=2", optional: true}
   mask: {match: ["^1", "<Linear|Conv2d>.weight"], kind: buffer, init: -0.5}
 """
 
@@ -749,7 +753,7 @@ def test_what_show_prints_is_the_recipe(tmp_path: Path) -> None:
     assert rows(back, model) == rows(source, model)
     original = yaml.safe_load(source.read_text().replace("  *.bias", '  "*.bias"').replace("1e-6", "1.0e-6"))
     printed = yaml.safe_load(text)
-    for key in ("name", "about", "source", "unmatched", "unused"):
+    for key in ("name", "about", "source", "unmatched", "unused", "frozen"):
         assert printed[key] == original[key]
     assert [key for key in printed["rules"] if key != "off"] == [key for key in original["rules"] if key != "off"]
     assert OmegaConf.create(text).rules["conv*"] is not None

@@ -31,7 +31,9 @@ GOOD: list[Any] = [
     {"defaults": ["resnext", "_self_"], "rules": {"bias": None}},
     {"rules": {"a": {"match": ["a*", "b*"], "except": "c*", "init": {"fn": "normal", "std": 0.02}, "ndim": ">=2"}}},
     {"rules": {"a": {"match": "a*", "init": 0, "kind": "buffer", "ndim": [2, 4], "optional": True}}},
-    {"unmatched": "keep", "unused": "ignore", "rules": {"a*": {"init": 0.5}}},
+    {"unmatched": "keep", "unused": "ignore", "frozen": "write", "rules": {"a*": {"init": 0.5}}},
+    {"rules": {"a": {"match": "a*", "init": 0, "trainable": "any"}}},
+    {"rules": {"a*": {"init": 0, "trainable": True}, "b*": {"init": 0, "trainable": False}}},
     {"rules": {"a*": {"fn": "xavier_uniform", "gain": "relu", "fans": "effective"}, "b*": "prior_bias uniform log"}},
 ]
 GOOD += [
@@ -58,6 +60,9 @@ BAD: list[Any] = [
     {"rules": 3},
     {"rulse": {}, "rules": {}},
     {"unmatched": "kep", "rules": {}},
+    {"frozen": "kept", "rules": {}},
+    {"rules": {"a*": {"init": 0, "trainable": "some"}}},
+    {"rules": {"a*": {"init": 0, "trainable": 1}}},
     {"rules": {"a*": "kaimng_normal"}},
     {"rules": {"a*": {"fn": "kaiming_normal", "mode": "fan_inn"}}},
     {"rules": {"a*": {"fn": "normal", "men": 0}}},
@@ -225,6 +230,7 @@ RULES = st.fixed_dictionaries(
     optional={
         "except": SELECTORS,
         "kind": st.sampled_from(["parameter", "buffer"]),
+        "trainable": st.sampled_from([True, False, "any", None]),
         "ndim": NDIMS,
         "optional": st.booleans(),
     },
@@ -239,6 +245,7 @@ RECIPES = st.fixed_dictionaries(
     optional={
         "unmatched": st.sampled_from(["error", "keep"]),
         "unused": st.sampled_from(["warn", "error", "ignore"]),
+        "frozen": st.sampled_from(["keep", "write"]),
         "about": st.one_of(st.none(), st.just("what it is"), st.just(["one", "two"])),
     },
 )
@@ -268,7 +275,7 @@ def mutated(recipe: dict[str, Any], draw: Callable[[st.SearchStrategy[Any]], Any
     is_rule = isinstance(rule, dict) and "match" in rule
     kinds = ["unknown setting", "wrong setting", "rules as a list", "boolean initializer", "unknown initializer"]
     if is_rule:
-        kinds += ["unknown key", "wrong kind", "number as selector", "no initializer", "text as optional"]
+        kinds += ["unknown key", "wrong kind", "number as selector", "no initializer", "text as optional", "trainable"]
     kind = draw(st.sampled_from(kinds))
     holder, key = (rule, "init") if is_rule else (changed["rules"], name)
     if kind == "unknown setting":
@@ -287,6 +294,8 @@ def mutated(recipe: dict[str, Any], draw: Callable[[st.SearchStrategy[Any]], Any
         rule[draw(st.sampled_from(["mach", "_target_", "Init"]))] = "x"
     elif kind == "wrong kind":
         rule["kind"] = draw(st.sampled_from(["bufer", True, None, 1]))
+    elif kind == "trainable":
+        rule["trainable"] = draw(st.sampled_from(["true", "some", 1, [True], {}]))
     elif kind == "number as selector":
         rule["match"] = draw(st.sampled_from([3, True, None, [], [3], {}]))
     elif kind == "no initializer":

@@ -90,7 +90,19 @@ def hostile() -> Audit:
     return initplug.apply(model, {"name": "<i>hostile</i>", "rules": rules}, seed=0, histograms=True)
 
 
-AUDITS: dict[str, Callable[[], Audit]] = {"small": small, "hostile": hostile, "5000": lambda: small(834)}
+def partial() -> Audit:
+    """What `only=` leaves of some layers, one of them frozen."""
+    model = nn.Sequential(*(nn.Linear(4, 4) for _ in range(4)), nn.Linear(4, 4).requires_grad_(False))
+    rules = {"all": {"match": "*", "init": 1, "trainable": True}}
+    return initplug.apply(model, {"name": "partial", "rules": rules}, only=["0.weight", "^4"])
+
+
+AUDITS: dict[str, Callable[[], Audit]] = {
+    "small": small,
+    "hostile": hostile,
+    "partial": partial,
+    "5000": lambda: small(834),
+}
 
 
 @pytest.fixture(scope="module")
@@ -283,6 +295,25 @@ def test_the_unmatched_have_a_filter(page: Page) -> None:
     page.click(fact)
     assert page.names() == ["scale"]
     assert page.row("scale").find_element(By.CSS_SELECTOR, ".norule").text == "no rule"
+
+
+def test_what_only_left_out_is_shown_on_demand(load: Callable[[str], Page]) -> None:
+    page = load("partial")
+    assert page.names() == ["0.weight"]
+    left = page.one("#left")
+    assert left.text.startswith("… 9 more kept: 7 not in only, 2 frozen")
+    page.click(left.find_element(By.TAG_NAME, "button"))
+    assert len(page.names()) == 10
+    assert not left.is_displayed()
+    assert page.row("4.weight").find_element(By.CSS_SELECTOR, ".c-rule").text == "frozen"
+    assert "Reason\nfrozen" in page.open("4.weight").text
+    page.click(page.one("#reset"))
+    assert page.names() == ["0.weight"]
+    page.choose("status", "kept")
+    assert len(page.names()) == 9
+    page.click(page.one("#reset"))
+    page.choose("rule", "frozen")
+    assert page.names() == ["4.weight", "4.bias"]
 
 
 def test_sorting_goes_up_and_down_and_back(page: Page) -> None:

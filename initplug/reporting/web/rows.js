@@ -28,7 +28,7 @@ const keyOf = (rule) => (rule === null ? NO_RULE : `=${rule}`);
 const ruleOf = ({ common }) => (common.rule === null && common.reason === FROZEN ? FROZEN : keyOf(common.rule));
 // Where only some were to be written, the others are shown on demand.
 const left = (row) => Boolean(data.left) && row.status === "kept" && row.verdict !== "differs";
-const folded = () => Boolean(data.left) && !filters.kept && filters.status !== "kept" && !filters.verdict;
+const folded = () => Boolean(data.left) && !filters.kept && filters.status !== "kept" && filters.rule !== FROZEN && !filters.verdict;
 
 function fits(row, words) {
   const { common } = row;

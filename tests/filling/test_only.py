@@ -1,0 +1,247 @@
+"""What `only=` takes: names, selectors, missing keys of real checkpoints; and how little a table then shows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations
+from untouched import untouched
+
+import initplug
+from initplug.errors import InitplugWarning
+
+RECIPE: dict[str, Any] = {"rules": {"*.weight": "normal std=0.02", "*.bias": 0}}
+
+COMPILED = pytest.param(
+    torch.compile,
+    id="_orig_mod.",
+    marks=pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:DeprecationWarning"),  # of torch's own import
+)
+
+
+def written(audit: Iterable[initplug.Assignment]) -> list[str]:
+    return [row.name for row in audit if row.status == "initialized"]  # type: ignore[attr-defined]  # rows of an audit
+
+
+class Tied(nn.Module):
+    """An embedding that is also the head, and a layer between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.emb, self.new, self.head = nn.Embedding(20, 8), nn.Linear(8, 8), nn.Linear(8, 20, bias=False)
+        self.head.weight = self.emb.weight
+
+
+def stack() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2))
+
+
+# Entries ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("only", "expected"),
+    [
+        (["-1", "0.weight"], ["0.weight", "2.weight", "2.bias"]),
+        (("*.bias", "^0"), ["0.weight", "0.bias", "1.bias", "2.bias"]),
+        ({"1.bias", "<Linear>.weight"}, ["0.weight", "1.weight", "1.bias", "2.weight"]),
+        ({"1.bias": 3}.keys(), ["1.bias"]),
+        ({"1.bias": 3, "0.bias": 4}, ["0.bias", "1.bias"]),
+        ((name for name in ("1.bias", "1.bias")), ["1.bias"]),
+        (np.array(["1.bias", "2.*"]), ["1.bias", "2.weight", "2.bias"]),
+        (np.str_("1.bias"), ["1.bias"]),
+        ([], []),
+        (iter(()), []),
+    ],
+)
+def test_entries_are_names_and_selectors(only: Any, expected: list[str]) -> None:
+    assert written(initplug.apply(stack(), RECIPE, only=only)) == expected
+
+
+def test_an_entry_that_is_a_name_is_no_selector() -> None:
+    model = nn.Module()
+    model.scale = nn.Parameter(torch.ones(3))
+    model.inner = nn.ParameterDict({"scale": torch.ones(3)})
+    recipe = {"rules": {"*": 2}}
+    assert written(initplug.apply(model, recipe, only=["scale"])) == ["scale"]
+    assert written(initplug.apply(model, recipe, only=["**.scale"])) == ["scale", "inner.scale"]
+    assert written(initplug.apply(model, recipe, only="scale")) == ["scale", "inner.scale"]
+
+
+@pytest.mark.parametrize(
+    ("only", "expected"),
+    [
+        (
+            ["0.wieght", "1.bias", "9", "a..b", 3],
+            [
+                "only= holds 4 entries that name and select nothing",
+                "  a..b: the model has no such tensor, and it is no selector: empty segment between dots",
+                "  0.wieght: the model has no such tensor, and it selects nothing (did you mean 0.weight?)",
+                "  9: the model has no such tensor, and it selects nothing",
+                "  3: it is no text",
+            ],
+        ),
+        (
+            ["1.biass"],
+            [
+                "only= holds 1 entry that names and selects nothing",
+                "  1.biass: the model has no such tensor, and it selects nothing (did you mean 1.bias?)",
+            ],
+        ),
+        ([b"1.bias"], ["only= holds 1 entry that names and selects nothing", "  b'1.bias': it is no text"]),
+        (b"1", ["only= holds 1 entry that names and selects nothing", "  49: it is no text"]),
+        (3, ["only= is a selector or names, not 3"]),
+    ],
+)
+def test_what_names_and_selects_nothing_is_refused_all_at_once(only: Any, expected: list[str]) -> None:
+    model = stack()
+    with untouched(model), pytest.raises(initplug.ApplyError) as caught:
+        initplug.apply(model, RECIPE, only=only)
+    assert str(caught.value).splitlines() == expected
+
+
+def test_meta_slots_that_are_not_chosen_stay_there_and_buffers_may_be_named() -> None:
+    with torch.device("meta"):
+        model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
+    audit = initplug.apply(model, {"rules": {"*": 1}}, only=["1.running_mean", "0.*"], seed=0)
+    assert written(audit) == ["0.weight", "0.bias"]
+    assert {name for name, tensor in model.state_dict().items() if not tensor.is_meta} == {
+        "0.weight",
+        "0.bias",
+        "1.running_mean",
+    }
+
+
+def test_names_of_a_part_are_those_of_the_whole_or_its_own() -> None:
+    for only in (["stage.0.weight"], ["0.weight"], ["stage.0.*weight"]):
+        inner = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.Linear(2, 2)))
+        assert written(initplug.apply(inner, RECIPE, prefix="stage", only=only)) == ["stage.0.weight"]
+
+
+# What is judged ---------------------------------------------------------------------------------------------
+
+
+def test_what_lies_outside_is_not_judged() -> None:
+    model = nn.ModuleDict({"body": nn.Linear(4, 4), "head": nn.Linear(4, 2)})
+    rules = {"head.weight": "normal std=0.01", "head.bias": 0, "body.bias": "xavier_uniform"}
+    audit = initplug.apply(model, {"rules": rules}, only=["head.weight", "head.bias"])
+    assert audit.summary["status"] == {"kept": 2, "initialized": 2}
+    assert {row.reason for row in audit if row.status == "kept"} == {"not in only"}
+    assert audit.unmatched == ()
+
+    with untouched(model), pytest.raises(initplug.PlanError) as caught:
+        initplug.apply(model, {"rules": rules}, only=["head.weight", "body.**"])
+    assert [finding.path for finding in caught.value.findings] == ["body.weight", "body.bias"]
+
+
+def test_rules_are_unused_on_the_whole_model() -> None:
+    rules = {**RECIPE["rules"], "ghost.weight": 1}
+    initplug.apply(stack(), {"rules": {"0.**": 1, "1.**": 2}}, only="^0")
+    with pytest.warns(InitplugWarning, match="1 rule of the recipe selects nothing"):
+        initplug.apply(stack(), {"rules": rules}, only="^0")
+    with pytest.raises(initplug.PlanError, match="ghost"):
+        initplug.apply(stack(), {"unused": "error", "rules": rules}, only="^0")
+
+
+# Tied tensors ---------------------------------------------------------------------------------------------------
+
+
+def test_a_tensor_that_was_loaded_under_another_name_keeps_what_was_loaded() -> None:
+    model, loaded = Tied(), torch.full((20, 8), 3.0)
+    missing = model.load_state_dict({"emb.weight": loaded}, strict=False).missing_keys
+    assert missing == ["new.weight", "new.bias", "head.weight"]
+    with pytest.warns(InitplugWarning) as caught:
+        audit = initplug.apply(model, RECIPE, seed=0, only=missing)
+    assert torch.equal(model.emb.weight, loaded)
+    assert model.new.weight.std() < 0.1
+    row = audit["head.weight"]
+    assert (row.name, row.status, row.reason) == ("emb.weight", "kept", "tied to emb.weight, not listed")
+    assert [str(each.message).splitlines() for each in caught] == [
+        [
+            "only= lists some names of 1 tied tensor, which keeps its values",
+            "  head.weight is listed, emb.weight is not",
+            "To write them, list all of their names, or a selector: '**.head.weight'.",
+        ]
+    ]
+    initplug.apply(model, RECIPE, seed=0, only=["**.head.weight"])
+    assert not torch.equal(model.emb.weight, loaded)
+
+
+@pytest.mark.parametrize("wrap", [pytest.param(nn.DataParallel, id="module."), COMPILED])
+def test_names_under_wrappers_are_those_of_the_same_places(wrap: Any) -> None:
+    model, loaded = wrap(Tied()), torch.full((20, 8), 3.0)
+    start = next(iter(model.state_dict())).partition("emb")[0]
+    missing = model.load_state_dict({f"{start}head.weight": loaded}, strict=False).missing_keys
+    assert f"{start}emb.weight" in missing
+    with pytest.warns(InitplugWarning, match=f"{start}emb.weight is listed, head.weight is not"):
+        audit = initplug.apply(model, RECIPE, only=missing)
+    assert written(audit) == ["new.weight", "new.bias"]
+    assert audit["emb.weight"].reason == "tied to head.weight, not listed"
+    every = [*missing, "head.weight"]  # one as torch calls it, the other by its canonical name
+    assert written(initplug.apply(model, RECIPE, only=every)) == ["emb.weight", "new.weight", "new.bias"]
+
+
+def test_a_parametrized_tensor_is_taken_where_all_that_it_is_computed_from_is_missing() -> None:
+    model = nn.Sequential(parametrizations.weight_norm(nn.Linear(4, 4)), nn.Linear(4, 4))
+    scale, direction = (f"0.parametrizations.weight.original{index}" for index in (0, 1))
+    assert written(initplug.apply(model, RECIPE, only=[scale, direction])) == ["0.weight"]
+    before = model[0].weight.clone()  # type: ignore[operator]  # torch types attributes as tensors or modules
+    with pytest.warns(InitplugWarning, match=f"{scale} is listed, {direction} is not"):
+        audit = initplug.apply(model, RECIPE, only=[scale])
+    assert audit["0.weight"].reason == f"tied to {direction}, not listed"
+    assert torch.equal(model[0].weight, before)  # type: ignore[arg-type]  # likewise
+
+
+def test_nobody_is_warned_of_a_tied_tensor_that_would_be_kept_all_the_same() -> None:
+    model = Tied()
+    rules = {**RECIPE["rules"], "kept": {"match": "emb", "init": "keep"}}
+    audit = initplug.apply(model, {"rules": rules}, only=["head.weight", "new.bias"])
+    assert written(audit) == ["new.bias"]
+
+
+# Tables -----------------------------------------------------------------------------------------------------------
+
+
+def partial() -> initplug.Audit:
+    model = nn.Sequential(*(nn.Linear(4, 4) for _ in range(5)), nn.Embedding(3, 4).requires_grad_(False))
+    recipe = {"name": "mine", "rules": {"w": {"match": "*.weight", "init": 1, "trainable": True}, "*.bias": 0}}
+    return initplug.apply(model, recipe, only=["^0", "5.weight"])
+
+
+LEFT = "… 9 more kept: 8 not in only, 1 frozen"
+
+
+def test_a_table_shows_what_was_written_and_one_line_for_the_rest() -> None:
+    audit = partial()
+    for text in (str(audit), audit.to_text(width=60), audit.to_markdown(every=False), audit._repr_html_()):
+        assert LEFT in text
+        assert "0.weight" in text and "3.weight" not in text and "5.weight" not in text
+    lines = audit.to_text(width=200).splitlines()
+    assert [line.split()[0] for line in lines[2:]] == ["0.weight", "0.bias", "…", "mine:"]
+
+
+def test_every_row_is_shown_where_every_row_is_asked_for() -> None:
+    audit = partial()
+    for text in (audit.to_text(every=True), audit.to_markdown(), audit.to_json(), audit.to_csv()):
+        assert LEFT not in text
+        assert all(f"{index}.weight" in text for index in range(6))
+
+
+def test_the_page_holds_every_row_and_the_line() -> None:
+    html = partial().to_html()
+    data = json.loads(html.partition('id="data">')[2].partition("</script>")[0])
+    assert (data["left"], len(data["rows"])) == (LEFT, 11)
+
+
+def test_an_audit_without_only_hides_nothing() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Embedding(3, 4).requires_grad_(False))
+    recipe = {"rules": {"*": {"init": 1, "trainable": True}}}
+    assert "1.weight" in str(initplug.apply(model, recipe))
+    assert "more kept" not in str(initplug.apply(model, recipe))
+    assert "more kept" not in str(initplug.apply(model, recipe, only="*"))
