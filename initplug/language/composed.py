@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from initplug.language.reading import Place, Steps
+from initplug.language.recipe import EXCEPTIONS
 
 
 @dataclass(slots=True)
@@ -22,6 +24,7 @@ class Composed:
         stars: places of unquoted texts that begin with `*`.
         files: for the name of a recipe file in messages, the file itself; presets are none.
         root: where the recipe stands in the config of an application.
+        overruled: the exceptions of rules that a later layer gave under the other of their two names.
     """
 
     data: dict[str, Any]
@@ -32,6 +35,7 @@ class Composed:
     stars: list[Place] = field(default_factory=list)
     files: dict[str, Path] = field(default_factory=dict)
     root: Steps = ()
+    overruled: set[Steps] = field(default_factory=set)
 
 
 def merge(base: Composed, top: Composed) -> None:
@@ -41,6 +45,11 @@ def merge(base: Composed, top: Composed) -> None:
     laid: list[Steps] = []
 
     def lay(under: dict[str, Any], over: dict[str, Any], path: Steps) -> None:
+        for other in overruled(over, path):
+            if other in under:
+                del under[other]
+                replaced.add((*path, other))
+                base.overruled.add((*path, other))
         for key, value in over.items():
             here = (*path, key)
             if value == "???" and key in under:  # a value that is still missing replaces none
@@ -55,6 +64,7 @@ def merge(base: Composed, top: Composed) -> None:
                 if key == "fn" and under[key] != value:
                     base.replaced[path] = under[key]
             under[key] = value
+            base.overruled.discard(here)
             laid.append(here)
 
     lay(base.data, top.data, ())
@@ -67,3 +77,17 @@ def merge(base: Composed, top: Composed) -> None:
     base.replaced.update(top.replaced)
     base.stars.extend(top.stars)
     base.files.update(top.files)
+    base.overruled |= top.overruled
+
+
+def overruled(layer: Mapping[str, Any], path: Steps) -> list[str]:
+    """The names of exceptions that a layer takes from a rule below it, since it gives them under their other name.
+
+    Example:
+        >>> overruled({"exclude": "head.*"}, ("rules", "conv"))
+        ['except']
+    """
+    if len(path) != 2 or path[0] != "rules":
+        return []
+    given = [key for key in EXCEPTIONS if layer.get(key) not in (None, "???")]
+    return [key for key in EXCEPTIONS if key not in given] if given else []

@@ -27,7 +27,7 @@ from initplug.language.reading import (
     read,
     unreadable,
 )
-from initplug.language.recipe import Recipe
+from initplug.language.recipe import BOTH, EXCEPTIONS, ONE, Recipe
 from initplug.language.selectors import breadth
 from initplug.values import is_whole, plain
 
@@ -242,7 +242,10 @@ def _from_config(config: Any) -> Composed:
     from initplug.language.provenance import traced
 
     found = traced(config)
-    document = Document(_plain(_resolved(config, found), found.origin), found.values, found.keys)
+    data = _plain(_resolved(config, found), found.origin)
+    for _, rule, key in found.overruled:
+        data["rules"][rule].pop(key, None)
+    document = Document(data, found.values, found.keys)
     composed = _with_defaults(document, found.origin, Path(), {}, found.root)
     composed.replaced.update(found.replaced)
     return composed
@@ -283,6 +286,7 @@ def _with_defaults(document: Document, origin: str, folder: Path, seen: Sizes, r
         raise RecipeError.of([located(own, (), message)])
     own.data = document.data
     _refuse_interpolations(own)
+    _refuse_both(own)
     if "defaults" not in own.data:
         return own
     entries = own.data.pop("defaults")
@@ -346,6 +350,18 @@ def _refuse_interpolations(composed: Composed) -> None:
             message = f"{shown(text)} holds an interpolation, which only an application can resolve"
             hint = "compose the recipe with Hydra and pass its config"
             findings.append(located(composed, path, message, hint, key=key))
+    if findings:
+        raise RecipeError.of(findings)
+
+
+def _refuse_both(own: Composed) -> None:
+    """Of the two names of a rule's exceptions one layer gives one; of two layers the later one's counts."""
+    rules = own.data.get("rules")
+    findings = [
+        located(own, ("rules", name, "exclude"), BOTH, ONE, key=True)
+        for name, rule in (rules.items() if isinstance(rules, dict) else ())
+        if isinstance(rule, dict) and all(rule.get(key) is not None for key in EXCEPTIONS)
+    ]
     if findings:
         raise RecipeError.of(findings)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from initplug.errors import NAME, Finding, RecipeError, brief, cut, first_line, near
-from initplug.language.composed import Composed
+from initplug.language.composed import Composed, overruled
 from initplug.language.faults import shown
 from initplug.language.reading import MAX_DEPTH, Place, Steps, has_surrogate
 from initplug.language.recipe import SETTINGS, Recipe
@@ -147,6 +147,23 @@ def _apply(parsed: Any, text: str, config: Any, composed: Composed) -> None:
     except OmegaConfBaseException as error:
         raise _wrong(text, first_line(error)) from None
     _note(composed, new if len(new) < len(path) else path, before, value, _place(text))
+    _overrule(path, value, config, composed)
+
+
+def _overrule(path: Steps, value: Any, config: Any, composed: Composed) -> None:
+    """Exceptions that are given take the place of those that the rule had under their other name."""
+    from omegaconf import open_dict
+
+    said = value
+    for step in reversed(path):
+        said = {step: said}
+    rules = said.get("rules")
+    for name, rule in rules.items() if isinstance(rules, dict) else ():
+        for other in overruled(rule, ("rules", name)) if isinstance(rule, dict) else ():
+            if other in (config.rules[name] or ()):
+                with open_dict(config):
+                    del config.rules[name][other]
+                _forget(composed, ("rules", name, other))
 
 
 def _check_parents(path: Steps, text: str, config: Any) -> None:
@@ -218,8 +235,13 @@ def _note(composed: Composed, path: Steps, before: Any, value: Any, place: Place
         for key, part in value.items():
             _note(composed, (*path, key), before.get(key), part, place)
         return
+    if isinstance(before, dict | list):  # nothing is below anything else
+        _forget(composed, steps)
+    composed.values[steps] = composed.keys[steps] = place
+
+
+def _forget(composed: Composed, path: Steps) -> None:
+    """What stood at and below a key stands there no more."""
     for places in (composed.values, composed.keys):
-        if isinstance(before, dict | list):  # nothing is below anything else
-            for known in [known for known in places if known[: len(steps)] == steps and len(known) > len(steps)]:
-                del places[known]
-        places[steps] = place
+        for known in [known for known in places if known[: len(path)] == path]:
+            del places[known]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
+    AliasChoices,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -24,6 +25,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails
 
 from initplug.errors import VALUE, cut, did_you_mean
+from initplug.language.expectation import Expectation, read_expectation
 from initplug.language.faults import fault, kind_of, shown
 from initplug.language.init import Init, read_init
 from initplug.language.reading import written
@@ -31,7 +33,7 @@ from initplug.language.selectors import SELECTOR_CHARACTERS, Selector, SelectorE
 from initplug.schemes.transfers import TRANSFERS
 from initplug.values import is_whole
 
-RULE_KEYS = frozenset({"match", "except", "init", "kind", "trainable"})
+RULE_KEYS = frozenset({"match", "except", "exclude", "init", "kind", "trainable", "expect"})
 """A mapping below `rules` that holds one of these is a rule; any other is an initializer."""
 
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)
@@ -94,6 +96,24 @@ Trainable = Annotated[
     bool | Literal["any"] | None,
     PlainValidator(_read_trainable, json_schema_input_type=bool | Literal["any"] | None),
 ]
+ExpectField = Annotated[Expectation | None, PlainValidator(read_expectation, json_schema_input_type=Any)]
+
+EXCEPTIONS = ("except", "exclude")
+"""The keys of what a rule leaves out: two names of one thing, as no field of a dataclass is called `except`."""
+
+BOTH, ONE = "except and exclude are two names of one key", "keep one of them, or set one to null"
+
+
+def _one_exception(rule: Any) -> Any:
+    """A rule with one of the two keys at most; one that is null is not given."""
+    if not isinstance(rule, Mapping) or "exclude" not in rule:
+        return rule
+    if rule["exclude"] is None:
+        return {key: value for key, value in rule.items() if key != "exclude"}
+    if rule.get("except") is not None:
+        problem = InitErrorDetails(type=fault(BOTH, hint=ONE), loc=("exclude",), input=rule["exclude"])
+        raise ValidationError.from_exception_data("Rule", [problem])
+    return {key: value for key, value in rule.items() if key != "except"}
 
 
 class Rule(BaseModel):
@@ -101,30 +121,32 @@ class Rule(BaseModel):
 
     Args:
         match: selectors, of which one must select the slot.
-        except_: selectors, of which none may select any alias of the slot (the key is `except`).
+        except_: selectors, of which none may select any alias of the slot (the key is `except`, or `exclude`).
         init: the initializer.
         kind: whether parameters or buffers are meant.
         trainable: whether it takes parameters that require a gradient, those that do not, or any; None for what its
             recipe says of frozen ones.
         ndim: numbers of dimensions that a slot may have.
         optional: never reported as unused.
+        expect: how many slots the rule shall select below each module of a kind.
     """
 
     model_config = STRICT
 
     match: Selectors
-    except_: Selectors = Field(default=(), alias="except")
+    except_: Selectors = Field(default=(), alias="except", validation_alias=AliasChoices(*EXCEPTIONS))
     init: InitField
     kind: Literal["parameter", "buffer"] = "parameter"
     trainable: Trainable = None
     ndim: Ndim = None
     optional: bool = False
+    expect: ExpectField = None
 
     @model_validator(mode="before")
     @classmethod
     def _long_form(cls, data: Any) -> Any:
         data = _expanded(data.name, data.value) if isinstance(data, _Named) else data
-        return _given(data, cls, {"init"})
+        return _one_exception(_given(data, cls, {"init"}))
 
     @field_validator("trainable")
     @classmethod
@@ -171,6 +193,8 @@ class Rule(BaseModel):
             data["ndim"] = list(self.ndim) if isinstance(self.ndim, tuple) else self.ndim
         if self.optional:
             data["optional"] = True
+        if self.expect is not None:
+            data["expect"] = self.expect.plain()
         return data
 
 

@@ -6,8 +6,9 @@ from typing import Any, get_args
 
 from pydantic import TypeAdapter
 
+from initplug.language.expectation import KEYS, MOST
 from initplug.language.factor import Counted
-from initplug.language.recipe import Recipe, Rule
+from initplug.language.recipe import EXCEPTIONS, Recipe, Rule
 from initplug.schemes.fans import FanRule
 from initplug.schemes.installed import EntryError, all_names, find
 from initplug.schemes.registry import Reference
@@ -147,6 +148,7 @@ def _rule(part: str) -> dict[str, Any]:
         "properties": {
             "match": {"$ref": "#/$defs/selectors"},
             "except": {"$ref": "#/$defs/selectors"},
+            "exclude": {"anyOf": [{"$ref": "#/$defs/selectors"}, {"type": "null"}]},
             "init": {"$ref": f"#/$defs/{part}init"},
             "kind": _later(_of(Rule.model_fields["kind"].annotation)),
             "trainable": _later(_of(Rule.model_fields["trainable"].annotation)),
@@ -154,8 +156,20 @@ def _rule(part: str) -> dict[str, Any]:
                 {"anyOf": [count, comparison, {"type": "array", "items": ndim, "minItems": 1}, {"type": "null"}]}
             ),
             "optional": _later({"type": "boolean"}),
+            "expect": {"anyOf": [_expectation(part), {"type": "null"}, {"$ref": "#/$defs/later"}]},
         },
         **({} if part else {"required": ["init"]}),
+        "not": {"required": list(EXCEPTIONS), "properties": {key: {"not": {"type": "null"}} for key in EXCEPTIONS}},
+        "additionalProperties": False,
+    }
+
+
+def _expectation(part: str) -> dict[str, Any]:
+    times = {"type": "integer", "minimum": 0, "maximum": MOST}
+    return {
+        "type": "object",
+        "properties": {"per": {"type": "string", "minLength": 1}, "times": _later(times)},
+        **({} if part else {"required": list(KEYS)}),
         "additionalProperties": False,
     }
 

@@ -183,7 +183,8 @@ OTHERWISE_READ = frozenset({"split", "null", "true", "false", "yes", "no", "on",
 """Names that recipes read as something else."""
 
 RESERVED = frozenset(
-    {"fn", "fans", "split", "dim", "batch_dims", "factor", "match", "except", "init", "kind", "trainable"}
+    {"fn", "fans", "split", "dim", "batch_dims", "factor"}
+    | {"match", "except", "exclude", "init", "kind", "trainable", "expect"}
 )
 """Keys beside the arguments of an initializer, and keys that make a mapping a rule."""
 

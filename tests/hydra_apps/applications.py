@@ -54,6 +54,21 @@ rules:
   conv: &conv {match: conv.weight, init: {fn: kaiming_normal, mode: fan_inn}}
   fc: {<<: *conv, match: fc.weight}
 """,
+    "init/excepting.yaml": """\
+defaults: [resnext, _self_]
+rules:
+  conv: {except: stem.**}
+""",
+    "init/excluding.yaml": """\
+defaults: [excepting, _self_]
+rules:
+  conv: {exclude: head.**}
+""",
+    "init/both.yaml": """\
+defaults: [resnext, _self_]
+rules:
+  conv: {except: stem.**, exclude: head.**}
+""",
     "experiment/wide.yaml": """\
 # @package _global_
 defaults:

@@ -247,6 +247,32 @@ def test_overrides_with_interpolations_hide_no_places(application: Application) 
     )
 
 
+@pytest.mark.parametrize(
+    ("overrides", "left_out"),
+    [
+        (["init=excepting"], "stem.**"),
+        (["init=excluding"], "head.**"),
+        (["init=excepting", "+init.rules.conv.exclude=x"], "x"),
+        (["init=excluding", "init.rules.conv.except=y"], "y"),
+        (["init=excluding", "init.rules.conv.exclude=x"], "x"),
+        (["init=excepting", "+init.rules.conv.exclude=null"], "stem.**"),
+    ],
+)
+def test_of_except_and_exclude_the_later_layer_s_counts(
+    application: Application, overrides: list[str], left_out: str
+) -> None:
+    recipe = initplug.load(application(*overrides).init)
+    assert recipe.plain()["rules"]["conv"]["except"] == left_out
+    assert recipe.location("conv") == "resnext.yaml:20"
+
+
+def test_except_and_exclude_of_one_file_are_refused_with_their_place(application: Application) -> None:
+    assert told(application("init=both").init) == (
+        "conf/init/both.yaml:3:27: init.rules.conv.exclude: except and exclude are two names of one key "
+        "(keep one of them, or set one to null)"
+    )
+
+
 def test_rules_are_located_for_plans_and_audits(application: Application) -> None:
     recipe = initplug.load(application("init=mine", "+init.rules.fc={match: fc.bias, init: 0}").init)
     assert [recipe.location(name) for name in recipe.rules] == [

@@ -135,6 +135,36 @@ BAD_TEXTS: list[tuple[str, str]] = [
         "<text>:2:40: rules.conv.optional: expected true or false, got the number 1",
     ),
     (
+        "rules:\n  conv: {match: a*, except: b, exclude: c, init: 0}\n",
+        "<text>:2:32: rules.conv.exclude: except and exclude are two names of one key (keep one of them, or set one to null)",
+    ),
+    (
+        "rules:\n  conv: {match: a*, exclude: [b, c..d], init: 0}\n",
+        "<text>:2:36: rules.conv.exclude[1]: bad selector 'c..d': empty segment between dots",
+    ),
+    (
+        "rules:\n  conv: {match: a*, init: 0, expect: 2}\n",
+        "<text>:2:38: rules.conv.expect: expected a mapping with per and times, got the number 2 ({per: <Block>, times: 2})",
+    ),
+    (
+        "rules:\n  conv: {match: a*, init: 0, expect: {per: h.*}}\n",
+        "<text>:2:38: rules.conv.expect: expect needs times",
+    ),
+    (
+        "rules:\n  conv: {match: a*, init: 0, expect: {per: h..a, tims: 2}}\n",
+        "<text>:2:46: rules.conv.expect.per: bad selector 'h..a': empty segment between dots\n"
+        "<text>:2:56: rules.conv.expect.tims: expect takes no tims (did you mean times?)",
+    ),
+    (
+        "rules:\n  conv: {match: a*, init: 0, expect: {per: 3, times: 2.0}}\n",
+        "<text>:2:44: rules.conv.expect.per: expected a selector, got the number 3 (quote the selector)\n"
+        "<text>:2:54: rules.conv.expect.times: 2.0 is not a number of slots",
+    ),
+    (
+        "rules:\n  conv: {expect: {per: h.*, times: 2}, init: 0}\n",
+        "<text>:2:9: rules.conv: rule 'conv' has no match (add match:, or name the rule by its selector, conv.**)",
+    ),
+    (
         "rules:\n  conv: {match: a*, init: 0, ndim: two}\n",
         "<text>:2:36: rules.conv.ndim: 'two' is not a number of dimensions (write 2, [2, 4] or '>=2')",
     ),

@@ -501,6 +501,54 @@ def test_defaults_take_a_preset(tmp_path: Path) -> None:
     assert plan["fc.weight"].high == pytest.approx(0.5**0.5)
 
 
+EXCLUDING = "rules:\n  w: {match: ['*.weight', scale], %s: fc.*, init: 0}\n"
+
+
+@pytest.mark.parametrize("key", ["except", "exclude"])
+def test_exclude_is_another_name_of_except(key: str) -> None:
+    recipe = initplug.load(EXCLUDING % key)
+    assert recipe == initplug.load(EXCLUDING % "except") and recipe.digest == initplug.load(EXCLUDING % "except").digest
+    assert recipe.plain()["rules"]["w"] == {"match": ["*.weight", "scale"], "except": "fc.*", "init": 0}
+    assert "except: fc.*" in recipe.to_yaml() and "exclude" not in recipe.to_yaml()
+
+
+@pytest.mark.parametrize(("below", "above"), [("except", "exclude"), ("exclude", "except"), ("exclude", "exclude")])
+def test_of_except_and_exclude_the_later_layer_s_counts(tmp_path: Path, below: str, above: str) -> None:
+    top = f"defaults: [base, _self_]\nrules:\n  w: {{{above}: scale}}\n"
+    path = written(tmp_path, top=top, base=EXCLUDING % below)
+    recipes = [initplug.load(path), initplug.load(EXCLUDING % below, [f"++rules.w.{above}=scale"])]
+    recipes.append(initplug.load(EXCLUDING % below, ["++rules.w={" + above + ": scale}"]))
+    for recipe in recipes:
+        rule = recipe.rules["w"]
+        assert rule is not None and rule.except_ == ("scale",)
+    undone = written(tmp_path, top=f"defaults: [base, _self_]\nrules:\n  w: {{{above}: bn.*}}\n", base=top, x="")
+    (tmp_path / "base.yaml").write_text(top.replace("base", "first"))
+    (tmp_path / "first.yaml").write_text(EXCLUDING % below)
+    rule = initplug.load(undone).rules["w"]
+    assert rule is not None and rule.except_ == ("bn.*",)
+
+
+def test_an_exclude_that_is_null_is_none(tmp_path: Path) -> None:
+    path = written(tmp_path, top="defaults: [base, _self_]\nrules:\n  w: {exclude: null}\n", base=EXCLUDING % "except")
+    rule = initplug.load(path).rules["w"]
+    assert rule is not None and rule.except_ == ("fc.*",)
+
+
+def test_both_in_one_layer_are_an_error_whatever_lies_above(tmp_path: Path) -> None:
+    both = "rules:\n  w: {match: '*', except: a, exclude: b, init: 0}\n"
+    path = written(tmp_path, top="defaults: [base, _self_]\nrules:\n  w: {except: c}\n", base=both)
+    with pytest.raises(initplug.RecipeError, match=r"base.yaml:2:30: rules.w.exclude: except and exclude are two"):
+        initplug.load(path)
+    with pytest.raises(initplug.RecipeError, match="two names of one key"):
+        initplug.load({"rules": {"w": {"match": "*", "except": "a", "exclude": "b", "init": 0}}})
+
+
+def test_a_rule_reads_back_with_its_expectation() -> None:
+    recipe = initplug.load("rules:\n  '*.weight': {init: 0, expect: {per: <Block>, times: 2}}\n")
+    assert initplug.load(recipe.to_yaml()) == recipe
+    assert recipe.digest != initplug.load("rules:\n  '*.weight': {init: 0}\n").digest
+
+
 def test_defaults_are_relative_to_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "elsewhere").mkdir()
     path = written(tmp_path, top="defaults: [base, _self_]\n", base=BASE)

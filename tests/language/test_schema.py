@@ -34,6 +34,8 @@ GOOD: list[Any] = [
     {"unmatched": "keep", "unused": "ignore", "frozen": "write", "rules": {"a*": {"init": 0.5}}},
     {"rules": {"a": {"match": "a*", "init": 0, "trainable": "any"}}},
     {"rules": {"a*": {"init": 0, "trainable": True}, "b*": {"init": 0, "trainable": False}}},
+    {"rules": {"a": {"match": "a*", "exclude": ["b*", "c"], "init": 0, "expect": {"per": "<B>", "times": 2}}}},
+    {"rules": {"a": {"match": "a*", "except": "b*", "exclude": None, "init": 0, "expect": None}}},
     {"rules": {"a*": {"fn": "xavier_uniform", "gain": "relu", "fans": "effective"}, "b*": "prior_bias uniform log"}},
 ]
 GOOD += [
@@ -73,6 +75,12 @@ BAD: list[Any] = [
     {"rules": {"a": {"match": 3, "init": 0}}},
     {"rules": {"a": {"match": [], "init": 0}}},
     {"rules": {"a": {"match": "a*", "init": 0, "optional": 1}}},
+    {"rules": {"a": {"match": "a*", "init": 0, "except": "b", "exclude": "c"}}},
+    {"rules": {"a": {"match": "a*", "init": 0, "expect": {"per": "b"}}}},
+    {"rules": {"a": {"match": "a*", "init": 0, "expect": {"per": "b", "times": -1}}}},
+    {"rules": {"a": {"match": "a*", "init": 0, "expect": {"per": "b", "times": 1.5}}}},
+    {"rules": {"a": {"match": "a*", "init": 0, "expect": {"per": ["b"], "times": 1}}}},
+    {"rules": {"a": {"match": "a*", "init": 0, "expect": 2}}},
 ]
 
 
@@ -126,12 +134,13 @@ PARTS: list[Any] = [
     {"conv": {"match": "conv.weight"}, "bn": {"optional": True}},
     {"conv": {"init": {"factor": {"times": 3}}}},
     {"short*": {"std": 0.5}},
+    {"bn": {"exclude": "fc", "expect": {"times": 3}}},
     {"conv": None, "bn": {"init": 2}, "new": {"match": "x", "init": "zeros"}},
 ]
 BASE = """\
 rules:
   conv: {match: conv, init: {fn: kaiming_normal, mode: fan_out, factor: {count: conv, times: 2}}}
-  bn: {match: bn, init: 1}
+  bn: {match: bn, init: 1, except: head, expect: {per: x, times: 1}}
   short*: {fn: normal, std: 1}
 """
 
@@ -229,6 +238,7 @@ RULES = st.fixed_dictionaries(
     {"match": st.one_of(SELECTORS, st.lists(SELECTORS, min_size=1, max_size=2)), "init": initializers()},
     optional={
         "except": SELECTORS,
+        "expect": st.fixed_dictionaries({"per": st.just("<B>"), "times": st.integers(0, 3)}),
         "kind": st.sampled_from(["parameter", "buffer"]),
         "trainable": st.sampled_from([True, False, "any", None]),
         "ndim": NDIMS,

@@ -155,7 +155,7 @@ def fine(fans: Any, *, share: float = 1.0, label: str = "") -> Any: ...
 def of_whole(shape: Any, draw: Any, *, of: Reference) -> Any: ...
 
 
-KEYS = "batch_dims, dim, except, factor, fans, fn, init, kind, match, split"
+KEYS = "batch_dims, dim, except, exclude, expect, factor, fans, fn, init, kind, match, split, trainable"
 BY = "they can by int, float, bool, str, Literal, Annotated with bounds, Reference, and unions of these and None"
 REFUSED: list[tuple[Any, dict[str, Any], str]] = [
     (normal, {}, "there is already an initializer called 'normal' (initplug.schemes.initializers)"),
