@@ -24,6 +24,7 @@ class Composed:
         stars: places of unquoted texts that begin with `*`.
         files: for the name of a recipe file in messages, the file itself; presets are none.
         root: where the recipe stands in the config of an application.
+        shipped: what messages call the presets that are part of it.
         overruled: the exceptions of rules that a later layer gave under the other of their two names.
     """
 
@@ -35,6 +36,7 @@ class Composed:
     stars: list[Place] = field(default_factory=list)
     files: dict[str, Path] = field(default_factory=dict)
     root: Steps = ()
+    shipped: set[str] = field(default_factory=set)
     overruled: set[Steps] = field(default_factory=set)
 
 
@@ -77,6 +79,7 @@ def merge(base: Composed, top: Composed) -> None:
     base.replaced.update(top.replaced)
     base.stars.extend(top.stars)
     base.files.update(top.files)
+    base.shipped |= top.shipped
     base.overruled |= top.overruled
 
 

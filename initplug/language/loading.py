@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from initplug.errors import LINE, Finding, RecipeError, cut, did_you_mean
 from initplug.language.composed import Composed, merge
 from initplug.language.faults import kind_of, shown
-from initplug.language.messages import dotted, file_of, findings_of, located
+from initplug.language.messages import dotted, file_of, findings_of, located, place_of
 from initplug.language.reading import (
     MAX_CHARACTERS,
     MAX_DEPTH,
@@ -83,6 +83,7 @@ def compose(source: Source | Any) -> Composed:
         for rule, file in source._files.items():
             composed.values["rules", rule, "init", "path"] = Place(str(file))
             composed.files[str(file)] = file
+        _carry_places(source, composed)
         return composed
     if isinstance(source, PathLike):
         return _from_file(Path(source), {})
@@ -115,6 +116,8 @@ def validate(composed: Composed) -> Recipe:
         if place is not None:
             line = "" if place.line is None else f":{place.line}"
             recipe._locations[rule] = f"{place.file}{line}"
+        recipe._places[rule] = place_of(composed, ("rules", rule), key=True)
+    _locate_entries(recipe, composed)
     for name, loading in recipe.rules.items():
         file = file_of(composed, name, "path") if loading is not None and loading.init.fn == "load" else None
         if file is not None:
@@ -125,6 +128,33 @@ def validate(composed: Composed) -> Recipe:
 
 MAX_NAMES = 1 << 14
 """How many names the alternatives of all selectors may come to: each is compiled."""
+
+
+def _locate_entries(recipe: Recipe, composed: Composed) -> None:
+    """Tell a recipe where each of its selectors stands, and which of those files are presets."""
+    recipe._shipped = frozenset(composed.shipped - composed.files.keys())
+    for name, rule in recipe.rules.items():
+        if rule is None:
+            continue
+        data = composed.data["rules"][name]
+        for key, words, texts in (("match", ("match",), rule.match), ("except", EXCEPTIONS, rule.except_)):
+            given = (word for word in words if isinstance(data, dict) and data.get(word) is not None)
+            said = next(given, None)
+            for index in range(len(texts)):
+                path: Steps = ("rules", name)
+                if said is not None:
+                    path = (*path, said, index) if isinstance(data[said], list) else (*path, said)
+                recipe._entries[name, key, index] = place_of(composed, path, key=said is None)
+
+
+def _carry_places(recipe: Recipe, composed: Composed) -> None:
+    """Tell the data of a recipe that was read before where its rules and their selectors stand."""
+    composed.shipped.update(recipe._shipped)
+    for name, place in recipe._places.items():
+        composed.keys["rules", name] = place
+    for (name, key, index), place in recipe._entries.items():
+        alone = isinstance(composed.data["rules"][name][key], str)
+        composed.values[("rules", name, key) if alone else ("rules", name, key, index)] = place
 
 
 def _find(name: str) -> Path:
@@ -168,7 +198,9 @@ def _from_file(path: Path, seen: Sizes) -> Composed:
         bounds = f"at most {MAX_CHARACTERS:,} and {MAX_PARTS:,} are read; {SMALLER}"
         raise RecipeError.of([Finding("", message, shown_as, hint=bounds)])
     composed = _with_defaults(document, shown_as, path.parent, seen)
-    if path.parent != PRESETS:
+    if path.parent == PRESETS:
+        composed.shipped.add(shown_as)
+    else:
         composed.files[shown_as] = path.absolute()
     return composed
 
@@ -248,6 +280,7 @@ def _from_config(config: Any) -> Composed:
     document = Document(data, found.values, found.keys)
     composed = _with_defaults(document, found.origin, Path(), {}, found.root)
     composed.replaced.update(found.replaced)
+    composed.shipped.update(found.shipped)
     return composed
 
 

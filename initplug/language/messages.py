@@ -39,7 +39,7 @@ def dotted(path: Steps) -> str:
 
 def located(composed: Composed, path: Steps, message: str, hint: str | None = None, *, key: bool = False) -> Finding:
     """A finding at the place of a value or key, or of the nearest thing above it that has one."""
-    return _finding(_place(composed, path, key=key), composed, path, message, hint)
+    return _finding(place_of(composed, path, key=key), composed, path, message, hint)
 
 
 def file_of(composed: Composed, rule: str, argument: str) -> Path | None:
@@ -49,7 +49,7 @@ def file_of(composed: Composed, rule: str, argument: str) -> Path | None:
     for step in ("init", argument):
         if isinstance(value, Mapping) and step in value:
             path, value = (*path, step), value[step]
-    return composed.files.get(_place(composed, path, key=False).file)
+    return composed.files.get(place_of(composed, path, key=False).file)
 
 
 def findings_of(error: ValidationError, composed: Composed) -> list[Finding]:
@@ -66,7 +66,7 @@ def _finding(place: Place, composed: Composed, path: Steps, message: str, hint: 
     return Finding(whole, message, place.file or composed.origin, place.line, place.column, hint)
 
 
-def _place(composed: Composed, path: Steps, *, key: bool) -> Place:
+def place_of(composed: Composed, path: Steps, *, key: bool) -> Place:
     """The place of a key or value; of what encloses it where it has none itself."""
     first, second = (composed.keys, composed.values) if key else (composed.values, composed.keys)
     while path:
@@ -108,7 +108,7 @@ def _explained(detail: dict[str, Any], composed: Composed) -> Finding:
         rest = ()
     if rest and rest[-1] not in ("match", "init") and str(rest[-1]) not in message.split():
         message = f"{rest[-1]}: {message}"
-    place = _place(composed, path, key=key).shifted(offset)
+    place = place_of(composed, path, key=key).shifted(offset)
     return _finding(place, composed, path, message, hint)
 
 

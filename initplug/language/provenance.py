@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from initplug.language.composed import Composed, merge
+from initplug.language.loading import PRESETS
 from initplug.language.reading import MAX_DEPTH, Document, Place, Steps
 
 CONFIG = "<config>"
@@ -92,7 +93,10 @@ def _layers(root: Steps) -> Iterator[_Layer]:
         if package[: len(root)] == root[: len(package)]:
             text = _text(default.config_path, running.runtime.config_sources, here)
             if text is not None:
-                yield from _part(_read(*text), package, root)
+                for layer in _part(_read(*text), package, root):
+                    if _is_preset(text[0]):
+                        layer.said.shipped.add(text[0])
+                    yield layer
     for override in composition.config_overrides:
         steps: Steps = tuple(override.key_or_group.split("."))
         if steps[: len(root)] != root[: len(steps)]:
@@ -125,7 +129,18 @@ def _shown(file: Any, source: str, here: Path) -> str:
     if source == "initplug.presets":
         return str(file.name)
     path = os.path.abspath(str(file))  # noqa: PTH100  # links stay what the user calls them
-    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
+    known = str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
+    return f"./{known}" if _is_preset(known) else known
+
+
+def _is_preset(name: str) -> bool:
+    """Whether messages call a preset so; a file of the user's that is called alike is told as `./…`.
+
+    Example:
+        >>> _is_preset("resnext.yaml"), _is_preset("conf/resnext.yaml"), _is_preset("mine.yaml")
+        (True, False, False)
+    """
+    return Path(name).name == name and (PRESETS / name).is_file()
 
 
 def _read(file: str, text: str) -> Document:

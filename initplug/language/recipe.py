@@ -28,7 +28,7 @@ from initplug.errors import VALUE, cut, did_you_mean
 from initplug.language.expectation import Expectation, read_expectation
 from initplug.language.faults import fault, kind_of, shown
 from initplug.language.init import Init, read_init
-from initplug.language.reading import written
+from initplug.language.reading import Place, written
 from initplug.language.selectors import SELECTOR_CHARACTERS, Selector, SelectorError, parse
 from initplug.schemes.transfers import TRANSFERS
 from initplug.values import is_whole
@@ -274,6 +274,10 @@ SETTINGS = ("unmatched", "unused", "frozen")
 """What a recipe says beside its rules and descriptions."""
 
 
+OVERRIDDEN = re.compile(r"(?s)(?:override|command line): .*")
+"""Places of what overrides say: together they are one layer."""
+
+
 class Recipe(BaseModel):
     """An ordered mapping of named rules, with a few settings. The last rule that matches wins.
 
@@ -312,6 +316,9 @@ class Recipe(BaseModel):
     _locations: dict[str, str] = PrivateAttr(default_factory=dict)
     _files: dict[str, Path] = PrivateAttr(default_factory=dict)
     _origin: str | None = PrivateAttr(default=None)
+    _places: dict[str, Place] = PrivateAttr(default_factory=dict)
+    _entries: dict[tuple[str, str, int], Place] = PrivateAttr(default_factory=dict)
+    _shipped: frozenset[str] = PrivateAttr(default=frozenset())
 
     @property
     def digest(self) -> str:
@@ -341,6 +348,19 @@ class Recipe(BaseModel):
     def location(self, rule: str) -> str | None:
         """`file:line` of a rule, where known."""
         return self._locations.get(rule)
+
+    def layer(self, rule: str) -> str | None:
+        """The file that a rule was first given in, or what stands for one; None where that is not known."""
+        place = self._places.get(rule)
+        return None if place is None else OVERRIDDEN.sub("override", place.file)
+
+    def place(self, rule: str, key: str, index: int) -> Place | None:
+        """Where one of the selectors of `match` or `except` stands, where known."""
+        return self._entries.get((rule, key, index))
+
+    def is_shipped(self, place: Place) -> bool:
+        """Whether what stands at a place is said by a preset, and not by who uses it."""
+        return place.file in self._shipped
 
     def folder(self, rule: str) -> Path:
         """Where a relative path of a rule starts: at the file it stands in, else at the current directory."""
