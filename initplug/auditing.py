@@ -221,7 +221,7 @@ class Audit:
         return [self.row(index) for index, verdict in enumerate(self._verdicts) if verdict == "differs"]
 
     def to_dict(self) -> dict[str, Any]:
-        """The audit as plain data: schema, recipe, digest, seed, versions, rows, unmatched, unused, summary.
+        """The audit as plain data: schema, recipe, digest, seed, versions, rows, unmatched, unused, notes, summary.
 
         With `histograms` by name, where they were asked for.
         """
@@ -237,6 +237,7 @@ class Audit:
             "rows": [row.to_dict() for row in self],
             "unmatched": list(self.unmatched),
             "unused": list(self.unused),
+            "notes": [note._asdict() for note in self.plan.notes],
             "summary": self.summary,
             **({} if self._histograms is None else {"histograms": counted}),
         }

@@ -50,6 +50,18 @@ class Place:
     column: int | None = None
     literal: bool = False
 
+    @property
+    def text(self) -> str | None:
+        """It as `file:line:column`, as far as it is known; None where not even a file or an override is.
+
+        Example:
+            >>> Place("mine.yaml", 3, 13).text, Place("override: rules.a=null").text, Place("<mapping>").text
+            ('mine.yaml:3:13', 'override: rules.a=null', None)
+        """
+        if self.line is None and self.file.startswith("<"):
+            return None
+        return ":".join(str(part) for part in (self.file, self.line, self.column) if part is not None)
+
     def shifted(self, offset: int) -> Place:
         """The place of the character `offset` further on, where that can be told."""
         if not self.literal or self.column is None:

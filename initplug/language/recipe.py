@@ -354,9 +354,9 @@ class Recipe(BaseModel):
         place = self._places.get(rule)
         return None if place is None else OVERRIDDEN.sub("override", place.file)
 
-    def place(self, rule: str, key: str, index: int) -> Place | None:
-        """Where one of the selectors of `match` or `except` stands, where known."""
-        return self._entries.get((rule, key, index))
+    def place(self, rule: str, key: str | None = None, index: int = 0) -> Place | None:
+        """Where a rule stands, or one of the selectors of its `match` or `except`; None where nothing is known."""
+        return self._places.get(rule) if key is None else self._entries.get((rule, key, index))
 
     def is_shipped(self, place: Place) -> bool:
         """Whether what stands at a place is said by a preset, and not by who uses it."""

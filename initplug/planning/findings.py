@@ -9,9 +9,12 @@ from typing import NamedTuple
 
 from initplug.errors import NAME, ROWS, Finding, cut, near, shortened
 from initplug.language.faults import shown
+from initplug.language.reading import Place
 from initplug.language.recipe import Recipe
-from initplug.language.selectors import Selector
+from initplug.language.selectors import Selector, parse
+from initplug.planning.accounts import Accounts, Entry
 from initplug.planning.evaluation import Miss
+from initplug.planning.expecting import Unmet
 
 Block = tuple[str, list[Finding]]
 """A paragraph of a message, and the findings it tells of."""
@@ -78,23 +81,111 @@ def _rule(name: str, selector: str, location: str | None) -> str:
     return f'rule {shown(name)} "{cut(selector, NAME)}"{place}'
 
 
-def nothing_selected(unused: Sequence[str], recipe: Recipe, names: Sequence[str]) -> Block:
+def nothing_selected(unused: Sequence[str], accounts: Accounts, recipe: Recipe, names: Sequence[str]) -> Block:
     """Rules that select nothing."""
     lines: list[str] = []
     findings: list[Finding] = []
-    for name in unused:
-        rule = recipe.rules[name]
-        assert rule is not None  # a disabled rule is not unused
-        selector = rule.match[0]
-        # Only the rows that are shown are worth the search.
-        like = near(selector.replace("*", "").strip(".^"), names) if len(lines) < ROWS else None
-        closest = f"; closest: {like}" if like else ""
-        lines.append(f"  {_rule(name, selector, recipe.location(name))}{closest}")
-        findings.append(Finding.at(recipe.location(name), name, "selects nothing", like and f"closest: {like}"))
+    for entry in accounts.idle:
+        clause, place = entry.clause, _place(entry, recipe)
+        closest = _closest(entry, names, accounts.classes) if len(lines) < ROWS else None
+        why = f"; closest: {closest}" if closest else "" if entry.lost else f": {entry.effect}"
+        lines.append(f"  {_rule(clause.name, clause.selector, place.text if place else None)}{why}")
+        findings.append(_finding(clause.name, entry, recipe, closest))
     counted = "1 rule" if len(unused) == 1 else f"{len(unused)} rules"
     head = f"{counted} of {recipe.origin} select{'s' if len(unused) == 1 else ''} nothing"
     hint = "Mend the selector, remove the rule, or mark it `optional: true`."
     return "\n".join([head, *shortened(lines), hint]), findings
+
+
+def without_effect(accounts: Accounts, recipe: Recipe, names: Sequence[str]) -> Block:
+    """Selectors without effect, of rules that select something."""
+    lines: list[str] = []
+    findings: list[Finding] = []
+    for entry in accounts.dead:
+        clause, place = entry.clause, _place(entry, recipe)
+        # Only the rows that are shown are worth the search.
+        closest = _closest(entry, names, accounts.classes) if len(lines) < ROWS else None
+        at = f" ({place.text})" if place is not None and place.text else ""
+        near_by = f"; closest: {closest}" if closest else ""
+        lines.append(f'  rule {clause.name!r}, {clause.key} "{clause.selector}"{at}: {entry.effect}{near_by}')
+        findings.append(_finding(f"rules.{clause.name}.{clause.key}", entry, recipe, closest))
+    one = len(lines) == 1
+    head = f"{'1 selector' if one else f'{len(lines)} selectors'} of {recipe.origin} ha{'s' if one else 've'} no effect"
+    hint = f"Mend or remove {'it' if one else 'them'}, or mark the rule `optional: true`."
+    return "\n".join([head, *shortened(lines), hint]), findings
+
+
+def wins_nothing(accounts: Accounts, recipe: Recipe) -> Block:
+    """Rules that a later and wider one leaves nothing."""
+    lines: list[str] = []
+    findings: list[Finding] = []
+    for name, by in accounts.covered:
+        other = _named(by, recipe)
+        lines.append(f"  {_named(name, recipe)}: {other} takes all of it and more; put it after {by!r}")
+        message = f"wins nothing: rule {by!r} takes all that it selects"
+        findings.append(Finding.at(recipe.location(name), name, message, f"put it after {by!r}"))
+    counted = "1 rule" if len(lines) == 1 else f"{len(lines)} rules"
+    head = f"{counted} of {recipe.origin} win{'s' if len(lines) == 1 else ''} nothing: the last rule that matches wins"
+    hint = "Write general rules first; `optional: true` in a rule says that it may win nothing."
+    return "\n".join([head, *shortened(lines), hint]), findings
+
+
+def not_as_expected(unmet: Unmet, recipe: Recipe) -> Block:
+    """A rule that does not select what it expects."""
+    per, times = unmet.expected.per, unmet.expected.times
+    named, location = _named(unmet.rule, recipe), recipe.location(unmet.rule)
+    slots = "1 slot" if times == 1 else f"{times} slots"
+    if not unmet.modules:
+        closest = f"; closest: {unmet.closest}" if unmet.closest else ""
+        text = f'{named} expects {slots} below each module of "{per}", which selects no module{closest}'
+        message = f'it expects {slots} below each module of "{per}", which selects no module'
+        return text, [Finding.at(location, unmet.rule, message, unmet.closest and f"closest: {unmet.closest}")]
+    modules = "the module" if unmet.modules == 1 else f"{len(unmet.found)} of {unmet.modules} modules"
+    head = f'{named} expects {slots} below each module of "{per}", and selects another number below {modules}'
+    wide = max(len(name) for name, _, _ in unmet.found[:ROWS])
+    classes = max(len(cls) for _, cls, _ in unmet.found[:ROWS])
+    lines = [f"  {name or ROOT:{wide}}  {cls:{classes}}  {count}, expected {times}" for name, cls, count in unmet.found]
+    findings = [
+        Finding.at(location, name or ROOT, f"rule {unmet.rule!r} selects {count} below it, expected {times}")
+        for name, _, count in unmet.found
+    ]
+    return "\n".join([head, *shortened(lines)]), findings
+
+
+ROOT = "the model"
+"""What the nameless first module is called."""
+
+
+def _place(entry: Entry, recipe: Recipe) -> Place | None:
+    return recipe.place(entry.clause.name, entry.clause.key, entry.clause.place)
+
+
+def _finding(path: str, entry: Entry, recipe: Recipe, closest: str | None) -> Finding:
+    place, hint = _place(entry, recipe), closest and f"closest: {closest}"
+    if place is None or place.text is None:
+        return Finding(path, entry.effect, hint=hint)
+    return Finding(path, entry.effect, place.file, place.line, place.column, hint)
+
+
+def _closest(entry: Entry, names: Sequence[str], classes: Sequence[str]) -> str | None:
+    """What a selector that selects nothing may be meant to select: a class, or a slot."""
+    if not entry.lost:
+        return None
+    selector = parse(entry.clause.selector)
+    for segment in selector.segments:
+        for glob in segment.types or ():
+            if not fnmatch.filter(classes, glob.rpartition(".")[2]):
+                like = near(glob.strip("*"), classes)
+                return like and f"<{like}>"
+    like = near(selector.text.replace("*", "").strip(".^"), names)
+    if like is not None:
+        return like
+    # Names are long: the end of one may be near.
+    count = len(selector.segments)
+    ends = {".".join(name.split(".")[-count:]): name for name in reversed(names)}
+    words = (segment.names[0].strip("*") if segment.names else "" for segment in selector.segments)
+    like = near(".".join(words).strip("."), ends)
+    return like and ends[like]
 
 
 class Left(NamedTuple):

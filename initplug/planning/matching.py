@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import numpy as np
 from torch.nn.utils.parametrize import ParametrizationList
@@ -51,52 +52,107 @@ class Frozen:
     passed: str | None
 
 
+Key = Literal["match", "except", "per"]
+
+
 @dataclass(frozen=True, slots=True)
-class _Clause:
-    """One selector of a rule, and what it does there."""
+class Clause:
+    """One selector of a rule, and what it does there.
+
+    Args:
+        index: of the rule among those of the recipe.
+        name: of the rule.
+        rule: the rule.
+        selector: as written.
+        key: under which the rule has it; `per` is that of what it expects.
+        place: among the selectors of that key.
+    """
 
     index: int
     name: str
     rule: Rule
     selector: str
-    excludes: bool
+    key: Key
+    place: int
 
 
-def winners_of(tree: Tree, recipe: Recipe, prefix: str = "") -> Coded[Winner | Frozen | None]:
-    """The winning rule of every slot: the last that takes it under any of its names.
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the selectors that match a slot come to; slots that the same ones match share it.
+
+    Args:
+        winner: the rule that the slot gets, if any.
+        hits: the selectors that match it.
+        kind: of the slot.
+        ndim: of the slot; None where it is not known yet.
+        taking: of the hits those of `match` by which a rule takes the slot, or would, were it not for `trainable`.
+        excluding: of the hits those of `except` that take the slot from a rule which else would.
+    """
+
+    winner: Winner | Frozen | None
+    hits: tuple[int, ...]
+    kind: Kind
+    ndim: int | None
+    taking: tuple[int, ...]
+    excluding: tuple[int, ...]
+
+
+class Matched(NamedTuple):
+    """All selectors of a recipe, and what they match in a model.
+
+    Args:
+        clauses: the selectors; their positions are the numbers that decisions and states speak of.
+        decisions: of every slot of the tree.
+        states: of every module of the tree.
+        matcher: of the selectors.
+    """
+
+    clauses: Sequence[Clause]
+    decisions: Coded[Decision]
+    states: Coded[State]
+    matcher: Matcher
+
+    @property
+    def winners(self) -> Coded[Winner | Frozen | None]:
+        """The winner of every slot; None where no rule takes it, unless it is a frozen parameter."""
+        return self.decisions.each(lambda decision: decision.winner)
+
+
+def matched(tree: Tree, recipe: Recipe, prefix: str = "") -> Matched:
+    """The winning rule of every slot, the last that takes it under any of its names, and what every selector matches.
 
     Args:
         tree: the walked model.
         recipe: whose rules are matched, in order.
         prefix: the name of the tree's root in the whole model.
-
-    Returns:
-        The winner of every slot of the tree; None for a slot that no rule takes, unless it is a frozen parameter.
     """
-    clauses: list[_Clause] = []
+    clauses: list[Clause] = []
     selectors: list[Selector] = []
     for index, (name, rule) in enumerate(recipe.rules.items()):
         if rule is None:
             continue
-        for excludes, group in ((False, rule.selectors), (True, rule.exceptions)):
+        expected = () if rule.expect is None else (rule.expect.selector,)
+        groups: Iterable[tuple[Key, tuple[Selector, ...]]]
+        groups = (("match", rule.selectors), ("except", rule.exceptions), ("per", expected))
+        for key, group in groups:
             selectors.extend(group)
-            clauses.extend(_Clause(index, name, rule, selector.text, excludes) for selector in group)
+            clauses.extend(Clause(index, name, rule, each.text, key, place) for place, each in enumerate(group))
     matcher = Matcher(selectors)
     states = states_of(tree, matcher, prefix)
     # Slots that the same selectors match are decided once: most of a deep model.
-    decided: dict[tuple[tuple[int, ...], Kind, bool, int | None], Winner | Frozen | None] = {}
+    decided: dict[tuple[tuple[int, ...], Kind, bool, int | None], Decision] = {}
 
-    def winner(hits: tuple[int, ...], kin: Kin) -> Winner | Frozen | None:
+    def decision(hits: tuple[int, ...], kin: Kin) -> Decision:
         key = (hits, kin.kind, kin.trainable or kin.kind == "buffer", None if kin.lazy else len(kin.shape))
         if key not in decided:
-            decided[key] = _decided(recipe, [clauses[hit] for hit in hits], *key[1:])
+            decided[key] = _decided(recipe, clauses, *key)
         return decided[key]
 
     slots = tree.slots
     reached = paired(states.taken(slots.nodes), slots.kins)
-    winners = reached.each(lambda pair: winner(matcher.step(pair[0], pair[1].key, None).hits, pair[1]))
-    tied = {row: winner(hits_of(slots[row], states, matcher), slots[row].kin) for row in slots.tied}
-    return winners.replaced(tied)
+    decisions = reached.each(lambda pair: decision(matcher.step(pair[0], pair[1].key, None).hits, pair[1]))
+    tied = {row: decision(hits_of(slots[row], states, matcher), slots[row].kin) for row in slots.tied}
+    return Matched(clauses, decisions.replaced(tied), states, matcher)
 
 
 def states_of(tree: Tree, matcher: Matcher, prefix: str = "") -> Coded[State]:
@@ -133,25 +189,31 @@ def hits_of(slot: Slot, states: Sequence[State], matcher: Matcher) -> tuple[int,
 
 
 def _decided(
-    recipe: Recipe, clauses: Sequence[_Clause], kind: Kind, trainable: bool, ndim: int | None
-) -> Winner | Frozen | None:
+    recipe: Recipe, every: Sequence[Clause], hits: tuple[int, ...], kind: Kind, trainable: bool, ndim: int | None
+) -> Decision:
     """The last rule of those that match; a lazy tensor, of which ndim is not known, may have any."""
-    excluded = {clause.index for clause in clauses if clause.excludes}
-    taking: dict[str, str] = {}
-    leaving: dict[str, None] = {}
+    clauses = [(hit, every[hit]) for hit in hits]
+    matching = {clause.index for _, clause in clauses if clause.key == "match" and fits(clause.rule, kind, ndim)}
+    excluding = [(hit, clause) for hit, clause in clauses if clause.key == "except" and clause.index in matching]
+    matching -= {clause.index for _, clause in excluding}
+    taken: dict[str, str] = {}
+    frozen: dict[str, None] = {}
     passed = None
-    for clause in clauses:
-        rule = clause.rule
-        fits = rule.kind == kind and (ndim is None or rule.takes_ndim(ndim))
-        if not fits or clause.excludes or clause.index in excluded:
-            continue
-        if recipe.takes(rule, trainable):
-            taking.setdefault(clause.name, clause.selector)
+    taking = [(hit, clause) for hit, clause in clauses if clause.key == "match" and clause.index in matching]
+    for _, clause in taking:
+        if recipe.takes(clause.rule, trainable):
+            taken.setdefault(clause.name, clause.selector)
             passed = None
         elif not trainable:
-            leaving[clause.name] = None
-            passed = clause.name if rule.trainable is None else passed
-    if not taking:
-        return None if trainable else Frozen(tuple(leaving), passed)
-    *others, last = taking
-    return Winner(last, taking[last], tuple(others), tuple(leaving), passed)
+            frozen[clause.name] = None
+            passed = clause.name if clause.rule.trainable is None else passed
+    winner: Winner | Frozen | None = None if trainable else Frozen(tuple(frozen), passed)
+    if taken:
+        *others, last = taken
+        winner = Winner(last, taken[last], tuple(others), tuple(frozen), passed)
+    return Decision(winner, hits, kind, ndim, tuple(hit for hit, _ in taking), tuple(hit for hit, _ in excluding))
+
+
+def fits(rule: Rule, kind: Kind, ndim: int | None) -> bool:
+    """Whether a rule is for slots of a kind, with so many dimensions; where they are not known yet, with any."""
+    return rule.kind == kind and (ndim is None or rule.takes_ndim(ndim))

@@ -16,10 +16,22 @@ from initplug.columns import Coded, coded
 from initplug.errors import Finding, PlanError, did_you_mean, shortened, warn
 from initplug.language.loading import load
 from initplug.language.recipe import Recipe, Rule
+from initplug.planning.accounts import Accounts, Note, accounts_of
 from initplug.planning.elsewhere import warn_of_elsewhere
 from initplug.planning.evaluation import FROZEN, LAZY, UNMATCHED, Miss, Share, evaluate
-from initplug.planning.findings import Left, Unmatched, left_alone, misfit, nothing_selected, unmatched_slots
-from initplug.planning.matching import winners_of
+from initplug.planning.findings import (
+    Block,
+    Left,
+    Unmatched,
+    left_alone,
+    misfit,
+    not_as_expected,
+    nothing_selected,
+    unmatched_slots,
+    wins_nothing,
+    without_effect,
+)
+from initplug.planning.matching import matched
 from initplug.planning.replay import Replays
 from initplug.planning.restoring import Buffer, restorations
 from initplug.planning.slots import Kind, Slots, Tree
@@ -29,7 +41,7 @@ from initplug.schemes.distributions import Keep, Planned, closed_form
 from initplug.schemes.peaks import peak_of
 from initplug.tables.files import save, to_csv, to_json, to_markdown
 from initplug.tables.grouping import collapsed
-from initplug.tables.text import WIDE, Column, spread, table
+from initplug.tables.text import WIDE, Column, spread, table, visible
 from initplug.values import plain
 
 
@@ -139,6 +151,7 @@ class Plan:
     """
 
     __slots__ = (
+        "_accounts",
         "_aliases",
         "_index",
         "_names",
@@ -171,6 +184,7 @@ class Plan:
         self.unused = tuple(unused)
         self.findings: tuple[Finding, ...] = ()
         self.buffers: tuple[Buffer, ...] = ()
+        self._accounts = Accounts()
         self._names = names
         self._aliases = aliases
         self._shares = shares
@@ -198,6 +212,11 @@ class Plan:
     def shares(self) -> Coded[Share]:
         """What each slot has in common with those like it, in order."""
         return self._shares
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What of rules and selectors has no effect, or is good to know; rules that select nothing are in `unused`."""
+        return self._accounts.notes
 
     @property
     def whole(self) -> Plan:
@@ -262,7 +281,7 @@ class Plan:
         return self._index
 
     def to_dict(self) -> dict[str, Any]:
-        """The plan as plain data: schema, recipe, digest, rows, unmatched, unused, buffers, summary."""
+        """The plan as plain data: schema, recipe, digest, rows, unmatched, unused, notes, buffers, summary."""
         return {
             "schema": 1,
             "recipe": self.name,
@@ -270,6 +289,7 @@ class Plan:
             "rows": [row.to_dict() for row in self],
             "unmatched": list(self.unmatched),
             "unused": list(self.unused),
+            "notes": [note._asdict() for note in self.notes],
             "buffers": [buffer._asdict() for buffer in self.buffers],
             "summary": self.summary,
         }
@@ -325,7 +345,8 @@ class Plan:
         """
         rows: Iterable[dict[str, Any]] = (row.to_dict() for row in self)
         rows = rows if every else collapsed(rows, agreed)
-        return table(COLUMNS, map(told, rows), footer=self.headline(), width=width, color=color)
+        body = table(COLUMNS, map(told, rows), footer=self.headline(), width=width, color=color)
+        return "\n".join([body, *shortened([f"note: {visible(str(note))}" for note in self._accounts.told])])
 
     def headline(self) -> str:
         """One line that sums the plan up."""
@@ -339,6 +360,7 @@ class Plan:
             parts.append(f"{frozen} frozen")
         if self.unused:
             parts.append(f"unused rules: {', '.join(self.unused)}")
+        parts += self._accounts.counted
         if self.buffers:
             counts = Counter(buffer.restore for buffer in self.buffers)
             parts.append("buffers on meta: " + ", ".join(f"{count} {restore}" for restore, count in counts.items()))
@@ -432,7 +454,8 @@ def drafted(
     rules = {name: rule for name, rule in recipe.rules.items() if rule is not None}
     if prefix:
         _refuse_places(rules, recipe)
-    winners = winners_of(tree, recipe, prefix)
+    found = matched(tree, recipe, prefix)
+    winners = found.winners
     slots, shares, misses = evaluate(tree, recipe, winners, Replays(tree) if replays is None else replays)
     used = {name for winner in winners.distinct if winner is not None for name in winner.rules}
     names = slots.names
@@ -444,6 +467,7 @@ def drafted(
         unmatched=[names[row] for row in shares.where(lambda share: share.reason == UNMATCHED)],
         unused=[name for name, rule in rules.items() if name not in used and not rule.optional],
     )
+    result._accounts = accounts_of(tree, recipe, found, result.unused, part=bool(prefix))
     return result, slots, misses
 
 
@@ -482,10 +506,8 @@ def report(result: Plan, slots: Slots, misses: Sequence[Miss], chosen: Collectio
     left = _left(result, range(len(result)))
     if left and not part and not any(_is_written(share) for share in result.shares.distinct):
         blocks.append(left_alone(left, recipe, all_of_them=True))
-    # A part of a model need not use every rule of the whole.
-    if result.unused and recipe.unused != "ignore" and not part:
-        names = [name for assignment in result for name in (assignment.name, *assignment.aliases)]
-        block = nothing_selected(result.unused, recipe, names)
+    blocks += [not_as_expected(each, recipe) for each in result._accounts.unmet]
+    for block in _without_use(result):
         if recipe.unused == "error":
             blocks.append(block)
         else:
@@ -493,6 +515,18 @@ def report(result: Plan, slots: Slots, misses: Sequence[Miss], chosen: Collectio
     if blocks:
         result.findings = tuple(finding for _, found in blocks for finding in found)
         raise PlanError("\n".join(text for text, _ in blocks), result.findings, plan=result)
+
+
+def _without_use(result: Plan) -> Iterator[Block]:
+    """What the recipe says that has no effect, as far as it is reported."""
+    accounts, recipe = result._accounts, result.recipe
+    names = [*result.names, *(alias for index in result._aliases for alias in result.aliases(index))]
+    if accounts.idle:
+        yield nothing_selected(result.unused, accounts, recipe, names)
+    if accounts.dead:
+        yield without_effect(accounts, recipe, names)
+    if accounts.covered:
+        yield wins_nothing(accounts, recipe)
 
 
 def warn_of_frozen(result: Plan, slots: Slots, chosen: Collection[int]) -> None:

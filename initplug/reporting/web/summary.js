@@ -50,6 +50,11 @@ function summarise() {
   list("Differ", rows.filter((row) => row.verdict === "differs").map((row) => row.name), toRow);
   list("Unmatched", data.unmatched, toRow);
   list("Unused", data.unused, toRule);
+  const notes = (data.notes || []).filter((note) => !note.shipped);
+  for (const note of notes.slice(0, 12)) {
+    lists.append(make("p", {}, "Note: rule ", button(note.rule, () => toRule(note.rule)), `: ${visible(note.message)}`));
+  }
+  if (notes.length > 12) lists.append(make("p", {}, `… and ${notes.length - 12} more notes`));
   at("summary").append(make("p", { class: bad ? "verdict-line bad" : "verdict-line" }, line), strip, facts);
   if (lists.children.length) at("summary").append(lists);
 }
