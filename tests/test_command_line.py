@@ -116,6 +116,9 @@ FILES = {
     "good.yaml": GOOD,
     "other.yaml": GOOD.replace("std=0.5", "std=0.9"),
     "unused.yaml": GOOD + "  ghost: {match: ghost.weight, init: 0}\n",
+    "dead.yaml": GOOD.replace("bn.weight,", "[bn.weight, bn.wieght],"),
+    "noted.yaml": GOOD.replace("fc.weight", "(fc|tail).weight"),
+    "expecting.yaml": GOOD.replace("init: 1}", "init: 1, expect: {per: bn, times: 2}}"),
     "unmatched.yaml": GOOD.replace('"*.bias"', "conv.bias"),
     "bad.yaml": GOOD.replace("fan_out", "fan_inn"),
     "star.yaml": "rules:\n  *.bias: 0\n",
@@ -151,6 +154,10 @@ FIRST: dict[str, list[str]] = {
     "plan overridden": ["plan", "model.py:net", "good.yaml", "rules.bn.init=5", "--json"],
     "plan unused": ["plan", "model.py:net", "unused.yaml"],
     "plan strict": ["plan", "model.py:net", "unused.yaml", "--strict"],
+    "plan dead": ["plan", "model.py:net", "dead.yaml"],
+    "plan dead strict": ["plan", "model.py:net", "dead.yaml", "--strict"],
+    "plan noted": ["plan", "model.py:net", "noted.yaml", "--strict"],
+    "plan unexpected": ["plan", "model.py:net", "expecting.yaml"],
     "plan strict fine": ["plan", "model.py:net", "good.yaml", "--strict"],
     "plan unmatched": ["plan", "model.py:net", "unmatched.yaml"],
     "plan needs values": ["plan", "model.py:needs_values", "good.yaml"],
@@ -268,7 +275,8 @@ def test_the_driver_runs_what_python_runs(folder: Path, runs: Runs) -> None:
 EXPECTED: list[tuple[set[int], str]] = [
     ({0}, "presets, presets for, show preset, show, show overridden, check, check star, schema, help"),
     ({0}, "plan, plan json, plan chatty, plan overridden, plan unused, plan strict fine, plan real"),
-    ({0}, "plan needs numbers, plan mixes"),
+    ({0}, "plan needs numbers, plan mixes, plan dead, plan noted"),
+    ({1}, "plan dead strict, plan unexpected"),
     ({0}, "apply, apply csv, apply md, apply seed, audit"),
     ({1}, "show bad, show bad override, check bad, plan strict, plan unmatched, plan needs values, plan bad recipe"),
     ({1}, "plan broken, apply unmatched, apply stateful, apply stateless, apply waiting, audit other"),
@@ -301,7 +309,8 @@ def test_there_is_never_a_traceback(runs: Runs, name: str) -> None:
 @pytest.mark.parametrize("name", [name for name, status in STATUS.items() if 0 not in status and name != "nothing"])
 def test_a_failure_explains_itself_on_standard_error(runs: Runs, name: str) -> None:
     assert runs[name].stderr.strip() or name == "check bad"
-    if name not in ("plan unmatched", "plan strict", "check bad", "audit other"):
+    partly = ("plan unmatched", "plan strict", "plan dead strict", "plan unexpected", "check bad", "audit other")
+    if name not in partly:
         assert runs[name].stdout == ""
 
 
@@ -454,6 +463,28 @@ def test_unused_rules_warn_and_fail_only_when_strict(runs: Runs) -> None:
     for name in ("plan unused", "plan strict"):
         assert "ghost" in runs[name].stderr
         assert "conv.weight" in runs[name].stdout
+
+
+def test_selectors_without_effect_warn_and_fail_only_when_strict(runs: Runs) -> None:
+    for name in ("plan dead", "plan dead strict"):
+        assert (
+            "warning: 1 selector of dead.yaml has no effect\n"
+            "  rule 'bn', match \"bn.wieght\" (dead.yaml:4:27): selects nothing; closest: bn.weight\n"
+        ) in runs[name].stderr
+
+
+def test_notes_stand_in_the_footer_and_are_no_warnings(runs: Runs) -> None:
+    assert runs["plan noted"].stderr == ""
+    assert runs["plan noted"].stdout.splitlines()[-1] == (
+        "note: rule 'fc' (noted.yaml:5:15): match \"(fc|tail).weight\" has alternatives that no name of the model is: "
+        "'tail'"
+    )
+
+
+def test_a_plan_that_is_not_as_a_rule_expects_prints_both(runs: Runs) -> None:
+    done = runs["plan unexpected"]
+    assert "conv.weight" in done.stdout
+    assert 'rule \'bn\' "bn.weight" (expecting.yaml:4) expects 2 slots below each module of "bn"' in done.stderr
 
 
 def test_a_plan_with_findings_prints_both(runs: Runs) -> None:

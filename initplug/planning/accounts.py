@@ -338,17 +338,18 @@ def _without_need(recipe: Recipe, matched: Matched, decisions: Counted) -> Itera
 def _alternatives(tree: Tree, recipe: Recipe, matched: Matched, at_work: set[int]) -> Iterator[Note]:
     """Notes on alternatives inside selectors that no name, or no class, of the model is."""
     names: dict[str, None] = {}
+    classes: dict[type, None] = {}
     for number in sorted(at_work):
         clause = matched.clauses[number]
         choices = [segment for segment in parse(clause.selector).segments if _is_choice(segment)]
         if not choices or clause.rule.optional or _is_shipped(recipe, clause):
             continue
-        names = names or _names(tree)
+        names, classes = names or _names(tree), classes or _classes(tree)
         for segment in choices:
             without = [glob for glob in segment.names or () if not _is_name(glob, names)]
             if without and len(segment.names or ()) > 1:
                 yield _note(recipe, clause, f"has alternatives that no name of the model is: {_listed(without)}")
-            absent = [glob for glob in segment.types or () if not _is_class(glob, _classes(tree))]
+            absent = [glob for glob in segment.types or () if not _is_class(glob, classes)]
             if absent and len(segment.types or ()) > 1:
                 yield _note(recipe, clause, f"has alternatives that no class of the model is: {_listed(absent)}")
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from initplug.errors import NAME, ROWS, Finding, cut, near, shortened
@@ -180,12 +181,22 @@ def _closest(entry: Entry, names: Sequence[str], classes: Sequence[str]) -> str 
     like = near(selector.text.replace("*", "").strip(".^"), names)
     if like is not None:
         return like
-    # Names are long: the end of one may be near.
-    count = len(selector.segments)
-    ends = {".".join(name.split(".")[-count:]): name for name in reversed(names)}
     words = (segment.names[0].strip("*") if segment.names else "" for segment in selector.segments)
-    like = near(".".join(words).strip("."), ends)
-    return like and ends[like]
+    parts = _parts(names, len(selector.segments))
+    like = near(".".join(words).strip("."), parts)
+    return like and parts[like]
+
+
+def _parts(names: Iterable[str], count: int) -> dict[str, str]:
+    """So many segments in a row out of names, each with the name up to there; blocks that repeat stand for one."""
+    parts: dict[str, str] = {}
+    for name in {re.sub("[0-9]+", "0", name): name for name in reversed([*names])}.values():
+        segments = name.split(".")
+        for end in range(count, len(segments) + 1):
+            part = segments[end - count : end]
+            if not part[-1].isdigit():
+                parts.setdefault(".".join(part), ".".join(segments[:end]))
+    return parts
 
 
 class Left(NamedTuple):

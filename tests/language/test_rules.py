@@ -220,10 +220,10 @@ def test_an_optional_rule_is_never_reported() -> None:
 
 
 def test_a_rule_that_is_always_shadowed_is_not_unused() -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        plan = initplug.plan(Net(), {"unused": "error", "rules": {"fc.bias": 1, "*": 0}})
-    assert list(plan["fc.bias"].shadowed) == ["fc.bias"]
+    with pytest.raises(initplug.PlanError, match=r"rule 'fc.bias': rule '\*' takes all of it and more") as caught:
+        initplug.plan(Net(), {"unused": "error", "rules": {"fc.bias": 1, "*": 0}})
+    assert list(caught.value.plan.unused) == []
+    assert list(caught.value.plan["fc.bias"].shadowed) == ["fc.bias"]
 
 
 def test_null_disables_a_rule() -> None:

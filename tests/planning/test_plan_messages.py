@@ -162,6 +162,47 @@ def test_an_unused_rule_warns_unless_told_otherwise() -> None:
         initplug.plan(nn.LayerNorm(2), recipe)
 
 
+def test_selectors_without_effect_are_told_by_rule_and_key(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "unused: error\nrules:\n  '*': keep\n  attn: {match: [attn.weight, attn.bais], except: h.2.*, init: 0}\n"
+        "  norms: {match: [<LayerNorm>.weight, <Linear>.bias], ndim: 2, init: 1}\n"
+    )
+    assert plan_error(gpt(), path).splitlines() == [
+        f"1 rule of {path} selects nothing",
+        f"  rule 'norms' \"<LayerNorm>.weight\" ({path}:5:19): selects only tensors of 1 dimension, and the rule's ndim "
+        "is 2",
+        f"  rule 'norms' \"<Linear>.bias\" ({path}:5:39): selects only tensors of 1 dimension, and the rule's ndim is 2",
+        "Mend the selector, remove the rule, or mark it `optional: true`.",
+        f"2 selectors of {path} have no effect",
+        f"  rule 'attn', match \"attn.bais\" ({path}:4:31): selects nothing; closest: h.1.attn.bias",
+        f"  rule 'attn', except \"h.2.*\" ({path}:4:51): takes nothing away",
+        "Mend or remove them, or mark the rule `optional: true`.",
+    ]
+
+
+def test_a_rule_that_wins_nothing_is_told_where_to_go(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("unused: error\nrules:\n  scores: {match: attn.weight, init: 0}\n  '*.weight': 1\n  '*.bias': 0\n")
+    assert plan_error(gpt(), path) == (
+        f"1 rule of {path} wins nothing: the last rule that matches wins\n"
+        f"  rule 'scores' \"attn.weight\" ({path}:3): rule '*.weight' ({path}:4) takes all of it and more; put it after "
+        "'*.weight'\n"
+        "Write general rules first; `optional: true` in a rule says that it may win nothing."
+    )
+
+
+def test_what_is_not_as_expected_is_told_by_module(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("rules:\n  '*':\n    match: '*'\n    expect: {per: h.*, times: 5}\n    init: 0\n")
+    assert plan_error(gpt(), path) == (
+        f"rule '*' ({path}:2) expects 5 slots below each module of \"h.*\", and selects another number below 2 of 2 "
+        "modules\n"
+        "  h.0  Block  6, expected 5\n"
+        "  h.1  Block  6, expected 5"
+    )
+
+
 def test_places_need_the_whole_model() -> None:
     recipe = {"rules": {"last": {"match": "h.-1", "init": 0}}}
     assert plan_error(gpt(), recipe, prefix="transformer") == (
