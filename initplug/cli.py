@@ -363,7 +363,14 @@ def _show_audit(audit: Audit, every: bool, wide: bool) -> None:
 
 def _source(recipe: str) -> str:
     """A RECIPE argument as `load` takes it; - is standard input."""
-    return sys.stdin.read() + "\n" if recipe == "-" else recipe.replace("\n", " ")
+    if recipe != "-":
+        return recipe.replace("\n", " ")
+    from initplug.language.reading import MAX_CHARACTERS
+
+    try:
+        return sys.stdin.read(MAX_CHARACTERS + 1) + "\n"
+    except UnicodeDecodeError:
+        raise Failure("standard input: not a text (UTF-8)") from None
 
 
 def _check_readable(path: Path) -> None:

@@ -17,6 +17,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from initplug.errors import VALUE, RecipeError, brief, cut, did_you_mean
 from initplug.language.factor import REFERENCE, Factor, read_factors
 from initplug.language.faults import NUMBER, fault, kind_of, mismatch, shown
+from initplug.schemes.calling import told
 from initplug.schemes.fans import FanRule, Fans
 from initplug.schemes.installed import EntryError, all_names, find
 from initplug.schemes.registry import REGISTRY, Initializer, Reference, kinds_of, parts_of, words_of
@@ -336,7 +337,7 @@ def _checked(fn: str, arguments: Mapping[str, Any]) -> Init:
             # Arguments that contradict each other are the function's own to find.
             initializer.function(Fans((2, 2)), **given)
         except (ValueError, ArithmeticError) as error:
-            raise fault(f"{fn}: {error}") from None
+            raise fault(f"{fn}: {told(error)}") from None
         except (Exception, SystemExit) as error:  # the function may be code of others
             raise fault(f"{fn} failed: {brief(error)}") from None
     return Init(fn, given, **modifiers)

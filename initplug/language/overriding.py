@@ -9,7 +9,7 @@ from typing import Any
 from initplug.errors import NAME, Finding, RecipeError, brief, cut, first_line, near
 from initplug.language.composed import Composed, overruled
 from initplug.language.faults import shown
-from initplug.language.reading import MAX_DEPTH, Place, Steps, has_surrogate
+from initplug.language.reading import MAX_DEPTH, MAX_PARTS, Place, Steps, has_surrogate
 from initplug.language.recipe import SETTINGS, Recipe
 
 
@@ -26,7 +26,7 @@ def override(composed: Composed, overrides: Sequence[str]) -> None:
     from omegaconf import OmegaConf
 
     parser = OverridesParser.create()
-    _refuse_many(overrides)
+    _refuse_many(overrides, parts_of(composed.data))
     config = OmegaConf.create({**{key: Recipe.model_fields[key].default for key in SETTINGS}, **composed.data})
     OmegaConf.set_struct(config, True)
     for text in overrides:
@@ -50,18 +50,29 @@ def override(composed: Composed, overrides: Sequence[str]) -> None:
 
 
 MAX_OVERRIDES = 200
-MAX_LENGTH = 4096
+MAX_LENGTH = 2048
 MAX_TOGETHER = 8 * MAX_LENGTH
 """How many overrides there may be, and how many characters one and all of them may have: reading lists takes Hydra the
 square of their lengths."""
 
+MAX_COST = 20 * MAX_PARTS
+"""How many keys and values of a recipe, times overrides, are gone through: OmegaConf may copy all for each."""
 
-def _refuse_many(overrides: Sequence[str]) -> None:
+
+def _refuse_many(overrides: Sequence[str], parts: int) -> None:
     characters = sum(map(len, overrides))
-    if len(overrides) > MAX_OVERRIDES or characters > MAX_TOGETHER:
+    most = min(MAX_OVERRIDES, MAX_COST // max(parts, 1))
+    if len(overrides) > most or characters > MAX_TOGETHER:
         message = f"{len(overrides)} overrides of {characters:,} characters are too many"
-        hint = f"at most {MAX_OVERRIDES} of {MAX_TOGETHER:,} are read: write a recipe file"
-        raise RecipeError.of([Finding("", message, hint=hint)])
+        bounds = f"at most {most} of {MAX_TOGETHER:,} are read for a recipe of {parts:,} keys and values"
+        raise RecipeError.of([Finding("", message, hint=f"{bounds}: write them into a recipe file")])
+
+
+def parts_of(data: Any) -> int:
+    """How many keys and values plain data have."""
+    if isinstance(data, dict):
+        return 1 + sum(1 + parts_of(value) for value in data.values())
+    return 1 + sum(map(parts_of, data)) if isinstance(data, list) else 1
 
 
 def _refuse_large(text: str) -> None:

@@ -19,6 +19,9 @@ DRAFT = "https://json-schema.org/draft/2020-12/schema"
 LATER = {"type": "string", "pattern": r"\$\{|^\?\?\?$", "description": "resolved by Hydra"}
 """What stands for a value in the config of an application: an interpolation, or one that is still missing."""
 
+NOT_GIVEN = {"type": "null", "description": "not given"}
+"""What a setting, or a key of a rule, may be instead of a value."""
+
 
 def schema() -> dict[str, Any]:
     """A schema that accepts recipe files: named and short rules, all forms of `init`, and `defaults`.

@@ -35,6 +35,11 @@ from initplug.schemes.structures import (
 )
 
 
+def told(error: Exception) -> str:
+    """What an error of arithmetic says, in words where Python has a number for it."""
+    return "its numbers are beyond what a double holds" if isinstance(error, OverflowError) else str(error)
+
+
 class MisfitError(ValueError):
     """An initializer that comes to nothing for a tensor; the text says which and why."""
 
@@ -61,7 +66,7 @@ def distribution_of(
     except FanError as error:
         raise MisfitError(f"{name}: {error}") from None
     except (ValueError, ArithmeticError) as error:
-        raise MisfitError(f"{name} does not fit: {error}") from None
+        raise MisfitError(f"{name} does not fit: {told(error)}") from None
     except (Exception, SystemExit) as error:  # the function is code of others
         raise MisfitError(f"{name} failed: {brief(error)}") from None
     if initializer.built_in:

@@ -84,7 +84,7 @@ OVERRIDES = [
     *("rules.conv.init=" + opening * 300 for opening in ("[", "{a:", "str(", "{", "(")),
     *("rules.conv.init=" + opening * 300 + "1" + closing * 300 for opening, closing in ("[]", ("{a:", "}"), "()")),
     "rules.conv.match=[" + ",".join(["a"] * 30_000) + "]",
-    "rules.conv.init=" + "1" * 4000,
+    "rules.conv.init=" + "1" * 2000,
     "rules.conv.init=" + "1" * 5000,
     "rules." + "a." * 1500 + "b=1",
     "rules.conv.match.²=1",
@@ -106,8 +106,13 @@ def test_an_override_is_refused_before_hydra_needs_minutes_or_python_its_depth(o
 def test_overrides_are_bounded_together() -> None:
     with pytest.raises(initplug.RecipeError, match="201 overrides of"):
         initplug.load("resnext", ["unused=error"] * 201)
-    with pytest.raises(initplug.RecipeError, match="write a recipe file"):
-        initplug.load("resnext", ["name=" + "x" * 4000] * 9)
+    with pytest.raises(initplug.RecipeError, match="write them into a recipe file"):
+        initplug.load("resnext", ["name=" + "x" * 2000] * 9)
+    large = {"rules": {f"a{index}*": 0 for index in range(9000)}}
+    with pytest.raises(
+        initplug.RecipeError, match="at most 22 of 16,384 are read for a recipe of 18,003 keys and values"
+    ):
+        initplug.load(large, ["rules={}"] * 23)
 
 
 # Selectors.
