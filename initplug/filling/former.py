@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import compress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ from initplug.planning.advice import own_rule
 from initplug.planning.evaluation import Share
 from initplug.planning.plan import Plan
 from initplug.planning.slots import Slot, Slots
-from initplug.schemes.distributions import Constant, text
+from initplug.schemes.distributions import Constant, Planned, text
 
 
 class _Set(NamedTuple):
@@ -44,7 +45,7 @@ def warn_of_set_values(plan: Plan, slots: Slots, statuses: Coded[Status]) -> Non
         if share.rule in rules and share.numel > 1:
             found += _set_among([slots[row] for row in rows[group].tolist()], share)
     if found:
-        warn("\n".join(_told(found)))
+        warn("\n".join(_told(sorted(found, key=lambda one: one.slot.position))))
 
 
 def _defaulting(recipe: Recipe) -> set[str]:
@@ -53,16 +54,20 @@ def _defaulting(recipe: Recipe) -> set[str]:
     return {name for name, init in rules if "default" in (init.fn, *(part.fn for part in init.parts))}
 
 
-def _set_among(slots: Sequence[Slot], share: Share) -> Iterator[_Set]:
+def _set_among(slots: Sequence[Slot], share: Share) -> list[_Set]:
     """Those of slots that are alike which hold one value that their default does not give."""
     # A rank may hold nothing but the padding row, which is zero by rights.
-    pairs = [(slot, _held(slot)) for slot in slots if share.padding_row is None or not is_sharded(slot.tensor)]
-    held = [(slot, tensor) for slot, tensor in pairs if tensor is not None]
-    for (slot, tensor), alike in zip(held, _ends_agree([tensor for _, tensor in held], share), strict=True):
-        if alike and torch.equal(tensor, tensor.as_strided(tensor.shape, (0,) * tensor.ndim)):
-            value = tensor.as_strided((), ()).item()
-            if isinstance(share.distribution, Constant) or not _may_be_chance(value, tensor):
-                yield _Set(slot, share, value)
+    whole = [slot for slot in slots if share.padding_row is None or not is_sharded(slot.tensor)]
+    held = [(slot, tensor) for slot in whole if (tensor := _held(slot)) is not None]
+    try:
+        alike = _ends_agree([tensor for _, tensor in held], share.distribution) if held else []
+        return [
+            _Set(slot, share, value)
+            for slot, tensor in compress(held, alike)
+            if (value := _one_value(tensor)) is not None and not _may_be_chance(value, tensor, share.distribution)
+        ]
+    except Exception:  # a dtype that torch cannot compare, a class of tensors that does not let itself be read
+        return []
 
 
 def _held(slot: Slot) -> Tensor | None:
@@ -75,22 +80,17 @@ def _held(slot: Slot) -> Tensor | None:
                 tensor = value_of(slot)
         else:
             tensor = local_of(slot.tensor)
+        return tensor.detach() if tensor.numel() > 1 else None
     except Exception:  # parametrizations are the model's own code; writing tells what is wrong with them
         return None
-    return tensor.detach() if tensor.numel() > 1 else None
 
 
-def _ends_agree(tensors: Sequence[Tensor], share: Share) -> list[bool]:
-    """Whether the first and the last element of each are equal, and no constant that the plan gives."""
-    if not tensors:
-        return []
-    try:
-        ends = torch.stack([_ends(tensor).to(tensors[0].device) for tensor in tensors])
-        agree = ends[:, 0] == ends[:, 1]
-        if isinstance(share.distribution, Constant):
-            agree &= ends[:, 0] != torch.full_like(ends[:, 0], share.distribution.value)
-    except (RuntimeError, TypeError):  # a dtype that torch cannot compare
-        return [False] * len(tensors)
+def _ends_agree(tensors: Sequence[Tensor], planned: Planned | None) -> list[bool]:
+    """Whether the first and the last element of each are equal, and no constant that is planned."""
+    ends = torch.stack([_ends(tensor).to(tensors[0].device) for tensor in tensors])
+    agree = ends[:, 0] == ends[:, 1]
+    if isinstance(planned, Constant):
+        agree &= ends[:, 0] != torch.full_like(ends[:, 0], planned.value)
     return agree.tolist()
 
 
@@ -100,9 +100,17 @@ def _ends(tensor: Tensor) -> Tensor:
     return tensor.as_strided((2,), (span,))
 
 
-def _may_be_chance(value: Any, tensor: Tensor) -> bool:
+def _one_value(tensor: Tensor) -> Any:
+    """The value that all elements have; None if they differ."""
+    first = tensor.as_strided(tensor.shape, (0,) * tensor.ndim)
+    return tensor.as_strided((), ()).item() if torch.equal(tensor, first) else None
+
+
+def _may_be_chance(value: Any, tensor: Tensor, planned: Planned | None) -> bool:
     """Whether draws of a narrow dtype may come out equal in all of a few elements; they hardly ever are zero."""
-    return bool(value) and torch.finfo(tensor.dtype).eps ** (tensor.numel() - 1) > CHANCE
+    if isinstance(planned, Constant) or not value:
+        return False
+    return torch.finfo(tensor.dtype).eps ** (tensor.numel() - 1) > CHANCE
 
 
 CHANCE = 1e-6

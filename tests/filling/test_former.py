@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import Shard, distribute_tensor
 from torch.nn.utils import parametrize
 from untouched import untouched
 
@@ -132,6 +136,40 @@ def test_what_is_not_written_or_not_by_default_is_not_told_of() -> None:
     with initplug.deferred():
         late = Gate()
     assert told(late) == []
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.complex64, torch.int8, torch.uint16, torch.bool])
+def test_dtypes_that_few_can_compare_do_no_harm(dtype: torch.dtype) -> None:
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one = nn.Parameter(torch.ones(8).to(dtype), requires_grad=False)
+
+        def reset_parameters(self) -> None:
+            nn.init.normal_(self.one) if dtype.is_complex else nn.init.zeros_(self.one)
+
+    model = Odd()
+    names = told(model, {"frozen": "write", "rules": {"*": "default"}}, seed=0)
+    assert names in ([], ["one"])  # where torch can compare, it is told
+    assert names or dtype in (torch.float8_e4m3fn, torch.uint16)
+    assert dtype.is_complex or not model.one.float().any()
+
+
+def test_each_rank_looks_at_what_it_holds(tmp_path: Path) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    try:
+        mesh = init_device_mesh("cpu", (1,))
+        for value in (0, None):
+            model = nn.Sequential(nn.Embedding(4, 4, padding_idx=0), nn.Linear(4, 4))
+            if value is not None:
+                filled(model, value)
+            for module in model:
+                for name, tensor in [*module.named_parameters()]:
+                    module.register_parameter(name, nn.Parameter(distribute_tensor(tensor.detach(), mesh, [Shard(0)])))
+            # Of an embedding with a padding row a rank may hold that row alone, so that nothing can be told.
+            assert told(model, seed=0) == ([] if value is None else ["1.weight", "1.bias"])
+    finally:
+        dist.destroy_process_group()
 
 
 def test_ties_are_told_of_once_and_what_owners_compute_too() -> None:

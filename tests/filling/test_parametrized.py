@@ -203,6 +203,8 @@ NORMED: dict[str, Callable[[], Any]] = {
 @pytest.mark.parametrize("older", [False, True])
 @pytest.mark.parametrize("training", [False, True])
 def test_the_norm_is_one_before_and_after_the_first_forward_pass(kind: str, older: bool, training: bool) -> None:
+    if older and kind == "complex":
+        return  # torch's older function multiplies by the vectors without conjugating them
     plain = NORMED[kind]()
     model: Any = old(nn.utils.spectral_norm, plain) if older else parametrizations.spectral_norm(plain)
     initplug.apply(model.train(training), {"rules": {"*": "normal"}}, seed=0)

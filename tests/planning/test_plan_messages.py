@@ -250,6 +250,39 @@ def test_nothing_to_keep_on_meta() -> None:
     )
 
 
+def test_what_a_constructor_has_set_and_default_overwrites() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 4))
+    for name, value in (("0.weight", 0), ("1.weight", 1e-5), ("2.bias", 0.1)):
+        nn.init.constant_(model.get_parameter(name), value)
+    with pytest.warns(initplug.InitplugWarning) as caught:
+        initplug.apply(model, "torch_default", only=["0.weight"])
+    assert str(caught[0].message) == (
+        "1 tensor holds one value throughout, which no reset leaves there: `default` overwrites what has set it\n"
+        "  0.weight (4, 4): 0, and `default` is uniform(-0.5, 0.5)\n"
+        "Where that is not meant, give it a later rule of its own, such as `^0.weight: 0`, or keep it with "
+        "`^0.weight: keep`."
+    )
+    with pytest.warns(initplug.InitplugWarning) as caught:
+        initplug.apply(model, "torch_default")
+    assert str(caught[0].message) == (
+        "2 tensors hold one value throughout, which no reset leaves there: `default` overwrites what has set it\n"
+        "  1.weight (4,): 1e-05, and `default` is constant(1)\n"
+        "  2.bias (4,): 0.1, and `default` is uniform(-0.5, 0.5)\n"
+        "Where that is not meant, give it a later rule of its own, such as `^1.weight: 1e-05`, or keep it with "
+        "`^1.weight: keep`."
+    )
+    many = nn.ModuleList(nn.Linear(2, 2, bias=False) for _ in range(12))
+    for layer in many:
+        nn.init.zeros_(layer.get_parameter("weight"))
+    with pytest.warns(initplug.InitplugWarning) as caught:
+        initplug.apply(many, "torch_default")
+    assert str(caught[0].message).splitlines()[0].startswith("12 tensors hold")
+    assert [line.split()[0] for line in str(caught[0].message).splitlines()[1:-1]] == [
+        *(f"{place}.weight" for place in range(10)),
+        "…",
+    ]
+
+
 def test_a_buffer_on_meta_that_nothing_restores() -> None:
     model = nn.Linear(2, 2, device="meta")
     model.register_buffer("mask", torch.ones(2, device="meta"))
