@@ -10,7 +10,7 @@ from initplug.errors import NAME, Finding, RecipeError, brief, cut, first_line, 
 from initplug.language.composed import Composed, overruled
 from initplug.language.faults import shown
 from initplug.language.reading import MAX_DEPTH, MAX_PARTS, Place, Steps, has_surrogate
-from initplug.language.recipe import SETTINGS, Recipe
+from initplug.language.recipe import RULE_KEYS, SETTINGS, Recipe
 
 
 def override(composed: Composed, overrides: Sequence[str]) -> None:
@@ -36,7 +36,7 @@ def override(composed: Composed, overrides: Sequence[str]) -> None:
         except ValueError:  # Python reads no int of thousands of digits
             raise _wrong(text, "a number in it has too many digits") from None
         except HydraException as error:
-            hint = "keys hold no * and no dots of their own: name the rule" if _odd_key(text) else None
+            hint = _odd_key(text)
             reason = f"not in Hydra's notation, key=value: {first_line(error)}"
             raise _wrong(text, reason, hint, syntax=True) from None
         except Exception as error:
@@ -90,8 +90,20 @@ def _refuse_large(text: str) -> None:
         raise _wrong(text, f"its key has more than {MAX_DEPTH} steps")
 
 
-def _odd_key(text: str) -> bool:
-    return any(sign in text.partition("=")[0] for sign in "*<>[](")
+SAYABLE = re.compile(r"[\w.*?-]+")
+"""Names that Hydra's notation can say, in braces, where a rule is called as it selects."""
+
+
+def _odd_key(text: str) -> str | None:
+    """The hint for a key with signs that Hydra's notation has no place for."""
+    if not any(sign in text.partition("=")[0] for sign in "*<>[]("):
+        return None
+    found = re.fullmatch(rf"\+*rules\.({SAYABLE.pattern}?)(\.init)?=(.*)", text, re.DOTALL)
+    hint = "keys hold no * and no dots of their own: name the rule"
+    if found is None:
+        return hint
+    said = cut(found[3], NAME)
+    return f"{hint}, or write 'rules={{{found[1]}: {f'{{init: {said}}}' if found[2] else said}}}'"
 
 
 def _wrong(text: str, message: str, hint: str | None = None, *, syntax: bool = False) -> RecipeError:
@@ -132,7 +144,8 @@ def _apply(parsed: Any, text: str, config: Any, composed: Composed) -> None:
         exists = _exists(path, config)
         if parsed.is_delete():
             if not exists:
-                raise _wrong(text, f"{shown_key} does not exist, so it cannot be deleted")
+                hint = _braced(path, text, config)
+                raise _wrong(text, f"{shown_key} does not exist, so it cannot be deleted", hint)
             if value is not None and value != _plain(present):
                 found = shown(_plain(present))
                 raise _wrong(text, f"{shown_key} is {found}, not {shown(value)}, so it is not deleted")
@@ -145,9 +158,11 @@ def _apply(parsed: Any, text: str, config: Any, composed: Composed) -> None:
         if parsed.is_add() and exists and present is not None and not isinstance(value, dict | list):
             raise _wrong(text, f"{shown_key} is there already", f"leave out the +: {cut(text[1:], NAME)}")
         adds = parsed.is_add() or parsed.is_force_add()
-        if not adds and not exists:
-            hint = _meant(path, config) or f"to add it, write +{cut(text, NAME)}"
-            raise _wrong(text, f"there is no {shown_key} to override", hint)
+        if not exists:
+            braced = _braced(path, text, config)
+            if braced is not None or not adds:
+                hint = braced or _meant(path, config) or f"to add it, write +{cut(text, NAME)}"
+                raise _wrong(text, f"there is no {shown_key} to override", hint)
         before = _plain(present)
         new = next((path[:length] for length in range(1, len(path) + 1) if not _exists(path[:length], config)), path)
         OmegaConf.update(config, key, value, merge=True, force_add=adds)
@@ -214,6 +229,26 @@ def _exists(path: Steps, config: Any) -> bool:
     return True
 
 
+def _braced(path: Steps, text: str, config: Any) -> str | None:
+    """The hint for a key in which the name of a rule holds dots, which Hydra's notation says in braces alone."""
+    if path[0] != "rules" or len(path) < 3 or _exists(path[:2], config):
+        return None
+    names = {name for name in map(str, config.get("rules") or ()) if "." in name and SAYABLE.fullmatch(name)}
+    end = next((end for end in range(len(path), 2, -1) if ".".join(map(str, path[1:end])) in names), None)
+    if end is None and path[2] in RULE_KEYS:
+        return None
+    if end is None and not text.startswith("+"):
+        match = near(".".join(map(str, path[1:])), names)
+        if match is not None or _meant(path, config):
+            return match and f"did you mean 'rules={{{match}: …}}'?"
+    known, end = end is not None, end or next((at for at, step in enumerate(path) if step in RULE_KEYS), len(path))
+    said = "null" if text.startswith("~") else cut(text.partition("=")[2], NAME)
+    for step in reversed(path[end:]):
+        said = f"{{{step}: {said}}}"
+    name = cut(".".join(map(str, path[1:end])), NAME)
+    return f"a name that holds dots stands in braces: '{'' if known else '+'}rules={{{name}: {said}}}'"
+
+
 def _meant(path: Steps, config: Any) -> str | None:
     """The hint for a key of which one step is misspelt."""
     from omegaconf import DictConfig
@@ -223,10 +258,12 @@ def _meant(path: Steps, config: Any) -> str | None:
         if not isinstance(node, DictConfig):
             return None
         if step not in node:
-            match = near(str(step), map(str, node))
-            return (
-                f"did you mean {'.'.join(map(str, (*path[:length], match, *path[length + 1 :])))}?" if match else None
-            )
+            match = near(str(step), (name for name in map(str, node) if SAYABLE.fullmatch(name)))
+            if match is None:
+                return None
+            if not re.fullmatch(r"[\w-]+", match):
+                return f"did you mean '{'.'.join(map(str, path[:length]))}={{{match}: …}}'?"
+            return f"did you mean {'.'.join(map(str, (*path[:length], match, *path[length + 1 :])))}?"
         node = node[step]
     return None
 

@@ -500,7 +500,11 @@ BAD_OVERRIDES: list[tuple[str, str]] = [
     ("init/x=y", "override: init/x=y: config groups belong to a Hydra application"),
     (
         "rules.conv*.init=0",
-        "override: rules.conv*.init=0: not in Hydra's notation, key=value: token recognition error at: '*' (keys hold no * and no dots of their own: name the rule)",
+        "override: rules.conv*.init=0: not in Hydra's notation, key=value: token recognition error at: '*' (keys hold no * and no dots of their own: name the rule, or write 'rules={conv*: {init: 0}}')",
+    ),
+    (
+        "rules.<Linear>.init=0",
+        "override: rules.<Linear>.init=0: not in Hydra's notation, key=value: token recognition error at: '.' (keys hold no * and no dots of their own: name the rule)",
     ),
     ("a=b=c", "override: a=b=c: not in Hydra's notation, key=value: mismatched input '=' expecting <EOF>"),
     (
@@ -595,6 +599,68 @@ def test_a_mapping_inside_itself_is_no_recipe() -> None:
     rules: dict[str, object] = {}
     rules["a*"] = rules
     assert message({"rules": rules}) == "<mapping>: rules['a*']['a*']['a*']: nested deeper than 32"
+
+
+DOTTED = {"rules": {"conv*": "kaiming_normal", "bn.weight": 1, "<Linear>.weight": 1, "*.bias": 0}}
+DOTTED_OVERRIDES: list[tuple[str, str]] = [
+    (
+        "rules.bn.weight=2",
+        "there is no rules.bn.weight to override (a name that holds dots stands in braces: 'rules={bn.weight: 2}')",
+    ),
+    (
+        "+rules.bn.weight=2",
+        "there is no rules.bn.weight to override (a name that holds dots stands in braces: 'rules={bn.weight: 2}')",
+    ),
+    (
+        "rules.bn.weight.init.std=2",
+        "there is no rules.bn.weight.init.std to override (a name that holds dots stands in braces: 'rules={bn.weight: {init: {std: 2}}}')",
+    ),
+    (
+        "~rules.bn.weight",
+        "rules.bn.weight does not exist, so it cannot be deleted (a name that holds dots stands in braces: 'rules={bn.weight: null}')",
+    ),
+    (
+        "+rules.fc.weight.init=0",
+        "there is no rules.fc.weight.init to override (a name that holds dots stands in braces: '+rules={fc.weight: {init: 0}}')",
+    ),
+    (
+        "rules.bn.wieght=2",
+        "there is no rules.bn.wieght to override (did you mean 'rules={bn.weight: …}'?)",
+    ),
+    (
+        "rules.conv.init=0",
+        "there is no rules.conv.init to override (did you mean 'rules={conv*: …}'?)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("override", "expected"), DOTTED_OVERRIDES, ids=[override for override, _ in DOTTED_OVERRIDES])
+def test_an_override_of_a_rule_that_is_called_as_it_selects(override: str, expected: str) -> None:
+    assert message(DOTTED, override) == f"override: {override}: {expected}"
+
+
+@pytest.mark.parametrize(
+    ("override", "rule", "text"),
+    [
+        ("rules={bn.weight: 2}", "bn.weight", "constant 2"),
+        ("rules={*.bias: {init: 3}}", "*.bias", "constant 3"),
+        ("rules={conv*: zeros}", "conv*", "zeros"),
+        ("+rules={fc.weight: {init: 0}}", "fc.weight", "constant 0"),
+    ],
+)
+def test_what_the_hints_show_is_read_as_hydra_reads_it(tmp_path: Path, override: str, rule: str, text: str) -> None:
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    from initplug.composing import version_base
+
+    alone = initplug.load(DOTTED, [override])
+    OmegaConf.save({"init": DOTTED}, tmp_path / "config.yaml")
+    with initialize_config_dir(str(tmp_path), **version_base()):
+        composed = initplug.load(compose("config", [override.replace("rules", "init.rules")]).init)
+    for recipe in (alone, composed):
+        found = recipe.rules[rule]
+        assert found is not None and found.init.text == text
 
 
 def test_overrides_are_a_list() -> None:
