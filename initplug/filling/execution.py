@@ -15,6 +15,7 @@ from initplug.auditing import Status, to_write
 from initplug.columns import Coded, Rows
 from initplug.errors import ApplyError, Finding, brief, shortened
 from initplug.filling.batches import Kind, Lot
+from initplug.filling.cutting import give
 from initplug.filling.generator import filler
 from initplug.filling.seeded import FillError, fill
 from initplug.filling.sharding import local_of, region_of
@@ -214,7 +215,7 @@ def _redraw(source: Redrawn, value: torch.Tensor, settings: Settings) -> None:
     if drawn is not local:
         for dtype in further:
             drawn = drawn.to(dtype)
-        local.copy_(drawn)
+        give(local, drawn)
 
 
 @contextmanager

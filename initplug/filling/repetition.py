@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple, TypeGuard
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,8 +21,8 @@ from initplug.schemes.structures import Orthogonal
 CHANCE = 1e-10
 """Rows are compared only where a tensor that was drawn has equal ones with a smaller probability."""
 
-CHUNK = 1 << 16
-"""Elements looked at at a time."""
+CHUNK = (1 << 15) - 1
+"""Elements looked at at a time: so few that torch adds them up in the calling thread."""
 
 MOST_BLOCKS = 64
 """How many equal blocks are looked for: the shards of a dimension."""
@@ -168,7 +169,7 @@ def _problem(tensor: Tensor, sums: _Sums, collision: float, free: int) -> str | 
     """What repeats itself among the slices of a dimension."""
     count, dim = len(sums.sums), sums.dim
     word = "element" if tensor.ndim == 1 else ("row", "column")[dim]
-    distinct = len(torch.unique(sums.sums)) == count  # nearly always
+    distinct = len(np.unique(sums.sums.cpu().numpy())) == count  # nearly always
     if not distinct and len(sums.places) == tensor.shape[dim]:
         for blocks in range(min(MOST_BLOCKS, count), 1, -1):
             period, rest = divmod(count, blocks)

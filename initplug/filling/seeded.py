@@ -20,6 +20,7 @@ from torch import Tensor
 from initplug.columns import Rows
 from initplug.filling import streams
 from initplug.filling.batches import FINE, Kind, Lot, batches, draw
+from initplug.filling.cutting import cut, give, set_to
 from initplug.filling.sharding import held_in
 from initplug.filling.streams import CHUNK, Elementwise
 from initplug.filling.whole import compute
@@ -114,7 +115,7 @@ def _pieces(
                     inner = inner.part(dim, place, 1)
                 yield from _whole(part, _inside(parts, inner), seed, name, inner, inner.sizes[dims:])
         case Constant(value):
-            yield from (partial(view.fill_, value) for view, _ in parts)
+            yield from (partial(set_to, view, value) for view, _ in parts)
         case Normal(mean, std) if parts[0].view.is_complex():
             for view, box in parts:
                 real, imaginary = torch.view_as_real(view).unbind(-1)
@@ -148,7 +149,7 @@ def _whole(
         if not torch.isfinite(values).all():
             raise ValueError(f"{distribution.name} gave values beyond {str(dtype).removeprefix('torch.')}")
     values = values.view(extent.sizes)
-    yield from (partial(view.copy_, values[box.within(extent)].to(dtype)) for view, box in parts)
+    yield from (partial(give, view, values[box.within(extent)]) for view, box in parts)
 
 
 def _inside(parts: Sequence[Part], extent: Box) -> list[Part]:
@@ -343,23 +344,7 @@ def _stretches(view: Tensor) -> Iterator[tuple[Tensor | NDArray[np.float32], int
     if view.dtype == torch.float32 and view.device.type == "cpu" and view.is_contiguous():
         flat: NDArray[np.float32] = view.detach().view(-1).numpy()
         return ((flat[first:last], first) for first, last in streams.spans(len(flat)))
-    return _cut(view, 0)
-
-
-def _cut(view: Tensor, begin: int) -> Iterator[tuple[Tensor, int]]:
-    """Views of at most CHUNK elements that follow each other in row-major order, with the place of their first."""
-    if view.numel() <= CHUNK:
-        if view.numel():
-            yield view, begin
-    elif view.is_contiguous():
-        flat = view.view(-1)
-        yield from ((flat[first:last], begin + first) for first, last in streams.spans(flat.numel()))
-    else:
-        inner = view.numel() // view.shape[0]
-        rows = max(CHUNK // inner, 1)
-        for row in range(0, view.shape[0], rows):
-            part = view.narrow(0, row, min(rows, view.shape[0] - row))
-            yield from _cut(part if inner <= CHUNK else part[0], begin + row * inner)
+    return cut(view, CHUNK)
 
 
 def _draw(job: Job, source: Source, scratch: NDArray[np.float32], measured: bool) -> Moments | None:
@@ -369,8 +354,8 @@ def _draw(job: Job, source: Source, scratch: NDArray[np.float32], measured: bool
     values = out if isinstance(out, np.ndarray) else scratch[: out.numel()]
     streams.fill(values, distribution, piece.key, piece.box, source, job.begin)
     if isinstance(out, Tensor):
-        drawn = torch.from_numpy(values).view(out.shape)
-        out.copy_(drawn)
+        drawn = torch.from_numpy(values)
+        give(out, drawn.view(out.shape))
         if measured and out.dtype != torch.float32:  # what the tensor holds is what the cast left
-            drawn.copy_(out)
+            give(drawn.view(out.shape), out)
     return measure_drawn(values, distribution.mean, distribution.std) if measured else None

@@ -16,6 +16,7 @@ from torch import Tensor
 from initplug.auditing import Status, to_write
 from initplug.columns import Coded, Rows
 from initplug.errors import Finding
+from initplug.filling.cutting import give
 from initplug.filling.sharding import held_in, is_sharded, local_of, region_of
 from initplug.filling.writing import value_of
 from initplug.judging import Verdict
@@ -228,10 +229,10 @@ def transfer(source: Slot | Stored, tensor: Tensor) -> None:
     if isinstance(source, Slot):
         given = value_of(source)
         if not is_sharded(tensor) and not is_sharded(given):
-            tensor.copy_(given)
+            give(tensor, given)
             return
     for view, read, window in _windows(source, tensor):
-        view[window].copy_(read)
+        give(view[window], read)
 
 
 def _windows(source: Slot | Stored, tensor: Tensor) -> Iterator[tuple[Tensor, Tensor, Window]]:
