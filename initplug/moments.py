@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple, overload
 
 import numpy as np
@@ -14,8 +14,8 @@ from torch import Tensor
 CHUNK = 1 << 15
 """Elements measured at a time: the scratch of a measurement, whatever the tensor's size.
 
-Torch hands nothing that is shorter to its pool of threads, which spin while they wait: beside busy neighbours that takes
-many times as long as the work. NumPy has no pool, but that of its linear algebra, which takes rows longer than `ROW`.
+Torch hands nothing shorter to its pool of threads, which spin while they wait: beside busy neighbours that takes many
+times as long as the work. NumPy has no pool, but that of its linear algebra, which takes rows longer than `ROW`.
 """
 
 
@@ -29,8 +29,8 @@ class Moments(NamedTuple):
     max: float
 
 
-def measure(tensor: Tensor, padding_row: int | None = None) -> Moments | None:
-    """Moments of a tensor in chunks; a padding row, which nothing draws, is left out.
+def measure(tensor: Tensor, padding_row: int | None = None, without: Collection[float] = ()) -> Moments | None:
+    """Moments of a tensor in chunks; a padding row, which nothing draws, is left out, and so are given values.
 
     The deviation of complex elements is √E|z - mean|², their mean that of the real part, their extremes those of both
     parts. An empty tensor has no moments.
@@ -46,6 +46,10 @@ def measure(tensor: Tensor, padding_row: int | None = None) -> Moments | None:
         return None if real is None or imaginary is None else _joined(real, imaginary)
     total: Moments | None = None
     for chunk in _chunks(tensor, padding_row):
+        for value in without:
+            chunk = chunk[chunk != value]
+        if not chunk.size:
+            continue
         measured = _measured(chunk)
         total = measured if total is None else together(total, measured)
     return total

@@ -35,25 +35,40 @@ def cut(view: Tensor, most: int, begin: int = 0) -> Iterator[tuple[Tensor, int]]
             yield from cut(part if inner <= most else part[0], most, begin + row * inner)
 
 
-def serial(view: Tensor) -> Iterator[tuple[Tensor, int]]:
-    """A tensor on the CPU cut to pieces that torch writes in the calling thread; any other tensor as it is."""
-    return cut(view, SERIAL if view.is_cpu else max(view.numel(), 1))
+def paired(view: Tensor, values: Tensor, begin: int = 0) -> Iterator[tuple[Tensor, Tensor, int]]:
+    """Two tensors of the same shape cut to the same short pieces, with the place of their first element.
+
+    Args:
+        view: any dtype and layout.
+        values: likewise; best in row-major order.
+        begin: place of the first element.
+    """
+    if view.numel() <= SERIAL:
+        if view.numel():
+            yield view, values, begin
+    elif values.is_contiguous():
+        flat = values.view(-1)
+        for piece, place in cut(view, SERIAL):
+            yield piece, flat[place : place + piece.numel()].view(piece.shape), begin + place
+    else:
+        inner = view.numel() // view.shape[0]
+        for row, (one, other) in enumerate(zip(view.unbind(0), values.unbind(0), strict=True)):
+            yield from paired(one, other, begin + row * inner)
 
 
 def give(view: Tensor, values: Tensor) -> None:
     """Write values of the same shape, cast to the dtype; both may have any layout."""
-    if view.numel() <= SERIAL or not (view.is_cpu and values.is_cpu):
-        view.copy_(values)
-    elif values.is_contiguous():
-        flat = values.view(-1)
-        for piece, begin in cut(view, SERIAL):
-            piece.copy_(flat[begin : begin + piece.numel()].view(piece.shape))
+    if view.is_cpu and values.is_cpu:
+        for piece, part, _ in paired(view, values):
+            piece.copy_(part)
     else:
-        for row, given in zip(view.unbind(0), values.unbind(0), strict=True):
-            give(row, given)
+        view.copy_(values)
 
 
 def set_to(view: Tensor, value: float) -> None:
     """Write one value throughout."""
-    for piece, _ in serial(view):
-        piece.fill_(value)
+    if view.is_cpu:
+        for piece, _ in cut(view, SERIAL):
+            piece.fill_(value)
+    else:
+        view.fill_(value)
