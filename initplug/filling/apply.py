@@ -14,13 +14,13 @@ from initplug.auditing import Audit, Status
 from initplug.collectives import agreed
 from initplug.columns import Coded
 from initplug.errors import ApplyError, Finding, listed
-from initplug.filling.exactness import judged_exactly
 from initplug.filling.execution import Progress, Settings, write
 from initplug.filling.fitting import chosen_by, fitted
 from initplug.filling.generator import filler
 from initplug.filling.materialize import Missing, check_complete, device_of, materialize, missing, without_rule
 from initplug.filling.measuring import Reading, audited
 from initplug.filling.overlaps import overlapping, overwritten
+from initplug.filling.recomputation import judged_exactly
 from initplug.filling.refusing import refuse, unnamed, unseeded
 from initplug.filling.sharding import groups_of, resharded
 from initplug.filling.transferring import Source, redrawn, redrawn_from_elsewhere, sources_of, unsourced

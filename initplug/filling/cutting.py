@@ -10,7 +10,10 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from initplug.moments import CHUNK as SERIAL
+from initplug.moments import CHUNK
+
+SERIAL = CHUNK
+"""Elements up to which torch copies, and below which it adds up, in the calling thread."""
 
 
 def cut(view: Tensor, most: int, begin: int = 0) -> Iterator[tuple[Tensor, int]]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import reduce
-from itertools import count
 from typing import NamedTuple
 
 import numpy as np
@@ -13,27 +12,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from initplug.auditing import Status
-from initplug.columns import Coded, Rows
-from initplug.errors import ApplyError, Finding, brief, listed
+from initplug.columns import Rows
 from initplug.filling.batches import Batch, Kind, Lot, batches, values_of
-from initplug.filling.cutting import cut, paired
-from initplug.filling.execution import Settings, fill_alone, lots_of, private_generator
+from initplug.filling.cutting import SERIAL, cut, paired
+from initplug.filling.execution import lots_of
 from initplug.filling.pieces import Given
-from initplug.filling.refusing import SURROGATE
 from initplug.filling.sharding import local_of, region_of
-from initplug.filling.sharing import FillError, Job, Order, Work, orders_of, shared
-from initplug.filling.transferring import Redrawn, drawn_from
+from initplug.filling.sharing import Job, Order, Work, orders_of, shared
+from initplug.filling.transferring import Redrawn
 from initplug.filling.words import Source
-from initplug.filling.writing import Rehearsal, needs_others, rehearsal, same, unwritable, value_of, zero_padding
-from initplug.judging import EXACT, OK, UNTESTABLE, Judgement
-from initplug.moments import CHUNK as SERIAL
 from initplug.planning.evaluation import Share
 from initplug.planning.plan import Plan
 from initplug.planning.slots import Slot, Slots
 from initplug.regions import Box
-from initplug.schemes.distributions import Batched, Constant, Copy, Drawn, Normal, Planned, TruncatedNormal, Uniform
-from initplug.schemes.structures import Orthogonal
+from initplug.schemes.distributions import Drawn
 
 Casts = tuple[torch.dtype, ...]
 
@@ -247,6 +239,12 @@ def _wide(values: Tensor) -> Tensor:
     return flat.to(torch.complex128 if flat.is_complex() else torch.float64)
 
 
+def difference(found: Tensor, expected: Tensor) -> Difference:
+    """What tells a whole tensor from another of its shape."""
+    whole = Box.whole(found.shape)
+    return _summed(_difference(*pair, (), whole, 0) for pair in paired(found, expected))
+
+
 def _may_be_rounded(order: Order, difference: Difference, narrow: torch.dtype) -> bool:
     """Whether rounding to a narrower dtype explains the first element that differs."""
     dtype = order.tensor.dtype
@@ -254,131 +252,3 @@ def _may_be_rounded(order: Order, difference: Difference, narrow: torch.dtype) -
         return False
     rounded = torch.tensor(difference.expected, dtype=torch.float64).to(dtype).to(narrow).to(dtype)
     return float(rounded) == difference.found
-
-
-# Computed tensors ---------------------------------------------------------------------------------------------
-
-
-def judged_computed(slot: Slot, name: str, share: Share, seed: int, threads: int) -> Judgement:
-    """What a slot that its owner computes says of a seed: by its public value, as the owner would make it of a draw."""
-    distribution = share.distribution
-    assert isinstance(distribution, Drawn)  # as everything that is compared here
-
-    def fill(value: Tensor) -> None:
-        fill_alone(value, Kind(distribution, False), name, seed, threads)
-        zero_padding(value, share.padding_row, distribution)
-
-    with private_generator(seed, name, slot.stored[0].device):
-        outcome = rehearsal(slot, fill)
-    if not isinstance(outcome, Rehearsal) or not outcome.kept:
-        return UNTESTABLE
-    value = value_of(slot).detach()
-    if value.shape != outcome.read.shape or value.dtype != outcome.read.dtype:
-        return UNTESTABLE
-    whole = Box.whole(value.shape)
-    difference = _summed(_difference(*pair, (), whole, 0) for pair in paired(value, outcome.read.detach()))
-    if difference.unequal and same(value, outcome.read):  # another machine rounds what owners compute in another way
-        return OK
-    return judgement_of(Compared(difference), share, seed)
-
-
-# Verdicts -----------------------------------------------------------------------------------------------------
-
-
-def judgement_of(compared: Compared, share: Share, seed: int) -> Judgement:
-    """The verdict on a tensor that was compared, and what it is that differs."""
-    unequal, total, place, found, expected, most = compared.difference
-    if not total:
-        return UNTESTABLE
-    if not unequal:
-        return EXACT
-    source = "the plan" if isinstance(share.distribution, Constant) else f"seed {seed}"
-    if compared.rounded is not None:
-        word = str(compared.rounded).removeprefix("torch.")
-        return Judgement("differs", f"elements are those of {source} rounded to {word}", f"rounded to {word}")
-    at = f"at [{', '.join(map(str, place))}]" if place else "at its one place"
-    told = f"{at}: {found:.9g}, not {expected:.9g}"
-    if unequal == 1:
-        return Judgement("differs", f"1 of {total:,} elements is not that of {source}, {told}")
-    parts = isinstance(share.distribution, Normal) and share.dtype.startswith("complex")
-    word = "real and imaginary parts" if parts else "elements"
-    head = f"{unequal:,} of {total:,} {word} are not those of {source}"
-    return Judgement("differs", f"{head}, the first {told}; off by {most:.3g} at most")
-
-
-ANOTHER_SEED = "another seed?"
-
-
-def judged_exactly(
-    plan: Plan, slots: Slots, statuses: Coded[Status], projecting: Collection[int], settings: Settings
-) -> dict[int, Judgement]:
-    """The verdicts on all slots that are read and whose values a seed gives.
-
-    Args:
-        plan: of the slots.
-        slots: in its order.
-        statuses: of the slots.
-        projecting: places of slots whose owners compute something else than they are given.
-        settings: with the seed; threads, and who is told of progress.
-
-    Raises:
-        ApplyError: values cannot be computed again.
-    """
-    seed, threads, progress = settings.seed, settings.threads, settings.progress
-    assert seed is not None  # without one there is nothing to compute
-    shares, names = plan.shares, plan.names
-    read = statuses.where(lambda status: status == "read").tolist()
-    rows = [row for row in read if not SURROGATE.search(names[row])]  # half a character selects no stream
-    drawn = [row for row in rows if isinstance(shares[row].distribution, Drawn)]
-    copies = {row: one for row in rows if (one := drawn_from(plan, slots, row)) is not None}
-    owned = {row for row in (*drawn, *copies) if slots[row].computed is None and unwritable(slots[row].tensor) is None}
-    computed = [row for row in drawn if slots[row].computed is not None and row not in projecting]
-    total, counter = len(owned) + len(computed), count(1)
-
-    def done(more: int) -> None:
-        if progress is not None:
-            for _ in range(more):
-                progress(next(counter), total)
-
-    try:
-        found = compared(
-            plan,
-            slots,
-            np.array([row for row in drawn if row in owned], np.intp),
-            {row: one for row, one in copies.items() if row in owned},
-            seed,
-            threads,
-            done,
-        )
-    except FillError as stop:
-        finding = Finding(names[stop.row], brief(stop.__cause__ or stop))
-        raise ApplyError(listed("values cannot be computed again", [finding]), [finding]) from stop.__cause__
-    judgements = {row: judgement_of(one, shares[row], seed) for row, one in found.items()}
-    for row in computed:
-        if not needs_others(slots[row]):
-            judgements[row] = judged_computed(slots[row], names[row], shares[row], seed, threads)
-        done(1)
-    return _with_the_seed_doubted(judgements, found, shares)
-
-
-def _with_the_seed_doubted(
-    judgements: dict[int, Judgement], found: Mapping[int, Compared], shares: Sequence[Share]
-) -> dict[int, Judgement]:
-    """The judgements, which ask for another seed where no tensor that varies holds half of what this one gives."""
-    varied = [one for row, one in found.items() if one.difference.total and _varies(shares[row].distribution)]
-    if not varied or any(2 * one.difference.unequal <= one.difference.total or one.rounded for one in varied):
-        return judgements
-    doubt = Judgement("differs", f"all drawn tensors differ: {ANOTHER_SEED}", ANOTHER_SEED)
-    return {
-        row: doubt._replace(problem=f"{judged.problem}; {doubt.problem}")
-        if judged.verdict == "differs" and not isinstance(shares[row].distribution, Constant)
-        else judged
-        for row, judged in judgements.items()
-    }
-
-
-def _varies(distribution: Planned | None) -> bool:
-    """Whether another seed gives other values nearly everywhere."""
-    drawn = distribution.drawn if isinstance(distribution, Copy) else distribution
-    single = drawn.part if isinstance(drawn, Batched) else drawn
-    return isinstance(single, Normal | Uniform | TruncatedNormal | Orthogonal) and single.std > 0

@@ -39,6 +39,8 @@ def order(tensor: Tensor, distribution: Planned | None, padding_row: int | None 
     tensor = tensor[None] if tensor.ndim == 1 else tensor
     parts = [tensor] if padding_row is None else [tensor[:padding_row], tensor[padding_row + 1 :]]
     parts = [part for part in parts if part.numel()]
+    if not parts or not any(_begins_in_order(line) for line in _beginnings(parts[0])):
+        return None  # nearly always
     for word, sign in (("rise", 1.0), ("fall", -1.0)):
         if all(_rises(lines, sign) for part in parts for lines in _rows(part)):
             if _is_improbable(lines for part in parts for lines in _rows(part)):
@@ -49,6 +51,27 @@ def order(tensor: Tensor, distribution: Planned | None, padding_row: int | None 
         ):
             return f"the elements of every column {word}"
     return None
+
+
+BEGINNING = 16
+"""Elements that are looked at first."""
+
+
+def _beginnings(tensor: Tensor) -> Iterator[Tensor]:
+    """The first elements of the first row, and of the first column."""
+    row, column = tensor[0], tensor[:BEGINNING]
+    while row.ndim > 1 and row[0].numel() >= BEGINNING:
+        row = row[0]
+    yield (row[:BEGINNING] if row.ndim == 1 else row).reshape(-1)[:BEGINNING]
+    while column.ndim > 1:
+        column = column.select(1, 0)
+    if len(column) > 1:
+        yield column
+
+
+def _begins_in_order(line: Tensor) -> bool:
+    steps = np.diff(_floats(line))
+    return bool((steps >= 0).all() or (steps <= 0).all())
 
 
 def _rises(lines: NDArray[np.float64], sign: float) -> bool:

@@ -11,18 +11,19 @@ import torch
 from torch import Tensor
 
 from initplug.auditing import Status
-from initplug.columns import Coded
-from initplug.filling.ordering import order
+from initplug.columns import Coded, Rows
+from initplug.filling.cutting import SERIAL
+from initplug.filling.ordering import BEGINNING, order
 from initplug.filling.repetition import repetition
 from initplug.filling.sharding import local_of, local_row, region_of
 from initplug.filling.twins import judged_as_twins
 from initplug.filling.verdicts import Verdicts
-from initplug.filling.writing import needs_others, value_of
+from initplug.filling.writing import are_in_order, needs_others, value_of
 from initplug.judging import NOT_FINITE, Judgement, cast, far_bounds, judgement, most_on_a_bound
-from initplug.moments import Measured, Moments, measure
+from initplug.moments import SINGLE, Measured, Moments, measure
 from initplug.planning.evaluation import Share
 from initplug.planning.plan import Plan
-from initplug.planning.slots import Slots
+from initplug.planning.slots import PLAIN_TENSORS, Slots
 from initplug.pooling import judged_in_pools
 from initplug.schemes.distributions import Batched, Stacked, TruncatedNormal
 from initplug.schemes.structures import Structured
@@ -101,10 +102,37 @@ def look_for_numbers(plan: Plan, statuses: Coded[Status], found: Verdicts) -> No
 def look_through(plan: Plan, slots: Slots, statuses: Coded[Status], found: Verdicts) -> None:
     """Judge what is read, and not known by other means, by what repeats itself in it and by its order."""
     left = statuses.mask(lambda status: status == "read") & ~found.mask("exact", "untestable")
-    for row in np.flatnonzero(left & (found.measured.table["std"] != 0)).tolist():
-        seen = _seen(value_of(slots[row]), plan.shares[row])
-        if seen is not None:
-            found.add(row, Judgement("differs", seen))
+    rows = np.flatnonzero(left & (found.measured.table["std"] != 0))
+    for share, group in plan.shares.taken(rows).groups():
+        for row in _worth_a_look(slots, rows[group], share).tolist():
+            seen = _seen(value_of(slots[row]), share)
+            if seen is not None:
+                found.add(row, Judgement("differs", seen))
+
+
+FEW = 512
+"""Elements up to which tensors that are alike are first looked at all at once."""
+
+
+def _worth_a_look(slots: Slots, rows: Rows, share: Share) -> Rows:
+    """The rows of tensors, all alike, in which something may repeat itself, or be in order."""
+    tensors = slots.taken(rows).tensors
+    small = 1 < share.numel <= FEW and share.padding_row is None and getattr(torch, share.dtype) in SINGLE
+    plain = PLAIN_TENSORS.issuperset(map(type, tensors)) and not {*slots.computed}.intersection(rows.tolist())
+    if not small or not plain or not are_in_order(tensors):
+        return rows
+    found, step = [], max((SERIAL - 1) // share.numel, 1)
+    for start in range(0, len(rows), step):
+        values = torch.stack(tensors[start : start + step]).detach().to("cpu", torch.float32).reshape(-1, share.numel)
+        lines = values.numpy()
+        ordered = np.sort(lines, axis=1)
+        repeats = (ordered[:, 1:] == ordered[:, :-1]).any(1)
+        inner = share.numel // share.shape[0] if share.shape else 1
+        for line in (lines[:, : min(inner if inner > 1 else share.numel, BEGINNING)], lines[:, ::inner][:, :BEGINNING]):
+            steps = np.diff(line, axis=1)
+            repeats |= (steps >= 0).all(1) | (steps <= 0).all(1) if steps.shape[1] else False
+        found.append(rows[start : start + step][repeats])
+    return np.concatenate(found)
 
 
 def _seen(tensor: Tensor, share: Share) -> str | None:
@@ -128,7 +156,9 @@ def look_for_twins(
     """Judge tensors that are copies of each other."""
     kept = (found.measured.table["std"] == 0) | ~statuses.mask(lambda status: status == "read")
     kept[[*projecting]] = True
-    rows = [row for row in np.flatnonzero(~kept).tolist() if not slots[row].on_meta and not needs_others(slots[row])]
+    kept[[row for row in slots.computed if slots[row].on_meta or needs_others(slots[row])]] = True
+    kept |= found.measured.table["numel"] == 0  # on meta, or nothing that torch computes with
+    rows = np.flatnonzero(~kept)
     exact = {*np.flatnonzero(found.mask("exact")).tolist()}
     for row, judged in judged_as_twins(slots, plan.shares, rows, exact).items():
         found.add(row, judged)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Container, Iterator, Sequence
-from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,13 +18,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from initplug.filling.cutting import paired
-from initplug.filling.repetition import WORDS, collision
+from initplug.columns import Coded, Rows
+from initplug.filling.batches import SMALL
+from initplug.filling.cutting import SERIAL, paired
+from initplug.filling.exactness import WORDS
+from initplug.filling.repetition import collision
 from initplug.filling.sharding import local_of, region_of
-from initplug.filling.writing import value_of
+from initplug.filling.writing import are_in_order, value_of
 from initplug.judging import Judgement
 from initplug.planning.evaluation import Share
-from initplug.planning.slots import Slots
+from initplug.planning.slots import PLAIN_TENSORS, Slots
 from initplug.schemes.distributions import Batched, Normal, Stacked, TruncatedNormal, Uniform
 from initplug.schemes.structures import Orthogonal, Sparse
 
@@ -51,9 +54,7 @@ class Twin(NamedTuple):
     how: str
 
 
-def judged_as_twins(
-    slots: Slots, shares: Sequence[Share], rows: Sequence[int], exact: Container[int]
-) -> dict[int, Judgement]:
+def judged_as_twins(slots: Slots, shares: Coded[Share], rows: Rows, exact: Container[int]) -> dict[int, Judgement]:
     """Judgements of tensors that are copies, though they were to be independent.
 
     Args:
@@ -70,37 +71,28 @@ def judged_as_twins(
     return found
 
 
-def twins(
-    slots: Slots,
-    shares: Sequence[Share],
-    rows: Sequence[int],
-    exact: Container[int] | frozenset[int] = frozenset(),
-) -> Iterator[Twin]:
+def twins(slots: Slots, shares: Coded[Share], rows: Rows, exact: Container[int]) -> Iterator[Twin]:
     """The copies among tensors, each with its original: the one that is exact, or the first."""
-    groups: dict[Any, list[_Sample]] = {}
-    known: dict[Any, _Draws] = {}
-    for row in rows:
-        share = shares[row]
-        if id(share) not in known:
-            known[id(share)] = _draws(share)
-        draws = known[id(share)]
-        if draws.free > 1 and _is_rare(draws.equal, draws.free, len(rows)):
+    alike: dict[Any, list[_Samples]] = {}
+    for share, group in shares.taken(rows).groups():
+        draws = _draws(share)
+        if _is_rare(draws.equal, draws.free, len(rows)):
+            tolerance = 8 * torch.finfo(getattr(torch, share.dtype)).eps
             scaled = _is_rare(draws.scaled, draws.free, len(rows))
-            sample = _sample(row, slots, scaled)
-            if sample is not None:
-                groups.setdefault(sample.kind, []).append(sample)
-    for group in groups.values():
-        for family in _families(group):
-            left = sorted(family, key=lambda member: (member.row not in exact, member.row))
-            while left:
+            for kind, samples in _sampled(slots, rows[group], tolerance if scaled else 0.0):
+                alike.setdefault(kind, []).append(samples)
+    for several in alike.values():
+        for family, scaled in _families(several):
+            left = sorted(family, key=lambda row: (row not in exact, row))
+            while len(left) > 1:
                 original, *others = left
                 left = []
-                for member in others:
-                    how = _how(_values(slots, original.row), _values(slots, member.row), scaled=member.tolerance > 0)
+                for row in others:
+                    how = _how(_values(slots, original), _values(slots, row), scaled=scaled)
                     if how is None:
-                        left.append(member)
-                    elif member.row not in exact:
-                        yield Twin(member.row, original.row, how)
+                        left.append(row)
+                    elif row not in exact:
+                        yield Twin(row, original, how)
 
 
 # Chance -------------------------------------------------------------------------------------------------------
@@ -149,27 +141,49 @@ def _draws(share: Share) -> _Draws:
 
 def _is_rare(chance: float, free: int, count: int) -> bool:
     """Whether no two of so many tensors agree by chance in so many elements, of which one may be given."""
-    return chance < 1 and math.log(max(count, 2) ** 2 / 2) + (free - 1) * math.log(chance) < math.log(CHANCE)
+    return (
+        free > 1 and chance < 1 and math.log(max(count, 2) ** 2 / 2) + (free - 1) * math.log(chance) < math.log(CHANCE)
+    )
 
 
 # Samples ------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Sample:
-    """A few elements of a tensor.
+class _Samples(NamedTuple):
+    """A few elements of each of some tensors.
 
     Args:
-        row: of the tensor.
-        kind: what tensors have in common that are compared.
-        reach: how far the elements reach along the directions, whatever their sign and length.
+        rows: of the tensors.
+        reach: how far the elements of each reach along the directions, whatever their sign and length.
         tolerance: how far rounding moves that in a scaled copy; 0 where such a one could be chance.
     """
 
-    row: int
-    kind: Any
+    rows: list[int]
     reach: NDArray[np.float64]
     tolerance: float
+
+
+def _sampled(slots: Slots, rows: Rows, tolerance: float) -> Iterator[tuple[Any, _Samples]]:
+    """Samples of tensors that are alike, with what those have in common that are compared."""
+    listed, tensors = rows.tolist(), slots.taken(rows).tensors
+    first, computed = tensors[0], {*slots.computed}
+    plain = PLAIN_TENSORS.issuperset(map(type, tensors)) and not computed.intersection(listed)
+    if plain and first.numel() <= SMALL and not first.is_complex() and are_in_order(tensors):
+        places = _places(first.numel())
+        step = max((SERIAL - 1) // first.numel(), 1)
+        chosen = [
+            torch.stack(tensors[start : start + step]).detach().reshape(-1, first.numel())[:, places].cpu()
+            for start in range(0, len(tensors), step)
+        ]
+        values = torch.cat(chosen).to(torch.float64).numpy()
+        yield (first.numel(), first.dtype, None), _Samples(listed, _reach(values), tolerance)
+        return
+    for row in listed:
+        whole = value_of(slots[row])
+        if whole.layout == torch.strided and not whole.is_quantized:
+            held = _values(slots, row)
+            kind = (held.numel(), held.dtype, region_of(whole))
+            yield kind, _Samples([row], _reach(_chosen(held)[None]), tolerance)
 
 
 def _values(slots: Slots, row: int) -> Tensor:
@@ -177,51 +191,55 @@ def _values(slots: Slots, row: int) -> Tensor:
     return torch.view_as_real(values.resolve_conj()) if values.is_complex() else values
 
 
-def _sample(row: int, slots: Slots, scaled: bool) -> _Sample | None:
-    whole = value_of(slots[row])
-    if whole.layout != torch.strided or whole.is_quantized:
-        return None
-    values = _values(slots, row)
-    places = _places(values.numel())
-    if len(places) < 2:
-        return None
-    words = torch.take(values.resolve_neg().view(WORDS[values.element_size()]), places.to(values.device))
-    chosen = words.view(values.dtype).cpu().to(torch.float64).numpy()
-    length = math.sqrt(float(chosen @ chosen))
-    if not 0 < length < math.inf:
-        return None
-    reach = np.abs(_directions(len(chosen)) @ (chosen / length))
-    kind = (values.numel(), values.dtype, region_of(whole))
-    return _Sample(row, kind, reach, 8 * torch.finfo(values.dtype).eps if scaled else 0.0)
+def _chosen(values: Tensor) -> NDArray[np.float64]:
+    words = values.resolve_neg().view(WORDS[values.element_size()])
+    chosen = torch.take(words, _places(values.numel()).to(values.device)).view(values.dtype)
+    found: NDArray[np.float64] = chosen.cpu().to(torch.float64).numpy()
+    return found
 
 
+@lru_cache(maxsize=256)
 def _places(count: int) -> Tensor:
     return torch.from_numpy(np.unique(np.linspace(0, count - 1, min(SAMPLED, count)).astype(np.int64)))
 
 
+def _reach(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How far rows of elements, brought to unit length, reach along the directions; NaN of what has no length."""
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        units = values / np.sqrt(np.vecdot(values, values))[:, None]
+        found: NDArray[np.float64] = np.abs(np.stack([np.vecdot(units, way) for way in _directions(units.shape[1])], 1))
+    return found
+
+
+@lru_cache(maxsize=64)
 def _directions(count: int) -> NDArray[np.float64]:
     return np.random.default_rng(count).normal(size=(DIRECTIONS, count))
 
 
-def _families(samples: Sequence[_Sample]) -> Iterator[list[_Sample]]:
-    """Tensors that seem to be copies of each other, in families of more than one."""
-    families: dict[bytes, list[_Sample]] = {}
-    for sample in samples:  # what is equal, negated or scaled by a power of 2 agrees to the bit
-        families.setdefault(sample.reach.tobytes(), []).append(sample)
-    ordered = sorted(families.values(), key=lambda family: float(family[0].reach[0]))
-    merged: list[list[_Sample]] = []
+def _families(several: Sequence[_Samples]) -> Iterator[tuple[list[int], bool]]:
+    """Rows of tensors that seem to be copies of each other, in families of more than one, and whether by a factor."""
+    reaches = np.concatenate([samples.reach for samples in several])
+    rows = [row for samples in several for row in samples.rows]
+    tolerances = np.concatenate([np.full(len(samples.rows), samples.tolerance) for samples in several])
+    families: dict[bytes, list[int]] = {}
+    for place in np.flatnonzero(np.isfinite(reaches).all(1)).tolist():
+        # What is equal, negated or scaled by a power of 2 agrees to the bit.
+        families.setdefault(reaches[place].tobytes(), []).append(place)
+    merged: list[list[int]] = []
     firsts: list[float] = []
-    for family in ordered:
-        head = family[0]
-        near = bisect_left(firsts, float(head.reach[0]) - head.tolerance)
+    for family in sorted(families.values(), key=lambda family: float(reaches[family[0], 0])):
+        head, tolerance = reaches[family[0]], tolerances[family[0]]
+        near = bisect_left(firsts, float(head[0]) - tolerance)
         for other in merged[near:]:
-            if np.abs(other[0].reach - head.reach).max() <= head.tolerance:
+            if np.abs(reaches[other[0]] - head).max() <= tolerance:
                 other += family
                 break
         else:
             merged.append(family)
-            firsts.append(float(head.reach[0]))
-    return (family for family in merged if len(family) > 1)
+            firsts.append(float(head[0]))
+    for family in merged:
+        if len(family) > 1:
+            yield [rows[place] for place in family], bool((tolerances[family] > 0).all())
 
 
 # In full ------------------------------------------------------------------------------------------------------
