@@ -62,7 +62,7 @@ def merged(entries: Sequence[Entry], numel: int) -> Merged:
         (4, True)
     """
     judgements = [entry.judgement for entry in entries if entry.region is None or entry.region.count]
-    order = ("differs", "untestable", "ok")
+    order = ("differs", "untestable", "ok", "exact")
     worst = min(judgements, key=lambda judged: order.index(judged.verdict), default=UNTESTABLE)
     status = next((entry.status for entry in entries if entry.status == "projected"), entries[0].status)
     complete = next((entry for entry in entries if entry.region is None), None)
