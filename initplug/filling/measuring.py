@@ -95,8 +95,8 @@ def audited(
         found.codes[loaded] = VERDICTS.index("exact")
     look_for_numbers(plan, statuses, found)
     look_through(plan, slots, statuses, found)
-    look_at_pools(plan, statuses, trimmed, found)
     look_for_twins(plan, slots, statuses, projecting, found)
+    look_at_pools(plan, statuses, trimmed, found)
     sharded = slots.kins.where(lambda kin: not kin.plain).tolist()
     regions = {row: region for row in sharded if (region := region_of(slots[row].tensor)) is not None}
     histograms = count(plan, slots, measured) if reading.histograms else None
