@@ -10,15 +10,17 @@ from os import PathLike
 from types import MappingProxyType
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from initplug.columns import Coded, Rows
 from initplug.errors import InitplugError
-from initplug.judging import Judgement, Verdict, judgement
+from initplug.judging import OK, Judgement, Verdict, judgement
 from initplug.merging import Entry, exchanged, merged
-from initplug.moments import Histogram, Moments
+from initplug.moments import Histogram, Measured, Moments
 from initplug.planning.evaluation import FROZEN, Share
 from initplug.planning.plan import ROW_KEYS, SHARED, Assignment, Plan, agreed, told
+from initplug.pooling import POOLED, judged_in_pools
 from initplug.regions import Region
 from initplug.schemes.distributions import Load, text
 from initplug.tables.files import check_path, save, to_csv, to_json, to_markdown
@@ -45,7 +47,7 @@ class Audited(Assignment):
         measured_count: number of elements measured; an embedding's padding row is not.
         status: what happened to the slot.
         verdict: whether what was measured agrees with the distribution.
-        problem: what speaks against it where the verdict is `differs`.
+        problem: what speaks against it where the verdict is `differs`; `exact` is to the bit what a seed gives.
 
     Its `reason` says why a slot was kept, or in one word what is wrong with it where the verdict is `differs`.
     """
@@ -177,7 +179,7 @@ class Audit:
             return self
         planned = self.plan.shares.each(_planned)
         entries = [
-            Entry(moments, self._regions.get(index), status, self._judgement(index, verdict), said)
+            Entry(moments, self._regions.get(index), status, self._alone(index, verdict), said)
             for index, (moments, status, verdict, said) in enumerate(
                 zip(self._moments, self._statuses, self._verdicts, planned, strict=True)
             )
@@ -189,10 +191,16 @@ class Audit:
             if slot.whole
             and slot.status in ("initialized", "read")
             and share.judgeable
-            and slot.judgement.verdict != "differs"
+            and slot.judgement.verdict in ("ok", "untestable")
             else slot.judgement
             for slot, share in zip(slots, plan.shares, strict=True)
         ]
+        measured = Measured.none(len(plan))
+        for row, slot in enumerate(slots):
+            measured[row] = slot.moments
+        fine = [row for row, judged in enumerate(found) if judged.verdict == "ok"]
+        for row, judged in judged_in_pools(plan.shares, measured, np.array(fine, np.intp)).items():
+            found[row] = judged
         return Audit(
             plan,
             [slot.moments for slot in slots],
@@ -203,8 +211,10 @@ class Audit:
             {index: judged.reason for index, judged in enumerate(found) if judged.reason is not None},
         )
 
-    def _judgement(self, index: int, verdict: Verdict) -> Judgement:
-        return Judgement(verdict, self._problems.get(index), self._reasons.get(index))
+    def _alone(self, index: int, verdict: Verdict) -> Judgement:
+        """What was found of a slot by itself: in pools of all ranks' parts it is judged anew."""
+        reason = self._reasons.get(index)
+        return OK if reason == POOLED else Judgement(verdict, self._problems.get(index), reason)
 
     @property
     def summary(self) -> dict[str, Any]:

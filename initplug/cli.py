@@ -300,6 +300,7 @@ def apply(
 @click.argument("recipe")
 @click.argument("overrides", nargs=-1, metavar="[OVERRIDE]...")
 @click.option("--weights", type=click.Path(path_type=Path), help="Measure these .safetensors weights.")
+@click.option("--seed", type=int, help="Compute what this seed gives once more, and compare every value to the bit.")
 @REPORT
 @ALL
 @WIDE
@@ -310,6 +311,7 @@ def audit(
     recipe: str,
     overrides: tuple[str, ...],
     weights: Path | None,
+    seed: int | None,
     report: Path | None,
     every: bool,
     wide: bool,
@@ -317,6 +319,8 @@ def audit(
     against: Path | None,
 ) -> None:
     """Measure weights (or the model as constructed) against what a recipe plans.
+
+    With --seed every value is compared with the one that the seed gives, and exact is what is equal to the bit.
 
     With --against the rows that are not what they were are told by rule, and end in status 1.
     """
@@ -337,8 +341,9 @@ def audit(
     import initplug
 
     with reported(strict):
-        with user_code():
-            result = initplug.audit(built, loaded, histograms=report is not None and report.suffix == ".html")
+        with progress() as tell, user_code():
+            drawn = report is not None and report.suffix == ".html"
+            result = initplug.audit(built, loaded, seed=seed, histograms=drawn, progress=tell)
         if report is not None:
             result.save(report)
         if old is None:

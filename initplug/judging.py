@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from statistics import NormalDist
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from initplug.extremes import extremes, finest, outer
 from initplug.moments import Measured, Moments
-from initplug.schemes.distributions import Batched, Distribution, Normal, Planned, Single, TruncatedNormal, Uniform
+from initplug.schemes.distributions import Batched, Distribution, Planned, Single, TruncatedNormal
 from initplug.schemes.structures import Fixed
 
-Verdict = Literal["ok", "differs", "untestable"]
+Verdict = Literal["ok", "differs", "untestable", "exact"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 ROUNDINGS = 64
@@ -40,7 +40,7 @@ class Judgement(NamedTuple):
     reason: str | None = None
 
 
-OK, UNTESTABLE = Judgement("ok"), Judgement("untestable")
+OK, UNTESTABLE, EXACT = Judgement("ok"), Judgement("untestable"), Judgement("exact")
 
 NOT_FINITE = "NaN or infinite elements"
 
@@ -50,7 +50,7 @@ def judged(distribution: Planned | None, moments: Moments | None, dtype: torch.d
 
     Constants must agree exactly after the cast to the dtype; means and variances within six standard errors of
     that distribution; extremes must lie inside its support, and neither further out nor further in than samples of
-    that size reach. A tensor that was drawn differs with a probability below 1e-7.
+    that size reach, each by itself and both together. A tensor that was drawn differs with a probability below 1e-7.
 
     Args:
         distribution: what was to be drawn; the parts of a stacked one are judged one by one.
@@ -101,7 +101,8 @@ def judged_together(
     table = measured.table
     limits = _limits(distribution, int(table["numel"][0]), dtype)
     columns = Moments._make(table[field] for field in Moments._fields)
-    keeps = _is_finite(columns) & (limits.unknown or _keeps(limits, columns, dtype, exact=True))
+    known = _is_something(limits, columns) if limits.unknown else _keeps(limits, columns, dtype, exact=True)
+    keeps = _is_finite(columns) & known
     return "untestable" if limits.unknown else "ok", np.flatnonzero(~keeps)
 
 
@@ -114,13 +115,15 @@ class Limits(NamedTuple):
         min_high: most of it.
         max_low: least of what the largest element may be.
         max_high: most of it.
+        inner_low: what the smallest element must reach, if the largest does not reach `inner_high`.
+        inner_high: what the largest element must reach, if the smallest does not reach `inner_low`.
         mean_low: least mean.
         mean_high: largest mean.
         std_low: least standard deviation.
         std_high: largest standard deviation.
         rms: root mean square that a structure fixes; None where none does.
         varied: whether elements cannot be equal by chance.
-        unknown: whether nobody knows the moments.
+        unknown: whether nobody knows the moments; then `varied` says whether there must be elements beside 0.
     """
 
     constant: float | None
@@ -128,6 +131,8 @@ class Limits(NamedTuple):
     min_high: float = 0.0
     max_low: float = 0.0
     max_high: float = 0.0
+    inner_low: float = math.inf
+    inner_high: float = -math.inf
     mean_low: float = 0.0
     mean_high: float = 0.0
     std_low: float = 0.0
@@ -141,7 +146,7 @@ def _within(limits: Limits, moments: Moments, dtype: torch.dtype, exact: bool) -
     if not _is_finite(moments):
         return Judgement("differs", NOT_FINITE)
     if limits.unknown:
-        return UNTESTABLE
+        return UNTESTABLE if _is_something(limits, moments) else Judgement("differs", "every element is 0")
     if _keeps(limits, moments, dtype, exact):
         return OK
     if limits.constant is not None:
@@ -157,6 +162,11 @@ def _is_finite(moments: Moments) -> Any:
     return (abs(moments.std) < math.inf) & (abs(moments.min) < math.inf) & (abs(moments.max) < math.inf)
 
 
+def _is_something(limits: Limits, moments: Moments) -> Any:
+    """Whether what nobody knows the moments of has elements beside 0, unless it may be without."""
+    return (not limits.varied) | (moments.min != 0) | (moments.max != 0)
+
+
 def _keeps(limits: Limits, moments: Moments, dtype: torch.dtype, exact: bool) -> Any:
     """Whether moments keep to limits that are known."""
     if limits.constant is not None:
@@ -166,6 +176,7 @@ def _keeps(limits: Limits, moments: Moments, dtype: torch.dtype, exact: bool) ->
         & (moments.min <= limits.min_high)
         & (limits.max_low <= moments.max)
         & (moments.max <= limits.max_high)
+        & ((moments.min <= limits.inner_low) | (limits.inner_high <= moments.max))
         & (limits.mean_low <= moments.mean)
         & (moments.mean <= limits.mean_high)
         & ((not limits.varied) | (moments.min != moments.max))
@@ -196,7 +207,10 @@ def _beyond(limits: Limits, moments: Moments) -> Iterator[str]:
         if not low <= value <= high:
             before = True
             yield f"{what} {value:.6g}, not {_range(low, high)}"
-    if not before:
+    if not before and limits.inner_low < moments.min and moments.max < limits.inner_high:
+        reached = f"{limits.inner_low:.6g} below or {limits.inner_high:.6g} above"
+        yield f"elements are {moments.min:.6g} to {moments.max:.6g}, where some should reach {reached}"
+    elif not before:
         assert limits.rms is not None  # nothing else is left
         yield f"root mean square {math.hypot(moments.std, moments.mean):.6g}, not {limits.rms:.6g}"
 
@@ -210,21 +224,23 @@ def _range(low: float, high: float) -> str:
 @lru_cache(maxsize=4096)
 def _limits(distribution: Single | Batched, numel: int, dtype: torch.dtype) -> Limits:
     """The limits of a sample of a distribution; tensors that are alike share them."""
-    if math.isnan(distribution.std):
-        return Limits(None, unknown=True)
-    if distribution.std == 0:
-        return Limits(_cast(distribution.mean, dtype))
     part = distribution.part if isinstance(distribution, Batched) else distribution
+    if math.isnan(distribution.std):
+        return Limits(None, unknown=True, varied=numel > 1 and getattr(part, "gain", 1.0) != 0)
+    if distribution.std == 0:
+        return Limits(cast(distribution.mean, dtype))
     off = _mean_off(distribution, numel, dtype)
     rms = math.hypot(distribution.std, distribution.mean) if isinstance(part, Fixed) else None
     least, most = _std_limits(distribution, numel, dtype) if rms is None else (0.0, math.inf)
-    min_low, min_high, max_low, max_high = _extremes(distribution, numel, dtype)
+    ends = extremes(distribution, numel, dtype, _tail())
     return Limits(
         constant=None,
-        min_low=max(_end(distribution.low, dtype, min) - 2 * _finest(dtype), min_low),
-        min_high=min_high,
-        max_low=max_low,
-        max_high=min(_end(distribution.high, dtype, max) + 2 * _finest(dtype), max_high),
+        min_low=max(_end(distribution.low, dtype, min) - 2 * finest(dtype), ends.min_low),
+        min_high=ends.min_high,
+        max_low=ends.max_low,
+        max_high=min(_end(distribution.high, dtype, max) + 2 * finest(dtype), ends.max_high),
+        inner_low=ends.inner_low,
+        inner_high=ends.inner_high,
         mean_low=distribution.mean - off,
         mean_high=distribution.mean + off,
         std_low=least,
@@ -233,65 +249,42 @@ def _limits(distribution: Single | Batched, numel: int, dtype: torch.dtype) -> L
         # A draw repeats itself with a probability of about eps, numel - 1 times over, if rounding leaves it as it is.
         varied=rms is None
         and torch.finfo(dtype).eps ** (numel - 1) < 1e-10
-        and _grain(distribution, dtype) < distribution.std,
+        and grain(distribution, dtype) < distribution.std,
     )
 
 
-# Extremes ---------------------------------------------------------------------------------------------------
-
-STANDARD = NormalDist()
-
-FINEST = 2.0**-22
-"""The least probability that the quantile of a draw is taken at: the uniform numbers below it are a grid."""
+# Bounds -----------------------------------------------------------------------------------------------------
 
 
-def _extremes(distribution: Distribution, numel: int, dtype: torch.dtype) -> tuple[float, float, float, float]:
-    """Least and most of the smallest element, then of the largest, of a sample of independent elements.
+def far_bounds(distribution: TruncatedNormal, numel: int, dtype: torch.dtype) -> list[float]:
+    """The bounds that so many draws do not come to, as the dtype holds them."""
+    ends = zip((distribution.low, distribution.high), outer(distribution, _tail() / numel), strict=True)
+    return [cast(bound, dtype) for bound, reach in ends if math.isfinite(reach)]
 
-    The largest of n elements lies below q with probability F(q)^n, and beyond q with at most n·(1 - F(q)).
 
-    Source: David and Nagaraja 2003, Order Statistics, section 2.1.
+ON_A_BOUND = 2.0**-24
+"""How often an element comes out as a bound where a uniform number of 24 bits is mapped to a normal, and then cut."""
+
+
+def most_on_a_bound(numel: int) -> int:
+    """How many of so many elements are on a bound at most, but for as rare a chance as other limits leave.
+
+    Example:
+        >>> most_on_a_bound(1000), most_on_a_bound(1 << 24)
+        (1, 10)
     """
-    if dtype.is_complex or not isinstance(distribution, Normal | Uniform | TruncatedNormal):
-        return -math.inf, math.inf, -math.inf, math.inf
-    tail = math.erfc(SIGMAS / math.sqrt(2)) / 2
-    inside = -math.expm1(math.log(tail) / numel)  # 1 - F(q) where F(q)^numel is the tail
-    low, high = _quantiles(distribution, inside)
-    limits = torch.finfo(dtype)
-    step = 8 * _finest(dtype)  # what draws are scaled by is rounded to one, and reaches some six times as far
-    width = distribution.high - distribution.low
-    grain = limits.eps * (width if isinstance(distribution, Uniform) else distribution.std) + step
-    min_high, max_low = low + grain + limits.eps * abs(low), high - grain - limits.eps * abs(high)
-    if not isinstance(distribution, Normal):  # bounds of their own
-        return -math.inf, min_high, max_low, math.inf
-    reach = distribution.std * -STANDARD.inv_cdf(tail / numel)
-    outer = reach * (1 + limits.eps) + grain + limits.eps * abs(distribution.mean)
-    return distribution.mean - outer, min_high, max_low, distribution.mean + outer
+    count, rate = 0, numel * ON_A_BOUND
+    share = total = math.exp(-rate)
+    while 1 - total > _tail():
+        count += 1
+        share *= rate / count
+        total += share
+    return count
 
 
-def _quantiles(distribution: Normal | Uniform | TruncatedNormal, tail: float) -> tuple[float, float]:
-    """The values that a share `tail` of the elements lies below, and beyond."""
-    match distribution:
-        case Normal(mean, std):
-            reach = std * -STANDARD.inv_cdf(tail)
-            return mean - reach, mean + reach
-        case Uniform(low, high):
-            share = max(tail, FINEST) * (high - low)
-            return low + share, high - share
-        case TruncatedNormal(loc, scale, low, high):
-            start, end = (low - loc) / scale, (high - loc) / scale
-            return loc + scale * _cut(start, end, tail), loc - scale * _cut(-end, -start, tail)
-
-
-def _cut(start: float, end: float, tail: float) -> float:
-    """The value that a share `tail` of a standard normal between two cuts lies below."""
-
-    def below(z: float) -> float:
-        return math.erfc(-z / math.sqrt(2)) / 2
-
-    inside = below(end) - below(start) if start < 0 else below(-start) - below(-end)
-    share = min(max(below(start) + tail * inside, FINEST), 1 - FINEST)
-    return min(max(STANDARD.inv_cdf(share), start), end)
+def _tail() -> float:
+    """How improbable it is that a moment, or an end, exceeds a limit."""
+    return math.erfc(SIGMAS / math.sqrt(2)) / 2
 
 
 # Moments ----------------------------------------------------------------------------------------------------
@@ -300,7 +293,7 @@ def _cut(start: float, end: float, tail: float) -> float:
 def _rms_agrees(expected: float, moments: Moments, dtype: torch.dtype) -> Any:
     """Whether the root mean square is the one that the structure fixes, to rounding."""
     measured = np.hypot(moments.std, moments.mean)
-    return abs(measured - expected) <= (2 * torch.finfo(dtype).eps + 5e-6) * expected + _finest(dtype)
+    return abs(measured - expected) <= (2 * torch.finfo(dtype).eps + 5e-6) * expected + finest(dtype)
 
 
 def _is_constant(value: float, moments: Moments, dtype: torch.dtype, exact: bool) -> Any:
@@ -319,7 +312,7 @@ def _mean_off(distribution: Distribution, numel: int, dtype: torch.dtype) -> flo
     """
     error = distribution.std / math.sqrt(numel)
     sigmas = SIGMAS + (SIGMAS**2 - 1) / 6 * abs(distribution.skewness) / math.sqrt(numel)
-    return sigmas * error + _grain(distribution, dtype)
+    return sigmas * error + grain(distribution, dtype)
 
 
 def _std_limits(distribution: Distribution, numel: int, dtype: torch.dtype) -> tuple[float, float]:
@@ -333,38 +326,36 @@ def _std_limits(distribution: Distribution, numel: int, dtype: torch.dtype) -> t
     if numel < 2:
         return 0.0, math.inf
     freedom = 2 / (distribution.kurtosis / numel - (numel - 3) / (numel * (numel - 1)))
-    spread = 2 / (9 * freedom)
-    # Rounding to a short dtype adds its own variance, near the smallest numbers most of all, and moves the bounds.
-    finest = min(_finest(dtype) / distribution.std, 1.0)
-    rounding = 1e-5 + torch.finfo(dtype).eps ** 2 + finest**2 + 2 * _grain(distribution, dtype) / distribution.std
+    spread, off = 2 / (9 * freedom), rounding(distribution, dtype)
     middle, reach = 1 - spread, SIGMAS * math.sqrt(spread)
-    least, most = min(max(middle - reach, 0.0) ** 3, 1 - rounding), max((middle + reach) ** 3, 1 + rounding)
+    least, most = min(max(middle - reach, 0.0) ** 3, 1 - off), max((middle + reach) ** 3, 1 + off)
     sample = distribution.std * math.sqrt((numel - 1) / numel)
     return sample * math.sqrt(max(least, 0.0)), sample * math.sqrt(most)
 
 
-def _grain(distribution: Distribution, dtype: torch.dtype) -> float:
+def rounding(distribution: Distribution, dtype: torch.dtype) -> float:
+    """What share of the variance a dtype adds or takes: its own, near the smallest numbers most, and at the bounds."""
+    smallest = min(finest(dtype) / distribution.std, 1.0)
+    inside = 1e-5 + torch.finfo(dtype).eps ** 2 + smallest**2
+    return float(inside + 2 * grain(distribution, dtype) / distribution.std)
+
+
+def grain(distribution: Distribution, dtype: torch.dtype) -> float:
     """How far rounding to a dtype can move a bound, or a mean."""
     ends = (abs(value) for value in (distribution.mean, distribution.low, distribution.high) if math.isfinite(value))
-    return float(torch.finfo(dtype).eps * max(ends)) + _finest(dtype)
-
-
-def _finest(dtype: torch.dtype) -> float:
-    """The smallest number that a dtype holds."""
-    limits = torch.finfo(dtype)
-    return float(limits.smallest_normal * limits.eps)
+    return float(torch.finfo(dtype).eps * max(ends)) + finest(dtype)
 
 
 def _end(bound: float, dtype: torch.dtype, further: Callable[[float, float], float]) -> float:
     """A bound as the dtype holds it, or as single precision does, in which streams draw, where that is further out."""
-    exact = _cast(bound, dtype)
+    exact = cast(bound, dtype)
     if dtype is not torch.float64 or not abs(bound) < torch.finfo(torch.float32).max:
         return exact
-    return further(exact, _cast(bound, torch.float32))
+    return further(exact, cast(bound, torch.float32))
 
 
 @lru_cache(maxsize=4096)
-def _cast(value: float, dtype: torch.dtype) -> float:
+def cast(value: float, dtype: torch.dtype) -> float:
     """A number as the dtype holds it."""
     if not math.isfinite(value):
         return value

@@ -64,7 +64,7 @@ def merged(entries: Sequence[Entry], numel: int) -> Merged:
         (4, True)
     """
     judgements = [entry.judgement for entry in entries if entry.region is None or entry.region.count]
-    order = ("differs", "untestable", "ok")
+    order = ("differs", "untestable", "ok", "exact")
     worst = min(judgements, key=lambda judged: order.index(judged.verdict), default=UNTESTABLE)
     status = next((entry.status for entry in entries if entry.status == "projected"), entries[0].status)
     views = [*dict.fromkeys(f"{entry.planned}, {_outcome(entry.status)}" for entry in entries)]

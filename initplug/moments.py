@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple, overload
 
 import numpy as np
@@ -11,8 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-CHUNK = 1 << 16
-"""Elements measured at a time: the scratch of a measurement, whatever the tensor's size."""
+CHUNK = 1 << 15
+"""Elements measured at a time: the scratch of a measurement, whatever the tensor's size.
+
+Torch hands nothing shorter to its pool of threads, which spin while they wait: beside busy neighbours that takes many
+times as long as the work. NumPy has no pool, but that of its linear algebra, which takes rows longer than `ROW`.
+"""
 
 
 class Moments(NamedTuple):
@@ -25,8 +29,8 @@ class Moments(NamedTuple):
     max: float
 
 
-def measure(tensor: Tensor, padding_row: int | None = None) -> Moments | None:
-    """Moments of a tensor in chunks; a padding row, which nothing draws, is left out.
+def measure(tensor: Tensor, padding_row: int | None = None, without: Collection[float] = ()) -> Moments | None:
+    """Moments of a tensor in chunks; a padding row, which nothing draws, is left out, and so are given values.
 
     The deviation of complex elements is √E|z - mean|², their mean that of the real part, their extremes those of both
     parts. An empty tensor has no moments.
@@ -40,13 +44,14 @@ def measure(tensor: Tensor, padding_row: int | None = None) -> Moments | None:
         tensor = tensor.resolve_conj()
         real, imaginary = (measure(part, padding_row) for part in torch.view_as_real(tensor).unbind(-1))
         return None if real is None or imaginary is None else _joined(real, imaginary)
-    parts = [tensor] if padding_row is None else [tensor[:padding_row], tensor[padding_row + 1 :]]
     total: Moments | None = None
-    for part in parts:
-        if part.numel():
-            for chunk in _chunks(part):
-                measured = _measured(chunk)
-                total = measured if total is None else together(total, measured)
+    for chunk in _chunks(tensor, padding_row):
+        for value in without:
+            chunk = chunk[chunk != value]
+        if not chunk.size:
+            continue
+        measured = _measured(chunk)
+        total = measured if total is None else together(total, measured)
     return total
 
 
@@ -56,15 +61,35 @@ def _joined(real: Moments, imaginary: Moments) -> Moments:
     return Moments(real.numel, real.mean, std, min(real.min, imaginary.min), max(real.max, imaginary.max))
 
 
-def _chunks(tensor: Tensor) -> Iterator[Tensor]:
-    """The elements in one-dimensional pieces of at most CHUNK, without a copy where memory allows it."""
+def _chunks(tensor: Tensor, padding_row: int | None = None) -> Iterator[NDArray[Any]]:
+    """The elements as floats, in one-dimensional pieces of at most CHUNK, without a copy where memory allows it."""
+    parts = [tensor] if padding_row is None else [tensor[:padding_row], tensor[padding_row + 1 :]]
+    for part in parts:
+        if part.numel():
+            yield from _pieces(part.resolve_neg())
+
+
+def _pieces(tensor: Tensor) -> Iterator[NDArray[Any]]:
     if is_dense(tensor):
-        yield from torch.split(tensor.as_strided((tensor.numel(),), (1,)), CHUNK)
+        flat = tensor.as_strided((tensor.numel(),), (1,))
+        if flat.is_cpu and flat.dtype in (torch.float32, torch.float64):
+            values = flat.numpy()
+            yield from (values[start : start + CHUNK] for start in range(0, len(values), CHUNK))
+        else:
+            yield from (_floats(piece) for piece in torch.split(flat, CHUNK))
     elif tensor.numel() <= CHUNK:
-        yield tensor.reshape(-1)
+        yield _floats(tensor.reshape(-1))
     else:
-        for part in tensor.unbind(0):
-            yield from _chunks(part)
+        step = CHUNK * tensor.shape[0] // tensor.numel()
+        for part in torch.split(tensor, step) if step else tensor.unbind(0):
+            yield from _pieces(part)
+
+
+def _floats(piece: Tensor) -> NDArray[Any]:
+    """A piece in double precision, where single precision does not hold what it holds."""
+    single = piece.dtype == torch.float32 or (piece.is_floating_point() and piece.element_size() < 4)
+    values: NDArray[Any] = piece.to(torch.float32 if single else torch.float64).cpu().numpy()
+    return values
 
 
 BINS = 48
@@ -97,12 +122,9 @@ def histogram(tensor: Tensor, low: float, high: float, padding_row: int | None =
         >>> found.below, sum(found.counts), found.above
         (1, 3, 1)
     """
-    tensor = tensor.detach()
-    parts = [tensor] if padding_row is None else [tensor[:padding_row], tensor[padding_row + 1 :]]
     counts = np.zeros(BINS, np.int64)
     below = above = 0
-    for chunk in (chunk for part in parts if part.numel() for chunk in _chunks(part)):
-        values = (chunk if chunk.dtype in (torch.float32, torch.float64) else chunk.float()).cpu().numpy()
+    for values in _chunks(tensor.detach(), padding_row):
         if np.isnan(values.max()):
             values = values[~np.isnan(values)]
         # What lies outside is counted in the bins at the ends, and taken off again.
@@ -132,22 +154,18 @@ def is_dense(tensor: Tensor) -> bool:
     return True
 
 
-def _measured(chunk: Tensor) -> Moments:
-    if not chunk.is_floating_point():
-        chunk = chunk.double()
-    elif chunk.dtype not in (torch.float32, torch.float64):
-        chunk = chunk.float()
-    low, high = (extreme.item() for extreme in torch.aminmax(chunk))
+def _measured(values: NDArray[Any]) -> Moments:
+    size, low, high = values.size, float(np.minimum.reduce(values)), float(np.maximum.reduce(values))
     if low == high:
-        return Moments(chunk.numel(), low, 0.0, low, high)
-    deviations = chunk.double()
-    scale = _scale(low, high)
+        return Moments(size, low, 0.0, low, high)
+    deviations, scale = values.astype(np.float64), _scale(low, high)
     if scale != 1:
-        deviations = deviations * scale
-    mean = deviations.mean()
-    deviations = deviations - mean
-    variance = torch.dot(deviations, deviations).item() / chunk.numel()
-    return Moments(chunk.numel(), mean.item() / scale, math.sqrt(variance) / scale, low, high)
+        deviations *= scale
+    with np.errstate(invalid="ignore"):  # of infinite elements
+        mean = float(np.add.reduce(deviations)) / size
+        np.subtract(deviations, mean, deviations)
+        variance = _squares(deviations) / size
+    return Moments(size, mean / scale, math.sqrt(variance) / scale, low, high)
 
 
 def _scale(low: float, high: float) -> float:
@@ -156,6 +174,17 @@ def _scale(low: float, high: float) -> float:
     if 1e-120 < largest < 1e120 or not math.isfinite(largest):
         return 1.0
     return 2.0**600 if largest < 1 else 2.0**-600
+
+
+def _squares(values: NDArray[Any]) -> float:
+    """The sum of squares, over rows that linear algebra does not share among threads."""
+    full = values.size - values.size % ROW
+    rows, rest = values[:full].reshape(-1, ROW), values[full:]
+    return math.fsum(np.vecdot(rows, rows).tolist()) + float(np.vecdot(rest, rest))
+
+
+ROW = 1 << 12
+"""Elements whose products are added at once."""
 
 
 def together(one: Moments, other: Moments) -> Moments:
@@ -234,7 +263,7 @@ def measure_alike(tensors: Sequence[Tensor]) -> Measured:
         >>> [*measure_alike([torch.tensor([1.0, 3.0]), torch.tensor([5.0, 5.0])])]
         [Moments(numel=2, mean=2.0, std=1.0, min=1.0, max=3.0), Moments(numel=2, mean=5.0, std=0.0, min=5.0, max=5.0)]
     """
-    found, step = Measured.none(len(tensors)), max(BATCH // tensors[0].numel(), 1)
+    found, step = Measured.none(len(tensors)), max((CHUNK - 1) // tensors[0].numel(), 1)
     if len(tensors) <= FEW:
         for row, tensor in enumerate(tensors):
             found[row] = measure(tensor)
@@ -244,9 +273,6 @@ def measure_alike(tensors: Sequence[Tensor]) -> Measured:
         _measure_rows(rows.reshape(len(rows), -1), found.table[start : start + step])
     return found
 
-
-BATCH = 1 << 18
-"""Elements of small tensors that are measured at a time."""
 
 FEW = 3
 """How many tensors are measured faster one by one."""
@@ -260,7 +286,7 @@ def _measure_rows(rows: Tensor, table: NDArray[Any]) -> None:
         for field in ("mean", "min", "max"):
             table[field] = first
         return
-    # numpy takes ten times as long for extremes along rows.
+    # NumPy takes ten times as long for extremes along rows.
     lows, highs = torch.amin(rows, 1).numpy(), torch.amax(rows, 1).numpy()
     equal = lows == highs
     # Deviations from an element of the row itself: from zero, squares of nearly equal elements would cancel.
@@ -272,10 +298,6 @@ def _measure_rows(rows: Tensor, table: NDArray[Any]) -> None:
         table["std"] = np.where(equal, 0.0, np.sqrt(np.maximum(squares - np.square(offs), 0.0)))
         table["mean"] = np.where(equal, lows, origins + offs)
     table["min"], table["max"] = lows, highs
-
-
-ROW = 1 << 12
-"""Elements whose squares are added in single precision."""
 
 
 def measure_drawn(values: NDArray[np.float32], mean: float, std: float) -> Moments:

@@ -20,7 +20,7 @@ MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
 BELOW_AUDITING = {
     *("errors", "values", "columns", "schemes", "language", "tables", "planning"),
-    *("moments", "judging", "regions", "collectives", "merging"),
+    *("moments", "extremes", "judging", "pooling", "regions", "collectives", "merging"),
 }
 BELOW_STUDIES = {*BELOW_AUDITING, "auditing", "filling"}
 BELOW: dict[str, set[str]] = {
@@ -37,7 +37,9 @@ BELOW: dict[str, set[str]] = {
     "moments": set(),
     "regions": set(),
     "collectives": {"errors"},
-    "judging": {"schemes", "moments"},
+    "extremes": {"schemes"},
+    "judging": {"schemes", "moments", "extremes"},
+    "pooling": {"columns", "schemes", "planning", "moments", "judging"},
     "merging": {*BELOW_AUDITING} - {"merging"},
     "auditing": {"reporting", *BELOW_AUDITING},
     "filling": {"auditing", *BELOW_AUDITING},

@@ -72,7 +72,7 @@ NARROW: dict[str, Callable[[Tensor], Tensor]] = {
 def test_moments_of_small_tensors_at_once_are_those_of_numpy(
     name: str, batch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("initplug.moments.BATCH", batch)
+    monkeypatch.setattr("initplug.moments.CHUNK", batch)
     tensors = NARROW[name](torch.randn(30, 6, 5, generator=torch.Generator().manual_seed(0))).unbind(0)
     found = measure_alike(tensors)
     assert found.rows.tolist() == list(range(30))

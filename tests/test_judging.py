@@ -71,8 +71,9 @@ def test_alarms_are_as_rare_as_their_level_says(distribution: Drawn, numel: int)
     alarms = 0
     for row in rows(distribution, SIMULATED, numel, generator):
         alarms += judgement(distribution, measure(row), torch.float64).verdict != "ok"
-    # Two moments on two sides, and extremes on two sides of two, each at the tail of 3 sigmas: at most 8 of 0.135 %.
-    level = 8 * math.erfc(3 / math.sqrt(2)) / 2
+    # Two moments on two sides, extremes on two sides of two, and both together, each at the tail of 3 sigmas: at most
+    # 9 of 0.135 %.
+    level = 9 * math.erfc(3 / math.sqrt(2)) / 2
     most = SIMULATED * level + 4 * math.sqrt(SIMULATED * level)
     assert 0 < alarms < most
 
@@ -185,6 +186,8 @@ def test_limits_of_extremes_are_quantiles_of_samples_extremes(distribution: Draw
     error = 4 * math.sqrt(tail / 20_000)
     for share in ((found.min(1).values > limits.min_high), (found.max(1).values < limits.max_low)):
         assert share.double().mean().item() == pytest.approx(tail, abs=error)
+    both = (found.min(1).values > limits.inner_low) & (found.max(1).values < limits.inner_high)
+    assert both.double().mean().item() == pytest.approx(tail, abs=error)
     if isinstance(distribution, Normal):
         for share in ((found.min(1).values < limits.min_low), (found.max(1).values > limits.max_high)):
             assert share.double().mean().item() == pytest.approx(tail, abs=error)

@@ -23,6 +23,8 @@ from initplug.filling.generator import filler
 from initplug.filling.materialize import Missing, check_complete, device_of, materialize, missing
 from initplug.filling.measuring import Reading, audited
 from initplug.filling.only import Chosen, warn_of_parts
+from initplug.filling.overlaps import overlapping, overwritten
+from initplug.filling.recomputation import judged_exactly
 from initplug.filling.refusing import (
     beyond_streams,
     refuse,
@@ -31,7 +33,6 @@ from initplug.filling.refusing import (
     unreachable,
     unseeded,
     unshaped,
-    warn_of_shared_memory,
 )
 from initplug.filling.sharding import circle_of, resharded
 from initplug.filling.transferring import Source, redrawn, redrawn_from_elsewhere, sources_of, unsourced
@@ -193,7 +194,7 @@ def _ready(
     """Plan and check; nothing is written."""
     where = device_of(device)
     plan, tree, slots, buffers, chosen = fitted(model, recipe, prefix, only)
-    statuses, reasons = _statuses(plan.shares, chosen)
+    statuses, reasons = _chosen_of(plan.shares.each(_applied), chosen)
     sources, lost = sources_of(plan, tree, slots)
     if lost and only is None and settings.seed is not None:
         redrawn_from_elsewhere(plan, statuses, sources, lost)
@@ -220,7 +221,7 @@ def _filled(ready: _Ready) -> Audit:
     """Write what has been checked, and measure it."""
     plan, tree, slots, statuses, reasons, sources, on_meta, where, settings, reading, _ = ready
     materialize(tree, on_meta, where)
-    warn_of_shared_memory(slots, statuses)
+    shared = overlapping(slots, statuses)
     record = write(plan, tree, slots, statuses, sources, settings)
     check_complete(tree, on_meta)
     statuses = statuses.replaced(dict.fromkeys(record.projected, "projected"))
@@ -234,6 +235,7 @@ def _filled(ready: _Ready) -> Audit:
             measured=record.measured,
             seed=settings.seed,
             reasons=reasons,
+            settled=overwritten(plan, slots, statuses, shared, settings),
         )
     except Exception as error:
         if isinstance(error, Warning):
@@ -242,13 +244,30 @@ def _filled(ready: _Ready) -> Audit:
         raise ApplyError(said) from error
 
 
-def audit(model: nn.Module, recipe: Any, *, prefix: str = "", histograms: bool = False) -> Audit:
+def audit(
+    model: nn.Module,
+    recipe: Any,
+    *,
+    seed: int | None = None,
+    only: str | Iterable[str] | None = None,
+    prefix: str = "",
+    threads: int | None = None,
+    progress: Progress | None = None,
+    histograms: bool = False,
+) -> Audit:
     """Measure a model as it stands against what a recipe plans for it; nothing is written.
 
+    With a seed, what it gives is computed again, chunk by chunk, and compared to the bit: the verdict is `exact` or
+    `differs`. Without one it is moments, extremes and what repeats itself that are looked at.
+
     Args:
-        model: any module with its tensors on a device.
+        model: any module with its tensors on a device; of sharded ones each rank looks at what it holds.
         recipe: a Plan, a Recipe, or anything that `load` takes.
+        seed: that the model was initialised with, 0 to 2^64 - 1; None where it is unknown, or none was used.
+        only: a selector, or names; everything else is `kept`, and looked through for NaN and infinities alone.
         prefix: the canonical name of `model` in the whole model that recipe and plan are about.
+        threads: how many compute under a seed, which changes nothing; as many as torch uses, up to 8, by default.
+        progress: called with the number of slots compared under a seed and of all that are.
         histograms: whether the audit counts the values too; its page draws them.
 
     Raises:
@@ -259,11 +278,16 @@ def audit(model: nn.Module, recipe: Any, *, prefix: str = "", histograms: bool =
     Example:
         >>> audit(nn.LayerNorm(8), {"rules": {"*.weight": 1, "*.bias": 1}})["bias"].verdict
         'differs'
+        >>> layer, rules = nn.Linear(64, 64), {"*.weight": "xavier_uniform", "*.bias": 0}
+        >>> applied = apply(layer, {"rules": rules}, seed=0)
+        >>> audit(layer, {"rules": rules}, seed=0)["weight"].verdict
+        'exact'
     """
+    settings = _settings(seed, threads, True, progress)
     with _undisturbed():
-        plan, tree, slots, _, chosen = fitted(model, recipe, plain(prefix))
+        plan, tree, slots, _, chosen = fitted(model, recipe, plain(prefix), only)
         warn_of_lazy(plan)
-        statuses = plan.shares.each(_as_it_stands)
+        statuses, reasons = _chosen_of(plan.shares.each(_as_it_stands), chosen)
         # The stand-in of a computed tensor is always on meta, so that this settles most.
         unread = [row for row, tensor in enumerate(slots.tensors) if tensor.is_meta and statuses[row] == "read"]
         on_meta = [slots[row].name for row in unread if slots[row].on_meta]
@@ -276,7 +300,8 @@ def audit(model: nn.Module, recipe: Any, *, prefix: str = "", histograms: bool =
             raise ApplyError(listed(f"{len(on_meta)} slots are on meta and hold no values", findings), findings)
         sources, lost = sources_of(plan, tree, slots)
         # A copy whose source lies outside this part of the model cannot be tested; a file could have been there.
-        files = [index for index in lost if isinstance(plan.shares[index].distribution, Load)]
+        read = statuses.mask(lambda status: status == "read")
+        files = [index for index in lost if read[index] and isinstance(plan.shares[index].distribution, Load)]
         if files:
             findings = [Finding(slots[index].name, lost[index]) for index in files]
             head = f"{len(files)} of {len(slots)} slots cannot be compared with their file"
@@ -288,7 +313,18 @@ def audit(model: nn.Module, recipe: Any, *, prefix: str = "", histograms: bool =
             and rehearsed(slots[row], filler(plan.shares[row])) is False
         }
         warn_of_frozen(plan, slots, chosen.rows)
-        return audited(plan, slots, statuses, sources, Reading(True, histograms), projecting=projecting)
+        exact = {} if seed is None else judged_exactly(plan, slots, statuses, projecting, settings)
+        return audited(
+            plan,
+            slots,
+            statuses,
+            sources,
+            Reading(True, histograms),
+            projecting=projecting,
+            seed=seed,
+            reasons=reasons,
+            settled=exact,
+        )
 
 
 def _settings(seed: Any, threads: Any, measure: bool, progress: Progress | None) -> Settings:
@@ -310,12 +346,11 @@ def _given(value: Any) -> str:
     return str(value) if isinstance(value, bool) else shown(value)
 
 
-def _statuses(shares: Coded[Share], chosen: Chosen) -> tuple[Coded[Status], Mapping[int, str]]:
-    """What applying does to each slot, and why it leaves alone what `only` leaves out."""
-    every = shares.each(_applied)
+def _chosen_of(every: Coded[Status], chosen: Chosen) -> tuple[Coded[Status], Mapping[int, str]]:
+    """The status of each slot, which is `kept` where `only` leaves it out, and why."""
     if isinstance(chosen.rows, range):
         return every, {}
-    left = [row for row in range(len(shares)) if row not in chosen.rows]
+    left = [row for row in range(len(every)) if row not in chosen.rows]
     reasons = {row: reason for row in left if (reason := chosen.reason(row)) is not None}
     kept: dict[int, Status] = {row: "kept" for row in left if every[row] != "lazy"}
     return every.replaced(kept), reasons

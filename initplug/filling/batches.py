@@ -107,11 +107,16 @@ def draw(batch: Batch, seed: int, measured: Measured) -> None:
     if all(_is_zero(lot.kind.distribution) for lot in batch):
         torch._foreach_zero_(tensors)
     else:
-        constant = isinstance(batch[0].kind.distribution, Constant)
-        torch._foreach_copy_(tensors, _constants(batch) if constant else _drawn(batch, seed))
+        torch._foreach_copy_(tensors, values_of(batch, seed))
     for lot in batch:
         if lot.kind.measured:
             measured.put(lot.rows, measure_alike(lot.tensors))
+
+
+def values_of(batch: Batch, seed: int) -> list[Tensor]:
+    """What every tensor of a batch is given, in its shape, before the cast to its dtype."""
+    constant = isinstance(batch[0].kind.distribution, Constant)
+    return _constants(batch) if constant else _drawn(batch, seed)
 
 
 def _is_zero(distribution: Drawn) -> bool:

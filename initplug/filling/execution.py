@@ -15,9 +15,11 @@ from initplug.auditing import Status, to_write
 from initplug.columns import Coded, Rows
 from initplug.errors import ApplyError, Finding, brief, shortened
 from initplug.filling.batches import Kind, Lot
+from initplug.filling.cutting import give
 from initplug.filling.generator import filler
-from initplug.filling.seeded import FillError, fill
+from initplug.filling.seeded import fill
 from initplug.filling.sharding import local_of, region_of
+from initplug.filling.sharing import FillError
 from initplug.filling.streams import Elementwise
 from initplug.filling.transferring import Redrawn, Source, in_order, transfer
 from initplug.filling.words import key_of
@@ -166,7 +168,7 @@ def _settle(tree: Tree, slots: Slots, row: int, record: Record) -> None:
 def _hand_over(plan: Plan, slot: Slot, value: torch.Tensor, record: Record, index: int, seed: int | None) -> None:
     """Give a value to the owner that computes it, and note what that makes of it."""
     if slot.computed is not None:
-        with _private_generator(seed, plan.names[index], slot.stored[0].device):
+        with private_generator(seed, plan.names[index], slot.stored[0].device):
             assign(slot.computed, value.clone())
         if not reads_back(slot, value):
             record.projected.add(index)
@@ -185,11 +187,11 @@ def _fill_from_streams(plan: Plan, slots: Slots, chosen: Rows, settings: Setting
             zero_padding(local_of(tensor), share.padding_row, share.distribution, region_of(tensor))
         record.done(rows)
 
-    fill(_lots(plan, slots, plain, settings.measure), settings.seed, settings.threads, record.measured, done)
+    fill(lots_of(plan, slots, plain, settings.measure), settings.seed, settings.threads, record.measured, done)
     for index in chosen[np.isin(chosen, computed)].tolist():
         value, share = blank(slots[index]), shares[index]
         try:
-            _fill_alone(value, Kind(_drawn(share), False), plan.names[index], settings)
+            fill_alone(value, Kind(_drawn(share), False), plan.names[index], settings.seed, settings.threads)
             zero_padding(value, share.padding_row, share.distribution)
             _hand_over(plan, slots[index], value, record, index, settings.seed)
         except FillError as error:
@@ -197,10 +199,10 @@ def _fill_from_streams(plan: Plan, slots: Slots, chosen: Rows, settings: Setting
         record.done([index])
 
 
-def _fill_alone(value: torch.Tensor, kind: Kind, name: str, settings: Settings) -> None:
+def fill_alone(value: torch.Tensor, kind: Kind, name: str, seed: int | None, threads: int) -> None:
     """Fill one tensor from the streams of a name."""
-    assert settings.seed is not None  # what streams are named with
-    fill([Lot(kind, [0], [name], [value])], settings.seed, settings.threads, Measured.none(1), lambda _: None)
+    assert seed is not None  # what streams are named with
+    fill([Lot(kind, [0], [name], [value])], seed, threads, Measured.none(1), lambda _: None)
 
 
 def _redraw(source: Redrawn, value: torch.Tensor, settings: Settings) -> None:
@@ -209,16 +211,16 @@ def _redraw(source: Redrawn, value: torch.Tensor, settings: Settings) -> None:
     distribution = _drawn(source.share)
     first, *further = source.casts
     drawn = local if {*source.casts} == {local.dtype} else torch.empty_like(local, dtype=first)
-    _fill_alone(drawn, Kind(distribution, False, region), source.name, settings)
+    fill_alone(drawn, Kind(distribution, False, region), source.name, settings.seed, settings.threads)
     zero_padding(drawn, source.share.padding_row, distribution, region)
     if drawn is not local:
         for dtype in further:
             drawn = drawn.to(dtype)
-        local.copy_(drawn)
+        give(local, drawn)
 
 
 @contextmanager
-def _private_generator(seed: int | None, name: str, device: torch.device) -> Iterator[None]:
+def private_generator(seed: int | None, name: str, device: torch.device) -> Iterator[None]:
     """Setters may draw, as that of parametrizations.orthogonal does: under a seed from a generator of its own."""
     if seed is None:
         yield
@@ -234,8 +236,15 @@ def _private_generator(seed: int | None, name: str, device: torch.device) -> Ite
 IS_CPU = attrgetter("is_cpu")
 
 
-def _lots(plan: Plan, slots: Slots, rows: Rows, measure: bool) -> list[Lot]:
-    """What is to be drawn, those together that are alike."""
+def lots_of(plan: Plan, slots: Slots, rows: Rows, measure: bool) -> list[Lot]:
+    """What is drawn for some rows, those together that are alike.
+
+    Args:
+        plan: of the slots.
+        slots: in its order.
+        rows: of tensors that owners hold themselves and that are drawn.
+        measure: whether they are measured on the way, where that can be done.
+    """
     lots: list[Lot] = []
     # A part of a model may know a tied tensor by an alias alone: its stream is that of the plan's name.
     names, tensors = plan.names, slots.tensors

@@ -3,30 +3,37 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import reduce
 from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from initplug.auditing import Audit, Status
 from initplug.columns import Coded, Rows
 from initplug.filling.batches import SMALL
 from initplug.filling.counting import count
-from initplug.filling.repetition import repetition
-from initplug.filling.sharding import held_in, is_sharded, local_of, local_row, region_of
+from initplug.filling.scrutiny import (
+    beside_bounds,
+    look_at_bounds,
+    look_at_pools,
+    look_for_numbers,
+    look_for_twins,
+    look_through,
+    measured_of,
+)
+from initplug.filling.sharding import held_in, local_of, region_of
 from initplug.filling.transferring import Redrawn, Source, compared
-from initplug.filling.writing import are_in_order, padding, value_of
+from initplug.filling.verdicts import Verdicts
+from initplug.filling.writing import are_in_order, needs_others, padding, value_of
 from initplug.judging import NOT_FINITE, OK, UNTESTABLE, VERDICTS, Judgement, judged_together, judgement
 from initplug.moments import SINGLE, Measured, Moments, measure, measure_alike, together
 from initplug.planning.evaluation import Share
 from initplug.planning.plan import Plan
-from initplug.planning.slots import PLAIN_TENSORS, Slot, Slots
+from initplug.planning.slots import PLAIN_TENSORS, Slots
 from initplug.regions import Box, Region, split
 from initplug.schemes.distributions import Batched, Copy, Keep, Load, Planned, Single, Stacked, text
 from initplug.schemes.structures import Structured
@@ -55,6 +62,7 @@ def audited(
     measured: Measured | None = None,
     seed: int | None = None,
     reasons: Mapping[int, str] = MappingProxyType({}),
+    settled: Mapping[int, Judgement] = MappingProxyType({}),
 ) -> Audit:
     """The audit of what the slots hold; of sharded ones of what this rank holds.
 
@@ -68,54 +76,35 @@ def audited(
         measured: moments of the slots that were measured as they were drawn; the others are added.
         seed: of the draw.
         reasons: why slots were left alone, beyond what the plan says.
+        settled: what is known of slots by other means than their moments: by comparing them with what a seed gives.
     """
     measured = Measured.none(len(plan)) if measured is None else measured
-    found = _Found(measured, np.full(len(plan), VERDICTS.index("untestable"), np.intp), {}, {**reasons})
+    measured.table["numel"][[*settled]] = 0  # what was measured on the way may have changed since
+    found = Verdicts.none(measured, reasons)
     if reading.measure:
         _measure_small(plan, slots, measured)
     _judge_alike(plan, slots, statuses, found)
     if reading.measure:
         _measure_rest(plan, slots, statuses, sources, projecting, found)
-    for row in np.flatnonzero((measured.table["std"] != 0) & statuses.mask(lambda status: status == "read")).tolist():
-        if found.judgement(row).verdict != "untestable":
-            found.note(row, _looked_through(value_of(slots[row]), plan.shares[row], found.judgement(row)))
+    trimmed = look_at_bounds(plan, slots, found)
+    for row, judged in settled.items():
+        found.settle(row, judged)
+    if seed is not None:  # a file's values were compared as exactly as a seed's
+        loaded = plan.shares.mask(lambda share: isinstance(share.distribution, Load))
+        loaded &= found.mask("ok") & statuses.mask(lambda status: status == "read")
+        found.codes[loaded] = VERDICTS.index("exact")
+    look_for_numbers(plan, statuses, found)
+    look_through(plan, slots, statuses, found)
+    look_for_twins(plan, slots, statuses, projecting, found)
+    look_at_pools(plan, statuses, trimmed, found)
     sharded = slots.kins.where(lambda kin: not kin.plain).tolist()
     regions = {row: region for row in sharded if (region := region_of(slots[row].tensor)) is not None}
     histograms = count(plan, slots, measured) if reading.histograms else None
-    verdicts = Coded(VERDICTS, found.verdicts)
+    verdicts = Coded(VERDICTS, found.codes)
     return Audit(plan, measured, statuses, verdicts, seed, found.problems, found.reasons, histograms, regions)
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """What an audit knows by now.
-
-    Args:
-        measured: moments of every slot.
-        verdicts: the place of every slot's among all verdicts.
-        problems: what speaks against those that differ.
-        reasons: why slots were left alone, and in a word what is wrong with those that differ.
-    """
-
-    measured: Measured
-    verdicts: NDArray[np.intp]
-    problems: dict[int, str]
-    reasons: dict[int, str]
-
-    def note(self, row: int, judged: Judgement) -> None:
-        """Judge a slot, anew if it was judged before."""
-        self.verdicts[row] = VERDICTS.index(judged.verdict)
-        if judged.problem is not None:
-            self.problems[row] = judged.problem
-        if judged.reason is not None:
-            self.reasons[row] = judged.reason
-
-    def judgement(self, row: int) -> Judgement:
-        """How a slot was judged."""
-        return Judgement(VERDICTS[self.verdicts[row]], self.problems.get(row), self.reasons.get(row))
-
-
-def _judge_alike(plan: Plan, slots: Slots, statuses: Coded[Status], found: _Found) -> None:
+def _judge_alike(plan: Plan, slots: Slots, statuses: Coded[Status], found: Verdicts) -> None:
     """Judge what has been measured by now, tensors that are alike all at once."""
     measured = found.measured
     known = measured.table["numel"] > 0
@@ -129,7 +118,7 @@ def _judge_alike(plan: Plan, slots: Slots, statuses: Coded[Status], found: _Foun
         for rows in _of_one_size(tested[group], measured):
             alike = Measured(measured.table[rows])
             verdict, apart = judged_together(share.distribution, alike, dtype)
-            found.verdicts[rows] = VERDICTS.index(verdict)
+            found.codes[rows] = VERDICTS.index(verdict)
             for place in apart.tolist():
                 found.note(int(rows[place]), judgement(share.distribution, alike[place], dtype))
 
@@ -140,7 +129,7 @@ def _measure_rest(
     statuses: Coded[Status],
     sources: Mapping[int, Source],
     projecting: Collection[int],
-    found: _Found,
+    found: Verdicts,
 ) -> None:
     """Measure and judge one by one what has not been measured yet."""
     for row in np.flatnonzero(found.measured.table["numel"] == 0).tolist():
@@ -148,7 +137,7 @@ def _measure_rest(
         if share.lazy or not share.numel or slot.on_meta or needs_others(slot):
             continue
         value = value_of(slot)
-        moments = found.measured[row] = _measured(value, share)
+        moments = found.measured[row] = measured_of(value, share)
         if statuses[row] in ("initialized", "read") and row not in projecting:
             found.note(row, _judged(value, share, moments, sources.get(row), exact=slot.computed is None))
 
@@ -182,20 +171,6 @@ def _of_one_size(rows: Rows, measured: Measured) -> Iterator[Rows]:
         yield from (rows[numels == numel] for numel in np.unique(numels))
 
 
-def needs_others(slot: Slot) -> bool:
-    """Whether reading a slot takes what other ranks hold: one that is computed from sharded tensors."""
-    return slot.computed is not None and any(is_sharded(tensor) for tensor in slot.stored)
-
-
-def _measured(tensor: Tensor, share: Share) -> Moments | None:
-    if tensor.layout != torch.strided:
-        return None
-    try:
-        return measure(local_of(tensor), local_row(tensor, share.padding_row))
-    except (NotImplementedError, RuntimeError, TypeError):  # packed dtypes that torch stores and cannot compute with
-        return None
-
-
 def _judged(tensor: Tensor, share: Share, measured: Moments | None, source: Source | None, *, exact: bool) -> Judgement:
     """What the values of a tensor say of its distribution: part by part, and of its padding row; or of its source."""
     local, region = local_of(tensor).detach(), region_of(tensor)
@@ -219,10 +194,10 @@ def _judged(tensor: Tensor, share: Share, measured: Moments | None, source: Sour
     if not isinstance(distribution, Stacked):
         return judgement(distribution, measured, tensor.dtype, exact=exact)
     judgements = {
-        place: judgement(part, found, tensor.dtype, exact=exact)
+        place: _part_judged(part, views, tensor.dtype, exact=exact)
         if whole or not isinstance(part, Structured | Batched)
         else UNTESTABLE
-        for place, part, found, whole in _parts(local, region, distribution)
+        for place, part, views, whole in _parts(local, region, distribution)
     }
     for place, judged in judgements.items():
         if judged.verdict == "differs":
@@ -230,20 +205,22 @@ def _judged(tensor: Tensor, share: Share, measured: Moments | None, source: Sour
     return UNTESTABLE if UNTESTABLE in judgements.values() or not judgements else OK
 
 
-def _looked_through(tensor: Tensor, share: Share, judged: Judgement) -> Judgement:
-    """The judgement with what repeats itself in the tensor, of a sharded one in what this rank holds."""
-    if region_of(tensor) is not None and isinstance(share.distribution, Stacked | Structured | Batched):
-        return judged  # which take all of it
-    repeated = repetition(local_of(tensor), share.distribution, local_row(tensor, share.padding_row))
-    if repeated is None:
-        return judged
-    return Judgement("differs", "; ".join(filter(None, (judged.problem, repeated))))
+def _part_judged(part: Planned, views: Sequence[Tensor], dtype: torch.dtype, *, exact: bool) -> Judgement:
+    """What the values of a part say of its distribution."""
+
+    def moments_of(without: Collection[float] = ()) -> Moments | None:
+        found = [moments for view in views if (moments := measure(view, without=without)) is not None]
+        return reduce(together, found) if found else None
+
+    moments = moments_of()
+    _, judged = beside_bounds(part, moments, dtype, moments_of)
+    return judgement(part, moments, dtype, exact=exact) if judged is None else judged
 
 
 def _parts(
     local: Tensor, region: Region | None, distribution: Stacked
-) -> Iterator[tuple[int, Planned, Moments | None, bool]]:
-    """The parts that are drawn, counted from 1, with the moments of what is held of each, and whether that is all."""
+) -> Iterator[tuple[int, Planned, list[Tensor], bool]]:
+    """The parts that are drawn, counted from 1, with what is held of each, and whether that is all."""
     extent = Box.whole(local.shape if region is None else region.shape)
     extents = split(extent, len(distribution.parts), distribution.dim)
     for place, (part, inner) in enumerate(zip(distribution.parts, extents, strict=True), 1):
@@ -251,7 +228,5 @@ def _parts(
             continue
         shared = [(view, box, box.shared_with(inner)) for view, box in held_in(local, region)]
         views = [view[both.within(box)] for view, box, both in shared if both.count]
-        found = [moments for view in views if (moments := measure(view)) is not None]
-        if found or region is None:
-            moments = reduce(together, found) if found else None
-            yield place, part, moments, sum(both.count for _, _, both in shared) == inner.count
+        if views or region is None:
+            yield place, part, views, sum(both.count for _, _, both in shared) == inner.count

@@ -1,4 +1,4 @@
-"""What is found before the first write: slots that cannot be written, and slots that share memory."""
+"""What is found before the first write: slots that cannot be written."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from torch import Tensor, nn
 
 from initplug.auditing import Status, to_write
 from initplug.columns import Coded
-from initplug.errors import ApplyError, Finding, listed, warn
+from initplug.errors import ApplyError, Finding, listed
 from initplug.filling.generator import filler
-from initplug.filling.sharding import is_sharded, local_of, undivided
+from initplug.filling.sharding import is_sharded, undivided
 from initplug.filling.transferring import Redrawn, Source, transfer
 from initplug.filling.writing import doubtful, refusal, rehearsed
-from initplug.moments import is_dense
 from initplug.planning.dtypes import check_dtype
 from initplug.planning.elsewhere import MARKS, elsewhere
 from initplug.planning.evaluation import LAZY
@@ -200,32 +199,3 @@ def _filling(source: Source) -> Callable[[Tensor], object]:
         return nn.init.normal_
     on_meta = isinstance(source, Slot) and source.on_meta
     return nn.init.normal_ if on_meta else partial(transfer, source)
-
-
-def warn_of_shared_memory(slots: Slots, statuses: Coded[Status]) -> None:
-    """Warn of different tensors that share elements in memory: what is written last stays in both.
-
-    Tensors share one if they begin at one address, or if both are dense and their stretches of memory overlap.
-    """
-    rows = to_write(statuses)
-    slots = slots.taken(np.setdiff1d(rows, slots.computed) if slots.computed else rows)
-    tensors = slots.tensors if slots.plain else [local_of(tensor) for tensor in slots.tensors]
-    starts = np.fromiter(map(Tensor.data_ptr, tensors), np.int64, len(slots))
-    ends = starts + slots.kins.numbers(lambda kin: kin.nbytes)
-    order = np.argsort(starts)
-    if (starts[order][1:] >= ends[order][:-1]).all():  # nearly always; parts of tensors only seem to share some
-        return
-    stretches = []
-    for name, tensor in zip(slots.names, tensors, strict=True):
-        if tensor.numel():  # a rank may hold nothing, which lies nowhere
-            dense = tensor.is_contiguous() or is_dense(tensor)
-            stretches.append((tensor.data_ptr(), dense, tensor.nbytes, name))
-    stretches.sort()
-    end, widest, previous = 0, "", (-1, "")
-    for start, dense, length, name in stretches:
-        other = previous[1] if start == previous[0] else widest if dense and start < end else None
-        if other is not None:
-            warn(f"{other} and {name} are different tensors in the same memory: the last write stays in both")
-        previous = (start, name)
-        if dense and start + length > end:
-            end, widest = start + length, name

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple, TypeGuard
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,8 +21,8 @@ from initplug.schemes.structures import Orthogonal
 CHANCE = 1e-10
 """Rows are compared only where a tensor that was drawn has equal ones with a smaller probability."""
 
-CHUNK = 1 << 16
-"""Elements looked at at a time."""
+CHUNK = (1 << 15) - 1
+"""Elements looked at at a time: so few that torch adds them up in the calling thread."""
 
 MOST_BLOCKS = 64
 """How many equal blocks are looked for: the shards of a dimension."""
@@ -57,14 +58,14 @@ def repetition(tensor: Tensor, distribution: Planned | None, padding_row: int | 
         return None
     if isinstance(distribution, Batched):
         tensor = tensor.flatten(0, distribution.dims)
-    collision = max(_collision(part, tensor.dtype) for part in varied)
+    chance = max(collision(part, tensor.dtype) for part in varied)
     if tensor.is_complex():
         tensor = torch.view_as_real(tensor.resolve_conj())
     # Orthonormal vectors leave one element of each no choice.
     fixed = 1 if any(isinstance(part, Batched | Orthogonal) for part in drawn) else 0
     for sums in _sums(tensor, padding_row):
         free = tensor.numel() // tensor.shape[sums.dim] - fixed
-        problem = _problem(tensor, sums, collision, free)
+        problem = _problem(tensor, sums, chance, free)
         if problem is not None:
             return problem
     return None
@@ -77,7 +78,7 @@ def _varies(part: object) -> TypeGuard[Distribution]:
     return isinstance(part, Normal | Uniform | TruncatedNormal | Orthogonal) and part.std > 0
 
 
-def _collision(distribution: Distribution, dtype: torch.dtype) -> float:
+def collision(distribution: Distribution, dtype: torch.dtype) -> float:
     """How probable it is, at most, that two elements are equal: draws have 24 bits, dtypes their grid."""
     limits = torch.finfo(dtype)
     ends = (abs(value) for value in (distribution.mean, distribution.low, distribution.high) if math.isfinite(value))
@@ -164,27 +165,27 @@ def _words(values: Tensor) -> Tensor:
     return (values + 0).view(WORDS[values.element_size()]).long()
 
 
-def _problem(tensor: Tensor, sums: _Sums, collision: float, free: int) -> str | None:
+def _problem(tensor: Tensor, sums: _Sums, chance: float, free: int) -> str | None:
     """What repeats itself among the slices of a dimension."""
     count, dim = len(sums.sums), sums.dim
     word = "element" if tensor.ndim == 1 else ("row", "column")[dim]
-    distinct = len(torch.unique(sums.sums)) == count  # nearly always
+    distinct = len(np.unique(sums.sums.cpu().numpy())) == count  # nearly always
     if not distinct and len(sums.places) == tensor.shape[dim]:
         for blocks in range(min(MOST_BLOCKS, count), 1, -1):
             period, rest = divmod(count, blocks)
-            certain = _improbable(collision, free * (count - period), 1)
+            certain = _improbable(chance, free * (count - period), 1)
             if not rest and certain and _repeats(tensor, sums, period):
                 return f"its {word}s are {blocks} equal blocks of {period}" if period > 1 else f"its {word}s are equal"
     problems = []
     level = torch.zeros(count, dtype=torch.bool, device=sums.sums.device)
-    if _improbable(collision, free - 1, count):
+    if _improbable(chance, free - 1, count):
         level = sums.sums == sums.level
         found = [place for place in sums.places[level].tolist() if _is_level(tensor.select(dim, place))]
         if found:
             value = tensor.select(dim, found[0]).flatten()[0].item()
             head = f"{len(found)} of {tensor.shape[dim]} {word}s hold one value: " if len(found) > 1 else ""
             problems.append(f"{head}{word} {found[0]} is {value + 0.0:.6g} throughout")
-    if not distinct and _improbable(collision, free, count * (count - 1) / 2):
+    if not distinct and _improbable(chance, free, count * (count - 1) / 2):
         pairs = _equal(tensor, sums, ~level)
         if pairs:
             first, second = pairs[0]
@@ -193,9 +194,9 @@ def _problem(tensor: Tensor, sums: _Sums, collision: float, free: int) -> str | 
     return "; ".join(problems) or None
 
 
-def _improbable(collision: float, elements: int, attempts: float) -> bool:
+def _improbable(chance: float, elements: int, attempts: float) -> bool:
     """Whether so many elements are all equal, in any of so many attempts, by no chance worth thinking of."""
-    return elements > 0 and attempts * collision**elements < CHANCE
+    return elements > 0 and attempts * chance**elements < CHANCE
 
 
 def _repeats(tensor: Tensor, sums: _Sums, period: int) -> bool:

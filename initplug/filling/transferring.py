@@ -16,6 +16,7 @@ from torch import Tensor
 from initplug.auditing import Status, to_write
 from initplug.columns import Coded, Rows
 from initplug.errors import Finding
+from initplug.filling.cutting import give
 from initplug.filling.sharding import held_in, is_sharded, local_of, region_of
 from initplug.filling.writing import value_of
 from initplug.judging import Verdict
@@ -192,6 +193,29 @@ def redrawn_from_elsewhere(
             del lost[index]
 
 
+def drawn_from(plan: Plan, slots: Sequence[Slot], row: int) -> Redrawn | None:
+    """What a copied slot's values were drawn for, by way of further copies too; None where they were not drawn.
+
+    Args:
+        plan: of the slots, or cut out of the whole model's.
+        slots: in its order.
+        row: of the copy.
+    """
+    casts: list[torch.dtype] = []
+    known, at = plan, row
+    while isinstance(copy := known.shares[at].distribution, Copy):
+        if known is plan and copy.source not in plan:
+            known = plan.whole
+        if copy.source not in known:
+            return None
+        at = known.index_of(copy.source)
+        if known is plan and slots[at].computed is not None:
+            return None  # its owner may round what it was given
+        casts.append(slots[at].tensor.dtype if known is plan else getattr(torch, known.shares[at].dtype))
+    share = known.shares[at]
+    return Redrawn(known.names[at], share, tuple(reversed(casts))) if isinstance(share.distribution, Drawn) else None
+
+
 def _reaches(source: Tensor, target: Tensor) -> bool:
     """Whether a rank holds all of a source that it needs for a target."""
     region = region_of(source)
@@ -228,10 +252,10 @@ def transfer(source: Slot | Stored, tensor: Tensor) -> None:
     if isinstance(source, Slot):
         given = value_of(source)
         if not is_sharded(tensor) and not is_sharded(given):
-            tensor.copy_(given)
+            give(tensor, given)
             return
     for view, read, window in _windows(source, tensor):
-        view[window].copy_(read)
+        give(view[window], read)
 
 
 def _windows(source: Slot | Stored, tensor: Tensor) -> Iterator[tuple[Tensor, Tensor, Window]]:

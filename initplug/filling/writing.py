@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from operator import attrgetter, is_
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -111,6 +111,31 @@ def rehearsed(slot: Slot, fill: Callable[[Tensor], object]) -> bool | str:
         slot: whose owner computes it. Neither it nor a global generator is moved.
         fill: gives a tensor the values that would be written.
     """
+    read = rehearsal(slot, fill)
+    return read if isinstance(read, str) else read.kept
+
+
+class Rehearsal(NamedTuple):
+    """What a computed slot would read as after a write.
+
+    Args:
+        value: what it would be given.
+        read: what its owner would make of it.
+        kept: whether that is the same, to rounding, as far as is known.
+    """
+
+    value: Tensor
+    read: Tensor
+    kept: bool
+
+
+def rehearsal(slot: Slot, fill: Callable[[Tensor], object]) -> Rehearsal | str:
+    """What a computed slot would read as after a write, tried on copies; or why it cannot be written.
+
+    Args:
+        slot: whose owner computes it. Neither it nor a global generator is moved.
+        fill: gives a tensor the values that would be written.
+    """
     assert slot.computed is not None  # only what is computed needs a rehearsal
     device = torch.device("cpu") if slot.on_meta else slot.stored[0].device
     with torch.no_grad(), generators_kept(device):
@@ -125,11 +150,11 @@ def rehearsed(slot: Slot, fill: Callable[[Tensor], object]) -> bool | str:
     if read.shape != slot.tensor.shape:
         return f"assigning gives it the shape {tuple(read.shape)}"
     if not known:
-        return True
+        return Rehearsal(value, read, kept=True)
     if not torch.isfinite(read).all():
         kind = type(slot.computed.by[0] if isinstance(slot.computed.by, ParametrizationList) else slot.computed.by)
         return f"{kind.__name__.lstrip('_')} makes it infinite or NaN"
-    return same(read, value)
+    return Rehearsal(value, read, same(read, value))
 
 
 def _copied(computed: Computed) -> tuple[Computed, bool]:
@@ -193,6 +218,11 @@ def _own(value: Tensor) -> Tensor:
 def value_of(slot: Slot) -> Tensor:
     """The tensor of a slot as it stands, computed if its owner computes it."""
     return slot.tensor if slot.computed is None else computed_value(slot.computed)
+
+
+def needs_others(slot: Slot) -> bool:
+    """Whether reading a slot takes what other ranks hold: one that is computed from sharded tensors."""
+    return slot.computed is not None and any(is_sharded(tensor) for tensor in slot.stored)
 
 
 def computed_value(computed: Computed) -> Tensor:

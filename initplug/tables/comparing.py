@@ -31,8 +31,8 @@ FACTS = (
 ROUNDING = 1e-5
 """How far measured moments may lie apart, in standard deviations, lest the way they were summed counts as a change."""
 
-STATUSES = {"read": "initialized"}
-"""Statuses that say of the values of a slot what another does: who wrote them is not compared."""
+ALIKE = {"read": "initialized", "exact": "ok"}
+"""Words that say of a slot's values what another does: who wrote them and how they were judged is not compared."""
 
 
 def load_report(path: Path) -> dict[str, Any]:
@@ -123,7 +123,7 @@ def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterable[str]:
 
 
 def _meant(value: Any) -> Any:
-    return STATUSES.get(value, value) if isinstance(value, str) else value
+    return ALIKE.get(value, value) if isinstance(value, str) else value
 
 
 def _same_values(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:

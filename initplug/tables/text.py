@@ -183,7 +183,7 @@ def _grouped(
 
 def _style(row: Mapping[str, Any], column: Column) -> str:
     if column.key == "verdict":
-        return {"ok": "green", "differs": "bold red"}.get(str(row.get("verdict")), "dim")
+        return {"ok": "green", "exact": "green", "differs": "bold red"}.get(str(row.get("verdict")), "dim")
     unmatched = row.get("rule") is None and row.get("reason") != "frozen"
     return "bold red" if column.key == "rule" and unmatched else ""
 

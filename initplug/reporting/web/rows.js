@@ -8,7 +8,7 @@ const rows = data.rows.map(([title, aliases, mean, std, low, high, count, status
 const byName = new Map();
 for (const row of rows) for (const title of [row.name, ...row.aliases]) byName.set(title, row);
 const judged = (row) => (row.status === "initialized" || row.status === "read" ? row.verdict : row.status);
-const tone = (row) => ({ ok: "ok", differs: "differs", untestable: "untestable", kept: "kept" }[judged(row)] || "other");
+const tone = (row) => ({ exact: "exact", ok: "ok", differs: "differs", untestable: "untestable", kept: "kept" }[judged(row)] || "other");
 
 const wins = new Map(), shadows = new Map();
 const add = (map, key) => map.set(key, (map.get(key) || 0) + 1);
@@ -89,7 +89,7 @@ const COLUMNS = [
   ["expected", "Expected", (row) => row.common.std],
   ["measured", "Measured", (row) => row.std],
   ["drawn", "Values", null],
-  ["verdict", "Verdict", (row) => ["differs", "untestable", "ok"].indexOf(judged(row))],
+  ["verdict", "Verdict", (row) => ["differs", "untestable", "ok", "exact"].indexOf(judged(row))],
 ];
 const natural = new Intl.Collator("en", { numeric: true });
 

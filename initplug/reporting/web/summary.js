@@ -2,7 +2,7 @@
 
 function summarise() {
   const { summary } = data;
-  const by = { differs: 0, untestable: 0, ok: 0 };
+  const by = { differs: 0, untestable: 0, ok: 0, exact: 0 };
   const bar = new Map();
   let covered = 0, numel = 0;
   for (const row of rows) {
@@ -11,13 +11,14 @@ function summarise() {
     numel += row.common.numel;
     if (row.common.rule !== null) covered += row.common.numel;
   }
-  const bad = by.differs;
+  const bad = by.differs, fine = by.ok + by.exact;
   const rest = by.untestable ? `, ${by.untestable} cannot be tested` : "";
+  const bits = by.exact ? `, ${by.exact === fine ? "all" : whole(by.exact)} of them to the bit` : "";
   const line = bad
     ? `${plural(bad, "parameter")} of ${whole(rows.length)} ${bad === 1 ? "is" : "are"} not what the recipe says`
-    : `Nothing differs: ${whole(by.ok)} of ${plural(rows.length, "parameter")} ${by.ok === 1 ? "is" : "are"} as planned${rest}`;
+    : `Nothing differs: ${whole(fine)} of ${plural(rows.length, "parameter")} ${fine === 1 ? "is" : "are"} as planned${bits}${rest}`;
   const strip = make("div", { class: "bar", role: "img", "aria-label": [...bar].map(([word, count]) => `${count} ${word}`).join(", ") });
-  for (const word of ["ok", "untestable", "other", "kept", "differs"]) {
+  for (const word of ["exact", "ok", "untestable", "other", "kept", "differs"]) {
     if (!bar.has(word)) continue;
     const part = make("i", { class: word });
     part.style.flexGrow = bar.get(word);
@@ -33,7 +34,7 @@ function summarise() {
   fact(whole(rows.length), "parameters");
   fact(compact(numel), "elements");
   fact(`${numel ? digits((100 * covered) / numel, 3) : 0} %`, "of them under a rule");
-  for (const word of ["ok", "differs", "untestable"]) {
+  for (const word of ["exact", "ok", "differs", "untestable"]) {
     if (by[word]) fact(whole(by[word]), word, word, () => set({ verdict: word }));
   }
   for (const [word, count] of Object.entries(summary.status || {})) {

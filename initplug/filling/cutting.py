@@ -1,0 +1,77 @@
+"""Tensors cut to pieces, and writes of pieces so short that torch makes them in the calling thread alone.
+
+Torch's own pool of threads spins while it waits, which beside busy neighbours takes many times as long as the work, and
+knows nothing of how many threads were asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from initplug.moments import CHUNK
+
+SERIAL = CHUNK
+"""Elements up to which torch copies, and below which it adds up, in the calling thread."""
+
+
+def cut(view: Tensor, most: int, begin: int = 0) -> Iterator[tuple[Tensor, int]]:
+    """Views of at most `most` elements that follow each other in row-major order, with the place of their first.
+
+    Example:
+        >>> import torch
+        >>> [(tuple(part.shape), place) for part, place in cut(torch.empty(3, 4).t(), 6)]
+        [((2, 3), 0), ((2, 3), 6)]
+    """
+    if view.numel() <= most:
+        if view.numel():
+            yield view, begin
+    elif view.is_contiguous():
+        flat = view.view(-1)
+        yield from ((flat[first : first + most], begin + first) for first in range(0, flat.numel(), most))
+    else:
+        inner = view.numel() // view.shape[0]
+        rows = max(most // inner, 1)
+        for row in range(0, view.shape[0], rows):
+            part = view.narrow(0, row, min(rows, view.shape[0] - row))
+            yield from cut(part if inner <= most else part[0], most, begin + row * inner)
+
+
+def paired(view: Tensor, values: Tensor, begin: int = 0) -> Iterator[tuple[Tensor, Tensor, int]]:
+    """Two tensors of the same shape cut to the same short pieces, with the place of their first element.
+
+    Args:
+        view: any dtype and layout.
+        values: likewise; best in row-major order.
+        begin: place of the first element.
+    """
+    if view.numel() <= SERIAL:
+        if view.numel():
+            yield view, values, begin
+    elif values.is_contiguous():
+        flat = values.view(-1)
+        for piece, place in cut(view, SERIAL):
+            yield piece, flat[place : place + piece.numel()].view(piece.shape), begin + place
+    else:
+        inner = view.numel() // view.shape[0]
+        for row, (one, other) in enumerate(zip(view.unbind(0), values.unbind(0), strict=True)):
+            yield from paired(one, other, begin + row * inner)
+
+
+def give(view: Tensor, values: Tensor) -> None:
+    """Write values of the same shape, cast to the dtype; both may have any layout."""
+    if view.is_cpu and values.is_cpu:
+        for piece, part, _ in paired(view, values):
+            piece.copy_(part)
+    else:
+        view.copy_(values)
+
+
+def set_to(view: Tensor, value: float) -> None:
+    """Write one value throughout."""
+    if view.is_cpu:
+        for piece, _ in cut(view, SERIAL):
+            piece.fill_(value)
+    else:
+        view.fill_(value)

@@ -1,0 +1,254 @@
+"""Values computed again under a seed, and compared to the bit with what tensors hold: chunk by chunk, of any size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import reduce
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from initplug.columns import Rows
+from initplug.filling.batches import Batch, Kind, Lot, batches, values_of
+from initplug.filling.cutting import SERIAL, cut, paired
+from initplug.filling.execution import lots_of
+from initplug.filling.pieces import Given
+from initplug.filling.sharding import local_of, region_of
+from initplug.filling.sharing import Job, Order, Work, orders_of, shared
+from initplug.filling.transferring import Redrawn
+from initplug.filling.words import Source
+from initplug.planning.evaluation import Share
+from initplug.planning.plan import Plan
+from initplug.planning.slots import Slot, Slots
+from initplug.regions import Box
+from initplug.schemes.distributions import Drawn
+
+Casts = tuple[torch.dtype, ...]
+
+
+class Difference(NamedTuple):
+    """What tells the elements that a tensor holds from those that it was to be given.
+
+    Args:
+        unequal: how many differ.
+        total: how many were compared.
+        place: of the first that differs, in the whole tensor.
+        found: that element.
+        expected: what it was to be.
+        most: by how much elements are off, at most.
+    """
+
+    unequal: int
+    total: int
+    place: tuple[int, ...] = ()
+    found: float = 0.0
+    expected: float = 0.0
+    most: float = 0.0
+
+    def then(self, other: Difference) -> Difference:
+        """The difference of both parts of a tensor, of which this one is the first."""
+        first = self if self.unequal else other
+        most = self.most if math.isnan(self.most) else max(other.most, self.most)  # of NaN `max` keeps the first
+        return first._replace(unequal=self.unequal + other.unequal, total=self.total + other.total, most=most)
+
+
+class Compared(NamedTuple):
+    """What came of comparing a tensor.
+
+    Args:
+        difference: from what it was to be given.
+        rounded: the dtype through which the values must have gone, if that explains it all.
+    """
+
+    difference: Difference
+    rounded: torch.dtype | None = None
+
+
+NARROW = (torch.bfloat16, torch.float16, torch.float8_e4m3fn, torch.float8_e5m2)
+"""Dtypes that values may have been rounded to on their way."""
+
+
+def compared(
+    plan: Plan,
+    slots: Slots,
+    rows: Rows,
+    copies: Mapping[int, Redrawn],
+    seed: int,
+    threads: int,
+    done: Callable[[int], None],
+) -> dict[int, Compared]:
+    """What tells tensors from what a seed gives them, in bounded memory but for what is drawn as a whole.
+
+    Args:
+        plan: of the slots.
+        slots: in its order.
+        rows: of slots that are drawn and that their owners hold themselves.
+        copies: what else is compared: copies, with what their values were drawn for.
+        seed: of all streams.
+        threads: how many compute at a time.
+        done: called with how many more are compared, by one thread at a time.
+
+    Raises:
+        FillError: values cannot be computed again.
+    """
+    found: dict[int, Compared] = {}
+    padded = plan.shares.taken(rows).mask(lambda share: share.padding_row is not None)
+    small, large = batches(lots_of(plan, slots, rows[~padded], measure=False))
+    orders = orders_of(large)
+    with torch.no_grad():
+        for batch in small:
+            equal = _equal(batch, seed)
+            for row, is_equal, lot, place in equal:
+                if is_equal:
+                    found[row] = Compared(Difference(0, lot.numel))
+                else:
+                    orders.append(Order(row, lot.names[place], lot.tensors[place], lot.kind))
+            done(sum(is_equal for _, is_equal, _, _ in equal))
+    orders += [_order(row, plan.names[row], slots[row], plan.shares[row]) for row in rows[padded].tolist()]
+    casts: list[Casts] = [()] * len(orders)
+    for row, source in copies.items():
+        orders.append(_order(row, source.name, slots[row], source.share))
+        casts.append(source.casts)
+    differences = _differences(orders, casts, seed, threads, lambda: done(1))
+    found.update((order.row, Compared(one)) for order, one in zip(orders, differences, strict=True))
+    for narrow in NARROW:
+        places = [place for place, one in enumerate(differences) if _may_be_rounded(orders[place], one, narrow)]
+        through = [(*casts[place], narrow) for place in places]
+        again = _differences([orders[place] for place in places], through, seed, threads, lambda: None)
+        for place, rest in zip(places, again, strict=True):
+            if not rest.unequal:
+                found[orders[place].row] = Compared(differences[place], narrow)
+    return found
+
+
+def _order(row: int, name: str, slot: Slot, share: Share) -> Order:
+    assert isinstance(share.distribution, Drawn)  # as everything that is compared here
+    tensor = slot.tensor
+    kind = Kind(share.distribution, False, region_of(tensor))
+    return Order(row, name, local_of(tensor).detach(), kind, share.padding_row)
+
+
+# Small tensors ------------------------------------------------------------------------------------------------
+
+
+def _equal(batch: Batch, seed: int) -> list[tuple[int, bool, Lot, int]]:
+    """Of every tensor of a batch its row, whether it holds what it was to be given, and where it stands in a lot."""
+    expected, found, begin = values_of(batch, seed), [], 0
+    for lot in batch:
+        step = max((SERIAL - 1) // lot.numel, 1)
+        for start in range(0, len(lot.rows), step):
+            held = torch.stack([*lot.tensors[start : start + step]]).detach()
+            given = torch.stack(expected[begin + start : begin + start + len(held)]).to(held.dtype)
+            same_bits = (bits(held) == bits(given)).reshape(len(held), -1).all(1)
+            found += [
+                (int(lot.rows[start + place]), is_equal, lot, start + place)
+                for place, is_equal in enumerate(same_bits.tolist())
+            ]
+        begin += len(lot.rows)
+    return found
+
+
+def bits(values: Tensor) -> NDArray[np.integer]:
+    """The elements in row-major order as whole numbers of the same bits; of complex ones both parts."""
+    values = values.detach()
+    if values.is_complex():
+        values = torch.view_as_real(values.resolve_conj())
+    flat = values.resolve_neg().reshape(-1).cpu()
+    words: NDArray[np.integer] = flat.view(WORDS[flat.element_size()]).numpy()
+    return words
+
+
+WORDS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+# Chunks -------------------------------------------------------------------------------------------------------
+
+
+def _differences(
+    orders: Sequence[Order], casts: Sequence[Casts], seed: int, threads: int, done: Callable[[], None]
+) -> list[Difference]:
+    """What tells tensors from what they were to be given, which may take further dtypes on its way."""
+
+    def draws(job: Job, source: Source, scratch: NDArray[np.float32]) -> Difference:
+        values, out, box = job.drawn(source, scratch), job.out, job.piece.box
+        through = casts[job.index]
+        if isinstance(out, np.ndarray):
+            if not through and np.array_equal(out.view(np.int32), values.view(np.int32)):  # nearly always
+                return Difference(0, job.size)
+            out = torch.from_numpy(out)
+        drawn = torch.from_numpy(values).view(out.shape)
+        return _summed(_difference(*pair, through, box, job.begin) for pair in paired(out, drawn))
+
+    def given(index: int, one: Given) -> Difference:
+        if isinstance(one.values, Tensor):
+            pairs: Iterator[tuple[Tensor, Tensor, int]] = paired(one.view, one.values)
+        else:
+            constant = torch.empty((), dtype=one.view.dtype).fill_(one.values)
+            pairs = ((piece, constant.expand(piece.shape), begin) for piece, begin in cut(one.view, SERIAL))
+        return _summed(_difference(*pair, casts[index], one.box, 0) for pair in pairs)
+
+    parts = shared(orders, seed, threads, Work(draws, given, lambda _: done()))
+    return [_summed(iter(part)) for part in parts]
+
+
+def _summed(parts: Iterator[Difference]) -> Difference:
+    return reduce(Difference.then, parts, Difference(0, 0))
+
+
+def _difference(found: Tensor, values: Tensor, begin: int, casts: Casts, box: Box, offset: int) -> Difference:
+    """What tells a short piece from the values that it was to be given.
+
+    Args:
+        found: what is held.
+        values: that were computed, of the same shape.
+        begin: place of the first in what was cut.
+        casts: the dtypes that the values take before that of the tensor.
+        box: that the piece is a part of.
+        offset: place in the box of what was cut.
+    """
+    for dtype in casts:
+        values = values.to(dtype)
+    values = values.to(found.dtype)
+    held, expected = bits(found), bits(values)
+    unequal = held != expected
+    if found.is_complex():
+        unequal = unequal.reshape(-1, 2).any(1)
+    where = np.flatnonzero(unequal)
+    if not len(where):
+        return Difference(0, found.numel())
+    chosen = torch.from_numpy(where)
+    one, other = (_wide(tensor)[chosen] for tensor in (found, values))
+    off = (one - other).abs()
+    place = np.unravel_index(begin + offset + int(where[0]), box.sizes)
+    return Difference(
+        unequal=len(where),
+        total=found.numel(),
+        place=tuple(int(start + index) for start, index in zip(box.starts, place, strict=True)),
+        found=float(one[0].real),
+        expected=float(other[0].real),
+        most=float(off.amax()),
+    )
+
+
+def _wide(values: Tensor) -> Tensor:
+    flat = values.detach().reshape(-1).cpu()
+    return flat.to(torch.complex128 if flat.is_complex() else torch.float64)
+
+
+def difference(found: Tensor, expected: Tensor) -> Difference:
+    """What tells a whole tensor from another of its shape."""
+    whole = Box.whole(found.shape)
+    return _summed(_difference(*pair, (), whole, 0) for pair in paired(found, expected))
+
+
+def _may_be_rounded(order: Order, difference: Difference, narrow: torch.dtype) -> bool:
+    """Whether rounding to a narrower dtype explains the first element that differs."""
+    dtype = order.tensor.dtype
+    if not difference.unequal or not dtype.is_floating_point or dtype.itemsize < narrow.itemsize or dtype == narrow:
+        return False
+    rounded = torch.tensor(difference.expected, dtype=torch.float64).to(dtype).to(narrow).to(dtype)
+    return float(rounded) == difference.found

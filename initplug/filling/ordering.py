@@ -1,0 +1,132 @@
+"""Elements that rise or fall from one to the next, as no independent draws do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from initplug.moments import CHUNK
+from initplug.schemes.distributions import Normal, Planned, Stacked, TruncatedNormal, Uniform
+
+CHANCE = 1e-12
+"""How probable it may be, at most, that independent draws come in the order that they are found in."""
+
+
+def order(tensor: Tensor, distribution: Planned | None, padding_row: int | None = None) -> str | None:
+    """In what order the elements of a tensor are that was to be drawn element by element; None where in no other.
+
+    Args:
+        tensor: with values.
+        distribution: what was to be drawn; of others than independent elements nothing is said.
+        padding_row: a row that nothing draws.
+
+    Example:
+        >>> values = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
+        >>> order(values.sort(dim=1).values, Normal(0.0, 1.0))
+        'the elements of every row rise'
+        >>> order(values, Normal(0.0, 1.0))
+    """
+    drawn = distribution.parts if isinstance(distribution, Stacked) else [distribution]
+    independent = all(isinstance(part, Normal | Uniform | TruncatedNormal) and part.std > 0 for part in drawn)
+    if not independent or tensor.layout != torch.strided or tensor.is_complex() or tensor.numel() < 2:
+        return None
+    tensor = tensor.detach()
+    tensor = tensor[None] if tensor.ndim == 1 else tensor
+    parts = [tensor] if padding_row is None else [tensor[:padding_row], tensor[padding_row + 1 :]]
+    parts = [part for part in parts if part.numel()]
+    if not parts or not any(_begins_in_order(line) for line in _beginnings(parts[0])):
+        return None  # nearly always
+    for word, sign in (("rise", 1.0), ("fall", -1.0)):
+        if all(_rises(lines, sign) for part in parts for lines in _rows(part)):
+            if _is_improbable(lines for part in parts for lines in _rows(part)):
+                joined = all(_rises(ends, sign) for part in parts for ends in _ends(part))
+                return f"its elements {word} from first to last" if joined else f"the elements of every row {word}"
+        elif all(_rises(lines, sign) for part in parts for lines in _columns(part)) and _is_improbable(
+            lines for part in parts for lines in _columns(part, whole=True)
+        ):
+            return f"the elements of every column {word}"
+    return None
+
+
+BEGINNING = 16
+"""Elements that are looked at first."""
+
+
+def _beginnings(tensor: Tensor) -> Iterator[Tensor]:
+    """The first elements of the first row, and of the first column."""
+    row, column = tensor[0], tensor[:BEGINNING]
+    while row.ndim > 1 and row[0].numel() >= BEGINNING:
+        row = row[0]
+    yield (row[:BEGINNING] if row.ndim == 1 else row).reshape(-1)[:BEGINNING]
+    while column.ndim > 1:
+        column = column.select(1, 0)
+    if len(column) > 1:
+        yield column
+
+
+def _begins_in_order(line: Tensor) -> bool:
+    steps = np.diff(_floats(line))
+    return bool((steps >= 0).all() or (steps <= 0).all())
+
+
+def _rises(lines: NDArray[np.float64], sign: float) -> bool:
+    """Whether no element of a line is below the one before it, once multiplied."""
+    return bool((np.diff(lines, axis=1) * sign >= 0).all())
+
+
+def _floats(values: Tensor) -> NDArray[np.float64]:
+    found: NDArray[np.float64] = values.cpu().to(torch.float64).numpy()
+    return found
+
+
+def _rows(tensor: Tensor) -> Iterator[NDArray[np.float64]]:
+    """The rows in pieces of bounded size; a long one in stretches that begin where the one before ends."""
+    inner = tensor.numel() // tensor.shape[0]
+    step = max(CHUNK // inner, 1)
+    for start in range(0, tensor.shape[0], step):
+        rows = tensor[start : start + step].reshape(-1, inner)
+        for left in range(0, max(inner - 1, 1), CHUNK):
+            yield _floats(rows[:, left : left + CHUNK + 1])
+
+
+def _ends(tensor: Tensor) -> Iterator[NDArray[np.float64]]:
+    """The last element of every row and the first of the next, side by side."""
+    inner = tensor[0].numel()
+    flat = tensor.reshape(tensor.shape[0], inner) if tensor.is_contiguous() else tensor.flatten(1)
+    if len(flat) > 1:
+        yield np.stack([_floats(flat[:-1, -1]), _floats(flat[1:, 0])], axis=1)
+
+
+def _columns(tensor: Tensor, *, whole: bool = False) -> Iterator[NDArray[np.float64]]:
+    """The columns as lines, in pieces of bounded size.
+
+    Args:
+        tensor: with rows.
+        whole: whether lines are whole columns; otherwise stretches of them that overlap.
+    """
+    count, inner = tensor.shape[0], tensor.numel() // tensor.shape[0]
+    if count == 1:
+        yield np.zeros((1, 2)) * np.nan  # there is no next one
+        return
+    step = count if whole else max(CHUNK // inner, 1)
+    for start in range(0, count - 1, step):
+        yield _floats(tensor[start : start + step + 1].reshape(-1, inner)).T
+        if whole:
+            return
+
+
+def _is_improbable(pieces: Iterator[NDArray[np.float64]]) -> bool:
+    """Whether independent draws come in one order by no chance worth thinking of: equal ones may change places."""
+    most, logarithm = math.log(CHANCE / 6), 0.0  # of two directions, and all elements, rows, or columns
+    for lines in pieces:
+        for line in lines:
+            counts = np.unique(line, return_counts=True)[1].tolist()
+            logarithm += math.fsum(math.lgamma(count + 1) for count in counts) - math.lgamma(len(line) + 1)
+            if logarithm < most:
+                return True
+    return False

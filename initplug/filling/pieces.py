@@ -1,0 +1,216 @@
+"""What is drawn where: a tensor in views whose elements are independent draws, and views whose values are known."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from initplug.filling import streams
+from initplug.filling.sharding import held_in
+from initplug.filling.streams import Elementwise
+from initplug.filling.whole import compute
+from initplug.filling.words import Key, Source, key_of
+from initplug.regions import Box, Region, split
+from initplug.schemes.distributions import (
+    Batched,
+    Constant,
+    Drawn,
+    Keep,
+    Normal,
+    Stacked,
+    TruncatedNormal,
+    Uniform,
+)
+from initplug.schemes.structures import Custom, Structured, check_tag
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A view of a tensor whose elements are independent draws of one distribution.
+
+    Args:
+        view: of float, any dtype and layout.
+        distribution: of every element.
+        key: of the stream.
+        box: the view's place in the whole tensor.
+    """
+
+    view: Tensor
+    distribution: Elementwise
+    key: Key
+    box: Box
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A view of a tensor whose values are known as a whole.
+
+    Args:
+        view: any dtype and layout.
+        values: of the view's sizes, to be cast to its dtype; or the one of all elements.
+        box: the view's place in the whole tensor.
+    """
+
+    view: Tensor
+    values: Tensor | float
+    box: Box
+
+
+class Part(NamedTuple):
+    """What is held of a tensor in one box: a view with the sizes of the box."""
+
+    view: Tensor
+    box: Box
+
+
+def pieces(
+    distribution: Drawn,
+    tensor: Tensor,
+    seed: int,
+    name: str,
+    region: Region | None = None,
+    padding_row: int | None = None,
+) -> Iterator[Piece | Given]:
+    """The views of a tensor, with what each is given: draws element by element, or values.
+
+    Args:
+        distribution: of the whole tensor.
+        tensor: any dtype and layout that the distribution fits; what is held of it.
+        seed: of all streams.
+        name: canonical name of the tensor, which selects its own.
+        region: which part of the whole tensor is held; None for all.
+        padding_row: of the whole tensor, which is zero afterwards, but for what a draw does not cover of it.
+
+    Raises:
+        ValueError: a function of others gives no such values.
+    """
+    parts = [Part(view, box) for view, box in held_in(tensor, region)]
+    whole = Box.whole(tensor.shape if region is None else region.shape)
+    padding: list[Part] = []
+    if padding_row is not None:
+        rest = whole.shape[0] - padding_row - 1
+        beside = (whole.part(0, 0, padding_row), whole.part(0, padding_row + 1, rest))
+        padding = _inside(parts, whole.part(0, padding_row, 1))
+        parts = [part for extent in beside for part in _inside(parts, extent)]
+    found = _pieces(distribution, parts, seed, name, whole)
+    if isinstance(distribution, Stacked | Batched) and math.isnan(distribution.std):
+        # A later part may fail: all are computed before one is handed out, and written.
+        found = iter(list(found))
+    yield from found
+    yield from (Given(view, 0.0, box) for view, box in _covered(distribution, padding, whole))
+
+
+def _covered(distribution: Drawn, parts: Sequence[Part], extent: Box) -> list[Part]:
+    """What a draw covers of some parts: all but what is kept."""
+    if not isinstance(distribution, Stacked):
+        return [*parts]
+    extents = split(extent, len(distribution.parts), distribution.dim)
+    return [
+        part
+        for share, inner in zip(distribution.parts, extents, strict=True)
+        if not isinstance(share, Keep)
+        for part in _inside(parts, inner)
+    ]
+
+
+def _pieces(distribution: Drawn, parts: Sequence[Part], seed: int, name: str, extent: Box) -> Iterator[Piece | Given]:
+    """The views of parts, with what each is given.
+
+    Args:
+        distribution: of the extent.
+        parts: what is held of it.
+        seed: of all streams.
+        name: of the whole tensor.
+        extent: which part of the whole tensor the distribution is of.
+    """
+    if not parts:
+        return
+    match distribution:
+        case Stacked(shares, dim):
+            for share, inner in zip(shares, split(extent, len(shares), dim), strict=True):
+                if not isinstance(share, Keep):
+                    yield from _pieces(share, _inside(parts, inner), seed, name, inner)
+        case Batched(part, dims):
+            for index in itertools.product(*(range(size) for size in extent.sizes[:dims])):
+                inner = extent
+                for dim, place in enumerate(index):
+                    inner = inner.part(dim, place, 1)
+                yield from _whole(part, _inside(parts, inner), seed, name, inner, inner.sizes[dims:])
+        case Constant(value):
+            yield from (Given(view, value, box) for view, box in parts)
+        case Normal(mean, std) if parts[0].view.is_complex():
+            for view, box in parts:
+                real, imaginary = view.real, view.imag  # also of a conjugated one, whose imaginary part is negated
+                yield Piece(real, Normal(mean, std / math.sqrt(2)), key_of(seed, name), box)
+                yield Piece(imaginary, Normal(0.0, std / math.sqrt(2)), key_of(seed, name, "imag"), box)
+        case Normal() | Uniform() | TruncatedNormal():
+            yield from (Piece(view, distribution, key_of(seed, name), box) for view, box in parts)
+        case _:
+            yield from _whole(distribution, parts, seed, name, extent, extent.sizes)
+
+
+def _whole(
+    distribution: Structured, parts: Sequence[Part], seed: int, name: str, extent: Box, shape: tuple[int, ...]
+) -> Iterator[Given]:
+    """What is held of a tensor that is computed as a whole, which is done once.
+
+    Args:
+        distribution: of the extent.
+        parts: what is held of it; nothing is computed for nothing.
+        seed: of all streams.
+        name: of the whole tensor.
+        extent: which part of the whole tensor is computed.
+        shape: its sizes, those of a stack left out.
+    """
+    if not parts:
+        return
+    values = torch.from_numpy(compute(distribution, shape, Draws(seed, name, extent, shape)))
+    dtype = parts[0].view.dtype
+    if isinstance(distribution, Custom) and not torch.isfinite(values.to(dtype)).all():
+        raise ValueError(f"{distribution.name} gave values beyond {str(dtype).removeprefix('torch.')}")
+    values = values.view(extent.sizes)
+    yield from (Given(view, values[box.within(extent)], box) for view, box in parts)
+
+
+def _inside(parts: Sequence[Part], extent: Box) -> list[Part]:
+    """What is held of an extent."""
+    found = []
+    for view, box in parts:
+        shared = box.shared_with(extent)
+        if shared.count:
+            found.append(Part(view[shared.within(box)], shared))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Draws:
+    """The random numbers of a scheme that computes a tensor as a whole."""
+
+    seed: int
+    name: str
+    box: Box
+    shape: tuple[int, ...]
+    kinds: dict[str, str] = field(default_factory=dict)
+
+    def normal(self, tag: str) -> NDArray[np.float32]:
+        """Standard normals of the tensor's shape, from the stream of this tag."""
+        check_tag(self.kinds, tag, "normal")
+        return self._drawn(Normal(0.0, 1.0), tag)
+
+    def uniform(self, tag: str) -> NDArray[np.float32]:
+        """Numbers in [0, 1) of the tensor's shape, from the stream of this tag."""
+        check_tag(self.kinds, tag, "uniform")
+        return self._drawn(Uniform(0.0, 1.0), tag)
+
+    def _drawn(self, distribution: Elementwise, tag: str) -> NDArray[np.float32]:
+        out = np.empty(math.prod(self.shape), np.float32)
+        streams.fill(out, distribution, key_of(self.seed, self.name, tag), self.box, Source())
+        return out.reshape(self.shape)

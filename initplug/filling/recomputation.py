@@ -1,0 +1,152 @@
+"""What a seed says of slots: verdicts from comparing what they hold with what it gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from itertools import count
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from initplug.auditing import Status
+from initplug.columns import Coded
+from initplug.errors import ApplyError, Finding, brief, listed
+from initplug.filling.batches import Kind
+from initplug.filling.exactness import Compared, compared, difference
+from initplug.filling.execution import Settings, fill_alone, private_generator
+from initplug.filling.refusing import SURROGATE
+from initplug.filling.sharing import FillError
+from initplug.filling.transferring import drawn_from
+from initplug.filling.writing import Rehearsal, needs_others, rehearsal, same, unwritable, value_of, zero_padding
+from initplug.judging import EXACT, OK, UNTESTABLE, Judgement
+from initplug.planning.evaluation import Share
+from initplug.planning.plan import Plan
+from initplug.planning.slots import Slot, Slots
+from initplug.schemes.distributions import Batched, Constant, Copy, Drawn, Normal, Planned, TruncatedNormal, Uniform
+from initplug.schemes.structures import Orthogonal
+
+ANOTHER_SEED = "another seed?"
+
+
+def judged_exactly(
+    plan: Plan, slots: Slots, statuses: Coded[Status], projecting: Collection[int], settings: Settings
+) -> dict[int, Judgement]:
+    """The verdicts on all slots that are read and whose values a seed gives.
+
+    Args:
+        plan: of the slots.
+        slots: in its order.
+        statuses: of the slots.
+        projecting: places of slots whose owners compute something else than they are given.
+        settings: with the seed; threads, and who is told of progress.
+
+    Raises:
+        ApplyError: values cannot be computed again.
+    """
+    seed, threads, progress = settings.seed, settings.threads, settings.progress
+    assert seed is not None  # without one there is nothing to compute
+    shares, names = plan.shares, plan.names
+    named = np.array([not SURROGATE.search(name) for name in names], np.bool_)  # half a character selects no stream
+    read = statuses.mask(lambda status: status == "read") & named
+    drawn = np.flatnonzero(read & shares.mask(lambda share: isinstance(share.distribution, Drawn)))
+    copied = np.flatnonzero(read & shares.mask(lambda share: isinstance(share.distribution, Copy))).tolist()
+    copies = {row: one for row in copied if (one := drawn_from(plan, slots, row)) is not None}
+    own = _readable(slots)
+    owned = drawn[own[drawn]]
+    computed = [row for row in slots.computed if row in {*drawn.tolist()} and row not in projecting]
+    copies = {row: one for row, one in copies.items() if own[row]}
+    total, counter = len(owned) + len(copies) + len(computed), count(1)
+
+    def done(more: int) -> None:
+        if progress is not None:
+            for _ in range(more):
+                progress(next(counter), total)
+
+    try:
+        found = compared(plan, slots, owned, copies, seed, threads, done)
+    except FillError as stop:
+        finding = Finding(names[stop.row], brief(stop.__cause__ or stop))
+        raise ApplyError(listed("values cannot be computed again", [finding]), [finding]) from stop.__cause__
+    judgements = {row: judgement_of(one, shares[row], seed) for row, one in found.items()}
+    for row in computed:
+        if not needs_others(slots[row]):
+            judgements[row] = judged_computed(slots[row], names[row], shares[row], seed, threads)
+        done(1)
+    return _with_the_seed_doubted(judgements, found, shares)
+
+
+def _readable(slots: Slots) -> NDArray[np.bool_]:
+    """Of every slot, whether its owner holds the values itself and torch can compare them."""
+    found = np.fromiter((tensor.layout == torch.strided for tensor in slots.tensors), np.bool_, len(slots))
+    for row in slots.kins.where(lambda kin: not kin.plain).tolist():
+        found[row] = unwritable(slots[row].tensor) is None
+    found[slots.computed] = False
+    return found
+
+
+def _with_the_seed_doubted(
+    judgements: dict[int, Judgement], found: Mapping[int, Compared], shares: Sequence[Share]
+) -> dict[int, Judgement]:
+    """The judgements, which ask for another seed where no tensor that varies holds half of what this one gives."""
+    varied = [one for row, one in found.items() if one.difference.total and _varies(shares[row].distribution)]
+    if not varied or any(2 * one.difference.unequal <= one.difference.total or one.rounded for one in varied):
+        return judgements
+    doubt = Judgement("differs", f"all drawn tensors differ: {ANOTHER_SEED}", ANOTHER_SEED)
+    return {
+        row: doubt._replace(problem=f"{judged.problem}; {doubt.problem}")
+        if judged.verdict == "differs" and not isinstance(shares[row].distribution, Constant)
+        else judged
+        for row, judged in judgements.items()
+    }
+
+
+def _varies(distribution: Planned | None) -> bool:
+    """Whether another seed gives other values nearly everywhere."""
+    drawn = distribution.drawn if isinstance(distribution, Copy) else distribution
+    single = drawn.part if isinstance(drawn, Batched) else drawn
+    return isinstance(single, Normal | Uniform | TruncatedNormal | Orthogonal) and single.std > 0
+
+
+def judged_computed(slot: Slot, name: str, share: Share, seed: int, threads: int) -> Judgement:
+    """What a slot that its owner computes says of a seed: by its public value, as the owner would make it of a draw."""
+    distribution = share.distribution
+    assert isinstance(distribution, Drawn)  # as everything that is compared here
+
+    def fill(value: Tensor) -> None:
+        fill_alone(value, Kind(distribution, False), name, seed, threads)
+        zero_padding(value, share.padding_row, distribution)
+
+    with private_generator(seed, name, slot.stored[0].device):
+        outcome = rehearsal(slot, fill)
+    if not isinstance(outcome, Rehearsal) or not outcome.kept:
+        return UNTESTABLE
+    value = value_of(slot).detach()
+    if value.shape != outcome.read.shape or value.dtype != outcome.read.dtype:
+        return UNTESTABLE
+    found = difference(value, outcome.read.detach())
+    if found.unequal and same(value, outcome.read):  # another machine rounds what owners compute in another way
+        return OK
+    return judgement_of(Compared(found), share, seed)
+
+
+def judgement_of(compared: Compared, share: Share, seed: int) -> Judgement:
+    """The verdict on a tensor that was compared, and what it is that differs."""
+    unequal, total, place, found, expected, most = compared.difference
+    if not total:
+        return UNTESTABLE
+    if not unequal:
+        return EXACT
+    source = "the plan" if isinstance(share.distribution, Constant) else f"seed {seed}"
+    if compared.rounded is not None:
+        word = str(compared.rounded).removeprefix("torch.")
+        return Judgement("differs", f"elements are those of {source} rounded to {word}", f"rounded to {word}")
+    at = f"at [{', '.join(map(str, place))}]" if place else "at its one place"
+    told = f"{at}: {found:.9g}, not {expected:.9g}"
+    if unequal == 1:
+        return Judgement("differs", f"1 of {total:,} elements is not that of {source}, {told}")
+    parts = isinstance(share.distribution, Normal) and share.dtype.startswith("complex")
+    word = "real and imaginary parts" if parts else "elements"
+    head = f"{unequal:,} of {total:,} {word} are not those of {source}"
+    return Judgement("differs", f"{head}, the first {told}; off by {most:.3g} at most")

@@ -1,0 +1,164 @@
+"""What speaks against slots beyond their own moments: repetition, order, bounds, sums over many, copies of others."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from initplug.auditing import Status
+from initplug.columns import Coded, Rows
+from initplug.filling.cutting import SERIAL
+from initplug.filling.ordering import BEGINNING, order
+from initplug.filling.repetition import repetition
+from initplug.filling.sharding import local_of, local_row, region_of
+from initplug.filling.twins import judged_as_twins
+from initplug.filling.verdicts import Verdicts
+from initplug.filling.writing import are_in_order, needs_others, value_of
+from initplug.judging import NOT_FINITE, Judgement, cast, far_bounds, judgement, most_on_a_bound
+from initplug.moments import SINGLE, Measured, Moments, measure
+from initplug.planning.evaluation import Share
+from initplug.planning.plan import Plan
+from initplug.planning.slots import PLAIN_TENSORS, Slots
+from initplug.pooling import judged_in_pools
+from initplug.schemes.distributions import Batched, Stacked, TruncatedNormal
+from initplug.schemes.structures import Structured
+
+
+def measured_of(tensor: Tensor, share: Share, without: Collection[float] = ()) -> Moments | None:
+    """Moments of what this rank holds of a tensor, less some values; None where torch cannot compute with it."""
+    if tensor.layout != torch.strided:
+        return None
+    try:
+        return measure(local_of(tensor), local_row(tensor, share.padding_row), without)
+    except (NotImplementedError, RuntimeError, TypeError):  # packed dtypes that torch stores and cannot compute with
+        return None
+
+
+def look_at_bounds(plan: Plan, slots: Slots, found: Verdicts) -> Measured:
+    """The moments without elements on a bound that draws do not come to; what has such elements is judged anew."""
+    trimmed = Measured(found.measured.table.copy())
+    table, tested = trimmed.table, found.mask("ok", "differs")
+    for share, group in plan.shares.groups():
+        distribution, dtype = share.distribution, getattr(torch, share.dtype)
+        if not isinstance(distribution, TruncatedNormal):
+            continue
+        low, high = (cast(bound, dtype) for bound in (distribution.low, distribution.high))
+        at = (table["min"][group] == low) | (table["max"][group] == high)
+        for row in group[at & tested[group]].tolist():
+            again = partial(measured_of, value_of(slots[row]), share)
+            rest, judged = beside_bounds(distribution, trimmed[row], dtype, again)
+            if judged is not None:
+                trimmed[row] = rest
+                found.settle(row, judged)
+    return trimmed
+
+
+def beside_bounds(
+    distribution: object,
+    moments: Moments | None,
+    dtype: torch.dtype,
+    again: Callable[[Collection[float]], Moments | None],
+) -> tuple[Moments | None, Judgement | None]:
+    """The moments of a tensor without elements on a bound that draws do not come to, and what these say of it.
+
+    Args:
+        distribution: of every element; of no other than a truncated normal anything is said.
+        moments: of all elements.
+        dtype: of them.
+        again: measures the tensor without some values.
+
+    Source: timm's trunc_normal_ takes the inverse of a uniform number which is 0 once in 2^24, and cuts it at a bound.
+    """
+    if moments is None or not isinstance(distribution, TruncatedNormal):
+        return moments, None
+    ends = (moments.min, moments.max)
+    far = [bound for bound in far_bounds(distribution, moments.numel, dtype) if bound in ends]
+    rest = again(far) if far else None
+    if rest is None:
+        return moments, None
+    judged, count = judgement(distribution, rest, dtype), moments.numel - rest.numel
+    if count > most_on_a_bound(moments.numel):
+        problem = f"{count:,} elements are {far[0]:.6g}, the bound itself"
+        judged = Judgement("differs", "; ".join(filter(None, (problem, judged.problem))))
+    return rest, judged
+
+
+def look_for_numbers(plan: Plan, statuses: Coded[Status], found: Verdicts) -> None:
+    """Judge what is not tested otherwise by whether it holds numbers; a buffer, such as a mask, may be infinite."""
+    table = found.measured.table
+    held = (table["numel"] > 0) & statuses.mask(lambda status: status in ("initialized", "read", "kept"))
+    ends = table["min"] - table["max"]  # of infinite ends infinite or NaN
+    left = held & found.mask("untestable") & ~np.isfinite(ends)
+    for row in np.flatnonzero(left).tolist():
+        if plan.shares[row].kind == "parameter" or math.isnan(table["min"][row]):
+            found.note(row, Judgement("differs", NOT_FINITE))
+
+
+def look_through(plan: Plan, slots: Slots, statuses: Coded[Status], found: Verdicts) -> None:
+    """Judge what is read, and not known by other means, by what repeats itself in it and by its order."""
+    left = statuses.mask(lambda status: status == "read") & ~found.mask("exact", "untestable")
+    rows = np.flatnonzero(left & (found.measured.table["std"] != 0))
+    for share, group in plan.shares.taken(rows).groups():
+        for row in _worth_a_look(slots, rows[group], share).tolist():
+            seen = _seen(value_of(slots[row]), share)
+            if seen is not None:
+                found.add(row, Judgement("differs", seen))
+
+
+FEW = 512
+"""Elements up to which tensors that are alike are first looked at all at once."""
+
+
+def _worth_a_look(slots: Slots, rows: Rows, share: Share) -> Rows:
+    """The rows of tensors, all alike, in which something may repeat itself, or be in order."""
+    tensors = slots.taken(rows).tensors
+    small = 1 < share.numel <= FEW and share.padding_row is None and getattr(torch, share.dtype) in SINGLE
+    plain = PLAIN_TENSORS.issuperset(map(type, tensors)) and not {*slots.computed}.intersection(rows.tolist())
+    if not small or not plain or not are_in_order(tensors):
+        return rows
+    found, step = [], max((SERIAL - 1) // share.numel, 1)
+    for start in range(0, len(rows), step):
+        values = torch.stack(tensors[start : start + step]).detach().to("cpu", torch.float32).reshape(-1, share.numel)
+        lines = values.numpy()
+        ordered = np.sort(lines, axis=1)
+        repeats = (ordered[:, 1:] == ordered[:, :-1]).any(1)
+        inner = share.numel // share.shape[0] if share.shape else 1
+        for line in (lines[:, : min(inner if inner > 1 else share.numel, BEGINNING)], lines[:, ::inner][:, :BEGINNING]):
+            steps = np.diff(line, axis=1)
+            repeats |= (steps >= 0).all(1) | (steps <= 0).all(1) if steps.shape[1] else False
+        found.append(rows[start : start + step][repeats])
+    return np.concatenate(found)
+
+
+def _seen(tensor: Tensor, share: Share) -> str | None:
+    """What repeats itself in a tensor, or its order; of a sharded one in what this rank holds."""
+    if region_of(tensor) is not None and isinstance(share.distribution, Stacked | Structured | Batched):
+        return None  # which take all of it
+    local, row = local_of(tensor), local_row(tensor, share.padding_row)
+    return repetition(local, share.distribution, row) or order(local, share.distribution, row)
+
+
+def look_at_pools(plan: Plan, statuses: Coded[Status], trimmed: Measured, found: Verdicts) -> None:
+    """Judge together what each by itself is as planned."""
+    drawn = statuses.mask(lambda status: status in ("initialized", "read")) & found.mask("ok")
+    for row, judged in judged_in_pools(plan.shares, trimmed, np.flatnonzero(drawn)).items():
+        found.note(row, judged)
+
+
+def look_for_twins(
+    plan: Plan, slots: Slots, statuses: Coded[Status], projecting: Collection[int], found: Verdicts
+) -> None:
+    """Judge tensors that are copies of each other."""
+    kept = (found.measured.table["std"] == 0) | ~statuses.mask(lambda status: status == "read")
+    kept[[*projecting]] = True
+    kept[[row for row in slots.computed if slots[row].on_meta or needs_others(slots[row])]] = True
+    kept |= found.measured.table["numel"] == 0  # on meta, or nothing that torch computes with
+    rows = np.flatnonzero(~kept)
+    exact = {*np.flatnonzero(found.mask("exact")).tolist()}
+    for row, judged in judged_as_twins(slots, plan.shares, rows, exact).items():
+        found.add(row, judged)

@@ -1,0 +1,201 @@
+"""Tensors in chunks that threads share: whoever is free takes the next, and what comes of it is put in order."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Generic, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from initplug.filling import streams
+from initplug.filling.batches import FINE, Kind, Lot
+from initplug.filling.cutting import cut
+from initplug.filling.pieces import Given, Piece, pieces
+from initplug.filling.streams import CHUNK
+from initplug.filling.words import STEP, Source
+
+Outcome = TypeVar("Outcome")
+
+
+class FillError(Exception):
+    """A tensor that could not be filled, or computed, by its row; the cause is the exception's own."""
+
+    def __init__(self, row: int) -> None:
+        super().__init__(row)
+        self.row = row
+
+
+class Order(NamedTuple):
+    """One tensor to be worked on.
+
+    Args:
+        row: where it stands, in whatever it is a row of.
+        name: canonical one, which selects its streams.
+        tensor: what is held of it.
+        kind: what is drawn for it.
+        padding_row: of the whole, that is left out.
+    """
+
+    row: int
+    name: str
+    tensor: Tensor
+    kind: Kind
+    padding_row: int | None = None
+
+
+def orders_of(lots: Iterable[Lot]) -> list[Order]:
+    """The tensors of lots one by one, in the order of their rows."""
+    found = [
+        Order(int(row), name, tensor, kind)
+        for kind, *columns in lots
+        for row, name, tensor in zip(*columns, strict=True)
+    ]
+    return sorted(found, key=itemgetter(0))
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A stretch of a piece that is worked on at a time.
+
+    Args:
+        index: place of the tensor among the orders.
+        out: at most CHUNK elements, in the order of the piece: the memory itself where it is plain float32 on the CPU.
+        begin: place of the first in the piece.
+        piece: that they belong to.
+    """
+
+    index: int
+    out: Tensor | NDArray[np.float32]
+    begin: int
+    piece: Piece
+
+    def drawn(self, source: Source, out: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The draws that belong here, written to `out` as far as needed."""
+        values = out if out is self.out else out[: self.size]
+        streams.fill(values, self.piece.distribution, self.piece.key, self.piece.box, source, self.begin)
+        return values
+
+    @property
+    def size(self) -> int:
+        """How many elements it has."""
+        return self.out.numel() if isinstance(self.out, Tensor) else self.out.size
+
+
+class Work(NamedTuple, Generic[Outcome]):
+    """What is done with every tensor.
+
+    Args:
+        draws: with a stretch of draws, given what computes words and memory for CHUNK elements; any thread calls it.
+        given: with what is known as a whole, given the place of its order; one thread at a time calls it.
+        done: with the row of a tensor that is finished; one thread at a time calls it.
+    """
+
+    draws: Callable[[Job, Source, NDArray[np.float32]], Outcome | None]
+    given: Callable[[int, Given], Outcome | None]
+    done: Callable[[int], None]
+
+
+MOST_WORKERS = 256
+"""More threads than this draw no faster anywhere, and a system may not have them."""
+
+
+def shared(orders: Sequence[Order], seed: int, threads: int, work: Work[Outcome]) -> list[list[Outcome]]:
+    """Work on tensors in chunks that threads share.
+
+    Returns:
+        What came of each tensor's chunks, in their order, whichever thread did them.
+
+    Raises:
+        FillError: from what was raised.
+    """
+    if not orders:
+        return []
+    # Chunks of a tensor are taken in order but may end in any.
+    found: list[list[tuple[int, Outcome]]] = [[] for _ in orders]
+    left = [1] * len(orders)  # jobs that are not done, and one for the cutting
+    lock, failed = threading.Lock(), threading.Event()
+
+    def note(index: int, place: int, outcome: Outcome | None) -> None:
+        if outcome is not None:
+            found[index].append((place, outcome))
+
+    def less(index: int) -> None:
+        left[index] -= 1
+        if not left[index]:
+            work.done(orders[index].row)
+
+    def jobs() -> Iterator[tuple[int, Job]]:
+        """The jobs, numbered; what is known as a whole, and orders that are cut to the end, are seen to on the way."""
+        place = 0
+        for index, order in enumerate(orders):
+            kind = order.kind
+            try:
+                for piece in pieces(kind.distribution, order.tensor, seed, order.name, kind.region, order.padding_row):
+                    if isinstance(piece, Given):
+                        note(index, place, work.given(index, piece))
+                        place += 1
+                        continue
+                    for out, begin in _stretches(piece.view):
+                        left[index] += 1
+                        yield place, Job(index, out, begin, piece)
+                        place += 1
+            except Exception as error:
+                raise FillError(order.row) from error
+            less(index)
+
+    queue = jobs()
+
+    def until_done() -> None:
+        # One thread works best on pieces that the first-level cache holds; several wait for each other between calls.
+        source = Source(STEP if threads > 1 else FINE)
+        scratch = np.empty(CHUNK, np.float32)
+        while not failed.is_set():
+            with lock:
+                place, job = next(queue, (-1, None))
+            if job is None:
+                return
+            try:
+                outcome = work.draws(job, source, scratch)
+            except Exception as error:
+                raise FillError(orders[job.index].row) from error
+            with lock:
+                note(job.index, place, outcome)
+                less(job.index)
+
+    threads = min(threads, MOST_WORKERS)
+    inferring = torch.is_inference_mode_enabled()  # which every thread must say for itself
+
+    def guarded() -> None:
+        try:
+            with torch.inference_mode(inferring), torch.no_grad():
+                until_done()
+        except BaseException:
+            failed.set()
+            raise
+
+    if threads == 1:
+        guarded()
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            try:
+                for outcome in [pool.submit(guarded) for _ in range(threads)]:
+                    outcome.result()
+            except BaseException:  # Ctrl-C reaches this thread alone
+                failed.set()
+                raise
+    return [[outcome for _, outcome in sorted(parts, key=itemgetter(0))] for parts in found]
+
+
+def _stretches(view: Tensor) -> Iterator[tuple[Tensor | NDArray[np.float32], int]]:
+    """At most CHUNK elements at a time in row-major order, with the place of their first."""
+    if view.dtype == torch.float32 and view.device.type == "cpu" and view.is_contiguous() and not view.is_neg():
+        flat: NDArray[np.float32] = view.detach().view(-1).numpy()
+        return ((flat[first:last], first) for first, last in streams.spans(len(flat)))
+    return cut(view, CHUNK)

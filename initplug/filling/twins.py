@@ -1,0 +1,272 @@
+"""Tensors that are copies of each other, though a plan draws them independently: equal, negated or scaled.
+
+What is asked first is little and the same for all: a few elements of each tensor, brought to unit length, and how far
+they reach along fixed directions. Neither a sign nor a factor changes that, and rounding hardly. Tensors that agree in
+it are then compared in full, each with one other.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Callable, Container, Iterator, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from initplug.columns import Coded, Rows
+from initplug.filling.batches import SMALL
+from initplug.filling.cutting import SERIAL, paired
+from initplug.filling.exactness import WORDS
+from initplug.filling.repetition import collision
+from initplug.filling.sharding import local_of, region_of
+from initplug.filling.writing import are_in_order, value_of
+from initplug.judging import Judgement
+from initplug.planning.evaluation import Share
+from initplug.planning.slots import PLAIN_TENSORS, Slots
+from initplug.schemes.distributions import Batched, Normal, Stacked, TruncatedNormal, Uniform
+from initplug.schemes.structures import Orthogonal, Sparse
+
+CHANCE = 1e-12
+"""How probable it may be that independent draws of a model agree anywhere."""
+
+SAMPLED = 32
+"""Elements of each tensor that are asked first."""
+
+DIRECTIONS = 8
+
+
+class Twin(NamedTuple):
+    """A copy.
+
+    Args:
+        row: of the copy.
+        original: row of what it is a copy of.
+        how: in words that the original's name fits in.
+    """
+
+    row: int
+    original: int
+    how: str
+
+
+def judged_as_twins(slots: Slots, shares: Coded[Share], rows: Rows, exact: Container[int]) -> dict[int, Judgement]:
+    """Judgements of tensors that are copies, though they were to be independent.
+
+    Args:
+        slots: all slots.
+        shares: what a plan says of each.
+        rows: of the slots whose values can be read and were to be drawn.
+        exact: rows of those that hold what was planned, so that others are copies of them.
+    """
+    found: dict[int, Judgement] = {}
+    for copy in twins(slots, shares, rows, exact):
+        name = slots[copy.original].name
+        problem = f"{copy.how.format(name)}, though the plan draws both independently"
+        found[copy.row] = Judgement("differs", problem, f"twin of {name}")
+    return found
+
+
+def twins(slots: Slots, shares: Coded[Share], rows: Rows, exact: Container[int]) -> Iterator[Twin]:
+    """The copies among tensors, each with its original: the one that is exact, or the first."""
+    alike: dict[Any, list[_Samples]] = {}
+    for share, group in shares.taken(rows).groups():
+        draws = _draws(share)
+        if _is_rare(draws.equal, draws.free, len(rows)):
+            tolerance = 8 * torch.finfo(getattr(torch, share.dtype)).eps
+            scaled = _is_rare(draws.scaled, draws.free, len(rows))
+            for kind, samples in _sampled(slots, rows[group], tolerance if scaled else 0.0):
+                alike.setdefault(kind, []).append(samples)
+    for several in alike.values():
+        for family, scaled in _families(several):
+            left = sorted(family, key=lambda row: (row not in exact, row))
+            while len(left) > 1:
+                original, *others = left
+                left = []
+                for row in others:
+                    how = _how(_values(slots, original), _values(slots, row), scaled=scaled)
+                    if how is None:
+                        left.append(row)
+                    elif row not in exact:
+                        yield Twin(row, original, how)
+
+
+# Chance -------------------------------------------------------------------------------------------------------
+
+
+class _Draws(NamedTuple):
+    """How probable it is that a draw repeats another.
+
+    Args:
+        free: elements that are drawn independently.
+        equal: how probable it is, at most, that one of them is equal to that of another tensor.
+        scaled: that it is to rounding, once both are scaled alike.
+    """
+
+    free: int
+    equal: float
+    scaled: float
+
+
+NOTHING = _Draws(0, 1.0, 1.0)
+
+
+def _draws(share: Share) -> _Draws:
+    """What is known of a share's draws; nothing of what is constant, computed by others, or drawn in another way."""
+    dtype: torch.dtype = getattr(torch, share.dtype)
+    distribution = share.distribution
+    parts = distribution.drawn if isinstance(distribution, Stacked) else [distribution]
+    count = len(distribution.parts) if isinstance(distribution, Stacked) else 1
+    if share.rule is None or not dtype.is_floating_point:
+        return NOTHING
+    free, equal = 0, 0.0
+    for part in parts:
+        size = share.numel // count
+        single, zeros = part, 0.0
+        if isinstance(part, Batched):
+            single = part.part
+        if isinstance(single, Sparse):
+            zeros, single = 1 - single.filled, Normal(0.0, single.scale)
+        if not isinstance(single, Normal | Uniform | TruncatedNormal | Orthogonal) or single.std == 0:
+            continue
+        # Orthonormal vectors are less free than their elements are many.
+        free += max(size - min(single.rows, single.columns), 0) // 2 if isinstance(single, Orthogonal) else size
+        equal = max(equal, min(zeros**2 + collision(single, dtype), 1.0))
+    return _Draws(free, equal, min(8 * equal, 1.0))
+
+
+def _is_rare(chance: float, free: int, count: int) -> bool:
+    """Whether no two of so many tensors agree by chance in so many elements, of which one may be given."""
+    return (
+        free > 1 and chance < 1 and math.log(max(count, 2) ** 2 / 2) + (free - 1) * math.log(chance) < math.log(CHANCE)
+    )
+
+
+# Samples ------------------------------------------------------------------------------------------------------
+
+
+class _Samples(NamedTuple):
+    """A few elements of each of some tensors.
+
+    Args:
+        rows: of the tensors.
+        reach: how far the elements of each reach along the directions, whatever their sign and length.
+        tolerance: how far rounding moves that in a scaled copy; 0 where such a one could be chance.
+    """
+
+    rows: list[int]
+    reach: NDArray[np.float64]
+    tolerance: float
+
+
+def _sampled(slots: Slots, rows: Rows, tolerance: float) -> Iterator[tuple[Any, _Samples]]:
+    """Samples of tensors that are alike, with what those have in common that are compared."""
+    listed, tensors = rows.tolist(), slots.taken(rows).tensors
+    first, computed = tensors[0], {*slots.computed}
+    plain = PLAIN_TENSORS.issuperset(map(type, tensors)) and not computed.intersection(listed)
+    if plain and first.numel() <= SMALL and not first.is_complex() and are_in_order(tensors):
+        places = _places(first.numel())
+        step = max((SERIAL - 1) // first.numel(), 1)
+        chosen = [
+            torch.stack(tensors[start : start + step]).detach().reshape(-1, first.numel())[:, places].cpu()
+            for start in range(0, len(tensors), step)
+        ]
+        values = torch.cat(chosen).to(torch.float64).numpy()
+        yield (first.numel(), first.dtype, None), _Samples(listed, _reach(values), tolerance)
+        return
+    for row in listed:
+        whole = value_of(slots[row])
+        if whole.layout == torch.strided and not whole.is_quantized:
+            held = _values(slots, row)
+            kind = (held.numel(), held.dtype, region_of(whole))
+            yield kind, _Samples([row], _reach(_chosen(held)[None]), tolerance)
+
+
+def _values(slots: Slots, row: int) -> Tensor:
+    values = local_of(value_of(slots[row])).detach()
+    return torch.view_as_real(values.resolve_conj()) if values.is_complex() else values
+
+
+def _chosen(values: Tensor) -> NDArray[np.float64]:
+    words = values.resolve_neg().view(WORDS[values.element_size()])
+    chosen = torch.take(words, _places(values.numel()).to(values.device)).view(values.dtype)
+    found: NDArray[np.float64] = chosen.cpu().to(torch.float64).numpy()
+    return found
+
+
+@lru_cache(maxsize=256)
+def _places(count: int) -> Tensor:
+    return torch.from_numpy(np.unique(np.linspace(0, count - 1, min(SAMPLED, count)).astype(np.int64)))
+
+
+def _reach(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How far rows of elements, brought to unit length, reach along the directions; NaN of what has no length."""
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        units = values / np.sqrt(np.vecdot(values, values))[:, None]
+        found: NDArray[np.float64] = np.abs(np.stack([np.vecdot(units, way) for way in _directions(units.shape[1])], 1))
+    return found
+
+
+@lru_cache(maxsize=64)
+def _directions(count: int) -> NDArray[np.float64]:
+    return np.random.default_rng(count).normal(size=(DIRECTIONS, count))
+
+
+def _families(several: Sequence[_Samples]) -> Iterator[tuple[list[int], bool]]:
+    """Rows of tensors that seem to be copies of each other, in families of more than one, and whether by a factor."""
+    reaches = np.concatenate([samples.reach for samples in several])
+    rows = [row for samples in several for row in samples.rows]
+    tolerances = np.concatenate([np.full(len(samples.rows), samples.tolerance) for samples in several])
+    families: dict[bytes, list[int]] = {}
+    for place in np.flatnonzero(np.isfinite(reaches).all(1)).tolist():
+        # What is equal, negated or scaled by a power of 2 agrees to the bit.
+        families.setdefault(reaches[place].tobytes(), []).append(place)
+    merged: list[list[int]] = []
+    firsts: list[float] = []
+    for family in sorted(families.values(), key=lambda family: float(reaches[family[0], 0])):
+        head, tolerance = reaches[family[0]], tolerances[family[0]]
+        near = bisect_left(firsts, float(head[0]) - tolerance)
+        for other in merged[near:]:
+            if np.abs(reaches[other[0]] - head).max() <= tolerance:
+                other += family
+                break
+        else:
+            merged.append(family)
+            firsts.append(float(head[0]))
+    for family in merged:
+        if len(family) > 1:
+            yield [rows[place] for place in family], bool((tolerances[family] > 0).all())
+
+
+# In full ------------------------------------------------------------------------------------------------------
+
+
+def _how(original: Tensor, copy: Tensor, *, scaled: bool) -> str | None:
+    """In what way one tensor is a copy of another; None where it is not."""
+    original = original.reshape(copy.shape) if original.shape != copy.shape else original
+    if _agree(original, copy, lambda one, other: np.array_equal(one, other)):
+        return "equals {}"
+    if _agree(original, copy, lambda one, other: np.array_equal(-one, other)):
+        return "is {} negated"
+    if not scaled:
+        return None
+    one, other = (values.reshape(-1)[_places(copy.numel()).to(copy.device)].double() for values in (original, copy))
+    largest = int(one.abs().argmax())
+    factor, limits = float(other[largest] / one[largest]), torch.finfo(copy.dtype)
+    smallest = limits.smallest_normal * limits.eps
+
+    def is_scaled(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
+        return bool((np.abs(one * factor - other) <= 4 * limits.eps * np.abs(other) + smallest).all())
+
+    return f"is {factor:.6g} times {{}}" if _agree(original, copy, is_scaled) else None
+
+
+def _agree(original: Tensor, copy: Tensor, agrees: Callable[[NDArray[np.float64], NDArray[np.float64]], bool]) -> bool:
+    return all(
+        agrees(*(piece.reshape(-1).cpu().to(torch.float64).numpy() for piece in (one, other)))
+        for one, other, _ in paired(original, copy)
+    )
