@@ -41,8 +41,11 @@ class Composed:
 
 
 def merge(base: Composed, top: Composed) -> None:
-    """Lay `top` over `base` as OmegaConf merges: mappings key by key, everything else as a whole."""
-    joined: set[Steps] = set()
+    """Lay `top` over `base` as OmegaConf merges: mappings key by key, everything else as a whole.
+
+    A mapping that both have stands where `top` has it: what is wrong with the two together, `top` brought about.
+    """
+    missing: set[Steps] = set()
     replaced: set[Steps] = set()
     laid: list[Steps] = []
 
@@ -55,10 +58,9 @@ def merge(base: Composed, top: Composed) -> None:
         for key, value in over.items():
             here = (*path, key)
             if value == "???" and key in under:  # a value that is still missing replaces none
-                joined.add(here)
+                missing.add(here)
                 continue
             if isinstance(value, dict) and isinstance(under.get(key), dict):
-                joined.add(here)
                 lay(under[key], value, here)
                 continue
             if key in under:
@@ -73,7 +75,7 @@ def merge(base: Composed, top: Composed) -> None:
     for places, others in ((base.values, top.values), (base.keys, top.keys)):
         for path in [path for path in places if any(path[:length] in replaced for length in range(len(path) + 1))]:
             del places[path]
-        places.update({path: place for path, place in others.items() if path not in joined})
+        places.update({path: place for path, place in others.items() if path not in missing})
     for path in laid:  # what has no place of its own, in a mapping, stands at least in no other file
         base.values.setdefault(path, Place(top.origin))
     base.replaced.update(top.replaced)

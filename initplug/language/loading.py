@@ -94,7 +94,7 @@ def compose(source: Source | Any) -> Composed:
     if _is_config(source):
         return _from_config(source)
     if isinstance(source, Mapping) or _is_record(source):
-        return _with_defaults(Document(_plain(source, "<mapping>")), "<mapping>", Path(), {})
+        return _from_mapping(source)
     message = f"a recipe is a preset's name, a path, a YAML text, a mapping or a Recipe, not {kind_of(source)}"
     raise RecipeError.of([Finding("", message)])
 
@@ -274,14 +274,27 @@ def _from_config(config: Any) -> Composed:
     from initplug.language.provenance import traced
 
     found = traced(config)
-    data = _plain(_resolved(config, found), found.origin)
+    return _placed(_plain(_resolved(config, found), found.origin), found)
+
+
+def _placed(data: Any, found: Composed) -> Composed:
+    """Data with the places that are known of them."""
     for _, rule, key in found.overruled:
         data["rules"][rule].pop(key, None)
-    document = Document(data, found.values, found.keys)
-    composed = _with_defaults(document, found.origin, Path(), {}, found.root)
+    composed = _with_defaults(Document(data, found.values, found.keys), found.origin, Path(), {}, found.root)
     composed.replaced.update(found.replaced)
     composed.shipped.update(found.shipped)
     return composed
+
+
+def _from_mapping(source: Any) -> Composed:
+    """Plain data; those that an application of Hydra made of a part of its config have the places of that part."""
+    from initplug.language.provenance import traced
+
+    found = traced(source)
+    if not found.values:
+        return _with_defaults(Document(_plain(source, "<mapping>")), "<mapping>", Path(), {})
+    return _placed(_plain(source, found.origin), found)
 
 
 def _resolved(config: Any, found: Composed) -> Any:

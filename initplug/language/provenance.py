@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,31 +27,134 @@ def traced(config: Any) -> Composed:
     """A part of a config with the places of its values, as far as they can be told; its data are not resolved.
 
     Inside an application of Hydra its composition is repeated, file by file and override by override. A value that the
-    repetition does not give was set by code: it has no place but the config. This never fails: all that an application
-    can have done since it was composed makes places unknown, and nothing else.
+    repetition does not give was set by code: it has no place but the config. For what is no part of the application's
+    config any more, since `hydra.utils.instantiate` or hydra-zen has handed it on, the part stands that is equal. This
+    never fails: all that an application can have done since it was composed makes places unknown, and nothing else.
 
     Args:
-        config: a DictConfig, alone or inside that of an application.
+        config: a DictConfig, alone or inside that of an application, or a mapping that was made of one.
     """
-    from omegaconf import OmegaConf
-
     found = Composed({}, CONFIG)
+    if "hydra.core.global_hydra" not in sys.modules:
+        return found
     try:
         found.root = _steps(config)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the application has had them
-            for layer in _layers(found.root):
-                _lay(found, layer)
-        _compare(found, found.data, OmegaConf.to_container(config, resolve=False), ())
+            for node, application in _standing(config):
+                repeated = _repeated(node, application)
+                if any(path and place.file != CONFIG for path, place in repeated.values.items()):
+                    return repeated
     except Exception:  # what is told beside an error must not become one
-        found = Composed({}, CONFIG, root=found.root)
+        return found
+    return found
+
+
+class _Application(NamedTuple):
+    """What a config was composed of.
+
+    Args:
+        name: of the config.
+        overrides: as they were written.
+        sources: where configs lie: the schemes and the paths of the search path.
+        here: from where the user started.
+    """
+
+    name: str
+    overrides: list[str]
+    sources: list[tuple[str, str]]
+    here: Path
+
+
+def _standing(config: Any) -> Iterator[tuple[Any, _Application]]:
+    """What a config may stand for: an equal part of an application's config, or itself, first where it is a part."""
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.types import RunMode
+    from omegaconf import OmegaConf
+
+    if not GlobalHydra.instance().is_initialized():
+        return
+    loader = GlobalHydra.instance().config_loader()
+    running = _running(config)
+    itself = [(config, running)] if running is not None and OmegaConf.is_config(config) else []
+    if _steps(config):
+        yield from itself
+    data = _resolved(config)
+    for application in _guessed(loader) if running is None else [running]:
+        with suppress(Exception):  # a config that is guessed need not be one that can be composed
+            whole = loader.load_configuration(application.name, application.overrides, RunMode.RUN)
+            yield from ((node, application) for node in _parts(whole) if _resolved(node) == data)
+    if not _steps(config):
+        yield from itself
+
+
+def _running(config: Any) -> _Application | None:
+    """The application that a config says it is of, or else the one that runs."""
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    root = config
+    while OmegaConf.is_config(root) and root._get_parent() is not None:
+        root = root._get_parent()
+    hydra: Any = OmegaConf.select(root, "hydra") if OmegaConf.is_dict(root) else None
+    if hydra is None:
+        if not HydraConfig.initialized():
+            return None
+        hydra = HydraConfig.get()
+    given: Any = OmegaConf.to_container(hydra.overrides, resolve=False)  # ${…} as they were written
+    sources = [(source.schema, source.path) for source in hydra.runtime.config_sources]
+    return _Application(hydra.job.config_name, [*given["hydra"], *given["task"]], sources, Path(hydra.runtime.cwd))
+
+
+GUESSES = 8
+"""How many configs are composed to find one of which nothing is known but that Hydra could compose it."""
+
+
+def _guessed(loader: Any) -> Iterator[_Application]:
+    """What `hydra.compose` may have been asked for, which keeps no note of it: each config, without overrides."""
+    sources = [(source.scheme(), source.path) for source in loader.get_sources()]
+    for name in loader.get_group_options("")[:GUESSES]:
+        yield _Application(name, [], sources, Path.cwd())
+
+
+def _parts(config: Any) -> Iterator[Any]:
+    """The mappings in a config that look like recipes."""
+    from omegaconf import OmegaConf
+
+    for key in config if OmegaConf.is_dict(config) else ():
+        node = config._get_node(key)
+        if key == "hydra" or not OmegaConf.is_dict(node) or node._is_interpolation() or node._is_missing():
+            continue
+        if "rules" in node:
+            yield node
+        yield from _parts(node)
+
+
+def _resolved(config: Any) -> Any:
+    from omegaconf import OmegaConf
+
+    config = config if OmegaConf.is_config(config) else OmegaConf.create(config)
+    try:
+        return _texts_as_keys(OmegaConf.to_container(config, resolve=True))
+    except Exception:  # what cannot be resolved is equal to nothing
+        return None
+
+
+def _repeated(config: Any, application: _Application) -> Composed:
+    """A part of a config, composed once more."""
+    from omegaconf import OmegaConf
+
+    found = Composed({}, CONFIG, root=_steps(config))
+    for layer in _layers(found.root, application):
+        _lay(found, layer)
+    _compare(found, found.data, OmegaConf.to_container(config, resolve=False), ())
     return found
 
 
 def _steps(config: Any) -> Steps:
     """Where a node stands in the whole config."""
     steps: list[str | int] = []
-    while config._get_parent() is not None:
+    while hasattr(config, "_get_parent") and config._get_parent() is not None:
         steps.insert(0, config._key())
         config = config._get_parent()
     return tuple(steps)
@@ -63,35 +167,21 @@ class _Layer(NamedTuple):
     deleted: Steps | None = None
 
 
-def _layers(root: Steps) -> Iterator[_Layer]:
-    """What was laid over what to make the running application's config, of the part that stands at `root`."""
-    if "hydra.core.hydra_config" not in sys.modules:
-        return
+def _layers(root: Steps, application: _Application) -> Iterator[_Layer]:
+    """What was laid over what to make an application's config, of the part that stands at `root`."""
     from hydra.core.global_hydra import GlobalHydra
-    from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
-    from omegaconf import OmegaConf
 
-    if not HydraConfig.initialized() or not GlobalHydra.instance().is_initialized():
-        return
-    running = HydraConfig.get()
-    given: Any = OmegaConf.to_container(running.overrides, resolve=False)  # ${…} as they were written
-    composition: Any = (
-        GlobalHydra.instance()
-        .config_loader()
-        .compute_defaults_list(
-            config_name=running.job.config_name,
-            overrides=[*given["hydra"], *given["task"]],
-            run_mode=RunMode.RUN,
-        )
+    loader = GlobalHydra.instance().config_loader()
+    composition: Any = loader.compute_defaults_list(
+        config_name=application.name, overrides=application.overrides, run_mode=RunMode.RUN
     )
-    here = Path(running.runtime.cwd)
     for default in composition.defaults:
         package: Steps = tuple((default.package or "").split(".")) if default.package else ()
         if default.config_path is None or package[:1] == ("hydra",):
             continue
         if package[: len(root)] == root[: len(package)]:
-            text = _text(default.config_path, running.runtime.config_sources, here)
+            text = _text(default.config_path, application)
             if text is not None:
                 for layer in _part(_read(*text), package, root):
                     if _is_preset(text[0]):
@@ -109,18 +199,18 @@ def _layers(root: Steps) -> Iterator[_Layer]:
             yield from _part(Document(override.value(), place, place), steps, root, origin)
 
 
-def _text(path: str, sources: Sequence[Any], here: Path) -> tuple[str, str] | None:
+def _text(path: str, application: _Application) -> tuple[str, str] | None:
     """The name and the text of a config: of the first source that has it, as Hydra finds it."""
     name = path if path.endswith((".yaml", ".yml")) else f"{path}.yaml"
-    for source in sources:
-        if source.schema == "file":
-            file: Any = Path(source.path) / name
-        elif source.schema == "pkg" and source.path:
-            file = resources.files(source.path.replace("/", ".")).joinpath(name)
+    for scheme, source in application.sources:
+        if scheme == "file":
+            file: Any = Path(source) / name
+        elif scheme == "pkg" and source:
+            file = resources.files(source.replace("/", ".")).joinpath(name)
         else:
             continue
         if file.is_file():
-            return _shown(file, source.path, here), file.read_text(encoding="utf-8")
+            return _shown(file, source, application.here), file.read_text(encoding="utf-8")
     return None
 
 
@@ -221,6 +311,8 @@ def _forget(found: Composed, path: Steps) -> None:
 def _compare(found: Composed, repeated: Any, real: Any, path: Steps) -> None:
     """Forget the places of all that is not what the repeated composition gave."""
     if isinstance(real, dict) and isinstance(repeated, dict):
+        for key in repeated.keys() - set(map(str, real)):
+            _forget(found, (*path, key))
         for key, part in real.items():
             here = (*path, str(key))
             if here in found.overruled:

@@ -277,7 +277,7 @@ def test_rules_are_located_for_plans_and_audits(application: Application) -> Non
     recipe = initplug.load(application("init=mine", "+init.rules.fc={match: fc.bias, init: 0}").init)
     assert [recipe.location(name) for name in recipe.rules] == [
         "resnext.yaml:21",
-        "resnext.yaml:24",
+        "conf/init/mine.yaml:3",
         "resnext.yaml:27",
         "resnext.yaml:30",
         "conf/init/mine.yaml:4",
@@ -296,10 +296,12 @@ def test_what_code_set_has_no_place_but_the_config(application: Application) -> 
     )
 
 
-def test_a_config_of_another_composition_has_no_places(application: Application) -> None:
+def test_a_config_of_another_composition_has_the_places_of_its_own(application: Application) -> None:
     config = application("init=mine", "init.rules.head.init.std=-3")
     application("init=wrn")
-    assert told(config.init) == "<config>: init.rules.head.init.std: -3 is not a number of at least 0"
+    assert told(config.init) == (
+        "command line: init.rules.head.init.std=-3: init.rules.head.init.std: -3 is not a number of at least 0"
+    )
 
 
 @pytest.mark.parametrize("broken", ["compute_defaults_list", "nothing"])
