@@ -91,12 +91,16 @@ class Initialize(Callback):  # type: ignore[misc]  # of Lightning, which need no
 
     def _initialise(self, trainer: Any, pl_module: Any) -> None:
         from initplug.filling.apply import apply
+        from initplug.tables.files import REPORTS, check_path
 
         self._waiting = None
+        report = self.report if getattr(trainer, "is_global_zero", True) else None
+        if report is not None:
+            check_path(report, REPORTS)
         self.audit = apply(pl_module, self.recipe, seed=self.seed)
         INITIALIZED.setdefault(pl_module, WeakSet()).add(self)
-        if self.report is not None and getattr(trainer, "is_global_zero", True):
-            self.audit.save(self.report)
+        if report is not None:
+            self.audit.save(report)
 
 
 def _builder_of(module: Any) -> str | None:

@@ -43,7 +43,7 @@ BELOW: dict[str, set[str]] = {
     "merging": {*BELOW_AUDITING} - {"merging"},
     "auditing": {"reporting", *BELOW_AUDITING},
     "filling": {"auditing", *BELOW_AUDITING},
-    "lightning": {"errors", "auditing", "filling"},
+    "lightning": {"errors", "tables", "auditing", "filling"},
     "targets": {"errors"},
     "composing": {"targets", "errors", "language", "tables", "planning"},
     "terminal": {"targets", "errors", "tables", "planning", "auditing"},

@@ -57,6 +57,16 @@ def test_the_model_is_initialised_once_when_fitting_begins(callbacks: tuple[Any,
     assert not model.weight.any()
 
 
+@pytest.mark.parametrize("report", ["audit.txt", "no/audit.json", "folder.json"])
+def test_a_report_that_cannot_be_written_is_told_before_anything_is_drawn(tmp_path: Path, report: str) -> None:
+    (tmp_path / "folder.json").mkdir()
+    callback, model = initplug.lightning.Initialize("torch_default", report=str(tmp_path / report)), nn.Linear(4, 2)
+    before = model.weight.clone()
+    with pytest.raises(initplug.InitplugError, match=report):
+        callback.setup(None, model, "fit")
+    assert torch.equal(model.weight, before) and callback.audit is None
+
+
 def test_only_one_process_writes_the_report(tmp_path: Path) -> None:
     trainer = type("Trainer", (), {"is_global_zero": False})()
     callback = initplug.lightning.Initialize({"rules": {"*": 0}}, report=str(tmp_path / "audit.json"))
