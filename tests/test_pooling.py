@@ -104,7 +104,7 @@ def test_at_the_stated_level_no_pool_in_thousands_is_flagged(distribution: Plann
         assert not alarmed(shares, [*drawn])
 
 
-def net() -> nn.Module:
+def net() -> Any:
     return nn.Sequential(*(nn.Linear(64, 64) for _ in range(18)), nn.LayerNorm(64))
 
 
@@ -145,9 +145,8 @@ def test_a_shift_of_all_tensors_is_told() -> None:
 
 def test_rules_too_small_by_themselves_are_judged_together() -> None:
     model = net()
-    recipe = {"rules": {f"{place}.weight": f"normal std={0.01 * (place + 1)}" for place in range(18)} | {"*.bias": 0}}
-    recipe["rules"]["18.weight"] = "1"  # type: ignore[assignment]
-    recipe = {"rules": {**recipe["rules"], "18.weight": 1}}
+    rules = {f"{place}.weight": f"normal std={0.01 * (place + 1)}" for place in range(18)}
+    recipe = {"rules": {**rules, "*.bias": 0, "18.weight": 1}}
     initplug.apply(model, recipe, seed=0)
     with torch.no_grad():
         for layer in model[:18]:

@@ -70,13 +70,13 @@ def _beginnings(tensor: Tensor) -> Iterator[Tensor]:
 
 
 def _begins_in_order(line: Tensor) -> bool:
-    steps = np.diff(_floats(line))
-    return bool((steps >= 0).all() or (steps <= 0).all())
+    values = _floats(line)
+    return bool((values[:-1] <= values[1:]).all() or (values[:-1] >= values[1:]).all())
 
 
 def _rises(lines: NDArray[np.float64], sign: float) -> bool:
     """Whether no element of a line is below the one before it, once multiplied."""
-    return bool((np.diff(lines, axis=1) * sign >= 0).all())
+    return bool((sign * lines[:, :-1] <= sign * lines[:, 1:]).all())
 
 
 def _floats(values: Tensor) -> NDArray[np.float64]:
@@ -111,7 +111,7 @@ def _columns(tensor: Tensor, *, whole: bool = False) -> Iterator[NDArray[np.floa
     """
     count, inner = tensor.shape[0], tensor.numel() // tensor.shape[0]
     if count == 1:
-        yield np.zeros((1, 2)) * np.nan  # there is no next one
+        yield np.full((1, 2), np.nan)  # there is no next one
         return
     step = count if whole else max(CHUNK // inner, 1)
     for start in range(0, count - 1, step):

@@ -30,12 +30,14 @@ class _Stretch(NamedTuple):
         start: address of the first byte.
         dense: whether the tensor fills it.
         length: in bytes.
+        name: of the slot.
         row: of the slot.
     """
 
     start: int
     dense: bool
     length: int
+    name: str
     row: int
 
 
@@ -47,9 +49,9 @@ def overlapping(slots: Slots, statuses: Coded[Status]) -> list[tuple[int, int]]:
     """
     written = to_write(statuses)
     stored = np.setdiff1d(written, slots.computed) if slots.computed else written
-    left = [row for row in _left_alone(slots, statuses) if len(stored)]
-    rows = np.concatenate([stored, np.array(left, np.intp)])
-    chosen = slots.taken(rows) if left else slots.taken(stored)
+    left = [*_left_alone(slots, statuses)] if len(stored) else []
+    rows = np.sort(np.concatenate([stored, np.array(left, np.intp)]))
+    chosen = slots.taken(rows)
     tensors = chosen.tensors if chosen.plain else [local_of(tensor) for tensor in chosen.tensors]
     starts = np.fromiter(map(Tensor.data_ptr, tensors), np.int64, len(tensors))
     ends = starts + chosen.kins.numbers(lambda kin: kin.nbytes)
@@ -57,7 +59,7 @@ def overlapping(slots: Slots, statuses: Coded[Status]) -> list[tuple[int, int]]:
     if (starts[order][1:] >= ends[order][:-1]).all():  # nearly always; parts of tensors only seem to share some
         return []
     found, writing = [], {*stored.tolist()}
-    for one, other in _pairs(zip(rows.tolist(), tensors, strict=True)):
+    for one, other in _pairs(zip(rows.tolist(), chosen.names, tensors, strict=True)):
         if one in writing and other in writing:
             names = f"{slots[one].name} and {slots[other].name}"
             warn(f"{names} are different tensors in the same memory: the last write stays in both")
@@ -75,16 +77,16 @@ def _left_alone(slots: Slots, statuses: Coded[Status]) -> Iterator[int]:
             yield row
 
 
-def _pairs(tensors: Iterable[tuple[int, Tensor]]) -> Iterator[tuple[int, int]]:
+def _pairs(tensors: Iterable[tuple[int, str, Tensor]]) -> Iterator[tuple[int, int]]:
     """Rows of tensors that share memory: each with one that begins before it, or where it does."""
     stretches = sorted(
-        _Stretch(tensor.data_ptr(), tensor.is_contiguous() or is_dense(tensor), tensor.nbytes, row)
-        for row, tensor in tensors
+        _Stretch(tensor.data_ptr(), tensor.is_contiguous() or is_dense(tensor), tensor.nbytes, name, row)
+        for row, name, tensor in tensors
         if tensor.numel()  # a rank may hold nothing, which lies nowhere
     )
-    end, widest, previous = 0, -1, _Stretch(-1, False, 0, -1)
+    end, widest, previous = 0, -1, _Stretch(-1, False, 0, "", -1)
     for stretch in stretches:
-        start, dense, length, row = stretch
+        start, dense, length, _, row = stretch
         other = previous.row if start == previous.start else widest if dense and start < end else -1
         if other >= 0:
             yield other, row

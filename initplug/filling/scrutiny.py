@@ -92,11 +92,10 @@ def look_for_numbers(plan: Plan, statuses: Coded[Status], found: Verdicts) -> No
     """Judge what is not tested otherwise by whether it holds numbers; a buffer, such as a mask, may be infinite."""
     table = found.measured.table
     held = (table["numel"] > 0) & statuses.mask(lambda status: status in ("initialized", "read", "kept"))
-    ends = table["min"] - table["max"]  # of infinite ends infinite or NaN
-    left = held & found.mask("untestable") & ~np.isfinite(ends)
+    left = held & ~found.mask("differs") & ~(np.isfinite(table["min"]) & np.isfinite(table["max"]))
     for row in np.flatnonzero(left).tolist():
         if plan.shares[row].kind == "parameter" or math.isnan(table["min"][row]):
-            found.note(row, Judgement("differs", NOT_FINITE))
+            found.add(row, Judgement("differs", NOT_FINITE))
 
 
 def look_through(plan: Plan, slots: Slots, statuses: Coded[Status], found: Verdicts) -> None:
@@ -129,8 +128,8 @@ def _worth_a_look(slots: Slots, rows: Rows, share: Share) -> Rows:
         repeats = (ordered[:, 1:] == ordered[:, :-1]).any(1)
         inner = share.numel // share.shape[0] if share.shape else 1
         for line in (lines[:, : min(inner if inner > 1 else share.numel, BEGINNING)], lines[:, ::inner][:, :BEGINNING]):
-            steps = np.diff(line, axis=1)
-            repeats |= (steps >= 0).all(1) | (steps <= 0).all(1) if steps.shape[1] else False
+            before, after = line[:, :-1], line[:, 1:]
+            repeats |= (before <= after).all(1) | (before >= after).all(1) if after.shape[1] else False
         found.append(rows[start : start + step][repeats])
     return np.concatenate(found)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -95,7 +96,9 @@ def test_no_draw_is_in_order(distribution: Drawn, dtype: torch.dtype) -> None:
 
 
 def test_an_audit_tells_of_sorted_tensors_large_and_small() -> None:
-    model = nn.ModuleList([nn.Linear(8, 8, bias=False), nn.Linear(200, 200, bias=False), nn.Linear(8, 8, bias=False)])
+    model: Any = nn.ModuleList(
+        [nn.Linear(8, 8, bias=False), nn.Linear(200, 200, bias=False), nn.Linear(8, 8, bias=False)]
+    )
     recipe = {"rules": {"*": "normal std=0.02"}}
     initplug.apply(model, recipe, seed=0)
     with torch.no_grad():

@@ -14,7 +14,7 @@ import initplug
 RULES: dict[str, Any] = {"*.weight": "normal std=0.02", "*.bias": "uniform -0.1 0.1"}
 
 
-def net(dtype: torch.dtype = torch.float32) -> nn.ModuleDict:
+def net(dtype: torch.dtype = torch.float32) -> Any:
     torch.manual_seed(0)
     model = nn.ModuleDict({name: nn.Linear(24, 24) for name in "abc"})
     model["d"] = nn.Linear(48, 12)  # as many elements in another shape
@@ -78,7 +78,7 @@ def test_under_a_seed_the_original_is_the_one_that_is_exact() -> None:
 
 
 def test_two_families_of_copies_are_told_apart() -> None:
-    model = nn.ModuleList(nn.Linear(24, 24, bias=False).bfloat16() for _ in range(40))
+    model: Any = nn.ModuleList(nn.Linear(24, 24, bias=False).bfloat16() for _ in range(40))
     recipe = {"rules": {"*": "normal std=0.02"}}
     initplug.apply(model, recipe, seed=0)
     with torch.no_grad():
