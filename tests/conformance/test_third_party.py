@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 import initplug
 
+pytestmark = pytest.mark.filterwarnings("ignore:.* one value throughout")  # models are erased by one
+
 SEED = 0
 FILL = 7.0  # nothing here draws it, so an element that nobody wrote cannot pass for one
 FORMULA = 1e-12  # relative: both sides compute one square root in double precision
