@@ -71,7 +71,7 @@ def fitted(model: nn.Module, recipe: Any, prefix: str, only: Any = None) -> Fitt
 def _fit(model: nn.Module, plan: Plan, tree: Tree, slots: Slots, prefix: str, only: Any) -> Fitted:
     buffers = without_rule(plan, tree)
     places = slots if not buffers else [*slots, *(buffer.slot for buffer in buffers)]
-    return Fitted(plan, tree, slots, buffers, chosen_by(only, model, tree, places, prefix))
+    return Fitted(plan, tree, slots, buffers, chosen_by(only, model, plan, tree, places, prefix))
 
 
 def _refuse_thawed(plan: Plan, chosen: Chosen) -> None:

@@ -13,6 +13,7 @@ from initplug.errors import NAME, ROWS, ApplyError, Finding, brief, did_you_mean
 from initplug.language.faults import shown
 from initplug.language.selectors import Matcher, Selector, SelectorError, parse
 from initplug.planning.matching import hits_of, states_of
+from initplug.planning.plan import Plan
 from initplug.planning.slots import Slot, Tree
 from initplug.values import plain
 
@@ -37,7 +38,7 @@ class Chosen(NamedTuple):
         return f"tied to {self.in_part[row]}, not listed" if row in self.in_part else "not in only"
 
 
-def chosen_by(only: Any, model: nn.Module, tree: Tree, slots: Sequence[Slot], prefix: str) -> Chosen:
+def chosen_by(only: Any, model: nn.Module, plan: Plan, tree: Tree, slots: Sequence[Slot], prefix: str) -> Chosen:
     """The slots that `only` names or selects.
 
     An entry of a list that is a tensor's name is a name, any other a selector. A tensor of several names is chosen by
@@ -47,8 +48,9 @@ def chosen_by(only: Any, model: nn.Module, tree: Tree, slots: Sequence[Slot], pr
     Args:
         only: None for all, a selector, or names and selectors.
         model: as the user has it, whose names are torch's.
+        plan: of the slots, which knows further names that they have in the whole model.
         tree: the walked model.
-        slots: that are planned, and buffers.
+        slots: in the plan's order, and after them buffers.
         prefix: the name of the model in the whole one.
 
     Raises:
@@ -65,7 +67,7 @@ def chosen_by(only: Any, model: nn.Module, tree: Tree, slots: Sequence[Slot], pr
     except Exception as error:  # an iterable is code of others, and a tensor without dimensions is none
         raise ApplyError(f"only= is a selector or names, and reading it raised {brief(error, NAME)}") from None
     entries = [*dict.fromkeys(entry for entry in given if isinstance(entry, str))]
-    names = _Names(slots)
+    names = _Names(slots, plan)
     for spelled in (_named, _keyed):
         if not names.known.issuperset(entries):
             with suppress(RecursionError):  # of a tree that is too deep for torch to name
@@ -104,9 +106,10 @@ class _Names:
 
     Args:
         slots: that are planned, and buffers.
+        plan: of the former.
     """
 
-    def __init__(self, slots: Sequence[Slot]) -> None:
+    def __init__(self, slots: Sequence[Slot], plan: Plan) -> None:
         self.slots = slots
         self.holders: dict[int, tuple[int, int]] = {}
         self.pieces: dict[str, list[tuple[int, int, int]]] = {}
@@ -116,6 +119,10 @@ class _Names:
             self.holders.update((id(tensor), (row, index)) for index, tensor in enumerate(stored))
             for place, (name, _, _) in enumerate(slot.places):
                 self.pieces[name] = [(row, index, place) for index in range(len(stored))]
+        for row, name in enumerate(plan.names):
+            for further in (name, *plan.aliases(row)):  # which a part of a model need not have
+                if further not in self.pieces:
+                    self.pieces[further] = [piece for each, _, _ in slots[row].places for piece in self.pieces[each]]
         self.known = {*self.pieces}
 
     def add(self, tensors: Mapping[str, Tensor], prefix: str) -> None:

@@ -321,7 +321,7 @@ def test_plans_that_another_rule_would_change_are_refused(rule: Any, frozen_then
 
 
 def test_a_shadowed_rule_that_would_take_what_is_frozen_now_is_no_guess() -> None:
-    rules = {"table": {"match": "positions", "init": "sincos", "trainable": "any"}, **RULES}
+    rules = {"table": {"match": "positions", "init": "sincos", "trainable": "any", "optional": True}, **RULES}
     plan = initplug.plan(Net().requires_grad_(True), {"rules": rules})
     with pytest.raises(initplug.ApplyError, match="it is frozen now, and rule 'table' may take it"):
         initplug.apply(Net(), plan)

@@ -124,6 +124,13 @@ def test_names_of_a_part_are_those_of_the_whole_or_its_own() -> None:
         assert written(initplug.apply(inner, RECIPE, prefix="stage", only=only)) == ["stage.0.weight"]
 
 
+def test_a_part_knows_the_names_that_its_tensors_have_in_the_whole() -> None:
+    plan = initplug.plan(Tied(), RECIPE)
+    for only in ("emb.weight", "head.weight"):
+        part = nn.Linear(8, 20, bias=False)
+        assert written(initplug.apply(part, plan, prefix="head", seed=0, only=[only])) == ["emb.weight"]
+
+
 # What is judged ---------------------------------------------------------------------------------------------
 
 

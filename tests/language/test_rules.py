@@ -784,9 +784,8 @@ rules:
   "conv*": kaiming_normal fan_out
   *.bias: 0
   "off": null
-  "7":
-    {match: [fc.weight, "-1"], except: "*.bias", init: {fn: normal, std: 1e-6}, trainable: any,
-     ndim: ">=2", optional: true}
+  "7": {match: [fc.weight, "-1"], except: "*.bias", init: {fn: normal, std: 1e-6}, trainable: any, ndim: ">=2",
+    optional: true}
   mask: {match: ["^1", "<Linear|Conv2d>.weight"], kind: buffer, init: -0.5}
 """
 
