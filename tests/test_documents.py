@@ -148,6 +148,16 @@ def test_the_python_of_the_guide_prints_what_it_says(capsys: pytest.CaptureFixtu
     assert capsys.readouterr().out == text.text
 
 
+def test_the_guide_shows_what_is_said_of_what_has_no_effect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, told, *_ = blocks(GUIDE.split("## What has no effect", 1)[1])
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text(f"{code.text}unused: error\n")
+    model = nn.ModuleDict({"conv": nn.Conv2d(3, 8, 3), "fc": nn.Linear(8, 10)})
+    with pytest.raises(initplug.PlanError) as caught:
+        initplug.plan(model, "mine.yaml")
+    assert f"{caught.value}\n" == told.text
+
+
 def test_every_recipe_of_the_guide_is_one() -> None:
     recipes = [block.text for block in blocks(GUIDE) if block.language == "yaml"]
     assert recipes

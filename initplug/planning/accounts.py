@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from initplug.errors import shortened
+from initplug.errors import NAME, cut, shortened
 from initplug.language.faults import shown
 from initplug.language.loading import load, presets
 from initplug.language.reading import Place
@@ -63,7 +63,7 @@ class Note(NamedTuple):
     reported: bool = False
 
     def __str__(self) -> str:
-        return f"rule {self.rule!r}{f' ({self.location})' if self.location else ''}: {self.message}"
+        return f"rule {shown(self.rule)}{f' ({self.location})' if self.location else ''}: {self.message}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +157,7 @@ def _classes(tree: Tree) -> dict[type, None]:
 def _note(recipe: Recipe, clause: Clause, message: str) -> Note:
     """A note on one of the selectors of a rule."""
     place = recipe.place(clause.name, clause.key, clause.place)
-    said = f'{clause.key} "{clause.selector}" {message}'
+    said = f'{clause.key} "{cut(clause.selector, NAME)}" {message}'
     return Note(clause.name, said, None if place is None else place.text, _is_shipped(recipe, clause))
 
 
@@ -376,4 +376,4 @@ def _is_class(glob: str, classes: Iterable[type]) -> bool:
 
 
 def _listed(words: Sequence[str]) -> str:
-    return ", ".join(shortened([repr(word) for word in words], limit=3))
+    return ", ".join(shortened([shown(word) for word in words], limit=3))

@@ -96,7 +96,7 @@ def nothing_selected(unused: Sequence[str], accounts: Accounts, recipe: Recipe, 
     for entry in accounts.idle:
         clause, place = entry.clause, _place(entry, recipe)
         closest = _closest(entry, names, accounts.classes) if len(lines) < ROWS else None
-        why = f"; closest: {closest}" if closest else "" if entry.lost else f": {entry.effect}"
+        why = f"; closest: {cut(closest, NAME)}" if closest else "" if entry.lost else f": {entry.effect}"
         lines.append(f"  {_rule(clause.name, clause.selector, place.text if place else None)}{why}")
         findings.append(_finding(clause.name, entry, recipe, closest))
     counted = "1 rule" if len(unused) == 1 else f"{len(unused)} rules"
@@ -114,8 +114,9 @@ def without_effect(accounts: Accounts, recipe: Recipe, names: Sequence[str]) -> 
         # Only the rows that are shown are worth the search.
         closest = _closest(entry, names, accounts.classes) if len(lines) < ROWS else None
         at = f" ({place.text})" if place is not None and place.text else ""
-        near_by = f"; closest: {closest}" if closest else ""
-        lines.append(f'  rule {clause.name!r}, {clause.key} "{clause.selector}"{at}: {entry.effect}{near_by}')
+        near_by = f"; closest: {cut(closest, NAME)}" if closest else ""
+        said = f'{clause.key} "{cut(clause.selector, NAME)}"'
+        lines.append(f"  rule {shown(clause.name)}, {said}{at}: {entry.effect}{near_by}")
         findings.append(_finding(f"rules.{clause.name}.{clause.key}", entry, recipe, closest))
     one = len(lines) == 1
     head = f"{'1 selector' if one else f'{len(lines)} selectors'} of {recipe.origin} ha{'s' if one else 've'} no effect"
@@ -129,9 +130,9 @@ def wins_nothing(accounts: Accounts, recipe: Recipe) -> Block:
     findings: list[Finding] = []
     for name, by in accounts.covered:
         other = _named(by, recipe)
-        lines.append(f"  {_named(name, recipe)}: {other} takes all of it and more; put it after {by!r}")
-        message = f"wins nothing: rule {by!r} takes all that it selects"
-        findings.append(Finding.at(recipe.location(name), name, message, f"put it after {by!r}"))
+        lines.append(f"  {_named(name, recipe)}: {other} takes all of it and more; put it after {shown(by)}")
+        message = f"wins nothing: rule {shown(by)} takes all that it selects"
+        findings.append(Finding.at(recipe.location(name), name, message, f"put it after {shown(by)}"))
     counted = "1 rule" if len(lines) == 1 else f"{len(lines)} rules"
     head = f"{counted} of {recipe.origin} win{'s' if len(lines) == 1 else ''} nothing: the last rule that matches wins"
     hint = "Write general rules first; `optional: true` in a rule says that it may win nothing."
@@ -140,24 +141,31 @@ def wins_nothing(accounts: Accounts, recipe: Recipe) -> Block:
 
 def not_as_expected(unmet: Unmet, recipe: Recipe) -> Block:
     """A rule that does not select what it expects."""
-    per, times = unmet.expected.per, unmet.expected.times
+    per, times = cut(unmet.expected.per, NAME), unmet.expected.times
     named, location = _named(unmet.rule, recipe), recipe.location(unmet.rule)
     slots = "1 slot" if times == 1 else f"{times} slots"
     if not unmet.modules:
-        closest = f"; closest: {unmet.closest}" if unmet.closest else ""
+        closest = f"; closest: {cut(unmet.closest, NAME)}" if unmet.closest else ""
         text = f'{named} expects {slots} below each module of "{per}", which selects no module{closest}'
         message = f'it expects {slots} below each module of "{per}", which selects no module'
         return text, [Finding.at(location, unmet.rule, message, unmet.closest and f"closest: {unmet.closest}")]
     modules = "the module" if unmet.modules == 1 else f"{len(unmet.found)} of {unmet.modules} modules"
     head = f'{named} expects {slots} below each module of "{per}", and selects another number below {modules}'
-    wide = max(len(name) for name, _, _ in unmet.found[:ROWS])
-    classes = max(len(cls) for _, cls, _ in unmet.found[:ROWS])
-    lines = [f"  {name or ROOT:{wide}}  {cls:{classes}}  {count}, expected {times}" for name, cls, count in unmet.found]
+    rows = [(cut(name or ROOT, NAME), cls, count) for name, cls, count in unmet.found]
+    wide, kinds = max(len(name) for name, _, _ in rows[:ROWS]), max(len(cls) for _, cls, _ in rows[:ROWS])
+    lines = [f"  {name:{wide}}  {cls:{kinds}}  {count}, expected {times}" for name, cls, count in rows]
     findings = [
-        Finding.at(location, name or ROOT, f"rule {unmet.rule!r} selects {count} below it, expected {times}")
+        Finding.at(location, name or ROOT, f"rule {shown(unmet.rule)} selects {count} below it, expected {times}")
         for name, _, count in unmet.found
     ]
     return "\n".join([head, *shortened(lines)]), findings
+
+
+def _named(name: str, recipe: Recipe) -> str:
+    """A rule with its first selector and its place."""
+    rule = recipe.rules[name]
+    assert rule is not None  # a disabled rule matches nothing
+    return _rule(name, rule.match[0], recipe.location(name))
 
 
 ROOT = "the model"

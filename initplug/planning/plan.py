@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from initplug.columns import Coded, coded
-from initplug.errors import Finding, PlanError, did_you_mean, shortened, warn
+from initplug.errors import Finding, PlanError, did_you_mean, shortened, visible, warn
 from initplug.language.loading import load
 from initplug.language.recipe import Recipe, Rule
 from initplug.planning.accounts import Accounts, Note, accounts_of
@@ -41,7 +41,7 @@ from initplug.schemes.distributions import Keep, Planned, closed_form
 from initplug.schemes.peaks import peak_of
 from initplug.tables.files import save, to_csv, to_json, to_markdown
 from initplug.tables.grouping import collapsed
-from initplug.tables.text import WIDE, Column, spread, table, visible
+from initplug.tables.text import WIDE, Column, spread, table
 from initplug.values import plain
 
 
