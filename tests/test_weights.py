@@ -18,6 +18,7 @@ from torch.nn.utils import parametrizations
 from torch.nn.utils.parametrize import register_parametrization
 
 from initplug import cli
+from initplug.errors import visible
 from initplug.targets import Failure
 from initplug.weights import DTYPES, load_weights, save_weights
 
@@ -151,7 +152,7 @@ def test_what_the_format_has_no_place_for_is_refused_by_name(tmp_path: Path, nam
     path = tmp_path / "w.safetensors"
     path.write_text("old")
     model = holding(first=torch.zeros(2), **{name: made()})
-    assert told(save_weights, model, path).startswith(f"{path}: {name} cannot be saved: {reason}")
+    assert told(save_weights, model, path).startswith(f"{path}: {visible(name)} cannot be saved: {reason}")
     assert path.read_text() == "old"
 
 

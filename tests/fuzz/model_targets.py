@@ -89,6 +89,7 @@ def checked(words: list[str]) -> bool:
                 raise result.exception
             assert result.exit_code in (0, 1, 2), result.exit_code
             assert "Traceback" not in result.output, result.output
+            assert not result.stderr.startswith("unexpected "), result.stderr
             if result.exit_code:
                 assert result.stderr.strip(), "a failure says nothing"
             if result.exit_code == 2:

@@ -263,7 +263,7 @@ def test_of_except_and_exclude_the_later_layer_s_counts(
 ) -> None:
     recipe = initplug.load(application(*overrides).init)
     assert recipe.plain()["rules"]["conv"]["except"] == left_out
-    assert recipe.location("conv") == "resnext.yaml:21"
+    assert recipe.location("conv") == f"conf/{overrides[0].replace('=', '/')}.yaml:3"
 
 
 def test_except_and_exclude_of_one_file_are_refused_with_their_place(application: Application) -> None:
