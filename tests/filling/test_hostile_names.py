@@ -73,7 +73,8 @@ def test_messages_and_warnings_show_what_names_hold_as_escapes() -> None:
     with pytest.raises(initplug.ApplyError) as unwritable:
         initplug.apply(model, {"rules": {"*": 1}}, only=["a\nb\x07"])
     assert "\n  " + r"a\nb\x07: " in str(unwritable.value)
-    with pytest.warns(initplug.InitplugWarning, match=re.escape("rule 'bell' \"\\x07*\"")):
+    told = "rule 'bell' \"\\x07*\""
+    with pytest.warns(initplug.InitplugWarning, match=re.escape(told)):
         initplug.plan(model, {"unmatched": "keep", "rules": {"bell": {"match": "\x07*", "init": 0}}})
 
 
