@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from initplug.errors import LINE, Finding, RecipeError, cut, did_you_mean
+from initplug.errors import LINE, Finding, RecipeError, brief, cut, did_you_mean
 from initplug.language.composed import Composed, merge
 from initplug.language.faults import kind_of, shown
 from initplug.language.messages import dotted, file_of, findings_of, located, place_of
@@ -244,10 +244,16 @@ def _plain(value: Any, file: str) -> Any:
             return value
         raise wrong(path, f"a recipe holds plain data, not {kind_of(value)}")
 
+    def listed(mapping: Mapping[Any, Any], path: Steps) -> Iterator[tuple[Any, Any]]:
+        try:
+            yield from mapping.items()
+        except Exception as error:  # the mapping may be code of others
+            raise wrong(path, f"its keys cannot be listed: {brief(error)}") from None
+
     def items(mapping: Mapping[Any, Any], path: Steps) -> Iterator[tuple[str, Any]]:
         nonlocal parts
         known: set[str] = set()
-        for given, part in mapping.items():
+        for given, part in listed(mapping, path):
             parts += 1
             key = plain(given)
             if not isinstance(key, str) and not is_whole(key):

@@ -237,6 +237,17 @@ for _pattern, _ in AMBIGUOUS:
     _Dumper.add_implicit_resolver(f"{TAG}float", re.compile(f"(?:{_pattern.pattern})\\Z"), list("-+.0123456789yYnNoO"))
 
 
+BREAKS = frozenset("\x85\u2028\u2029\ufeff")
+"""Characters that readers of YAML take for line breaks, or leave out, unless they are escaped."""
+
+
+def _represented(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar(f"{TAG}str", text, style=None if BREAKS.isdisjoint(text) else '"')
+
+
+_Dumper.add_representer(str, _represented)
+
+
 def written(data: Any) -> str:
     """Plain data as a YAML text that this reader, Hydra and others read alike.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from hypothesis import given, settings
@@ -752,6 +753,15 @@ def test_a_missing_value_in_a_config_is_told_with_its_key() -> None:
 
     config = OmegaConf.create({"rules": {"a": {"match": "a*", "init": {"fn": "normal", "std": "???"}}}})
     assert message(config) == "<config>: rules.a.init.std: Missing mandatory value: std"
+
+
+def test_a_mapping_whose_keys_cannot_be_listed() -> None:
+    class Broken(dict[str, object]):
+        def items(self) -> NoReturn:
+            raise RuntimeError("no keys\nat all")
+
+    expected = "<mapping>: rules.conv.init: its keys cannot be listed: RuntimeError: no keys"
+    assert message({"rules": {"conv": {"match": "a*", "init": Broken()}}}) == expected
 
 
 def test_findings_carry_their_parts() -> None:

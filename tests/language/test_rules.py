@@ -772,6 +772,17 @@ def test_mapping_to_yaml_to_recipe_is_the_identity(rules: dict[str, Any], about:
     assert outcome(text, model) == outcome(recipe, model)
 
 
+@pytest.mark.parametrize("sign", ["\x85", "\u2028", "\u2029", "\ufeff", "a\x85b", "\u2028 ", "\n\x85", "\x85\n"])
+def test_characters_that_readers_take_for_line_breaks_survive_as_texts_and_keys(sign: str) -> None:
+    recipe = initplug.load(
+        {"name": sign, "about": [f"x {sign} y"], "rules": {f"x{sign}y*": 0, sign: {"match": "*", "init": 1}}}
+    )
+    text = recipe.to_yaml()
+    assert initplug.load(text) == recipe
+    told = yaml.safe_load(text)
+    assert (told["name"], told["about"], [*told["rules"]]) == (sign, [f"x {sign} y"], [f"x{sign}y*", sign])
+
+
 NASTY = """\
 name: "on"
 about: "1e-3"
