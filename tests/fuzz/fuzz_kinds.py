@@ -20,8 +20,8 @@ KINDS = {
         Kind("overrides", hydra_overrides.made, hydra_overrides.checked, count=1000, share=3),
         Kind("selectors", selector_trees.made, selector_trees.checked, each=selector_trees.RULES, count=800, share=4),
         Kind("targets", model_targets.made, model_targets.checked, count=2500, share=2),
-        Kind("files", weight_files.made, weight_files.checked, count=1500, share=2),
+        Kind("files", weight_files.made, weight_files.checked, count=1000, share=2),
         Kind("names", hostile_names.made, hostile_names.checked, count=150, share=2),
-        Kind("runs", whole_runs.made, whole_runs.checked, count=150, share=3),
+        Kind("runs", whole_runs.made, whole_runs.checked, count=120, share=3),
     )
 }

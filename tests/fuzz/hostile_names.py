@@ -132,11 +132,16 @@ def harmless(text: str) -> None:
     assert not odd, f"{odd[:3]!r} in {text[:200]!r}"
 
 
+NUMBER = re.compile(r"[-+]?[0-9.]+(e[-+]?[0-9]+)?")
+
+
 def _csv(text: str, names: list[str]) -> None:
     rows = [*csv.reader(io.StringIO(text, newline=""))]
     assert len(rows) == len(names) + 1 and {len(row) for row in rows} == {len(rows[0])}
     found = [row[rows[0].index("name")] for row in rows[1:]]
     assert [name.removeprefix("'") for name in found] == [shown(name).removeprefix("'") for name in names]
+    formulas = [cell for row in rows for cell in row if cell.lstrip().startswith(("=", "+", "-", "@"))]
+    assert all(NUMBER.fullmatch(cell) for cell in formulas), "a cell is a formula"
     harmless(text.replace("\r\n", "\n"))
 
 

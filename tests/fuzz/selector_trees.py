@@ -53,8 +53,8 @@ TYPES = [
 PACKAGES = ["", "", "", __name__, "torch.nn", "torch", "torch.nn.modules.container", "tor", f"{__name__}.x"]
 SETS = ["ab", "abc", "01", "0123456789", "wW", "a", "c1", "bcdefgh"]
 
-Spec = tuple[dict[str, Any], list[dict[str, Any]]]
-"""A tree and the rules that are tried on it, as plain data."""
+Spec = tuple[dict[str, Any], list[dict[str, Any]], dict[str, str]]
+"""A tree, the rules that are tried on it, and the settings of their recipe, as plain data."""
 
 
 # Trees -------------------------------------------------------------------------------------------------------
@@ -76,7 +76,8 @@ def _tree(random: Random, depth: int) -> dict[str, Any]:
         elif choice < 0.73:
             held[name] = ["no tensor"]
         else:
-            held[name] = [random.choice(("parameter", "parameter", "parameter", "buffer")), random.randrange(1, 4)]
+            kind = random.choice(("parameter", "parameter", "parameter", "frozen", "buffer"))
+            held[name] = [kind, random.randrange(1, 4)]
     return {"class": random.choice([*CLASSES]), "held": held}
 
 
@@ -101,8 +102,8 @@ def grown(tree: dict[str, Any]) -> nn.Module:
                     module.register_parameter(name, None)
                 case ["buffer", ndim]:
                     module.register_buffer(name, torch.ones((1,) * ndim))
-                case [_, size]:
-                    tensors.append(nn.Parameter(torch.ones((1,) * (size % 3 + 1))))
+                case [kind, size]:
+                    tensors.append(nn.Parameter(torch.ones((1,) * (size % 3 + 1)), requires_grad=kind != "frozen"))
                     module.register_parameter(name, tensors[-1])
         finished.append(module)
         return module
@@ -195,6 +196,8 @@ def _rule(random: Random) -> dict[str, Any]:
         rule["except"] = [_selector(random)]
     if random.random() < 0.1:
         rule["kind"] = "buffer"
+    elif random.random() < 0.2:
+        rule["trainable"] = random.choice((True, False, "any"))
     if random.random() < 0.1:
         rule["ndim"] = random.choice((1, [1, 3], ">=2", "<2", "!=1"))
     return rule
@@ -202,7 +205,8 @@ def _rule(random: Random) -> dict[str, Any]:
 
 def made(random: Random) -> Spec:
     """A tree, and as many rules as selectors are to be tried on it."""
-    return _tree(random, 3), [_rule(random) for _ in range(RULES)]
+    settings = {"frozen": random.choice(("keep", "write")), "unused": random.choice(("ignore", "ignore", "warn"))}
+    return _tree(random, 3), [_rule(random) for _ in range(RULES)], settings
 
 
 # Check -------------------------------------------------------------------------------------------------------
@@ -210,15 +214,16 @@ def made(random: Random) -> Spec:
 
 def checked(spec: Spec) -> bool:
     """Every rule takes exactly the tensors that it takes by brute force, the last of them wins."""
-    tree, rules = spec
+    tree, rules, settings = spec
     model = grown(tree)
     said = {f"r{index}": _said(rule) for index, rule in enumerate(rules)}
-    plan = initplug.plan(model, initplug.load({"unmatched": "keep", "unused": "ignore", "rules": said}))
+    plan = _planned(model, initplug.load({"unmatched": "keep", **settings, "rules": said}))
     places = [*places_of(model)]
     tensors: dict[int, list[int]] = {}
     for index, place in enumerate(places):
         tensors.setdefault(id(place.tensor), []).append(index)
-    taken = [taken_by(rule, places, [*tensors.values()]) for rule in rules]
+    frozen = settings.get("frozen", "keep")
+    taken = [taken_by(rule, places, [*tensors.values()], frozen) for rule in rules]
     rows = {row.name: row for row in plan}
     for own in tensors.values():
         names, kind = [places[index].name for index in own], places[own[0]].kind
@@ -234,8 +239,19 @@ def checked(spec: Spec) -> bool:
     return any(taken)
 
 
-def taken_by(rule: dict[str, Any], places: list[Place], tensors: list[list[int]]) -> set[int]:
+def _planned(model: nn.Module, recipe: initplug.Recipe) -> initplug.Plan:
+    """The plan, also where all that is there to write is frozen, which is refused."""
+    try:
+        return initplug.plan(model, recipe)
+    except initplug.PlanError as error:
+        assert "nothing else is there to write" in str(error)
+        found: initplug.Plan = error.plan
+        return found
+
+
+def taken_by(rule: dict[str, Any], places: list[Place], tensors: list[list[int]], frozen: str) -> set[int]:
     """The tensors that a rule takes, by their first places: any of the names of a tensor counts."""
+    trainable = rule.get("trainable", True if frozen == "keep" else "any")
     wanted = {index for selector in rule["match"] for index in selected(selector, places)}
     unwanted = {index for selector in rule.get("except", []) for index in selected(selector, places)}
     return {
@@ -243,6 +259,7 @@ def taken_by(rule: dict[str, Any], places: list[Place], tensors: list[list[int]]
         for own in tensors
         if places[own[0]].kind == rule.get("kind", "parameter")
         and counts(rule.get("ndim"), places[own[0]].tensor.dim())
+        and (places[own[0]].kind == "buffer" or trainable in ("any", places[own[0]].tensor.requires_grad))
         and wanted.intersection(own)
         and not unwanted.intersection(own)
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
+from contextlib import suppress
 from random import Random
 from typing import Any
 
@@ -46,6 +47,7 @@ def made(random: Random) -> dict[str, Any]:
         "seed": random.choice((None, 0, 1, 2**64 - 1)),
         "only": random.choice((None, None, None, "^0", ["0.weight"], "*.weight")),
         "threads": random.choice((None, 1, 2)),
+        "stops": random.choice((None, None, None, 1, 2, 5)),
     }
 
 
@@ -145,6 +147,8 @@ def checked(spec: dict[str, Any]) -> bool:
     model = grown(spec["layers"])
     before = image(model)
     state = torch.get_rng_state()
+    if spec["stops"] is not None:
+        _stopped(spec, before)
     try:
         audit = _applied(model, spec)
     except initplug.InitplugError as error:
@@ -173,10 +177,24 @@ def checked(spec: dict[str, Any]) -> bool:
     return True
 
 
-def _applied(model: nn.Module, spec: dict[str, Any]) -> initplug.Audit:
-    return initplug.apply(
-        model, copy.deepcopy(spec["recipe"]), seed=spec["seed"], only=spec["only"], threads=spec["threads"]
-    )
+def _stopped(spec: dict[str, Any], before: list[tuple[str, Any]]) -> None:
+    """Stop an atomic run after some slots: the model is as it was, wherever that is."""
+    model, state, grads = grown(spec["layers"]), torch.get_rng_state(), torch.is_grad_enabled()
+
+    def progress(done: int, _: int) -> None:
+        if done == spec["stops"]:
+            raise RuntimeError("stopped")
+
+    with suppress(initplug.InitplugError):
+        _applied(model, spec, atomic=True, progress=progress)
+        return  # fewer slots than that
+    assert image(model) == before, "an atomic run that was stopped has left something written"
+    assert torch.equal(torch.get_rng_state(), state) and torch.is_grad_enabled() == grads
+
+
+def _applied(model: nn.Module, spec: dict[str, Any], **how: Any) -> initplug.Audit:
+    given = {key: spec[key] for key in ("seed", "only", "threads")}
+    return initplug.apply(model, copy.deepcopy(spec["recipe"]), **given, **how)
 
 
 def _parameter_names(model: nn.Module) -> list[str]:
