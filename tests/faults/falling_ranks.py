@@ -78,7 +78,7 @@ FALLS: tuple[Callable[[Path], dict[str, Any]], ...] = (
 
 
 def held(module: nn.Module) -> list[float]:
-    """What a rank holds of each tensor, summed."""
+    """The sums of what a rank holds of each tensor."""
     return [
         (tensor.to_local() if isinstance(tensor, DTensor) else tensor).detach().sum().item()
         for tensor in module.parameters()

@@ -46,7 +46,7 @@ def limited(room: int) -> Iterator[None]:
 
 
 def attempted(module: nn.Module, recipe: Any, room: int, **how: Any) -> Said:
-    """What an apply under the limit raises, what it leaves, and whether a second without the limit goes well."""
+    """Apply under the limit: the error, what is left, and whether a second time without the limit goes well."""
     said: Said = {"error": None, "message": ""}
     before = {name: None if part.is_meta else part.detach().sum().item() for name, part in module.named_parameters()}
     with limited(room):

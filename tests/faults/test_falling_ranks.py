@@ -19,7 +19,7 @@ LATE = ("while_values_are_written", "hanging_while_values_are_written")
 
 @pytest.fixture(scope="module")
 def worlds() -> dict[str, Any]:
-    """What the ranks that did not fall met. A rank that waited for longer than the timeout would break this one."""
+    """The ends of the ranks that did not fall. A rank that waited for longer than the timeout would break this one."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, str(SCRIPT), *map(str, SIZES)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)

@@ -88,7 +88,7 @@ def again(module: nn.Module) -> None:
 
 
 def failing_after(count: int, error: BaseException) -> Callable[..., Any]:
-    """What draws a chunk, and raises in place of the chunk with this number."""
+    """A function that draws chunks, and raises in place of the one with this number."""
     draw, lock, seen = seeded._draw, threading.Lock(), iter(range(1 << 30))
 
     def failing(*given: Any) -> Any:

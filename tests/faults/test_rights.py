@@ -79,7 +79,7 @@ def net():
 
 @pytest.fixture(scope="module")
 def said() -> Iterator[dict[str, Any]]:
-    """What is said where rights are missing."""
+    """The messages where rights are missing."""
     with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to others
         folder = Path(name)
         folder.chmod(0o755)

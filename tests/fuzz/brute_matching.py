@@ -70,7 +70,7 @@ def selected(selector: Selector, places: Sequence[Place]) -> set[int]:
 
 
 def matches(selector: Selector, path: tuple[Node, ...], fitting: dict[tuple[int, int], bool]) -> bool:
-    """Whether a node, at the end of its path, matches."""
+    """Return whether a node, at the end of its path, matches."""
     if selector["anchored"]:
         return aligned(selector["segments"], 0, path, 1, fitting)
     return any(aligned(selector["segments"], 0, path, start, fitting) for start in range(len(path)))
@@ -79,7 +79,7 @@ def matches(selector: Selector, path: tuple[Node, ...], fitting: dict[tuple[int,
 def aligned(
     segments: list[Segment], segment: int, path: tuple[Node, ...], node: int, fitting: dict[tuple[int, int], bool]
 ) -> bool:
-    """Whether the segments from one on match the nodes from one on, all of both; `fitting` remembers what fits."""
+    """Return whether the segments from one on match the nodes from one on, all of both; `fitting` remembers."""
     if segment == len(segments):
         return node == len(path)
     if segments[segment].get("depth"):
@@ -93,7 +93,7 @@ def aligned(
 
 
 def fits(segment: Segment, node: Node) -> bool:
-    """Whether one segment matches one node: its name or its place, and its class."""
+    """Return whether one segment matches one node: its name or its place, and its class."""
     if segment.get("name") is not None and not spells(segment["name"], node.name):
         return False
     if segment.get("place") is not None and segment["place"] != node.place:
@@ -103,7 +103,7 @@ def fits(segment: Segment, node: Node) -> bool:
 
 
 def is_a(cls: type, package: str, glob: Glob) -> bool:
-    """Whether a class or one of its bases has a name that the glob spells, defined in or below a package."""
+    """Return whether a class or one of its bases has a name that the glob spells, defined in or below a package."""
     return any(
         spells(glob, base.__name__)
         and (not package or base.__module__ == package or base.__module__.startswith(f"{package}."))
@@ -112,7 +112,7 @@ def is_a(cls: type, package: str, glob: Glob) -> bool:
 
 
 def spells(glob: Glob, text: str) -> bool:
-    """Whether a glob matches the whole of a text."""
+    """Return whether a glob matches the whole of a text."""
     if not glob:
         return not text
     (kind, *told), rest = glob[0], glob[1:]

@@ -30,7 +30,6 @@ BOUND = 10.0
 PATIENCE = 5.0
 """Seconds of CPU time that shrinking takes at most."""
 
-
 FRAMES = 12
 """How much of a traceback is told."""
 
@@ -38,14 +37,9 @@ PRODUCT = Path(initplug.__file__).parent
 
 SHOWN = reprlib.Repr()
 """Shows what has no text, and circles, too."""
-SHOWN.maxlevel, SHOWN.maxdict, SHOWN.maxlist, SHOWN.maxtuple, SHOWN.maxstring, SHOWN.maxother = (
-    20,
-    60,
-    60,
-    60,
-    3000,
-    300,
-)
+SHOWN.maxlevel = 20
+SHOWN.maxdict = SHOWN.maxlist = SHOWN.maxtuple = 60
+SHOWN.maxstring, SHOWN.maxother = 3000, 300
 
 
 @dataclass(frozen=True)
@@ -120,7 +114,7 @@ def watched() -> Iterator[None]:
 
 
 def outcome(kind: Kind, given: Any) -> bool | BaseException:
-    """Whether the product took the input, or what was raised that should not have been."""
+    """Return whether the product took the input, or what was raised that should not have been."""
     signal.setitimer(signal.ITIMER_PROF, BOUND)
     try:
         return kind.checked(given)

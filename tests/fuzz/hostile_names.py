@@ -85,7 +85,7 @@ def model_of(spec: dict[str, Any]) -> nn.Module:
 
 
 def checked(spec: dict[str, Any]) -> bool:
-    """Every output of a plan, an audit, a recipe and an error is read back, and shows no more than names."""
+    """Read back every output of a plan, an audit, a recipe and an error: it shows names and no more."""
     model = model_of(spec)
     names = [name for name, _ in model.named_parameters()]
     rule = {"match": "*", "init": "normal std=0.5"}

@@ -78,7 +78,7 @@ sys.path.append(FOLDER.name)
 
 
 def checked(words: list[str]) -> bool:
-    """What is named ends in one message and a status; nothing is raised, nothing but ours is warned of."""
+    """Import or plan what is named: it ends in one message and a status, and nothing but ours is warned of."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         if len(words) == 1:

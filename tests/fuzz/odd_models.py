@@ -40,7 +40,7 @@ class OddError(Exception):
 
 
 class BareError(BaseException):
-    """What `except Exception` lets through."""
+    """An error that `except Exception` lets through."""
 
 
 def unprintable_error() -> NoReturn:
@@ -145,7 +145,7 @@ class Getter:
 
 
 class Classless:
-    """Whatever is asked of it raises."""
+    """An object that raises whatever it is asked for."""
 
     def __getattr__(self, name: str) -> NoReturn:
         raise RuntimeError(f"no {name}")

@@ -1,4 +1,4 @@
-"""What presets are made of: rules, selectors, initializers, words; and what stands in no preset."""
+"""The parts of presets: rules, selectors, initializers, words; and what stands in no preset."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ def _glob(random: Random) -> list[Any]:
 
 
 def _starry(tokens: list[Any]) -> bool:
-    """Whether these may end or begin with a star once alternatives are written out."""
+    """Return whether these may end or begin with a star once alternatives are written out."""
     return any(kind in ("star", "either") for kind, *_ in tokens)
 
 
@@ -213,7 +213,7 @@ def made(random: Random) -> Spec:
 
 
 def checked(spec: Spec) -> bool:
-    """Every rule takes exactly the tensors that it takes by brute force, the last of them wins."""
+    """Compare what every rule takes with what it takes by brute force; the last of them wins."""
     tree, rules, settings = spec
     model = grown(tree)
     said = {f"r{index}": _said(rule) for index, rule in enumerate(rules)}
@@ -266,7 +266,7 @@ def taken_by(rule: dict[str, Any], places: list[Place], tensors: list[list[int]]
 
 
 def counts(wanted: Any, ndim: int) -> bool:
-    """Whether a number of dimensions is one that is wanted."""
+    """Return whether a number of dimensions is one that is wanted."""
     if wanted is None:
         return True
     if isinstance(wanted, list):

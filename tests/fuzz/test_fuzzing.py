@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections import Counter
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -21,7 +21,7 @@ import selector_trees
 import torch
 import whole_runs
 import yaml
-from campaigns import table
+from campaigns import STUCK, Tally, Worker, fate_of, seen, table
 from fuzz_kinds import KINDS
 from fuzzing import Failure, Kind, shrunk, tried, watched
 
@@ -154,6 +154,7 @@ def test_bits_that_depend_on_the_number_of_threads_are_found(monkeypatch: pytest
         "seed": 0,
         "only": None,
         "threads": 2,
+        "stops": None,
     }
     (failure,) = failures_of(Kind("runs", lambda _: made, whole_runs.checked), 1)
     assert "other bits under the same seed" in failure.told
@@ -197,11 +198,31 @@ def test_one_input_is_tried_again_by_kind_and_number() -> None:
 
 
 def test_the_table_tells_each_cause_once_by_its_first_input() -> None:
-    kind = Kind("some", lambda random: random.random(), lambda _: True, each=4)
-    failed = {
-        ("some", "KeyError at x.py:3"): [Failure("some", number, "KeyError at x.py:3", "told\n") for number in (9, 4)]
-    }
-    told = table([kind], Counter(some=250), Counter(some=200), failed)
-    assert told.splitlines()[1].split() == ["some", "1,000", "800", "2", "1"]
-    assert "2 × some 4: KeyError at x.py:3\nreplay: python tests/fuzz some 4\ntold" in told
+    kind, total = Kind("some", lambda random: random.random(), lambda _: True, each=4), Tally()
+    for number in range(250):
+        cause = "KeyError at x.py:3" if number in (9, 4) else ""
+        found = Failure("some", number, cause, "told\n") if cause else number % 2 == 0
+        part = Tally()
+        part.count("some", found)
+        total.add(part)
+    told = table([kind], total)
+    assert told.splitlines()[1].split() == ["some", "1,000", "496", "2", "1"]
+    assert told.endswith("\n\n2 × some 4: KeyError at x.py:3\nreplay: python tests/fuzz some 4\ntold\n")
     assert Random("some 4").random() == kind.input(4)
+
+
+class Process:
+    """A process that only says how it ended."""
+
+    def __init__(self, exitcode: int | None) -> None:
+        self.exitcode = exitcode
+
+
+def test_a_process_that_stays_at_one_input_or_dies_is_found_from_outside() -> None:
+    before, now = 0.0, time.monotonic()
+    assert fate_of(Worker(Process(None), [0, 5], (0, 5), now)) is None
+    assert fate_of(Worker(Process(None), [0, 6], (0, 5), before)) is None
+    assert fate_of(seen(Worker(Process(None), [0, 6], (0, 5), before))) is None
+    assert "heeds no timer" in str(fate_of(Worker(Process(None), [0, 5], (0, 5), now - STUCK - 1)))
+    assert fate_of(Worker(Process(0), [0, 5], (0, 5), before)) == ""
+    assert fate_of(Worker(Process(-11), [0, 5], (0, 5), now)) == "the process ended with -11"
