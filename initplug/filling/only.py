@@ -171,7 +171,7 @@ class _Names:
             pieces = [(row, index, place) for index in range(count)]
             missing = [piece for piece in pieces if piece not in listed]
             if missing:
-                return name if missing == pieces else self.labels[missing[0]]
+                return name if missing == pieces else self.labels.get(missing[0], name)
         return None
 
 

@@ -66,7 +66,7 @@ class Assignment:
         distribution: what the initializer comes down to; None where nothing is to be drawn.
         fan_in: under the rule's fan rule; None below two dimensions.
         fan_out: likewise.
-        reason: why nothing is to be written, such as `no rule` or `keep`; None where something is.
+        reason: why nothing is to be written, such as `no rule`, `frozen` or `keep`; None where something is.
     """
 
     name: str
