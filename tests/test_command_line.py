@@ -193,6 +193,9 @@ FIRST: dict[str, list[str]] = {
 SECOND: dict[str, list[str]] = {
     "audit": ["audit", "model.py:net", "good.yaml", "--weights", "out.safetensors"],
     "audit other": ["audit", "model.py:net", "other.yaml", "--weights", "out.safetensors"],
+    "audit seed": ["audit", "model.py:net", "good.yaml", "--weights", "seed.safetensors", "--seed", "0"],
+    "audit other seed": ["audit", "model.py:net", "good.yaml", "--weights", "seed.safetensors", "--seed", "1"],
+    "audit bad seed": ["audit", "model.py:net", "good.yaml", "--weights", "seed.safetensors", "--seed", "-1"],
     "audit missing": ["audit", "model.py:net", "good.yaml", "--weights", "nowhere.safetensors"],
     "audit garbage": ["audit", "model.py:net", "good.yaml", "--weights", "garbage.safetensors"],
     "audit wrong shapes": ["audit", "model.py:net(width=6)", "good.yaml", "--weights", "out.safetensors"],
@@ -277,15 +280,18 @@ EXPECTED: list[tuple[set[int], str]] = [
     ({0}, "plan, plan json, plan chatty, plan overridden, plan unused, plan strict fine, plan real"),
     ({0}, "plan needs numbers, plan mixes, plan dead, plan noted"),
     ({1}, "plan dead strict, plan unexpected"),
-    ({0}, "apply, apply csv, apply md, apply seed, audit"),
+    ({0}, "apply, apply csv, apply md, apply seed, audit, audit seed"),
     ({1}, "show bad, show bad override, check bad, plan strict, plan unmatched, plan needs values, plan bad recipe"),
-    ({1}, "plan broken, apply unmatched, apply stateful, apply stateless, apply waiting, audit other"),
+    (
+        {1},
+        "plan broken, apply unmatched, apply stateful, apply stateless, apply waiting, audit other, audit other seed",
+    ),
     ({2}, "show missing, show unknown, show bad override syntax, check missing, unknown command, no arguments"),
     ({2}, "plan missing recipe, nothing, unknown module, unknown file, unknown callable, no callable, no colon"),
     ({2}, "raises on import, leaves on import, syntax error, no literal"),
     ({1, 2}, "wrong argument, no module, show directory, apply bad seed, apply nowhere, apply odd report"),
     ({2}, "presets for nothing"),
-    ({1, 2}, "audit missing, audit garbage, audit wrong shapes"),
+    ({1, 2}, "audit missing, audit garbage, audit wrong shapes, audit bad seed"),
 ]
 STATUS = {name: status for status, names in EXPECTED for name in names.split(", ")}
 
@@ -309,7 +315,7 @@ def test_there_is_never_a_traceback(runs: Runs, name: str) -> None:
 @pytest.mark.parametrize("name", [name for name, status in STATUS.items() if 0 not in status and name != "nothing"])
 def test_a_failure_explains_itself_on_standard_error(runs: Runs, name: str) -> None:
     assert runs[name].stderr.strip() or name == "check bad"
-    partly = ("plan unmatched", "plan strict", "plan dead strict", "plan unexpected", "check bad", "audit other")
+    partly = ("plan unmatched", "plan strict", "plan dead strict", "plan unexpected", "check bad", "audit other", "audit other seed")
     if name not in partly:
         assert runs[name].stdout == ""
 
@@ -577,6 +583,13 @@ def test_audit_judges_the_weights_of_a_file(runs: Runs) -> None:
     head, reason = runs["audit other"].stderr.splitlines()
     assert head == "1 of 6 slots are not what the recipe says"
     assert re.fullmatch(r"  fc\.weight: std 0\.\d+, not 0\.\d+ to 1\.\d+(; .*)?", reason)
+
+
+def test_audit_compares_every_value_with_what_a_seed_gives(runs: Runs) -> None:
+    assert "6 exact" in runs["audit seed"].stdout
+    head, *reasons = runs["audit other seed"].stderr.splitlines()
+    assert re.fullmatch(r"[1-6] of 6 slots are not what the recipe says", head)
+    assert all(reason.endswith("; all drawn tensors differ: another seed?") for reason in reasons)
 
 
 # -------------------------------------------------------------------------------------------- laziness

@@ -97,8 +97,17 @@ def partial() -> Audit:
     return initplug.apply(model, {"name": "partial", "rules": rules}, only=["0.weight", "^4"])
 
 
+def exact() -> Audit:
+    """What a seed gave, compared to the bit, and one layer that was left alone."""
+    model = nn.Sequential(*(nn.Linear(4, 4) for _ in range(4)))
+    rules = {"*.weight": "normal", "*.bias": 0, "last": {"match": "3.*", "init": "keep"}}
+    initplug.apply(model, {"name": "exact", "rules": rules}, seed=0)
+    return initplug.audit(model, {"name": "exact", "rules": rules}, seed=0, histograms=True)
+
+
 AUDITS: dict[str, Callable[[], Audit]] = {
     "small": small,
+    "exact": exact,
     "hostile": hostile,
     "partial": partial,
     "5000": lambda: small(834),
@@ -273,6 +282,23 @@ def test_search_takes_all_words(page: Page) -> None:
     page.click(page.one("#reset"))
     assert len(page.names()) == 75
     assert box.get_attribute("value") == ""
+
+
+def test_what_is_exact_is_summed_up_filtered_and_sorted_behind_all_else(load: Callable[[str], Page]) -> None:
+    page = load("exact")
+    line = "Nothing differs: 6 of 8 parameters are as planned, all of them to the bit, 2 cannot be tested"
+    assert page.one(".verdict-line").text == line
+    assert page.one(".bar").get_attribute("aria-label") in ("6 exact, 2 untestable", "2 untestable, 6 exact")
+    assert page.one(".bar .exact").size["width"] > page.one(".bar .untestable").size["width"] > 0
+    fact = next(one for one in page.all(".facts > *") if one.text.endswith("exact"))
+    assert fact.text.split("\n") == ["6", "exact"]
+    page.click(fact)
+    assert page.names() == [f"{place}.{key}" for place in range(3) for key in ("weight", "bias")]
+    assert all(mark.text == "exact" for mark in page.all("#rows tr.row:not([hidden]) .mark.exact"))
+    page.click(page.one("#reset"))
+    if page.one("th.c-verdict button").is_displayed():
+        page.click(page.one("th.c-verdict button"))
+        assert page.names()[:2] == ["3.weight", "3.bias"]
 
 
 def test_filters_by_rule_type_status_and_verdict(page: Page) -> None:

@@ -79,7 +79,7 @@ def main() -> None:
     """Fork the ranks, wait for them, print their outcomes."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "conformance"))
     import_module("conftest")  # it makes third-party libraries importable
-    for name in ("scenes", "disagreements"):  # which register them
+    for name in ("scenes", "disagreements", "exact_scenes"):  # which register them
         import_module(name)
 
     size = int(sys.argv[1])

@@ -31,6 +31,9 @@ def test_weights_that_were_written_are_what_they_were_when_read() -> None:
         written = initplug.apply(net, RECIPE, seed=seed).to_dict()
         read = initplug.audit(net, RECIPE).to_dict()
         assert changes(json.loads(json.dumps(written)), read) == []
+        assert (
+            changes(json.loads(json.dumps(read)), initplug.audit(net, RECIPE, seed=0).to_dict()) == [] or seed is None
+        )
     assert told(written, read) == ["every row is what it was in old.json"]
 
 
