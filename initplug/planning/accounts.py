@@ -6,7 +6,7 @@ import fnmatch
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -177,14 +177,19 @@ def _of_preset(recipe: Recipe, place: Place | None, name: str, key: str, selecto
 @lru_cache(maxsize=4096)
 def _said(preset: str | None, name: str, key: str) -> tuple[str, ...]:
     """The selectors of a rule of a preset."""
-    rule = load(preset).rules.get(name) if preset in presets() else None
+    rule = load(preset).rules.get(name) if preset in _presets() else None
     return () if rule is None else rule.match if key == "match" else rule.except_
+
+
+@cache
+def _presets() -> frozenset[str | None]:
+    return frozenset(presets())
 
 
 # Selectors without effect -----------------------------------------------------------------------------------
 
 BUFFERS, PARAMETERS = "only buffers, and the rule takes parameters", "only parameters, and the rule takes buffers"
-MODULES = "only modules that hold nothing to be initialised"
+MODULES, NONE = "only modules that hold nothing to be initialised", "only what is None in this model"
 
 
 def _without_effect(
@@ -260,17 +265,18 @@ def _ndim(rule: Rule) -> str:
 
 
 def _beside_slots(tree: Tree, matched: Matched, lost: set[int]) -> dict[int, str]:
-    """What those selectors select that select no slot: modules without any, and buffers that no rule speaks of."""
-    beside: dict[int, str] = {}
-    if not lost:
-        return beside
-    for state in matched.states.distinct:
-        beside.update(dict.fromkeys(lost.intersection(state.here), MODULES))
-    for node, state in zip(tree.nodes, matched.states, strict=True):
-        for key in node.buffers:
-            hits = matched.matcher.step(state, key, None).hits
-            beside.update(dict.fromkeys(lost.intersection(hits), BUFFERS))
-    return beside
+    """What those selectors select that select no slot: buffers of which no rule speaks, empty modules, None."""
+    buffers, modules, none = set[int](), set[int](), set[int]()
+    for state in matched.states.distinct if lost else ():
+        modules |= lost.intersection(state.here)
+    for node, state in zip(tree.nodes, matched.states, strict=True) if lost else ():
+        beside = [
+            (key, none) for held in (node.parameters, node.buffers) for key, tensor in held.items() if tensor is None
+        ]
+        beside += [(key, buffers) for key, tensor in node.buffers.items() if tensor is not None]
+        for key, found in beside:
+            found |= lost.intersection(matched.matcher.step(state, key, None).hits)
+    return dict.fromkeys(none, NONE) | dict.fromkeys(modules, MODULES) | dict.fromkeys(buffers, BUFFERS)
 
 
 # What is only noted -----------------------------------------------------------------------------------------
@@ -291,12 +297,9 @@ def _outdone(recipe: Recipe, decisions: Counted) -> tuple[list[Covered], list[No
                 by[name][winner.rule] = None
     covered, notes = [], []
     for name, rule in recipe.rules.items():
-        if (
-            rule is None
-            or name in winning
-            or name not in by
-            or any(_gives_back(recipe.rules[each]) for each in by[name])
-        ):
+        if rule is None or name in winning or name not in by:
+            continue
+        if any(_gives_back(recipe.rules[each]) for each in by[name]):
             continue
         first, *others = by[name]
         of_preset = _of_preset(recipe, recipe.place(name), name, "match", rule.match)

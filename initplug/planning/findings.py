@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from initplug.errors import NAME, ROWS, Finding, cut, near, shortened
 from initplug.language.faults import shown
-from initplug.language.reading import Place
+from initplug.language.messages import dotted
+from initplug.language.reading import Place, Steps
 from initplug.language.recipe import Recipe
 from initplug.language.selectors import Selector, parse
 from initplug.planning.accounts import Accounts, Entry
@@ -110,7 +111,9 @@ def without_effect(accounts: Accounts, recipe: Recipe, names: Sequence[str]) -> 
         near_by = f"; closest: {cut(closest, NAME)}" if closest else ""
         said = f'{clause.key} "{cut(clause.selector, NAME)}"'
         lines.append(f"  rule {shown(clause.name)}, {said}{at}: {entry.effect}{near_by}")
-        findings.append(_finding(f"rules.{clause.name}.{clause.key}", entry, recipe, closest))
+        several = len(clause.rule.match if clause.key == "match" else clause.rule.except_) > 1
+        path: Steps = ("rules", clause.name, clause.key, *([clause.place] if several else []))
+        findings.append(_finding(dotted(path), entry, recipe, closest))
     one = len(lines) == 1
     head = f"{'1 selector' if one else f'{len(lines)} selectors'} of {recipe.origin} ha{'s' if one else 've'} no effect"
     hint = f"Mend or remove {'it' if one else 'them'}, or mark the rule `optional: true`."

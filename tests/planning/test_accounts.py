@@ -69,6 +69,7 @@ def noted(rule: dict[str, Any], model: nn.Module | None = None) -> list[str]:
             {"match": ["fc.weight", "act"]},
             ['match "act": selects only modules that hold nothing to be initialised'],
         ),
+        ({"match": ["fc.weight", "wk.bias"]}, ['match "wk.bias": selects only what is None in this model']),
         (
             {"match": ["fc.weight", "running_mean"]},
             ['match "running_mean": selects only buffers, and the rule takes parameters'],
@@ -227,7 +228,7 @@ def test_unused_says_what_selectors_without_effect_are() -> None:
     with pytest.raises(initplug.PlanError, match="2 selectors of the recipe have no effect") as caught:
         initplug.plan(Net(), {"unused": "error", "rules": rules})
     assert [(found.path, found.message, found.hint) for found in caught.value.findings] == [
-        ("rules.r.match", "selects nothing", "closest: fc.bias"),
+        ("rules.r.match[1]", "selects nothing", "closest: fc.bias"),
         ("rules.r.except", "takes nothing away", None),
     ]
     plan, lines = told(Net(), {"unused": "ignore", "rules": rules})
@@ -383,7 +384,7 @@ def test_each_selector_has_its_line_and_column(tmp_path: Path) -> None:
     with pytest.raises(initplug.PlanError) as caught:
         initplug.plan(Net(), initplug.load(path, ["unused=error"]))
     places = [(found.path, found.line, found.column) for found in caught.value.findings]
-    assert places == [("fd.wight", 9, 3), ("rules.r.match", 6, 10), ("rules.r.except", 7, 14)]
+    assert places == [("fd.wight", 9, 3), ("rules.r.match[1]", 6, 10), ("rules.r.except", 7, 14)]
 
 
 # What is noted, where it shows.

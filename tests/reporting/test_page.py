@@ -34,7 +34,7 @@ def embedded(html: str) -> Any:
 def test_the_data_is_what_the_audit_holds() -> None:
     held = audit()
     data, plain = embedded(held.to_html()), held.to_dict()
-    for key in ("recipe", "digest", "seed", "versions", "summary", "unmatched", "unused"):
+    for key in ("recipe", "digest", "seed", "versions", "summary", "unmatched", "unused", "notes"):
         assert data[key] == plain[key]
     assert len(data["rows"]) == len(plain["rows"])
     for (name, aliases, mean, std, low, high, count, status, verdict, share, _), row in zip(
