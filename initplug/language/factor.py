@@ -13,6 +13,7 @@ from pydantic_core import InitErrorDetails
 
 from initplug.errors import VALUE, cut, did_you_mean
 from initplug.language.faults import fault, kind_of, mismatch, shown
+from initplug.language.numbers import formula
 from initplug.language.selectors import Selector, SelectorError, parse
 from initplug.values import is_whole
 
@@ -89,6 +90,7 @@ def read_factors(value: Any) -> tuple[Factor, ...]:
         problems.append(_problem((), f"a list of factors has at most {MOST}, not {len(parts)}", value))
     for index, part in parts[:MOST]:
         location: tuple[str | int, ...] = () if index is None else (index,)
+        part = formula(part)
         if isinstance(part, Mapping):
             factors.append(_counted(part, location, problems))
         elif _is_number(part):
@@ -120,7 +122,7 @@ def _counted(part: Mapping[str, Any], location: tuple[str | int, ...], problems:
     if len(kinds) != 1:
         problems.append(_problem(location, f"a factor has one of {', '.join(get_args(Counted))}", part))
         return Factor()
-    given = {key: part[key] for key in ("times", "power") if key in part}
+    given = {key: formula(part[key]) for key in ("times", "power") if key in part}
     for key, value in given.items():
         if not _is_number(value):
             message, way_out = mismatch(value, "a number")

@@ -83,7 +83,8 @@ def mismatch(value: Any, expected: str) -> tuple[str, str | None]:
         return f"{shown(value)} is beyond 64 bits", "larger numbers have a point or an exponent: 1.5, 1e30"
     if isinstance(value, float) and not math.isfinite(value):
         return f"{shown(value)} is not {expected}", "numbers are finite"
-    return f"{shown(value)} is not {expected}", None
+    meant = isinstance(value, str) and re.search(r"sqrt|[0-9)]\s*[*/]|\*\*", value)
+    return f"{shown(value)} is not {expected}", "a number may be written 1/32, sqrt(2), -1/sqrt(768)" if meant else None
 
 
 def _unquoted(text: str) -> str:

@@ -17,10 +17,19 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from initplug.errors import VALUE, RecipeError, brief, cut, did_you_mean
 from initplug.language.factor import REFERENCE, Factor, read_factors
 from initplug.language.faults import NUMBER, fault, kind_of, mismatch, shown
+from initplug.language.numbers import Written, formula
 from initplug.schemes.calling import told
 from initplug.schemes.fans import FanRule, Fans
 from initplug.schemes.installed import EntryError, all_names, find
-from initplug.schemes.registry import REGISTRY, Initializer, Reference, kinds_of, parts_of, words_of
+from initplug.schemes.registry import (
+    REGISTRY,
+    Initializer,
+    Parameter,
+    Reference,
+    kinds_of,
+    parts_of,
+    words_of,
+)
 from initplug.schemes.transfers import TRANSFERS
 from initplug.values import is_whole
 
@@ -96,7 +105,7 @@ class Init:
             if name in self.arguments and not (value == parameter.default and type(value) is type(parameter.default)):
                 given[name] = value
         # A number stands alone where those do that are read before it.
-        alone = list(takewhile(lambda name: type(given.get(name)) in (int, float), self.initializer.bare))
+        alone = list(takewhile(lambda name: type(given.get(name)) in (int, float, Written), self.initializer.bare))
         yield from (str(given.pop(name)) for name in alone)
         for name, value in given.items():
             spelled = shown(value) if isinstance(value, bool | None) else str(value)
@@ -126,6 +135,8 @@ def read_init(value: Any) -> Init:
         return value
     if isinstance(value, bool) or value is None:
         raise fault(f"{shown(value)} is no initializer", hint="a rule is disabled by setting the rule itself to null")
+    if isinstance(value, str):
+        value = formula(value)
     if isinstance(value, int | float):
         return _checked("constant", {"value": value})
     if isinstance(value, str):
@@ -232,17 +243,18 @@ def _from_text(text: str) -> tuple[str, dict[str, Any]]:
     initializer = _find(fn, tokens[0][0])
     free = list(initializer.bare)
     arguments: dict[str, Any] = {}
+    value: Any
     for offset, token in tokens[1:]:
         if "=" in token:
             name, _, given = token.partition("=")
             parameter = initializer.parameters.get(name)
-            value: Any = number(given) if parameter is None else _spelled(parameter.annotation, given)
+            value = number(given) if parameter is None else _spelled(parameter.annotation, given)
             if given == "":
                 raise fault(f"{cut(name, VALUE)}= has no value", offset=offset)
-        elif NUMBER.fullmatch(token):
+        elif not isinstance(value := number(token), str):
             if not free:
                 raise fault(_stray_number(initializer, token), offset=offset)
-            name, value = free.pop(0), number(token)
+            name = free.pop(0)
         else:
             name, value = _bound(initializer, token, offset), token
         if name in arguments:
@@ -297,7 +309,7 @@ def _takers(initializer: Initializer, word: str) -> list[str]:
 def number(text: str) -> int | float | str:
     """The number that a text spells, else the text."""
     if not NUMBER.fullmatch(text):
-        return text
+        return formula(text)  # type: ignore[no-any-return]  # a number, or the text
     # Python reads no int of thousands of digits; as a float it is infinite, which no argument takes.
     return int(text) if re.fullmatch(r"[-+]?[0-9]{1,400}", text) else float(text)
 
@@ -316,7 +328,7 @@ def _checked(fn: str, arguments: Mapping[str, Any]) -> Init:
     """Validate arguments against the function's annotations, then the function's own checks."""
     initializer = _find(fn)
     problems: list[InitErrorDetails] = []
-    given = dict(arguments)
+    given = {name: _evaluated(initializer.parameters.get(name), value) for name, value in arguments.items()}
     modifiers = _modifiers(given, problems) if initializer.modified else {}
     whole = "" if given.keys() <= initializer.parameters.keys() else _whole(initializer, given)
     for name, value in given.items():
@@ -375,6 +387,16 @@ def _whole(initializer: Initializer, given: Mapping[str, Any]) -> str:
 def owners(argument: str) -> list[str]:
     """The initializers that take an argument of this name."""
     return [name for name, initializer in REGISTRY.items() if argument in initializer.parameters]
+
+
+def _evaluated(parameter: Parameter | None, value: Any) -> Any:
+    """The number that a text writes where one is expected, and no text of the user's own."""
+    parts = () if parameter is None else tuple(parts_of(parameter.annotation))
+    return formula(value) if str not in parts and float in {*map(_base, parts)} else value
+
+
+def _base(part: Any) -> Any:
+    return get_args(part)[0] if get_origin(part) is Annotated else part
 
 
 TORCH_NAMES = {"a": "low", "b": "high", "val": "value"}

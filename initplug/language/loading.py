@@ -15,6 +15,7 @@ from initplug.errors import LINE, Finding, RecipeError, brief, cut, did_you_mean
 from initplug.language.composed import Composed, merge
 from initplug.language.faults import kind_of, shown
 from initplug.language.messages import dotted, file_of, findings_of, located, place_of
+from initplug.language.numbers import spelled
 from initplug.language.reading import (
     MAX_CHARACTERS,
     MAX_DEPTH,
@@ -59,10 +60,9 @@ def load(source: Source | Any, overrides: Sequence[str] = ()) -> Recipe:
         >>> load("resnext", ["rules.conv.init.mode=fan_in"]).rules["conv"].init.text
         'kaiming_normal'
     """
-    overrides = () if overrides is None else overrides
-    listed = isinstance(overrides, list | tuple)
-    overrides = [plain(override) for override in overrides]
-    if not listed or not all(isinstance(override, str) for override in overrides):
+    given: Any = () if overrides is None else overrides
+    overrides = [plain(override) for override in given] if isinstance(given, list | tuple) else [given, None]
+    if not all(isinstance(override, str) for override in overrides):
         raise RecipeError.of([Finding("", "overrides is a list of texts such as rules.conv.init.mode=fan_in")])
     if isinstance(source, Recipe) and not overrides:
         return source
@@ -79,7 +79,7 @@ def compose(source: Source | Any) -> Composed:
     """The data of a recipe with its `defaults` merged, before validation."""
     source = plain(source)
     if isinstance(source, Recipe):
-        composed = Composed(source.plain(), source.origin)
+        composed = Composed(spelled(source.plain()), source.origin)
         for rule, file in source._files.items():
             composed.values["rules", rule, "init", "path"] = Place(str(file))
             composed.files[str(file)] = file

@@ -9,6 +9,7 @@ from typing import Any
 from initplug.errors import NAME, Finding, RecipeError, brief, cut, first_line, near
 from initplug.language.composed import Composed, overruled
 from initplug.language.faults import shown
+from initplug.language.numbers import formula
 from initplug.language.reading import MAX_DEPTH, MAX_PARTS, Place, Steps, has_surrogate
 from initplug.language.recipe import RULE_KEYS, SETTINGS, Recipe
 
@@ -36,7 +37,7 @@ def override(composed: Composed, overrides: Sequence[str]) -> None:
         except ValueError:  # Python reads no int of thousands of digits
             raise _wrong(text, "a number in it has too many digits") from None
         except HydraException as error:
-            hint = _odd_key(text)
+            hint = _odd_key(text) or _as_text(text)
             reason = f"not in Hydra's notation, key=value: {first_line(error)}"
             raise _wrong(text, reason, hint, syntax=True) from None
         except Exception as error:
@@ -88,6 +89,12 @@ def _refuse_large(text: str) -> None:
             raise _wrong(text, f"nested deeper than {MAX_DEPTH}")
     if text.partition("=")[0].count(".") > MAX_DEPTH:
         raise _wrong(text, f"its key has more than {MAX_DEPTH} steps")
+
+
+def _as_text(text: str) -> str | None:
+    """The hint for a number in a form that Hydra takes for a call."""
+    key, _, value = text.partition("=")
+    return f"quote the number: {key}='\"{value}\"'" if isinstance(formula(value), float) else None
 
 
 SAYABLE = re.compile(r"[\w.*?-]+")

@@ -22,6 +22,7 @@ from yaml.scanner import Scanner
 
 from initplug.errors import Finding, RecipeError
 from initplug.language.faults import shown
+from initplug.language.numbers import Written
 
 MAX_CHARACTERS = 1 << 18
 MAX_PARTS = 20_000
@@ -246,6 +247,7 @@ def _represented(dumper: _Dumper, text: str) -> yaml.ScalarNode:
 
 
 _Dumper.add_representer(str, _represented)
+_Dumper.add_representer(Written, lambda dumper, number: dumper.represent_str(number.text))
 
 
 def written(data: Any) -> str:

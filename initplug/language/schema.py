@@ -8,10 +8,11 @@ from pydantic import TypeAdapter
 
 from initplug.language.expectation import KEYS, MOST
 from initplug.language.factor import Counted
+from initplug.language.numbers import FORM
 from initplug.language.recipe import EXCEPTIONS, Recipe, Rule
 from initplug.schemes.fans import FanRule
 from initplug.schemes.installed import EntryError, all_names, find
-from initplug.schemes.registry import Reference
+from initplug.schemes.registry import Reference, kinds_of
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -21,6 +22,10 @@ LATER = {"type": "string", "pattern": r"\$\{|^\?\?\?$", "description": "resolved
 
 NOT_GIVEN = {"type": "null", "description": "not given"}
 """What a setting, or a key of a rule, may be instead of a value."""
+
+FORMS = {"$ref": "#/$defs/form"}
+NUMBERS = [{"type": "number"}, FORMS]
+"""Numbers, and the texts that stand for some."""
 
 
 def schema() -> dict[str, Any]:
@@ -34,7 +39,7 @@ def schema() -> dict[str, Any]:
         ['factor', 'factors']
     """
     settings = {
-        name: _later(_of(field.annotation)) | {"default": field.default}
+        name: _later(_of(field.annotation), NOT_GIVEN) | {"default": field.default}
         for name, field in Recipe.model_fields.items()
         if name != "rules"
     }
@@ -63,6 +68,7 @@ def schema() -> dict[str, Any]:
                 ]
             },
             "later": LATER,
+            "form": {"type": "string", "pattern": f"^{FORM}$", "description": "such as 1/32, sqrt(2), -1/sqrt(768)"},
         },
     }
 
@@ -82,9 +88,7 @@ def _definitions(part: str = "") -> dict[str, Any]:
     }
     return {
         f"{part}rule": _rule(part),
-        f"{part}init": {
-            "anyOf": [{"type": "number"}, {"$ref": "#/$defs/text"}, {"$ref": f"#/$defs/{part}initializer"}]
-        },
+        f"{part}init": {"anyOf": [*NUMBERS, {"$ref": "#/$defs/text"}, {"$ref": f"#/$defs/{part}initializer"}]},
         f"{part}initializer": {
             "anyOf": [*(_used(name, part) for name in all_names()), split, UNNAMED, *([_nameless()] if part else [])]
         },
@@ -97,13 +101,13 @@ def _definitions(part: str = "") -> dict[str, Any]:
         },
         f"{part}factor": {
             "anyOf": [
-                {"type": "number"},
+                *NUMBERS,
                 {
                     "type": "object",
                     "properties": {
                         **{kind: {"type": "string", "minLength": 1} for kind in get_args(Counted)},
-                        "times": _later({"type": "number", "default": 1}),
-                        "power": _later({"type": "number", "default": -0.5}),
+                        "times": _later({"type": "number", "default": 1}, FORMS),
+                        "power": _later({"type": "number", "default": -0.5}, FORMS),
                     },
                     **({} if part else {"oneOf": [{"required": [kind]} for kind in get_args(Counted)]}),
                     "additionalProperties": False,
@@ -122,9 +126,9 @@ def _rules(part: str = "") -> dict[str, Any]:
     return {"additionalProperties": {"anyOf": known}}
 
 
-def _later(known: dict[str, Any]) -> dict[str, Any]:
-    """The schema, or a text that an application resolves."""
-    return {"anyOf": [known, {"$ref": "#/$defs/later"}]}
+def _later(known: dict[str, Any], *others: dict[str, Any]) -> dict[str, Any]:
+    """The schema, or a text that an application resolves, or one of others."""
+    return {"anyOf": [known, {"$ref": "#/$defs/later"}, *others]}
 
 
 def _nameless() -> dict[str, Any]:
@@ -149,17 +153,15 @@ def _rule(part: str) -> dict[str, Any]:
     return {
         "type": "object",
         "properties": {
-            "match": {"$ref": "#/$defs/selectors"},
-            "except": {"$ref": "#/$defs/selectors"},
-            "exclude": {"anyOf": [{"$ref": "#/$defs/selectors"}, {"type": "null"}]},
+            "match": {"anyOf": [{"$ref": "#/$defs/selectors"}, NOT_GIVEN]},
+            "except": {"anyOf": [{"$ref": "#/$defs/selectors"}, NOT_GIVEN]},
+            "exclude": {"anyOf": [{"$ref": "#/$defs/selectors"}, NOT_GIVEN]},
             "init": {"$ref": f"#/$defs/{part}init"},
-            "kind": _later(_of(Rule.model_fields["kind"].annotation)),
-            "trainable": _later(_of(Rule.model_fields["trainable"].annotation)),
-            "ndim": _later(
-                {"anyOf": [count, comparison, {"type": "array", "items": ndim, "minItems": 1}, {"type": "null"}]}
-            ),
-            "optional": _later({"type": "boolean"}),
-            "expect": {"anyOf": [_expectation(part), {"type": "null"}, {"$ref": "#/$defs/later"}]},
+            "kind": _later(_of(Rule.model_fields["kind"].annotation), NOT_GIVEN),
+            "trainable": _later(_of(Rule.model_fields["trainable"].annotation), NOT_GIVEN),
+            "ndim": _later({"anyOf": [count, comparison, {"type": "array", "items": ndim, "minItems": 1}]}, NOT_GIVEN),
+            "optional": _later({"type": "boolean"}, NOT_GIVEN),
+            "expect": _later(_expectation(part), NOT_GIVEN),
         },
         **({} if part else {"required": ["init"]}),
         "not": {"required": list(EXCEPTIONS), "properties": {key: {"not": {"type": "null"}} for key in EXCEPTIONS}},
@@ -189,7 +191,9 @@ def _named(name: str) -> dict[str, Any]:
     assert initializer is not None  # its name is known
     properties: dict[str, Any] = {"fn": {"const": name, "description": initializer.summary}}
     for argument, parameter in initializer.parameters.items():
-        properties[argument] = _later(_of(str if parameter.annotation is Reference else parameter.annotation))
+        forms = [FORMS] if float in kinds_of(parameter.annotation) else []
+        known = _of(str if parameter.annotation is Reference else parameter.annotation)
+        properties[argument] = _later(known, *forms)
         if not parameter.required:
             properties[argument]["default"] = parameter.default
     if initializer.modified:

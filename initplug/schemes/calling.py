@@ -33,6 +33,7 @@ from initplug.schemes.structures import (
     Sparse,
     Structured,
 )
+from initplug.values import is_whole, plain
 
 
 def told(error: Exception) -> str:
@@ -59,6 +60,7 @@ def distribution_of(
         MisfitError: whatever the function raises, or a result that the tensor cannot have.
     """
     name = initializer.name
+    arguments = {argument: plain(value) for argument, value in arguments.items()}  # a number may carry its text
     if initializer.kind == "whole":
         return Custom(name, initializer.function, tuple(arguments.items()), tuple(shape))
     try:
@@ -114,6 +116,8 @@ def _part(made: object, shape: tuple[int, ...]) -> Single | Batched:
 
 def _number(value: object, made: object) -> float:
     if isinstance(value, Integral):  # whole numbers stay exact
+        if not is_whole(int(value)):
+            raise ValueError(f"a {type(made).__name__} of a number beyond 64 bits")
         return int(value)
     if isinstance(value, Real) and not math.isnan(value):
         return float(value)

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, NewType, TypeVar, Union, get_args, g
 from annotated_types import Ge, Gt, Le, Lt
 
 from initplug.errors import did_you_mean
+from initplug.values import plain
 
 Reference = NewType("Reference", str)
 """A dotted path from the owner of a slot to another attribute: `weight`, `..q.weight`, `^shared.weight`."""
@@ -255,7 +256,7 @@ def _hints(function: Callable[..., Any], name: str, arguments: Sequence[inspect.
 
 
 def _parameter(name: str, kind: Kind, argument: inspect.Parameter, annotation: Any) -> Parameter:
-    what, default = f"initializer {name!r}: argument {argument.name!r}", argument.default
+    what, default = f"initializer {name!r}: argument {argument.name!r}", plain(argument.default)
     if not NAME.fullmatch(argument.name):
         raise ValueError(f"{what} cannot be spelled in recipes: letters, digits and _")
     if argument.name in RESERVED:

@@ -141,4 +141,6 @@ def sincos(
         raise ValueError(f"its rows need a multiple of {2 * grid} columns for sines and cosines, not {columns}")
     if skip > rows or (grid == 2 and math.isqrt(rows - skip) ** 2 != rows - skip):
         raise ValueError(f"{rows} rows less {skip} skipped are no {'square grid' if grid == 2 else 'sequence'}")
+    if not math.isfinite(rows / base):
+        raise ValueError(f"base {base:g} gives frequencies beyond what a double holds")
     return SinCos(1.0, grid, skip, float(base), rows, columns)
