@@ -81,7 +81,7 @@ def _readable(slots: Slots) -> NDArray[np.bool_]:
     """Of every slot, whether its owner holds the values itself and torch can compare them."""
     found = np.fromiter((tensor.layout == torch.strided for tensor in slots.tensors), np.bool_, len(slots))
     for row in slots.kins.where(lambda kin: not kin.plain).tolist():
-        found[row] = unwritable(slots[row].tensor) is None
+        found[row] = not slots[row].kin.lazy and unwritable(slots[row].tensor) is None
     found[slots.computed] = False
     return found
 

@@ -157,13 +157,6 @@ def not_as_expected(unmet: Unmet, recipe: Recipe) -> Block:
     return "\n".join([head, *shortened(lines)]), findings
 
 
-def _named(name: str, recipe: Recipe) -> str:
-    """A rule with its first selector and its place."""
-    rule = recipe.rules[name]
-    assert rule is not None  # a disabled rule matches nothing
-    return _rule(name, rule.match[0], recipe.location(name))
-
-
 ROOT = "the model"
 """What the nameless first module is called."""
 

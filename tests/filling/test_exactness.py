@@ -363,3 +363,11 @@ def test_a_name_without_a_stream_is_untestable() -> None:
     model = nn.Module()
     model.register_parameter("half\ud800", nn.Parameter(torch.randn(8, 8)))
     assert verdicts(initplug.audit(model, {"rules": {"*": "normal"}}, seed=0)) == {"half\ud800": "ok"}
+
+
+def test_lazy_layers_have_nothing_to_compare() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.LazyLinear(3))
+    recipe = {"unmatched": "keep", "rules": {"^0": "normal"}}
+    initplug.apply(model, recipe, seed=0, only="^0")
+    audit = initplug.audit(model, recipe, seed=0)
+    assert [(row.status, row.verdict) for row in audit] == 2 * [("read", "exact")] + 2 * [("lazy", "untestable")]

@@ -167,6 +167,8 @@ def checked(spec: dict[str, Any]) -> bool:
     after = image(model)
     if spec["seed"] is not None:
         assert torch.equal(torch.get_rng_state(), state), "a seeded run moved the generator"
+        _compared(model, spec, audit)
+        assert image(model) == after, "an audit has written"
         other = grown(spec["layers"])
         torch.rand(3)
         _applied(other, {**spec, "threads": 1})
@@ -175,6 +177,27 @@ def checked(spec: dict[str, Any]) -> bool:
         if not untouched:
             assert image(model) == after, "other bits when applied twice"
     return True
+
+
+def _compared(model: nn.Module, spec: dict[str, Any], applied: initplug.Audit) -> None:
+    """Audit under the seed: all that was written is exact, until a bit of it is another."""
+
+    def verdicts() -> dict[str, Any]:
+        found = initplug.audit(model, copy.deepcopy(spec["recipe"]), seed=spec["seed"], only=spec["only"])
+        return {row.name: row.verdict for row in found}
+
+    found = verdicts()
+    written = [row.name for row in applied if row.status == "initialized"]
+    assert {found[name] for name in written} <= {"exact", "untestable"}, {name: found[name] for name in written}
+    parameters = dict(model.named_parameters())
+    name = next((name for name in written if found[name] == "exact" and name in parameters), None)
+    if name is not None:
+        tensor = parameters[name].data
+        kept, other = tensor.clone(), tensor.contiguous().clone()
+        other.view(-1).view(torch.uint8)[0] ^= 1
+        tensor.copy_(other)
+        assert verdicts()[name] == "differs", f"a bit of {name} is another, and its verdict is {verdicts()[name]}"
+        tensor.copy_(kept)
 
 
 def _stopped(spec: dict[str, Any], before: list[tuple[str, Any]]) -> None:
