@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from itertools import compress
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ from initplug.language.recipe import Recipe
 from initplug.planning.advice import own_rule
 from initplug.planning.evaluation import Share
 from initplug.planning.plan import Plan
-from initplug.planning.slots import Slot, Slots
+from initplug.planning.slots import PLAIN_TENSORS, Slot, Slots
 from initplug.schemes.distributions import Constant, Planned, text
 
 
@@ -41,9 +42,20 @@ def warn_of_set_values(plan: Plan, slots: Slots, statuses: Coded[Status]) -> Non
     if not rules:
         return
     rows, found = to_write(statuses), list[_Set]()
-    for share, group in plan.shares.taken(rows).groups():
-        if share.rule in rules and share.numel > 1:
-            found += _set_among([slots[row] for row in rows[group].tolist()], share)
+    tensors, computed = slots.tensors, {*slots.computed}
+
+    def held(row: int, share: Share) -> Tensor | None:
+        """What a slot holds; nearly all of them are asked one question each."""
+        tensor = tensors[row]
+        if row in computed or type(tensor) not in PLAIN_TENSORS:
+            return _read(slots[row], share)
+        return None if tensor.is_meta else tensor
+
+    with torch.no_grad():
+        for share, group in plan.shares.taken(rows).groups():
+            if share.rule in rules and share.numel > 1:
+                pairs = ((row, held(row, share)) for row in rows[group].tolist())
+                found += _set_among(slots, [(row, tensor) for row, tensor in pairs if tensor is not None], share)
     if found:
         warn("\n".join(_told(sorted(found, key=lambda one: one.slot.position))))
 
@@ -54,48 +66,54 @@ def _defaulting(recipe: Recipe) -> set[str]:
     return {name for name, init in rules if "default" in (init.fn, *(part.fn for part in init.parts))}
 
 
-def _set_among(slots: Sequence[Slot], share: Share) -> list[_Set]:
-    """Those of slots that are alike which hold one value that their default does not give."""
+def _read(slot: Slot, share: Share) -> Tensor | None:
+    """What an unusual slot holds here, if that can be read and has elements to compare."""
     # A rank may hold nothing but the padding row, which is zero by rights.
-    whole = [slot for slot in slots if share.padding_row is None or not is_sharded(slot.tensor)]
-    held = [(slot, tensor) for slot in whole if (tensor := _held(slot)) is not None]
+    if slot.on_meta or (share.padding_row is not None and is_sharded(slot.tensor)):
+        return None
+    try:
+        if slot.computed is None:
+            tensor = local_of(slot.tensor).detach()
+        else:
+            with generators_kept(slot.stored[0].device):
+                tensor = value_of(slot)
+        return tensor if tensor.numel() > 1 else None
+    except Exception:  # parametrizations are the model's own code; writing tells what is wrong with them
+        return None
+
+
+def _set_among(slots: Slots, held: Sequence[tuple[int, Tensor]], share: Share) -> list[_Set]:
+    """Those of slots that are alike, as rows with what they hold, which hold one value that `default` does not give."""
     try:
         alike = _ends_agree([tensor for _, tensor in held], share.distribution) if held else []
         return [
-            _Set(slot, share, value)
-            for slot, tensor in compress(held, alike)
+            _Set(slots[row], share, value)
+            for row, tensor in compress(held, alike)
             if (value := _one_value(tensor)) is not None and not _may_be_chance(value, tensor, share.distribution)
         ]
     except Exception:  # a dtype that torch cannot compare, a class of tensors that does not let itself be read
         return []
 
 
-def _held(slot: Slot) -> Tensor | None:
-    """What a slot holds here, if that can be read and has elements to compare."""
-    if slot.on_meta:
-        return None
-    try:
-        if slot.computed is not None:
-            with generators_kept(slot.stored[0].device):
-                tensor = value_of(slot)
-        else:
-            tensor = local_of(slot.tensor)
-        return tensor.detach() if tensor.numel() > 1 else None
-    except Exception:  # parametrizations are the model's own code; writing tells what is wrong with them
-        return None
-
-
 def _ends_agree(tensors: Sequence[Tensor], planned: Planned | None) -> list[bool]:
     """Whether the first and the last element of each are equal, and no constant that is planned."""
-    ends = torch.stack([_ends(tensor).to(tensors[0].device) for tensor in tensors])
+    parts = [*map(_ends, tensors)]
+    if len({*map(DEVICE, parts)}) > 1:
+        parts = [part.to(parts[0].device) for part in parts]
+    ends = torch.stack(parts)
     agree = ends[:, 0] == ends[:, 1]
     if isinstance(planned, Constant):
         agree &= ends[:, 0] != torch.full_like(ends[:, 0], planned.value)
     return agree.tolist()
 
 
+DEVICE = attrgetter("device")
+
+
 def _ends(tensor: Tensor) -> Tensor:
     """The first and the last element."""
+    if tensor.is_contiguous():
+        return tensor.as_strided((2,), (tensor.numel() - 1,))
     span = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
     return tensor.as_strided((2,), (span,))
 
