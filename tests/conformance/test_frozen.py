@@ -175,7 +175,7 @@ def test_without_memory_it_is_planned_and_marked_and_refused_by_name(kind: str) 
 def test_presets_whose_source_fills_what_it_freezes_say_so(kind: str) -> None:
     known, model, frozen = built(kind)
     for parameter in model.parameters():
-        nn.init.constant_(parameter, 7.0)
+        nn.init.uniform_(parameter, 5.0, 6.0)
     audit = initplug.apply(model, known.preset, seed=0)
     assert {row.status for row in audit} == {"initialized"}
     assert frozen_of(model) == frozen
