@@ -315,7 +315,15 @@ def test_there_is_never_a_traceback(runs: Runs, name: str) -> None:
 @pytest.mark.parametrize("name", [name for name, status in STATUS.items() if 0 not in status and name != "nothing"])
 def test_a_failure_explains_itself_on_standard_error(runs: Runs, name: str) -> None:
     assert runs[name].stderr.strip() or name == "check bad"
-    partly = ("plan unmatched", "plan strict", "plan dead strict", "plan unexpected", "check bad", "audit other", "audit other seed")
+    partly = (
+        "plan unmatched",
+        "plan strict",
+        "plan dead strict",
+        "plan unexpected",
+        "check bad",
+        "audit other",
+        "audit other seed",
+    )
     if name not in partly:
         assert runs[name].stdout == ""
 
