@@ -44,17 +44,16 @@ def a_rank_tells_of_its_own_elements_by_their_places_in_the_whole(_: Path) -> No
     mesh = mesh_of(2)
     cuts: list[Placement] = [Shard(0), Shard(1), Replicate()]
     for cut in cuts:
-        model = Bag({"w": distribute_tensor(torch.zeros(600, 700), mesh, [cut]), "v": torch.zeros(64)})
+        model: Any = Bag({"w": distribute_tensor(torch.zeros(600, 700), mesh, [cut]), "v": torch.zeros(64)})
         recipe = {"rules": {"*": "normal"}}
         initplug.apply(model, recipe, seed=0)
-        part = model.get_parameter("w").to_local()
+        part = model.w.to_local()
         with torch.no_grad():
             if dist.get_rank() == 1:
                 part[2, 3] = 9.0
         audit = initplug.audit(model, recipe, seed=0)
         assert audit["w"].verdict == ("differs" if dist.get_rank() else "exact")
-        place = {"Shard": [[302, 3], [2, 353]], "Replicate": [[2, 3]]}[type(cut).__name__]
-        place = place[cut.dim if isinstance(cut, Shard) else 0]
+        place = [[302, 3], [2, 353]][cut.dim] if isinstance(cut, Shard) else [2, 3]
         (row,) = audit.reduced().problems()
         assert row.name == "w"
         head = f"1 of {part.numel():,} elements is not that of seed 0, at {place}: 9, not "
@@ -65,7 +64,7 @@ def a_rank_tells_of_its_own_elements_by_their_places_in_the_whole(_: Path) -> No
 def a_padding_row_and_strided_parts_are_compared_where_they_lie(_: Path) -> None:
     mesh = mesh_of(2)
     for placement in (Shard(0), Shard(1), _StridedShard(0, split_factor=2)):
-        model = nn.Embedding(64, 16, padding_idx=40)
+        model: Any = nn.Embedding(64, 16, padding_idx=40)
         model.weight = nn.Parameter(distribute_tensor(torch.ones(64, 16), mesh, [placement]))
         recipe = {"rules": {"*": "normal"}}
         initplug.apply(model, recipe, seed=0)
