@@ -61,8 +61,9 @@ def load(source: Source | Any, overrides: Sequence[str] = ()) -> Recipe:
         'kaiming_normal'
     """
     given: Any = () if overrides is None else overrides
-    overrides = [plain(override) for override in given] if isinstance(given, list | tuple) else [given, None]
-    if not all(isinstance(override, str) for override in overrides):
+    listed = isinstance(given, list | tuple)
+    overrides = [plain(override) for override in given] if listed else []
+    if not listed or not all(isinstance(override, str) for override in overrides):
         raise RecipeError.of([Finding("", "overrides is a list of texts such as rules.conv.init.mode=fan_in")])
     if isinstance(source, Recipe) and not overrides:
         return source
