@@ -43,9 +43,11 @@ class Composed:
 def merge(base: Composed, top: Composed) -> None:
     """Lay `top` over `base` as OmegaConf merges: mappings key by key, everything else as a whole.
 
-    A mapping that both have stands where `top` has it: what is wrong with the two together, `top` brought about.
+    The key of a mapping that both have stands where it stood, and the mapping where `top` has it: what is wrong with
+    the two together, `top` brought about.
     """
     missing: set[Steps] = set()
+    joined: set[Steps] = set()
     replaced: set[Steps] = set()
     laid: list[Steps] = []
 
@@ -61,6 +63,7 @@ def merge(base: Composed, top: Composed) -> None:
                 missing.add(here)
                 continue
             if isinstance(value, dict) and isinstance(under.get(key), dict):
+                joined.add(here)
                 lay(under[key], value, here)
                 continue
             if key in under:
@@ -72,10 +75,10 @@ def merge(base: Composed, top: Composed) -> None:
             laid.append(here)
 
     lay(base.data, top.data, ())
-    for places, others in ((base.values, top.values), (base.keys, top.keys)):
+    for places, others, kept in ((base.values, top.values, missing), (base.keys, top.keys, missing | joined)):
         for path in [path for path in places if any(path[:length] in replaced for length in range(len(path) + 1))]:
             del places[path]
-        places.update({path: place for path, place in others.items() if path not in missing})
+        places.update({path: place for path, place in others.items() if path not in kept})
     for path in laid:  # what has no place of its own, in a mapping, stands at least in no other file
         base.values.setdefault(path, Place(top.origin))
     base.replaced.update(top.replaced)

@@ -118,6 +118,9 @@ def validate(composed: Composed) -> Recipe:
             line = "" if place.line is None else f":{place.line}"
             recipe._locations[rule] = f"{place.file}{line}"
         recipe._places[rule] = place_of(composed, ("rules", rule), key=True)
+        given = composed.values.get(("rules", rule, "init"))
+        if given is not None and given.file != recipe._places[rule].file and given.text is not None:
+            recipe._initializers[rule] = given
     _locate_entries(recipe, composed)
     for name, loading in recipe.rules.items():
         file = file_of(composed, name, "path") if loading is not None and loading.init.fn == "load" else None
@@ -153,6 +156,8 @@ def _carry_places(recipe: Recipe, composed: Composed) -> None:
     composed.shipped.update(recipe._shipped)
     for name, place in recipe._places.items():
         composed.keys["rules", name] = place
+    for name, place in recipe._initializers.items():
+        composed.values["rules", name, "init"] = place
     for (name, key, index), place in recipe._entries.items():
         alone = isinstance(composed.data["rules"][name][key], str)
         composed.values[("rules", name, key) if alone else ("rules", name, key, index)] = place

@@ -317,6 +317,7 @@ class Recipe(BaseModel):
     _files: dict[str, Path] = PrivateAttr(default_factory=dict)
     _origin: str | None = PrivateAttr(default=None)
     _places: dict[str, Place] = PrivateAttr(default_factory=dict)
+    _initializers: dict[str, Place] = PrivateAttr(default_factory=dict)
     _entries: dict[tuple[str, str, int], Place] = PrivateAttr(default_factory=dict)
     _shipped: frozenset[str] = PrivateAttr(default=frozenset())
 
@@ -348,6 +349,13 @@ class Recipe(BaseModel):
     def location(self, rule: str) -> str | None:
         """`file:line` of a rule, where known."""
         return self._locations.get(rule)
+
+    def giver(self, rule: str) -> str | None:
+        """`file:line` of what gives a rule its initializer: of the rule, unless another file or an override does."""
+        place = self._initializers.get(rule)
+        if place is None:
+            return self.location(rule)
+        return place.file if place.line is None else f"{place.file}:{place.line}"
 
     def layer(self, rule: str) -> str | None:
         """The file that a rule was first given in, or what stands for one; None where that is not known."""

@@ -141,7 +141,7 @@ def evaluate(
             shares.append(share)
         if reason is not None:
             assert isinstance(winner, Winner)  # whose initializer does not fit
-            location = recipe.location(winner.rule)
+            location = recipe.giver(winner.rule)
             for row in rows.tolist():
                 misses[row] = Miss(slots[row].name, share.shape, winner, location, reason)
 
@@ -190,7 +190,7 @@ def _settle(setting: _Setting, slots: Slots, column: Coded[Share], misses: list[
             assert share.selector is not None  # and its selector
             winner = Winner(share.rule, share.selector, share.shadowed)
             shares[index] = replace(share, distribution=None)
-            location = setting.recipe.location(share.rule)
+            location = setting.recipe.giver(share.rule)
             misses.append(Miss(name, share.shape, winner, location, f"copy: {circles[name]}"))
     return coded(shares)
 

@@ -111,9 +111,9 @@ def test_rules_of_what_is_handed_on_are_located(application: Application) -> Non
     recipe = initplug.load(instantiate(application().callback, **TRUSTED).recipe)
     assert [recipe.location(name) for name in recipe.rules] == [
         "resnext.yaml:21",
-        "conf/init/mine.yaml:3",
+        "resnext.yaml:24",
         "resnext.yaml:27",
-        "conf/init/mine.yaml:4",
+        "resnext.yaml:30",
     ]
 
 
@@ -240,7 +240,7 @@ def test_what_a_file_makes_of_the_preset_that_it_extends_is_told_of_the_file(
         assert told(composed().init).splitlines()[0] == f"conf/init/mine.yaml:{message.replace('rules', 'init.rules')}"
 
 
-def test_a_rule_whose_initializer_a_file_sets_is_located_there(conf: Path) -> None:
+def test_an_initializer_that_a_file_gives_a_rule_and_that_does_not_fit_is_told_of_the_file(conf: Path) -> None:
     (conf / "init" / "mine.yaml").write_text(
         "defaults: [resnext, _self_]\nunused: ignore\nrules:\n  bias: {init: kaiming_normal}\n"
     )
