@@ -83,6 +83,13 @@ def _rule(name: str, selector: str, location: str | None) -> str:
     return f'rule {shown(name)} "{cut(selector, NAME)}"{place}'
 
 
+def _named(name: str, recipe: Recipe) -> str:
+    """A rule with its first selector and its place."""
+    rule = recipe.rules[name]
+    assert rule is not None  # a disabled rule matches nothing
+    return _rule(name, rule.match[0], recipe.location(name))
+
+
 def nothing_selected(unused: Sequence[str], accounts: Accounts, recipe: Recipe, names: Sequence[str]) -> Block:
     """Rules that select nothing."""
     lines: list[str] = []
