@@ -26,7 +26,7 @@ from initplug.composing import (
     entered,
     with_config,
 )
-from initplug.errors import InitplugError, PlanError, RecipeError, brief, shortened
+from initplug.errors import InitplugError, PlanError, RecipeError, brief, shortened, visible
 from initplug.targets import ENDS, Failure, Model, built_from, named, place_of, user_code
 from initplug.terminal import colored, progress, reported, table_of
 from initplug.weights import load_weights, save_weights, weights_of
@@ -149,12 +149,11 @@ def check(recipes: tuple[str, ...], strict: bool) -> None:
             continue
         for place in composed.stars:
             where = f"{place.file}:{place.line}:{place.column}"
-            click.echo(
-                f"{where}: warning: other YAML readers, Hydra's included, refuse an unquoted leading *", err=True
-            )
+            warning = "warning: other YAML readers, Hydra's included, refuse an unquoted leading *"
+            click.echo(f"{visible(where)}: {warning}", err=True)
         status = max(status, 1 if strict and composed.stars else 0)
         count = len(recipe.rules)
-        click.echo(f"{source}: ok, {count} rule{'' if count == 1 else 's'}")
+        click.echo(f"{visible(source)}: ok, {count} rule{'' if count == 1 else 's'}")
     sys.exit(status)
 
 

@@ -701,3 +701,11 @@ def test_an_interrupt_is_no_traceback(folder: Path) -> None:
     assert stdout == ""
     assert "Traceback" not in stderr
     assert len([line for line in stderr.splitlines() if line.strip()]) <= 1
+
+
+def test_check_shows_what_the_name_of_a_file_holds_as_escapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a\x1b[31mb.yaml").write_text("rules:\n  *.bias: 0\n")
+    result = CliRunner().invoke(cli.commands, ["check", "a\x1b[31mb.yaml"], color=True)
+    assert result.stdout == "a\\x1b[31mb.yaml: ok, 1 rule\n"
+    assert result.stderr.startswith("a\\x1b[31mb.yaml:2:3: warning: ")

@@ -364,7 +364,7 @@ class Plan:
         if self.buffers:
             counts = Counter(buffer.restore for buffer in self.buffers)
             parts.append("buffers on meta: " + ", ".join(f"{count} {restore}" for restore, count in counts.items()))
-        return "; ".join(parts)
+        return visible("; ".join(parts))
 
 
 NOTABLE = 64 << 20

@@ -110,6 +110,7 @@ def checked(spec: dict[str, Any]) -> bool:
     audit = initplug.apply(model, plan, seed=None if halved else 0, histograms=True)
     for table in (plan, audit):
         harmless(table.to_text(width=spec["width"], every=spec["every"]))
+        harmless(repr(table))
         found = json.loads(table.to_json())
         assert [row["name"] for row in found["rows"]] == names
     harmless(comparison(changes(audit.to_dict(), {"rows": []}), spec["recipe"], every=spec["every"]))
