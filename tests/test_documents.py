@@ -84,9 +84,11 @@ def run(command: str) -> str:
 
 
 def test_the_guide_to_audits_prints_what_it_shows(capsys: pytest.CaptureFixture[str]) -> None:
-    code, printed = blocks((ROOT / "examples" / "guide" / "audits.md").read_text())
-    exec(compile(code.text, "audits.md", "exec"), {})
-    assert capsys.readouterr().out == printed.text
+    found = [*blocks((ROOT / "examples" / "guide" / "audits.md").read_text())]
+    assert len(found) == 4
+    for code, printed in zip(found[::2], found[1::2], strict=True):
+        exec(compile(code.text, "audits.md", "exec"), {})
+        assert capsys.readouterr().out == printed.text
 
 
 class Block1(nn.Module):

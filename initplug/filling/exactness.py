@@ -210,8 +210,8 @@ def _difference(found: Tensor, values: Tensor, begin: int, casts: Casts, box: Bo
         box: that the piece is a part of.
         offset: place in the box of what was cut.
     """
-    for dtype in casts:
-        values = values.to(dtype)
+    for dtype in casts:  # the parts of complex elements are drawn apart
+        values = values.to(dtype.to_real() if dtype.is_complex and not found.is_complex() else dtype)
     values = values.to(found.dtype)
     held, expected = bits(found), bits(values)
     unequal = held != expected

@@ -142,11 +142,12 @@ def judgement_of(compared: Compared, share: Share, seed: int) -> Judgement:
     if compared.rounded is not None:
         word = str(compared.rounded).removeprefix("torch.")
         return Judgement("differs", f"elements are those of {source} rounded to {word}", f"rounded to {word}")
-    at = f"at [{', '.join(map(str, place))}]" if place else "at its one place"
-    told = f"{at}: {found:.9g}, not {expected:.9g}"
+    told = f"at [{', '.join(map(str, place))}]: {found:.9g}, not {expected:.9g}"
+    if total == 1:
+        return Judgement("differs", f"its element is not that of {source}: {found:.9g}, not {expected:.9g}")
+    drawn = share.distribution.drawn if isinstance(share.distribution, Copy) else share.distribution
+    word = "real and imaginary parts" if isinstance(drawn, Normal) and share.dtype.startswith("complex") else "elements"
     if unequal == 1:
-        return Judgement("differs", f"1 of {total:,} elements is not that of {source}, {told}")
-    parts = isinstance(share.distribution, Normal) and share.dtype.startswith("complex")
-    word = "real and imaginary parts" if parts else "elements"
+        return Judgement("differs", f"1 of {total:,} {word} is not that of {source}, {told}")
     head = f"{unequal:,} of {total:,} {word} are not those of {source}"
     return Judgement("differs", f"{head}, the first {told}; off by {most:.3g} at most")

@@ -56,7 +56,7 @@ RULES: dict[str, Any] = {
     "^wave": "normal std=0.1",
     "^count": 7,
 }
-RECIPE = {"rules": RULES}
+RECIPE = {"frozen": "write", "rules": RULES}
 SEED = 5
 
 
@@ -371,3 +371,48 @@ def test_lazy_layers_have_nothing_to_compare() -> None:
     initplug.apply(model, recipe, seed=0, only="^0")
     audit = initplug.audit(model, recipe, seed=0)
     assert [(row.status, row.verdict) for row in audit] == 2 * [("read", "exact")] + 2 * [("lazy", "untestable")]
+
+
+def test_odd_dtypes_and_shapes() -> None:
+    model: Any = nn.Module()
+    for name, tensor in {
+        "wave": torch.zeros(4, 3, dtype=torch.complex64),
+        "echo": torch.zeros(4, 3, dtype=torch.complex64),
+        "count": torch.zeros(3, dtype=torch.int32),
+        "mask": torch.zeros(3, dtype=torch.bool),
+        "short": torch.zeros(3).to(torch.float8_e4m3fn),
+        "one": torch.zeros(()),
+        "none": torch.zeros(0, 3),
+    }.items():
+        model.register_parameter(name, nn.Parameter(tensor, requires_grad=False))
+    copy = {"match": "echo", "init": {"fn": "copy", "source": "^wave"}}
+    rules = {
+        "^wave": "normal",
+        "echo": copy,
+        "^count": 3,
+        "^mask": 1,
+        "^short": 0.3,
+        "^one": "normal",
+        "^none": "normal",
+    }
+    recipe = {"frozen": "write", "rules": rules}
+    initplug.apply(model, recipe, seed=0)
+    found = verdicts(initplug.audit(model, recipe, seed=0))
+    assert found.pop("none") == "untestable"
+    assert set(found.values()) == {"exact"}
+    with torch.no_grad():
+        model.echo[1, 1] = 5
+        model.count[1] = 4
+        model.mask[0] = False
+        model.short[2] = 1.0
+        model.one.fill_(3)
+    problems = {row.name: str(row.problem) for row in initplug.audit(model, recipe, seed=0).problems()}
+    assert problems.pop("echo").startswith(
+        "2 of 24 real and imaginary parts are not those of seed 0, the first at [1, 1]: 5"
+    )
+    assert problems.pop("one").startswith("its element is not that of seed 0: 3, not 0.")
+    assert problems == {
+        "count": "1 of 3 elements is not that of the plan, at [1]: 4, not 3",
+        "mask": "1 of 3 elements is not that of the plan, at [0]: 0, not 1",
+        "short": "1 of 3 elements is not that of the plan, at [2]: 1, not 0.3125",
+    }

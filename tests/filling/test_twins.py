@@ -140,7 +140,7 @@ def test_few_bits_are_alike_by_chance_and_do_not_count() -> None:
 def test_no_copy_is_seen_among_thousands_of_draws(dtype: torch.dtype, init: str) -> None:
     sizes = [2, 3, 5, 8, 16, 64, 400]
     model = nn.ParameterDict(
-        {f"p{size}_{place}": nn.Parameter(torch.zeros(size).to(dtype), False) for size in sizes for place in range(150)}
+        {f"p{size}_{place}": nn.Parameter(torch.zeros(size).to(dtype)) for size in sizes for place in range(150)}
     )
     recipe = {"rules": {"*": init}}
     initplug.apply(model, recipe, seed=1, measure=False)
