@@ -73,7 +73,7 @@ def _pieces(tensor: Tensor) -> Iterator[NDArray[Any]]:
     if is_dense(tensor):
         flat = tensor.as_strided((tensor.numel(),), (1,))
         if flat.is_cpu and flat.dtype in (torch.float32, torch.float64):
-            values = flat.numpy()
+            values = array_of(flat)
             yield from (values[start : start + CHUNK] for start in range(0, len(values), CHUNK))
         else:
             yield from (_floats(piece) for piece in torch.split(flat, CHUNK))
@@ -88,8 +88,44 @@ def _pieces(tensor: Tensor) -> Iterator[NDArray[Any]]:
 def _floats(piece: Tensor) -> NDArray[Any]:
     """A piece in double precision, where single precision does not hold what it holds."""
     single = piece.dtype == torch.float32 or (piece.is_floating_point() and piece.element_size() < 4)
-    values: NDArray[Any] = piece.to(torch.float32 if single else torch.float64).cpu().numpy()
+    values: NDArray[Any] = array_of(piece.to(torch.float32 if single else torch.float64).cpu())
     return values
+
+
+class _Memory:
+    """What NumPy is told of the memory of a tensor, which it keeps alive."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+        self.__array_interface__ = {
+            "version": 3,
+            "data": (tensor.data_ptr(), False),
+            "typestr": NUMPY[tensor.dtype],
+            "shape": tuple(tensor.shape),
+            "strides": tuple(stride * tensor.element_size() for stride in tensor.stride()),
+        }
+
+
+NUMPY = {getattr(torch, name): np.dtype(name).str for name in ("float32", "float64", "int8", "int16", "int32", "int64")}
+
+
+def array_of(tensor: Tensor) -> NDArray[Any]:
+    """The elements of a tensor on the CPU as an array over the same memory.
+
+    `Tensor.numpy` gives the same, but from then on forbids all others to resize the memory, as FSDP does.
+
+    Raises:
+        ValueError: the tensor is conjugated or negated, so that its memory holds something else.
+
+    Example:
+        >>> held = torch.zeros(2)
+        >>> array_of(held)[0] = 1
+        >>> held, held.untyped_storage().resizable()
+        (tensor([1., 0.]), True)
+    """
+    if tensor.is_conj() or tensor.is_neg():
+        raise ValueError("a conjugated or negated tensor is not what its memory holds")
+    return np.asarray(_Memory(tensor.detach()))
 
 
 BINS = 48

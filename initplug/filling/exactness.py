@@ -21,6 +21,7 @@ from initplug.filling.sharding import local_of, region_of
 from initplug.filling.sharing import Job, Order, Work, orders_of, shared
 from initplug.filling.transferring import Redrawn
 from initplug.filling.words import Source
+from initplug.moments import array_of
 from initplug.planning.evaluation import Share
 from initplug.planning.plan import Plan
 from initplug.planning.slots import Slot, Slots
@@ -158,7 +159,7 @@ def bits(values: Tensor) -> NDArray[np.integer]:
     if values.is_complex():
         values = torch.view_as_real(values.resolve_conj())
     flat = values.resolve_neg().reshape(-1).cpu()
-    words: NDArray[np.integer] = flat.view(WORDS[flat.element_size()]).numpy()
+    words: NDArray[np.integer] = array_of(flat.view(WORDS[flat.element_size()]))
     return words
 
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from initplug.moments import CHUNK
+from initplug.moments import CHUNK, array_of
 from initplug.schemes.distributions import Normal, Planned, Stacked, TruncatedNormal, Uniform
 
 CHANCE = 1e-12
@@ -80,7 +80,7 @@ def _rises(lines: NDArray[np.float64], sign: float) -> bool:
 
 
 def _floats(values: Tensor) -> NDArray[np.float64]:
-    found: NDArray[np.float64] = values.cpu().to(torch.float64).numpy()
+    found: NDArray[np.float64] = array_of(values.resolve_neg().cpu().to(torch.float64))
     return found
 
 

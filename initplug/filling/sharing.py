@@ -20,6 +20,7 @@ from initplug.filling.cutting import cut
 from initplug.filling.pieces import Given, Piece, pieces
 from initplug.filling.streams import CHUNK
 from initplug.filling.words import STEP, Source
+from initplug.moments import array_of
 
 Outcome = TypeVar("Outcome")
 
@@ -196,6 +197,6 @@ def shared(orders: Sequence[Order], seed: int, threads: int, work: Work[Outcome]
 def _stretches(view: Tensor) -> Iterator[tuple[Tensor | NDArray[np.float32], int]]:
     """At most CHUNK elements at a time in row-major order, with the place of their first."""
     if view.dtype == torch.float32 and view.device.type == "cpu" and view.is_contiguous() and not view.is_neg():
-        flat: NDArray[np.float32] = view.detach().view(-1).numpy()
+        flat: NDArray[np.float32] = array_of(view.view(-1))
         return ((flat[first:last], first) for first, last in streams.spans(len(flat)))
     return cut(view, CHUNK)

@@ -26,6 +26,7 @@ from initplug.filling.repetition import collision
 from initplug.filling.sharding import local_of, region_of
 from initplug.filling.writing import are_in_order, value_of
 from initplug.judging import Judgement
+from initplug.moments import array_of
 from initplug.planning.evaluation import Share
 from initplug.planning.slots import PLAIN_TENSORS, Slots
 from initplug.schemes.distributions import Batched, Normal, Stacked, TruncatedNormal, Uniform
@@ -267,6 +268,6 @@ def _how(original: Tensor, copy: Tensor, *, scaled: bool) -> str | None:
 
 def _agree(original: Tensor, copy: Tensor, agrees: Callable[[NDArray[np.float64], NDArray[np.float64]], bool]) -> bool:
     return all(
-        agrees(*(piece.reshape(-1).cpu().to(torch.float64).numpy() for piece in (one, other)))
+        agrees(*(array_of(piece.resolve_neg().reshape(-1).cpu().to(torch.float64)) for piece in (one, other)))
         for one, other, _ in paired(original, copy)
     )

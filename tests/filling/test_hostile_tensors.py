@@ -27,6 +27,18 @@ def between(tensor: Tensor, *, requires_grad: bool = False) -> nn.Module:
     return model
 
 
+@pytest.mark.parametrize("size", [4, 100, 300])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_memory_can_be_resized_after_it_was_written_and_read(size: int, dtype: torch.dtype) -> None:
+    """FSDP does so: it frees what it has gathered."""
+    recipe = {"rules": {"*": "normal", "0.*": "orthogonal", "3.weight": "kaiming_normal", "*.bias": 0}}
+    model = nn.Sequential(*(nn.Linear(size, size, dtype=dtype) for _ in range(4)))
+    initplug.apply(model, recipe, seed=0, histograms=True)
+    assert {row.verdict for row in initplug.audit(model, recipe, seed=0)} == {"exact"}
+    initplug.audit(model, recipe, histograms=True)
+    assert all(parameter.untyped_storage().resizable() for parameter in model.parameters())
+
+
 def by_hand(model: nn.Module, init: Callable[[Tensor], Any]) -> None:
     for parameter in model.parameters():
         init(parameter)

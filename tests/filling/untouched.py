@@ -43,6 +43,9 @@ def image(model: nn.Module) -> list[dict[str, Any]]:
             "name": name,
             "tensor": id(tensor),
             "memory": None if is_lazy(tensor) or tensor.layout != torch.strided else tensor.data_ptr(),
+            "resizable": None
+            if is_lazy(tensor) or tensor.layout != torch.strided
+            else tensor.untyped_storage().resizable(),
             "version": None if tensor.is_inference() else tensor._version,
             "requires_grad": tensor.requires_grad,
             "gradient": id(tensor.grad) if tensor.is_leaf and tensor.grad is not None else None,

@@ -164,7 +164,8 @@ SCALED = {"fn": "normal", "std": 0.02, "factor": {"attr": "^times", "power": 1}}
 @scene(2, 3)
 def recipes_that_differ_are_refused(_: Path) -> None:
     size, rank = dist.get_world_size(), dist.get_rank()
-    rules = {"<Linear>.weight": "normal std=0.02", "fc2.weight": "orthogonal", "<LayerNorm>.*": 1, "fc1.bias": 0}
+    free = {"match": "fc2.weight", "init": "orthogonal", "optional": True}  # to win nothing
+    rules = {"<Linear>.weight": "normal std=0.02", "free": free, "<LayerNorm>.*": 1, "fc1.bias": 0}
     turned = dict(reversed(rules.items()))
     refused("\n  recipe: ", block(False), {"rules": turned if rank else rules})
     refused("\n  fc2.weight: Orthogonal(", block(False), {"rules": turned if rank else rules})

@@ -421,8 +421,8 @@ class Block8(nn.Module):
 
 PIPE = {
     "rules": {
-        "<Embedding>.weight": "normal std=0.02",
         "<Linear>.weight": "trunc_normal std=0.02",
+        "<Embedding>.weight": "normal std=0.02",
         "down.weight": {"fn": "normal", "std": 0.02, "factor": {"place": "layers.*", "times": 2}},
         "layers.-1.up.weight": "orthogonal",
         "*.bias": 0,
