@@ -11,6 +11,7 @@ import numpy as np
 from initplug.columns import Rows
 from initplug.errors import near
 from initplug.language.expectation import Expectation
+from initplug.language.selectors import Selector, class_matches
 from initplug.planning.matching import Clause, Frozen, Matched, Winner
 from initplug.planning.slots import Tree
 
@@ -49,8 +50,7 @@ def unmet(tree: Tree, matched: Matched) -> Iterator[Unmet]:
         places = _places(tree, matched, number)
         if not places:
             if not clause.rule.optional:
-                closest = near(expected.per.replace("*", "").strip(".^"), [node.name for node in nodes])
-                yield Unmet(clause.name, expected, 0, closest=closest)
+                yield Unmet(clause.name, expected, 0, closest=_closest(tree, expected.selector))
             continue
         ends = ends or _ends(tree)
         counts = _counts(tree, places, _taken(matched, clause), ends)
@@ -58,6 +58,21 @@ def unmet(tree: Tree, matched: Matched) -> Iterator[Unmet]:
         if wrong:
             found = tuple((nodes[row].name, nodes[row].cls.__name__, count) for row, count in wrong)
             yield Unmet(clause.name, expected, len(places), found)
+
+
+def _closest(tree: Tree, selector: Selector) -> str | None:
+    """A class, or the name of a module, that a selector of none may mean."""
+    classes = {node.cls for node in tree.nodes}
+    absent = (
+        glob
+        for segment in selector.segments
+        for glob in segment.types or ()
+        if not any(class_matches(cls, (glob,)) for cls in classes)
+    )
+    for glob in absent:
+        like = near(glob.strip("*"), sorted({base.__name__ for cls in classes for base in cls.__mro__[:-1]}))
+        return like and f"<{like}>"
+    return near(selector.text.replace("*", "").strip(".^"), [node.name for node in tree.nodes])
 
 
 def _places(tree: Tree, matched: Matched, number: int) -> dict[int, int]:

@@ -460,6 +460,7 @@ def test_a_per_that_selects_no_module_is_an_error() -> None:
     assert unmet({"match": "fc"}, "hh.0", 1) == [
         'rule \'r\' "fc" expects 1 slot below each module of "hh.0", which selects no module; closest: h.0'
     ]
+    assert unmet({"match": "fc"}, "<Blok>", 1)[0].endswith('of "<Blok>", which selects no module; closest: <Block>')
     assert len(unmet({"match": "fc"}, "*.weight", 1)) == 1  # tensors are no modules
     assert unmet({"match": "zzz", "optional": True}, "<Conv2d>", 1) == []
     assert len(unmet({"match": "zzz", "optional": True}, "<Linear>", 1)) == 6
