@@ -62,7 +62,7 @@ class _Pool:
         relative = np.maximum(distribution.kurtosis / count - (count - 3) / (count * beyond), 0.0)
         self.rows += rows.tolist()
         self.numel += float(count.sum())
-        self.deviations += float((count * (table["mean"] - mean)).sum()) / std
+        self.deviations += float((count * ((table["mean"] - mean) / std)).sum())
         self.skewness += float(count.sum()) * distribution.skewness
         self.squares += float((count * np.square(table["std"] / std)).sum())
         self.freedom += float((count - 1).sum())

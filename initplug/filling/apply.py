@@ -55,6 +55,7 @@ def _undisturbed() -> Iterator[None]:
     nothing, which takes longer than filling thousands of small tensors.
     """
     with ExitStack() as stack:
+        stack.callback(torch.set_grad_enabled, torch.is_grad_enabled())  # Ctrl-C may fall between a block and its end
         if gc.isenabled():
             gc.disable()
             stack.callback(gc.enable)

@@ -113,9 +113,7 @@ def test_tables_that_meta_lost_are_refused_by_name(name: str) -> None:
     with torch.device("meta"):
         late = MODELS[name][0]()
     assert (LOST[name], "none") in initplug.plan(late, RECIPE).buffers
-    with pytest.raises(
-        initplug.ApplyError, match=rf"\n  {LOST[name]}: .*build the model under `initplug.deferred\(\)`"
-    ):
+    with pytest.raises(initplug.ApplyError, match=rf"\n  {LOST[name]}: .*under `initplug.deferred\(\)`"):
         initplug.apply(late, RECIPE)
     assert all(tensor.is_meta for tensor in named(late).values())
 

@@ -251,7 +251,9 @@ def test_plan_is_the_distribution_of_construction(build: Callable[[], nn.Module]
 def test_audit_passes_on_models_as_constructed_and_as_applied(build: Callable[[], nn.Module]) -> None:
     torch.manual_seed(SEED)
     model = build()
-    assert not initplug.audit(model, "torch_default").problems()
+    reasons = [str(row.reason) for row in initplug.audit(model, "torch_default").problems()]
+    # Construction copies the layers of an encoder: the second differs from what independent draws give.
+    assert bool(reasons) == (build is encoder) and all(reason.startswith("twin of layers.0.") for reason in reasons)
     erase(model)
     audit = initplug.apply(model, "torch_default")
     assert {row.verdict for row in audit} == {"ok"}

@@ -42,4 +42,4 @@ def test_the_calling_thread_does_all_the_work(work: str, dtype: str) -> None:
     program = PROGRAM.format(work=WORKS[work], dtype=dtype)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=True)
     # Of the processor's time, not of the clock's: neighbours change nothing. Torch's pool takes a third and more.
-    assert float(done.stdout) > 0.95
+    assert float(done.stdout) > 0.8

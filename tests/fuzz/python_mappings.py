@@ -23,6 +23,7 @@ from recipe_texts import plans, reads_back
 
 import initplug
 from initplug.errors import RecipeError
+from initplug.language.numbers import Written
 
 
 class Word(str):
@@ -173,7 +174,7 @@ def checked(data: Any) -> bool:
 
 
 def _exact(value: Any) -> None:
-    """Raise unless all values are exactly of the types that JSON has."""
+    """Raise unless all values are exactly of the types that JSON has, or numbers that keep their text."""
     if isinstance(value, dict):
         for key, part in value.items():
             assert type(key) is str, f"a key is a {type(key).__name__}"
@@ -182,4 +183,4 @@ def _exact(value: Any) -> None:
         for part in value:
             _exact(part)
     else:
-        assert value is None or type(value) in (str, int, float, bool), f"a value is a {type(value).__name__}"
+        assert value is None or type(value) in (str, int, float, bool, Written), f"a value is a {type(value).__name__}"

@@ -13,6 +13,7 @@ from torch import nn
 
 import initplug
 from initplug.errors import RecipeError
+from initplug.language.numbers import Written
 
 DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 READER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -84,6 +85,7 @@ def _told(value: Any) -> Any:
         return [(key, _told(part)) for key, part in value.items()]
     if isinstance(value, list | tuple):
         return [*map(_told, value)]
+    value = str(value) if isinstance(value, Written) else value  # a plain text to other readers
     return type(value).__name__, repr(value)
 
 
