@@ -17,6 +17,7 @@ from initplug.filling.only import Chosen, chosen_by
 from initplug.language.loading import load
 from initplug.language.recipe import Recipe
 from initplug.planning.dtypes import check_dtype
+from initplug.planning.elsewhere import refuse_flat
 from initplug.planning.evaluation import FROZEN, Share
 from initplug.planning.plan import Plan, drafted, report, tree_for, warn_if_bare
 from initplug.planning.references import EMBEDDINGS, padding_row
@@ -71,7 +72,12 @@ def fitted(model: nn.Module, recipe: Any, prefix: str, only: Any = None) -> Fitt
 def _fit(model: nn.Module, plan: Plan, tree: Tree, slots: Slots, prefix: str, only: Any) -> Fitted:
     buffers = without_rule(plan, tree)
     places = slots if not buffers else [*slots, *(buffer.slot for buffer in buffers)]
-    return Fitted(plan, tree, slots, buffers, chosen_by(only, model, plan, tree, places, prefix))
+    chosen = chosen_by(only, model, plan, tree, places, prefix)
+    if tree.flat:
+        refuse_flat(
+            [tree.flat[name] for row, name in enumerate(plan.names) if row in chosen.rows and name in tree.flat]
+        )
+    return Fitted(plan, tree, slots, buffers, chosen)
 
 
 def _refuse_thawed(plan: Plan, chosen: Chosen) -> None:
@@ -92,6 +98,7 @@ def _of_earlier(model: nn.Module, whole: Plan, prefix: str) -> tuple[Plan, Tree,
         head = f"the plan is unfinished: it was made with {len(whole.findings)} findings"
         raise ApplyError(listed(head, whole.findings), whole.findings)
     tree = walk(model, prefix)
+    refuse_flat([*tree.flat.values()])
     if not prefix:
         warn_if_bare(tree)
     slots, tied = tree.slots, {*tree.slots.tied}

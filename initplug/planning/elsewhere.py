@@ -71,25 +71,30 @@ def warn_of_elsewhere(tree: Tree) -> None:
         warn(f"{counted} have their values elsewhere, and cannot be written: {names}\n{first}")
 
 
-def refuse_flat(model: nn.Module, names: Sequence[str], tensors: Sequence[Tensor]) -> None:
-    """Refuse the flat parameters of torch's first FSDP: many tensors in one, cut where no tensor ends.
-
-    Raises:
-        PlanError: naming them.
-    """
+def flat_parameters(model: nn.Module, names: Sequence[str], tensors: Sequence[Tensor]) -> dict[str, Finding]:
+    """Return the flat parameters of torch's first FSDP, by name: many tensors in one, cut where no tensor ends."""
     distributed: Any = sys.modules.get("torch.distributed.fsdp")
     if distributed is None:
-        return
+        return {}
     marked = compress(zip(names, tensors, strict=True), map(MARKS, tensors))
     flat = {name: tensor for name, tensor in marked if "_fsdp_flattened" in tensor.__dict__}
     if not flat or _summoned(distributed.FullyShardedDataParallel, model):
-        return
-    findings = [Finding(name, f"it is {_of_what(vars(tensor))}") for name, tensor in flat.items()]
-    counted = "1 tensor is" if len(flat) == 1 else f"{len(flat)} tensors are"
-    raise PlanError(
-        f"{listed(f'{counted} cut by FSDP1 without regard to shapes', findings)}\n{FLAT[0].upper()}{FLAT[1:]}.",
-        findings,
-    )
+        return {}
+    return {name: Finding(name, f"it is {_of_what(vars(tensor))}") for name, tensor in flat.items()}
+
+
+def refuse_flat(findings: Sequence[Finding]) -> None:
+    """Refuse flat parameters.
+
+    Raises:
+        PlanError: naming them, if there are any.
+    """
+    if findings:
+        counted = "1 tensor is" if len(findings) == 1 else f"{len(findings)} tensors are"
+        raise PlanError(
+            f"{listed(f'{counted} cut by FSDP1 without regard to shapes', findings)}\n{FLAT[0].upper()}{FLAT[1:]}.",
+            findings,
+        )
 
 
 def _summoned(cls: Any, model: nn.Module) -> bool:

@@ -17,7 +17,7 @@ from initplug.errors import Finding, PlanError, did_you_mean, shortened, visible
 from initplug.language.loading import load
 from initplug.language.recipe import Recipe, Rule
 from initplug.planning.accounts import Accounts, Note, accounts_of
-from initplug.planning.elsewhere import warn_of_elsewhere
+from initplug.planning.elsewhere import refuse_flat, warn_of_elsewhere
 from initplug.planning.evaluation import FROZEN, LAZY, UNMATCHED, Miss, Share, evaluate
 from initplug.planning.findings import (
     Block,
@@ -433,6 +433,7 @@ def planned(tree: Tree, recipe: Recipe, prefix: str = "") -> tuple[Plan, Slots]:
     """The plan of a walked model, and the slots that have a row in it; raises and warns as `plan` does."""
     if not prefix:  # a stage of a pipeline may well have none
         warn_if_bare(tree)
+    refuse_flat([*tree.flat.values()])
     result, slots, misses = drafted(tree, recipe, prefix)
     result.buffers = tuple(Buffer(buffer.name, buffer.restore) for buffer in restorations(tree, result))
     report(result, slots, misses, range(len(result)), part=bool(prefix))

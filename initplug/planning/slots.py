@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from initplug.columns import Coded, Rows, coded
+from initplug.errors import Finding
 from initplug.planning.reparametrized import Computed
 
 Kind = Literal["parameter", "buffer"]
@@ -311,10 +312,17 @@ class Slots(Sequence[Slot]):
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """A walked model: its modules in registration order, its parameters in `named_parameters()` order, its buffers."""
+    """A walked model.
+
+    Args:
+        nodes: its modules in registration order.
+        slots: its parameters in `named_parameters()` order, its buffers.
+        flat: what is wrong with tensors that many others are cut into, by name.
+    """
 
     nodes: Sequence[Node]
     slots: Slots
+    flat: Mapping[str, Finding]
 
     def owner(self, slot: Slot) -> nn.Module:
         """The module whose attribute the slot is."""

@@ -17,7 +17,7 @@ from torch.nn.utils.parametrize import ParametrizationList
 
 from initplug.columns import Coded
 from initplug.errors import PlanError
-from initplug.planning.elsewhere import refuse_flat
+from initplug.planning.elsewhere import flat_parameters
 from initplug.planning.reparametrized import (
     PARAMETRIZATIONS,
     Computed,
@@ -42,7 +42,7 @@ def walk(model: nn.Module, prefix: str = "", *, buffers: bool = True) -> Tree:
         buffers: whether buffers become slots.
 
     Raises:
-        PlanError: `model` is no module, or `prefix` no name; two tensors have one name, or many are one (FSDP1).
+        PlanError: `model` is no module, or `prefix` no name, or two tensors have one name.
 
     Example:
         >>> [slot.name for slot in walk(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))).slots][:4]
@@ -55,11 +55,10 @@ def walk(model: nn.Module, prefix: str = "", *, buffers: bool = True) -> Tree:
     nodes: list[Node] = []
     _visit(model, prefix, nodes)
     slots = _slots(nodes, ("parameter", "buffer") if buffers else ("parameter",))
-    refuse_flat(model, slots.names, slots.tensors)
     if len(set(slots.names)) < len(slots):
         (name, count), *_ = Counter(slots.names).most_common(1)
         raise PlanError(f"{count} tensors are called {name}, so that no rule, stream or checkpoint can tell them apart")
-    return Tree(nodes, slots)
+    return Tree(nodes, slots, flat_parameters(model, slots.names, slots.tensors))
 
 
 @lru_cache(maxsize=4096)

@@ -14,6 +14,7 @@ from torch import nn
 from initplug.language.listing import heading, one_line
 from initplug.language.loading import load, presets
 from initplug.language.recipe import Recipe
+from initplug.planning.elsewhere import refuse_flat
 from initplug.planning.plan import drafted
 from initplug.planning.replay import Replays
 from initplug.planning.slots import Tree
@@ -171,6 +172,7 @@ def suggest(model: nn.Module) -> Fits:
     recipes = {name: _recipe(name) for name in presets()}
     rules = (rule for recipe in recipes.values() for rule in recipe.rules.values() if rule is not None)
     tree = walk(model, buffers=any(rule.kind == "buffer" for rule in rules))
+    refuse_flat([*tree.flat.values()])
     kin = _Kin(tree)
     replays = Replays(tree)
     ranked = sorted(

@@ -63,7 +63,6 @@ def test_a_long_selector_matches_in_a_deep_tree(selector: str) -> None:
 REFUSED: dict[str, Callable[[], object]] = {
     "unmatched": lambda: initplug.plan(deep(DEPTH, nn.Linear(2, 2)), {"unused": "ignore", "rules": {"a.b": 0}}),
     "misfit": lambda: initplug.plan(deep(DEPTH, nn.Linear(2, 2)), {"rules": {"**": "kaiming_normal"}}),
-    "reset above": lambda: initplug.plan(Resetting(DEPTH), "torch_default"),
     "only": lambda: initplug.apply(deep(DEPTH, nn.Linear(2, 2)), "torch_default", only=["nowhere"]),
 }
 
@@ -73,6 +72,11 @@ def test_what_cannot_be_done_in_a_deep_tree_is_refused_in_a_bounded_message(case
     with pytest.raises((initplug.PlanError, initplug.ApplyError)) as error:
         REFUSED[case]()
     assert len(str(error.value)) < 40_000
+
+
+def test_a_reset_above_a_deep_tree_is_replayed() -> None:
+    plan = initplug.plan(Resetting(DEPTH), "torch_default")
+    assert len(plan) and {row.reason for row in plan} == {None}
 
 
 def test_a_module_inside_itself_is_visited_once() -> None:

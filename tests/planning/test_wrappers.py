@@ -130,7 +130,7 @@ def test_a_wrapper_with_tensors_of_its_own_is_no_mere_wrapper() -> None:
 def test_flat_parameters_are_refused_by_name(originals: bool) -> None:
     model = FullyShardedDataParallel(Net(), device_id=torch.device("cpu"), use_orig_params=originals)
     before = [parameter.detach().clone() for parameter in model.parameters()]
-    with pytest.raises(initplug.ApplyError, match="flat parameter of FSDP1") as caught:
+    with pytest.raises(initplug.PlanError, match="cut by FSDP1 without regard to shapes") as caught:
         initplug.apply(model, {"rules": {"*": "normal std=0.5"}} if not originals else RECIPE)
     assert caught.value.findings[0].path == ("stem.weight" if originals else "_flat_param")
     assert all(torch.equal(*pair) for pair in zip(before, model.parameters(), strict=True))

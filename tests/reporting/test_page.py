@@ -127,6 +127,7 @@ def test_it_is_saved_by_its_suffix(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "odd.json").read_text(encoding="utf-8"))["rows"][0]["name"] == "\ud800"
 
 
+@pytest.mark.filterwarnings("ignore:the Identity has no parameters")
 @pytest.mark.parametrize("suffix", ["html", "json", "csv", "md"])
 def test_there_is_no_report_of_an_empty_model(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"audit.{suffix}"
