@@ -271,7 +271,7 @@ def most_on_a_bound(numel: int) -> int:
 
     Example:
         >>> most_on_a_bound(1000), most_on_a_bound(1 << 24)
-        (1, 10)
+        (2, 11)
     """
     count, rate = 0, numel * ON_A_BOUND
     share = total = math.exp(-rate)
