@@ -187,7 +187,7 @@ def test_the_three_spellings_of_the_guide_are_one() -> None:
 def test_the_further_guides_run(
     guide: str, expected: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("COLUMNS", "120")
     names: dict[str, Any] = {}
     kinds = []
     for block in blocks((ROOT / "examples" / "guide" / f"{guide}.md").read_text()):
