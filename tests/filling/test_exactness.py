@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch.nn.utils import parametrizations
 
 import initplug
 from initplug.filling.streams import CHUNK
+from initplug.schemes.registry import REGISTRY
 
 
 class Net(nn.Module):
@@ -219,7 +220,16 @@ def test_a_model_that_is_cast_after_it_was_drawn_is_exact_in_its_new_dtype() -> 
 # Custom and whole schemes, which moments cannot judge.
 
 
-@initplug.initializer(kind="whole")
+@pytest.fixture(autouse=True)
+def registered() -> Iterator[None]:
+    """The initializer, for the time of a test."""
+    before = dict(REGISTRY)
+    initplug.initializer(kind="whole")(staircase)
+    yield
+    REGISTRY.clear()
+    REGISTRY.update(before)
+
+
 def staircase(shape: tuple[int, ...], draw: Any, *, height: float = 1.0) -> NDArray[np.float32]:
     """Cumulative sums of normals."""
     return np.cumsum(draw.normal("steps"), axis=-1, dtype=np.float32) * np.float32(height)
