@@ -44,8 +44,8 @@ def values_of(model: nn.Module) -> list[torch.Tensor]:
 def test_every_standard_deviation_works_or_is_refused_before_the_first_write(
     dtype: torch.dtype, kind: str, seed: int | None
 ) -> None:
-    torch.manual_seed(0)
     """What is written has the standard deviation that was asked for, and the audit finds nothing."""
+    torch.manual_seed(0)
     ends = 1e308 if dtype is torch.float64 else float(torch.finfo(dtype).max)
     stds = [SMALLEST[dtype] * 2.0**power for power in (-1, 0, 1, 2, 3, 10, 100)]
     stds += [1e-200, 1e-100, 1e-45, 1e-38, 1e-20, 1e-10, 1.0, 1e10, 1e20, ends / 1e20, ends / 100, ends / 2, ends]
