@@ -212,7 +212,7 @@ class Audit:
         )
 
     def _alone(self, index: int, verdict: Verdict) -> Judgement:
-        """What was found of a slot by itself: in pools of all ranks' parts it is judged anew."""
+        """Return what was found of a slot by itself: in pools of all ranks' parts it is judged anew."""
         reason = self._reasons.get(index)
         return OK if reason == POOLED else Judgement(verdict, self._problems.get(index), reason)
 
@@ -344,7 +344,7 @@ class Audit:
 
 
 def _planned(share: Share) -> str:
-    """What all ranks that know a slot say of it; the file that they load it from may be each one's own."""
+    """Return what all ranks that know a slot say of it; the file that they load it from may be each one's own."""
     said = "load" if isinstance(share.distribution, Load) else text(share.distribution) or "nothing"
     return f"{share.shape} {share.dtype} {said}"
 

@@ -148,13 +148,13 @@ def _tables(facts: Facts) -> dict[tuple[int, ...], Table]:
 
 
 def _digest(table: Table) -> bytes:
-    """What stands for a table, whatever the order of its rows."""
+    """Return what stands for a table, whatever the order of its rows."""
     rows = "\n".join(f"{name}\0{table[name]}" for name in sorted(table))
     return hashlib.blake2b(rows.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def _unlike(own: Facts, digests: Mapping[int, Mapping[tuple[int, ...], bytes]], circle: Circle) -> list[Finding]:
-    """What ranks plan differently, name by name: told only where digests differ, by one rank for each digest.
+    """Return what ranks plan differently, name by name: told only where digests differ, by one rank for each digest.
 
     Args:
         own: of this rank.
@@ -194,7 +194,7 @@ APART = "; "
 
 
 def _apart(rows: Mapping[tuple[int, ...], str | None]) -> str:
-    """What of a row is not the same on all ranks."""
+    """Return what of a row is not the same on all ranks."""
     parts = {ranks: None if row is None else row.split(APART) for ranks, row in rows.items()}
     known = [part for part in parts.values() if part is not None]
     alike = {*known[0]}.intersection(*known) if len(known) == len(parts) else set()

@@ -163,7 +163,7 @@ def _is_finite(moments: Moments) -> Any:
 
 
 def _is_something(limits: Limits, moments: Moments) -> Any:
-    """Whether what nobody knows the moments of has elements beside 0, unless it may be without."""
+    """Return whether what nobody knows the moments of has elements beside 0, unless it may be without."""
     return (not limits.varied) | (moments.min != 0) | (moments.max != 0)
 
 
@@ -267,7 +267,7 @@ ON_A_BOUND = 2.0**-24
 
 
 def most_on_a_bound(numel: int) -> int:
-    """How many of so many elements are on a bound at most, but for as rare a chance as other limits leave.
+    """Return how many of so many elements are on a bound at most, but for as rare a chance as other limits leave.
 
     Example:
         >>> most_on_a_bound(1000), most_on_a_bound(1 << 24)
@@ -283,7 +283,7 @@ def most_on_a_bound(numel: int) -> int:
 
 
 def _tail() -> float:
-    """How improbable it is that a moment, or an end, exceeds a limit."""
+    """Return how improbable it is that a moment, or an end, exceeds a limit."""
     return math.erfc(SIGMAS / math.sqrt(2)) / 2
 
 
@@ -291,7 +291,7 @@ def _tail() -> float:
 
 
 def _rms_agrees(expected: float, moments: Moments, dtype: torch.dtype) -> Any:
-    """Whether the root mean square is the one that the structure fixes, to rounding."""
+    """Return whether the root mean square is the one that the structure fixes, to rounding."""
     measured = np.hypot(moments.std, moments.mean)
     return abs(measured - expected) <= (2 * torch.finfo(dtype).eps + 5e-6) * expected + finest(dtype)
 

@@ -87,7 +87,7 @@ VIEWS = 2
 
 
 def _outcome(status: Any) -> str:
-    """What has become of a slot, whether or not its owner computes something else."""
+    """Return what has become of a slot, whether or not its owner computes something else."""
     return "kept" if status == "kept" else "written"
 
 

@@ -71,7 +71,7 @@ class _Pool:
         self.stretch += float((count - 1).sum()) * rounding(distribution, dtype)
 
     def problem(self, what: str) -> str | None:
-        """What speaks against all of them together.
+        """Return what speaks against all of them together.
 
         Args:
             what: they are, such as `18 tensors of rule 'fc'`.

@@ -61,7 +61,7 @@ def user_code(said: str | None = None, status: int = 1, way_out: str = "") -> It
 
 
 def place_of(error: BaseException) -> str:
-    """Where an error was raised, in brackets."""
+    """Return where an error was raised, in brackets."""
     frames = traceback.extract_tb(error.__traceback__)
     return f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
 

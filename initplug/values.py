@@ -43,7 +43,7 @@ def plain(value: Any) -> Any:
 
 
 def is_whole(value: Any) -> bool:
-    """Whether a plain value is a whole number that 64 bits hold.
+    """Return whether a plain value is a whole number that 64 bits hold.
 
     Example:
         >>> is_whole(3), is_whole(True), is_whole(2**64)

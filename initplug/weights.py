@@ -74,7 +74,7 @@ def weights_of(model: nn.Module, path: Path) -> dict[str, Tensor]:
 
 
 def _without_place(name: str, tensor: Tensor) -> str | None:
-    """Why a safetensors file cannot hold a tensor, if it cannot."""
+    """Return why a safetensors file cannot hold a tensor, if it cannot."""
     import torch
     from torch.nn.parameter import is_lazy
 
@@ -96,7 +96,7 @@ def _without_place(name: str, tensor: Tensor) -> str | None:
 
 
 def _has_memory(tensor: Tensor) -> bool:
-    """Whether a tensor's own memory holds its values: that of shards, fakes and other wrappers does not."""
+    """Return whether a tensor's own memory holds its values: that of shards, fakes and other wrappers does not."""
     from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
     try:
@@ -146,7 +146,7 @@ def _windows(tensor: Tensor) -> Iterator[Any]:
 
 
 def _rows(tensor: Tensor) -> Iterator[Rows]:
-    """What of a tensor makes a window each: all of it, or as many rows as `WINDOW` has, at least one."""
+    """Yield what of a tensor makes a window each: all of it, or as many rows as `WINDOW` has, at least one."""
     if tensor.nbytes <= WINDOW or not tensor.dim():
         yield ...
         return
@@ -229,7 +229,7 @@ def _read(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 
 def _together(tensors: Mapping[str, Tensor]) -> Iterator[list[tuple[str, Rows]]]:
-    """What is read while the file is open once: windows, of about `OPEN` bytes."""
+    """Yield what is read while the file is open once: windows, of about `OPEN` bytes."""
     parts: list[tuple[str, Rows]] = []
     size = 0
     for name, tensor in tensors.items():

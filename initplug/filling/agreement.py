@@ -20,7 +20,7 @@ from initplug.planning.slots import Slots
 
 
 def facts_of(plan: Plan, slots: Slots, statuses: Coded[Status], settings: Mapping[str, Any], *, plain: bool) -> Facts:
-    """What other ranks must say alike: settings, and for each mesh the rows of the DTensors that live on it.
+    """Return what other ranks must say alike: settings, and for each mesh the rows of the DTensors that live on it.
 
     Args:
         plan: of the slots.

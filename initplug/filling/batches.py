@@ -114,7 +114,7 @@ def draw(batch: Batch, seed: int, measured: Measured) -> None:
 
 
 def values_of(batch: Batch, seed: int) -> list[Tensor]:
-    """What every tensor of a batch is given, in its shape, before the cast to its dtype."""
+    """Return what every tensor of a batch is given, in its shape, before the cast to its dtype."""
     constant = isinstance(batch[0].kind.distribution, Constant)
     return _constants(batch) if constant else _drawn(batch, seed)
 

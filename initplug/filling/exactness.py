@@ -82,7 +82,7 @@ def compared(
     threads: int,
     done: Callable[[int], None],
 ) -> dict[int, Compared]:
-    """What tells tensors from what a seed gives them, in bounded memory but for what is drawn as a whole.
+    """Return what tells tensors from what a seed gives them, in bounded memory but for what is drawn as a whole.
 
     Args:
         plan: of the slots.
@@ -172,7 +172,7 @@ WORDS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 def _differences(
     orders: Sequence[Order], casts: Sequence[Casts], seed: int, threads: int, done: Callable[[], None]
 ) -> list[Difference]:
-    """What tells tensors from what they were to be given, which may take further dtypes on its way."""
+    """Return what tells tensors from what they were to be given, which may take further dtypes on its way."""
 
     def draws(job: Job, source: Source, scratch: NDArray[np.float32]) -> Difference:
         values, out, box = job.drawn(source, scratch), job.out, job.piece.box
@@ -201,7 +201,7 @@ def _summed(parts: Iterator[Difference]) -> Difference:
 
 
 def _difference(found: Tensor, values: Tensor, begin: int, casts: Casts, box: Box, offset: int) -> Difference:
-    """What tells a short piece from the values that it was to be given.
+    """Return what tells a short piece from the values that it was to be given.
 
     Args:
         found: what is held.
@@ -241,13 +241,13 @@ def _wide(values: Tensor) -> Tensor:
 
 
 def difference(found: Tensor, expected: Tensor) -> Difference:
-    """What tells a whole tensor from another of its shape."""
+    """Return what tells a whole tensor from another of its shape."""
     whole = Box.whole(found.shape)
     return _summed(_difference(*pair, (), whole, 0) for pair in paired(found, expected))
 
 
 def _may_be_rounded(order: Order, difference: Difference, narrow: torch.dtype) -> bool:
-    """Whether rounding to a narrower dtype explains the first element that differs."""
+    """Return whether rounding to a narrower dtype explains the first element that differs."""
     dtype = order.tensor.dtype
     if not difference.unequal or not dtype.is_floating_point or dtype.itemsize < narrow.itemsize or dtype == narrow:
         return False

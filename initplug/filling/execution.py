@@ -237,7 +237,7 @@ IS_CPU = attrgetter("is_cpu")
 
 
 def lots_of(plan: Plan, slots: Slots, rows: Rows, measure: bool) -> list[Lot]:
-    """What is drawn for some rows, those together that are alike.
+    """Return what is drawn for some rows, those together that are alike.
 
     Args:
         plan: of the slots.

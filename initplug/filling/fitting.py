@@ -163,7 +163,7 @@ def _padding_row(whole: Plan, position: int, tree: Tree, row: int) -> int | None
 
 
 def _switched(recipe: Recipe, share: Share, kin: Kin) -> str | None:
-    """Why another rule may take a slot that was frozen when it was planned, or is now."""
+    """Return why another rule may take a slot that was frozen when it was planned, or is now."""
     rules = {name: rule for name, rule in recipe.rules.items() if rule is not None}
     if share.rule is None or kin.kind == "buffer" or kin.trainable == share.trainable:
         return None
@@ -178,7 +178,7 @@ def _switched(recipe: Recipe, share: Share, kin: Kin) -> str | None:
 
 
 def _if_frozen(recipe: Recipe, share: Share) -> Share:
-    """What is planned of a slot, which may have been frozen since: then rules that draw leave it alone."""
+    """Return what is planned of a slot, which may have been frozen since: then rules that draw leave it alone."""
     rule = None if share.rule is None else recipe.rules[share.rule]
     if rule is None or share.kind == "buffer" or recipe.takes(rule, share.trainable):
         return share

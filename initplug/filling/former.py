@@ -45,7 +45,7 @@ def warn_of_set_values(plan: Plan, slots: Slots, statuses: Coded[Status]) -> Non
     tensors, computed = slots.tensors, {*slots.computed}
 
     def held(row: int, share: Share) -> Tensor | None:
-        """What a slot holds; nearly all of them are asked one question each."""
+        """Return what a slot holds; nearly all of them are asked one question each."""
         tensor = tensors[row]
         if row in computed or type(tensor) not in PLAIN_TENSORS:
             return _read(slots[row], share)
@@ -67,7 +67,7 @@ def _defaulting(recipe: Recipe) -> set[str]:
 
 
 def _read(slot: Slot, share: Share) -> Tensor | None:
-    """What an unusual slot holds here, if that can be read and has elements to compare."""
+    """Return what an unusual slot holds here, if that can be read and has elements to compare."""
     # A rank may hold nothing but the padding row, which is zero by rights.
     if slot.on_meta or (share.padding_row is not None and is_sharded(slot.tensor)):
         return None
@@ -96,7 +96,7 @@ def _set_among(slots: Slots, held: Sequence[tuple[int, Tensor]], share: Share) -
 
 
 def _ends_agree(tensors: Sequence[Tensor], planned: Planned | None) -> list[bool]:
-    """Whether the first and the last element of each are equal, and no constant that is planned."""
+    """Return whether the first and the last element of each are equal, and no constant that is planned."""
     parts = [*map(_ends, tensors)]
     if len({*map(DEVICE, parts)}) > 1:
         parts = [part.to(parts[0].device) for part in parts]
@@ -125,7 +125,7 @@ def _one_value(tensor: Tensor) -> Any:
 
 
 def _may_be_chance(value: Any, tensor: Tensor, planned: Planned | None) -> bool:
-    """Whether draws of a narrow dtype may come out equal in all of a few elements; they hardly ever are zero."""
+    """Return whether draws of a narrow dtype may come out equal in all of a few elements; they hardly ever are zero."""
     if isinstance(planned, Constant) or not value:
         return False
     return torch.finfo(tensor.dtype).eps ** (tensor.numel() - 1) > CHANCE

@@ -206,7 +206,7 @@ def _judged(tensor: Tensor, share: Share, measured: Moments | None, source: Sour
 
 
 def _part_judged(part: Planned, views: Sequence[Tensor], dtype: torch.dtype, *, exact: bool) -> Judgement:
-    """What the values of a part say of its distribution."""
+    """Return what the values of a part say of its distribution."""
 
     def moments_of(without: Collection[float] = ()) -> Moments | None:
         found = [moments for view in views if (moments := measure(view, without=without)) is not None]

@@ -75,7 +75,7 @@ def _begins_in_order(line: Tensor) -> bool:
 
 
 def _rises(lines: NDArray[np.float64], sign: float) -> bool:
-    """Whether no element of a line is below the one before it, once multiplied."""
+    """Return whether no element of a line is below the one before it, once multiplied."""
     return bool((sign * lines[:, :-1] <= sign * lines[:, 1:]).all())
 
 

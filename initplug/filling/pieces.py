@@ -109,7 +109,7 @@ def pieces(
 
 
 def _covered(distribution: Drawn, parts: Sequence[Part], extent: Box) -> list[Part]:
-    """What a draw covers of some parts: all but what is kept."""
+    """Return what a draw covers of some parts: all but what is kept."""
     if not isinstance(distribution, Stacked):
         return [*parts]
     extents = split(extent, len(distribution.parts), distribution.dim)
@@ -160,7 +160,7 @@ def _pieces(distribution: Drawn, parts: Sequence[Part], seed: int, name: str, ex
 def _whole(
     distribution: Structured, parts: Sequence[Part], seed: int, name: str, extent: Box, shape: tuple[int, ...]
 ) -> Iterator[Given]:
-    """What is held of a tensor that is computed as a whole, which is done once.
+    """Yield what is held of a tensor that is computed as a whole, which is done once.
 
     Args:
         distribution: of the extent.
@@ -181,7 +181,7 @@ def _whole(
 
 
 def _inside(parts: Sequence[Part], extent: Box) -> list[Part]:
-    """What is held of an extent."""
+    """Return what is held of an extent."""
     found = []
     for view, box in parts:
         shared = box.shared_with(extent)

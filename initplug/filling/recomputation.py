@@ -103,7 +103,7 @@ def _with_the_seed_doubted(
 
 
 def _varies(distribution: Planned | None) -> bool:
-    """Whether another seed gives other values nearly everywhere."""
+    """Return whether another seed gives other values nearly everywhere."""
     drawn = distribution.drawn if isinstance(distribution, Copy) else distribution
     single = drawn.part if isinstance(drawn, Batched) else drawn
     return isinstance(single, Normal | Uniform | TruncatedNormal | Orthogonal) and single.std > 0

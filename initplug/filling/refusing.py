@@ -122,7 +122,7 @@ EXPERT = "allreduce=False"
 
 
 def _mark(slots: Slots, row: int) -> str | None:
-    """What says of a plain tensor that ranks hold different ones under its name."""
+    """Return what says of a plain tensor that ranks hold different ones under its name."""
     for tensor in slots[row].stored:
         marks = tensor.__dict__
         if is_sharded(tensor):
@@ -156,7 +156,7 @@ NARROW = 1e-3
 
 
 def _beyond_single(distribution: Planned | None, *, double: bool) -> str | None:
-    """What keeps a distribution from being drawn in single precision."""
+    """Return what keeps a distribution from being drawn in single precision."""
     parts = distribution.drawn if isinstance(distribution, Stacked) else [distribution]
     limits = torch.finfo(torch.float32)
     for part in parts:

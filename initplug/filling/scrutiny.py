@@ -135,7 +135,7 @@ def _worth_a_look(slots: Slots, rows: Rows, share: Share) -> Rows:
 
 
 def _seen(tensor: Tensor, share: Share) -> str | None:
-    """What repeats itself in a tensor, or its order; of a sharded one in what this rank holds."""
+    """Return what repeats itself in a tensor, or its order; of a sharded one in what this rank holds."""
     if region_of(tensor) is not None and isinstance(share.distribution, Stacked | Structured | Batched):
         return None  # which take all of it
     local, row = local_of(tensor), local_row(tensor, share.padding_row)

@@ -175,7 +175,7 @@ def _distributed() -> bool:
 
 
 def undivided(*, experts: bool) -> bool:
-    """Whether no other rank can hold another part of a plain tensor.
+    """Return whether no other rank can hold another part of a plain tensor.
 
     Args:
         experts: whether ranks share out experts, of which Megatron's tensor-parallel world says nothing.

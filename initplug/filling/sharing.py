@@ -85,7 +85,7 @@ class Job:
 
     @property
     def size(self) -> int:
-        """How many elements it has."""
+        """Return how many elements it has."""
         return self.out.numel() if isinstance(self.out, Tensor) else self.out.size
 
 

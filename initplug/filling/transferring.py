@@ -194,7 +194,7 @@ def redrawn_from_elsewhere(
 
 
 def drawn_from(plan: Plan, slots: Sequence[Slot], row: int) -> Redrawn | None:
-    """What a copied slot's values were drawn for, by way of further copies too; None where they were not drawn.
+    """Return what a copied slot's values were drawn for, by way of further copies too; None where they were not drawn.
 
     Args:
         plan: of the slots, or cut out of the whole model's.

@@ -141,7 +141,7 @@ def _draws(share: Share) -> _Draws:
 
 
 def _is_rare(chance: float, free: int, count: int) -> bool:
-    """Whether no two of so many tensors agree by chance in so many elements, of which one may be given."""
+    """Return whether no two of so many tensors agree by chance in so many elements, of which one may be given."""
     return (
         free > 1 and chance < 1 and math.log(max(count, 2) ** 2 / 2) + (free - 1) * math.log(chance) < math.log(CHANCE)
     )

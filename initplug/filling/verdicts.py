@@ -57,5 +57,5 @@ class Verdicts:
         return np.isin(self.codes, [VERDICTS.index(verdict) for verdict in verdicts])
 
     def judgement(self, row: int) -> Judgement:
-        """How a slot was judged."""
+        """Return how a slot was judged."""
         return Judgement(VERDICTS[self.codes[row]], self.problems.get(row), self.reasons.get(row))

@@ -130,7 +130,7 @@ class Rehearsal(NamedTuple):
 
 
 def rehearsal(slot: Slot, fill: Callable[[Tensor], object]) -> Rehearsal | str:
-    """What a computed slot would read as after a write, tried on copies; or why it cannot be written.
+    """Return what a computed slot would read as after a write, tried on copies; or why it cannot be written.
 
     Args:
         slot: whose owner computes it. Neither it nor a global generator is moved.
@@ -221,7 +221,7 @@ def value_of(slot: Slot) -> Tensor:
 
 
 def needs_others(slot: Slot) -> bool:
-    """Whether reading a slot takes what other ranks hold: one that is computed from sharded tensors."""
+    """Return whether reading a slot takes what other ranks hold: one that is computed from sharded tensors."""
     return slot.computed is not None and any(is_sharded(tensor) for tensor in slot.stored)
 
 

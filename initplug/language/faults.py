@@ -69,7 +69,7 @@ NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
 
 
 def mismatch(value: Any, expected: str) -> tuple[str, str | None]:
-    """What is wrong with a value where a number is expected, or something else, and the way out.
+    """Return what is wrong with a value where a number is expected, or something else, and the way out.
 
     Example:
         >>> mismatch("1e-4", "a number")

@@ -70,7 +70,7 @@ def _refuse_many(overrides: Sequence[str], parts: int) -> None:
 
 
 def parts_of(data: Any) -> int:
-    """How many keys and values plain data have."""
+    """Return how many keys and values plain data have."""
     if isinstance(data, dict):
         return 1 + sum(1 + parts_of(value) for value in data.values())
     return 1 + sum(map(parts_of, data)) if isinstance(data, list) else 1
@@ -118,7 +118,7 @@ def _wrong(text: str, message: str, hint: str | None = None, *, syntax: bool = F
 
 
 def _place(text: str) -> Place:
-    """What messages call an override."""
+    """Return what messages call an override."""
     return Place(f"override: {cut(text, NAME)}")
 
 
@@ -218,7 +218,7 @@ def _check_parents(path: Steps, text: str, config: Any) -> None:
 
 
 def _is_position(step: str | int) -> bool:
-    """Whether a step of a key counts in a list."""
+    """Return whether a step of a key counts in a list."""
     return re.fullmatch(r"[0-9]{1,9}", str(step)) is not None
 
 
@@ -296,7 +296,7 @@ def _note(composed: Composed, path: Steps, before: Any, value: Any, place: Place
 
 
 def _forget(composed: Composed, path: Steps) -> None:
-    """What stood at and below a key stands there no more."""
+    """Return what stood at and below a key stands there no more."""
     for places in (composed.values, composed.keys):
         for known in [known for known in places if known[: len(path)] == path]:
             del places[known]

@@ -111,7 +111,7 @@ GUESSES = 8
 
 
 def _guessed(loader: Any) -> Iterator[_Application]:
-    """What `hydra.compose` may have been asked for, which keeps no note of it: each config, without overrides."""
+    """Yield what `hydra.compose` may have been asked for, which keeps no note of it: each config, without overrides."""
     sources = [(source.scheme(), source.path) for source in loader.get_sources()]
     for name in loader.get_group_options("")[:GUESSES]:
         yield _Application(name, [], sources, Path.cwd())
@@ -168,7 +168,7 @@ class _Layer(NamedTuple):
 
 
 def _layers(root: Steps, application: _Application) -> Iterator[_Layer]:
-    """What was laid over what to make an application's config, of the part that stands at `root`."""
+    """Yield what was laid over what to make an application's config, of the part that stands at `root`."""
     from hydra.core.global_hydra import GlobalHydra
     from hydra.types import RunMode
 
@@ -224,7 +224,7 @@ def _shown(file: Any, source: str, here: Path) -> str:
 
 
 def _is_preset(name: str) -> bool:
-    """Whether messages call a preset so; a file of the user's that is called alike is told as `./…`.
+    """Return whether messages call a preset so; a file of the user's that is called alike is told as `./…`.
 
     Example:
         >>> _is_preset("resnext.yaml"), _is_preset("conf/resnext.yaml"), _is_preset("mine.yaml")

@@ -128,7 +128,7 @@ SMALLER = "a selector stands for many names: *.bias, <Conv2d>.weight"
 
 
 def has_surrogate(text: str) -> bool:
-    """Whether a text holds half a character, which no file can."""
+    """Return whether a text holds half a character, which no file can."""
     return not text.isascii() and SURROGATE.search(text) is not None
 
 

@@ -176,7 +176,7 @@ class Rule(BaseModel):
 
     @property
     def draws(self) -> bool:
-        """Whether it gives values of its own, and no others' nor those that are there."""
+        """Return whether it gives values of its own, and no others' nor those that are there."""
         return self.init.fn not in TRANSFERS and self.init.text != "keep"
 
     def plain(self) -> dict[str, Any]:
@@ -333,7 +333,7 @@ class Recipe(BaseModel):
         return self._origin or self.name or "the recipe"
 
     def takes(self, rule: Rule, trainable: bool) -> bool:
-        """Whether a rule is for parameters that require a gradient, or for those that do not.
+        """Return whether a rule is for parameters that require a gradient, or for those that do not.
 
         Example:
             >>> rules = {"*.a": 0, "*.b": "keep", "*.c": {"trainable": False, "init": 0}}
@@ -367,7 +367,7 @@ class Recipe(BaseModel):
         return self._places.get(rule) if key is None else self._entries.get((rule, key, index))
 
     def is_shipped(self, place: Place) -> bool:
-        """Whether what stands at a place is said by a preset, and not by who uses it."""
+        """Return whether what stands at a place is said by a preset, and not by who uses it."""
         return place.file in self._shipped
 
     def folder(self, rule: str) -> Path:

@@ -93,7 +93,7 @@ class Accounts:
 
     @property
     def counted(self) -> list[str]:
-        """What a line that sums the plan up says of it."""
+        """Return what a line that sums the plan up says of it."""
         shipped, told = sum(note.shipped for note in self.notes), len(self.told)
         parts = [
             (len(self.dead), "selector without effect", "selectors without effect"),
@@ -162,13 +162,13 @@ def _note(recipe: Recipe, clause: Clause, message: str) -> Note:
 
 
 def _is_shipped(recipe: Recipe, clause: Clause) -> bool:
-    """Whether a preset says it."""
+    """Return whether a preset says it."""
     place = recipe.place(clause.name, clause.key, clause.place)
     return _of_preset(recipe, place, clause.name, clause.key, (clause.selector,))
 
 
 def _of_preset(recipe: Recipe, place: Place | None, name: str, key: str, selectors: tuple[str, ...]) -> bool:
-    """Whether it stands in a preset; where no place is known, whether the preset of the recipe's name has it."""
+    """Return whether it stands in a preset; where no place is known, whether the preset of the recipe's name has it."""
     if place is not None and place.text is not None:
         return recipe.is_shipped(place)
     return {*selectors} <= {*_said(recipe.name, name, key)}
@@ -228,7 +228,7 @@ def _without_effect(
 
 
 def _selecting(clause: Clause, found: Sequence[Decision], beside: str | None, taking: bool) -> Entry:
-    """What a selector of `match` does, by which its rule takes nothing."""
+    """Return what a selector of `match` does, by which its rule takes nothing."""
     rule = clause.rule
     of_kind = [decision for decision in found if decision.kind == rule.kind]
     if not found:
@@ -245,7 +245,7 @@ def _selecting(clause: Clause, found: Sequence[Decision], beside: str | None, ta
 
 
 def _excepting(clause: Clause, found: Sequence[Decision], beside: str | None, number: int) -> Entry:
-    """What a selector of `except` does, which takes nothing away."""
+    """Return what a selector of `except` does, which takes nothing away."""
     rule = clause.rule
     if not found:
         why = "" if beside is None else f": it selects {beside}"
@@ -265,7 +265,7 @@ def _ndim(rule: Rule) -> str:
 
 
 def _beside_slots(tree: Tree, matched: Matched, lost: set[int]) -> dict[int, str]:
-    """What those selectors select that select no slot: buffers of which no rule speaks, empty modules, None."""
+    """Return what those selectors select that select no slot: buffers of which no rule speaks, empty modules, None."""
     buffers, modules, none = set[int](), set[int](), set[int]()
     for state in matched.states.distinct if lost else ():
         modules |= lost.intersection(state.here)
@@ -316,7 +316,7 @@ def _outdone_by(winners: Sequence[str]) -> str:
 
 
 def _gives_back(rule: Rule | None) -> bool:
-    """Whether a rule may leave what it takes to rules before it."""
+    """Return whether a rule may leave what it takes to rules before it."""
     return rule is not None and rule.init.fn == "load" and rule.init.arguments.get("missing") == "previous"
 
 

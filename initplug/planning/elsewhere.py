@@ -49,7 +49,7 @@ MARKS = attrgetter("__dict__")
 
 
 def _offloads(tree: Tree, node: int, owner: int) -> bool:
-    """Whether a hook of the module at a node holds the tensors of an owner at or below it."""
+    """Return whether a hook of the module at a node holds the tensors of an owner at or below it."""
     hooks = _hooks(vars(tree.nodes[node].module).get("_hf_hook"))
     return any(hook.offload and (node == owner or hook.place_submodules) for hook in hooks)
 
@@ -98,7 +98,7 @@ def refuse_flat(findings: Sequence[Finding]) -> None:
 
 
 def _summoned(cls: Any, model: nn.Module) -> bool:
-    """Whether all parameters are whole for now, and what is written to them is kept."""
+    """Return whether all parameters are whole for now, and what is written to them is kept."""
     states = [module.training_state for module in cls.fsdp_modules(model)]
     return bool(states) and all(state.name == "SUMMON_FULL_PARAMS" for state in states)
 

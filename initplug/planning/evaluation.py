@@ -305,7 +305,7 @@ def _factored(made: Planned, init: Init, context: _Context) -> Planned:
 
 
 def _vanishes(before: Drawn, after: Drawn) -> bool:
-    """Whether a draw that varies, or is not 0, has become 0 by rounding."""
+    """Return whether a draw that varies, or is not 0, has become 0 by rounding."""
     if isinstance(before, Stacked) and isinstance(after, Stacked):
         return any(_vanishes(*pair) for pair in zip(before.drawn, after.drawn, strict=True))
     return (before.std, before.mean) != (0, 0) and (after.std, after.mean) == (0, 0)
@@ -397,7 +397,7 @@ def _default(setting: _Setting, slot: Slot) -> Drawn:
 
 
 def has_default(replays: Replays, slot: Slot, *, whole: bool) -> bool:
-    """Whether `default` fits a slot, as a whole or one of its parts."""
+    """Return whether `default` fits a slot, as a whole or one of its parts."""
     outcome = default_of(replays, slot)
     if not isinstance(outcome, Drawn) or (isinstance(outcome, Structured) and not whole):
         return False

@@ -180,7 +180,7 @@ def _finding(path: str, entry: Entry, recipe: Recipe, closest: str | None) -> Fi
 
 
 def _closest(entry: Entry, names: Sequence[str], classes: Sequence[str]) -> str | None:
-    """What a selector that selects nothing may be meant to select: a class, or a slot."""
+    """Return what a selector that selects nothing may be meant to select: a class, or a slot."""
     if not entry.lost:
         return None
     selector = parse(entry.clause.selector)

@@ -215,5 +215,5 @@ def _decided(
 
 
 def fits(rule: Rule, kind: Kind, ndim: int | None) -> bool:
-    """Whether a rule is for slots of a kind, with so many dimensions; where they are not known yet, with any."""
+    """Return whether a rule is for slots of a kind, with so many dimensions; where they are not known yet, with any."""
     return rule.kind == kind and (ndim is None or rule.takes_ndim(ndim))

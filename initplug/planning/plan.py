@@ -519,7 +519,7 @@ def report(result: Plan, slots: Slots, misses: Sequence[Miss], chosen: Collectio
 
 
 def _without_use(result: Plan) -> Iterator[Block]:
-    """What the recipe says that has no effect, as far as it is reported."""
+    """Yield what the recipe says that has no effect, as far as it is reported."""
     accounts, recipe = result._accounts, result.recipe
     names = [*result.names, *(alias for index in result._aliases for alias in result.aliases(index))]
     if accounts.idle:
@@ -550,5 +550,5 @@ def _left(result: Plan, chosen: Collection[int]) -> list[Left]:
 
 
 def _is_written(share: Share) -> bool:
-    """Whether a rule gives a parameter values, now or once it has a shape."""
+    """Return whether a rule gives a parameter values, now or once it has a shape."""
     return share.kind == "parameter" and share.rule is not None and not isinstance(share.distribution, Keep)

@@ -54,7 +54,7 @@ class Replays:
 
 
 def default_of(replays: Replays, slot: Slot) -> Outcome | None:
-    """What the resets of the owner and its ancestors leave, innermost first, the last write counting.
+    """Return what the resets of the owner and its ancestors leave, innermost first, the last write counting.
 
     What an outer reset writes settles the matter, so that only what it leaves is asked of inner ones: a reset that
     calls those below it, level by level, is replayed once.

@@ -37,7 +37,7 @@ from initplug.values import is_whole, plain
 
 
 def told(error: Exception) -> str:
-    """What an error of arithmetic says, in words where Python has a number for it."""
+    """Return what an error of arithmetic says, in words where Python has a number for it."""
     return "its numbers are beyond what a double holds" if isinstance(error, OverflowError) else str(error)
 
 

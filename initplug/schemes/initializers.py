@@ -351,7 +351,7 @@ def prior_bias(
 
 @initializer(any_shape=True)
 def default(fans: Fans) -> Default:
-    """What the resets of construction draw; what a constructor does after them is not seen.
+    """Return what the resets of construction draw; what a constructor does after them is not seen.
 
     Source: `reset_parameters` and `_reset_parameters` of the owner and its ancestors.
     """

@@ -61,7 +61,7 @@ def destination(path: str | PathLike[str]) -> Path:
 
 
 def _mode_of(path: Path) -> int | None:
-    """What sort of file a path leads to; None where there is none yet."""
+    """Return what sort of file a path leads to; None where there is none yet."""
     try:
         return path.stat().st_mode
     except FileNotFoundError:
@@ -106,7 +106,7 @@ def replacing(path: str | PathLike[str]) -> Iterator[Path]:
 
 
 def _prefix(target: Path) -> str:
-    """How the names begin of what is written for one file: short, however long the file's own name is."""
+    """Return how the names begin of what is written for one file: short, however long the file's own name is."""
     return f"{PREFIX}{hashlib.blake2b(os.fsencode(target.name), digest_size=6).hexdigest()}-"
 
 
