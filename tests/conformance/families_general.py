@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 
 from architectures import nanogpt, recurrent, sines, torch_encoder, upsampling
-from conftest import load_example
 from families import Case, Family
+from libraries import load_example
 from procedures import after, bamos, functional_wrn, msr, msr_and_torch7_norms, prlz77, resnext_lua
 from procedures_general import lstm, mup, prenorm_transformer, relu_cnn, selu, siren
 from third_party import THIRD_PARTY, built

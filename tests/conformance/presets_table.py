@@ -9,8 +9,8 @@ from collections.abc import Iterable
 
 import torch
 from checking import Outcome, compared
-from conftest import ROOT  # it makes the libraries importable, too
 from families import Case, Family, all_families
+from libraries import ROOT  # it makes the libraries importable, too
 from recording import recorded
 
 from initplug.language.loading import PRESETS, load

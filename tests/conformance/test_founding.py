@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from conftest import load_example, pytorchcv_model, timm_model, torchvision_model
+from libraries import load_example, pytorchcv_model, timm_model, torchvision_model
 from procedures import bamos, functional_wrn
 from torch import Tensor, nn
 

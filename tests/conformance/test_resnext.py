@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
-from conftest import pytorchcv_model, timm_model, torchvision_model
+from libraries import load_example, pytorchcv_model, timm_model, torchvision_model
 from procedures import prlz77
 from torch import Tensor, nn
 
@@ -24,6 +24,8 @@ FORMULA = 1e-12  # relative: both sides compute one square root in double precis
 
 CLASSIFIER = "classifier.weight"
 
+resnext29: Callable[..., nn.Module] = load_example("resnext").resnext29
+
 
 def erase(model: nn.Module) -> nn.Module:
     """Overwrite every parameter with `FILL`."""
@@ -32,7 +34,7 @@ def erase(model: nn.Module) -> nn.Module:
     return model
 
 
-def test_two_passes_in_the_sources_order_give_its_95_tensors_bit_for_bit(resnext29: Callable[..., nn.Module]) -> None:
+def test_two_passes_in_the_sources_order_give_its_95_tensors_bit_for_bit() -> None:
     theirs, ours = erase(resnext29()), erase(resnext29())
     rest = [name for name, _ in ours.named_parameters() if name != CLASSIFIER]
 
@@ -54,7 +56,7 @@ def test_two_passes_in_the_sources_order_give_its_95_tensors_bit_for_bit(resnext
     assert torch.equal(torch.random.get_rng_state(), state_of_theirs)
 
 
-def test_passes_leave_the_buffers_alone(resnext29: Callable[..., nn.Module]) -> None:
+def test_passes_leave_the_buffers_alone() -> None:
     model = resnext29(cardinality=2, base_width=4)
     for buffer in model.buffers():
         buffer.fill_(3)
@@ -63,7 +65,7 @@ def test_passes_leave_the_buffers_alone(resnext29: Callable[..., nn.Module]) -> 
     assert {row.kind for row in audit} == {"parameter"}
 
 
-def test_one_pass_differs_from_the_source_in_the_order_of_the_draws_only(resnext29: Callable[..., nn.Module]) -> None:
+def test_one_pass_differs_from_the_source_in_the_order_of_the_draws_only() -> None:
     """The two passes above matter: one pass draws the classifier last, and the convolutions from the seed on."""
     theirs, ours = resnext29(cardinality=2, base_width=4), resnext29(cardinality=2, base_width=4)
     torch.manual_seed(SEED)
@@ -128,7 +130,7 @@ def assert_plan_follows(plan: initplug.Plan, table: dict[str, tuple[str, float, 
         assert (assignment.mean, assignment.std) == (found.mean, found.std), assignment.name
 
 
-def test_plan_gives_every_slot_the_rule_and_formula_of_the_source(resnext29: Callable[..., nn.Module]) -> None:
+def test_plan_gives_every_slot_the_rule_and_formula_of_the_source() -> None:
     model = resnext29()
     table = by_the_sources_names(model)
     assert len(table) == 95
@@ -140,9 +142,7 @@ def test_plan_gives_every_slot_the_rule_and_formula_of_the_source(resnext29: Cal
 
 
 @pytest.mark.parametrize(("cardinality", "base_width"), [(16, 64), (32, 4), (2, 4)])
-def test_plan_follows_the_formulas_for_other_widths(
-    resnext29: Callable[..., nn.Module], cardinality: int, base_width: int
-) -> None:
+def test_plan_follows_the_formulas_for_other_widths(cardinality: int, base_width: int) -> None:
     model = resnext29(cardinality=cardinality, base_width=base_width, classes=100)
     assert_plan_follows(initplug.plan(model, "resnext"), by_the_sources_names(model))
 
@@ -183,7 +183,7 @@ def test_third_party_resnexts_get_the_recipe_whole(
     assert bool(torch.isfinite(logits).all())
 
 
-def test_audit_tells_torchs_defaults_from_the_recipe(resnext29: Callable[..., nn.Module]) -> None:
+def test_audit_tells_torchs_defaults_from_the_recipe() -> None:
     """Negative control: norms agree with torch's construction, nothing drawn does."""
     torch.manual_seed(SEED)
     model = resnext29()
@@ -196,7 +196,7 @@ def test_audit_tells_torchs_defaults_from_the_recipe(resnext29: Callable[..., nn
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
-def test_audit_tells_fan_in_from_fan_out(resnext29: Callable[..., nn.Module]) -> None:
+def test_audit_tells_fan_in_from_fan_out() -> None:
     """Negative control closer by: the same family with the other fan."""
     model = resnext29(cardinality=2, base_width=4)
     torch.manual_seed(SEED)

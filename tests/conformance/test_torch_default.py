@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from libraries import load_example
 from torch import Tensor, nn
 
 import initplug
@@ -20,6 +21,8 @@ FORMULA = 1e-12  # relative: both sides compute one square root in double precis
 CONSTRUCTIONS = 24  # samples of every slot
 STANDARD_ERRORS = 6  # what a mean or a std may be off by, as the audit's own verdict
 TAIL = 30  # U(-b, b) leaves (1 - TAIL/n)b to b empty of |x| with probability under e^-TAIL
+
+resnext29: Callable[..., nn.Module] = load_example("resnext").resnext29
 
 
 class LanguageModel(nn.Module):
@@ -101,7 +104,7 @@ def test_bits_of_construction_where_it_draws_in_order(build: Callable[[], nn.Mod
     assert_bits_of_construction(build)
 
 
-def test_bits_of_construction_of_resnext29(resnext29: Callable[..., nn.Module]) -> None:
+def test_bits_of_construction_of_resnext29() -> None:
     assert_bits_of_construction(resnext29)
     assert_bits_of_construction(lambda: resnext29(cardinality=2, base_width=4))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from torch.nn.utils import parametrizations
 
 import initplug
 from initplug.filling.streams import CHUNK
-from initplug.schemes.registry import REGISTRY
 
 
 class Net(nn.Module):
@@ -221,13 +220,9 @@ def test_a_model_that_is_cast_after_it_was_drawn_is_exact_in_its_new_dtype() -> 
 
 
 @pytest.fixture(autouse=True)
-def registered() -> Iterator[None]:
+def registered() -> None:
     """The initializer, for the time of a test."""
-    before = dict(REGISTRY)
     initplug.initializer(kind="whole")(staircase)
-    yield
-    REGISTRY.clear()
-    REGISTRY.update(before)
 
 
 def staircase(shape: tuple[int, ...], draw: Any, *, height: float = 1.0) -> NDArray[np.float32]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,6 @@ from torch import Tensor, nn
 
 import initplug
 from initplug.judging import most_on_a_bound
-from initplug.schemes.registry import REGISTRY
 
 KEEP: dict[str, Any] = {"rules": {"*.weight": "keep", "*.bias": 0}}
 
@@ -60,13 +58,9 @@ def test_a_mask_of_infinities_may_be_kept_in_a_buffer() -> None:
 
 
 @pytest.fixture(autouse=True)
-def registered() -> Iterator[None]:
+def registered() -> None:
     """The initializer, for the time of a test."""
-    before = dict(REGISTRY)
     initplug.initializer(kind="whole")(ramp)
-    yield
-    REGISTRY.clear()
-    REGISTRY.update(before)
 
 
 def ramp(shape: tuple[int, ...], draw: Any, *, height: float = 1.0) -> NDArray[np.float32]:

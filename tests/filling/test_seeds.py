@@ -6,7 +6,7 @@ import os
 import signal
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -24,7 +24,6 @@ from initplug.filling.words import Source, key_of
 from initplug.moments import Measured
 from initplug.regions import Box
 from initplug.schemes.distributions import Normal, Uniform
-from initplug.schemes.registry import REGISTRY
 
 RECIPE = {
     "rules": {
@@ -296,15 +295,14 @@ def test_orthogonal_parts_and_stacks_are_orthogonal_each() -> None:
 
 
 @pytest.fixture
-def directions() -> Iterator[str]:
+def directions() -> str:
     @initplug.initializer(kind="whole")
     def directions(shape: tuple[int, ...], draw: Any) -> Any:
         """Rows of length 1."""
         rows = draw.normal("rows")
         return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
 
-    yield "directions"
-    del REGISTRY["directions"]
+    return "directions"
 
 
 def test_functions_of_others_draw_from_streams_of_their_own(directions: str) -> None:

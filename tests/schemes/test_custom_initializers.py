@@ -7,7 +7,7 @@ import math
 import pickle
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,14 +27,6 @@ from initplug.schemes.distributions import Batched, Drawn, Keep
 from initplug.schemes.fans import Fans
 from initplug.schemes.registry import REGISTRY, RESERVED, Reference
 from initplug.schemes.structures import Dirac, Draw, Eye, Orthogonal, SinCos
-
-
-@pytest.fixture(autouse=True)
-def registry() -> Iterator[None]:
-    before = dict(REGISTRY)
-    yield
-    REGISTRY.clear()
-    REGISTRY.update(before)
 
 
 def module_of(*shape: int, dtype: torch.dtype = torch.float32) -> nn.Module:

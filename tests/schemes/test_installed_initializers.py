@@ -17,7 +17,6 @@ import pytest
 import initplug
 from initplug.language.schema import schema
 from initplug.schemes.installed import GROUP, all_names, entries
-from initplug.schemes.registry import REGISTRY
 
 SPIRAL = """
     import numpy as np
@@ -70,14 +69,11 @@ def install(site: Path) -> Install:
 @pytest.fixture
 def here(site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The packages are those of this process."""
-    before = dict(REGISTRY)
     modules = set(sys.modules)
     monkeypatch.syspath_prepend(site)
     entries.cache_clear()
     yield
     entries.cache_clear()
-    REGISTRY.clear()
-    REGISTRY.update(before)
     for name in {"spiralling", "breaking", "leaving", "other"} - modules:
         sys.modules.pop(name, None)
 

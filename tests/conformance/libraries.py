@@ -1,9 +1,8 @@
-"""What the conformance tests share: third-party libraries made importable, and the example models by path."""
+"""Third-party libraries made importable, and models of theirs and of the examples by name."""
 
 import contextlib
 import importlib.util
 import os
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -46,15 +45,6 @@ def declare_torchvision_operators() -> torch.library.Library | None:
 TORCHVISION_OPERATORS = declare_torchvision_operators()
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """One thread of torch's for each test: those of parallel workers would wait for one another on small tensors."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def load_example(name: str) -> ModuleType:
     """The module `examples/models/{name}.py`: a user addresses it by path, so it is in no package."""
     path = ROOT / "examples" / "models" / f"{name}.py"
@@ -64,13 +54,6 @@ def load_example(name: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-@pytest.fixture(scope="session")
-def resnext29() -> Callable[..., nn.Module]:
-    """The example's constructor."""
-    constructor: Callable[..., nn.Module] = load_example("resnext").resnext29
-    return constructor
 
 
 def torchvision_model(name: str) -> nn.Module:
