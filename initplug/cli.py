@@ -29,7 +29,6 @@ from initplug.composing import (
 from initplug.errors import InitplugError, PlanError, RecipeError, brief, shortened, visible
 from initplug.targets import ENDS, Failure, Model, built_from, named, place_of, user_code
 from initplug.terminal import colored, progress, reported, table_of
-from initplug.weights import load_weights, save_weights, weights_of
 
 if TYPE_CHECKING:
     from initplug.auditing import Audit
@@ -266,6 +265,7 @@ def apply(
     """Initialise a model, print the audit, and write weights and report where asked."""
     from initplug.tables.files import REPORTS, check_path
     from initplug.tables.replacement import destination
+    from initplug.weights import save_weights, weights_of
 
     with ExitStack() as stack:
         if given.config is None:
@@ -325,6 +325,7 @@ def audit(
     """
     from initplug.tables.comparing import changes, comparison, load_report
     from initplug.tables.files import REPORTS, check_path
+    from initplug.weights import load_weights
 
     target = named(model)
     loaded = _recipe(recipe, overrides)

@@ -77,7 +77,7 @@ def _offering(names: Sequence[str]) -> Offer:
         given = Words(tuple(words), context.params.get("config_dir"), context.params.get("config_name"))
         place = len(given.words)
         if given.config is None and names[place : place + 1] == ["RECIPE"]:
-            from initplug.language.loading import presets
+            from initplug.language.listing import presets
 
             known = [CompletionItem(name) for name in presets() if name.startswith(word)]
             return known or [CompletionItem(word, type="file")]

@@ -194,10 +194,10 @@ def _measured(values: NDArray[Any]) -> Moments:
     size, low, high = values.size, float(np.minimum.reduce(values)), float(np.maximum.reduce(values))
     if low == high:
         return Moments(size, low, 0.0, low, high)
-    deviations, scale = values.astype(np.float64), _scale(low, high)
-    if scale != 1:
-        deviations *= scale
-    with np.errstate(invalid="ignore"):  # of infinite elements
+    with np.errstate(invalid="ignore"):  # of infinite elements, and of signalling NaNs
+        deviations, scale = values.astype(np.float64), _scale(low, high)
+        if scale != 1:
+            deviations *= scale
         mean = float(np.add.reduce(deviations)) / size
         np.subtract(deviations, mean, deviations)
         variance = _squares(deviations) / size

@@ -10,6 +10,7 @@ from types import EllipsisType
 from typing import TYPE_CHECKING, Any
 
 from initplug.errors import shortened
+from initplug.planning.dtypes import CODES
 from initplug.tables.replacement import replacing
 from initplug.targets import Failure, user_code
 
@@ -26,29 +27,6 @@ WINDOW = 1 << 22
 
 OPEN = 1 << 24
 """Bytes that are read before a file is opened anew: until it is closed, what was read stays in memory."""
-
-DTYPES = {
-    "uint64": "U64",
-    "int64": "I64",
-    "float64": "F64",
-    "complex64": "C64",
-    "float32": "F32",
-    "uint32": "U32",
-    "int32": "I32",
-    "bfloat16": "BF16",
-    "float16": "F16",
-    "uint16": "U16",
-    "int16": "I16",
-    "float8_e5m2fnuz": "F8_E5M2FNUZ",
-    "float8_e4m3fnuz": "F8_E4M3FNUZ",
-    "float8_e8m0fnu": "F8_E8M0",
-    "float8_e4m3fn": "F8_E4M3",
-    "float8_e5m2": "F8_E5M2",
-    "int8": "I8",
-    "uint8": "U8",
-    "bool": "BOOL",
-}
-"""Dtypes as safetensors names them, in the order of its files: large ones first, so that all are aligned."""
 
 
 def weights_of(model: nn.Module, path: Path) -> dict[str, Tensor]:
@@ -88,7 +66,7 @@ def _without_place(name: str, tensor: Tensor) -> str | None:
         return f"it is {'nested' if tensor.is_nested else str(tensor.layout).removeprefix('torch.')}, not dense"
     if tensor.is_meta:
         return "it is on meta, where there are no values"
-    if _word(tensor) not in DTYPES:
+    if _word(tensor) not in CODES:
         return f"its dtype is {_word(tensor)}, which the format lacks"
     if not _has_memory(tensor):
         return f"it is a {type(tensor).__name__}, whose values are in other tensors"
@@ -113,14 +91,14 @@ def save_weights(model: nn.Module, path: Path) -> None:
     of a model in another memory format, and hears no signal until it is done. Here they go there window by window.
     """
     tensors = weights_of(model, path)
-    order = list(DTYPES)
+    order = list(CODES)
     names = sorted(tensors, key=lambda name: (order.index(_word(tensors[name])), name))
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name in names:
         tensor = tensors[name]
         begin, end = end, end + tensor.nbytes
-        header[name] = {"dtype": DTYPES[_word(tensor)], "shape": [*tensor.shape], "data_offsets": [begin, end]}
+        header[name] = {"dtype": CODES[_word(tensor)], "shape": [*tensor.shape], "data_offsets": [begin, end]}
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     with replacing(path) as file, file.open("wb") as stream:

@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 
 import initplug
-from initplug.language.loading import PRESETS, load, presets
+from initplug.language.listing import PRESETS, presets
+from initplug.language.loading import load
 
 PACKAGE = Path(initplug.__file__).parent
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
 BELOW_AUDITING = {
-    *("errors", "values", "columns", "schemes", "language", "tables", "planning"),
+    *("errors", "values", "columns", "torch_versions", "schemes", "language", "tables", "planning"),
     *("moments", "extremes", "judging", "pooling", "regions", "collectives", "merging"),
 }
 BELOW_STUDIES = {*BELOW_AUDITING, "auditing", "filling"}
@@ -27,13 +28,14 @@ BELOW: dict[str, set[str]] = {
     "errors": set(),
     "values": set(),
     "columns": set(),
+    "torch_versions": set(),
     "schemes": {"errors", "values"},
     "language": {"errors", "values", "schemes"},
     "tables": {"errors", "values"},
     "reporting": {"errors", "schemes", "language", "tables"},
     "presets": set(),
     "hydra_plugin": set(),
-    "planning": {"errors", "values", "columns", "schemes", "language", "tables"},
+    "planning": {"errors", "values", "columns", "torch_versions", "schemes", "language", "tables"},
     "moments": set(),
     "regions": set(),
     "collectives": {"errors"},
@@ -57,7 +59,7 @@ BELOW: dict[str, set[str]] = {
 
 NO_TORCH = (
     *("errors", "values", "columns", "schemes", "language", "tables", "reporting", "presets", "hydra_plugin"),
-    *("targets", "composing", "terminal", "weights", "cli"),
+    *("targets", "composing", "terminal", "cli"),
 )
 
 

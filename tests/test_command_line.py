@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 import initplug
 import initplug.cli as cli
 import initplug.terminal as terminal
-from initplug.language.loading import presets
+from initplug.language.listing import presets
 
 ROOT = Path(initplug.__file__).parents[1]
 Runs = dict[str, "subprocess.CompletedProcess[str]"]

@@ -12,8 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.distributed.tensor import Replicate, Shard
-from torch.distributed.tensor.placement_types import Placement, _StridedShard
+from torch_parts import Placement, Replicate, Shard, _StridedShard
 
 from initplug.filling.batches import SMALL, Kind, Lot
 from initplug.filling.seeded import fill

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ from initplug.errors import ApplyError, InitplugError, brief
 from initplug.filling.sharding import local_of
 from initplug.planning.reparametrized import Computed
 from initplug.planning.slots import Slot, Slots, Tree
+
+CONTAINERS = (list, dict, OrderedDict)
+"""What modules keep tensors in; their own parameters and buffers are in an OrderedDict before torch 2.5."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +89,7 @@ def backed_up(tree: Tree, slots: Slots, rows: Rows, device: torch.device) -> Bac
     modules = {id(node.module): node.module for node in tree.nodes}
     attributes = [
         _Attributes(
-            one, {**vars(one)}, [(held, held.copy()) for held in vars(one).values() if type(held) in (list, dict)]
+            one, {**vars(one)}, [(held, held.copy()) for held in vars(one).values() if type(held) in CONTAINERS]
         )
         for one in modules.values()
     ]

@@ -79,7 +79,8 @@ def _draw(distribution: Drawn, tensor: Tensor) -> None:
             nn.init.eye_(tensor)
             _multiply(tensor, gain)
         case Sparse(scale, sparsity):
-            nn.init.sparse_(tensor, sparsity, scale)
+            with tensor.device:  # the permutation of rows is made where a surrounding `torch.device` says
+                nn.init.sparse_(tensor, sparsity, scale)
         case SinCos():
             tensor.copy_(torch.from_numpy(distribution.values()).view(tensor.shape))
         case Custom(name):

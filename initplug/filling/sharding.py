@@ -1,8 +1,8 @@
 """Sharded tensors: which part of the whole a rank holds, and with which other ranks.
 
 Placements act on every dimension apart: a dimension's indices are split by each placement that cuts it, in the order of
-the mesh, and a rank holds the product of what is left along each. `torch.distributed.tensor` is imported nowhere else,
-and only where there is a DTensor, so that somebody else has imported it.
+the mesh, and a rank holds the product of what is left along each. Nothing of torch.distributed is imported before
+somebody else has imported it.
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ from torch import Tensor, nn
 from initplug.collectives import Circle
 from initplug.planning.slots import PLAIN_TENSORS
 from initplug.regions import Box, Region, Stretches, stretches_of
+from initplug.torch_versions import dtensor, fsdp_module
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
     from torch.distributed.tensor import DTensor
     from torch.distributed.tensor.placement_types import Placement
-
-SHARDED = "torch.distributed.tensor"
 
 
 def is_sharded(tensor: Tensor) -> bool:
@@ -36,13 +35,8 @@ def is_sharded(tensor: Tensor) -> bool:
     """
     if type(tensor) in PLAIN_TENSORS:  # nearly all
         return False
-    return SHARDED in sys.modules and isinstance(tensor, _class())
-
-
-def _class() -> type[DTensor]:
-    from torch.distributed.tensor import DTensor
-
-    return DTensor
+    sharded = dtensor()
+    return sharded is not None and isinstance(tensor, sharded)
 
 
 def local_of(tensor: Tensor) -> Tensor:
@@ -159,12 +153,11 @@ def twin_of(tensor: Tensor, device: torch.device) -> Tensor:
 
 def resharded(model: nn.Module) -> None:
     """Make FSDP2 modules hold their shards: what is written to gathered parameters is lost."""
-    if not _distributed() or "torch.distributed.fsdp" not in sys.modules:
+    wrapped = fsdp_module()
+    if wrapped is None or not _distributed():
         return
-    from torch.distributed.fsdp import FSDPModule
-
     for module in _modules(model):
-        if isinstance(module, FSDPModule):
+        if isinstance(module, wrapped):
             module.reshard()
 
 
@@ -205,7 +198,7 @@ def circle_of(model: nn.Module) -> Circle:
     The default group, if a mesh takes all its ranks; otherwise those of each dimension of each mesh, in an order that
     all ranks have in common: one after another along a mesh, whatever the order in which a model holds its tensors.
     """
-    if not _distributed() or SHARDED not in sys.modules:
+    if not _distributed() or dtensor() is None:
         return Circle()
     import torch.distributed as dist
 

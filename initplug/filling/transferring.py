@@ -23,7 +23,7 @@ from initplug.judging import Verdict
 from initplug.planning.evaluation import Share
 from initplug.planning.plan import Plan
 from initplug.planning.slots import Slot, Tree
-from initplug.planning.transfers import DTYPES, depths, unlike
+from initplug.planning.transfers import WORDS, depths, unlike
 from initplug.schemes.distributions import Copy, Drawn, Load
 
 WINDOW = 1 << 22
@@ -127,7 +127,7 @@ def _opened(path: str, key: str, slot: Slot, files: dict[str, Any]) -> Stored | 
     except (SafetensorError, OSError) as error:
         return f"{path} has changed: {error}"
     reason = unlike(f"{key!r} in {path}", shape, dtype, slot.tensor)
-    return reason or Stored(files[path], key, shape, DTYPES[dtype].itemsize)
+    return reason or Stored(files[path], key, shape, getattr(torch, WORDS[dtype]).itemsize)
 
 
 def redrawn(

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from initplug.errors import LINE, Finding, RecipeError, brief, cut, did_you_mean
 from initplug.language.composed import Composed, merge
 from initplug.language.faults import kind_of, shown
+from initplug.language.listing import PRESETS, presets
 from initplug.language.messages import dotted, file_of, findings_of, located, place_of
 from initplug.language.numbers import spelled
 from initplug.language.reading import (
@@ -32,15 +33,9 @@ from initplug.language.recipe import BOTH, EXCEPTIONS, ONE, Recipe
 from initplug.language.selectors import breadth
 from initplug.values import is_whole, plain
 
-PRESETS = Path(__file__).parent.parent / "presets" / "init"
 SUFFIXES = (".yaml", ".yml")
 
 Source = str | PathLike[str] | Mapping[str, Any] | Recipe
-
-
-def presets() -> list[str]:
-    """The names of the recipes that ship with initplug."""
-    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
 
 
 def load(source: Source | Any, overrides: Sequence[str] = ()) -> Recipe:

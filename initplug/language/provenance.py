@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from initplug.language.composed import Composed, merge
-from initplug.language.loading import PRESETS
+from initplug.language.listing import PRESETS
 from initplug.language.reading import MAX_DEPTH, Document, Place, Steps
 
 CONFIG = "<config>"

@@ -13,7 +13,8 @@ import numpy as np
 
 from initplug.errors import NAME, cut, shortened
 from initplug.language.faults import shown
-from initplug.language.loading import load, presets
+from initplug.language.listing import presets
+from initplug.language.loading import load
 from initplug.language.reading import Place
 from initplug.language.recipe import Recipe, Rule
 from initplug.language.selectors import Segment, class_matches, parse

@@ -19,6 +19,31 @@ from initplug.schemes.distributions import (
     Uniform,
 )
 from initplug.schemes.structures import Custom, Fixed
+from initplug.torch_versions import can_fill
+
+CODES = {
+    "uint64": "U64",
+    "int64": "I64",
+    "float64": "F64",
+    "complex64": "C64",
+    "float32": "F32",
+    "uint32": "U32",
+    "int32": "I32",
+    "bfloat16": "BF16",
+    "float16": "F16",
+    "uint16": "U16",
+    "int16": "I16",
+    "float8_e5m2fnuz": "F8_E5M2FNUZ",
+    "float8_e4m3fnuz": "F8_E4M3FNUZ",
+    "float8_e8m0fnu": "F8_E8M0",
+    "float8_e4m3fn": "F8_E4M3",
+    "float8_e5m2": "F8_E5M2",
+    "int8": "I8",
+    "uint8": "U8",
+    "bool": "BOOL",
+}
+"""Dtypes as safetensors names them, in the order of its files: large ones first, so that all are aligned. Those that
+pack several numbers into one element are left out."""
 
 DRAWN_DTYPES = frozenset(
     {torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex32, torch.complex64, torch.complex128}
@@ -51,6 +76,8 @@ def check_dtype(distribution: Planned, dtype: torch.dtype, fn: str) -> None:
         low, high = _range(dtype)
     except TypeError:
         raise MisfitError(f"{fn}: {name} tensors cannot be filled") from None
+    if not can_fill(dtype):
+        raise MisfitError(f"{fn}: {name} tensors cannot be filled by torch {torch.__version__}")
     for value in _reach(distribution):
         if not low <= value <= high:
             raise MisfitError(

@@ -550,5 +550,5 @@ def _left(result: Plan, chosen: Collection[int]) -> list[Left]:
 
 
 def _is_written(share: Share) -> bool:
-    """Return whether a rule gives a parameter values, now or once it has a shape."""
-    return share.kind == "parameter" and share.rule is not None and not isinstance(share.distribution, Keep)
+    """Return whether a rule gives a parameter values: at once, later, or where there are none (`keep default`)."""
+    return share.kind == "parameter" and share.rule is not None and share.distribution != Keep()

@@ -196,14 +196,15 @@ FILLS: Mapping[str, Reader] = {
 }
 """Calls that give a whole tensor its values, with what they give it; keywords as torch names them."""
 
-EARLY: Mapping[str, Callable[[Fans, Mapping[str, Any]], Drawn]] = {
+WHOLE: Mapping[str, Callable[[Fans, Mapping[str, Any]], Drawn]] = {
     "trunc_normal_": lambda fans, given: trunc_normal(
         fans, mean=float(given["mean"]), std=float(given["std"]), low=float(given["a"]), high=float(given["b"])
     ),
     "orthogonal_": lambda fans, given: orthogonal(fans, gain=float(given["gain"])),
     "sparse_": lambda fans, given: sparse(fans, sparsity=float(given["sparsity"]), std=float(given["std"])),
 }
-"""Functions of torch.nn.init that return at once on meta, with what they give; by their own arguments."""
+"""Functions of torch.nn.init that write in several steps, or return at once on meta, with what they give; by their own
+arguments."""
 
 KEYWORDS = {"from": "a", "to": "b", "low": "a", "high": "b", "min": "least", "max": "most"}
 """Keywords of tensor methods that torch.nn.init spells differently, or that Python has a use for."""
@@ -274,6 +275,7 @@ class _Notes(TorchFunctionMode):
         held = (tensor for part in parts for tensor in (*part._parameters.values(), *part._buffers.values()))
         self._watched = {_storage(tensor): tensor for tensor in held if tensor is not None}
         self._written: dict[int, Outcome] = {}
+        self._noted: FrameType | None = None
         self._padding = {
             _storage(part.weight): part.padding_idx
             for part in parts
@@ -290,7 +292,7 @@ class _Notes(TorchFunctionMode):
 
     def spoil(self, tensor: Tensor, reason: str) -> None:
         """Note that a tensor was written in a way that cannot be read."""
-        if _storage(tensor) in self._watched:
+        if _storage(tensor) in self._watched and not self._within_noted():
             self._written[_storage(tensor)] = reason
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -301,31 +303,46 @@ class _Notes(TorchFunctionMode):
             raise OutsideError("it changes a tensor outside the module")
         if not isinstance(target, Tensor) or _storage(target) not in self._watched:
             return func(*args, **kwargs)
-        if func == IS_META:
-            self._note_early_return(target, sys._getframe(1))
-        elif name in FILLS or name in CHANGES:
+        self._note_caller(func, target, sys._getframe(1))
+        if name in FILLS or name in CHANGES:
             kwargs.pop("tensor", None)
-            self._note(name, target, args[1:], kwargs)
+            if not self._within_noted():
+                self._note(name, target, args[1:], kwargs)
             return target
         return func(*args, **kwargs)
 
-    def _note_early_return(self, target: Tensor, caller: FrameType) -> None:
-        """Functions of torch.nn.init that ask whether a tensor is on meta return at once if it is: note them here."""
-        if caller.f_globals.get("__name__") != "torch.nn.init":
+    def _note_caller(self, func: Any, target: Tensor, caller: FrameType) -> None:
+        """Note the function of torch.nn.init that makes a call: its steps have no meaning one by one.
+
+        Those that ask whether a tensor is on meta return at once if it is; before torch 2.13 most do not ask.
+        """
+        if caller is self._noted or caller.f_globals.get("__name__") != "torch.nn.init":
             return
         name = caller.f_code.co_name.removeprefix("_no_grad_")
         key = _storage(target)
-        if name in FILLS:
+        if name not in WHOLE:
+            if func == IS_META and name not in FILLS:
+                self.spoil(target, f"{name} has no closed form")
             return
-        if name not in EARLY:
-            self.spoil(target, f"{name} has no closed form")
-        elif target.shape != self._watched[key].shape:
-            self.spoil(target, f"{name} writes a part of it")
+        if target.shape != self._watched[key].shape:
+            self._written[key] = f"{name} writes a part of it"
         else:
             try:
-                self._written[key] = EARLY[name](Fans(target.shape), caller.f_locals)
+                self._written[key] = WHOLE[name](Fans(target.shape), caller.f_locals)
             except (TypeError, ValueError) as error:
-                self.spoil(target, f"{name} cannot be read ({error})")
+                self._written[key] = f"{name} cannot be read ({error})"
+        self._noted = caller
+
+    def _within_noted(self) -> bool:
+        """Return whether the function that was noted last is still at work."""
+        if self._noted is None:
+            return False
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and frame is not self._noted:
+            frame = frame.f_back
+        if frame is None:
+            self._noted = None
+        return frame is not None
 
     def _note(self, name: str, target: Tensor, rest: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         key = _storage(target)

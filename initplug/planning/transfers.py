@@ -13,33 +13,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from initplug.errors import ROWS, did_you_mean
+from initplug.planning.dtypes import CODES
 from initplug.planning.references import start_of
 from initplug.planning.slots import Slot, Tree
 from initplug.schemes.distributions import Copy, Load, Planned, closed_form
+from initplug.torch_versions import DTYPES_SINCE, dtype_named
 
-DTYPES = {
-    "BOOL": torch.bool,
-    "U8": torch.uint8,
-    "I8": torch.int8,
-    "U16": torch.uint16,
-    "I16": torch.int16,
-    "U32": torch.uint32,
-    "I32": torch.int32,
-    "U64": torch.uint64,
-    "I64": torch.int64,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-    "F8_E4M3FNUZ": torch.float8_e4m3fnuz,
-    "F8_E5M2FNUZ": torch.float8_e5m2fnuz,
-    "F8_E8M0": torch.float8_e8m0fnu,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "F32": torch.float32,
-    "F64": torch.float64,
-    "C64": torch.complex64,
-}
-"""Dtypes as safetensors names them; those that pack several numbers into one element are left out."""
-
+WORDS = {code: word for word, code in CODES.items()}
+"""Dtypes as torch names them, by the names of safetensors."""
 
 Header = Mapping[str, tuple[tuple[int, ...], str]]
 """Shape and dtype, as safetensors names it, of every tensor in a file."""
@@ -221,9 +202,12 @@ def unlike(name: str, shape: tuple[int, ...], dtype: torch.dtype | str, target: 
     """
     if shape != tuple(target.shape):
         return f"the shape of {name} is {shape}"
-    kind = DTYPES.get(dtype) if isinstance(dtype, str) else dtype
-    if kind is None:
+    word = WORDS.get(dtype) if isinstance(dtype, str) else str(dtype).removeprefix("torch.")
+    if word is None:
         return f"the dtype of {name}, {dtype}, is none that can be cast"
+    kind = dtype_named(word)
+    if kind is None:
+        return f"the dtype of {name} is {word}, which torch has since {DTYPES_SINCE[word]}: this is {torch.__version__}"
     if castable(kind, target.dtype):
         return None
     given, wanted = (str(each).removeprefix("torch.") for each in (kind, target.dtype))

@@ -11,8 +11,8 @@ from typing import Any
 
 from torch import nn
 
-from initplug.language.listing import heading, one_line
-from initplug.language.loading import load, presets
+from initplug.language.listing import heading, one_line, presets
+from initplug.language.loading import load
 from initplug.language.recipe import Recipe
 from initplug.planning.elsewhere import refuse_flat
 from initplug.planning.plan import drafted
@@ -206,7 +206,7 @@ def _fit(name: str, recipe: Recipe, tree: Tree, kin: _Kin, replays: Replays) -> 
     fit = Fit(
         preset=name,
         about=one_line(recipe.about),
-        family=heading(recipe),
+        family=heading(recipe.family),
         slots=len(covered),
         of_slots=len(asked),
         numel=numel,

@@ -13,7 +13,8 @@ from third_party import named
 from torch import nn
 
 from initplug import PlanError, deferred, plan
-from initplug.language.loading import load, presets
+from initplug.language.listing import presets
+from initplug.language.loading import load
 from initplug.studies.suggesting import suggest
 
 TV = "torchvision.models"

@@ -229,6 +229,13 @@ def test_where_nothing_is_left_to_write_it_is_an_error_that_offers_to_write() ->
     assert (model.fc.bias == 0).all()
 
 
+def test_what_keeps_values_that_are_there_is_something_to_write_where_there_are_none() -> None:
+    recipe = {"rules": {"<Linear>": "keep default", "<Embedding>": "normal"}}
+    audit, warning = told({"name": "mine", **recipe})
+    assert {row.status for row in audit} == {"kept"}
+    assert "positions.weight" in warning
+
+
 def test_a_frozen_stage_of_a_model_is_only_warned_of() -> None:
     audit, _ = told({"rules": RULES}, nn.Linear(2, 2).requires_grad_(False), prefix="stage")
     assert {row.status for row in audit} == {"kept"}

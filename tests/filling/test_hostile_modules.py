@@ -165,7 +165,9 @@ class Hooked(Base):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_state_dict_post_hook(self._renamed)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        # Public since 2.5.
+        hook = getattr(self, "register_state_dict_post_hook", self._register_state_dict_hook)
+        hook(self._renamed)
         self.register_forward_pre_hook(lambda *_: pytest.fail("forward pre-hook"))
         self.register_forward_hook(lambda *_: pytest.fail("forward hook"))
         self.register_full_backward_hook(lambda *_: pytest.fail("backward hook"))

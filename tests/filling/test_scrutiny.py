@@ -29,6 +29,14 @@ def test_kept_values_are_looked_through_for_what_is_no_number(rules: dict[str, A
         assert (row.name, row.problem) == ("weight", "NaN or infinite elements")
 
 
+def test_a_signalling_nan_is_told_like_any_other() -> None:
+    model = nn.Linear(64, 64)
+    with torch.no_grad():
+        model.weight.view(torch.int32)[3, 4] = 0x7F800001
+    (row,) = initplug.apply(model, {"rules": KEEP["rules"]}).problems()
+    assert (row.name, row.problem) == ("weight", "NaN or infinite elements")
+
+
 def test_what_only_leaves_out_is_looked_through_too() -> None:
     model: Any = nn.Linear(64, 64)
     with torch.no_grad():

@@ -91,12 +91,8 @@ def _layer(name: str, before: list[nn.Module]) -> nn.Module:
         case "list":
             return nn.ModuleList([nn.Linear(2, 2), nn.ParameterList([nn.Parameter(torch.ones(2, 2))])])
         case "tied":
-            if (
-                before
-                and getattr(before[0], "weight", None) is not None
-                and "parametrizations" not in before[0]._modules
-            ):
-                module._parameters["weight"] = before[0]._parameters.get("weight")
+            if before and before[0]._parameters.get("weight") is not None:
+                module._parameters["weight"] = before[0]._parameters["weight"]
         case "grad":
             module.weight.grad = torch.ones_like(module.weight)
         case _:

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 import initplug
 from initplug.cli import commands
-from initplug.language.loading import presets
+from initplug.language.listing import presets
 
 NET = """\
 from torch import nn

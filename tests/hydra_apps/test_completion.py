@@ -13,7 +13,7 @@ from applications import written
 from click.testing import CliRunner
 
 from initplug.cli import commands
-from initplug.language.loading import presets
+from initplug.language.listing import presets
 
 CONFIG = ["--config-dir", "conf", "--config-name", "config"]
 

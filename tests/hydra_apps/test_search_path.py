@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from initplug.composing import version_base
-from initplug.language.loading import presets
+from initplug.language.listing import presets
 
 APP = """\
 import sys

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import initplug
-from initplug.language.loading import PRESETS, presets
+from initplug.language.listing import PRESETS, presets
 from initplug.language.reading import read, written
 from initplug.language.schema import schema
 from initplug.schemes.fans import FanRule

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch_parts import PACKED
 
 import initplug
 from initplug.planning import transfers
@@ -286,6 +287,7 @@ def test_casts_that_cut_nothing_off_are_planned(source: torch.dtype, target: tor
     assert reason(model, recipe) == f"b (3,): copy: a is {names[0]}, which cannot be cast to {names[1]}"
 
 
+@PACKED
 def test_packed_dtypes_are_cast_to_themselves_alone() -> None:
     assert castable(torch.float4_e2m1fn_x2, torch.float4_e2m1fn_x2)
     assert not castable(torch.float4_e2m1fn_x2, torch.float32)
@@ -418,6 +420,7 @@ def test_a_cast_that_cuts_off_is_refused(tmp_path: Path, stored: torch.dtype, wa
     )
 
 
+@PACKED
 def test_a_dtype_that_packs_numbers_is_refused(tmp_path: Path) -> None:
     path = saved(tmp_path / "w.safetensors", a=torch.zeros(3, dtype=torch.uint8).view(torch.float4_e2m1fn_x2))
     # Such a file counts its numbers one by one.

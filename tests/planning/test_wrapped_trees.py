@@ -12,6 +12,7 @@ from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoi
 from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
+from torch_parts import eager
 
 import initplug
 
@@ -122,7 +123,7 @@ def test_a_model_wrapped_at_every_level_plans_and_fills_as_the_plain_one(wrap: s
     assert [id(tensor) for tensor in tensors(wrapped)] == kept
     assert {row.verdict for row in initplug.audit(wrapped, RECIPE)} == {"ok"}
     x = torch.randn(3, 6)
-    with torch.compiler.set_stance("force_eager"):
+    with eager():
         assert torch.allclose(wrapped(x), plain(x), atol=1e-5)
 
 

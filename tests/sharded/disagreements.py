@@ -15,11 +15,8 @@ import torch.distributed as dist
 from scenes import Bag, Block, mesh_of, raises, whole
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor, Replicate, Shard
-from torch.distributed.tensor import empty as sharded_empty
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
-from torch.distributed.tensor.placement_types import Placement
+from torch_parts import DTensor, Placement, Replicate, Shard, fully_shard, sharded_empty
 from world import GoneError, scene
 
 import initplug

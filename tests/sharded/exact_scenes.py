@@ -9,8 +9,7 @@ import torch
 import torch.distributed as dist
 from scenes import CASES, LLAMA, Bag, expected_of, fsdp, llama, mesh_of
 from torch import nn
-from torch.distributed.tensor import Replicate, Shard, distribute_tensor
-from torch.distributed.tensor.placement_types import Placement, _StridedShard
+from torch_parts import Placement, Replicate, Shard, _StridedShard, distribute_tensor
 from world import scene
 
 import initplug

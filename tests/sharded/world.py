@@ -77,7 +77,7 @@ def perform(size: int, rank: int, folder: Path) -> None:
 
 def main() -> None:
     """Fork the ranks, wait for them, print their outcomes."""
-    sys.path.insert(0, str(Path(__file__).parents[1] / "conformance"))
+    sys.path[:0] = [str(Path(__file__).parents[1] / folder) for folder in ("conformance", "support")]
     import_module("libraries")  # it makes third-party libraries importable
     for name in ("scenes", "disagreements", "exact_scenes"):  # which register them
         import_module(name)

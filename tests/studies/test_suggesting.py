@@ -10,7 +10,7 @@ from torch import nn
 
 import initplug
 from initplug.errors import PlanError
-from initplug.language.loading import presets
+from initplug.language.listing import presets
 from initplug.planning.plan import plan
 from initplug.studies.suggesting import Fits, _cites, suggest
 

@@ -1,0 +1,61 @@
+"""Where versions of torch differ: what older ones lack or keep elsewhere, each with the version that brought it."""
+
+from __future__ import annotations
+
+import sys
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
+
+DTENSOR_HOMES = ("torch.distributed.tensor", "torch.distributed._tensor")
+"""Modules that have DTensor: the public one since 2.5, the private one before."""
+
+FSDP_HOMES = ("torch.distributed.fsdp", "torch.distributed._composable.fsdp")
+"""Modules that have FSDPModule: the public one since 2.6, the private one before."""
+
+DTYPES_SINCE = {"float8_e8m0fnu": "2.7"}
+"""Dtypes that some supported version lacks."""
+
+
+def dtype_named(word: str) -> torch.dtype | None:
+    """Return a dtype by its name, or None where this torch lacks it.
+
+    Example:
+        >>> dtype_named("float32"), dtype_named("float33")
+        (torch.float32, None)
+    """
+    found = getattr(torch, word, None)
+    return found if isinstance(found, torch.dtype) else None
+
+
+@cache
+def can_fill(dtype: torch.dtype) -> bool:
+    """Return whether tensors of a dtype can be given one value: float8 since 2.5.
+
+    Example:
+        >>> can_fill(torch.float32)
+        True
+    """
+    try:
+        torch.zeros(1, device="cpu").to(dtype).fill_(0)
+    except RuntimeError:
+        return False
+    return True
+
+
+def dtensor() -> type[DTensor] | None:
+    """Return DTensor, or None as long as nobody has imported it."""
+    return _imported(DTENSOR_HOMES, "DTensor")
+
+
+def fsdp_module() -> type[Any] | None:
+    """Return the class that `fully_shard` gives modules, or None as long as nobody has imported it."""
+    return _imported(FSDP_HOMES, "FSDPModule")
+
+
+def _imported(homes: tuple[str, ...], name: str) -> Any:
+    return next((found for home in homes if (found := getattr(sys.modules.get(home), name, None)) is not None), None)

@@ -1,0 +1,46 @@
+"""What versions of torch keep in different places, or lack: DTensor and its placements, `fully_shard`, dtypes."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+if TYPE_CHECKING:
+    from torch.distributed.fsdp import fully_shard as fully_shard
+    from torch.distributed.tensor import DTensor as DTensor
+    from torch.distributed.tensor import Partial as Partial
+    from torch.distributed.tensor import Replicate as Replicate
+    from torch.distributed.tensor import Shard as Shard
+    from torch.distributed.tensor import distribute_tensor as distribute_tensor
+    from torch.distributed.tensor import empty as sharded_empty
+    from torch.distributed.tensor.placement_types import Placement as Placement
+    from torch.distributed.tensor.placement_types import _StridedShard as _StridedShard
+else:
+    tensor = import_module("torch.distributed.tensor")
+    if not hasattr(tensor, "DTensor"):  # before 2.5
+        tensor = import_module("torch.distributed._tensor")
+    placements = import_module(f"{tensor.__name__}.placement_types")
+    DTensor, Partial, Replicate, Shard = tensor.DTensor, placements.Partial, tensor.Replicate, tensor.Shard
+    distribute_tensor, sharded_empty = tensor.distribute_tensor, tensor.empty
+    Placement = placements.Placement
+    _StridedShard = getattr(placements, "_StridedShard", None)  # since 2.5
+    fsdp = import_module("torch.distributed.fsdp")
+    if not hasattr(fsdp, "fully_shard"):  # before 2.6
+        fsdp = import_module("torch.distributed._composable.fsdp")
+    fully_shard = fsdp.fully_shard
+
+PACKED = pytest.mark.skipif(not hasattr(torch, "float4_e2m1fn_x2"), reason="torch has float4_e2m1fn_x2 since 2.8")
+
+STRIDED = pytest.mark.skipif(_StridedShard is None, reason="torch has _StridedShard since 2.5")
+
+
+def eager() -> AbstractContextManager[Any]:
+    """Return a context in which compiled modules run uncompiled."""
+    if hasattr(torch.compiler, "set_stance"):  # since 2.6
+        stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+        return stance
+    return import_module("torch._dynamo.config").patch(disable=True)
