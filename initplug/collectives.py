@@ -37,8 +37,10 @@ class Circle(NamedTuple):
         import torch.distributed as dist
 
         try:
-            inside = dist.get_rank(group) >= 0
-            return cls([group], frozenset(dist.get_process_group_ranks(group))) if inside else cls()
+            if dist.get_rank(group) < 0:
+                return cls()
+            # Before torch 2.5 None has no ranks.
+            return cls([group], frozenset(dist.get_process_group_ranks(group or dist.group.WORLD)))
         except (RuntimeError, ValueError, TypeError, AttributeError) as error:
             raise ApplyError(f"group={group!r} is no process group that can be used: {brief(error, 300)}") from error
 

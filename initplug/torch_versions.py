@@ -33,6 +33,12 @@ def dtype_named(word: str) -> torch.dtype | None:
 
 
 @cache
+def marks_strided_shards() -> bool:
+    """Return whether placements say in which order a dimension was cut twice: `_StridedShard` of 2.5 does."""
+    return any(hasattr(sys.modules.get(f"{home}.placement_types"), "_StridedShard") for home in DTENSOR_HOMES)
+
+
+@cache
 def can_fill(dtype: torch.dtype) -> bool:
     """Return whether tensors of a dtype can be given one value: float8 since 2.5.
 

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from torch_parts import draws_well
 
 from initplug.filling.generator import draw
 from initplug.filling.writing import unwritable
@@ -165,7 +166,11 @@ def test_no_false_alarm_in_large_tensors_of_short_dtypes(distribution: Drawn, dt
     torch.manual_seed(0)
     tensor = torch.empty(2_000_000, dtype=dtype)
     draw(distribution, tensor)
-    assert judged(distribution, measure(tensor), dtype) == "ok"
+    if not draws_well(dtype) and not isinstance(distribution, Uniform):
+        assert judged(distribution, measure(tensor), dtype) == "differs"  # and rightly so
+        tensor = torch.empty(2_000_000)
+        draw(distribution, tensor)
+    assert judged(distribution, measure(tensor.to(dtype)), dtype) == "ok"
 
 
 @pytest.mark.parametrize("distribution", DRAWN, ids=str)

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch_parts import draws_well
 
 from initplug import judging
 from initplug.filling.generator import draw
@@ -38,10 +39,10 @@ DRAWN: list[Drawn] = [NORMAL, UNIFORM, TRUNCATED, Normal(1.0, 0.1), Uniform(0.0,
 
 
 def sample(distribution: Drawn, *shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
-    tensor = torch.empty(shape, dtype=dtype)
+    tensor = torch.empty(shape, dtype=dtype if draws_well(dtype) else torch.float32)
     torch.manual_seed(seed)
     draw(distribution, tensor)
-    return tensor
+    return tensor.to(dtype)
 
 
 def problem(distribution: Drawn, tensor: Tensor) -> str | None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch_parts import draws_well
 
 import initplug
 from initplug.judging import judgement
@@ -172,5 +173,6 @@ def test_no_alarm_in_models_of_many_tensors(dtype: torch.dtype, seed: int | None
         }
     )
     recipe = {"rules": {name: {"match": f"{name}_*", "init": init} for name, init in inits.items()}}
-    assert initplug.apply(model, recipe, seed=seed).problems() == []
-    assert initplug.audit(model, recipe).problems() == []
+    problems = initplug.apply(model, recipe, seed=seed).problems()
+    assert (problems == []) == (seed is not None or draws_well(dtype))
+    assert [row.name for row in initplug.audit(model, recipe).problems()] == [row.name for row in problems]

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch_parts import Placement, Replicate, Shard, _StridedShard
+from torch_parts import Placement, Replicate, Shard, StridedShard
 
 from initplug.filling.batches import SMALL, Kind, Lot
 from initplug.filling.seeded import fill
@@ -31,11 +31,9 @@ def placed(draw: Any) -> tuple[tuple[int, ...], list[Placement], list[int]]:
     shape = tuple(draw(st.lists(st.integers(1, 12), min_size=1, max_size=3)))
     mesh = draw(st.lists(st.integers(1, 4), min_size=1, max_size=3))
     dims = st.integers(0, len(shape) - 1)
-    cuts = st.one_of(
-        st.just(Replicate()),
-        dims.map(Shard),
-        st.builds(lambda dim, factor: _StridedShard(dim, split_factor=factor), dims, st.integers(1, 3)),
-    )
+    plain = st.one_of(st.just(Replicate()), dims.map(Shard))
+    factors = st.integers(1, 3)
+    cuts = st.one_of(plain, st.builds(StridedShard, dims, split_factor=factors)) if StridedShard else plain
     return shape, [draw(cuts) for _ in mesh], mesh
 
 

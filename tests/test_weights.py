@@ -21,6 +21,7 @@ from initplug import cli
 from initplug.errors import visible
 from initplug.planning.dtypes import CODES
 from initplug.targets import Failure
+from initplug.torch_versions import dtype_named
 from initplug.weights import load_weights, save_weights
 
 
@@ -46,7 +47,7 @@ def values(dtype: torch.dtype) -> Tensor:
 
 
 MADE: dict[str, Callable[[], dict[str, Tensor]]] = {
-    "one of each dtype": lambda: {f"of_{dtype}": values(getattr(torch, dtype)) for dtype in CODES},
+    "one of each dtype": lambda: {f"of_{word}": values(dtype) for word in CODES if (dtype := dtype_named(word))},
     "transposed": lambda: {"w": values(torch.float32).transpose(0, 2)},
     "channels last": lambda: {"w": torch.randn(2, 3, 4, 4).contiguous(memory_format=torch.channels_last)},
     "expanded": lambda: {"w": torch.ones(1).expand(5), "scalar": torch.ones(()).expand(2, 2)},

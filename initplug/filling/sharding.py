@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from initplug.collectives import Circle
 from initplug.planning.slots import PLAIN_TENSORS
 from initplug.regions import Box, Region, Stretches, stretches_of
-from initplug.torch_versions import dtensor, fsdp_module
+from initplug.torch_versions import dtensor, fsdp_module, marks_strided_shards
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -57,6 +57,9 @@ def unplaceable(tensor: Tensor) -> str | None:
             return f"it is placed as {kind}: what a rank holds is a summand, which has no place in the whole"
         if not (placement.is_replicate() or _cuts(placement)):
             return f"its placement {placement} is none that is known"
+    cut = [placement.dim for placement in placements if _cuts(placement)]  # type: ignore[attr-defined]  # those have one
+    if len(cut) > len(set(cut)) and not marks_strided_shards():
+        return f"one dimension is cut twice in its placements {placements}: torch says in which order since 2.5"
     held, local = region_of(tensor), local_of(tensor)
     if held is None or held.sizes == tuple(local.shape) or not (held.count or local.numel()):
         return None

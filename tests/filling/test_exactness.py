@@ -397,7 +397,7 @@ def test_odd_dtypes_and_shapes() -> None:
         "echo": copy,
         "^count": 3,
         "^mask": 1,
-        "^short": 0.3,
+        "^short": 0.3125,
         "^one": "normal",
         "^none": "normal",
     }

@@ -27,12 +27,13 @@ from torch_parts import (
     Placement,
     Replicate,
     Shard,
-    _StridedShard,
+    StridedShard,
     distribute_tensor,
     fully_shard,
     sharded_empty,
 )
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers.utils import is_torch_available
 from world import GoneError, scene
 
 import initplug
@@ -109,25 +110,27 @@ def odd_shapes_on_one_dimension(_: Path) -> None:
     bags_agree(SHAPES[:4], mesh, [Shard(1)], PARTS, torch.bfloat16)
 
 
+def strided(dim: int) -> Placement:
+    """What the inner of two cuts of a dimension in two leaves, if it is made first."""
+    return StridedShard(dim, split_factor=2)
+
+
 @scene(4)
 def odd_shapes_on_two_and_three_dimensions(_: Path) -> None:
     pairs: list[list[Placement]] = [
-        [Shard(0), Shard(0)],
         [Shard(0), Shard(1)],
         [Shard(1), Shard(0)],
-        [Shard(1), Shard(1)],
         [Replicate(), Shard(1)],
         [Shard(0), Replicate()],
-        [_StridedShard(0, split_factor=2), Shard(0)],
-        [_StridedShard(1, split_factor=2), Shard(1)],
+        *([[first(dim), Shard(dim)] for dim in (0, 1) for first in (Shard, strided)] if StridedShard else ()),
     ]
     mesh = mesh_of(2, 2)
     for pair in pairs:
         bags_agree([(11, 9), (3, 5), (64, 48), (5, 4, 3), (2, 2)], mesh, pair, PARTS)
     triples: list[tuple[tuple[int, ...], list[Placement]]] = [
         ((1, 2, 2), [Replicate(), Shard(0), Shard(1)]),
-        ((2, 1, 2), [Shard(1), Shard(0), Shard(1)]),
-        ((2, 2, 1), [_StridedShard(0, split_factor=2), Shard(0), Shard(1)]),
+        *([((2, 1, 2), [Shard(1), Shard(0), Shard(1)])] if StridedShard else ()),
+        *([((2, 2, 1), [strided(0), Shard(0), Shard(1)])] if StridedShard else ()),
     ]
     for sizes, placements in triples:
         bags_agree([(11, 9), (6, 5)], mesh_of(*sizes), placements, PARTS)
@@ -161,7 +164,8 @@ def splits_and_complex_numbers(_: Path) -> None:
     gates = {"gates": {"split": [0, 1, "normal std=0.02", "uniform -1 1"]}, "qkv": {"fn": "xavier_uniform", "split": 3}}
     for placement in (Replicate(), Shard(0), Shard(1)):
         bags_agree([(12, 7)], mesh, [placement], gates)
-        bags_agree([(9, 7)], mesh, [placement], {"z": "normal std=0.02"}, torch.complex64)
+        if StridedShard:  # before torch 2.5 gloo gathers no complex numbers
+            bags_agree([(9, 7)], mesh, [placement], {"z": "normal std=0.02"}, torch.complex64)
 
 
 # Models.
@@ -248,9 +252,9 @@ NET = {
     }
 }
 CASES: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
-    "llama": (llama, LLAMA),
-    "gpt2": (gpt2, GPT2),
     "net": (Net, NET),
+    # Absent where transformers asks for a newer torch.
+    **({"llama": (llama, LLAMA), "gpt2": (gpt2, GPT2)} if is_torch_available() else {}),
 }
 
 
@@ -360,8 +364,12 @@ def two_dimensional_meshes_give_the_values_of_one_process(_: Path) -> None:
             model = build()
         tensor_parallel(case, model, mesh["tp"])
         fsdp(model, mesh["dp"])
+        if not StridedShard:
+            with raises("torch says in which order since 2.5"):
+                initplug.apply(model, recipe, seed=7)
+            continue
         assert any(
-            isinstance(parameter, DTensor) and any(isinstance(one, _StridedShard) for one in parameter.placements)
+            isinstance(parameter, DTensor) and any(isinstance(one, StridedShard) for one in parameter.placements)
             for parameter in model.parameters()
         )
         initplug.apply(model, recipe, seed=7)
