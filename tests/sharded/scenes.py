@@ -386,6 +386,8 @@ def two_dimensional_meshes_give_the_values_of_one_process(_: Path) -> None:
 
 @scene()
 def a_tied_model_stays_tied_and_trains_as_one_process_does(_: Path) -> None:
+    if "gpt2" not in CASES:
+        return
     with initplug.deferred():
         model = gpt2()
     fsdp(model, mesh_of(dist.get_world_size()))
