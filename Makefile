@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: help run test lint types tests fuzz browser conformance presets-table screenshots coverage benchmark picture clean
+.PHONY: help run test quick lint types tests compat floors pythons dist fuzz browser conformance presets-table screenshots coverage benchmark picture clean
 
 help: ## Say what there is.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -26,6 +26,25 @@ types: $(VENV)/installed-tests
 # The plugin says how many inputs of each kind were tried.
 tests: $(VENV)/installed-tests
 	PYTHONPATH=tests/fuzz $(BIN)/pytest -n 2 -p fuzz_summary
+
+# No models of others, browser, ranks, killed processes, fuzzers or compilers.
+QUICK := tests/language tests/schemes tests/planning tests/tables tests/test_architecture.py tests/test_columns.py \
+    tests/test_judging.py tests/test_regions.py tests/test_values.py initplug
+
+quick: $(VENV)/installed-tests ## Run what takes less than a minute.
+	$(BIN)/pytest -n 2 -m "not large and not slow" $(QUICK)
+
+compat: $(BIN)/python ## Run the suite on each torch that is supported; VERSIONS="2.4.1 2.9.1" for some of them.
+	$(BIN)/python tests/compatibility torch $(VERSIONS)
+
+floors: $(BIN)/python ## Run the suite with the lowest versions that pyproject.toml allows.
+	$(BIN)/python tests/compatibility floors
+
+pythons: $(BIN)/python ## Test the half that needs no torch on every Python of this machine.
+	$(BIN)/python tests/compatibility python $(VERSIONS)
+
+dist: $(BIN)/python ## Build wheel and source distribution, and check them as an index and a user would.
+	$(BIN)/python tests/compatibility/distribution.py
 
 MINUTES ?= 15
 

@@ -63,6 +63,8 @@ class Commands(click.Group):
             raise Failure(f"cannot write: {error.strerror or error}") from None
         except ENDS:
             raise
+        except ImportError as error:  # of what initplug needs: what users import is told by `user_code`
+            raise Failure(f"{error}: pip install --force-reinstall initplug") from None
         except Exception as error:  # nobody has foreseen it, and the place is all that can be told
             raise Failure(f"unexpected {brief(error)}{place_of(error)}") from None
 

@@ -118,8 +118,7 @@ def named(target: str) -> Model:
 
 def built_from(model: Model, *, meta: bool) -> nn.Module:
     """The model that a MODEL argument names."""
-    import torch
-
+    torch = _torch()
     with user_code(f"MODEL {shown(model.target)} raised"):
         is_model = isinstance(model.constructor, torch.nn.Module)  # which asks it for its class
     if is_model:
@@ -130,6 +129,20 @@ def built_from(model: Model, *, meta: bool) -> nn.Module:
     if not is_model:
         raise Failure(f"MODEL {shown(model.target)} gave a {type(built).__name__}, not a torch.nn.Module")
     return cast("nn.Module", built)
+
+
+def _torch() -> Any:
+    """Return torch, if it can be imported and is of a version that will do."""
+    try:
+        import torch
+
+        import initplug.torch_versions  # noqa: F401  # which refuses older ones
+    except ImportError as error:
+        needed = "" if "pip install" in str(error) else ": pip install 'torch>=2.4'"
+        raise Failure(f"{error}{needed}") from None
+    except OSError as error:  # a library of it cannot be loaded
+        raise Failure(f"torch cannot be loaded ({error}): pip install --force-reinstall torch") from None
+    return torch
 
 
 def _constructed(target: str, build: Callable[[], Any], *, meta: bool) -> Any:
@@ -177,26 +190,25 @@ MISSING = object()
 
 def _imported(target: str, where: str, name: str) -> Any:
     """The object that `where:name` names; the current directory comes first on the import path."""
-    with user_code(f"MODEL {shown(target)} cannot be imported:", 2):
-        found = _module(where)
+    said = f"MODEL {shown(target)} cannot be imported:"
+    path = Path(where) if where.endswith(".py") else None
+    with user_code(said, 2):
+        if path is not None and not path.is_file():
+            raise FileNotFoundError(f"there is no file {where}")
+    _torch()
+    import initplug
+
+    initplug.apply  # noqa: B018  # what we need is loaded before a file of the user's can be taken for it
+    with user_code(said, 2):
+        importlib.invalidate_caches()
+        sys.path.insert(0, str(Path.cwd()))
+        found = importlib.import_module(where) if path is None else _file(path)
         for step in name.split("."):
             above, found = found, getattr(found, step, MISSING)
             if found is MISSING:
                 hint = did_you_mean(step, dir(above))
                 raise Failure(f"MODEL {shown(target)}: {where} has no {step!r}" + (f" ({hint})" if hint else ""), 2)
     return found
-
-
-def _module(where: str) -> Any:
-    path = Path(where) if where.endswith(".py") else None
-    if path is not None and not path.is_file():
-        raise FileNotFoundError(f"there is no file {where}")
-    import initplug
-
-    initplug.apply  # noqa: B018  # what we need is loaded before a file of the user's can be taken for it
-    importlib.invalidate_caches()
-    sys.path.insert(0, str(Path.cwd()))
-    return importlib.import_module(where) if path is None else _file(path)
 
 
 def _file(path: Path) -> Any:

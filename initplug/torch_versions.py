@@ -11,6 +11,12 @@ import torch
 if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
 
+LOWEST = (2, 4)
+"""The lowest version that is supported: its DTensor and its `fully_shard` are the first that can be spoken to."""
+
+if tuple(int(part) for part in torch.__version__.split(".")[:2]) < LOWEST:
+    raise ImportError(f"initplug needs torch 2.4 or later, and this is {torch.__version__}: pip install 'torch>=2.4'")
+
 DTENSOR_HOMES = ("torch.distributed.tensor", "torch.distributed._tensor")
 """Modules that have DTensor: the public one since 2.5, the private one before."""
 

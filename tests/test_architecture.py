@@ -46,7 +46,7 @@ BELOW: dict[str, set[str]] = {
     "auditing": {"reporting", *BELOW_AUDITING},
     "filling": {"auditing", *BELOW_AUDITING},
     "lightning": {"errors", "tables", "auditing", "filling"},
-    "targets": {"errors"},
+    "targets": {"errors", "torch_versions"},
     "composing": {"targets", "errors", "language", "tables", "planning"},
     "terminal": {"targets", "errors", "tables", "planning", "auditing"},
     "weights": {"targets", "errors", "tables", "planning"},
