@@ -9,13 +9,39 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from initplug.errors import NAME, ROWS, ApplyError, Finding, brief, did_you_mean, listed, shortened, warn
+from initplug.errors import NAME, ROWS, ApplyError, Finding, brief, did_you_mean, listed, near, shortened, warn
 from initplug.language.faults import shown
-from initplug.language.selectors import Matcher, Selector, SelectorError, parse
+from initplug.language.selectors import Matcher, Selector, SelectorError, parse, selector_of
 from initplug.planning.matching import hits_of, states_of
 from initplug.planning.plan import Plan
 from initplug.planning.slots import Slot, Tree
 from initplug.values import plain
+
+
+class InPart(NamedTuple):
+    """A tensor of which some names are listed and others are not.
+
+    Args:
+        name: its canonical name.
+        listed: the first of its names that is listed.
+        missing: the first that is not.
+        stored: as how many tensors it is stored, where that is the name of one of them; else 1.
+    """
+
+    name: str
+    listed: str
+    missing: str
+    stored: int = 1
+
+    @property
+    def reason(self) -> str:
+        """Why it is left alone."""
+        tie = "tied to" if self.stored == 1 else "also stored as"
+        return f"{tie} {self.missing}, not listed"
+
+    def __str__(self) -> str:
+        why = "" if self.stored == 1 else f": {self.name} is stored as {self.stored} tensors"
+        return f"{self.listed} is listed, {self.missing} is not{why}"
 
 
 class Chosen(NamedTuple):
@@ -23,19 +49,17 @@ class Chosen(NamedTuple):
 
     Args:
         rows: positions of the slots, and after them of the buffers; a range where it is all.
-        in_part: of the slots of which some names are listed and others are not, the first that is not.
-        listed: of those the first that is.
+        in_part: the slots of which some names are listed and others are not.
     """
 
     rows: Collection[int]
-    in_part: Mapping[int, str] = MappingProxyType({})
-    listed: Mapping[int, str] = MappingProxyType({})
+    in_part: Mapping[int, InPart] = MappingProxyType({})
 
     def reason(self, row: int) -> str | None:
         """The reason that a slot is left alone for; None where it is not."""
         if row in self.rows:
             return None
-        return f"tied to {self.in_part[row]}, not listed" if row in self.in_part else "not in only"
+        return self.in_part[row].reason if row in self.in_part else "not in only"
 
 
 def chosen_by(only: Any, model: nn.Module, plan: Plan, tree: Tree, slots: Sequence[Slot], prefix: str) -> Chosen:
@@ -74,7 +98,7 @@ def chosen_by(only: Any, model: nn.Module, plan: Plan, tree: Tree, slots: Sequen
                 names.add(spelled(model), prefix)
     selectors = [entry for entry in entries if entry not in names.known]
     selected, missed = _selected_by(selectors, tree, slots, prefix)
-    found = [Finding(entry, why, hint=did_you_mean(entry, names.known)) for entry, why in missed[:ROWS]]
+    found = [Finding(entry, why, hint=names.nearest(entry)) for entry, why in missed[:ROWS]]
     found += [Finding(entry, why) for entry, why in missed[ROWS:]]
     found += [Finding(shown(entry), "it is no text") for entry in given if not isinstance(entry, str)]
     if found:
@@ -90,12 +114,17 @@ def warn_of_parts(chosen: Chosen, written: Container[int]) -> None:
         chosen: by `only=`.
         written: positions of the slots that are written where nothing is left out.
     """
-    rows = [row for row in chosen.in_part if row in written]
-    if rows:
-        kept = "1 tied tensor, which keeps its" if len(rows) == 1 else f"{len(rows)} tied tensors, which keep their"
-        lines = [f"  {chosen.listed[row]} is listed, {chosen.in_part[row]} is not" for row in rows]
-        hint = f"To write them, list all of their names, or a selector: '**.{chosen.listed[rows[0]]}'."
-        warn("\n".join([f"only= lists some names of {kept} values", *shortened(lines), hint]))
+    found = [part for row, part in chosen.in_part.items() if row in written]
+    if not found:
+        return
+    selector = repr(selector_of(found[0].name))
+    if len(found) == 1:
+        head = "only= lists 1 tensor in part, which keeps its values"
+        hint = f"To write it, list all of its names, or the selector {selector}."
+    else:
+        head = f"only= lists {len(found)} tensors in part, which keep their values"
+        hint = f"To write them, list all of their names, or selectors such as {selector}."
+    warn("\n".join([head, *shortened([f"  {part}" for part in found]), hint]))
 
 
 class _Names:
@@ -154,24 +183,31 @@ class _Names:
         for entry in entries:
             for piece in self.pieces.get(entry, ()):
                 listed.setdefault(piece[0], {})[piece] = entry
-        in_part: dict[int, str] = {}
-        for row in listed.keys() - rows:
+        in_part: dict[int, InPart] = {}
+        for row in sorted(listed.keys() - rows):
             missing = self._missing(row, listed[row])
             if missing is None:
                 rows.add(row)
             else:
-                in_part[row] = missing
-        firsts = {row: next(iter(listed[row].values())) for row in in_part}
-        return Chosen(rows, in_part, firsts)
+                in_part[row] = InPart(self.slots[row].name, next(iter(listed[row].values())), *missing)
+        return Chosen(rows, in_part)
 
-    def _missing(self, row: int, listed: Container[tuple[int, int, int]]) -> str | None:
-        """The first name of a slot that is not listed: that of a place, or of one of the tensors stored for it."""
+    def nearest(self, entry: str) -> str | None:
+        """The hint for an entry that is no name: the nearest, or what is stored under it among others."""
+        match = near(entry, self.known)
+        pieces = self.pieces.get(match or "")
+        if pieces and len((slot := self.slots[pieces[0][0]]).stored) > 1:
+            match = slot.name
+        return match and f"did you mean {match}?"
+
+    def _missing(self, row: int, listed: Container[tuple[int, int, int]]) -> tuple[str, int] | None:
+        """The first name of a slot that is not listed: that of a place, or of one of so many tensors stored for it."""
         count = len(self.slots[row].stored)
         for place, (name, _, _) in enumerate(self.slots[row].places):
             pieces = [(row, index, place) for index in range(count)]
             missing = [piece for piece in pieces if piece not in listed]
             if missing:
-                return name if missing == pieces else self.labels.get(missing[0], name)
+                return (name, 1) if missing == pieces else (self.labels.get(missing[0], name), count)
         return None
 
 

@@ -171,13 +171,42 @@ def test_a_tensor_that_was_loaded_under_another_name_keeps_what_was_loaded() -> 
     assert (row.name, row.status, row.reason) == ("emb.weight", "kept", "tied to emb.weight, not listed")
     assert [str(each.message).splitlines() for each in caught] == [
         [
-            "only= lists some names of 1 tied tensor, which keeps its values",
+            "only= lists 1 tensor in part, which keeps its values",
             "  head.weight is listed, emb.weight is not",
-            "To write them, list all of their names, or a selector: '**.head.weight'.",
+            "To write it, list all of its names, or the selector '^emb.weight'.",
         ]
     ]
-    initplug.apply(model, RECIPE, seed=0, only=["**.head.weight"])
+    initplug.apply(model, RECIPE, seed=0, only=["^emb.weight"])
     assert not torch.equal(model.emb.weight, loaded)
+
+
+def test_the_selector_that_is_offered_selects_the_tensor_alone_under_wrappers_and_prefixes() -> None:
+    class Weighty(Tied):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = self.emb.weight
+
+    for model, listed in ((Weighty(), "head.weight"), (nn.DataParallel(Weighty()), "module.head.weight")):
+        with pytest.warns(InitplugWarning, match=r"or the selector '\^weight'\.$"):
+            initplug.apply(model, RECIPE, only=[listed])
+        assert written(initplug.apply(model, RECIPE, only=["^weight"])) == ["weight"]
+    with pytest.warns(InitplugWarning, match=r"or the selector '\^a\.b\.weight'\.$"):
+        initplug.apply(Weighty(), RECIPE, prefix="a.b", only=["head.weight"])
+    assert written(initplug.apply(Weighty(), RECIPE, prefix="a.b", only=["^a.b.weight"])) == ["a.b.weight"]
+
+
+def test_several_tensors_that_are_listed_in_part() -> None:
+    model = nn.ModuleDict({"one": Tied(), "two": Tied()})
+    with pytest.warns(InitplugWarning) as caught:
+        initplug.apply(model, RECIPE, only=["two.emb.weight", "one.head.weight"])
+    assert [str(each.message).splitlines() for each in caught] == [
+        [
+            "only= lists 2 tensors in part, which keep their values",
+            "  one.head.weight is listed, one.emb.weight is not",
+            "  two.emb.weight is listed, two.head.weight is not",
+            "To write them, list all of their names, or selectors such as '^one.emb.weight'.",
+        ]
+    ]
 
 
 @pytest.mark.parametrize("wrap", [pytest.param(nn.DataParallel, id="module."), COMPILED])
@@ -198,11 +227,35 @@ def test_a_parametrized_tensor_is_taken_where_all_that_it_is_computed_from_is_mi
     model = nn.Sequential(parametrizations.weight_norm(nn.Linear(4, 4)), nn.Linear(4, 4))
     scale, direction = (f"0.parametrizations.weight.original{index}" for index in (0, 1))
     assert written(initplug.apply(model, RECIPE, only=[scale, direction])) == ["0.weight"]
-    before = model[0].weight.clone()  # type: ignore[operator]  # torch types attributes as tensors or modules
-    with pytest.warns(InitplugWarning, match=f"{scale} is listed, {direction} is not"):
-        audit = initplug.apply(model, RECIPE, only=[scale])
-    assert audit["0.weight"].reason == f"tied to {direction}, not listed"
-    assert torch.equal(model[0].weight, before)  # type: ignore[arg-type]  # likewise
+
+
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated:FutureWarning")
+@pytest.mark.parametrize(
+    ("norm", "stored"),
+    [
+        (parametrizations.weight_norm, ["0.parametrizations.weight.original0", "0.parametrizations.weight.original1"]),
+        (nn.utils.weight_norm, ["0.weight_g", "0.weight_v"]),
+    ],
+)
+@pytest.mark.parametrize("place", [0, 1])
+def test_part_of_a_parametrized_tensor_leads_to_its_public_name(norm: Any, stored: list[str], place: int) -> None:
+    model = nn.Sequential(norm(nn.Linear(4, 4)), nn.Linear(4, 4))
+    listed, other = stored[place], stored[1 - place]
+    with untouched(model), pytest.warns(InitplugWarning) as caught:
+        audit = initplug.apply(model, RECIPE, seed=0, only=[listed])
+    assert audit["0.weight"].reason == f"also stored as {other}, not listed"
+    assert [str(each.message).splitlines() for each in caught] == [
+        [
+            "only= lists 1 tensor in part, which keeps its values",
+            f"  {listed} is listed, {other} is not: 0.weight is stored as 2 tensors",
+            "To write it, list all of its names, or the selector '^0.weight'.",
+        ]
+    ]
+    for way_out in (stored, ["^0.weight"], ["0.weight"]):
+        assert written(initplug.apply(model, RECIPE, seed=0, only=way_out)) == ["0.weight"]
+    for entry in (f"**.{listed}", f"{listed[:-1]}*"):
+        with pytest.raises(initplug.ApplyError, match=r"selects nothing \(did you mean 0\.weight\?\)$"):
+            initplug.apply(model, RECIPE, seed=0, only=[entry])
 
 
 def test_nobody_is_warned_of_a_tied_tensor_that_would_be_kept_all_the_same() -> None:
