@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -15,7 +16,10 @@ from initplug.language.selectors import Matcher, Selector, SelectorError, parse,
 from initplug.planning.matching import hits_of, states_of
 from initplug.planning.plan import Plan
 from initplug.planning.slots import Slot, Tree
+from initplug.planning.walking import buffers_of
 from initplug.values import plain
+
+BUFFERS = "rules take buffers with `kind: buffer`"
 
 
 class InPart(NamedTuple):
@@ -50,10 +54,12 @@ class Chosen(NamedTuple):
     Args:
         rows: positions of the slots, and after them of the buffers; a range where it is all.
         in_part: the slots of which some names are listed and others are not.
+        beside: names that are listed of buffers that no rule takes.
     """
 
     rows: Collection[int]
     in_part: Mapping[int, InPart] = MappingProxyType({})
+    beside: Sequence[str] = ()
 
     def reason(self, row: int) -> str | None:
         """The reason that a slot is left alone for; None where it is not."""
@@ -98,8 +104,8 @@ def chosen_by(only: Any, model: nn.Module, plan: Plan, tree: Tree, slots: Sequen
                 names.add(spelled(model), prefix)
     selectors = [entry for entry in entries if entry not in names.known]
     selected, missed = _selected_by(selectors, tree, slots, prefix)
-    found = [Finding(entry, why, hint=names.nearest(entry)) for entry, why in missed[:ROWS]]
-    found += [Finding(entry, why) for entry, why in missed[ROWS:]]
+    found = [Finding(entry, f"the model has no such tensor, and it {why}", hint=hint) for entry, why, hint in missed]
+    found[:ROWS] = [replace(each, hint=each.hint or names.nearest(each.path)) for each in found[:ROWS]]
     found += [Finding(shown(entry), "it is no text") for entry in given if not isinstance(entry, str)]
     if found:
         counted = "1 entry that names and selects" if len(found) == 1 else f"{len(found)} entries that name and select"
@@ -107,24 +113,39 @@ def chosen_by(only: Any, model: nn.Module, plan: Plan, tree: Tree, slots: Sequen
     return names.chosen(entries, selected)
 
 
-def warn_of_parts(chosen: Chosen, written: Container[int]) -> None:
+def warn_of_parts(chosen: Chosen, ruled: Container[int], *, writing: bool) -> None:
     """Warn of tensors of which some names are listed and others are not.
 
     Args:
         chosen: by `only=`.
-        written: positions of the slots that are written where nothing is left out.
+        ruled: positions of the slots that are written, or judged, where nothing is left out.
+        writing: whether it is chosen what to write, and not what to judge.
     """
-    found = [part for row, part in chosen.in_part.items() if row in written]
+    found = [part for row, part in chosen.in_part.items() if row in ruled]
     if not found:
         return
-    selector = repr(selector_of(found[0].name))
+    verb, selector = "write" if writing else "judge", repr(selector_of(found[0].name))
     if len(found) == 1:
-        head = "only= lists 1 tensor in part, which keeps its values"
-        hint = f"To write it, list all of its names, or the selector {selector}."
+        head = f"only= lists 1 tensor in part, which {'keeps its values' if writing else 'is not judged'}"
+        hint = f"To {verb} it, list all of its names, or the selector {selector}."
     else:
-        head = f"only= lists {len(found)} tensors in part, which keep their values"
-        hint = f"To write them, list all of their names, or selectors such as {selector}."
+        left = "keep their values" if writing else "are not judged"
+        head = f"only= lists {len(found)} tensors in part, which {left}"
+        hint = f"To {verb} them, list all of their names, or selectors such as {selector}."
     warn("\n".join([head, *shortened([f"  {part}" for part in found]), hint]))
+
+
+def warn_of_unruled(chosen: Chosen, plan: Plan) -> None:
+    """Warn where nothing that is chosen has a rule, not even one that leaves it alone."""
+    if isinstance(chosen.rows, range) or chosen.in_part:
+        return
+    rows = [row for row in sorted(chosen.rows) if row < len(plan)]
+    if any(plan.shares[row].rule or plan.shares[row].passed for row in rows):
+        return
+    names = [*chosen.beside, *(plan.names[row] for row in rows)]
+    if names:
+        hint = f"; {BUFFERS}" if chosen.beside else ""
+        warn(f"only= chooses nothing that a rule takes: {', '.join(shortened(names))}{hint}")
 
 
 class _Names:
@@ -139,7 +160,7 @@ class _Names:
     """
 
     def __init__(self, slots: Sequence[Slot], plan: Plan) -> None:
-        self.slots = slots
+        self.slots, self.planned = slots, len(plan)
         self.holders: dict[int, tuple[int, int]] = {}
         self.pieces: dict[str, list[tuple[int, int, int]]] = {}
         self.labels: dict[tuple[int, int, int], str] = {}
@@ -190,7 +211,9 @@ class _Names:
                 rows.add(row)
             else:
                 in_part[row] = InPart(self.slots[row].name, next(iter(listed[row].values())), *missing)
-        return Chosen(rows, in_part)
+        named = {entry: self.pieces.get(entry, ()) for entry in entries if entry in self.known}
+        beside = [entry for entry, pieces in named.items() if all(row >= self.planned for row, _, _ in pieces)]
+        return Chosen(rows, in_part, beside)
 
     def nearest(self, entry: str) -> str | None:
         """The hint for an entry that is no name: the nearest, or what is stored under it among others."""
@@ -230,17 +253,19 @@ def _selected(text: str, tree: Tree, slots: Sequence[Slot], prefix: str) -> Coll
         raise ApplyError(f"only={text!r}: bad selector: {error} (column {error.offset + 1})") from None
     chosen, missed = _selected_by([text], tree, slots, prefix)
     if missed:
-        hint = did_you_mean(text, (slot.name for slot in slots))
-        raise ApplyError(f"only={text!r} selects nothing" + (f" ({hint})" if hint else ""))
+        _, why, hint = missed[0]
+        hint = hint or did_you_mean(text, (slot.name for slot in slots))
+        raise ApplyError(f"only={text!r} {why}" + (f" ({hint})" if hint else ""))
     return chosen
 
 
 def _selected_by(
     texts: Iterable[str], tree: Tree, slots: Sequence[Slot], prefix: str
-) -> tuple[Collection[int], list[tuple[str, str]]]:
-    """The slots that any of some selectors selects; the selectors that select nothing, and why."""
+) -> tuple[Collection[int], list[tuple[str, str, str | None]]]:
+    """The slots that any of some selectors selects; the selectors that select nothing, why, and the way out."""
     read = {text: _read(text) for text in texts}
-    missed = [(text, found) for text, found in read.items() if isinstance(found, str)]
+    missed: list[tuple[str, str, str | None]]
+    missed = [(text, found, None) for text, found in read.items() if isinstance(found, str)]
     selectors = [found for found in read.values() if not isinstance(found, str)]
     if not selectors:
         return (), missed
@@ -248,15 +273,16 @@ def _selected_by(
     states = states_of(tree, matcher, prefix)
     hits = {row: found for row, slot in enumerate(slots) if (found := hits_of(slot, states, matcher))}
     idle = {*range(len(selectors))}.difference(*hits.values())
-    missed += [
-        (selectors[index].text, "the model has no such tensor, and it selects nothing") for index in sorted(idle)
-    ]
+    beside = {hit for slot in (buffers_of(tree) if idle else ()) for hit in hits_of(slot, states, matcher)}
+    for index in sorted(idle):
+        why = ("selects only buffers that no rule takes", BUFFERS) if index in beside else ("selects nothing", None)
+        missed.append((selectors[index].text, *why))
     return {*hits}, missed
 
 
 def _read(text: str) -> Selector | str:
-    """A selector, or what is wrong with one."""
+    """A selector, or what is to be said of what is none."""
     try:
         return parse(text)
     except SelectorError as error:
-        return f"the model has no such tensor, and it is no selector: {error}"
+        return f"is no selector: {error}"

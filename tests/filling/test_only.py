@@ -265,6 +265,89 @@ def test_nobody_is_warned_of_a_tied_tensor_that_would_be_kept_all_the_same() -> 
     assert written(audit) == ["new.bias"]
 
 
+# Nothing to write -------------------------------------------------------------------------------------------------
+
+
+def normed() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
+
+
+@pytest.mark.parametrize("does", [initplug.apply, initplug.audit])
+@pytest.mark.parametrize(
+    ("unmatched", "only", "message"),
+    [
+        ("error", ["1.running_mean"], "1.running_mean; rules take buffers with `kind: buffer`"),
+        (
+            "error",
+            ["1.num_batches_tracked", "1.running_var"],
+            "1.num_batches_tracked, 1.running_var; rules take buffers with `kind: buffer`",
+        ),
+        ("keep", "*.bias", "0.bias, 1.bias"),
+        ("keep", ["0.bias", "1.running_mean"], "1.running_mean, 0.bias; rules take buffers with `kind: buffer`"),
+    ],
+)
+def test_a_choice_of_which_no_rule_takes_anything_is_warned_of(
+    does: Any, unmatched: str, only: Any, message: str
+) -> None:
+    model = normed()
+    recipe = {"unmatched": unmatched, "rules": {"*.weight": 1} | ({"*.bias": 0} if unmatched == "error" else {})}
+    with untouched(model), pytest.warns(InitplugWarning) as caught:
+        does(model, recipe, seed=0, only=only)
+    assert [str(each.message) for each in caught] == [f"only= chooses nothing that a rule takes: {message}"]
+
+
+def test_buffers_that_no_rule_takes_are_welcome_beside_what_one_does() -> None:
+    model = normed()
+    missing = ["1.weight", "1.bias", "1.running_mean", "1.running_var", "1.num_batches_tracked"]
+    assert written(initplug.apply(model, RECIPE, only=missing)) == ["1.weight", "1.bias"]
+    kept = {"rules": {"*.weight": "keep", "*.bias": 0}}
+    assert written(initplug.apply(model, kept, only=["1.weight", "1.running_mean"])) == []
+    model[1].requires_grad_(False)  # type: ignore[operator]  # torch types attributes as tensors or modules
+    with pytest.warns(InitplugWarning, match="frozen") as caught:
+        initplug.apply(model, RECIPE, only=["1.weight"])
+    assert len(caught) == 1
+
+
+def test_the_vectors_of_a_norm_are_nothing_to_choose_on_meta_either() -> None:
+    with torch.device("meta"):
+        model = nn.Sequential(parametrizations.spectral_norm(nn.Linear(4, 4)))
+    with pytest.warns(InitplugWarning, match=r"nothing that a rule takes: 0\.parametrizations\.weight\.0\._u;"):
+        initplug.apply(model, RECIPE, seed=0, only=["0.parametrizations.weight.0._u"])
+
+
+def test_a_selector_of_buffers_that_no_rule_takes_says_so_and_its_way_out_works() -> None:
+    model, rules = normed(), {**RECIPE["rules"], "means": {"match": "*.running_mean", "kind": "buffer", "init": 3}}
+    why = "selects only buffers that no rule takes (rules take buffers with `kind: buffer`)"
+    for only, expected in (
+        ("1.running_mean", f"only='1.running_mean' {why}"),
+        (
+            ["**.running_*", "0.bias"],
+            "only= holds 1 entry that names and selects nothing\n"
+            f"  **.running_*: the model has no such tensor, and it {why}",
+        ),
+    ):
+        with untouched(model), pytest.raises(initplug.ApplyError) as caught:
+            initplug.apply(model, RECIPE, seed=0, only=only)
+        assert str(caught.value) == expected
+    for chosen in ("1.running_mean", ["**.running_*"], ["1.running_mean"]):
+        assert written(initplug.apply(model, {"rules": rules}, seed=0, only=chosen)) == ["1.running_mean"]
+
+
+def test_an_audit_warns_of_what_is_listed_in_part() -> None:
+    model = Tied()
+    initplug.apply(model, RECIPE, seed=0)
+    with pytest.warns(InitplugWarning) as caught:
+        initplug.audit(model, RECIPE, seed=0, only=["emb.weight"])
+    assert [str(each.message).splitlines() for each in caught] == [
+        [
+            "only= lists 1 tensor in part, which is not judged",
+            "  emb.weight is listed, head.weight is not",
+            "To judge it, list all of its names, or the selector '^emb.weight'.",
+        ]
+    ]
+    assert initplug.audit(model, RECIPE, seed=0, only=["^emb.weight"])["emb.weight"].verdict == "exact"
+
+
 # Tables -----------------------------------------------------------------------------------------------------------
 
 
