@@ -302,7 +302,7 @@ def test_buffers_that_no_rule_takes_are_welcome_beside_what_one_does() -> None:
     assert written(initplug.apply(model, RECIPE, only=missing)) == ["1.weight", "1.bias"]
     kept = {"rules": {"*.weight": "keep", "*.bias": 0}}
     assert written(initplug.apply(model, kept, only=["1.weight", "1.running_mean"])) == []
-    model[1].requires_grad_(False)  # type: ignore[operator]  # torch types attributes as tensors or modules
+    model.get_submodule("1").requires_grad_(False)
     with pytest.warns(InitplugWarning, match="frozen") as caught:
         initplug.apply(model, RECIPE, only=["1.weight"])
     assert len(caught) == 1
