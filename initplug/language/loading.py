@@ -291,6 +291,7 @@ def _placed(data: Any, found: Composed) -> Composed:
     composed = _with_defaults(Document(data, found.values, found.keys), found.origin, Path(), {}, found.root)
     composed.replaced.update(found.replaced)
     composed.shipped.update(found.shipped)
+    composed.flattened.update(found.flattened)
     return composed
 
 

@@ -261,7 +261,8 @@ def _expanded(name: str, value: Any) -> Any:
         raise fault(
             f"{told} is no selector",
             hint=f"a rule without match is named by its selector, which holds one of . * ? [ ( < ^: {name}.**: {init} "
-            f"by name, <…>: {init} by type; to change the rule called {name}, set rules.{name}.init={init}",
+            f"by name, <…>: {init} by type",
+            instead=init,
         )
     return {**value, "match": name} if is_rule else {"match": name, "init": value}
 
