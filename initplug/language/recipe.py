@@ -321,6 +321,7 @@ class Recipe(BaseModel):
     _initializers: dict[str, Place] = PrivateAttr(default_factory=dict)
     _entries: dict[tuple[str, str, int], Place] = PrivateAttr(default_factory=dict)
     _shipped: frozenset[str] = PrivateAttr(default=frozenset())
+    _excepting: dict[str, str] = PrivateAttr(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -366,6 +367,10 @@ class Recipe(BaseModel):
     def place(self, rule: str, key: str | None = None, index: int = 0) -> Place | None:
         """Where a rule stands, or one of the selectors of its `match` or `except`; None where nothing is known."""
         return self._places.get(rule) if key is None else self._entries.get((rule, key, index))
+
+    def word(self, rule: str, key: str) -> str:
+        """The word that the recipe has for a key of a rule: `exclude` may stand for `except`."""
+        return self._excepting.get(rule, key) if key == "except" else key
 
     def is_shipped(self, place: Place) -> bool:
         """Return whether what stands at a place is said by a preset, and not by who uses it."""
