@@ -100,7 +100,7 @@ def chosen_by(only: Any, model: nn.Module, plan: Plan, tree: Tree, slots: Sequen
     names = _Names(slots, plan)
     for spelled in (_named, _keyed):
         if not names.known.issuperset(entries):
-            with suppress(RecursionError):  # of a tree that is too deep for torch to name
+            with suppress(Exception):  # of the model's own code, or of a tree that is too deep for torch to name
                 names.add(spelled(model), prefix)
     selectors = [entry for entry in entries if entry not in names.known]
     selected, missed = _selected_by(selectors, tree, slots, prefix)
@@ -242,7 +242,8 @@ def _named(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _keyed(model: nn.Module) -> dict[str, Tensor]:
-    return dict(model.state_dict(keep_vars=True))
+    kept = dict(model.state_dict(keep_vars=True))
+    return {name: tensor for name, tensor in kept.items() if isinstance(name, str)}  # hooks rename as they like
 
 
 def _selected(text: str, tree: Tree, slots: Sequence[Slot], prefix: str) -> Collection[int]:

@@ -106,6 +106,30 @@ def test_what_names_and_selects_nothing_is_refused_all_at_once(only: Any, expect
     assert str(caught.value).splitlines() == expected
 
 
+@pytest.mark.parametrize("method", ["state_dict", "named_parameters", "named_buffers"])
+@pytest.mark.parametrize("gives", [RuntimeError("no state"), None, {3: torch.ones(1)}, {"l.bias": 3}])
+def test_names_are_known_whatever_a_model_says_of_itself(method: str, gives: Any) -> None:
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.l = nn.Linear(8, 8)
+
+    def said(*_: Any, **__: Any) -> Any:
+        if isinstance(gives, Exception):
+            raise gives
+        return gives
+
+    model = Odd()
+    setattr(model, method, said)
+    with pytest.raises(initplug.ApplyError) as caught:
+        initplug.apply(model, RECIPE, seed=0, only=["l.weigth"])
+    assert str(caught.value).splitlines() == [
+        "only= holds 1 entry that names and selects nothing",
+        "  l.weigth: the model has no such tensor, and it selects nothing (did you mean l.weight?)",
+    ]
+    assert written(initplug.apply(model, RECIPE, seed=0, only=["l.weight", "*.bias"])) == ["l.weight", "l.bias"]
+
+
 def test_meta_slots_that_are_not_chosen_stay_there_and_buffers_may_be_named() -> None:
     with torch.device("meta"):
         model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
