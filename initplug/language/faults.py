@@ -20,6 +20,7 @@ def fault(
     offset: int = 0,
     leftover: str | None = None,
     instead: str | None = None,
+    unknown: str | None = None,
 ) -> PydanticCustomError:
     """A validation error in our words.
 
@@ -29,8 +30,10 @@ def fault(
         offset: characters into the offending text.
         leftover: for a key that the initializer does not take, the text that replaces the whole initializer.
         instead: for a value that may stand where a rule stood, the initializer that it would be of that rule.
+        unknown: the name of a rule without a selector, which may be that of another one, misspelt.
     """
-    context = {"message": message, "hint": hint, "offset": offset, "leftover": leftover, "instead": instead}
+    context = {"message": message, "hint": hint, "offset": offset, "leftover": leftover}
+    context |= {"instead": instead, "unknown": unknown}
     return PydanticCustomError("initplug", "{message}", context)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from initplug.errors import VALUE, Finding, cut, did_you_mean
+from initplug.errors import VALUE, Finding, cut, did_you_mean, near
 from initplug.language.composed import Composed
 from initplug.language.faults import kind_of, shown
 from initplug.language.init import owners
@@ -87,6 +87,12 @@ def _explained(detail: dict[str, Any], composed: Composed) -> Finding:
             name = path[-1]
             changed = f"{dotted((*composed.root, *path, 'init'))}={context['instead']}"
             hint = f"{hint}; to change the rule called {cut(str(name), VALUE)}, set {changed}"
+        elif context["unknown"] is not None:
+            rules = composed.data["rules"].items()
+            like = near(
+                context["unknown"], [name for name, rule in rules if isinstance(rule, Mapping) and "match" in rule]
+            )
+            hint = f"{hint}; or did you mean {like}?" if like else hint
         if context["leftover"] is not None:
             key = not rest
             message, hint = _left_over(message, hint, detail, context["leftover"], path, rest, composed)

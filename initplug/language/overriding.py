@@ -304,6 +304,8 @@ def _addable(path: Steps, text: str, value: Any, config: Any) -> str:
     unknown = _unknown_rule(path, config)
     if unknown is not None:
         if _is_rule(path):
+            if value is None:
+                return unknown
             return add if isinstance(value, dict) else f"{unknown}; {_new_rule(path, text, config)}"
         return f"{unknown}; to add one, write +rules.{cut(str(path[1]), NAME)}={{match: …, init: …}}"
     rule = config.rules[path[1]]

@@ -255,7 +255,8 @@ def _expanded(name: str, value: Any) -> Any:
         if is_rule:
             meant = next((key for key in value if key != "match" and str(key).lower() == "match"), None)
             hint = f"add match:, or name the rule by its selector, {cut(name, VALUE)}.**"
-            raise fault(f"rule {shown(name)} has no match", hint=f"write match instead of {meant}" if meant else hint)
+            hint = f"write match instead of {meant}" if meant else hint
+            raise fault(f"rule {shown(name)} has no match", hint=hint, unknown=None if meant else name)
         init = cut(str(value), VALUE) if isinstance(value, str | float) or is_whole(value) else "…"
         told, name = shown(name), cut(name, VALUE)
         raise fault(
@@ -263,6 +264,7 @@ def _expanded(name: str, value: Any) -> Any:
             hint=f"a rule without match is named by its selector, which holds one of . * ? [ ( < ^: {name}.**: {init} "
             f"by name, <…>: {init} by type",
             instead=init,
+            unknown=name,
         )
     return {**value, "match": name} if is_rule else {"match": name, "init": value}
 

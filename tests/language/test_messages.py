@@ -692,6 +692,7 @@ HINTS: list[tuple[str, str, tuple[str, ...]]] = [
         "'+rules={clasifier.**: 1}' by name, '+rules.clasifier={match: …, init: 1}' by any selector)",
         ("rules.classifier.init=1", "+rules={clasifier.**: 1}", "+rules.clasifier={match: fc.weight, init: 1}"),
     ),
+    ("rules.foo=null", f"there is no rules.foo to override ({RULES})", ("rules.bn=null",)),
     (
         "rules.foo={match: fc.weight, init: 1}",
         "there is no rules.foo to override (to add it, write +rules.foo={match: fc.weight, init: 1})",
@@ -835,6 +836,11 @@ def test_only_a_rule_that_was_there_can_be_changed() -> None:
     assert first.endswith("; to change the rule called conv, set rules.conv.init=zeros)")
     assert second.endswith("new.**: zeros by name, <…>: zeros by type)")
     assert "to change" not in message({"rules": {"new": 0}})
+    text = "defaults: [resnext]\nrules:\n  clasifier: zeros\n  convs: {init: zeros}\n"
+    first, second = message(text).splitlines()
+    assert first.endswith("clasifier.**: zeros by name, <…>: zeros by type; or did you mean classifier?)")
+    assert second.endswith("(add match:, or name the rule by its selector, convs.**; or did you mean conv?)")
+    assert message("resnext", "+rules.clasifier.init=0").endswith("clasifier.**; or did you mean classifier?)")
     assert message("resnext", "rules={conv: 0}").endswith("set rules.conv.init=0)")
 
 
