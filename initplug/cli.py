@@ -41,6 +41,7 @@ MODEL_HELP = """MODEL is package.module:callable or path/to/file.py:callable, op
 ALL = click.option("--all", "every", is_flag=True, help="A line for every slot, also where repeated blocks agree.")
 WIDE = click.option("--wide", is_flag=True, help="All columns, however wide the terminal is.")
 STRICT = click.option("--strict", is_flag=True, help="Warnings count as errors.")
+REAL = click.option("--real", is_flag=True, help="Build the model on the CPU instead of meta.")
 REPORT = click.option(
     "--report", type=click.Path(path_type=Path), help="Write the audit to this .html, .json, .csv or .md file."
 )
@@ -98,14 +99,17 @@ def commands() -> None:
 
 @commands.command()
 @click.option("--for", "model", metavar="MODEL", help="Say which fit this model best: package.module:callable.")
-def presets(model: str | None) -> None:
+@REAL
+def presets(model: str | None, real: bool) -> None:
     """List the recipes that ship with initplug, by family; or, the best first, those that fit a model."""
     if model is None:
+        if real:
+            raise click.UsageError("--real says how the model of --for is built")
         from initplug.language.listing import listed
 
         click.echo(listed())
         return
-    built = built_from(named(model), meta=True)
+    built = built_from(named(model), meta=not real)
     import initplug
 
     with user_code():
@@ -187,7 +191,7 @@ def completion(shell: str) -> None:
 @ALL
 @WIDE
 @STRICT
-@click.option("--real", is_flag=True, help="Build the model on the CPU instead of meta.")
+@REAL
 def plan(given: Words, as_json: bool, every: bool, wide: bool, strict: bool, real: bool) -> None:
     """Say which rule every parameter gets, without writing anything.
 

@@ -130,6 +130,9 @@ FIRST: dict[str, list[str]] = {
     "presets": ["presets"],
     "presets for": ["presets", "--for", "model.py:net"],
     "presets for nothing": ["presets", "--for", "nowhere.models:net"],
+    "presets needs values": ["presets", "--for", "model.py:needs_values"],
+    "presets real": ["presets", "--for", "model.py:needs_values", "--real"],
+    "presets real alone": ["presets", "--real"],
     "show preset": ["show", "resnext"],
     "show": ["show", "good.yaml"],
     "show overridden": ["show", "top.yaml", "rules.conv.init.mode=fan_in", "+rules.x={match: 'fc.*', init: 0}"],
@@ -290,7 +293,9 @@ EXPECTED: list[tuple[set[int], str]] = [
     ({2}, "plan missing recipe, nothing, unknown module, unknown file, unknown callable, no callable, no colon"),
     ({2}, "raises on import, leaves on import, syntax error, no literal"),
     ({1, 2}, "wrong argument, no module, show directory, apply bad seed, apply nowhere, apply odd report"),
-    ({2}, "presets for nothing"),
+    ({2}, "presets for nothing, presets real alone"),
+    ({0}, "presets real"),
+    ({1}, "presets needs values"),
     ({1, 2}, "audit missing, audit garbage, audit wrong shapes, audit bad seed"),
 ]
 STATUS = {name: status for status, names in EXPECTED for name in names.split(", ")}
@@ -512,6 +517,9 @@ def test_a_plan_with_findings_prints_both(runs: Runs) -> None:
 def test_a_constructor_that_needs_values_is_pointed_to_real(runs: Runs) -> None:
     assert "--real" in runs["plan needs values"].stderr
     assert "conv.weight" in runs["plan real"].stdout
+    assert runs["presets needs values"].stderr == runs["plan needs values"].stderr
+    assert runs["presets real"].stdout == runs["presets for"].stdout
+    assert "--real says how the model of --for is built" in runs["presets real alone"].stderr
 
 
 def test_a_constructor_that_needs_numbers_or_mixes_parameters_with_buffers_is_planned(runs: Runs) -> None:

@@ -173,7 +173,7 @@ def test_the_three_spellings_of_the_guide_are_one() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # of torch's own compiler
-@pytest.mark.filterwarnings("ignore:only= lists some names")  # which the guide is about
+@pytest.mark.filterwarnings("ignore:only= lists 1 tensor in part")  # which the guide is about
 @pytest.mark.parametrize(
     ("guide", "expected"),
     [

@@ -22,7 +22,7 @@ from initplug.filling.former import warn_of_set_values
 from initplug.filling.generator import filler
 from initplug.filling.materialize import Missing, check_complete, device_of, materialize, missing
 from initplug.filling.measuring import Reading, audited
-from initplug.filling.only import Chosen, warn_of_parts
+from initplug.filling.only import Chosen, warn_of_parts, warn_of_unruled
 from initplug.filling.overlaps import overlapping, overwritten
 from initplug.filling.recomputation import judged_exactly
 from initplug.filling.refusing import (
@@ -211,7 +211,7 @@ def _ready(
     else:
         findings += [*unnamed(slots, statuses), *beyond_streams(plan, slots, statuses)]
     refuse(plan, slots, statuses, sources, findings)
-    warn_of_parts(chosen, {*plan.shares.where(lambda share: _applied(share) == "initialized").tolist()})
+    _warn_of_left(chosen, plan, restored=bool(on_meta.buffers), writing=True)
     warn_of_frozen(plan, slots, chosen.rows)
     warn_of_set_values(plan, slots, statuses)
     backup = backed_up(tree, slots, to_write(statuses), where) if atomic else None
@@ -313,6 +313,7 @@ def audit(
             if isinstance(plan.shares[row].distribution, Drawn)
             and rehearsed(slots[row], filler(plan.shares[row])) is False
         }
+        _warn_of_left(chosen, plan, writing=False)
         warn_of_frozen(plan, slots, chosen.rows)
         exact = {} if seed is None else judged_exactly(plan, slots, statuses, projecting, settings)
         return audited(
@@ -355,6 +356,15 @@ def _chosen_of(every: Coded[Status], chosen: Chosen) -> tuple[Coded[Status], Map
     reasons = {row: reason for row in left if (reason := chosen.reason(row)) is not None}
     kept: dict[int, Status] = {row: "kept" for row in left if every[row] != "lazy"}
     return every.replaced(kept), reasons
+
+
+def _warn_of_left(chosen: Chosen, plan: Plan, *, restored: bool = False, writing: bool) -> None:
+    """Warn of what is named in `only` and left alone all the same."""
+    warn_of_parts(
+        chosen, {*plan.shares.where(lambda share: _applied(share) == "initialized").tolist()}, writing=writing
+    )
+    if not restored:
+        warn_of_unruled(chosen, plan)
 
 
 def _as_it_stands(share: Share) -> Status:

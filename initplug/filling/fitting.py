@@ -11,9 +11,10 @@ import numpy as np
 from torch import nn
 
 from initplug.columns import coded
-from initplug.errors import ROWS, ApplyError, Finding, did_you_mean, listed
+from initplug.errors import ROWS, ApplyError, Finding, did_you_mean, listed, shortened, warn
 from initplug.filling.materialize import without_rule
 from initplug.filling.only import Chosen, chosen_by
+from initplug.filling.sharding import has_other_ranks
 from initplug.language.loading import load
 from initplug.language.recipe import Recipe
 from initplug.planning.dtypes import check_dtype
@@ -132,8 +133,19 @@ def _of_earlier(model: nn.Module, whole: Plan, prefix: str) -> tuple[Plan, Tree,
         shares.append(own)
     if findings:
         raise ApplyError(listed(OTHER, findings), findings)
+    if not prefix and len(positions) < len(whole) and not has_other_ranks():
+        _warn_of_absent([name for position, name in enumerate(whole.names) if position not in positions])
     rows = np.array([*positions.values()], np.intp)
     return whole.part(list(positions), coded(shares)), tree, slots.taken(rows)
+
+
+def _warn_of_absent(names: Sequence[str]) -> None:
+    """Warn of slots of a plan that a model without a prefix does not have: it may have changed since."""
+    counted = "1 slot of the plan is" if len(names) == 1 else f"{len(names)} slots of the plan are"
+    part = "of a part of the planned one `prefix=` says which"
+    stage = "a part that keeps the names of the whole may ignore this"
+    hint = f"If it has changed, {REPLAN}; {part}, and {stage}."
+    warn(f"{counted} not in this model: {', '.join(shortened(names))}\n{hint}")
 
 
 def _misfit(kin: Kin, share: Share) -> str | None:

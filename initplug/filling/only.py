@@ -4,18 +4,48 @@ from __future__ import annotations
 
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from initplug.errors import NAME, ROWS, ApplyError, Finding, brief, did_you_mean, listed, shortened, warn
+from initplug.errors import NAME, ROWS, ApplyError, Finding, brief, did_you_mean, listed, near, shortened, warn
 from initplug.language.faults import shown
-from initplug.language.selectors import Matcher, Selector, SelectorError, parse
+from initplug.language.selectors import Matcher, Selector, SelectorError, parse, selector_of
 from initplug.planning.matching import hits_of, states_of
 from initplug.planning.plan import Plan
 from initplug.planning.slots import Slot, Tree
+from initplug.planning.walking import buffers_of
 from initplug.values import plain
+
+BUFFERS = "rules take buffers with `kind: buffer`"
+
+
+class InPart(NamedTuple):
+    """A tensor of which some names are listed and others are not.
+
+    Args:
+        name: its canonical name.
+        listed: the first of its names that is listed.
+        missing: the first that is not.
+        stored: as how many tensors it is stored, where that is the name of one of them; else 1.
+    """
+
+    name: str
+    listed: str
+    missing: str
+    stored: int = 1
+
+    @property
+    def reason(self) -> str:
+        """Why it is left alone."""
+        tie = "tied to" if self.stored == 1 else "also stored as"
+        return f"{tie} {self.missing}, not listed"
+
+    def __str__(self) -> str:
+        why = "" if self.stored == 1 else f": {self.name} is stored as {self.stored} tensors"
+        return f"{self.listed} is listed, {self.missing} is not{why}"
 
 
 class Chosen(NamedTuple):
@@ -23,19 +53,19 @@ class Chosen(NamedTuple):
 
     Args:
         rows: positions of the slots, and after them of the buffers; a range where it is all.
-        in_part: of the slots of which some names are listed and others are not, the first that is not.
-        listed: of those the first that is.
+        in_part: the slots of which some names are listed and others are not.
+        beside: names that are listed of buffers that no rule takes.
     """
 
     rows: Collection[int]
-    in_part: Mapping[int, str] = MappingProxyType({})
-    listed: Mapping[int, str] = MappingProxyType({})
+    in_part: Mapping[int, InPart] = MappingProxyType({})
+    beside: Sequence[str] = ()
 
     def reason(self, row: int) -> str | None:
         """The reason that a slot is left alone for; None where it is not."""
         if row in self.rows:
             return None
-        return f"tied to {self.in_part[row]}, not listed" if row in self.in_part else "not in only"
+        return self.in_part[row].reason if row in self.in_part else "not in only"
 
 
 def chosen_by(only: Any, model: nn.Module, plan: Plan, tree: Tree, slots: Sequence[Slot], prefix: str) -> Chosen:
@@ -70,12 +100,12 @@ def chosen_by(only: Any, model: nn.Module, plan: Plan, tree: Tree, slots: Sequen
     names = _Names(slots, plan)
     for spelled in (_named, _keyed):
         if not names.known.issuperset(entries):
-            with suppress(RecursionError):  # of a tree that is too deep for torch to name
+            with suppress(Exception):  # of the model's own code, or of a tree that is too deep for torch to name
                 names.add(spelled(model), prefix)
     selectors = [entry for entry in entries if entry not in names.known]
     selected, missed = _selected_by(selectors, tree, slots, prefix)
-    found = [Finding(entry, why, hint=did_you_mean(entry, names.known)) for entry, why in missed[:ROWS]]
-    found += [Finding(entry, why) for entry, why in missed[ROWS:]]
+    found = [Finding(entry, f"the model has no such tensor, and it {why}", hint=hint) for entry, why, hint in missed]
+    found[:ROWS] = [replace(each, hint=each.hint or names.nearest(each.path)) for each in found[:ROWS]]
     found += [Finding(shown(entry), "it is no text") for entry in given if not isinstance(entry, str)]
     if found:
         counted = "1 entry that names and selects" if len(found) == 1 else f"{len(found)} entries that name and select"
@@ -83,19 +113,39 @@ def chosen_by(only: Any, model: nn.Module, plan: Plan, tree: Tree, slots: Sequen
     return names.chosen(entries, selected)
 
 
-def warn_of_parts(chosen: Chosen, written: Container[int]) -> None:
+def warn_of_parts(chosen: Chosen, ruled: Container[int], *, writing: bool) -> None:
     """Warn of tensors of which some names are listed and others are not.
 
     Args:
         chosen: by `only=`.
-        written: positions of the slots that are written where nothing is left out.
+        ruled: positions of the slots that are written, or judged, where nothing is left out.
+        writing: whether it is chosen what to write, and not what to judge.
     """
-    rows = [row for row in chosen.in_part if row in written]
-    if rows:
-        kept = "1 tied tensor, which keeps its" if len(rows) == 1 else f"{len(rows)} tied tensors, which keep their"
-        lines = [f"  {chosen.listed[row]} is listed, {chosen.in_part[row]} is not" for row in rows]
-        hint = f"To write them, list all of their names, or a selector: '**.{chosen.listed[rows[0]]}'."
-        warn("\n".join([f"only= lists some names of {kept} values", *shortened(lines), hint]))
+    found = [part for row, part in chosen.in_part.items() if row in ruled]
+    if not found:
+        return
+    verb, selector = "write" if writing else "judge", repr(selector_of(found[0].name))
+    if len(found) == 1:
+        head = f"only= lists 1 tensor in part, which {'keeps its values' if writing else 'is not judged'}"
+        hint = f"To {verb} it, list all of its names, or the selector {selector}."
+    else:
+        left = "keep their values" if writing else "are not judged"
+        head = f"only= lists {len(found)} tensors in part, which {left}"
+        hint = f"To {verb} them, list all of their names, or selectors such as {selector}."
+    warn("\n".join([head, *shortened([f"  {part}" for part in found]), hint]))
+
+
+def warn_of_unruled(chosen: Chosen, plan: Plan) -> None:
+    """Warn where nothing that is chosen has a rule, not even one that leaves it alone."""
+    if isinstance(chosen.rows, range) or chosen.in_part:
+        return
+    rows = [row for row in sorted(chosen.rows) if row < len(plan)]
+    if any(plan.shares[row].rule or plan.shares[row].passed for row in rows):
+        return
+    names = [*chosen.beside, *(plan.names[row] for row in rows)]
+    if names:
+        hint = f"; {BUFFERS}" if chosen.beside else ""
+        warn(f"only= chooses nothing that a rule takes: {', '.join(shortened(names))}{hint}")
 
 
 class _Names:
@@ -110,7 +160,7 @@ class _Names:
     """
 
     def __init__(self, slots: Sequence[Slot], plan: Plan) -> None:
-        self.slots = slots
+        self.slots, self.planned = slots, len(plan)
         self.holders: dict[int, tuple[int, int]] = {}
         self.pieces: dict[str, list[tuple[int, int, int]]] = {}
         self.labels: dict[tuple[int, int, int], str] = {}
@@ -154,24 +204,33 @@ class _Names:
         for entry in entries:
             for piece in self.pieces.get(entry, ()):
                 listed.setdefault(piece[0], {})[piece] = entry
-        in_part: dict[int, str] = {}
-        for row in listed.keys() - rows:
+        in_part: dict[int, InPart] = {}
+        for row in sorted(listed.keys() - rows):
             missing = self._missing(row, listed[row])
             if missing is None:
                 rows.add(row)
             else:
-                in_part[row] = missing
-        firsts = {row: next(iter(listed[row].values())) for row in in_part}
-        return Chosen(rows, in_part, firsts)
+                in_part[row] = InPart(self.slots[row].name, next(iter(listed[row].values())), *missing)
+        named = {entry: self.pieces.get(entry, ()) for entry in entries if entry in self.known}
+        beside = [entry for entry, pieces in named.items() if all(row >= self.planned for row, _, _ in pieces)]
+        return Chosen(rows, in_part, beside)
 
-    def _missing(self, row: int, listed: Container[tuple[int, int, int]]) -> str | None:
-        """The first name of a slot that is not listed: that of a place, or of one of the tensors stored for it."""
+    def nearest(self, entry: str) -> str | None:
+        """The hint for an entry that is no name: the nearest, or what is stored under it among others."""
+        match = near(entry, self.known)
+        pieces = self.pieces.get(match or "")
+        if pieces and len((slot := self.slots[pieces[0][0]]).stored) > 1:
+            match = slot.name
+        return match and f"did you mean {match}?"
+
+    def _missing(self, row: int, listed: Container[tuple[int, int, int]]) -> tuple[str, int] | None:
+        """The first name of a slot that is not listed: that of a place, or of one of so many tensors stored for it."""
         count = len(self.slots[row].stored)
         for place, (name, _, _) in enumerate(self.slots[row].places):
             pieces = [(row, index, place) for index in range(count)]
             missing = [piece for piece in pieces if piece not in listed]
             if missing:
-                return name if missing == pieces else self.labels.get(missing[0], name)
+                return (name, 1) if missing == pieces else (self.labels.get(missing[0], name), count)
         return None
 
 
@@ -183,7 +242,8 @@ def _named(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _keyed(model: nn.Module) -> dict[str, Tensor]:
-    return dict(model.state_dict(keep_vars=True))
+    kept = dict(model.state_dict(keep_vars=True))
+    return {name: tensor for name, tensor in kept.items() if isinstance(name, str)}  # hooks rename as they like
 
 
 def _selected(text: str, tree: Tree, slots: Sequence[Slot], prefix: str) -> Collection[int]:
@@ -194,17 +254,19 @@ def _selected(text: str, tree: Tree, slots: Sequence[Slot], prefix: str) -> Coll
         raise ApplyError(f"only={text!r}: bad selector: {error} (column {error.offset + 1})") from None
     chosen, missed = _selected_by([text], tree, slots, prefix)
     if missed:
-        hint = did_you_mean(text, (slot.name for slot in slots))
-        raise ApplyError(f"only={text!r} selects nothing" + (f" ({hint})" if hint else ""))
+        _, why, hint = missed[0]
+        hint = hint or did_you_mean(text, (slot.name for slot in slots))
+        raise ApplyError(f"only={text!r} {why}" + (f" ({hint})" if hint else ""))
     return chosen
 
 
 def _selected_by(
     texts: Iterable[str], tree: Tree, slots: Sequence[Slot], prefix: str
-) -> tuple[Collection[int], list[tuple[str, str]]]:
-    """The slots that any of some selectors selects; the selectors that select nothing, and why."""
+) -> tuple[Collection[int], list[tuple[str, str, str | None]]]:
+    """The slots that any of some selectors selects; the selectors that select nothing, why, and the way out."""
     read = {text: _read(text) for text in texts}
-    missed = [(text, found) for text, found in read.items() if isinstance(found, str)]
+    missed: list[tuple[str, str, str | None]]
+    missed = [(text, found, None) for text, found in read.items() if isinstance(found, str)]
     selectors = [found for found in read.values() if not isinstance(found, str)]
     if not selectors:
         return (), missed
@@ -212,15 +274,16 @@ def _selected_by(
     states = states_of(tree, matcher, prefix)
     hits = {row: found for row, slot in enumerate(slots) if (found := hits_of(slot, states, matcher))}
     idle = {*range(len(selectors))}.difference(*hits.values())
-    missed += [
-        (selectors[index].text, "the model has no such tensor, and it selects nothing") for index in sorted(idle)
-    ]
+    beside = {hit for slot in (buffers_of(tree) if idle else ()) for hit in hits_of(slot, states, matcher)}
+    for index in sorted(idle):
+        why = ("selects only buffers that no rule takes", BUFFERS) if index in beside else ("selects nothing", None)
+        missed.append((selectors[index].text, *why))
     return {*hits}, missed
 
 
 def _read(text: str) -> Selector | str:
-    """A selector, or what is wrong with one."""
+    """A selector, or what is to be said of what is none."""
     try:
         return parse(text)
     except SelectorError as error:
-        return f"the model has no such tensor, and it is no selector: {error}"
+        return f"is no selector: {error}"

@@ -170,6 +170,11 @@ def _distributed() -> bool:
     return distributed is not None and distributed.is_available() and distributed.is_initialized()
 
 
+def has_other_ranks() -> bool:
+    """Whether there are other processes, which may hold other parts of a model."""
+    return _distributed() and bool(sys.modules["torch.distributed"].get_world_size() > 1)
+
+
 def undivided(*, experts: bool) -> bool:
     """Return whether no other rank can hold another part of a plain tensor.
 

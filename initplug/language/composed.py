@@ -25,6 +25,7 @@ class Composed:
         files: for the name of a recipe file in messages, the file itself; presets are none.
         root: where the recipe stands in the config of an application.
         shipped: what messages call the presets that are part of it.
+        flattened: rules that a later layer gave a value in their place.
         overruled: the exceptions of rules that a later layer gave under the other of their two names.
     """
 
@@ -37,6 +38,7 @@ class Composed:
     files: dict[str, Path] = field(default_factory=dict)
     root: Steps = ()
     shipped: set[str] = field(default_factory=set)
+    flattened: set[str] = field(default_factory=set)
     overruled: set[Steps] = field(default_factory=set)
 
 
@@ -68,6 +70,8 @@ def merge(base: Composed, top: Composed) -> None:
                 continue
             if key in under:
                 replaced.add(here)
+                if path == ("rules",) and isinstance(under[key], dict):
+                    base.flattened.add(key)
                 if key == "fn" and under[key] != value:
                     base.replaced[path] = under[key]
             under[key] = value
@@ -85,6 +89,7 @@ def merge(base: Composed, top: Composed) -> None:
     base.stars.extend(top.stars)
     base.files.update(top.files)
     base.shipped |= top.shipped
+    base.flattened |= top.flattened
     base.overruled |= top.overruled
 
 

@@ -14,7 +14,13 @@ from initplug.values import is_whole
 
 
 def fault(
-    message: str, *, hint: str | None = None, offset: int = 0, leftover: str | None = None
+    message: str,
+    *,
+    hint: str | None = None,
+    offset: int = 0,
+    leftover: str | None = None,
+    instead: str | None = None,
+    unknown: str | None = None,
 ) -> PydanticCustomError:
     """A validation error in our words.
 
@@ -23,8 +29,11 @@ def fault(
         hint: the way out.
         offset: characters into the offending text.
         leftover: for a key that the initializer does not take, the text that replaces the whole initializer.
+        instead: for a value that may stand where a rule stood, the initializer that it would be of that rule.
+        unknown: the name of a rule without a selector, which may be that of another one, misspelt.
     """
     context = {"message": message, "hint": hint, "offset": offset, "leftover": leftover}
+    context |= {"instead": instead, "unknown": unknown}
     return PydanticCustomError("initplug", "{message}", context)
 
 

@@ -403,6 +403,21 @@ TORCH_NAMES = {"a": "low", "b": "high", "val": "value"}
 """Arguments of torch.nn.init that are called otherwise here."""
 
 
+def not_taken(fn: str, argument: str) -> str | None:
+    """The way out where an initializer takes no such argument; None where it does, or is not known.
+
+    Example:
+        >>> not_taken("normal", "sdt"), not_taken("normal", "std")
+        ('did you mean std?', None)
+    """
+    try:
+        initializer = _find(fn)
+    except PydanticCustomError:
+        return None
+    known = argument in initializer.parameters or (initializer.modified and argument in MODIFIERS)
+    return None if known else _belongs(initializer, argument)
+
+
 def _belongs(initializer: Initializer, name: str) -> str:
     known = [*initializer.parameters, *(MODIFIERS if initializer.modified else ())]
     if TORCH_NAMES.get(name) in initializer.parameters:

@@ -139,6 +139,8 @@ def _locate_entries(recipe: Recipe, composed: Composed) -> None:
         for key, words, texts in (("match", ("match",), rule.match), ("except", EXCEPTIONS, rule.except_)):
             given = (word for word in words if isinstance(data, dict) and data.get(word) is not None)
             said = next(given, None)
+            if said is not None and key == "except":
+                recipe._excepting[name] = said
             for index in range(len(texts)):
                 path: Steps = ("rules", name)
                 if said is not None:
@@ -147,13 +149,17 @@ def _locate_entries(recipe: Recipe, composed: Composed) -> None:
 
 
 def _carry_places(recipe: Recipe, composed: Composed) -> None:
-    """Tell the data of a recipe that was read before where its rules and their selectors stand."""
+    """Tell the data of a recipe that was read before where its rules and their selectors stand, in its words."""
+    for name, word in recipe._excepting.items():
+        rule = composed.data["rules"][name]
+        rule[word] = rule.pop("except")
     composed.shipped.update(recipe._shipped)
     for name, place in recipe._places.items():
         composed.keys["rules", name] = place
     for name, place in recipe._initializers.items():
         composed.values["rules", name, "init"] = place
     for (name, key, index), place in recipe._entries.items():
+        key = recipe.word(name, key)
         alone = isinstance(composed.data["rules"][name][key], str)
         composed.values[("rules", name, key) if alone else ("rules", name, key, index)] = place
 
@@ -291,6 +297,7 @@ def _placed(data: Any, found: Composed) -> Composed:
     composed = _with_defaults(Document(data, found.values, found.keys), found.origin, Path(), {}, found.root)
     composed.replaced.update(found.replaced)
     composed.shipped.update(found.shipped)
+    composed.flattened.update(found.flattened)
     return composed
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from initplug.errors import VALUE, Finding, cut, did_you_mean
+from initplug.errors import VALUE, Finding, cut, did_you_mean, near
 from initplug.language.composed import Composed
 from initplug.language.faults import kind_of, shown
 from initplug.language.init import owners
@@ -83,14 +83,24 @@ def _explained(detail: dict[str, Any], composed: Composed) -> Finding:
     offset, key, hint = 0, False, None
     if kind == "initplug":
         message, hint, offset = context["message"], context["hint"], context["offset"]
+        if context["instead"] is not None and path[-1] in composed.flattened:
+            name = path[-1]
+            changed = f"{dotted((*composed.root, *path, 'init'))}={context['instead']}"
+            hint = f"{hint}; to change the rule called {cut(str(name), VALUE)}, set {changed}"
+        elif context["unknown"] is not None:
+            rules = composed.data["rules"].items()
+            like = near(
+                context["unknown"], [name for name, rule in rules if isinstance(rule, Mapping) and "match" in rule]
+            )
+            hint = f"{hint}; or did you mean {like}?" if like else hint
         if context["leftover"] is not None:
             key = not rest
             message, hint = _left_over(message, hint, detail, context["leftover"], path, rest, composed)
         key = key or rest == ("match",)
     elif kind == "extra_forbidden":
         name, key = str(path[-1]), True
-        message, hint = f"unknown key {shown(name)}", did_you_mean(name, _known_keys(path[:-1]))
-        hint = hint or "known: " + ", ".join(_known_keys(path[:-1]))
+        message, hint = f"unknown key {shown(name)}", did_you_mean(name, known_keys(path[:-1]))
+        hint = hint or "known: " + ", ".join(known_keys(path[:-1]))
     elif kind == "missing":
         key = True
         message, rest = f"required key {shown(detail['loc'][-1])} is missing", ()
@@ -131,7 +141,8 @@ def _real_path(location: tuple[int | str, ...], data: Any) -> tuple[Steps, Steps
     return tuple(path), ()
 
 
-def _known_keys(path: Steps) -> list[str]:
+def known_keys(path: Steps) -> list[str]:
+    """The keys that a recipe has, or, below it, a rule."""
     model = Recipe if not path else Rule
     names = [field.alias or name for name, field in model.model_fields.items()]
     return names if path else [*names, "defaults"]

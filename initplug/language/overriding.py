@@ -6,9 +6,11 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from initplug.errors import NAME, Finding, RecipeError, brief, cut, first_line, near
+from initplug.errors import NAME, VALUE, Finding, RecipeError, brief, cut, did_you_mean, first_line, near, shortened
 from initplug.language.composed import Composed, overruled
 from initplug.language.faults import shown
+from initplug.language.init import not_taken
+from initplug.language.messages import known_keys
 from initplug.language.numbers import formula
 from initplug.language.reading import MAX_DEPTH, MAX_PARTS, Place, Steps, has_surrogate
 from initplug.language.recipe import RULE_KEYS, SETTINGS, Recipe
@@ -37,7 +39,7 @@ def override(composed: Composed, overrides: Sequence[str]) -> None:
         except ValueError:  # Python reads no int of thousands of digits
             raise _wrong(text, "a number in it has too many digits") from None
         except HydraException as error:
-            hint = _odd_key(text) or _as_text(text)
+            hint = _odd_key(text, config) or _as_text(text)
             reason = f"not in Hydra's notation, key=value: {first_line(error)}"
             raise _wrong(text, reason, hint, syntax=True) from None
         except Exception as error:
@@ -101,7 +103,7 @@ SAYABLE = re.compile(r"[\w.*?-]+")
 """Names that Hydra's notation can say, in braces, where a rule is called as it selects."""
 
 
-def _odd_key(text: str) -> str | None:
+def _odd_key(text: str, config: Any) -> str | None:
     """The hint for a key with signs that Hydra's notation has no place for."""
     if not any(sign in text.partition("=")[0] for sign in "*<>[]("):
         return None
@@ -109,8 +111,8 @@ def _odd_key(text: str) -> str | None:
     hint = "keys hold no * and no dots of their own: name the rule"
     if found is None:
         return hint
-    said = cut(found[3], NAME)
-    return f"{hint}, or write 'rules={{{found[1]}: {f'{{init: {said}}}' if found[2] else said}}}'"
+    said, new = cut(found[3], NAME), "" if found[1] in _rules(config) else "+"
+    return f"{hint}, or write '{new}rules={{{found[1]}: {f'{{init: {said}}}' if found[2] else said}}}'"
 
 
 def _wrong(text: str, message: str, hint: str | None = None, *, syntax: bool = False) -> RecipeError:
@@ -151,7 +153,7 @@ def _apply(parsed: Any, text: str, config: Any, composed: Composed) -> None:
         exists = _exists(path, config)
         if parsed.is_delete():
             if not exists:
-                hint = _braced(path, text, config)
+                hint = _braced(path, text, config) or _meant(path, config, "~") or _unknown_rule(path, config)
                 raise _wrong(text, f"{shown_key} does not exist, so it cannot be deleted", hint)
             if value is not None and value != _plain(present):
                 found = shown(_plain(present))
@@ -163,13 +165,16 @@ def _apply(parsed: Any, text: str, config: Any, composed: Composed) -> None:
                 del parent[path[-1]]
             return
         if parsed.is_add() and exists and present is not None and not isinstance(value, dict | list):
-            raise _wrong(text, f"{shown_key} is there already", f"leave out the +: {cut(text[1:], NAME)}")
+            said = text[1:].replace(key, f"{key}.init", 1) if _is_rule(path) and value is not None else text[1:]
+            raise _wrong(text, f"{shown_key} is there already", f"leave out the +: {cut(said, NAME)}")
         adds = parsed.is_add() or parsed.is_force_add()
         if not exists:
             braced = _braced(path, text, config)
             if braced is not None or not adds:
-                hint = braced or _meant(path, config) or f"to add it, write +{cut(text, NAME)}"
+                hint = braced or _meant(path, config) or _addable(path, text, value, config)
                 raise _wrong(text, f"there is no {shown_key} to override", hint)
+            if _is_rule(path) and not isinstance(value, dict | None):
+                raise _wrong(text, f"{shown(path[1])} is no rule and no selector", _new_rule(path, text, config))
         before = _plain(present)
         new = next((path[:length] for length in range(1, len(path) + 1) if not _exists(path[:length], config)), path)
         OmegaConf.update(config, key, value, merge=True, force_add=adds)
@@ -247,7 +252,8 @@ def _braced(path: Steps, text: str, config: Any) -> str | None:
     if end is None and not text.startswith("+"):
         match = near(".".join(map(str, path[1:])), names)
         if match is not None or _meant(path, config):
-            return match and f"did you mean 'rules={{{match}: …}}'?"
+            said = "null" if text.startswith("~") else "…"
+            return match and f"did you mean 'rules={{{match}: {said}}}'?"
     known, end = end is not None, end or next((at for at, step in enumerate(path) if step in RULE_KEYS), len(path))
     said = "null" if text.startswith("~") else cut(text.partition("=")[2], NAME)
     for step in reversed(path[end:]):
@@ -256,7 +262,63 @@ def _braced(path: Steps, text: str, config: Any) -> str | None:
     return f"a name that holds dots stands in braces: '{'' if known else '+'}rules={{{name}: {said}}}'"
 
 
-def _meant(path: Steps, config: Any) -> str | None:
+def _is_rule(path: Steps) -> bool:
+    """Return whether a key is that of a rule."""
+    return len(path) == 2 and path[0] == "rules"
+
+
+def _rules(config: Any) -> list[str]:
+    """The names of the rules there are."""
+    from omegaconf import OmegaConf
+
+    rules = config.get("rules")
+    return [*map(str, rules)] if OmegaConf.is_dict(rules) else []
+
+
+def _unknown_rule(path: Steps, config: Any) -> str | None:
+    """The hint for a rule that is not there, whose name is like that of none: those that are."""
+    names = _rules(config)
+    if path[0] != "rules" or len(path) < 2 or path[1] in names:
+        return None
+    return f"its rules are {', '.join(shortened([cut(name, VALUE) for name in names]))}" if names else "it has no rules"
+
+
+def _new_rule(path: Steps, text: str, config: Any) -> str:
+    """The hint for a new rule that is given no selector: the rule that was meant, or how to give it one."""
+    name, said = cut(str(path[1]), NAME), cut(text.partition("=")[2], NAME)
+    match = near(str(path[1]), (known for known in _rules(config) if re.fullmatch(r"[\w-]+", known)))
+    meant = "" if match is None else f"did you mean rules.{match}.init={said}? "
+    new = f"'+rules={{{name}.**: {said}}}' by name, '+rules.{name}={{match: …, init: {said}}}' by any selector"
+    return f"{meant}to add a rule, write {new}"
+
+
+def _addable(path: Steps, text: str, value: Any, config: Any) -> str:
+    """The hint for a key that is not there: how to add it, or what can be there."""
+    add = f"to add it, write +{cut(text, NAME)}"
+    settings = [key for key in known_keys(()) if key != "defaults"]
+    keys = [*known_keys(("rules", "")), "exclude"]
+    if path[0] not in settings:
+        return did_you_mean(str(path[0]), settings) or f"known: {', '.join(settings)}"
+    if path[0] != "rules" or len(path) < 2:
+        return add
+    unknown = _unknown_rule(path, config)
+    if unknown is not None:
+        if _is_rule(path):
+            if value is None:
+                return unknown
+            return add if isinstance(value, dict) else f"{unknown}; {_new_rule(path, text, config)}"
+        return f"{unknown}; to add one, write +rules.{cut(str(path[1]), NAME)}={{match: …, init: …}}"
+    rule = config.rules[path[1]]
+    if rule is None:
+        return f"the rule is null: write rules.{path[1]}={{match: …, init: …}}"
+    if len(path) > 2 and path[2] not in keys:
+        return did_you_mean(str(path[2]), keys) or f"a rule has {', '.join(keys)}"
+    if len(path) > 3 and path[2] == "init":
+        return not_taken(str(rule.init.get("fn")), str(path[3])) or add
+    return add
+
+
+def _meant(path: Steps, config: Any, sign: str = "") -> str | None:
     """The hint for a key of which one step is misspelt."""
     from omegaconf import DictConfig
 
@@ -269,8 +331,9 @@ def _meant(path: Steps, config: Any) -> str | None:
             if match is None:
                 return None
             if not re.fullmatch(r"[\w-]+", match):
-                return f"did you mean '{'.'.join(map(str, path[:length]))}={{{match}: …}}'?"
-            return f"did you mean {'.'.join(map(str, (*path[:length], match, *path[length + 1 :])))}?"
+                said = "null" if sign else "…"
+                return f"did you mean '{'.'.join(map(str, path[:length]))}={{{match}: {said}}}'?"
+            return f"did you mean {sign}{'.'.join(map(str, (*path[:length], match, *path[length + 1 :])))}?"
         node = node[step]
     return None
 
@@ -284,6 +347,8 @@ def _plain(value: Any) -> Any:
 def _note(composed: Composed, path: Steps, before: Any, value: Any, place: Place) -> None:
     """Everything at and below an overridden key now stands on the command line."""
     steps: Steps = tuple(int(step) if _is_position(step) else step for step in path)
+    if _is_rule(steps) and isinstance(before, dict) and not isinstance(value, dict):
+        composed.flattened.add(str(steps[1]))
     if steps[-1:] == ("fn",) and before not in (None, value):
         composed.replaced[steps[:-1]] = before
     if isinstance(value, dict) and isinstance(before, dict):

@@ -255,13 +255,16 @@ def _expanded(name: str, value: Any) -> Any:
         if is_rule:
             meant = next((key for key in value if key != "match" and str(key).lower() == "match"), None)
             hint = f"add match:, or name the rule by its selector, {cut(name, VALUE)}.**"
-            raise fault(f"rule {shown(name)} has no match", hint=f"write match instead of {meant}" if meant else hint)
+            hint = f"write match instead of {meant}" if meant else hint
+            raise fault(f"rule {shown(name)} has no match", hint=hint, unknown=None if meant else name)
         init = cut(str(value), VALUE) if isinstance(value, str | float) or is_whole(value) else "…"
         told, name = shown(name), cut(name, VALUE)
         raise fault(
             f"{told} is no selector",
             hint=f"a rule without match is named by its selector, which holds one of . * ? [ ( < ^: {name}.**: {init} "
-            f"by name, <…>: {init} by type; to change the rule called {name}, set rules.{name}.init={init}",
+            f"by name, <…>: {init} by type",
+            instead=init,
+            unknown=name,
         )
     return {**value, "match": name} if is_rule else {"match": name, "init": value}
 
@@ -320,6 +323,7 @@ class Recipe(BaseModel):
     _initializers: dict[str, Place] = PrivateAttr(default_factory=dict)
     _entries: dict[tuple[str, str, int], Place] = PrivateAttr(default_factory=dict)
     _shipped: frozenset[str] = PrivateAttr(default=frozenset())
+    _excepting: dict[str, str] = PrivateAttr(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -365,6 +369,10 @@ class Recipe(BaseModel):
     def place(self, rule: str, key: str | None = None, index: int = 0) -> Place | None:
         """Where a rule stands, or one of the selectors of its `match` or `except`; None where nothing is known."""
         return self._places.get(rule) if key is None else self._entries.get((rule, key, index))
+
+    def word(self, rule: str, key: str) -> str:
+        """The word that the recipe has for a key of a rule: `exclude` may stand for `except`."""
+        return self._excepting.get(rule, key) if key == "except" else key
 
     def is_shipped(self, place: Place) -> bool:
         """Return whether what stands at a place is said by a preset, and not by who uses it."""

@@ -158,7 +158,7 @@ def _classes(tree: Tree) -> dict[type, None]:
 def _note(recipe: Recipe, clause: Clause, message: str) -> Note:
     """A note on one of the selectors of a rule."""
     place = recipe.place(clause.name, clause.key, clause.place)
-    said = f'{clause.key} "{cut(clause.selector, NAME)}" {message}'
+    said = f'{recipe.word(clause.name, clause.key)} "{cut(clause.selector, NAME)}" {message}'
     return Note(clause.name, said, None if place is None else place.text, _is_shipped(recipe, clause))
 
 
@@ -212,7 +212,7 @@ def _without_effect(
     for number, found in met.items():
         clause = matched.clauses[number]
         if clause.key == "match":
-            entry = _selecting(clause, found, beside.get(number), number in at_work)
+            entry = _selecting(clause, found, beside.get(number), number in at_work, recipe.word(clause.name, "except"))
         else:
             entry = _excepting(clause, found, beside.get(number), number)
         if clause.key == "match" and clause.name in unused:
@@ -228,7 +228,7 @@ def _without_effect(
     return idle, dead, notes
 
 
-def _selecting(clause: Clause, found: Sequence[Decision], beside: str | None, taking: bool) -> Entry:
+def _selecting(clause: Clause, found: Sequence[Decision], beside: str | None, taking: bool, leaving: str) -> Entry:
     """Return what a selector of `match` does, by which its rule takes nothing."""
     rule = clause.rule
     of_kind = [decision for decision in found if decision.kind == rule.kind]
@@ -242,7 +242,7 @@ def _selecting(clause: Clause, found: Sequence[Decision], beside: str | None, ta
         return Entry(clause, f"selects only tensors of {sizes}, and the rule's ndim is {_ndim(rule)}")
     if taking:
         return Entry(clause, "selects only parameters that require a gradient, and the rule takes frozen ones")
-    return Entry(clause, "selects only what `except` takes away", harmless=True)
+    return Entry(clause, f"selects only what `{leaving}` takes away", harmless=True)
 
 
 def _excepting(clause: Clause, found: Sequence[Decision], beside: str | None, number: int) -> Entry:

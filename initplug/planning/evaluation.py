@@ -14,7 +14,7 @@ from initplug.language.init import Init
 from initplug.language.recipe import Recipe
 from initplug.planning.advice import own_rule
 from initplug.planning.dtypes import check_dtype
-from initplug.planning.factors import multiplier
+from initplug.planning.factors import Places, multiplier
 from initplug.planning.matching import Frozen, Winner
 from initplug.planning.references import EMBEDDINGS, layout_of, padding_row, referred
 from initplug.planning.replay import Replays, default_of
@@ -102,7 +102,7 @@ class _Setting:
     texts: Mapping[str, str]
     shares: dict[Any, Share]
     replays: Replays
-    places: dict[str, dict[int, int]]
+    places: dict[str, Places]
     known: Known = field(default_factory=Known)
 
 

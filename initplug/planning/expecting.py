@@ -50,7 +50,7 @@ def unmet(tree: Tree, matched: Matched) -> Iterator[Unmet]:
         places = _places(tree, matched, number)
         if not places:
             if not clause.rule.optional:
-                yield Unmet(clause.name, expected, 0, closest=_closest(tree, expected.selector))
+                yield Unmet(clause.name, expected, 0, closest=closest_module(tree, expected.selector))
             continue
         ends = ends or _ends(tree)
         counts = _counts(tree, places, _taken(matched, clause), ends)
@@ -60,7 +60,7 @@ def unmet(tree: Tree, matched: Matched) -> Iterator[Unmet]:
             yield Unmet(clause.name, expected, len(places), found)
 
 
-def _closest(tree: Tree, selector: Selector) -> str | None:
+def closest_module(tree: Tree, selector: Selector) -> str | None:
     """A class, or the name of a module, that a selector of none may mean."""
     classes = {node.cls for node in tree.nodes}
     absent = (

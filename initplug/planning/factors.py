@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from initplug.language.factor import Factor
 from initplug.language.selectors import Matcher, parse
+from initplug.planning.expecting import closest_module
 from initplug.planning.matching import states_of
 from initplug.planning.references import attribute
 from initplug.planning.slots import Slot, Tree
 
 
-def multiplier(
-    tree: Tree, slot: Slot, factors: Sequence[Factor], places: dict[str, dict[int, int]]
-) -> tuple[float, float]:
+class Places(NamedTuple):
+    """The modules that a selector selects.
+
+    Args:
+        known: their 1-based places, by their ids.
+        closest: where there are none, the name of one that may be meant.
+    """
+
+    known: dict[int, int]
+    closest: str | None
+
+
+def multiplier(tree: Tree, slot: Slot, factors: Sequence[Factor], places: dict[str, Places]) -> tuple[float, float]:
     """The product of factors as (factor, divisor); the default power, an inverse square root, goes to the divisor.
 
     Args:
         tree: the walked whole model.
         slot: whose factors they are.
         factors: as the recipe says them.
-        places: of the modules that each selector selects, added to.
+        places: what each selector selects, added to.
 
     Raises:
         ArithmeticError: the product is beyond what numbers hold.
@@ -62,14 +74,15 @@ MOST_BITS = 1024
 """Binary digits of a whole number beyond which no double is as large."""
 
 
-def _n(tree: Tree, slot: Slot, factor: Factor, places: dict[str, dict[int, int]]) -> float:
+def _n(tree: Tree, slot: Slot, factor: Factor, places: dict[str, Places]) -> float:
     if factor.counted == "attr":
         return attribute(tree, slot, factor.of)
     if factor.of not in places:
         places[factor.of] = _places(tree, factor.of)
-    known = places[factor.of]
+    known, closest = places[factor.of]
     if not known:
-        raise LookupError(f"{factor.of} selects no module")
+        hint = f" (did you mean {closest}?)" if closest else ""
+        raise LookupError(f"{factor.of} selects no module{hint}")
     if factor.counted == "count":
         return len(known)
     for node in tree.ancestors(slot.node):
@@ -79,11 +92,11 @@ def _n(tree: Tree, slot: Slot, factor: Factor, places: dict[str, dict[int, int]]
     raise LookupError(f"{factor.of} selects no module around it")
 
 
-def _places(tree: Tree, selector: str) -> dict[int, int]:
-    """The 1-based places of the modules that match a selector, a shared one at its first."""
+def _places(tree: Tree, selector: str) -> Places:
+    """The modules that match a selector, a shared one at its first place."""
     matcher = Matcher([parse(selector)])
     places: dict[int, int] = {}
     for node, state in zip(tree.nodes, states_of(tree, matcher), strict=True):
         if state.here:
             places.setdefault(id(node.module), len(places) + 1)
-    return places
+    return Places(places, None if places else closest_module(tree, parse(selector)))

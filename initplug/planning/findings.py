@@ -116,10 +116,11 @@ def without_effect(accounts: Accounts, recipe: Recipe, names: Sequence[str]) -> 
         closest = _closest(entry, names, accounts.classes) if len(lines) < ROWS else None
         at = f" ({place.text})" if place is not None and place.text else ""
         near_by = f"; closest: {cut(closest, NAME)}" if closest else ""
-        said = f'{clause.key} "{cut(clause.selector, NAME)}"'
+        key = recipe.word(clause.name, clause.key)
+        said = f'{key} "{cut(clause.selector, NAME)}"'
         lines.append(f"  rule {shown(clause.name)}, {said}{at}: {entry.effect}{near_by}")
         several = len(clause.rule.match if clause.key == "match" else clause.rule.except_) > 1
-        path: Steps = ("rules", clause.name, clause.key, *([clause.place] if several else []))
+        path: Steps = ("rules", clause.name, key, *([clause.place] if several else []))
         findings.append(_finding(dotted(path), entry, recipe, closest))
     one = len(lines) == 1
     head = f"{'1 selector' if one else f'{len(lines)} selectors'} of {recipe.origin} ha{'s' if one else 've'} no effect"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from initplug.errors import NAME, brief
+from initplug.errors import NAME, brief, near
 from initplug.planning.reparametrized import (
     computed_by_hooks,
     computed_by_list,
@@ -88,7 +89,7 @@ def referred(tree: Tree, slot: Slot, reference: str) -> tuple[Tensor, Layout]:
             raise LookupError(f"{reference!r} leads through {name!r}, which is below a {type(target).__name__}")
         held = held_by(target)
         if held.get(name) is None:
-            raise LookupError(f"{public_type(type(target)).__name__} has no {name!r} (reference {reference!r})")
+            raise LookupError(_without(target, name, reference, held))
         owner, target = target, held[name]
     if not isinstance(target, torch.Tensor):
         raise LookupError(f"{reference!r} is a {type(target).__name__}, not a tensor")
@@ -103,6 +104,28 @@ def held_by(module: nn.Module) -> Mapping[str, object]:
     computed += computed_by_hooks(module).values()
     stand_ins = {one.key: stand_in(one, one.key) for one in computed}
     return {**modules, **module._parameters, **module._buffers, **stand_ins}
+
+
+def _without(target: object, name: str, reference: str, known: Iterable[str]) -> str:
+    """What is said of a name that a reference leads through and that is not there, with the nearest that is."""
+    like = _nearest(name, tuple(known))
+    hint = f"; did you mean {like}?" if like else ""
+    return f"{public_type(type(target)).__name__} has no {name!r} (reference {reference!r}{hint})"
+
+
+@lru_cache(maxsize=256)
+def _nearest(word: str, known: tuple[str, ...]) -> str | None:
+    """The nearest name; modules of a class mostly have the same, and there may be thousands."""
+    return near(word, known)
+
+
+def _names_of(target: object) -> Iterable[str]:
+    """The public names of attributes, or the keys of a mapping."""
+    try:
+        known = list(target) if isinstance(target, Mapping) else dir(target)
+    except Exception:  # both are code of others
+        return ()
+    return (name for name in known if isinstance(name, str) and not name.startswith("_"))
 
 
 MISSING = object()
@@ -122,7 +145,7 @@ def attribute(tree: Tree, slot: Slot, reference: str) -> int | float:
         except Exception as error:  # a property is code of others
             raise LookupError(f"reading {name!r} raised {brief(error, NAME)} (reference {reference!r})") from None
         if found is MISSING:
-            raise LookupError(f"{public_type(type(target)).__name__} has no {name!r} (reference {reference!r})")
+            raise LookupError(_without(target, name, reference, _names_of(target)))
         target = unwrapped(found) if isinstance(found, nn.Module) else found
     number = plain(target)
     if isinstance(number, float) or is_whole(number):

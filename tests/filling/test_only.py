@@ -106,6 +106,30 @@ def test_what_names_and_selects_nothing_is_refused_all_at_once(only: Any, expect
     assert str(caught.value).splitlines() == expected
 
 
+@pytest.mark.parametrize("method", ["state_dict", "named_parameters", "named_buffers"])
+@pytest.mark.parametrize("gives", [RuntimeError("no state"), None, {3: torch.ones(1)}, {"l.bias": 3}])
+def test_names_are_known_whatever_a_model_says_of_itself(method: str, gives: Any) -> None:
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.l = nn.Linear(8, 8)
+
+    def said(*_: Any, **__: Any) -> Any:
+        if isinstance(gives, Exception):
+            raise gives
+        return gives
+
+    model = Odd()
+    setattr(model, method, said)
+    with pytest.raises(initplug.ApplyError) as caught:
+        initplug.apply(model, RECIPE, seed=0, only=["l.weigth"])
+    assert str(caught.value).splitlines() == [
+        "only= holds 1 entry that names and selects nothing",
+        "  l.weigth: the model has no such tensor, and it selects nothing (did you mean l.weight?)",
+    ]
+    assert written(initplug.apply(model, RECIPE, seed=0, only=["l.weight", "*.bias"])) == ["l.weight", "l.bias"]
+
+
 def test_meta_slots_that_are_not_chosen_stay_there_and_buffers_may_be_named() -> None:
     with torch.device("meta"):
         model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
@@ -171,13 +195,42 @@ def test_a_tensor_that_was_loaded_under_another_name_keeps_what_was_loaded() -> 
     assert (row.name, row.status, row.reason) == ("emb.weight", "kept", "tied to emb.weight, not listed")
     assert [str(each.message).splitlines() for each in caught] == [
         [
-            "only= lists some names of 1 tied tensor, which keeps its values",
+            "only= lists 1 tensor in part, which keeps its values",
             "  head.weight is listed, emb.weight is not",
-            "To write them, list all of their names, or a selector: '**.head.weight'.",
+            "To write it, list all of its names, or the selector '^emb.weight'.",
         ]
     ]
-    initplug.apply(model, RECIPE, seed=0, only=["**.head.weight"])
+    initplug.apply(model, RECIPE, seed=0, only=["^emb.weight"])
     assert not torch.equal(model.emb.weight, loaded)
+
+
+def test_the_selector_that_is_offered_selects_the_tensor_alone_under_wrappers_and_prefixes() -> None:
+    class Weighty(Tied):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = self.emb.weight
+
+    for model, listed in ((Weighty(), "head.weight"), (nn.DataParallel(Weighty()), "module.head.weight")):
+        with pytest.warns(InitplugWarning, match=r"or the selector '\^weight'\.$"):
+            initplug.apply(model, RECIPE, only=[listed])
+        assert written(initplug.apply(model, RECIPE, only=["^weight"])) == ["weight"]
+    with pytest.warns(InitplugWarning, match=r"or the selector '\^a\.b\.weight'\.$"):
+        initplug.apply(Weighty(), RECIPE, prefix="a.b", only=["head.weight"])
+    assert written(initplug.apply(Weighty(), RECIPE, prefix="a.b", only=["^a.b.weight"])) == ["a.b.weight"]
+
+
+def test_several_tensors_that_are_listed_in_part() -> None:
+    model = nn.ModuleDict({"one": Tied(), "two": Tied()})
+    with pytest.warns(InitplugWarning) as caught:
+        initplug.apply(model, RECIPE, only=["two.emb.weight", "one.head.weight"])
+    assert [str(each.message).splitlines() for each in caught] == [
+        [
+            "only= lists 2 tensors in part, which keep their values",
+            "  one.head.weight is listed, one.emb.weight is not",
+            "  two.emb.weight is listed, two.head.weight is not",
+            "To write them, list all of their names, or selectors such as '^one.emb.weight'.",
+        ]
+    ]
 
 
 @pytest.mark.parametrize("wrap", [pytest.param(nn.DataParallel, id="module."), COMPILED])
@@ -198,11 +251,35 @@ def test_a_parametrized_tensor_is_taken_where_all_that_it_is_computed_from_is_mi
     model = nn.Sequential(parametrizations.weight_norm(nn.Linear(4, 4)), nn.Linear(4, 4))
     scale, direction = (f"0.parametrizations.weight.original{index}" for index in (0, 1))
     assert written(initplug.apply(model, RECIPE, only=[scale, direction])) == ["0.weight"]
-    before = model[0].weight.clone()  # type: ignore[operator]  # torch types attributes as tensors or modules
-    with pytest.warns(InitplugWarning, match=f"{scale} is listed, {direction} is not"):
-        audit = initplug.apply(model, RECIPE, only=[scale])
-    assert audit["0.weight"].reason == f"tied to {direction}, not listed"
-    assert torch.equal(model[0].weight, before)  # type: ignore[arg-type]  # likewise
+
+
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated:FutureWarning")
+@pytest.mark.parametrize(
+    ("norm", "stored"),
+    [
+        (parametrizations.weight_norm, ["0.parametrizations.weight.original0", "0.parametrizations.weight.original1"]),
+        (nn.utils.weight_norm, ["0.weight_g", "0.weight_v"]),
+    ],
+)
+@pytest.mark.parametrize("place", [0, 1])
+def test_part_of_a_parametrized_tensor_leads_to_its_public_name(norm: Any, stored: list[str], place: int) -> None:
+    model = nn.Sequential(norm(nn.Linear(4, 4)), nn.Linear(4, 4))
+    listed, other = stored[place], stored[1 - place]
+    with untouched(model), pytest.warns(InitplugWarning) as caught:
+        audit = initplug.apply(model, RECIPE, seed=0, only=[listed])
+    assert audit["0.weight"].reason == f"also stored as {other}, not listed"
+    assert [str(each.message).splitlines() for each in caught] == [
+        [
+            "only= lists 1 tensor in part, which keeps its values",
+            f"  {listed} is listed, {other} is not: 0.weight is stored as 2 tensors",
+            "To write it, list all of its names, or the selector '^0.weight'.",
+        ]
+    ]
+    for way_out in (stored, ["^0.weight"], ["0.weight"]):
+        assert written(initplug.apply(model, RECIPE, seed=0, only=way_out)) == ["0.weight"]
+    for entry in (f"**.{listed}", f"{listed[:-1]}*"):
+        with pytest.raises(initplug.ApplyError, match=r"selects nothing \(did you mean 0\.weight\?\)$"):
+            initplug.apply(model, RECIPE, seed=0, only=[entry])
 
 
 def test_nobody_is_warned_of_a_tied_tensor_that_would_be_kept_all_the_same() -> None:
@@ -210,6 +287,89 @@ def test_nobody_is_warned_of_a_tied_tensor_that_would_be_kept_all_the_same() -> 
     rules = {**RECIPE["rules"], "kept": {"match": "emb", "init": "keep"}}
     audit = initplug.apply(model, {"rules": rules}, only=["head.weight", "new.bias"])
     assert written(audit) == ["new.bias"]
+
+
+# Nothing to write -------------------------------------------------------------------------------------------------
+
+
+def normed() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
+
+
+@pytest.mark.parametrize("does", [initplug.apply, initplug.audit])
+@pytest.mark.parametrize(
+    ("unmatched", "only", "message"),
+    [
+        ("error", ["1.running_mean"], "1.running_mean; rules take buffers with `kind: buffer`"),
+        (
+            "error",
+            ["1.num_batches_tracked", "1.running_var"],
+            "1.num_batches_tracked, 1.running_var; rules take buffers with `kind: buffer`",
+        ),
+        ("keep", "*.bias", "0.bias, 1.bias"),
+        ("keep", ["0.bias", "1.running_mean"], "1.running_mean, 0.bias; rules take buffers with `kind: buffer`"),
+    ],
+)
+def test_a_choice_of_which_no_rule_takes_anything_is_warned_of(
+    does: Any, unmatched: str, only: Any, message: str
+) -> None:
+    model = normed()
+    recipe = {"unmatched": unmatched, "rules": {"*.weight": 1} | ({"*.bias": 0} if unmatched == "error" else {})}
+    with untouched(model), pytest.warns(InitplugWarning) as caught:
+        does(model, recipe, seed=0, only=only)
+    assert [str(each.message) for each in caught] == [f"only= chooses nothing that a rule takes: {message}"]
+
+
+def test_buffers_that_no_rule_takes_are_welcome_beside_what_one_does() -> None:
+    model = normed()
+    missing = ["1.weight", "1.bias", "1.running_mean", "1.running_var", "1.num_batches_tracked"]
+    assert written(initplug.apply(model, RECIPE, only=missing)) == ["1.weight", "1.bias"]
+    kept = {"rules": {"*.weight": "keep", "*.bias": 0}}
+    assert written(initplug.apply(model, kept, only=["1.weight", "1.running_mean"])) == []
+    model.get_submodule("1").requires_grad_(False)
+    with pytest.warns(InitplugWarning, match="frozen") as caught:
+        initplug.apply(model, RECIPE, only=["1.weight"])
+    assert len(caught) == 1
+
+
+def test_the_vectors_of_a_norm_are_nothing_to_choose_on_meta_either() -> None:
+    with torch.device("meta"):
+        model = nn.Sequential(parametrizations.spectral_norm(nn.Linear(4, 4)))
+    with pytest.warns(InitplugWarning, match=r"nothing that a rule takes: 0\.parametrizations\.weight\.0\._u;"):
+        initplug.apply(model, RECIPE, seed=0, only=["0.parametrizations.weight.0._u"])
+
+
+def test_a_selector_of_buffers_that_no_rule_takes_says_so_and_its_way_out_works() -> None:
+    model, rules = normed(), {**RECIPE["rules"], "means": {"match": "*.running_mean", "kind": "buffer", "init": 3}}
+    why = "selects only buffers that no rule takes (rules take buffers with `kind: buffer`)"
+    for only, expected in (
+        ("1.running_mean", f"only='1.running_mean' {why}"),
+        (
+            ["**.running_*", "0.bias"],
+            "only= holds 1 entry that names and selects nothing\n"
+            f"  **.running_*: the model has no such tensor, and it {why}",
+        ),
+    ):
+        with untouched(model), pytest.raises(initplug.ApplyError) as caught:
+            initplug.apply(model, RECIPE, seed=0, only=only)
+        assert str(caught.value) == expected
+    for chosen in ("1.running_mean", ["**.running_*"], ["1.running_mean"]):
+        assert written(initplug.apply(model, {"rules": rules}, seed=0, only=chosen)) == ["1.running_mean"]
+
+
+def test_an_audit_warns_of_what_is_listed_in_part() -> None:
+    model = Tied()
+    initplug.apply(model, RECIPE, seed=0)
+    with pytest.warns(InitplugWarning) as caught:
+        initplug.audit(model, RECIPE, seed=0, only=["emb.weight"])
+    assert [str(each.message).splitlines() for each in caught] == [
+        [
+            "only= lists 1 tensor in part, which is not judged",
+            "  emb.weight is listed, head.weight is not",
+            "To judge it, list all of its names, or the selector '^emb.weight'.",
+        ]
+    ]
+    assert initplug.audit(model, RECIPE, seed=0, only=["^emb.weight"])["emb.weight"].verdict == "exact"
 
 
 # Tables -----------------------------------------------------------------------------------------------------------

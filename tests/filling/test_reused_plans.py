@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -61,6 +62,52 @@ def test_padding_rows_are_those_of_the_model() -> None:
     assert padded.weight.sum(1).tolist() == [3, 0, 3, 3]
     initplug.apply(plain, initplug.plan(padded, ones))
     assert plain.weight.sum(1).tolist() == [3, 3, 3, 3]
+
+
+@pytest.mark.parametrize("does", [initplug.apply, initplug.audit])
+def test_a_plan_of_more_than_the_model_has_is_warned_of(does: Any) -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    rule = {"match": "*", "expect": {"per": "<Sequential>", "times": 4}, "init": "normal std=0.02"}
+    plan = initplug.plan(model, {"rules": {"x": rule}})
+    initplug.apply(model, plan, seed=0)
+    way_out = (
+        "If it has changed, plan the model as it is now; of a part of the planned one `prefix=` says which, "
+        "and a part that keeps the names of the whole may ignore this."
+    )
+    del model[1].bias
+    for gone in ("1 slot of the plan is not in this model: 1.bias", None):
+        if gone is None:
+            gone = "2 slots of the plan are not in this model: 1.weight, 1.bias"
+            del model[1]
+        with pytest.warns(initplug.InitplugWarning) as caught:
+            audit = does(model, plan, seed=0)
+        assert [str(each.message) for each in caught] == [f"{gone}\n{way_out}"]
+        assert caught[0].filename == __file__
+        assert len(audit) == len([*model.parameters()])
+        initplug.audit(model, audit.plan, seed=0)  # which is of what is there
+    part = model[0]
+    assert len(does(part, plan, seed=0, prefix="0")) == 2
+
+
+def test_the_ways_out_of_a_plan_of_more_than_the_model_has() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    plan = initplug.plan(model, {"rules": {"*": 1}})
+    del model[1]
+    initplug.apply(model, initplug.plan(model, {"rules": {"*": 1}}), seed=0)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "[0-9]+ slots? of the plan", initplug.InitplugWarning)
+        assert len(initplug.apply(model, plan, seed=0)) == 2
+
+
+def test_a_rank_has_a_stage_of_what_was_planned(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch.distributed as dist
+
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    plan = initplug.plan(model, {"rules": {"*": 1}})
+    del model[1]
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    assert len(initplug.apply(model, plan, seed=0)) == 2
 
 
 def test_a_stage_takes_the_plan_of_the_whole() -> None:

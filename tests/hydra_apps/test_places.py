@@ -99,6 +99,13 @@ def test_an_override_is_told_through_instantiate(application: Application) -> No
     )
 
 
+def test_a_rule_that_was_given_a_value_is_offered_under_its_key_in_the_config(application: Application) -> None:
+    said = told(application("init.rules.conv=zeros").init)
+    assert said.endswith("; to change the rule called conv, set init.rules.conv.init=zeros)")
+    initplug.load(application("init.rules.conv.init=zeros").init)
+    assert "to change" not in told(application("+init.rules.fresh=zeros").init)
+
+
 def test_as_plain_data_and_in_another_config(application: Application) -> None:
     config = application("std=-1")
     data = OmegaConf.to_container(config.init, resolve=True)

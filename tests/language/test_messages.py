@@ -89,7 +89,7 @@ BAD_TEXTS: list[tuple[str, str]] = [
     ("rules:\n  null: 0\n", "<text>:2:3: the key 'null' reads as null (quote it)"),
     (
         "rules:\n  0: zeros\n",
-        "<text>:2:6: rules.0: '0' is no selector (a rule without match is named by its selector, which holds one of . * ? [ ( < ^: 0.**: zeros by name, <…>: zeros by type; to change the rule called 0, set rules.0.init=zeros)",
+        "<text>:2:6: rules.0: '0' is no selector (a rule without match is named by its selector, which holds one of . * ? [ ( < ^: 0.**: zeros by name, <…>: zeros by type)",
     ),
     (
         "rules:\n  <<: {a: 1}\n",
@@ -116,7 +116,7 @@ BAD_TEXTS: list[tuple[str, str]] = [
     ("rules:\n  a*: 0b11\n", "<text>:2:7: readers disagree on '0b11' (write the number in decimal, or quote the text)"),
     (
         "rules:\n  bn: 0\n",
-        "<text>:2:7: rules.bn: 'bn' is no selector (a rule without match is named by its selector, which holds one of . * ? [ ( < ^: bn.**: 0 by name, <…>: 0 by type; to change the rule called bn, set rules.bn.init=0)",
+        "<text>:2:7: rules.bn: 'bn' is no selector (a rule without match is named by its selector, which holds one of . * ? [ ( < ^: bn.**: 0 by name, <…>: 0 by type)",
     ),
     (
         "rules:\n  conv: {init: 0}\n",
@@ -482,8 +482,11 @@ BAD_OVERRIDES: list[tuple[str, str]] = [
         "rules.bn.init.mode=fan_in",
         "override: rules.bn.init.mode=fan_in: rules.bn.init is 1, which has no key 'mode' (replace the whole: 'rules.bn.init=\"…\"')",
     ),
-    ("+rules.bias=0", "override: +rules.bias=0: rules.bias is there already (leave out the +: rules.bias=0)"),
-    ("~rules.head", "override: ~rules.head: rules.head does not exist, so it cannot be deleted"),
+    ("+rules.bias=0", "override: +rules.bias=0: rules.bias is there already (leave out the +: rules.bias.init=0)"),
+    (
+        "~rules.head",
+        "override: ~rules.head: rules.head does not exist, so it cannot be deleted (its rules are conv, bn, bias, classifier)",
+    ),
     ("~rules.bn.init=2", "override: ~rules.bn.init=2: rules.bn.init is 1, not 2, so it is not deleted"),
     (
         "rules.conv.init.mode=fan_in,fan_out",
@@ -501,7 +504,7 @@ BAD_OVERRIDES: list[tuple[str, str]] = [
     ("init/x=y", "override: init/x=y: config groups belong to a Hydra application"),
     (
         "rules.conv*.init=0",
-        "override: rules.conv*.init=0: not in Hydra's notation, key=value: token recognition error at: '*' (keys hold no * and no dots of their own: name the rule, or write 'rules={conv*: {init: 0}}')",
+        "override: rules.conv*.init=0: not in Hydra's notation, key=value: token recognition error at: '*' (keys hold no * and no dots of their own: name the rule, or write '+rules={conv*: {init: 0}}')",
     ),
     (
         "rules.<Linear>.init=0",
@@ -531,7 +534,7 @@ BAD_OVERRIDES: list[tuple[str, str]] = [
     ),
     (
         "+rules.x=0",
-        "override: +rules.x=0: rules.x: 'x' is no selector (a rule without match is named by its selector, which holds one of . * ? [ ( < ^: x.**: 0 by name, <…>: 0 by type; to change the rule called x, set rules.x.init=0)",
+        "override: +rules.x=0: 'x' is no rule and no selector (to add a rule, write '+rules={x.**: 0}' by name, '+rules.x={match: …, init: 0}' by any selector)",
     ),
 ]
 
@@ -662,6 +665,183 @@ def test_what_the_hints_show_is_read_as_hydra_reads_it(tmp_path: Path, override:
     for recipe in (alone, composed):
         found = recipe.rules[rule]
         assert found is not None and found.init.text == text
+
+
+RULES = "its rules are conv, bn, bias, classifier"
+HINTS: list[tuple[str, str, tuple[str, ...]]] = [
+    (
+        "rules.linaers.init.std=0.1",
+        f"there is no rules.linaers.init.std to override ({RULES}; to add one, write +rules.linaers={{match: …, init: …}})",
+        ("+rules.linaers={match: fc.weight, init: zeros}",),
+    ),
+    (
+        "rules.foo=1",
+        f"there is no rules.foo to override ({RULES}; to add a rule, write '+rules={{foo.**: 1}}' by name, "
+        "'+rules.foo={match: …, init: 1}' by any selector)",
+        ("+rules={foo.**: 1}", "+rules.foo={match: fc.weight, init: 1}"),
+    ),
+    (
+        "+rules.foo=1",
+        "'foo' is no rule and no selector (to add a rule, write '+rules={foo.**: 1}' by name, "
+        "'+rules.foo={match: …, init: 1}' by any selector)",
+        ("+rules={foo.**: 1}", "+rules.foo={match: fc.weight, init: 1}"),
+    ),
+    (
+        "+rules.clasifier=1",
+        "'clasifier' is no rule and no selector (did you mean rules.classifier.init=1? to add a rule, write "
+        "'+rules={clasifier.**: 1}' by name, '+rules.clasifier={match: …, init: 1}' by any selector)",
+        ("rules.classifier.init=1", "+rules={clasifier.**: 1}", "+rules.clasifier={match: fc.weight, init: 1}"),
+    ),
+    ("rules.foo=null", f"there is no rules.foo to override ({RULES})", ("rules.bn=null",)),
+    (
+        "rules.foo={match: fc.weight, init: 1}",
+        "there is no rules.foo to override (to add it, write +rules.foo={match: fc.weight, init: 1})",
+        ("+rules.foo={match: fc.weight, init: 1}",),
+    ),
+    (
+        "rules.clasifier.init=1",
+        "there is no rules.clasifier.init to override (did you mean rules.classifier.init?)",
+        ("rules.classifier.init=1",),
+    ),
+    (
+        "~rules.clasifier",
+        "rules.clasifier does not exist, so it cannot be deleted (did you mean ~rules.classifier?)",
+        ("~rules.classifier",),
+    ),
+    (
+        "~rules.head",
+        f"rules.head does not exist, so it cannot be deleted ({RULES})",
+        ("~rules.classifier",),
+    ),
+    (
+        "rules.conv.init.linearity=linear",
+        "there is no rules.conv.init.linearity to override (did you mean rules.conv.init.nonlinearity?)",
+        ("rules.conv.init.nonlinearity=linear",),
+    ),
+    (
+        "rules.conv.init.width=2",
+        "there is no rules.conv.init.width to override "
+        "(it takes mode, nonlinearity, a, fans, split, dim, batch_dims, factor)",
+        ("+rules.conv.init.factor=2",),
+    ),
+    (
+        "rules.conv.init.factor=2",
+        "there is no rules.conv.init.factor to override (to add it, write +rules.conv.init.factor=2)",
+        ("+rules.conv.init.factor=2",),
+    ),
+    (
+        "rules.conv.exept=fc",
+        "there is no rules.conv.exept to override (did you mean except?)",
+        ("+rules.conv.except=fc",),
+    ),
+    (
+        "rules.conv.exclude=fc",
+        "there is no rules.conv.exclude to override (to add it, write +rules.conv.exclude=fc)",
+        ("+rules.conv.exclude=fc",),
+    ),
+    (
+        "rules.conv.zzz=fc",
+        "there is no rules.conv.zzz to override "
+        "(a rule has match, except, init, kind, trainable, ndim, optional, expect, exclude)",
+        ("+rules.conv.optional=true",),
+    ),
+    (
+        "zzz=keep",
+        "there is no zzz to override "
+        "(known: name, about, source, family, deviations, proven_on, unmatched, unused, frozen, rules)",
+        ("unmatched=keep",),
+    ),
+    ("unmatchd=keep", "there is no unmatchd to override (did you mean unmatched?)", ("unmatched=keep",)),
+    (
+        "rules.conv=zeros",
+        "rules.conv: 'conv' is no selector (a rule without match is named by its selector, which holds one of "
+        ". * ? [ ( < ^: conv.**: zeros by name, <…>: zeros by type; to change the rule called conv, set "
+        "rules.conv.init=zeros)",
+        ("rules.conv.init=zeros",),
+    ),
+    (
+        "+rules.conv=zeros",
+        "rules.conv is there already (leave out the +: rules.conv.init=zeros)",
+        ("rules.conv.init=zeros",),
+    ),
+    ("+unmatched=keep", "unmatched is there already (leave out the +: unmatched=keep)", ("unmatched=keep",)),
+    (
+        "rules.conv.init.mode.x=1",
+        "rules.conv.init.mode is 'fan_out', which has no key 'x' (replace the whole: 'rules.conv.init.mode=\"…\"')",
+        ('rules.conv.init.mode="fan_in"',),
+    ),
+    (
+        "rules={zzz: {match: fc.weight, init: 1}}",
+        "Key 'zzz' is not in struct (to add keys to what is there, write ++rules={zzz: {match: fc.weight, init: 1}}; "
+        "to replace the whole, give a text such as 'constant 1')",
+        ("++rules={zzz: {match: fc.weight, init: 1}}",),
+    ),
+    (
+        "rules.conv*.init=0",
+        "not in Hydra's notation, key=value: token recognition error at: '*' (keys hold no * and no dots of their own: "
+        "name the rule, or write '+rules={conv*: {init: 0}}')",
+        ("+rules={conv*: {init: 0}}", "rules.conv.init=0"),
+    ),
+    (
+        "+rules.fc.weight.init=0",
+        "there is no rules.fc.weight.init to override (a name that holds dots stands in braces: "
+        "'+rules={fc.weight: {init: 0}}')",
+        ("+rules={fc.weight: {init: 0}}",),
+    ),
+    (
+        "rules.classifier.init=1/sqrt(2)",
+        "not in Hydra's notation, key=value: mismatched input '(' expecting <EOF> "
+        "(quote the number: rules.classifier.init='\"1/sqrt(2)\"')",
+        ('rules.classifier.init="1/sqrt(2)"',),
+    ),
+]
+
+
+@pytest.mark.parametrize(("override", "expected", "ways_out"), HINTS, ids=[override for override, _, _ in HINTS])
+def test_every_way_out_of_an_override_works(override: str, expected: str, ways_out: tuple[str, ...]) -> None:
+    assert message("resnext", override) == f"override: {override}: {expected}"
+    for way_out in ways_out:
+        initplug.load("resnext", [way_out])
+
+
+def test_a_rule_that_is_null_or_a_list_has_a_way_out_too() -> None:
+    recipe = {"rules": {"off": None, "w": {"match": ["a.weight"], "init": 1}, "bn.weight": 1, "conv*": 1}}
+    for override, expected, way_out in (
+        (
+            "rules.off.init=1",
+            "there is no rules.off.init to override (the rule is null: write rules.off={match: …, init: …})",
+            "rules.off={match: a, init: 1}",
+        ),
+        ("~rules.w.match.0", "a list is replaced as a whole (write rules.w.match=[…])", "rules.w.match=[b]"),
+        (
+            "~rules.bn.wieght",
+            "rules.bn.wieght does not exist, so it cannot be deleted (did you mean 'rules={bn.weight: null}'?)",
+            "rules={bn.weight: null}",
+        ),
+        (
+            "~rules.conv",
+            "rules.conv does not exist, so it cannot be deleted (did you mean 'rules={conv*: null}'?)",
+            "rules={conv*: null}",
+        ),
+        ("~name", "name does not exist, so it cannot be deleted", "+name=mine"),
+    ):
+        assert message(recipe, override) == f"override: {override}: {expected}"
+        initplug.load(recipe, [way_out])
+    assert message({"rules": {}}, "~rules.w").endswith("cannot be deleted (it has no rules)")
+
+
+def test_only_a_rule_that_was_there_can_be_changed() -> None:
+    text = "defaults: [resnext]\nrules:\n  conv: zeros\n  new: zeros\n"
+    first, second = message(text).splitlines()
+    assert first.endswith("; to change the rule called conv, set rules.conv.init=zeros)")
+    assert second.endswith("new.**: zeros by name, <…>: zeros by type)")
+    assert "to change" not in message({"rules": {"new": 0}})
+    text = "defaults: [resnext]\nrules:\n  clasifier: zeros\n  convs: {init: zeros}\n"
+    first, second = message(text).splitlines()
+    assert first.endswith("clasifier.**: zeros by name, <…>: zeros by type; or did you mean classifier?)")
+    assert second.endswith("(add match:, or name the rule by its selector, convs.**; or did you mean conv?)")
+    assert message("resnext", "+rules.clasifier.init=0").endswith("clasifier.**; or did you mean classifier?)")
+    assert message("resnext", "rules={conv: 0}").endswith("set rules.conv.init=0)")
 
 
 def test_overrides_are_a_list() -> None:

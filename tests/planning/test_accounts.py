@@ -103,7 +103,7 @@ def noted(rule: dict[str, Any], model: nn.Module | None = None) -> list[str]:
             {"match": "h.**", "except": "act"},
             ['except "act": takes nothing away: it selects only modules that hold nothing to be initialised'],
         ),
-        ({"match": "fc", "exclude": ["fc.bias", "zzz"]}, ['except "zzz": takes nothing away']),
+        ({"match": "fc", "exclude": ["fc.bias", "zzz"]}, ['exclude "zzz": takes nothing away']),
     ],
     ids=str,
 )
@@ -140,6 +140,11 @@ def test_what_has_an_effect_or_is_optional_is_not_reported(rule: dict[str, Any])
             ['except "bn.weight" takes away nothing that the selectors before it do not'],
         ),
         ({"match": ["fc", "bn.bias"], "except": "bn"}, ['match "bn.bias" selects only what `except` takes away']),
+        ({"match": ["fc", "bn.bias"], "exclude": "bn"}, ['match "bn.bias" selects only what `exclude` takes away']),
+        (
+            {"match": "fc", "exclude": ["bias", "fc.bias"]},
+            ['exclude "fc.bias" takes away nothing that the selectors before it do not'],
+        ),
         (
             {"match": "h.**", "ndim": 2, "except": ["wq.weight", "norm.*"]},
             ['except "norm.*" takes nothing away that the rule\'s ndim does not leave out'],
@@ -380,11 +385,11 @@ def test_each_selector_has_its_line_and_column(tmp_path: Path) -> None:
         _, lines = told(Net(), recipe)
         assert lines[1] == f"rule 'fd.wight' ({path}:9:3); closest: fc.weight"
         assert lines[4] == f"rule 'r', match \"fc.bais\" ({path}:6:10): selects nothing; closest: fc.bias"
-        assert lines[5] == f"rule 'r', except \"fc.wieght\" ({path}:7:14): takes nothing away; closest: fc.weight"
+        assert lines[5] == f"rule 'r', exclude \"fc.wieght\" ({path}:7:14): takes nothing away; closest: fc.weight"
     with pytest.raises(initplug.PlanError) as caught:
         initplug.plan(Net(), initplug.load(path, ["unused=error"]))
     places = [(found.path, found.line, found.column) for found in caught.value.findings]
-    assert places == [("fd.wight", 9, 3), ("rules.r.match[1]", 6, 10), ("rules.r.except", 7, 14)]
+    assert places == [("fd.wight", 9, 3), ("rules.r.match[1]", 6, 10), ("rules.r.exclude", 7, 14)]
 
 
 # What is noted, where it shows.

@@ -143,9 +143,24 @@ def test_every_initializer_is_scaled(init: str, std: float) -> None:
 
 
 MISFITS: list[tuple[Any, str]] = [
-    ({"count": "<Blok>"}, "normal: factor: <Blok> selects no module"),
+    ({"count": "<Blok>"}, "normal: factor: <Blok> selects no module (did you mean <Block>?)"),
+    ({"place": "<atn>"}, "normal: factor: <atn> selects no module"),
+    ({"place": "^layer.2"}, "normal: factor: ^layer.2 selects no module (did you mean layers.2?)"),
     ({"place": "<MLP>"}, "normal: factor: <MLP> selects no module around it"),
     ({"attr": "..widht"}, "normal: factor: Block has no 'widht' (reference '..widht')"),
+    (
+        {"attr": "in_featuers"},
+        "normal: factor: Linear has no 'in_featuers' (reference 'in_featuers'; did you mean in_features?)",
+    ),
+    ({"attr": "zzz"}, "normal: factor: Linear has no 'zzz' (reference 'zzz')"),
+    (
+        {"attr": "^confg.n_layer"},
+        "normal: factor: GPT has no 'confg' (reference '^confg.n_layer'; did you mean config?)",
+    ),
+    (
+        {"attr": "^config.n_layers"},
+        "normal: factor: dict has no 'n_layers' (reference '^config.n_layers'; did you mean n_layer?)",
+    ),
     ({"attr": "....scale.x"}, "normal: factor: int has no 'x' (reference '....scale.x')"),
     ({"attr": ".....scale"}, "normal: factor: '.....scale' climbs above the model"),
     ({"attr": "weight"}, "normal: factor: 'weight' is a Parameter, not a number"),
@@ -166,6 +181,15 @@ def test_a_factor_that_cannot_be_counted_is_told(factor: Any, reason: str) -> No
     with pytest.raises(initplug.PlanError) as caught:
         initplug.plan(GPT(), rule(slot, "normal", factor))
     assert f"{slot} (16, 16): {reason}; rule 'r'" in str(caught.value)
+
+
+def test_a_model_that_cannot_list_its_attributes_has_no_nearest_one() -> None:
+    class Secret(nn.Linear):
+        def __dir__(self) -> Any:
+            raise RuntimeError("no names")
+
+    with pytest.raises(initplug.PlanError, match=r"Secret has no 'in_featuers' \(reference 'in_featuers'\);"):
+        initplug.plan(Secret(2, 2), rule("*", "normal", {"attr": "in_featuers"}))
 
 
 BAD: list[tuple[str, str]] = [

@@ -85,7 +85,7 @@ MISFITS: list[tuple[Callable[[], nn.Module], Any, str]] = [
     (
         lambda: nn.LayerNorm(8),
         "fan_uniform of=wieght",
-        "weight (8,): fan_uniform takes the fan of another tensor, and LayerNorm has no 'wieght' (reference 'wieght'); "
+        "weight (8,): fan_uniform takes the fan of another tensor, and LayerNorm has no 'wieght' (reference 'wieght'; did you mean weight?); "
         "rule 'w' \"*.weight\"",
     ),
     (
