@@ -35,13 +35,13 @@ quick: $(VENV)/installed-tests ## Run what takes less than a minute.
 	$(BIN)/pytest -n 2 -m "not large and not slow" $(QUICK)
 
 compat: $(BIN)/python ## Run the suite on each torch that is supported; VERSIONS="2.4.1 2.9.1" for some of them.
-	$(BIN)/python tests/compatibility torch $(VERSIONS)
+	$(BIN)/python tests/compatibility/versions.py torch $(VERSIONS)
 
 floors: $(BIN)/python ## Run the suite with the lowest versions that pyproject.toml allows.
-	$(BIN)/python tests/compatibility floors
+	$(BIN)/python tests/compatibility/versions.py floors
 
 pythons: $(BIN)/python ## Test the half that needs no torch on every Python of this machine.
-	$(BIN)/python tests/compatibility python $(VERSIONS)
+	$(BIN)/python tests/compatibility/versions.py python $(VERSIONS)
 
 dist: $(BIN)/python ## Build wheel and source distribution, and check them as an index and a user would.
 	$(BIN)/python tests/compatibility/distribution.py

@@ -46,12 +46,14 @@ def marks_strided_shards() -> bool:
 
 @cache
 def can_fill(dtype: torch.dtype) -> bool:
-    """Return whether tensors of a dtype can be given one value: float8 since 2.5.
+    """Return whether plain tensors of a dtype can be given one value: float8 since 2.5.
 
     Example:
         >>> can_fill(torch.float32)
         True
     """
+    if not dtype.is_floating_point:  # quantized ones are never plain
+        return True
     try:
         torch.zeros(1, device="cpu").to(dtype).fill_(0)
     except RuntimeError:
@@ -61,12 +63,14 @@ def can_fill(dtype: torch.dtype) -> bool:
 
 def dtensor() -> type[DTensor] | None:
     """Return DTensor, or None as long as nobody has imported it."""
-    return _imported(DTENSOR_HOMES, "DTensor")
+    found: type[DTensor] | None = _imported(DTENSOR_HOMES, "DTensor")
+    return found
 
 
 def fsdp_module() -> type[Any] | None:
     """Return the class that `fully_shard` gives modules, or None as long as nobody has imported it."""
-    return _imported(FSDP_HOMES, "FSDPModule")
+    found: type[Any] | None = _imported(FSDP_HOMES, "FSDPModule")
+    return found
 
 
 def _imported(homes: tuple[str, ...], name: str) -> Any:

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch_parts import Placement, Replicate, Shard, StridedShard
+from torch_parts import STRIDED, Placement, Replicate, Shard, StridedShard
 
 from initplug.filling.batches import SMALL, Kind, Lot
 from initplug.filling.seeded import fill
@@ -33,7 +33,7 @@ def placed(draw: Any) -> tuple[tuple[int, ...], list[Placement], list[int]]:
     dims = st.integers(0, len(shape) - 1)
     plain = st.one_of(st.just(Replicate()), dims.map(Shard))
     factors = st.integers(1, 3)
-    cuts = st.one_of(plain, st.builds(StridedShard, dims, split_factor=factors)) if StridedShard else plain
+    cuts = st.one_of(plain, st.builds(StridedShard, dims, split_factor=factors)) if STRIDED else plain
     return shape, [draw(cuts) for _ in mesh], mesh
 
 

@@ -16,7 +16,7 @@ from scenes import Bag, Block, mesh_of, raises, whole
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
-from torch_parts import DTensor, Placement, Replicate, Shard, StridedShard, fully_shard, sharded_empty
+from torch_parts import STRIDED, DTensor, Placement, Replicate, Shard, fully_shard, sharded_empty
 from world import GoneError, scene
 
 import initplug
@@ -291,7 +291,7 @@ def two_dimensional_meshes_are_compared_as_a_whole(_: Path) -> None:
 
     odd, last, rest = rank == size - 1, f"rank {size - 1}", collectives.ranked(range(size - 1))
     model = parallel()
-    if not StridedShard:
+    if not STRIDED:
         with raises("torch says in which order since 2.5"):
             initplug.apply(model, RECIPE, seed=0)
         return

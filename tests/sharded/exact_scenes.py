@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from scenes import CASES, LLAMA, Bag, expected_of, fsdp, llama, mesh_of
 from torch import nn
-from torch_parts import Placement, Replicate, Shard, StridedShard, distribute_tensor
+from torch_parts import STRIDED, Placement, Replicate, Shard, StridedShard, distribute_tensor
 from world import scene
 
 import initplug
@@ -62,7 +62,7 @@ def a_rank_tells_of_its_own_elements_by_their_places_in_the_whole(_: Path) -> No
 @scene(2)
 def a_padding_row_and_strided_parts_are_compared_where_they_lie(_: Path) -> None:
     mesh = mesh_of(2)
-    for placement in (Shard(0), Shard(1), *([StridedShard(0, split_factor=2)] if StridedShard else ())):
+    for placement in (Shard(0), Shard(1), *([StridedShard(0, split_factor=2)] if STRIDED else ())):
         model: Any = nn.Embedding(64, 16, padding_idx=40)
         model.weight = nn.Parameter(distribute_tensor(torch.ones(64, 16), mesh, [placement]))
         recipe = {"rules": {"*": "normal"}}

@@ -22,6 +22,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 from torch_parts import (
+    STRIDED,
     DTensor,
     Partial,
     Placement,
@@ -33,7 +34,7 @@ from torch_parts import (
     sharded_empty,
 )
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
-from transformers.utils import is_torch_available
+from transformers.utils.import_utils import is_torch_available
 from world import GoneError, scene
 
 import initplug
@@ -122,16 +123,17 @@ def odd_shapes_on_two_and_three_dimensions(_: Path) -> None:
         [Shard(1), Shard(0)],
         [Replicate(), Shard(1)],
         [Shard(0), Replicate()],
-        *([[first(dim), Shard(dim)] for dim in (0, 1) for first in (Shard, strided)] if StridedShard else ()),
     ]
+    if STRIDED:
+        pairs += [[first(dim), Shard(dim)] for dim in (0, 1) for first in (Shard, strided)]
     mesh = mesh_of(2, 2)
     for pair in pairs:
         bags_agree([(11, 9), (3, 5), (64, 48), (5, 4, 3), (2, 2)], mesh, pair, PARTS)
     triples: list[tuple[tuple[int, ...], list[Placement]]] = [
         ((1, 2, 2), [Replicate(), Shard(0), Shard(1)]),
-        *([((2, 1, 2), [Shard(1), Shard(0), Shard(1)])] if StridedShard else ()),
-        *([((2, 2, 1), [strided(0), Shard(0), Shard(1)])] if StridedShard else ()),
     ]
+    if STRIDED:
+        triples += [((2, 1, 2), [Shard(1), Shard(0), Shard(1)]), ((2, 2, 1), [strided(0), Shard(0), Shard(1)])]
     for sizes, placements in triples:
         bags_agree([(11, 9), (6, 5)], mesh_of(*sizes), placements, PARTS)
 
@@ -164,7 +166,7 @@ def splits_and_complex_numbers(_: Path) -> None:
     gates = {"gates": {"split": [0, 1, "normal std=0.02", "uniform -1 1"]}, "qkv": {"fn": "xavier_uniform", "split": 3}}
     for placement in (Replicate(), Shard(0), Shard(1)):
         bags_agree([(12, 7)], mesh, [placement], gates)
-        if StridedShard:  # before torch 2.5 gloo gathers no complex numbers
+        if STRIDED:  # before torch 2.5 gloo gathers no complex numbers
             bags_agree([(9, 7)], mesh, [placement], {"z": "normal std=0.02"}, torch.complex64)
 
 
@@ -366,7 +368,7 @@ def two_dimensional_meshes_give_the_values_of_one_process(_: Path) -> None:
             model = build()
         tensor_parallel(case, model, mesh["tp"])
         fsdp(model, mesh["dp"])
-        if not StridedShard:
+        if not STRIDED:
             with raises("torch says in which order since 2.5"):
                 initplug.apply(model, recipe, seed=7)
             continue
