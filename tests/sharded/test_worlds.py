@@ -1,6 +1,6 @@
 """Several processes on this machine initialise one model together.
 
-`scenes.py` holds what they do, `replica_scenes.py` what they do with replicas, `exact_scenes.py` how it is audited under
+`scenes.py` holds what they do, `replica_scenes.py` the same of replicas, `exact_scenes.py` how it is audited under
 a seed, `disagreements.py` what happens where they do not do the same.
 """
 
