@@ -115,7 +115,8 @@ class Initialize(Callback):  # type: ignore[misc]  # of Lightning, which need no
         report = self.report if first else None
         if report is not None:
             check_path(report, REPORTS)
-        recipe, only = self.recipe, None
+        recipe: Any = self.recipe
+        only = None
         changed = {one for one, trace in _traces(pl_module).items() if one in before and _differ(before[one], trace)}
         if changed:
             plan, _, slots, _, _ = fitted(pl_module, self.recipe, "")
@@ -136,7 +137,7 @@ class Initialize(Callback):  # type: ignore[misc]  # of Lightning, which need no
 
         known = f"{type(pl_module).__name__} was initialised before"
         name, digest, seed = vars(pl_module)[MARK]
-        recipe = self.recipe if hasattr(self.recipe, "digest") else load(self.recipe)  # a plan has one, too
+        recipe: Any = self.recipe if hasattr(self.recipe, "digest") else load(self.recipe)  # a plan has one, too
         if (recipe.digest, self.seed) != (digest, seed):
             warn(
                 f"{known}, by {name} with seed={seed}, and goes on as it is: {recipe.name or recipe.origin} with "

@@ -71,7 +71,7 @@ def _shared_by(module: nn.Module) -> Iterator[tuple[Any, list[Tensor]]]:
         wrapper = getattr(composable.replicate.state(module), "_ddp", None)
     if isinstance(wrapper, nn.parallel.DistributedDataParallel):
         yield wrapper.process_group, _synchronised(wrapper)
-    elif isinstance(wrapper, getattr(first, "FullyShardedDataParallel", ())):
+    elif isinstance(module, getattr(first, "FullyShardedDataParallel", ())):
         handle = wrapper._handle
         infos = () if handle is None else handle.flat_param._param_infos
         held = [info.module._parameters.get(info.param_name) for info in infos]

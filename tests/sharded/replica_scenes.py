@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ import torch.distributed as dist
 from disagreements import RECIPE, Parts, nothing_written, refused, sharded
 from scenes import Block, mesh_of, raises, same_values
 from torch import Tensor, nn
-from torch.distributed._composable import replicate
 from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.nn.parallel import DistributedDataParallel
 from torch_parts import Replicate, distribute_tensor
@@ -45,7 +45,7 @@ WAYS: list[Callable[[], Any]] = [
 
 
 def replicate_with_a_batch(model: Any) -> Any:
-    replicate(model)
+    import_module("torch.distributed._composable").replicate(model)
     model(torch.zeros(1, 8))  # before which it makes no replicas
     return model
 
@@ -91,7 +91,7 @@ def what_needs_no_generator_is_written_without_a_seed(_: Path) -> None:
 def what_a_wrapper_ignores_is_each_ranks_own(_: Path) -> None:
     rank, inner = dist.get_rank(), Parts({"body": nn.Linear(8, 8), "own": nn.Linear(8, 8)})
     ignored = ["own.weight", "own.bias"]
-    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(inner, ignored)
+    vars(inner)["_ddp_params_and_buffers_to_ignore"] = ignored
     model = wrapped(inner)
     torch.manual_seed(rank)
     initplug.apply(model, RECIPE, only=ignored)
