@@ -55,7 +55,7 @@ def replicated(model: nn.Module) -> Replicas:
                 ranks = tuple(sorted(distributed.get_process_group_ranks(group)))
             except (KeyError, RuntimeError, ValueError):  # a group of a world that has ended: its ranks hear of nobody
                 continue
-            if len(ranks) > 1:
+            if len(ranks) > 1 and tensors:
                 groups.setdefault(ranks, group)
                 for tensor in tensors:
                     found.setdefault(id(tensor), {})[ranks] = None
@@ -72,8 +72,8 @@ def _shared_by(module: nn.Module) -> Iterator[tuple[Any, list[Tensor]]]:
     if isinstance(wrapper, nn.parallel.DistributedDataParallel):
         yield wrapper.process_group, _synchronised(wrapper)
     elif isinstance(module, getattr(first, "FullyShardedDataParallel", ())):
-        handle = wrapper._handle
-        infos = () if handle is None else handle.flat_param._param_infos
+        handle, gathered = wrapper._handle, wrapper.training_state.name == "SUMMON_FULL_PARAMS"
+        infos = handle.flat_param._param_infos if handle is not None and gathered else ()
         held = [info.module._parameters.get(info.param_name) for info in infos]
         whole = [tensor for tensor in held if tensor is not None]
         for key in ("process_group", "_inter_node_pg"):  # the second only where shards are replicated

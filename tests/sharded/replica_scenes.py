@@ -143,6 +143,9 @@ def parameters_that_are_whole_for_a_while_are_written_alike(_: Path) -> None:
             initplug.apply(model, recipe, seed=0)
         with FullyShardedDataParallel.summon_full_params(model):
             same_values(model.module, expected)
+        # What each rank holds of a flat parameter is its own, and no obstacle to what stands beside it.
+        beside = Parts({"flat": model, "head": nn.Linear(4, 4)})
+        initplug.apply(beside, recipe, seed=rank, only="head")
 
 
 @scene(2)
