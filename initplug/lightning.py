@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import ref
 
 if TYPE_CHECKING:
     from initplug.auditing import Audit
@@ -31,7 +33,7 @@ class Initialize(Callback):  # type: ignore[misc]  # of Lightning, which need no
     """Initialise the module by a recipe when `fit` begins, before it is wrapped, moved, or restored from a checkpoint.
 
     A module that builds itself in `setup` or `configure_model` is initialised as soon as the last of these returns, but
-    for parameters that they wrote themselves, as by loading weights: these stay as they are, with a warning. It happens
+    for tensors that they wrote themselves, as by loading weights: these stay as they are, with a warning. It happens
     once for each module: a second `fit` of the same one, or of a copy, goes on with what was trained, whatever callback
     it is given. The audit of the last module that this callback initialised is in `audit`.
 
@@ -93,13 +95,13 @@ class Initialize(Callback):  # type: ignore[misc]  # of Lightning, which need no
                 "initialised; call initplug.apply at its end instead of using this callback"
             )
 
-    def _initialise(self, trainer: Any, pl_module: Any, before: Mapping[int, Any]) -> None:
+    def _initialise(self, trainer: Any, pl_module: Any, before: Mapping[int, Trace]) -> None:
         """Initialise a module that has not been initialised; warn of what is left as it is.
 
         Args:
             trainer: Lightning's.
             pl_module: the module, which its hooks have built.
-            before: traces of the parameters that it had before these hooks ran.
+            before: traces of the tensors that it had before these hooks ran.
         """
         from initplug.errors import shortened, warn
         from initplug.filling.apply import apply
@@ -117,20 +119,21 @@ class Initialize(Callback):  # type: ignore[misc]  # of Lightning, which need no
             check_path(report, REPORTS)
         recipe: Any = self.recipe
         only = None
-        changed = {one for one, trace in _traces(pl_module).items() if one in before and _differ(before[one], trace)}
+        changed = {id(tensor) for tensor in _tensors(pl_module) if _is_written(tensor, before)}
         if changed:
             plan, _, slots, _, _ = fitted(pl_module, self.recipe, "")
             own = [slot.name for slot in slots if any(id(tensor) in changed for tensor in slot.stored)]
-            recipe, only = plan, [name for name in plan.names if name not in own]
-            if first:
+            if own:  # buffers that no rule selects are none
+                recipe, only = plan, [name for name in plan.names if name not in own]
+            if own and first:
                 names = ", ".join(shortened(own))
-                warn(f"the hooks of {kind} wrote {len(own)} of its parameters, which stay as they are: {names}")
+                warn(f"the hooks of {kind} wrote {len(own)} of its tensors, which stay as they are: {names}")
         self.audit = apply(pl_module, recipe, seed=self.seed, only=only)
         vars(pl_module)[MARK] = (self.audit.plan.name or self.audit.plan.origin, self.audit.plan.digest, self.seed)
         if report is not None:
             self.audit.save(report)
 
-    def _tell_of_earlier(self, pl_module: Any, before: Mapping[int, Any]) -> None:
+    def _tell_of_earlier(self, pl_module: Any, before: Mapping[int, Trace]) -> None:
         """Warn of what an initialised module does not get: another recipe or seed, and values of parts built anew."""
         from initplug import load
         from initplug.errors import shortened, warn
@@ -143,7 +146,7 @@ class Initialize(Callback):  # type: ignore[misc]  # of Lightning, which need no
                 f"{known}, by {name} with seed={seed}, and goes on as it is: {recipe.name or recipe.origin} with "
                 f"seed={self.seed} is not applied; initplug.apply draws anew"
             )
-        new = [path for path, tensor in pl_module.named_parameters() if before and id(tensor) not in before]
+        new = [path for path, tensor in pl_module.named_parameters() if before and not _is_known(tensor, before)]
         if new:
             warn(
                 f"{known}, and its hooks have built {len(new)} of its parameters anew, which stay as they are: "
@@ -166,25 +169,50 @@ SAMPLE = 64
 """About how many elements of a tensor tell whether it has been written."""
 
 
-def _traces(module: Any) -> dict[int, tuple[int, Any, str]]:
-    """Return by what it is seen that a parameter has been written: its version, and some of its values.
+class Trace(NamedTuple):
+    """By what it is seen that a tensor has been written.
 
-    Writing to `.data`, as older code loads weights, leaves the version as it is.
+    Args:
+        tensor: itself, as long as it is there.
+        version: as torch counts what is written in place; writing to `.data`, as older code does, is left out.
+        dtype: of the values.
+        values: some of them, as text.
     """
-    return {id(tensor): _trace(tensor) for tensor in module.parameters()}
+
+    tensor: ref[Any]
+    version: int
+    dtype: Any
+    values: str
 
 
-def _trace(tensor: Any) -> tuple[int, Any, str]:
+def _tensors(module: Any) -> Iterator[Any]:
+    return chain(module.parameters(), module.buffers())
+
+
+def _traces(module: Any) -> dict[int, Trace]:
+    """Return the traces of all tensors, by their ids, which may be those of others once a tensor is gone."""
+    return {id(tensor): _trace(tensor) for tensor in _tensors(module)}
+
+
+def _trace(tensor: Any) -> Trace:
     from initplug.filling.sharding import local_of
 
     try:
         local = local_of(tensor).detach()
         values = "" if local.is_meta else str(local.reshape(-1)[:: max(1, local.numel() // SAMPLE)].tolist())
-        return tensor._version, tensor.dtype, values
+        return Trace(ref(tensor), tensor._version, tensor.dtype, values)
     except (RuntimeError, ValueError):  # it waits for a first batch, or is of a kind of its own
-        return 0, tensor.dtype, ""
+        return Trace(ref(tensor), 0, tensor.dtype, "")
 
 
-def _differ(before: tuple[int, Any, str], after: tuple[int, Any, str]) -> bool:
-    """Return whether a parameter has been written; a cast writes nothing."""
-    return before[0] != after[0] or (before[1] == after[1] and before[2] != after[2])
+def _is_known(tensor: Any, traces: Mapping[int, Trace]) -> bool:
+    """Return whether there is a trace of a tensor itself."""
+    return id(tensor) in traces and traces[id(tensor)].tensor() is tensor
+
+
+def _is_written(tensor: Any, traces: Mapping[int, Trace]) -> bool:
+    """Return whether a tensor has been written since it was traced; a cast writes nothing."""
+    if not _is_known(tensor, traces):
+        return False
+    before, now = traces[id(tensor)], _trace(tensor)
+    return before.version != now.version or (before.dtype == now.dtype and before.values != now.values)

@@ -228,12 +228,48 @@ def test_what_a_module_loads_as_it_is_set_up_stays(how: str) -> None:
     with pytest.warns(initplug.InitplugWarning) as warned:
         fit(callback, model)
     assert [str(one.message) for one in warned] == [
-        f"the hooks of Loads wrote {count} of its parameters, which stay as they are: {', '.join(written)}"
+        f"the hooks of Loads wrote {count} of its tensors, which stay as they are: {', '.join(written)}"
     ]
     assert (model.body.weight == 7).all()
     assert isinstance(model.head, nn.Linear) and (model.head.weight == 0.5).all()
     assert callback.audit is not None
     assert [row.name for row in callback.audit if row.status == "kept"] == written
+
+
+def test_buffers_that_a_module_writes_as_it_is_set_up_stay_if_a_rule_selects_them() -> None:
+    class Loads(Built):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("table", torch.zeros(3))
+            self.register_buffer("other", torch.zeros(3))
+
+        def setup(self, stage: str) -> None:
+            super().setup(stage)
+            for buffer in self.buffers():
+                buffer.fill_(7)
+
+    rules = {**HALVES["rules"], "tables": {"match": "table", "init": 1, "kind": "buffer"}}
+    callback, model = initplug.lightning.Initialize({"rules": rules}), Loads()
+    with pytest.warns(initplug.InitplugWarning, match="wrote 1 of its tensors, which stay as they are: table$"):
+        fit(callback, model)
+    assert [*map(float, map(torch.mean, model.buffers()))] == [7, 7]
+    callback, model = initplug.lightning.Initialize(HALVES), Loads()
+    fit(callback, model)
+    assert (model.body.weight == 0.5).all()
+
+
+def test_what_takes_the_place_of_a_parameter_is_no_parameter_that_was_written() -> None:
+    class Replaces(Built):
+        def setup(self, stage: str) -> None:
+            for _ in range(8):  # which take each other's memory, and so their ids
+                del self.body.weight
+                self.body.weight = nn.Parameter(torch.ones(4, 4))
+            super().setup(stage)
+
+    callback, model = initplug.lightning.Initialize(HALVES), Replaces()
+    fit(callback, model)
+    assert (model.body.weight == 0.5).all()
+    assert callback.audit is not None and callback.audit.summary["status"] == {"initialized": 4}
 
 
 def test_casting_a_module_as_it_is_set_up_writes_nothing() -> None:

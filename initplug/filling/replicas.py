@@ -56,7 +56,8 @@ def replicated(model: nn.Module) -> Replicas:
             except (KeyError, RuntimeError, ValueError):  # a group of a world that has ended: its ranks hear of nobody
                 continue
             if len(ranks) > 1 and tensors:
-                groups.setdefault(ranks, group)
+                if ranks not in groups or group.group_name < groups[ranks].group_name:  # all ranks choose the same
+                    groups[ranks] = group
                 for tensor in tensors:
                     found.setdefault(id(tensor), {})[ranks] = None
     return Replicas(tuple(groups.values()), {one: tuple(ranks) for one, ranks in found.items()})
