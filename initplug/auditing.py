@@ -103,6 +103,7 @@ class Audit:
         reasons: Mapping[int, str] = MappingProxyType({}),
         histograms: Mapping[int, Histogram] | None = None,
         regions: Mapping[int, Region] = MappingProxyType({}),
+        sharing: Mapping[int, tuple[tuple[int, ...], ...]] = MappingProxyType({}),
     ) -> None:
         self.plan = plan
         self.seed = seed
@@ -110,6 +111,7 @@ class Audit:
         self._reasons = reasons
         self._histograms = histograms
         self._regions = regions
+        self._sharing = sharing
         self._moments = moments
         self._statuses = statuses
         self._verdicts = verdicts
@@ -165,7 +167,8 @@ class Audit:
 
         Of a sharded slot the parts are put together, each once, and judged as a whole; of one that every rank holds,
         a rank that differs is what counts. Slots that only some ranks have, as those of pipeline stages, are all there.
-        One of which ranks do not plan the same, or that only some of them wrote, `differs`.
+        One of which ranks do not plan the same, or that only some of them wrote, `differs`, and so does one whose
+        replicas do not hold the same.
 
         Args:
             group: process group of the ranks; None for all. Without torch.distributed it is this audit.
@@ -179,7 +182,14 @@ class Audit:
             return self
         planned = self.plan.shares.each(_planned)
         entries = [
-            Entry(moments, self._regions.get(index), status, self._alone(index, verdict), said)
+            Entry(
+                moments,
+                self._regions.get(index),
+                status,
+                self._alone(index, verdict),
+                said,
+                self._sharing.get(index, ()),
+            )
             for index, (moments, status, verdict, said) in enumerate(
                 zip(self._moments, self._statuses, self._verdicts, planned, strict=True)
             )

@@ -181,14 +181,14 @@ def _unlike(own: Facts, digests: Mapping[int, Mapping[tuple[int, ...], bytes]], 
     }
     packed = {key: zlib.compress(json.dumps(dict(tables.get(key, {}))).encode()) for key in mine}
     told = gathered(packed, circle)
-    findings = []
+    findings: dict[str, Finding] = {}
     for key, by_digest in doubtful.items():
         columns = {tuple(ranks): json.loads(zlib.decompress(told[ranks[0]][key])) for ranks in by_digest.values()}
         for name in sorted({name for table in columns.values() for name in table}):
             rows = {ranks: table.get(name) for ranks, table in columns.items() if key != HELD or name in table}
             if len({*rows.values()}) > 1:
-                findings.append(Finding(name, _apart(rows)))
-    return findings
+                findings.setdefault(name, Finding(name, _apart(rows)))  # which may be in two tables
+    return [*findings.values()]
 
 
 APART = "; "

@@ -23,6 +23,7 @@ class Entry(NamedTuple):
         status: of the slot.
         judgement: on what it holds.
         planned: of the slot, in words.
+        sharing: the ranks of each group that keeps replicas of it.
     """
 
     moments: Moments | None
@@ -30,6 +31,7 @@ class Entry(NamedTuple):
     status: Any
     judgement: Judgement
     planned: str = ""
+    sharing: tuple[tuple[int, ...], ...] = ()
 
 
 class Merged(NamedTuple):
@@ -38,7 +40,8 @@ class Merged(NamedTuple):
     Args:
         moments: of every part once, however many ranks hold it.
         status: of the slot; `projected` if it is on any rank.
-        judgement: the worst of those on the parts; `differs`, if ranks disagree about what it is to hold.
+        judgement: the worst of those on the parts; `differs`, if ranks disagree about what it is to hold, or hold other
+            values where they should hold the same.
         whole: whether parts were put together to the whole, which can then be judged anew.
     """
 
@@ -70,6 +73,8 @@ def merged(entries: Sequence[Entry], numel: int) -> Merged:
     views = [*dict.fromkeys(f"{entry.planned}, {_outcome(entry.status)}" for entry in entries)]
     if len(views) > 1:
         worst = Judgement("differs", f"the ranks disagree about it: {'; '.join(views[:VIEWS])}", "ranks disagree")
+    elif worst.verdict != "differs" and (apart := _apart(entries)):
+        worst = Judgement("differs", f"the ranks hold different values of it: {apart}", "ranks disagree")
     complete = [entry for entry in entries if entry.region is None]
     if complete:
         moments = next((entry.moments for entry in complete if entry.moments is not None), None)
@@ -80,6 +85,18 @@ def merged(entries: Sequence[Entry], numel: int) -> Merged:
     # A rank may have left its part unmeasured.
     count = sum(region.count for region, moments in parts.items() if moments is not None)
     return Merged(moments, status, worst, whole=count == numel)
+
+
+def _apart(entries: Sequence[Entry]) -> str:
+    """Return the extremes of replicas, and of parts that several ranks hold, where those are not the same."""
+    alike: dict[Any, dict[str, None]] = {}
+    for entry in entries:
+        if entry.moments is not None:
+            low, high = entry.moments.min, entry.moments.max
+            for key in entry.sharing if entry.region is None else (entry.region,):
+                alike.setdefault(key, {})[f"{low!r} to {high!r}"] = None
+    found = next((list(extremes) for extremes in alike.values() if len(extremes) > 1), [])
+    return ", ".join(found[:VIEWS])
 
 
 VIEWS = 2

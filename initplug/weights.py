@@ -159,6 +159,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
     try:
         header = header_of(path)
         _compare(own, header, path)
+        _compare_tied(own, header, path)
         held = {id(tensor) for tensor in chain(model.parameters(), model.buffers()) if _has_memory(tensor)}
         if held.issuperset(map(id, own.values())):
             _read({name: own[name] for name in header}, path)
@@ -192,6 +193,30 @@ def _compare(own: Mapping[str, Tensor], header: Header, path: Path) -> None:
             rows += [] if reason is None else [f"  {reason}"]
     if rows:
         raise Failure("\n".join([f"{path}: these are not the model's weights", *shortened(rows)]))
+
+
+def _compare_tied(own: Mapping[str, Tensor], header: Header, path: Path) -> None:
+    """Refuse a file that holds other values for one name of a tensor than for another: of which only one would stay."""
+    from initplug.planning.transfers import apart
+
+    names: dict[Any, list[str]] = {}
+    for name, tensor in own.items():
+        if name in header:
+            names.setdefault(_place(tensor), []).append(name)
+    rows = [
+        f"  {other}: other values in the file than {tied[0]}, which it is tied to in the model"
+        for tied in names.values()
+        if (other := apart(path, tied, header, own[tied[0]].dtype)) is not None
+    ]
+    if rows:
+        raise Failure("\n".join([f"{path}: these are not the model's weights", *shortened(rows)]))
+
+
+def _place(tensor: Tensor) -> Any:
+    """Return what tensors have in common that are one, or views of the same elements."""
+    if not _has_memory(tensor) or not tensor.numel():
+        return id(tensor)
+    return tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride(), tensor.is_conj(), tensor.is_neg()
 
 
 def _read(tensors: Mapping[str, Tensor], path: Path) -> None:

@@ -247,6 +247,32 @@ def test_weights_of_another_model_are_refused_and_nothing_is_read(
     assert all(before[name].equal(tensor) for name, tensor in model.state_dict().items())
 
 
+class Tied(nn.Module):
+    """A layer under two names, and a view of it under a third."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.emb, self.head = nn.Embedding(4, 3), nn.Linear(3, 4, bias=False)
+        self.head.weight = self.emb.weight
+        self.head.register_buffer("view", self.emb.weight.detach())
+
+
+@pytest.mark.parametrize("other", ["head.weight", "head.view"])
+def test_a_file_that_unties_what_is_tied_is_refused_and_nothing_is_read(tmp_path: Path, other: str) -> None:
+    path, model = tmp_path / "w.safetensors", Tied()
+    same = {name: torch.ones(4, 3) for name in ("emb.weight", "head.weight", "head.view")}
+    save_file({**same, other: torch.arange(12.0).view(4, 3)}, path)
+    before = model.emb.weight.clone()
+    assert told(load_weights, model, path) == (
+        f"{path}: these are not the model's weights\n"
+        f"  {other}: other values in the file than emb.weight, which it is tied to in the model"
+    )
+    assert model.emb.weight.equal(before)
+    save_file(same, path)
+    load_weights(model, path)
+    assert (model.emb.weight == 1).all()
+
+
 def header(text: str, data: bytes = b"") -> bytes:
     return struct.pack("<Q", len(text)) + text.encode() + data
 

@@ -13,27 +13,43 @@ from torch import Tensor
 from initplug.auditing import Status
 from initplug.collectives import APART, Facts
 from initplug.columns import Coded, paired
+from initplug.filling.replicas import Replicas
 from initplug.filling.sharding import is_sharded, mesh_of
 from initplug.planning.evaluation import Share
 from initplug.planning.plan import Plan
 from initplug.planning.slots import Slots
 
 
-def facts_of(plan: Plan, slots: Slots, statuses: Coded[Status], settings: Mapping[str, Any], *, plain: bool) -> Facts:
-    """Return what other ranks must say alike: settings, and for each mesh the rows of the DTensors that live on it.
+def facts_of(
+    plan: Plan,
+    slots: Slots,
+    statuses: Coded[Status],
+    settings: Mapping[str, Any],
+    replicas: Replicas,
+    *,
+    plain: bool,
+) -> Facts:
+    """Return what other ranks must say alike: settings, and the rows of what they share.
+
+    Those are, for each mesh, the DTensors that live on it, and for each group that keeps replicas those.
 
     Args:
         plan: of the slots.
         slots: in its order.
         statuses: what applying does to each.
         settings: by what they are called.
+        replicas: that ranks keep of plain tensors.
         plain: whether tensors that are no DTensors are the same on all ranks that hold one of their name.
     """
     settings = {**settings, "recipe": plan.digest[:16]}
+    sharing = replicas.by_row(slots)
     texts, names = paired(plan.shares, statuses).each(lambda pair: row_text(*pair)), plan.names
-    if slots.plain and not slots.computed:  # no DTensor
-        return Facts(settings, {}, dict(zip(names, texts, strict=True)) if plain else None)
     shared: dict[tuple[int, ...], dict[str, str]] = {}
+    for row, groups in sharing.items():
+        for group in groups:
+            shared.setdefault(group, {})[names[row]] = texts[row]
+    if slots.plain and not slots.computed:  # no DTensor
+        return Facts(settings, shared, dict(zip(names, texts, strict=True)) if plain else None)
     held: dict[str, str] = {}
     known: dict[Any, tuple[tuple[int, ...], str]] = {}
     for slot, name, text in zip(slots, names, texts, strict=True):

@@ -34,6 +34,7 @@ from initplug.filling.refusing import (
     unseeded,
     unshaped,
 )
+from initplug.filling.replicas import NO_REPLICAS, Replicas, replicated
 from initplug.filling.sharding import circle_of, resharded
 from initplug.filling.transferring import Source, redrawn, redrawn_from_elsewhere, sources_of, unsourced
 from initplug.filling.words import SEEDS
@@ -95,8 +96,8 @@ def apply(
     before the first write.
 
     Of sharded tensors (DTensor: `fully_shard`, `parallelize_module`) every rank writes what it holds, bit for bit its
-    part of the model that one process would initialise. All ranks call it; they compare what they plan of it
-    before anything is written, and hear of each other's errors.
+    part of the model that one process would initialise. All ranks call it, those of a DistributedDataParallel too; they
+    compare what they plan of what they share before anything is written, and hear of each other's errors.
 
     Args:
         model: any module. What it has on meta gets memory first, one tensor for all places of each; all else stays.
@@ -109,9 +110,10 @@ def apply(
         measure: whether the audit measures what was written.
         histograms: whether it counts the values too, which takes a second reading; its page draws them.
         progress: called with the number of slots done and of all slots.
-        group: process group whose ranks compare; by default all ranks of the meshes of the model's DTensors.
+        group: process group whose ranks compare; by default all ranks of the meshes of the model's DTensors
+            and of its DistributedDataParallel wrappers.
         check: whether ranks compare at all. Without it plain tensors that are marked as parts (`tensor_model_parallel`)
-            are written, too.
+            are written, too, and replicas without a seed.
         atomic: whether a failure after the first write, Ctrl-C and other ranks' failures included, leaves everything as
             it was: values, ties, memory, what is on meta and torch's generators. It takes a copy of what is going to be
             written first; what is on meta costs none.
@@ -130,7 +132,8 @@ def apply(
     """
     if isinstance(model, nn.Module):
         resharded(model)
-    circle = _circle(model, group) if check else Circle()
+    replicas = replicated(model) if isinstance(model, nn.Module) else NO_REPLICAS
+    circle = _circle(model, group, replicas) if check else Circle()
     with _undisturbed():
         ready = agreed(
             lambda: _ready(
@@ -141,12 +144,18 @@ def apply(
                 only=plain(only),
                 prefix=plain(prefix),
                 device=plain(device),
+                replicas=replicas,
                 check=check,
                 atomic=atomic,
             ),
             circle,
             lambda ready: facts_of(
-                ready.plan, ready.slots, ready.statuses, {"seed": seed, "atomic": atomic}, plain=group is not None
+                ready.plan,
+                ready.slots,
+                ready.statuses,
+                {"seed": seed, "atomic": atomic},
+                ready.replicas,
+                plain=group is not None,
             ),
             "before anything was written",
         )
@@ -154,11 +163,11 @@ def apply(
             return agreed(lambda: _filled(ready), circle, lambda _: NO_FACTS, "while values were written")
 
 
-def _circle(model: Any, group: Any) -> Circle:
+def _circle(model: Any, group: Any, replicas: Replicas) -> Circle:
     """The ranks that apply to a model together."""
     if group is not None:
         return Circle.of(group)
-    return circle_of(model) if isinstance(model, nn.Module) else Circle()
+    return circle_of(model, replicas) if isinstance(model, nn.Module) else Circle()
 
 
 class _Ready(NamedTuple):
@@ -177,6 +186,7 @@ class _Ready(NamedTuple):
     device: torch.device
     settings: Settings
     reading: Reading
+    replicas: Replicas
     backup: Backup | None
 
 
@@ -189,6 +199,7 @@ def _ready(
     only: str | Iterable[str] | None,
     prefix: str,
     device: Any,
+    replicas: Replicas,
     check: bool,
     atomic: bool,
 ) -> _Ready:
@@ -207,7 +218,7 @@ def _ready(
     if check:
         findings += unplaced(plan, slots, statuses)
     if settings.seed is None:
-        findings += unseeded(slots, statuses)
+        findings += unseeded(plan, slots, statuses, replicas if check else NO_REPLICAS)
     else:
         findings += [*unnamed(slots, statuses), *beyond_streams(plan, slots, statuses)]
     refuse(plan, slots, statuses, sources, findings)
@@ -215,12 +226,12 @@ def _ready(
     warn_of_frozen(plan, slots, chosen.rows)
     warn_of_set_values(plan, slots, statuses)
     backup = backed_up(tree, slots, to_write(statuses), where) if atomic else None
-    return _Ready(plan, tree, slots, statuses, reasons, sources, on_meta, where, settings, reading, backup)
+    return _Ready(plan, tree, slots, statuses, reasons, sources, on_meta, where, settings, reading, replicas, backup)
 
 
 def _filled(ready: _Ready) -> Audit:
     """Write what has been checked, and measure it."""
-    plan, tree, slots, statuses, reasons, sources, on_meta, where, settings, reading, _ = ready
+    plan, tree, slots, statuses, reasons, sources, on_meta, where, settings, reading, replicas, _ = ready
     materialize(tree, on_meta, where)
     shared = overlapping(slots, statuses)
     record = write(plan, tree, slots, statuses, sources, settings)
@@ -237,6 +248,7 @@ def _filled(ready: _Ready) -> Audit:
             seed=settings.seed,
             reasons=reasons,
             settled=overwritten(plan, slots, statuses, shared, settings),
+            replicas=replicas,
         )
     except Exception as error:
         if isinstance(error, Warning):
@@ -326,6 +338,7 @@ def audit(
             seed=seed,
             reasons=reasons,
             settled=exact,
+            replicas=replicated(model),
         )
 
 

@@ -16,6 +16,7 @@ from initplug.auditing import Audit, Status
 from initplug.columns import Coded, Rows
 from initplug.filling.batches import SMALL
 from initplug.filling.counting import count
+from initplug.filling.replicas import NO_REPLICAS, Replicas
 from initplug.filling.scrutiny import (
     beside_bounds,
     look_at_bounds,
@@ -25,7 +26,7 @@ from initplug.filling.scrutiny import (
     look_through,
     measured_of,
 )
-from initplug.filling.sharding import held_in, local_of, region_of
+from initplug.filling.sharding import held_in, local_of, mesh_of, region_of
 from initplug.filling.transferring import Redrawn, Source, compared
 from initplug.filling.verdicts import Verdicts
 from initplug.filling.writing import are_in_order, needs_others, padding, value_of
@@ -63,6 +64,7 @@ def audited(
     seed: int | None = None,
     reasons: Mapping[int, str] = MappingProxyType({}),
     settled: Mapping[int, Judgement] = MappingProxyType({}),
+    replicas: Replicas = NO_REPLICAS,
 ) -> Audit:
     """The audit of what the slots hold; of sharded ones of what this rank holds.
 
@@ -77,6 +79,7 @@ def audited(
         seed: of the draw.
         reasons: why slots were left alone, beyond what the plan says.
         settled: what is known of slots by other means than their moments: by comparing them with what a seed gives.
+        replicas: that ranks keep of plain tensors.
     """
     measured = Measured.none(len(plan)) if measured is None else measured
     measured.table["numel"][[*settled]] = 0  # what was measured on the way may have changed since
@@ -101,7 +104,10 @@ def audited(
     regions = {row: region for row in sharded if (region := region_of(slots[row].tensor)) is not None}
     histograms = count(plan, slots, measured) if reading.histograms else None
     verdicts = Coded(VERDICTS, found.codes)
-    return Audit(plan, measured, statuses, verdicts, seed, found.problems, found.reasons, histograms, regions)
+    sharing = replicas.by_row(slots)
+    whole = {row: mesh for row in sharded if row not in regions and (mesh := mesh_of(slots[row].tensor)) is not None}
+    sharing.update((row, (tuple(mesh.mesh.flatten().tolist()),)) for row, mesh in whole.items())
+    return Audit(plan, measured, statuses, verdicts, seed, found.problems, found.reasons, histograms, regions, sharing)
 
 
 def _judge_alike(plan: Plan, slots: Slots, statuses: Coded[Status], found: Verdicts) -> None:

@@ -12,9 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from initplug.auditing import Status, to_write
+from initplug.collectives import ranked
 from initplug.columns import Coded
 from initplug.errors import ApplyError, Finding, listed
 from initplug.filling.generator import filler
+from initplug.filling.replicas import Replicas
 from initplug.filling.sharding import is_sharded, undivided
 from initplug.filling.transferring import Redrawn, Source, transfer
 from initplug.filling.writing import doubtful, refusal, rehearsed
@@ -28,12 +30,15 @@ from initplug.schemes.distributions import (
     Batched,
     Constant,
     Copy,
+    Normal,
     Planned,
     Single,
     Stacked,
     TruncatedNormal,
+    Uniform,
     text,
 )
+from initplug.schemes.structures import Custom, DeltaOrthogonal, Orthogonal, Sparse
 
 
 def refuse(
@@ -173,13 +178,43 @@ def _beyond_single(distribution: Planned | None, *, double: bool) -> str | None:
     return None
 
 
-def unseeded(slots: Slots, statuses: Coded[Status]) -> list[Finding]:
-    """The sharded slots that are to be written without a seed: torch's generator gives every rank the same numbers."""
-    return [
+def unseeded(plan: Plan, slots: Slots, statuses: Coded[Status], replicas: Replicas) -> list[Finding]:
+    """The slots that ranks share and are to be written without a seed: torch's generator is each rank's own.
+
+    Shards would get the same numbers of it, or each its own; replicas as well, but for what needs no generator.
+    """
+    written = to_write(statuses)
+    findings = [
         Finding(slot.name, "it is sharded, and only a seed gives its parts the values of one whole", hint="seed=0")
-        for slot in slots.taken(to_write(statuses))
+        for slot in slots.taken(written)
         if any(is_sharded(tensor) for tensor in slot.stored)
     ]
+    hint: str | None = UNSEEDED
+    sharing = replicas.by_row(slots)
+    for row in written.tolist() if sharing else ():
+        if row in sharing and not any(map(is_sharded, slots[row].stored)) and not _without_generator(plan, row):
+            message = f"{ranked(sharing[row][0])} share it, and torch's generator is each rank's own"
+            findings.append(Finding(plan.names[row], message, hint=hint))
+            hint = None
+    return findings
+
+
+UNSEEDED = "seed=0, or check=False where all ranks have seeded torch alike"
+
+
+def _without_generator(plan: Plan, row: int) -> bool:
+    """Return whether what a slot gets is the same wherever it is computed."""
+    planned = plan.shares[row].distribution
+    while isinstance(planned, Copy):
+        source = plan.find(planned.source)
+        planned = None if source is None else plan.shares[source].distribution
+    parts = planned.parts if isinstance(planned, Stacked) else (planned,)
+    single = [part.part if isinstance(part, Batched) else part for part in parts]
+    return not any(isinstance(part, Normal | Uniform | TruncatedNormal | GENERATED) for part in single)
+
+
+GENERATED = Orthogonal | DeltaOrthogonal | Sparse | Custom
+"""Structured distributions that take numbers from a generator."""
 
 
 def _rehearse(plan: Plan, slots: Slots, statuses: Coded[Status], sources: Mapping[int, Source]) -> list[Finding]:

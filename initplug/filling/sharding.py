@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from initplug.collectives import Circle
+from initplug.filling.replicas import NO_REPLICAS, Replicas
 from initplug.planning.slots import PLAIN_TENSORS
 from initplug.regions import Box, Region, Stretches, stretches_of
 from initplug.torch_versions import dtensor, fsdp_module, marks_strided_shards
@@ -200,29 +201,31 @@ def _modules(model: nn.Module) -> list[nn.Module]:
     return list(found.values())
 
 
-def circle_of(model: nn.Module) -> Circle:
-    """The ranks of a model's meshes, and the process groups over which they hear of each other.
+def circle_of(model: nn.Module, replicas: Replicas = NO_REPLICAS) -> Circle:
+    """The ranks of a model's meshes and replicas, and the process groups over which they hear of each other.
 
-    The default group, if a mesh takes all its ranks; otherwise those of each dimension of each mesh, in an order that
-    all ranks have in common: one after another along a mesh, whatever the order in which a model holds its tensors.
+    The default group, if a mesh or a group takes all its ranks; otherwise those of replicas and of each dimension of
+    each mesh, in an order that all ranks have in common: one after another along a mesh, whatever the order in which a
+    model holds its tensors.
     """
-    if not _distributed() or dtensor() is None:
+    if not _distributed():
         return Circle()
     import torch.distributed as dist
 
     meshes: dict[DeviceMesh, None] = {}
-    for module in _modules(model):
+    for module in _modules(model) if dtensor() is not None else ():
         for tensor in (*module._parameters.values(), *module._buffers.values()):
             mesh = mesh_of(tensor) if tensor is not None else None
             if mesh is not None:
                 meshes.setdefault(mesh)
-    if not meshes:
+    if not meshes and not replicas.groups:
         return Circle()
-    ranks = frozenset(rank for mesh in meshes for rank in mesh.mesh.flatten().tolist())
-    if any(mesh.size() == dist.get_world_size() for mesh in meshes):
+    together = [*(mesh.mesh.flatten().tolist() for mesh in meshes), *map(dist.get_process_group_ranks, replicas.groups)]
+    ranks = frozenset(rank for members in together for rank in members)
+    if any(len(members) == dist.get_world_size() for members in together):
         return Circle([dist.group.WORLD], ranks)
     groups: dict[tuple[int, ...], Any] = {}
-    for group in (mesh.get_group(dim) for mesh in meshes for dim in range(mesh.ndim)):
+    for group in (*replicas.groups, *(mesh.get_group(dim) for mesh in meshes for dim in range(mesh.ndim))):
         members = tuple(dist.get_process_group_ranks(group))
         if members not in groups or group.group_name < groups[members].group_name:
             groups[members] = group

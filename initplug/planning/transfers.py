@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import chain
@@ -33,6 +34,7 @@ class Known:
     slots: dict[str, Slot] = field(default_factory=dict)
     modules: dict[str, None] = field(default_factory=dict)
     headers: dict[str, Header | str] = field(default_factory=dict)
+    apart: dict[tuple[str, tuple[str, ...], torch.dtype], str | None] = field(default_factory=dict)
     hints: int = 0
 
 
@@ -143,7 +145,8 @@ def loaded(slot: Slot, path: Path, key: str | None, prefix: str, known: Known) -
         known: what the loads of one plan share.
 
     Raises:
-        LookupError: there is no such file or tensor, or it does not fit.
+        LookupError: there is no such file or tensor, or it does not fit, or the file has other values under another
+            name of the slot.
     """
     if str(path) not in known.headers:
         try:
@@ -154,13 +157,70 @@ def loaded(slot: Slot, path: Path, key: str | None, prefix: str, known: Known) -
     if isinstance(header, str):
         raise LookupError(header)
     names = [key] if key is not None else [prefix + name for name, _, _ in slot.places]
-    found = next((name for name in names if name in header), None)
-    if found is None:
+    present = [name for name in names if name in header]
+    if not present:
         raise LookupError(f"{path} has no {names[0]!r}{_hint(names[0], header, known)}")
-    reason = unlike(f"{found!r} in {path}", *header[found], slot.tensor)
-    if reason is not None:
-        raise LookupError(reason)
-    return Load(str(path), found)
+    for name in present:
+        reason = unlike(f"{name!r} in {path}", *header[name], slot.tensor)
+        if reason is not None:
+            raise LookupError(reason)
+    asked = (str(path), tuple(present), slot.tensor.dtype)
+    if asked not in known.apart:
+        known.apart[asked] = apart(path, present, header, slot.tensor.dtype)
+    other = known.apart[asked]
+    if other is not None:
+        raise LookupError(
+            f"{path} has other values for {other!r} than for {present[0]!r}, which are one tensor here; untie them, or "
+            "name one with key="
+        )
+    return Load(str(path), present[0])
+
+
+def apart(path: Path, names: Sequence[str], header: Header, dtype: torch.dtype) -> str | None:
+    """Return the first of some names in a file whose values, cast to a dtype, are not to the bit those of the first.
+
+    Args:
+        path: of a safetensors file.
+        names: in it, of what is one tensor in a model; their values are read if there are several.
+        header: of the file.
+        dtype: of that tensor.
+
+    Raises:
+        LookupError: the file cannot be read.
+    """
+    first, *others = names
+    for other in others:
+        if header[other][0] != header[first][0]:
+            return other
+        try:
+            for values, same in _side_by_side(path, first, other, header[first][0]):
+                bits = [part.to(dtype).reshape(-1).view(torch.uint8) for part in (values, same)]
+                if not torch.equal(*bits):
+                    return other
+        except (SafetensorError, OSError) as error:
+            raise LookupError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    return None
+
+
+WINDOW, WINDOWS = 1 << 19, 8
+"""Elements that are compared at a time, in whole rows; and how often until a file, whose pages stay, is opened anew."""
+
+
+def _side_by_side(
+    path: Path, first: str, other: str, shape: tuple[int, ...]
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield the values of two tensors of one shape in a file, window by window."""
+    if not shape:
+        with safe_open(path, framework="pt") as file:
+            yield file.get_tensor(first), file.get_tensor(other)
+        return
+    step = max(1, WINDOW // max(1, math.prod(shape[1:])))
+    starts = range(0, shape[0], step)
+    for begin in range(0, len(starts), WINDOWS):
+        with safe_open(path, framework="pt") as file:
+            for start in starts[begin : begin + WINDOWS]:
+                rows = slice(start, start + step)
+                yield file.get_slice(first)[rows], file.get_slice(other)[rows]
 
 
 def header_of(path: Path) -> Header:

@@ -1,8 +1,8 @@
 """The suite under other versions: of torch, of Python, and under every declared minimum at once.
 
-    python tests/compatibility/versions.py torch [VERSION…]     the whole suite, without conformance and browser, on each torch
+    python tests/compatibility/versions.py torch [VERSION…]     the suite on each torch, without conformance and browser
     python tests/compatibility/versions.py python [VERSION…]    the half that needs no torch, on each Python
-    python tests/compatibility/versions.py floors               the whole suite with the lowest versions that pyproject.toml allows
+    python tests/compatibility/versions.py floors               the suite with the lowest versions of pyproject.toml
 
 Each run has a virtual environment of its own below build/, which is removed when it is done. A Python that is not on
 the machine is named and left out. What was found is written to the table of examples/guide/compatibility.md.
@@ -163,16 +163,8 @@ def _versions(python: Path) -> dict[str, str]:
 def _tested(python: Path, name: str, words: Sequence[str]) -> dict[str, Any]:
     """Run pytest and count; what fails is printed."""
     report = BUILD / f"{name}.xml"
-    command: list[str | Path] = [
-        python,
-        "-m",
-        "pytest",
-        "--quiet",
-        "-p",
-        "no:cacheprovider",
-        f"--junitxml={report}",
-        *words,
-    ]
+    options = ["--quiet", "-p", "no:cacheprovider", f"--junitxml={report}"]
+    command: list[str | Path] = [python, "-m", "pytest", *options, *words]
     log = BUILD / f"{name}.log"
     with log.open("w") as stream:
         subprocess.run(command, cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT, check=False)

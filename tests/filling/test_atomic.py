@@ -289,14 +289,14 @@ def test_a_failure_before_any_operation_leaves_a_model_as_it_was(
 
 @contextmanager
 def interrupted(line: int) -> Iterator[list[int]]:
-    """Ctrl-C at the n-th line that runs in the package after the copy was taken; yields how many lines there were."""
+    """Ctrl-C at the n-th line that runs in the package while a copy is kept; yields how many lines there were."""
     counted, before = [0], sys.gettrace()
     started = [False]
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
         file = frame.f_code.co_filename
         if file == backups.__file__ and frame.f_code.co_name == "restored_on_failure":
-            started[0] = True
+            started[0] = not started[0]  # entered, and left again
         if "/initplug/" not in file or file == backups.__file__:
             return None
         if started[0] and event == "line":

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import pickle
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -358,6 +360,69 @@ def test_a_tied_tensor_is_found_by_an_alias(tmp_path: Path, prefix: str) -> None
     save_file({f"{prefix}head.weight": torch.zeros(4, 3), f"{prefix}other.weight": torch.zeros(4, 3)}, path)
     plan = initplug.plan(Tied(), load_of(path, **({"prefix": prefix} if prefix else {})))
     assert loads(plan)["emb.weight"].key == f"{prefix}head.weight"
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (7, 3), (2, 9, 2)])
+def test_names_of_a_tied_tensor_hold_the_same_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...]
+) -> None:
+    monkeypatch.setattr(transfers, "WINDOW", 8)
+    monkeypatch.setattr(transfers, "WINDOWS", 2)
+    path, count = tmp_path / "w.safetensors", math.prod(shape)
+    values = torch.arange(float(count)).view(shape)
+    model = nn.Module()
+    model.a = nn.Parameter(torch.zeros(shape))
+    model.b = model.c = model.a
+    for place in (None, *range(count)):
+        other = values.clone()
+        if place is not None:
+            other.view(-1)[place] = -1
+        save_file({"p.a": values, "p.b": values.clone(), "p.c": other}, path)
+        if place is None:
+            assert loads(initplug.plan(model, load_of(path, prefix="p."))) == {"a": Load(str(path), "p.a")}
+        else:
+            assert reason(model, load_of(path, prefix="p.")) == (
+                f"a {shape}: load: {path} has other values for 'p.c' than for 'p.a', which are one tensor here; untie "
+                "them, or name one with key="
+            )
+            assert loads(initplug.plan(model, load_of(path, key="p.c"))) == {"a": Load(str(path), "p.c")}
+
+
+def two_names() -> Tied:
+    model = Tied()
+    del model.other
+    return model
+
+
+def test_names_of_a_tied_tensor_may_differ_in_what_a_cast_takes_away(tmp_path: Path) -> None:
+    path, model = tmp_path / "w.safetensors", two_names()
+    wide = torch.full((4, 3), 1.0, dtype=torch.float64)
+    save_file({"emb.weight": wide, "head.weight": (wide * (1 + 2**-40))}, path)
+    assert loads(initplug.plan(model, load_of(path)))["emb.weight"].key == "emb.weight"
+    save_file({"emb.weight": wide, "head.weight": wide.bfloat16()}, path)
+    assert loads(initplug.plan(model, load_of(path)))["emb.weight"].key == "emb.weight"
+    save_file({"emb.weight": wide, "head.weight": torch.ones(3, 4)}, path)
+    assert reason(model, load_of(path)) == f"emb.weight (4, 3): load: the shape of 'head.weight' in {path} is (3, 4)"
+    nan = wide.float() * math.nan
+    save_file({"emb.weight": nan, "head.weight": nan.clone()}, path)
+    assert loads(initplug.plan(model, load_of(path)))["emb.weight"].key == "emb.weight"
+
+
+def test_values_are_read_only_where_a_file_has_several_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, model = tmp_path / "w.safetensors", two_names()
+    read: list[str] = []
+
+    def watched(_: Path, first: str, other: str, __: tuple[int, ...]) -> Iterator[Any]:
+        read.extend((first, other))
+        yield from ()
+
+    monkeypatch.setattr(transfers, "_side_by_side", watched)
+    save_file({"head.weight": torch.ones(4, 3)}, path)
+    initplug.plan(model, load_of(path))
+    assert not read
+    save_file({"emb.weight": torch.ones(4, 3), "head.weight": torch.ones(4, 3)}, path)
+    initplug.plan(model, load_of(path))
+    assert read == ["emb.weight", "head.weight"]
 
 
 def test_names_in_a_file_are_those_of_the_whole_model(tmp_path: Path) -> None:
