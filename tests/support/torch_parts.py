@@ -11,25 +11,31 @@ import pytest
 import torch
 
 if TYPE_CHECKING:
-    from torch.distributed import tensor as tensors
     from torch.distributed.fsdp import fully_shard as fully_shard
-    from torch.distributed.tensor import placement_types
+    from torch.distributed.tensor import DTensor as DTensor
+    from torch.distributed.tensor import Partial as Partial
+    from torch.distributed.tensor import Replicate as Replicate
+    from torch.distributed.tensor import Shard as Shard
+    from torch.distributed.tensor import distribute_tensor as distribute_tensor
+    from torch.distributed.tensor import empty, placement_types
+    from torch.distributed.tensor.placement_types import Placement as Placement
     from torch.distributed.tensor.placement_types import _StridedShard
+
+    StridedShard, sharded_empty = _StridedShard, empty
 else:
     tensors = import_module("torch.distributed.tensor")
     if not hasattr(tensors, "DTensor"):  # before 2.5
         tensors = import_module("torch.distributed._tensor")
     placement_types = import_module(f"{tensors.__name__}.placement_types")
+    DTensor, Replicate, Shard = tensors.DTensor, tensors.Replicate, tensors.Shard
+    distribute_tensor, sharded_empty = tensors.distribute_tensor, tensors.empty
+    Placement, Partial = placement_types.Placement, placement_types.Partial
+    StridedShard = getattr(placement_types, "_StridedShard", None)
     fsdp = import_module("torch.distributed.fsdp")
     if not hasattr(fsdp, "fully_shard"):  # before 2.6
         fsdp = import_module("torch.distributed._composable.fsdp")
     fully_shard = fsdp.fully_shard
-    _StridedShard = getattr(placement_types, "_StridedShard", None)
 
-DTensor, Replicate, Shard = tensors.DTensor, tensors.Replicate, tensors.Shard
-distribute_tensor, sharded_empty = tensors.distribute_tensor, tensors.empty
-Placement, Partial = placement_types.Placement, placement_types.Partial
-StridedShard = _StridedShard
 STRIDED: bool = hasattr(placement_types, "_StridedShard")
 """Whether placements say in which order a dimension was cut twice: since 2.5."""
 
