@@ -37,6 +37,15 @@ def placed(draw: Any) -> tuple[tuple[int, ...], list[Placement], list[int]]:
     return shape, [draw(cuts) for _ in mesh], mesh
 
 
+def cut(shape: Sequence[int], placements: list[Placement], mesh: list[int], coordinate: Sequence[int]) -> Region:
+    """What a rank holds, if torch cuts it at all: before 2.8 it cuts nothing unevenly in strides."""
+    try:
+        return region_at(shape, placements, mesh, coordinate)
+    except AssertionError as error:
+        assert "only allows even sharding" in str(error)
+        return reject()
+
+
 @given(placed())
 def test_the_ranks_of_a_mesh_hold_every_element_as_often_as_it_is_replicated(
     given: tuple[tuple[int, ...], list[Placement], list[int]],
@@ -44,7 +53,7 @@ def test_the_ranks_of_a_mesh_hold_every_element_as_often_as_it_is_replicated(
     shape, placements, mesh = given
     held = np.zeros(shape, np.int64)
     for coordinate in itertools.product(*map(range, mesh)):
-        region = region_at(shape, placements, mesh, coordinate)
+        region = cut(shape, placements, mesh, coordinate)
         assert region.count == sum(box.count for _, box in region.boxes)
         for _, box in region.boxes:
             held[tuple(slice(start, start + size) for start, size in zip(box.starts, box.sizes, strict=True))] += 1
@@ -70,7 +79,7 @@ def test_what_a_rank_fills_is_its_part_of_the_whole(
     whole = torch.empty(shape)
     filled(whole, Kind(distribution, False), 5)
     for coordinate in itertools.product(*map(range, mesh)):
-        region = region_at(shape, placements, mesh, coordinate)
+        region = cut(shape, placements, mesh, coordinate)
         local = torch.full(region.sizes, math.nan)
         filled(local, Kind(distribution, False, region), 5)
         for view, box in held_in(local, region):

@@ -43,7 +43,7 @@ def head_of(preset: str) -> dict[str, Any]:
 
     Example:
         >>> head_of("wrn")["family"]
-        'convolutional networks, residual with batch norm and one linear classifier'
+        'convolutional networks, with batch norm and one linear classifier'
     """
     with (PRESETS / f"{preset}.yaml").open(encoding="utf-8") as stream:
         text = "".join(takewhile(lambda line: line.startswith(HEAD), stream))

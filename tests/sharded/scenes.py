@@ -166,7 +166,7 @@ def splits_and_complex_numbers(_: Path) -> None:
     gates = {"gates": {"split": [0, 1, "normal std=0.02", "uniform -1 1"]}, "qkv": {"fn": "xavier_uniform", "split": 3}}
     for placement in (Replicate(), Shard(0), Shard(1)):
         bags_agree([(12, 7)], mesh, [placement], gates)
-        if STRIDED:  # before torch 2.5 gloo gathers no complex numbers
+        if GATHERS_COMPLEX:
             bags_agree([(9, 7)], mesh, [placement], {"z": "normal std=0.02"}, torch.complex64)
 
 
