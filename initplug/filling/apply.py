@@ -131,7 +131,7 @@ def apply(
     if isinstance(model, nn.Module):
         resharded(model)
     circle = _circle(model, group) if check else Circle()
-    with _undisturbed():
+    with restored_on_failure() as backups, _undisturbed():
         ready = agreed(
             lambda: _ready(
                 model,
@@ -150,8 +150,8 @@ def apply(
             ),
             "before anything was written",
         )
-        with restored_on_failure(ready.backup):
-            return agreed(lambda: _filled(ready), circle, lambda _: NO_FACTS, "while values were written")
+        backups += filter(None, [ready.backup])
+        return agreed(lambda: _filled(ready), circle, lambda _: NO_FACTS, "while values were written")
 
 
 def _circle(model: Any, group: Any) -> Circle:
@@ -222,7 +222,7 @@ def _filled(ready: _Ready) -> Audit:
     """Write what has been checked, and measure it."""
     plan, tree, slots, statuses, reasons, sources, on_meta, where, settings, reading, _ = ready
     materialize(tree, on_meta, where)
-    shared = overlapping(slots, statuses)
+    shared = overlapping(plan, slots, statuses, settings)
     record = write(plan, tree, slots, statuses, sources, settings)
     check_complete(tree, on_meta)
     statuses = statuses.replaced(dict.fromkeys(record.projected, "projected"))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -79,3 +82,55 @@ def test_what_shares_no_element_is_left_in_peace() -> None:
     assert initplug.apply(model, RECIPE, seed=0).problems() == []
     halves = bag({"first": base[:32], "second": base[32:], "apart": torch.zeros(64)})
     assert initplug.apply(halves, RECIPE, seed=0).problems() == []
+
+
+# Strided tensors of one memory, and whether they share elements.
+VIEWS: dict[str, tuple[Callable[[], tuple[Tensor, Tensor]], bool]] = {
+    "a part of rows": (lambda: ((base := torch.zeros(40, 100)), base[:, 40:]), True),
+    "parts of rows that meet": (lambda: ((base := torch.zeros(40, 100))[:, :60], base[:, 40:]), True),
+    "parts of rows side by side": (lambda: ((base := torch.zeros(40, 100))[:, :40], base[:, 40:]), False),
+    "every second row and the others": (lambda: ((base := torch.zeros(40, 100))[::2], base[1::2]), False),
+    "every second row and every third": (lambda: ((base := torch.zeros(40, 100))[::2], base[1::3]), True),
+    "far rows and one of them": (lambda: ((base := torch.zeros(40, 100))[::10], base[20:30]), True),
+    "far rows and what lies between": (lambda: ((base := torch.zeros(40, 100))[::10], base[21:30]), False),
+    "columns turned": (lambda: ((base := torch.zeros(40, 100))[:, ::2], base.t()[::3]), True),
+    "other columns turned": (lambda: ((base := torch.zeros(40, 100))[:, ::2], base.t()[1::2]), False),
+    "real and imaginary parts": (lambda: torch.view_as_real(torch.zeros(40, 8, dtype=torch.cfloat)).unbind(-1), False),
+    "blocks": (lambda: ((base := torch.zeros(40, 100))[:20, :50], base[20:, 50:]), False),
+    "blocks with a corner in common": (lambda: ((base := torch.zeros(40, 100))[:20, :50], base[19:, 49:]), True),
+}
+
+
+@pytest.mark.parametrize("seed", [None, 0])
+@pytest.mark.parametrize("case", VIEWS)
+def test_strided_tensors_overlap_where_they_share_elements_and_only_there(case: str, seed: int | None) -> None:
+    build, share = VIEWS[case]
+    first, second = build()
+    model, recipe = bag({"first": first, "second": second}), {"rules": {"^first": "normal std=0.02", "^second": 0}}
+    line = "^first and second are different tensors in the same memory: the last write stays in both$"
+    with pytest.warns(initplug.InitplugWarning, match=line) if share else nullcontext():
+        audit = initplug.apply(model, recipe, seed=seed)
+    assert [(row.name, row.verdict, row.reason) for row in audit] == [
+        ("first", "differs", "overwritten by second") if share else ("first", "ok", None),
+        ("second", "ok", None),
+    ]
+
+
+def test_of_three_tensors_every_pair_is_looked_at() -> None:
+    base = torch.zeros(10_000)
+    model = bag({"all": base, "middle": base[1_000:6_000], "end": base[5_000:9_000]})
+    line = "^all and middle; all and end; middle and end are different tensors in the same memory: the last write"
+    with pytest.warns(initplug.InitplugWarning, match=line):
+        audit = initplug.apply(model, RECIPE)
+    assert [(row.name, row.reason) for row in audit.problems()] == [
+        ("all", "overwritten by end"),
+        ("middle", "overwritten by end"),
+    ]
+
+
+def test_thousands_of_columns_of_one_memory_are_looked_at_in_no_time() -> None:
+    base = torch.zeros(8, 3_000)
+    model = bag({f"column{index}": base[:, index] for index in range(3_000)})
+    begin = time.process_time()
+    assert initplug.apply(model, RECIPE, seed=0).problems() == []
+    assert time.process_time() - begin < 10  # a second as a rule, and a minute for all pairs
