@@ -253,13 +253,26 @@ def assign(computed: Computed, value: Tensor) -> None:
     owner, by, key = computed.owner, computed.by, computed.key
     with torch.no_grad():
         if isinstance(by, ParametrizationList):
-            by.right_inverse(value)
+            _set_originals(by, value)
         elif isinstance(by, WeightNorm):
             getattr(owner, f"{key}_g").copy_(torch.norm_except_dim(value, 2, by.dim))
             getattr(owner, f"{key}_v").copy_(value)
         else:
             getattr(owner, f"{key}_orig").copy_(value)
         refresh(computed)
+
+
+def _set_originals(by: ParametrizationList, value: Tensor) -> None:
+    """Give what parametrizations store its values in the memory that it has, which others may share.
+
+    The setter itself gives it the memory of what comes out of `right_inverse`.
+    """
+    former = [(tensor, tensor.detach()) for tensor in originals(by).values()]
+    by.right_inverse(value)
+    for tensor, memory in former:
+        if tensor.shape == memory.shape and tensor.dtype == memory.dtype and not tensor.is_set_to(memory):
+            memory.copy_(tensor)
+            tensor.data = memory
 
 
 def refresh(computed: Computed) -> None:

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 import torch
+from parametrizing import Halved
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 import initplug
 
@@ -134,3 +136,51 @@ def test_thousands_of_columns_of_one_memory_are_looked_at_in_no_time() -> None:
     begin = time.process_time()
     assert initplug.apply(model, RECIPE, seed=0).problems() == []
     assert time.process_time() - begin < 10  # a second as a rule, and a minute for all pairs
+
+
+def parametrized(weight: Tensor) -> nn.Module:
+    """A layer that computes its weight from twice its value, which it stores in given memory."""
+    layer = nn.Linear(8, 8, bias=False)
+    layer.weight.data = weight
+    parametrize.register_parametrization(layer, "weight", Halved())
+    return layer
+
+
+@pytest.mark.parametrize("atomic", [False, True])
+@pytest.mark.parametrize("seed", [None, 0])
+def test_a_parametrized_tensor_stays_in_memory_that_it_shares(seed: int | None, atomic: bool) -> None:
+    plain = nn.Linear(8, 8, bias=False)
+    model = nn.ModuleDict({"plain": plain, "computed": parametrized(plain.weight.data)})
+    stored = model.get_parameter("computed.parametrizations.weight.original")
+    plain.weight.data = stored.data
+    line = (
+        r"^plain\.weight and computed\.weight are different tensors in the same memory: the last write stays in both$"
+    )
+    with pytest.warns(initplug.InitplugWarning, match=line):
+        audit = initplug.apply(model, RECIPE, seed=seed, atomic=atomic)
+    assert stored.data_ptr() == plain.weight.data_ptr()
+    (row,) = audit.problems()
+    assert (row.name, row.reason) == ("plain.weight", "overwritten by computed.weight")
+    kept = {"rules": {"*": "keep", "computed.weight": "normal"}}
+    (row,) = initplug.apply(model, kept, seed=seed, atomic=atomic).problems()
+    assert (row.name, row.status, row.reason) == ("plain.weight", "kept", "overwritten by computed.weight")
+    kept = {"rules": {"*": "keep", "plain.weight": "normal"}}
+    (row,) = initplug.apply(model, kept, seed=seed, atomic=atomic).problems()
+    assert (row.name, row.status, row.reason) == ("computed.weight", "kept", "overwritten by plain.weight")
+
+
+def test_a_parametrized_tensor_stays_in_memory_that_processes_share() -> None:
+    model = parametrized(torch.zeros(8, 8)).share_memory()
+    stored = model.get_parameter("parametrizations.weight.original")
+    place = stored.data_ptr()
+    assert initplug.apply(model, RECIPE, seed=0)["weight"].verdict == "ok"
+    assert stored.is_shared()
+    assert stored.data_ptr() == place
+
+
+def test_a_parametrized_tensor_keeps_its_layout() -> None:
+    model = parametrized(torch.zeros(8, 8).t())
+    stored = model.get_parameter("parametrizations.weight.original")
+    stored.data = stored.data.t().contiguous().t()
+    initplug.apply(model, RECIPE, seed=0)
+    assert stored.stride() == (1, 8)
