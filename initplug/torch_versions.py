@@ -34,12 +34,14 @@ def dtype_named(word: str) -> torch.dtype | None:
 
 @cache
 def can_fill(dtype: torch.dtype) -> bool:
-    """Return whether tensors of a dtype can be given one value: float8 since 2.5.
+    """Return whether tensors of a dtype of floats can be given one value: float8 since 2.5.
 
     Example:
         >>> can_fill(torch.float32)
         True
     """
+    if not dtype.is_floating_point:
+        return True
     try:
         torch.zeros(1, device="cpu").to(dtype).fill_(0)
     except RuntimeError:

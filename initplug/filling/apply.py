@@ -41,6 +41,7 @@ from initplug.filling.writing import rehearsed
 from initplug.language.faults import shown
 from initplug.planning.elsewhere import elsewhere
 from initplug.planning.evaluation import Share
+from initplug.planning.opaque import is_fake, opaque
 from initplug.planning.plan import Plan, warn_of_frozen, warn_of_lazy
 from initplug.planning.slots import Slots, Tree
 from initplug.schemes.distributions import Drawn, Keep, Load
@@ -299,6 +300,10 @@ def audit(
         if on_meta:
             findings = [Finding(name, "it is on meta and holds no values") for name in on_meta]
             raise ApplyError(listed(f"{len(on_meta)} slots are on meta and hold no values", findings), findings)
+        fake = [row for row in slots.kins.where(lambda kin: not kin.plain).tolist() if is_fake(slots[row].tensor)]
+        findings = [Finding(slots[row].name, f"{opaque(slots[row].tensor)}") for row in fake if statuses[row] == "read"]
+        if findings:
+            raise ApplyError(listed(f"{len(findings)} of {len(slots)} slots hold no values", findings), findings)
         sources, lost = sources_of(plan, tree, slots)
         # A copy whose source lies outside this part of the model cannot be tested; a file could have been there.
         read = statuses.mask(lambda status: status == "read")

@@ -74,7 +74,7 @@ def check_dtype(distribution: Planned, dtype: torch.dtype, fn: str) -> None:
         return  # how far the elements reach is seen when they are computed
     try:
         low, high = _range(dtype)
-    except TypeError:
+    except (TypeError, NotImplementedError):  # the latter of dtypes that pack several numbers into one element
         raise MisfitError(f"{fn}: {name} tensors cannot be filled") from None
     if not can_fill(dtype):
         raise MisfitError(f"{fn}: {name} tensors cannot be filled by torch {torch.__version__}")
