@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from initplug.auditing import Audit, Status
 from initplug.columns import Coded, Rows
@@ -36,7 +35,6 @@ from initplug.filling.writing import are_in_order, needs_others, padding, unread
 from initplug.judging import NOT_FINITE, OK, UNTESTABLE, VERDICTS, Judgement, judged_together, judgement
 from initplug.moments import SINGLE, Measured, Moments, measure, measure_alike, together
 from initplug.planning.evaluation import Share
-from initplug.planning.opaque import is_fake
 from initplug.planning.plan import Plan
 from initplug.planning.slots import PLAIN_TENSORS, Slots
 from initplug.regions import Box, Region, split
@@ -142,8 +140,7 @@ def _measure_rest(
         if share.lazy or not share.numel or slot.on_meta or needs_others(slot):
             continue
         hidden = None if slot.computed is not None else unreadable(slot.tensor)
-        made = hidden is not None and is_traceable_wrapper_subclass(slot.tensor) and not is_fake(slot.tensor)
-        if hidden is not None and not (made and measured_of(slot.tensor, share) is not None):
+        if hidden is not None:
             if statuses[row] == "read" and share.reason is None:
                 found.note(row, Judgement("untestable", f"{hidden}; it can neither be written nor read", hidden))
             continue

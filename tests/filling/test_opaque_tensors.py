@@ -61,6 +61,12 @@ def nested(layout: torch.layout) -> Tensor:
     return torch.nested.nested_tensor([torch.zeros(2, 3), torch.zeros(4, 3)], layout=layout)
 
 
+def made_of_two() -> Tensor:
+    from torch.testing._internal.two_tensor import TwoTensor
+
+    return TwoTensor(torch.zeros(4, 4), torch.zeros(4, 4))  # type: ignore[no-any-return, no-untyped-call]  # torch leaves it untyped
+
+
 NESTED = "it is nested: its parts have sizes of their own"
 OPAQUE: dict[str, tuple[Callable[[], Tensor], str]] = {
     "sparse": (lambda: torch.eye(3).to_sparse(), "its layout is sparse_coo"),
@@ -69,6 +75,7 @@ OPAQUE: dict[str, tuple[Callable[[], Tensor], str]] = {
     "quantized": (lambda: torch.quantize_per_tensor(torch.ones(4), 0.1, 0, torch.qint8), "it is quantized"),
     "nested": (lambda: nested(torch.strided), NESTED),
     "ragged": (lambda: nested(torch.jagged), NESTED),
+    "made of others": (made_of_two, "it is a TwoTensor, which is made of other tensors"),
 }
 OWN: dict[str, tuple[Callable[[], Tensor], str]] = {
     "masked": (masked, "it is a MaskedTensor, whose operations are its own"),
