@@ -144,6 +144,20 @@ def test_what_is_kept_is_no_problem(kind: str) -> None:
         assert audit["w"].verdict == "untestable"
 
 
+@pytest.mark.parametrize("kind", [kind for kind in (*OPAQUE, *OWN) if kind not in ("quantized", "nested", "ragged")])
+def test_what_nothing_reads_cannot_be_copied(kind: str) -> None:
+    build, reason = {**OPAQUE, **OWN}[kind]
+    model = between(quietly(build))
+    model.register_parameter("copied", nn.Parameter(torch.zeros(model._parameters["w"].shape)))  # type: ignore[union-attr]  # it is there
+    copied = {"match": "copied", "init": {"fn": "copy", "source": "w"}}
+    recipe = {"frozen": "write", "rules": {"*": 1, "^w": "keep", "copied": copied}}
+    with pytest.raises(initplug.ApplyError) as caught:
+        initplug.apply(model, recipe)
+    assert str(caught.value).splitlines()[1] == f"  copied: its source w cannot be read: {reason}"
+    assert not model.get_parameter("before").any()
+    assert initplug.audit(model, recipe)["copied"].verdict == "untestable"
+
+
 @pytest.mark.parametrize("layout", [torch.strided, torch.jagged])
 def test_a_nested_tensor_has_no_sizes_and_no_fans(layout: torch.layout) -> None:
     model = between(quietly(lambda: nested(layout)))
