@@ -65,7 +65,8 @@ def overlapping(plan: Plan, slots: Slots, statuses: Coded[Status], settings: Set
     writing, found = {*written.tolist()}, []
     for one, other, whole in _shared(rows, tensors, [turns.get(row, (0,)) for row in rows]):
         if one != other and (one in writing or other in writing):
-            found.append(Overlap(*sorted((one, other), key=lambda row: turns.get(row, (0,))), whole))
+            first, last = sorted((one, other), key=lambda row: turns.get(row, (0,)))
+            found.append(Overlap(first, last, whole))
     found = [*dict.fromkeys(found)]
     both = [f"{slots[one].name} and {slots[last].name}" for one, last, _ in found if one in writing]
     if both:

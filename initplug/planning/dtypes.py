@@ -86,8 +86,7 @@ def check_dtype(distribution: Planned, dtype: torch.dtype, fn: str) -> None:
         if not (dtype.is_floating_point or dtype.is_complex) and value != int(value):
             raise MisfitError(f"{fn}: {value:g} is no {name}")
     if isinstance(part, Constant) and _vanishes(part.value, dtype):
-        finest = f"{_finest(dtype):g}"
-        raise MisfitError(f"{fn}: {part.value:g} would be 0, since the smallest number of {name} is {finest}")
+        raise MisfitError(f"{fn}: {part.value:g} would be 0: the smallest number of {name} is {_finest(dtype):g}")
     if not isinstance(distribution, Constant):
         finest = _finest(dtype)
         for what, size in (("std", distribution.std), ("gain", abs(part.gain) if isinstance(part, Fixed) else 0.0)):

@@ -24,7 +24,8 @@ def opaque(tensor: Tensor) -> str | None:
         return None
     if tensor.is_nested:
         return "it is nested: its parts have sizes of their own"
-    if not own and is_traceable_wrapper_subclass(tensor):
+    made_of_others: bool = not own and is_traceable_wrapper_subclass(tensor)
+    if made_of_others:
         return f"it is a {type(tensor).__name__}, which is made of other tensors"
     if tensor.layout != torch.strided:
         return f"its layout is {str(tensor.layout).removeprefix('torch.').lstrip('_')}"

@@ -19,7 +19,7 @@ class Refusing(Tensor):
     """A tensor with which no operation works."""
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(cls, func: Any, *_: Any, **__: Any) -> Any:  # type: ignore[override]  # torch's is disabled
         raise TypeError(f"no {func}")
 
 
@@ -30,7 +30,7 @@ class Mute(Tensor):
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if getattr(func, "__name__", "") in ("copy_", "_foreach_copy_", "_foreach_zero_", "detach"):
             raise LookupError(f"no {func}")
-        return super().__torch_function__(func, types, args, kwargs or {})
+        return super().__torch_function__(func, types, args, kwargs or {})  # type: ignore[no-untyped-call]  # torch's
 
 
 class Counting(Tensor):
@@ -41,7 +41,7 @@ class Counting(Tensor):
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         Counting.seen += 1
-        return super().__torch_function__(func, types, args, kwargs or {})
+        return super().__torch_function__(func, types, args, kwargs or {})  # type: ignore[no-untyped-call]  # torch's
 
 
 def quietly(build: Callable[[], Tensor]) -> Tensor:
@@ -54,7 +54,7 @@ def quietly(build: Callable[[], Tensor]) -> Tensor:
 def masked() -> Tensor:
     from torch.masked import masked_tensor
 
-    return masked_tensor(torch.ones(4, 4), torch.ones(4, 4, dtype=torch.bool), requires_grad=True)  # type: ignore[no-any-return, no-untyped-call]  # torch leaves it untyped
+    return masked_tensor(torch.ones(4, 4), torch.ones(4, 4, dtype=torch.bool), requires_grad=True)
 
 
 def nested(layout: torch.layout) -> Tensor:
@@ -64,7 +64,7 @@ def nested(layout: torch.layout) -> Tensor:
 def made_of_two() -> Tensor:
     from torch.testing._internal.two_tensor import TwoTensor
 
-    return TwoTensor(torch.zeros(4, 4), torch.zeros(4, 4))  # type: ignore[no-any-return, no-untyped-call]  # torch leaves it untyped
+    return TwoTensor(torch.zeros(4, 4), torch.zeros(4, 4))  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
 
 NESTED = "it is nested: its parts have sizes of their own"
@@ -80,7 +80,7 @@ OPAQUE: dict[str, tuple[Callable[[], Tensor], str]] = {
 OWN: dict[str, tuple[Callable[[], Tensor], str]] = {
     "masked": (masked, "it is a MaskedTensor, whose operations are its own"),
     "refusing": (
-        lambda: torch.Tensor._make_subclass(Refusing, torch.zeros(4)),  # type: ignore[arg-type]  # torch types it as int
+        lambda: torch.Tensor._make_subclass(Refusing, torch.zeros(4)),
         "it is a Refusing, whose operations are its own",
     ),
     "mute": (lambda: torch.zeros(4).as_subclass(Mute), "it is a Mute, whose operations are its own"),
@@ -185,7 +185,7 @@ def test_an_audit_says_that_what_pretends_has_no_values(seed: int | None) -> Non
 
 @pytest.mark.skipif(dtype_named("float4_e2m1fn_x2") is None, reason="this torch has no such dtype")
 def test_numbers_that_are_packed_are_a_line_of_a_plan() -> None:
-    packed = torch.zeros(4, 4, dtype=torch.uint8).view(dtype_named("float4_e2m1fn_x2"))
+    packed = torch.zeros(4, 4, dtype=torch.uint8).view(torch.float4_e2m1fn_x2)
     model = nn.ParameterDict({"w": nn.Parameter(packed, requires_grad=False)})
     for act in (initplug.plan, initplug.apply, initplug.audit):
         with pytest.raises(initplug.PlanError) as caught:

@@ -87,7 +87,7 @@ def test_what_shares_no_element_is_left_in_peace() -> None:
 
 
 # Strided tensors of one memory, and whether they share elements.
-VIEWS: dict[str, tuple[Callable[[], tuple[Tensor, Tensor]], bool]] = {
+VIEWS: dict[str, tuple[Callable[[], tuple[Tensor, ...]], bool]] = {
     "a part of rows": (lambda: ((base := torch.zeros(40, 100)), base[:, 40:]), True),
     "parts of rows that meet": (lambda: ((base := torch.zeros(40, 100))[:, :60], base[:, 40:]), True),
     "parts of rows side by side": (lambda: ((base := torch.zeros(40, 100))[:, :40], base[:, 40:]), False),
@@ -174,7 +174,7 @@ def test_a_parametrized_tensor_stays_in_memory_that_processes_share() -> None:
     stored = model.get_parameter("parametrizations.weight.original")
     place = stored.data_ptr()
     assert initplug.apply(model, RECIPE, seed=0)["weight"].verdict == "ok"
-    assert stored.is_shared()
+    assert stored.is_shared()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     assert stored.data_ptr() == place
 
 
