@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from itertools import combinations
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 import initplug
+import initplug.filling.overlaps as overlaps
 
 RECIPE: dict[str, Any] = {"rules": {"*": "normal std=0.02"}}
 
@@ -184,3 +187,26 @@ def test_a_parametrized_tensor_keeps_its_layout() -> None:
     stored.data = stored.data.t().contiguous().t()
     initplug.apply(model, RECIPE, seed=0)
     assert stored.stride() == (1, 8)
+
+
+def any_view(base: Tensor, choose: random.Random) -> Tensor:
+    """A slice of a memory of 3,600 elements, of any shape, steps and order of dimensions."""
+    view = base.view(*choose.choice([(40, 90), (3600,), (20, 180), (10, 10, 36)]))
+    for dim, size in enumerate(view.shape):
+        start = choose.randrange(size)
+        parts = [slice(None)] * dim + [slice(start, choose.randrange(start, size) + 1, choose.choice([1, 1, 2, 3, 5]))]
+        view = view[tuple(parts)]
+    return view.permute(choose.sample(range(view.dim()), view.dim()))
+
+
+@pytest.mark.parametrize("case", range(20))
+def test_what_meets_in_memory_is_what_has_elements_in_common(case: int) -> None:
+    choose, base = random.Random(case), torch.arange(3600.0)
+    for _ in range(10):
+        views = [any_view(base, choose) for _ in range(choose.randint(2, 8))]
+        elements = [{*view.reshape(-1).tolist()} for view in views]
+        pairs = combinations(range(len(views)), 2)
+        expected = {(one, other) for one, other in pairs if elements[one] & elements[other]}
+        found = [*overlaps._meeting(views)]
+        assert {(min(pair), max(pair)) for pair in found} == expected
+        assert len(found) == len(expected)
