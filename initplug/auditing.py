@@ -47,9 +47,10 @@ class Audited(Assignment):
         measured_count: number of elements measured; an embedding's padding row is not.
         status: what happened to the slot.
         verdict: whether what was measured agrees with the distribution.
-        problem: what speaks against it where the verdict is `differs`; `exact` is to the bit what a seed gives.
+        problem: what speaks against it where the verdict is `differs`, or why it is `untestable` though a rule gives it
+            values: it can neither be written nor read. `exact` is to the bit what a seed gives.
 
-    Its `reason` says why a slot was kept, or in one word what is wrong with it where the verdict is `differs`.
+    Its `reason` says why a slot was kept, or in a few words what is wrong with it where there is a problem.
     """
 
     measured_mean: float | None = None
@@ -202,6 +203,7 @@ class Audit:
             and slot.status in ("initialized", "read")
             and share.judgeable
             and slot.judgement.verdict in ("ok", "untestable")
+            and slot.judgement.problem is None
             else slot.judgement
             for slot, share in zip(slots, plan.shares, strict=True)
         ]
@@ -237,8 +239,9 @@ class Audit:
         }
 
     def problems(self) -> list[Audited]:
-        """The rows whose values are not what the plan says."""
-        return [self.row(index) for index, verdict in enumerate(self._verdicts) if verdict == "differs"]
+        """The rows whose values are not what the plan says, or can neither be written nor read."""
+        verdicts = enumerate(self._verdicts)
+        return [self.row(row) for row, verdict in verdicts if verdict == "differs" or row in self._problems]
 
     def to_dict(self) -> dict[str, Any]:
         """The audit as plain data: schema, recipe, digest, seed, versions, rows, unmatched, unused, notes, summary.
@@ -361,7 +364,7 @@ def _planned(share: Share) -> str:
 
 def _agreed(row: Mapping[str, Any]) -> Hashable | None:
     """What rows have in common where one line stands for all; what differs stands alone."""
-    if row["verdict"] == "differs":
+    if row["verdict"] == "differs" or row["problem"] is not None:
         return None
     return agreed(row), row["status"], row["verdict"], row["measured_count"] is None
 

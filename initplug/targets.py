@@ -54,6 +54,8 @@ def user_code(said: str | None = None, status: int = 1, way_out: str = "") -> It
     except ENDS:
         raise
     except BaseException as error:  # SystemExit, too, and what others derive from it
+        if said is None and isinstance(error, Exception) and _is_ours(error):
+            raise  # the command says what and where
         if said is None:
             raise Failure(f"the model's own code raised {brief(error)}{place_of(error)}", status) from None
         hint = "" if isinstance(error, TypeError) else way_out
@@ -64,6 +66,12 @@ def place_of(error: BaseException) -> str:
     """Return where an error was raised, in brackets."""
     frames = traceback.extract_tb(error.__traceback__)
     return f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Return whether it was a line of this package that raised an error, and nobody else's."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and Path(__file__).parent in Path(frames[-1].filename).parents
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from torch.nn.utils.parametrize import register_parametrization
 
 import initplug
 from initplug import cli
+from initplug.moments import array_of
 from initplug.targets import built_from, named
 
 ROOT = Path(initplug.__file__).parents[1]
@@ -457,3 +458,15 @@ def test_overrides_that_hydra_reads_by_assertions_alone_are_refused_without_them
     )
     assert done.stdout.startswith("override: +rules.x={match: fc, init: 0}: Hydra cannot read it: ")
     assert "(it reads mappings and functions in assertions, which python -O leaves out)" in done.stdout
+
+
+def test_what_this_package_raises_is_not_blamed_on_the_model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "net.py").write_text(NET)
+
+    def ours(*_: Any, **__: Any) -> Any:
+        return array_of(torch.zeros(2, dtype=torch.complex64).conj())
+
+    monkeypatch.setattr(initplug, "plan", ours)
+    line = refused("net.py:net()", 1)
+    assert line.startswith("unexpected ValueError: a conjugated or negated tensor is not what its memory holds (")
+    assert "moments.py:" in line

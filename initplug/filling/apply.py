@@ -42,6 +42,7 @@ from initplug.filling.writing import rehearsed
 from initplug.language.faults import shown
 from initplug.planning.elsewhere import elsewhere
 from initplug.planning.evaluation import Share
+from initplug.planning.opaque import is_fake, opaque
 from initplug.planning.plan import Plan, warn_of_frozen, warn_of_lazy
 from initplug.planning.slots import Slots, Tree
 from initplug.schemes.distributions import Drawn, Keep, Load
@@ -134,7 +135,7 @@ def apply(
         resharded(model)
     replicas = replicated(model) if isinstance(model, nn.Module) else NO_REPLICAS
     circle = _circle(model, group, replicas) if check else Circle()
-    with _undisturbed():
+    with restored_on_failure() as backups, _undisturbed():
         ready = agreed(
             lambda: _ready(
                 model,
@@ -159,8 +160,8 @@ def apply(
             ),
             "before anything was written",
         )
-        with restored_on_failure(ready.backup):
-            return agreed(lambda: _filled(ready), circle, lambda _: NO_FACTS, "while values were written")
+        backups += filter(None, [ready.backup])
+        return agreed(lambda: _filled(ready), circle, lambda _: NO_FACTS, "while values were written")
 
 
 def _circle(model: Any, group: Any, replicas: Replicas) -> Circle:
@@ -233,7 +234,7 @@ def _filled(ready: _Ready) -> Audit:
     """Write what has been checked, and measure it."""
     plan, tree, slots, statuses, reasons, sources, on_meta, where, settings, reading, replicas, _ = ready
     materialize(tree, on_meta, where)
-    shared = overlapping(slots, statuses)
+    shared = overlapping(plan, slots, statuses, settings)
     record = write(plan, tree, slots, statuses, sources, settings)
     check_complete(tree, on_meta)
     statuses = statuses.replaced(dict.fromkeys(record.projected, "projected"))
@@ -311,6 +312,10 @@ def audit(
         if on_meta:
             findings = [Finding(name, "it is on meta and holds no values") for name in on_meta]
             raise ApplyError(listed(f"{len(on_meta)} slots are on meta and hold no values", findings), findings)
+        fake = [row for row in slots.kins.where(lambda kin: not kin.plain).tolist() if is_fake(slots[row].tensor)]
+        findings = [Finding(slots[row].name, f"{opaque(slots[row].tensor)}") for row in fake if statuses[row] == "read"]
+        if findings:
+            raise ApplyError(listed(f"{len(findings)} of {len(slots)} slots hold no values", findings), findings)
         sources, lost = sources_of(plan, tree, slots)
         # A copy whose source lies outside this part of the model cannot be tested; a file could have been there.
         read = statuses.mask(lambda status: status == "read")

@@ -160,22 +160,23 @@ RESTORED = "Everything is as it was: what had been written has been restored."
 
 
 @contextmanager
-def restored_on_failure(backup: Backup | None) -> Iterator[None]:
+def restored_on_failure() -> Iterator[list[Backup]]:
     """Make a model what it was if anything fails inside, Ctrl-C included.
 
-    Args:
-        backup: of the model; None to leave it as far as it came.
+    Yields:
+        A list that takes the backup; without one the model is left as far as it came.
 
     Raises:
         ApplyError: what failed inside, and that everything is as it was.
     """
+    backups: list[Backup] = []
     try:
-        yield
+        yield backups
     except BaseException as error:
-        if backup is None:
+        if not backups:
             raise
         try:
-            put_back(backup)
+            put_back(backups[0])
         except Exception as failure:
             message = f"{_said(error)}\nWhat was there could not be restored: {brief(failure)}"
             raise ApplyError(message) from error

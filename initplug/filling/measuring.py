@@ -14,8 +14,11 @@ from torch import Tensor
 
 from initplug.auditing import Audit, Status
 from initplug.columns import Coded, Rows
+from initplug.filling.agreement import WHOLE
 from initplug.filling.batches import SMALL
 from initplug.filling.counting import count
+from initplug.filling.cutting import SERIAL, cut
+from initplug.filling.exactness import bits
 from initplug.filling.replicas import NO_REPLICAS, Replicas
 from initplug.filling.scrutiny import (
     beside_bounds,
@@ -29,14 +32,14 @@ from initplug.filling.scrutiny import (
 from initplug.filling.sharding import held_in, local_of, mesh_of, region_of
 from initplug.filling.transferring import Redrawn, Source, compared
 from initplug.filling.verdicts import Verdicts
-from initplug.filling.writing import are_in_order, needs_others, padding, value_of
+from initplug.filling.writing import are_in_order, needs_others, padding, unreadable, value_of
 from initplug.judging import NOT_FINITE, OK, UNTESTABLE, VERDICTS, Judgement, judged_together, judgement
 from initplug.moments import SINGLE, Measured, Moments, measure, measure_alike, together
 from initplug.planning.evaluation import Share
 from initplug.planning.plan import Plan
 from initplug.planning.slots import PLAIN_TENSORS, Slots
 from initplug.regions import Box, Region, split
-from initplug.schemes.distributions import Batched, Copy, Keep, Load, Planned, Single, Stacked, text
+from initplug.schemes.distributions import Batched, Constant, Copy, Keep, Load, Planned, Single, Stacked, text
 from initplug.schemes.structures import Structured
 
 
@@ -142,6 +145,11 @@ def _measure_rest(
         slot, share = slots[row], plan.shares[row]
         if share.lazy or not share.numel or slot.on_meta or needs_others(slot):
             continue
+        hidden = None if slot.computed is not None else unreadable(slot.tensor)
+        if hidden is not None:
+            if statuses[row] == "read" and share.reason is None:
+                found.note(row, Judgement("untestable", f"{hidden}; it can neither be written nor read", hidden))
+            continue
         value = value_of(slot)
         moments = found.measured[row] = measured_of(value, share)
         if statuses[row] in ("initialized", "read") and row not in projecting:
@@ -198,7 +206,8 @@ def _judged(tensor: Tensor, share: Share, measured: Moments | None, source: Sour
         finite = all(math.isfinite(value) for value in measured)
         return UNTESTABLE if finite else Judgement("differs", NOT_FINITE)
     if not isinstance(distribution, Stacked):
-        return judgement(distribution, measured, tensor.dtype, exact=exact)
+        judged = judgement(distribution, measured, tensor.dtype, exact=exact)
+        return _to_the_last_digit(judged, distribution, [local])
     judgements = {
         place: _part_judged(part, views, tensor.dtype, exact=exact)
         if whole or not isinstance(part, Structured | Batched)
@@ -220,7 +229,25 @@ def _part_judged(part: Planned, views: Sequence[Tensor], dtype: torch.dtype, *, 
 
     moments = moments_of()
     _, judged = beside_bounds(part, moments, dtype, moments_of)
-    return judgement(part, moments, dtype, exact=exact) if judged is None else judged
+    judged = judgement(part, moments, dtype, exact=exact) if judged is None else judged
+    return _to_the_last_digit(judged, part, views)
+
+
+def _to_the_last_digit(judged: Judgement, distribution: Planned | None, views: Sequence[Tensor]) -> Judgement:
+    """The judgement of a constant so large that double precision, in which is measured, takes others for it."""
+    if judged.verdict != "ok" or not isinstance(distribution, Constant) or abs(distribution.value) < WHOLE:
+        return judged
+    value = int(distribution.value)
+    for view in views:
+        if view.is_floating_point() or view.is_complex():
+            return judged
+        expected = bits(torch.empty((), dtype=view.dtype, device=view.device).fill_(value))
+        for piece, _ in cut(view, SERIAL):
+            others = np.flatnonzero(bits(piece) != expected)
+            if len(others):
+                found = piece.reshape(-1)[int(others[0])].item()
+                return Judgement("differs", f"an element is {found}, not {value}")
+    return judged
 
 
 def _parts(

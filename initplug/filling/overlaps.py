@@ -2,105 +2,209 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from initplug.auditing import Status, to_write
 from initplug.columns import Coded
-from initplug.errors import warn
+from initplug.errors import shortened, warn
 from initplug.filling.exactness import compared
 from initplug.filling.execution import Settings
 from initplug.filling.sharding import local_of
 from initplug.filling.transferring import in_order
 from initplug.judging import Judgement
-from initplug.moments import is_dense
 from initplug.planning.plan import Plan
 from initplug.planning.slots import PLAIN_TENSORS, Slots
-from initplug.schemes.distributions import Constant, Copy, Drawn
+from initplug.schemes.distributions import Constant, Copy, Drawn, Load
 
 
-class _Stretch(NamedTuple):
-    """Memory that a tensor lies in.
+class Overlap(NamedTuple):
+    """Two slots that share elements in memory.
 
     Args:
-        start: address of the first byte.
-        dense: whether the tensor fills it.
-        length: in bytes.
-        name: of the slot.
-        row: of the slot.
+        first: row of the one that is written before the other, or kept.
+        last: row of the other.
+        whole: whether each lies where the other does, element by element.
     """
 
-    start: int
-    dense: bool
-    length: int
-    name: str
-    row: int
+    first: int
+    last: int
+    whole: bool
 
 
-def overlapping(slots: Slots, statuses: Coded[Status]) -> list[tuple[int, int]]:
-    """Rows of different tensors that share elements in memory, of which one at least is to be written, in pairs.
+def overlapping(plan: Plan, slots: Slots, statuses: Coded[Status], settings: Settings) -> list[Overlap]:
+    """Slots whose tensors share elements in memory, of which one at least is to be written.
 
-    Tensors share one if they begin at one address, or if both are dense and their stretches of memory overlap. Where
-    both are to be written, that is warned of.
+    Where both are to be written, that is warned of.
+
+    Args:
+        plan: of the slots.
+        slots: in its order.
+        statuses: of the slots.
+        settings: with which they will be written.
     """
     written = to_write(statuses)
-    stored = np.setdiff1d(written, slots.computed) if slots.computed else written
-    left = [*_left_alone(slots, statuses)] if len(stored) else []
-    rows = np.sort(np.concatenate([stored, np.array(left, np.intp)]))
-    chosen = slots.taken(rows)
-    tensors = chosen.tensors if chosen.plain else [local_of(tensor) for tensor in chosen.tensors]
+    if not len(written):
+        return []
+    rows, tensors = _held(slots, statuses)
     starts = np.fromiter(map(Tensor.data_ptr, tensors), np.int64, len(tensors))
-    ends = starts + chosen.kins.numbers(lambda kin: kin.nbytes)
+    if slots.plain and not slots.computed and all(map(Tensor.is_contiguous, tensors)):
+        ends = starts + slots.kins.taken(rows).numbers(lambda kin: kin.nbytes)
+    else:
+        ends = starts + np.fromiter(map(_reach, tensors), np.int64, len(tensors))
     order = np.argsort(starts)
     if (starts[order][1:] >= ends[order][:-1]).all():  # nearly always; parts of tensors only seem to share some
         return []
-    found, writing = [], {*stored.tolist()}
-    for one, other in _pairs(zip(rows.tolist(), chosen.names, tensors, strict=True)):
-        if one in writing and other in writing:
-            names = f"{slots[one].name} and {slots[other].name}"
-            warn(f"{names} are different tensors in the same memory: the last write stays in both")
-        if one in writing or other in writing:
-            found.append((one, other))
+    turns = _turns(plan, slots, written, settings)
+    writing, found = {*written.tolist()}, []
+    for one, other, whole in _shared(rows, tensors, [turns.get(row, (0,)) for row in rows]):
+        if one != other and (one in writing or other in writing):
+            first, last = sorted((one, other), key=lambda row: turns.get(row, (0,)))
+            found.append(Overlap(first, last, whole))
+    found = [*dict.fromkeys(found)]
+    both = [f"{slots[one].name} and {slots[last].name}" for one, last, _ in found if one in writing]
+    if both:
+        warn(f"{'; '.join(shortened(both))} are different tensors in the same memory: the last write stays in both")
     return found
 
 
-def _left_alone(slots: Slots, statuses: Coded[Status]) -> Iterator[int]:
-    """The rows of tensors that are kept and hold values in memory of their own."""
-    tensors = slots.tensors
-    for row in statuses.where(lambda status: status == "kept").tolist():
-        tensor = tensors[row]
-        if type(tensor) in PLAIN_TENSORS and tensor.layout == torch.strided and not tensor.is_meta:
-            yield row
+def _held(slots: Slots, statuses: Coded[Status]) -> tuple[list[int], list[Tensor]]:
+    """The tensors in which slots that are written or kept have their values, each with the row of its slot."""
+    tensors, computed = slots.tensors, {*slots.computed}
+    kept = statuses.where(lambda status: status == "kept").tolist()
+    rows = [row for row in to_write(statuses).tolist() if row not in computed]
+    rows += [row for row in kept if row not in computed and _lies(tensors[row])]
+    parts = [(row, part) for row in computed if statuses[row] != "lazy" for part in slots[row].stored]
+    parts = [(row, part) for row, part in parts if statuses[row] != "kept" or _lies(part)]
+    held = [tensors[row] for row in rows] + [part for _, part in parts]
+    if not slots.plain:
+        held = [local_of(tensor) for tensor in held]
+    return rows + [row for row, _ in parts], held
 
 
-def _pairs(tensors: Iterable[tuple[int, str, Tensor]]) -> Iterator[tuple[int, int]]:
-    """Rows of tensors that share memory: each with one that begins before it, or where it does."""
-    stretches = sorted(
-        _Stretch(tensor.data_ptr(), tensor.is_contiguous() or is_dense(tensor), tensor.nbytes, name, row)
-        for row, name, tensor in tensors
-        if tensor.numel()  # a rank may hold nothing, which lies nowhere
+def _lies(tensor: Tensor) -> bool:
+    """Whether a tensor that is kept is one of torch's own, with elements in memory."""
+    plain = type(tensor) in PLAIN_TENSORS and tensor.layout == torch.strided
+    return plain and not tensor.is_meta and not tensor.is_nested
+
+
+def _reach(tensor: Tensor) -> int:
+    """Bytes from the first element to the end of the last."""
+    if tensor.is_contiguous():
+        return tensor.numel() * tensor.element_size()
+    steps = sum(stride * (size - 1) for stride, size in zip(tensor.stride(), tensor.shape, strict=True))
+    return (steps + 1) * tensor.element_size()
+
+
+Turn = tuple[int, ...]
+"""When a slot is written: the smaller, the earlier."""
+
+
+def _turns(plan: Plan, slots: Slots, written: NDArray[np.intp], settings: Settings) -> dict[int, Turn]:
+    """When each slot is written: under a seed first what owners hold themselves, then what they compute, then copies.
+
+    What is kept was there before.
+    """
+    places = {row: place for place, row in enumerate(in_order(plan, written).tolist())}
+    if settings.seed is None:
+        return {row: (1, place) for row, place in places.items()}
+    computed, shares = {*slots.computed}, plan.shares
+    return {
+        row: (1, isinstance(shares[row].distribution, Copy | Load), row in computed, place)
+        for row, place in places.items()
+    }
+
+
+# What lies in the same memory ---------------------------------------------------------------------------------
+
+
+class _Memory:
+    """What NumPy is told of the memory of a tensor, of which it reads nothing.
+
+    Args:
+        tensor: on any device.
+    """
+
+    def __init__(self, tensor: Tensor) -> None:
+        size = tensor.element_size()
+        self.__array_interface__ = {
+            "version": 3,
+            "data": (tensor.data_ptr(), True),
+            "typestr": f"|V{size}",
+            "shape": tuple(tensor.shape),
+            "strides": tuple(stride * size for stride in tensor.stride()),
+        }
+
+
+def _shared(rows: Sequence[int], tensors: Sequence[Tensor], turns: Sequence[Turn]) -> Iterator[tuple[int, int, bool]]:
+    """Rows whose tensors share elements, in pairs, and whether they lie wholly in the same place.
+
+    Of those that wholly do, each is paired with the one that is written after it, and the last with others.
+    """
+    alike: dict[tuple[object, ...], list[int]] = {}
+    for place in sorted(range(len(rows)), key=lambda place: turns[place]):
+        tensor = tensors[place]
+        if not tensor.numel():  # a rank may hold nothing, which lies nowhere
+            continue
+        lies = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.element_size())
+        alike.setdefault(lies, []).append(place)
+    for places in alike.values():
+        yield from ((rows[one], rows[other], True) for one, other in pairwise(places))
+    lasts = [places[-1] for places in alike.values()]
+    for one, other in _meeting([tensors[place] for place in lasts]):
+        yield rows[lasts[one]], rows[lasts[other]], False
+
+
+def _meeting(tensors: Sequence[Tensor]) -> Iterator[tuple[int, int]]:
+    """The places of tensors that share elements, in pairs: exactly those, whatever their strides."""
+    starts = np.array([tensor.data_ptr() for tensor in tensors], np.int64)
+    order = np.argsort(starts, kind="stable")
+    sorted_tensors = [tensors[place] for place in order.tolist()]
+    starts = starts[order]
+    ends = starts + np.array([_reach(tensor) for tensor in sorted_tensors], np.int64)
+    periods, widths = np.array([_rows_of(tensor) for tensor in sorted_tensors], np.int64).T
+    known: dict[int, NDArray[np.void]] = {}
+    first, end = 0, 0
+    for place, (start, period, width) in enumerate(
+        zip(starts.tolist(), periods.tolist(), widths.tolist(), strict=True)
+    ):
+        if start >= end:
+            first = place
+        end = max(end, int(ends[place]))
+        before = first + np.flatnonzero(ends[first:place] > start)
+        offset = (start - starts[before]) % period
+        apart = (periods[before] == period) & (offset >= widths[before]) & (offset + width <= period)
+        for other in before[~apart].tolist():  # those side by side in rows of one length are apart, and may be many
+            for one in (place, other):
+                if one not in known:
+                    known[one] = np.asarray(_Memory(sorted_tensors[one]))
+            if np.shares_memory(known[place], known[other]):
+                yield int(order[other]), int(order[place])
+
+
+def _rows_of(tensor: Tensor) -> tuple[int, int]:
+    """Bytes from one slice along the dimension of the largest stride to the next, and those that a slice spans."""
+    size = tensor.element_size()
+    steps = sorted(
+        (stride * size, count) for stride, count in zip(tensor.stride(), tensor.shape, strict=True) if count > 1
     )
-    end, widest, previous = 0, -1, _Stretch(-1, False, 0, "", -1)
-    for stretch in stretches:
-        start, dense, length, _, row = stretch
-        other = previous.row if start == previous.start else widest if dense and start < end else -1
-        if other >= 0:
-            yield other, row
-        previous = stretch
-        if dense and start + length > end:
-            end, widest = start + length, row
+    if not steps or not steps[-1][0]:
+        return size, size
+    *inner, (period, _) = steps
+    return period, size + sum(stride * (count - 1) for stride, count in inner)
+
+
+# What is lost -------------------------------------------------------------------------------------------------
 
 
 def overwritten(
-    plan: Plan,
-    slots: Slots,
-    statuses: Coded[Status],
-    pairs: Iterable[tuple[int, int]],
-    settings: Settings,
+    plan: Plan, slots: Slots, statuses: Coded[Status], overlaps: Sequence[Overlap], settings: Settings
 ) -> dict[int, Judgement]:
     """Judgements of what lost its values to a later write into its memory.
 
@@ -110,28 +214,27 @@ def overwritten(
         plan: of the slots.
         slots: in its order.
         statuses: of the slots, which have been written.
-        pairs: of rows that share memory.
+        overlaps: among them.
         settings: with which they were written.
     """
-    pairs = [*pairs]
-    if not pairs:
+    if not overlaps:
         return {}
-    shares = plan.shares
-    places = {row: place for place, row in enumerate(in_order(plan, to_write(statuses)).tolist())}
-    shared = {row for pair in pairs for row in pair if row in places and isinstance(shares[row].distribution, Drawn)}
+    shares, computed = plan.shares, {*slots.computed}
+    own = {row for pair in overlaps for row in pair[:2] if statuses[row] == "initialized"} - computed
+    drawn = {row for row in own if isinstance(shares[row].distribution, Drawn)}
     held: set[int] = set()
     if settings.seed is not None:
-        rows = np.array(sorted(shared), np.intp)
+        rows = np.array(sorted(drawn), np.intp)
         found = compared(plan, slots, rows, {}, settings.seed, settings.threads, lambda _: None)
         held = {row for row, one in found.items() if not one.difference.unequal}
     judgements: dict[int, Judgement] = {}
-    for pair in pairs:
-        first, last = sorted(pair, key=lambda row: places.get(row, -1))
+    for first, last, whole in overlaps:
         for row, other in ((first, last), (last, first)):
-            lost = row not in held if settings.seed is not None and row in shared else row == first
+            lost = row not in held if settings.seed is not None and row in drawn else row == first
             distribution, later = shares[row].distribution, shares[other].distribution
             same = isinstance(distribution, Constant) and distribution == later
-            if lost and not same and not (isinstance(later, Copy) and later.source == plan.names[row]):
+            copied = whole and isinstance(later, Copy) and later.source == plan.names[row]
+            if lost and not same and not copied:
                 name = plan.names[other]
                 judgements[row] = Judgement(
                     "differs", f"{name} was written into its memory afterwards", f"overwritten by {name}"

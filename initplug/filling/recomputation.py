@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import count
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -22,8 +21,9 @@ from initplug.filling.transferring import drawn_from
 from initplug.filling.writing import Rehearsal, needs_others, rehearsal, same, unwritable, value_of, zero_padding
 from initplug.judging import EXACT, OK, UNTESTABLE, Judgement
 from initplug.planning.evaluation import Share
+from initplug.planning.opaque import opaque
 from initplug.planning.plan import Plan
-from initplug.planning.slots import Slot, Slots
+from initplug.planning.slots import PLAIN_TENSORS, Slot, Slots
 from initplug.schemes.distributions import Batched, Constant, Copy, Drawn, Normal, Planned, TruncatedNormal, Uniform
 from initplug.schemes.structures import Orthogonal
 
@@ -79,7 +79,9 @@ def judged_exactly(
 
 def _readable(slots: Slots) -> NDArray[np.bool_]:
     """Of every slot, whether its owner holds the values itself and torch can compare them."""
-    found = np.fromiter((tensor.layout == torch.strided for tensor in slots.tensors), np.bool_, len(slots))
+    found = np.fromiter(
+        (type(one) in PLAIN_TENSORS and opaque(one) is None for one in slots.tensors), np.bool_, len(slots)
+    )
     for row in slots.kins.where(lambda kin: not kin.plain).tolist():
         found[row] = not slots[row].kin.lazy and unwritable(slots[row].tensor) is None
     found[slots.computed] = False

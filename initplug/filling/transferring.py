@@ -18,7 +18,7 @@ from initplug.columns import Coded, Rows
 from initplug.errors import Finding
 from initplug.filling.cutting import give
 from initplug.filling.sharding import held_in, is_sharded, local_of, region_of
-from initplug.filling.writing import value_of
+from initplug.filling.writing import unreadable, value_of
 from initplug.judging import Verdict
 from initplug.planning.evaluation import Share
 from initplug.planning.plan import Plan
@@ -109,9 +109,9 @@ def _copied(name: str, source: Slot | None, slot: Slot) -> Slot | str:
     tensor = source.tensor
     if source.lazy:
         return f"its source {name} waits for a first batch to learn its shape"
-    if tensor.layout != torch.strided or tensor.is_quantized:
-        kind = "quantized" if tensor.is_quantized else str(tensor.layout).removeprefix("torch.")
-        return f"its source {name} is {kind}"
+    hidden = unreadable(tensor)
+    if hidden is not None:
+        return f"its source {name} cannot be read: {hidden}"
     return unlike(name, tuple(tensor.shape), tensor.dtype, slot.tensor) or source
 
 

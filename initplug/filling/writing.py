@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from operator import attrgetter, is_
@@ -18,11 +19,11 @@ from torch.nn.utils.parametrize import ParametrizationList
 from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
-from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from initplug.columns import Rows
 from initplug.errors import first_line
 from initplug.filling.sharding import held_in, is_sharded, local_of, unplaceable
+from initplug.planning.opaque import opaque
 from initplug.planning.reparametrized import Computed, computed_by_list, evaluating, originals, vectors_of
 from initplug.planning.slots import PLAIN_TENSORS, Slot, Slots, Tree
 from initplug.regions import Box, Region, split
@@ -72,25 +73,54 @@ def refusal(slot: Slot) -> str | None:
 
 def unwritable(tensor: Tensor) -> str | None:
     """Why a tensor cannot be filled in place; None if it can."""
-    plain = type(tensor) in PLAIN_TENSORS
-    made_of_others: bool = not plain and is_traceable_wrapper_subclass(tensor)
-    if not plain and type(tensor).__name__ == "FakeTensor":
-        return "it is a FakeTensor and holds no values"
-    if not plain and is_sharded(tensor):
+    if is_sharded(tensor):
         return unplaceable(tensor) or unwritable(local_of(tensor))
-    if made_of_others:
-        return f"it is a {type(tensor).__name__}, which is made of other tensors"
-    if tensor.layout != torch.strided:
-        return f"its layout is {str(tensor.layout).removeprefix('torch.')}"
-    if tensor.is_quantized:
-        return "it is quantized"
-    if tensor.is_nested:
-        return "it is nested: its parts have sizes of their own"
+    reason = unreadable(tensor)
+    if reason is not None:
+        return reason
     if tensor.is_inference() and not torch.is_inference_mode_enabled():
         return "it is an inference tensor: apply inside torch.inference_mode()"
     if not tensor.is_contiguous() and _overlaps(tensor):
         return "it is expanded: several elements share one place in memory"
     return None
+
+
+def unreadable(tensor: Tensor) -> str | None:
+    """Why the elements of a tensor can neither be written nor read; None if they can, and of a DTensor."""
+    reason = opaque(tensor)
+    if reason is None and _has_own_operations(tensor) and not (tensor.is_meta or is_sharded(tensor) or _obeys(tensor)):
+        return f"it is a {type(tensor).__name__}, whose operations are its own"
+    return reason
+
+
+def _has_own_operations(tensor: Tensor) -> bool:
+    """Whether the class of a tensor has a say in what torch's operations do."""
+    if type(tensor) in PLAIN_TENSORS:
+        return False
+    own: Any = type(tensor)
+    ways = {getattr(way, "__func__", way) for way in (own.__torch_function__, own.__torch_dispatch__)}
+    return not ways <= TORCHS_OWN
+
+
+TORCHS_OWN = frozenset(
+    getattr(way, "__func__", way)
+    for one in (Tensor, nn.Parameter)
+    for way in (one.__torch_function__, one.__torch_dispatch__)
+)
+"""What decides what operations do, unless a class of tensors has its own say."""
+
+
+def _obeys(tensor: Tensor) -> bool:
+    """Whether a tensor with operations of its own takes values, keeps and tells them, tried on a copy."""
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they may warn of whatever they lack
+            tried = tensor.detach().clone()
+            torch._foreach_copy_([tried], [torch.ones(tried.shape, dtype=tried.dtype, device=tried.device)])
+            ones: Any = torch.stack([tried])
+            return tried.data_ptr() != 0 and bool((ones == 1).all()) and tensor.detach().shape == tried.shape
+    except Exception:  # they are others' own code, which may raise anything
+        return False
 
 
 def _overlaps(tensor: Tensor) -> bool:
@@ -253,13 +283,26 @@ def assign(computed: Computed, value: Tensor) -> None:
     owner, by, key = computed.owner, computed.by, computed.key
     with torch.no_grad():
         if isinstance(by, ParametrizationList):
-            by.right_inverse(value)
+            _set_originals(by, value)
         elif isinstance(by, WeightNorm):
             getattr(owner, f"{key}_g").copy_(torch.norm_except_dim(value, 2, by.dim))
             getattr(owner, f"{key}_v").copy_(value)
         else:
             getattr(owner, f"{key}_orig").copy_(value)
         refresh(computed)
+
+
+def _set_originals(by: ParametrizationList, value: Tensor) -> None:
+    """Give what parametrizations store its values in the memory that it has, which others may share.
+
+    The setter itself gives it the memory of what comes out of `right_inverse`.
+    """
+    former = [(tensor, tensor.detach()) for tensor in originals(by).values()]
+    by.right_inverse(value)
+    for tensor, memory in former:
+        if tensor.shape == memory.shape and tensor.dtype == memory.dtype and not tensor.is_set_to(memory):
+            memory.copy_(tensor)
+            tensor.data = memory
 
 
 def refresh(computed: Computed) -> None:

@@ -74,7 +74,7 @@ def check_dtype(distribution: Planned, dtype: torch.dtype, fn: str) -> None:
         return  # how far the elements reach is seen when they are computed
     try:
         low, high = _range(dtype)
-    except TypeError:
+    except (TypeError, NotImplementedError):  # the latter of dtypes that pack several numbers into one element
         raise MisfitError(f"{fn}: {name} tensors cannot be filled") from None
     if not can_fill(dtype):
         raise MisfitError(f"{fn}: {name} tensors cannot be filled by torch {torch.__version__}")
@@ -85,6 +85,8 @@ def check_dtype(distribution: Planned, dtype: torch.dtype, fn: str) -> None:
             )
         if not (dtype.is_floating_point or dtype.is_complex) and value != int(value):
             raise MisfitError(f"{fn}: {value:g} is no {name}")
+    if isinstance(part, Constant) and _vanishes(part.value, dtype):
+        raise MisfitError(f"{fn}: {part.value:g} would be 0: the smallest number of {name} is {_finest(dtype):g}")
     if not isinstance(distribution, Constant):
         finest = _finest(dtype)
         for what, size in (("std", distribution.std), ("gain", abs(part.gain) if isinstance(part, Fixed) else 0.0)):
@@ -117,6 +119,13 @@ def _finest(dtype: torch.dtype) -> float:
     """The smallest number above zero that a dtype of floats holds."""
     limits = torch.finfo(dtype)
     return float(limits.smallest_normal * limits.eps)
+
+
+def _vanishes(value: float, dtype: torch.dtype) -> bool:
+    """Return whether a number other than 0 is 0 in a dtype."""
+    if value == 0 or not (dtype.is_floating_point or dtype.is_complex):
+        return False
+    return bool(torch.tensor(value, dtype=torch.float64, device="cpu").to(dtype).to(torch.complex128) == 0)
 
 
 def _reach(distribution: Single | Batched) -> tuple[float, float]:

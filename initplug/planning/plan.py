@@ -32,6 +32,7 @@ from initplug.planning.findings import (
     without_effect,
 )
 from initplug.planning.matching import matched
+from initplug.planning.opaque import warn_of_opaque
 from initplug.planning.replay import Replays
 from initplug.planning.restoring import Buffer, restorations
 from initplug.planning.slots import Kind, Slots, Tree
@@ -401,8 +402,9 @@ def plan(model: nn.Module, recipe: Any, *, prefix: str = "") -> Plan:
     recipe, prefix = load(recipe), plain(prefix)
     tree = tree_for(model, recipe, prefix)
     warn_of_elsewhere(tree)
-    result, _ = planned(tree, recipe, prefix)
+    result, slots = planned(tree, recipe, prefix)
     warn_of_lazy(result)
+    warn_of_opaque(slots, result.shares)
     return result
 
 

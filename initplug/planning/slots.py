@@ -78,9 +78,13 @@ class Kin:
         dtype: torch.dtype,
         trainable: bool,
     ) -> Kin:
-        """That of tensors of a type which modules of a class hold; those without a shape are lazy."""
+        """That of tensors of a type which modules of a class hold; those without a shape are lazy.
+
+        A ragged tensor has a symbol among its sizes, for rows of many, and gets no sizes.
+        """
         plain = tensor in PLAIN_TENSORS and dtype not in QUANTIZED
-        return cls(kind, owner, key, shape or torch.Size(), dtype, trainable, plain, shape is None)
+        known = shape if shape is not None and all(type(size) is int for size in shape) else torch.Size()
+        return cls(kind, owner, key, known, dtype, trainable, plain, shape is None)
 
     @property
     def nbytes(self) -> int:

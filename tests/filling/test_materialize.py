@@ -644,7 +644,7 @@ def test_tensors_that_share_memory_on_meta_share_it_afterwards() -> None:
     assert late.top.untyped_storage().data_ptr() == late.bottom.untyped_storage().data_ptr()
     late = built_on_meta(Packed)
     late.bottom = nn.Parameter(late.top.detach())
-    with pytest.warns(initplug.InitplugWarning, match="bottom and top are different tensors in the same memory"):
+    with pytest.warns(initplug.InitplugWarning, match="top and bottom are different tensors in the same memory"):
         apply(late, NOISE)
 
 

@@ -441,7 +441,10 @@ def test_a_source_on_meta_that_nothing_fills_is_refused() -> None:
 
 def test_a_sparse_source_is_refused() -> None:
     model = tensors(a=torch.ones(3), b=torch.ones(3).to_sparse())
-    assert refused(model, rules(a="copy source=b")).splitlines()[1] == "  a: its source b is sparse_coo"
+    assert (
+        refused(model, rules(a="copy source=b")).splitlines()[1]
+        == "  a: its source b cannot be read: its layout is sparse_coo"
+    )
 
 
 def test_a_part_whose_source_lies_outside_is_refused() -> None:

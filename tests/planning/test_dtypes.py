@@ -33,6 +33,20 @@ UNFIT = [
     (torch.float16, "uniform 0 1e6", "uniform: 1e+06 does not fit float16, which ends at 65504"),
     (torch.float16, "uniform -60000 60000", "uniform: the interval -60000 to 60000 is too wide for float16"),
     (torch.float8_e4m3fn, "normal", "normal: float8_e4m3fn tensors take constants only"),
+    (torch.float16, 1e-9, "constant: 1e-09 would be 0: the smallest number of float16 is 5.96046e-08"),
+    (torch.float16, -2e-8, "constant: -2e-08 would be 0: the smallest number of float16 is 5.96046e-08"),
+    (torch.float32, 1e-50, "constant: 1e-50 would be 0: the smallest number of float32 is 1.4013e-45"),
+    (torch.complex64, 1e-50, "constant: 1e-50 would be 0: the smallest number of complex64 is 1.4013e-45"),
+    (
+        torch.float8_e4m3fn,
+        1e-4,
+        "constant: 0.0001 would be 0: the smallest number of float8_e4m3fn is 0.00195312",
+    ),
+    (
+        torch.float16,
+        {"split": [1, 1e-9, 0]},
+        "split: 1e-09 would be 0: the smallest number of float16 is 5.96046e-08",
+    ),
     (torch.complex64, "uniform 0 1", "uniform: complex tensors take constants and normal only"),
 ]
 
@@ -54,6 +68,8 @@ def test_what_does_not_fit_a_dtype_is_said(dtype: torch.dtype, init: object, rea
         (torch.bool, 1),
         (torch.float8_e4m3fn, 0.5),
         (torch.float16, 65504),
+        (torch.float16, 5e-8),
+        (torch.float16, -0.0),
         (torch.bfloat16, 0.1),
     ],
 )
@@ -75,3 +91,19 @@ def test_wide_bounds_of_a_narrow_normal_fit_a_short_dtype() -> None:
     assert initplug.plan(model(torch.float16), {"frozen": "write", "rules": {"w*": init}})["w"].std == pytest.approx(
         0.02
     )
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint64])
+@pytest.mark.parametrize("init", [2**53 + 1, {"split": [2**53 + 1, 2**53 + 1, 2**53 + 1]}])
+@pytest.mark.parametrize("seed", [None, 0])
+def test_large_whole_numbers_are_compared_to_the_last_digit(dtype: torch.dtype, init: object, seed: int | None) -> None:
+    recipe = {"frozen": "write", "rules": {"w": {"match": "w", "init": init}}}
+    held = model(dtype)
+    assert initplug.apply(held, recipe, seed=seed)["w"].verdict == "ok"
+    assert initplug.audit(held, recipe)["w"].verdict == "ok"
+    held.get_parameter("w").data[1, 2] = 2**53
+    row = initplug.audit(held, recipe)["w"]
+    assert row.verdict == "differs"
+    place = "" if isinstance(init, int) else "part 2 of 3: "
+    assert row.problem == f"{place}an element is 9007199254740992, not 9007199254740993"
+    assert initplug.audit(held, recipe, seed=0)["w"].verdict == "differs"
