@@ -144,7 +144,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 def loaded_by(code: str) -> set[str]:
     """The packages that a piece of code has loaded in a fresh interpreter."""
     program = f"import sys\n{code}\nprint(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=True)
     return set(done.stdout.split())
 
 

@@ -454,7 +454,7 @@ def test_overrides_that_hydra_reads_by_assertions_alone_are_refused_without_them
     code += "except initplug.RecipeError as error: print(error)\n"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, "-O", "-c", code], env=environment, capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-O", "-c", code], env=environment, capture_output=True, text=True, timeout=300, check=True
     )
     assert done.stdout.startswith("override: +rules.x={match: fc, init: 0}: Hydra cannot read it: ")
     assert "(it reads mappings and functions in assertions, which python -O leaves out)" in done.stdout

@@ -179,7 +179,7 @@ def on_a_terminal(*arguments: str) -> str:
             if not piece:
                 break
             text += piece
-        process.communicate(timeout=60)
+        process.communicate(timeout=300)
     os.close(leader)
     return text.decode()
 

@@ -74,7 +74,7 @@ def ended(process: subprocess.Popen[str], number: signal.Signals | None = None) 
     """Status and output of a program that was sent a signal."""
     if number is not None:
         process.send_signal(number)
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=300)
     return process.returncode, stdout, stderr
 
 
@@ -243,7 +243,7 @@ def test_a_full_standard_output_is_one_line(folder: Path) -> None:
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=60,
+            timeout=300,
             check=False,
         )
     assert (done.returncode, done.stderr) == (1, "cannot write: No space left on device\n")

@@ -46,7 +46,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(folder: Path, *words: str, line: str = "") -> str:
     environment = {**os.environ, "COMP_LINE": f"python app.py {line}", "COMP_POINT": str(len(f"python app.py {line}"))}
     command = [sys.executable, "-W", "error", "app.py", *words]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False, env=environment)
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=300, check=False, env=environment
+    )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     return done.stdout
@@ -110,7 +112,7 @@ def test_an_application_starts_as_before(folder: Path) -> None:
 
     def started(way: str) -> tuple[float, list[str], list[str]]:
         command = [sys.executable, "-c", TIMED.replace("VERSION", str(version_base())), way, str(folder / "conf")]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
         (seconds, *ours), every = (line.split() for line in done.stdout.splitlines())
         return float(seconds), ours, every
 

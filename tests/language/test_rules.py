@@ -56,7 +56,7 @@ def taken(rule: dict[str, Any], model: nn.Module | None = None) -> set[str]:
 
 def show(*arguments: str | Path) -> str:
     command = [sys.executable, "-m", "initplug", "show", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
