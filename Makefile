@@ -68,7 +68,8 @@ screenshots: $(VENV)/installed-tests ## Draw the picture of the page that the RE
 coverage: $(VENV)/installed-tests ## Measure which lines and branches the tests run.
 	$(BIN)/pytest -n 2 --cov --cov-report=term-missing
 
-benchmark: $(VENV)/installed-tests ## Time the matcher beside loops over regular expressions, seeds beside torch.nn.init, shards beside the whole, planning by shapes of trees.
+benchmark: $(VENV)/installed-tests ## Time the start, the matcher beside loops over regular expressions, seeds beside torch.nn.init, shards beside the whole, planning by shapes of trees.
+	$(BIN)/python tests/benchmarks/startup.py
 	$(BIN)/python tests/benchmarks/matching.py
 	$(BIN)/python tests/benchmarks/streams.py --small
 	$(BIN)/python tests/benchmarks/sharded.py --small

@@ -10,7 +10,6 @@ import pytest
 
 from initplug.schemes.registry import REGISTRY
 
-
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in what a shell runs in its background
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -646,10 +646,31 @@ def test_commands_that_need_no_torch_do_not_import_it(folder: Path, arguments: l
     assert ("hydra" in modules) == bool(overrides)
 
 
+HEAVY = {"torch", "numpy", "pydantic", "hydra", "omegaconf", "rich", "safetensors"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "needed"),
+    [
+        (["--help"], set()),
+        (["plan", "--help"], set()),
+        (["--version"], set()),
+        (["presets"], set()),
+        (["show", "resnext"], {"pydantic"}),
+        (["check", "good.yaml"], {"pydantic"}),
+        (["show", "resnext", "rules.bn.init=3"], {"pydantic", "hydra", "omegaconf"}),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_command_imports_what_it_needs_alone(folder: Path, arguments: list[str], needed: set[str]) -> None:
+    assert imported(folder, "-m", "initplug", *arguments) & HEAVY == needed
+
+
 @pytest.mark.parametrize(
     ("statement", "unwanted"),
     [
         ("import initplug", {"torch", "hydra", "omegaconf"}),
+        ("import initplug, torch; initplug.apply(torch.nn.Linear(2, 2), 'torch_default')", {"rich", "click", "hydra"}),
         ("import initplug; initplug.load('resnext')", {"torch", "hydra"}),
         ("import initplug; initplug.load('good.yaml')", {"torch", "hydra"}),
         ("import initplug; initplug.load({'rules': {'*.bias': 0}})", {"torch", "hydra"}),

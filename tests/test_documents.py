@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -105,6 +106,23 @@ class ResNet(nn.Module):
         block = type("Block", (Block1,), {})
         self.layer1 = nn.Sequential(block(), block())
         self.fc = nn.Linear(4, 2)
+
+
+@pytest.mark.parametrize(
+    "document", [ROOT / "README.md", *sorted((ROOT / "examples" / "guide").glob("*.md"))], ids=lambda path: path.name
+)
+def test_the_file_of_a_block_is_named_in_the_text_too(document: Path) -> None:
+    # What renders the page of a package index shows no titles of blocks.
+    text = document.read_text()
+    for block in re.finditer(r"^```\w+ title=(\S+)$", text, re.MULTILINE):
+        assert text[: block.start()].endswith(f"`{block.group(1)}`:\n\n")
+
+
+def test_the_table_of_versions_is_that_of_the_runs() -> None:
+    runs = runpy.run_path(str(ROOT / "tests" / "compatibility" / "versions.py"))
+    rows = table_rows((ROOT / "examples" / "guide" / "compatibility.md").read_text(), "<!-- measured -->")
+    assert [row[0] for row in rows] == ["floors", *runs["TORCHES"]]
+    assert all(row[6] == "0" and int(row[5]) > 6000 for row in rows), rows
 
 
 SELECTORS = table_rows(README, "## Selectors")

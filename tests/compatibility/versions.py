@@ -219,7 +219,7 @@ def _results() -> dict[str, dict[str, Any]]:
 def _record(results: dict[str, dict[str, Any]]) -> None:
     """Write the table anew."""
     lines = [f"| run | {' | '.join(KEYS)} |", f"|---|{'---|' * len(KEYS)}"]
-    order = sorted(results, key=lambda name: [int(part) for part in re.findall(r"\d+", name)])
+    order = sorted(results, key=lambda name: [int(part) for part in re.findall(r"\d+", name)])  # floors first
     lines += [f"| {name} | {' | '.join(str(results[name].get(key, '')) for key in KEYS)} |" for name in order]
     before, rest = GUIDE.read_text().split(START)
     GUIDE.write_text(before + START + "\n".join(lines) + "\n" + END + rest.split(END)[1])

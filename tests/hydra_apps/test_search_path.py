@@ -99,10 +99,10 @@ from hydra import compose, initialize_config_dir
 if sys.argv[1] == "without":
     sys.modules["hydra_plugins"] = None
 before = set(sys.modules)
-began = time.perf_counter()
+began = time.process_time()
 with initialize_config_dir(sys.argv[2], **VERSION):
     compose("bare", return_hydra_config=True)
-print(time.perf_counter() - began, *sorted(name for name in set(sys.modules) - before if "initplug" in name))
+print(time.process_time() - began, *sorted(name for name in set(sys.modules) - before if "initplug" in name))
 print(*sorted({name.partition(".")[0] for name in sys.modules}))
 """
 
@@ -120,4 +120,4 @@ def test_an_application_starts_as_before(folder: Path) -> None:
     assert with_it[0][1] == ["hydra_plugins.initplug_searchpath", "initplug", "initplug.presets"]
     assert without[0][1] == []
     assert not {"torch", "numpy", "pydantic"} & set(with_it[0][2])
-    assert min(with_it)[0] - min(without)[0] < 0.05
+    assert min(with_it)[0] < 1.5 * min(without)[0]
