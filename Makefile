@@ -32,7 +32,7 @@ QUICK := tests/language tests/schemes tests/planning tests/tables tests/test_arc
     tests/test_judging.py tests/test_regions.py tests/test_values.py initplug
 
 quick: $(VENV)/installed-tests ## Run what takes less than a minute.
-	$(BIN)/pytest -n 2 -m "not large and not slow" $(QUICK)
+	$(BIN)/pytest -n 2 $(QUICK)
 
 compat: $(BIN)/python ## Run the suite on each torch that is supported; VERSIONS="2.4.1 2.9.1" for some of them.
 	$(BIN)/python tests/compatibility/versions.py torch $(VERSIONS)
