@@ -44,6 +44,9 @@ NO_TORCH = (
 )
 """What is tested without torch: the language, its messages, its schema, Hydra's side."""
 
+MODELS = ("huggingface-hub", "tokenizers", "regex", "requests", "einops")
+"""Test requirements of models of others alone, which ask for newer packages than initplug does."""
+
 NO_TORCH_TESTS = ("pytest", "hypothesis", "jsonschema")
 
 
@@ -83,20 +86,36 @@ def _on_torch(version: str, keep: bool) -> dict[str, Any]:
 def _on_floors(keep: bool) -> dict[str, Any]:
     """Run the suite on the lowest versions that are declared."""
     lowest = [re.sub(r"^([\w-]+)>=([\w.]+).*", r"\1==\2", requirement) for requirement in _project()["dependencies"]]
-    return _whole("floors", FLOOR_PYTHON, lowest, keep)
+    tools = [each for each in _project()["optional-dependencies"]["test"] if not each.startswith(MODELS)]
+    return _whole("floors", FLOOR_PYTHON, lowest, keep, tools, ("sharded", "studies"))
 
 
-def _whole(name: str, version: str, pins: Sequence[str], keep: bool) -> dict[str, Any]:
-    """Install the project and its tests under pins, and run all that depends on a version."""
+def _whole(
+    name: str, version: str, pins: Sequence[str], keep: bool, tools: Sequence[str] = (), without: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Install the project and its tests under pins, and run all that depends on a version.
+
+    Args:
+        name: of the run.
+        version: of Python.
+        pins: constraints for pip.
+        keep: whether the environment stays.
+        tools: what tests need, instead of the extra `test` and the models of others.
+        without: tests that are left out, beside those that are always.
+    """
     python = _environment(name, version)
     if python is None:
         return {"Python": version, "missing": True, "passed": 0, "failed": 0}
     try:
         constraints = BUILD / f"{name}.txt"
         constraints.write_text("\n".join(pins) + "\n")
-        _install(python, "--constraint", str(constraints), "--editable", f"{ROOT}[test]")
+        if tools:
+            _install(python, "--constraint", str(constraints), "--editable", str(ROOT), *tools)
+        else:
+            _install(python, "--constraint", str(constraints), "--editable", f"{ROOT}[test]")
+            _install(python, "--no-deps", "--requirement", str(ROOT / "tests" / "conformance" / "requirements.txt"))
         found = _versions(python)
-        ignored = [f"--ignore=tests/{each}" for each in WITHOUT]
+        ignored = [f"--ignore=tests/{each}" for each in (*WITHOUT, *without)]
         return {**found, **_tested(python, name, ["-n", "2", *ignored])}
     finally:
         if not keep:
