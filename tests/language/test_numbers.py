@@ -12,7 +12,6 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
 
 import initplug
 from initplug.cli import commands
@@ -89,7 +88,11 @@ def test_wherever_a_number_is_expected_its_form_does_the_same(form: Any, number:
     written, plain = initplug.load({"rules": {"*": form}}), initplug.load({"rules": {"*": number}})
     assert written == plain
     assert written.digest == plain.digest
-    model = nn.Linear(4, 4)
+
+
+@pytest.mark.parametrize(("form", "number"), FORMS, ids=[str(form) for form, _ in FORMS])
+def test_a_form_and_its_number_are_planned_alike(form: Any, number: Any) -> None:
+    model = pytest.importorskip("torch").nn.Linear(4, 4)
     one, other = (initplug.load({"rules": {"*.weight": init, "*.bias": 0}}) for init in (form, number))
     first, second = initplug.plan(model, one)["weight"], initplug.plan(model, other)["weight"]
     assert first.distribution == second.distribution
