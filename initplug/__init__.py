@@ -8,10 +8,10 @@ Importing initplug imports neither torch nor hydra; names are looked up when the
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from initplug._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from initplug.auditing import Audit as Audit
+    from initplug.auditing.audit import Audit as Audit
     from initplug.errors import ApplyError as ApplyError
     from initplug.errors import Finding as Finding
     from initplug.errors import InitplugError as InitplugError
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from initplug.schemes.fans import Fans as Fans
     from initplug.schemes.initializers import initializer as initializer
     from initplug.schemes.structures import Orthogonal as Orthogonal
-    from initplug.studies.suggesting import suggest as suggest
+    from initplug.studies.suggest import suggest as suggest
 
 _HOMES = {
     "load": "language.loading",
@@ -43,13 +43,13 @@ _HOMES = {
     "apply": "filling.apply",
     "audit": "filling.apply",
     "deferred": "filling.materialize",
-    "suggest": "studies.suggesting",
+    "suggest": "studies.suggest",
     "initializer": "schemes.initializers",
     "Recipe": "language.recipe",
     "Rule": "language.recipe",
     "Plan": "planning.plan",
     "Assignment": "planning.plan",
-    "Audit": "auditing",
+    "Audit": "auditing.audit",
     "Fans": "schemes.fans",
     "Constant": "schemes.distributions",
     "Normal": "schemes.distributions",

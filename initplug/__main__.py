@@ -10,7 +10,7 @@ REINSTALL = "pip install --force-reinstall initplug"
 def main() -> None:
     """Run the command line; what is not installed is told in a line."""
     try:
-        from initplug.cli import main as run
+        from initplug.cli.commands import main as run
     except ImportError as error:
         sys.exit(f"Error: initplug is not installed whole ({error}): {REINSTALL}")
     run()

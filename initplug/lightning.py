@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import ref
 
 if TYPE_CHECKING:
-    from initplug.auditing import Audit
+    from initplug.auditing.audit import Audit
 
 try:
     from lightning.pytorch import Callback
@@ -105,7 +105,7 @@ class Initialize(Callback):  # type: ignore[misc]  # of Lightning, which need no
         """
         from initplug.errors import shortened, warn
         from initplug.filling.apply import apply
-        from initplug.filling.fitting import fitted
+        from initplug.filling.select import fitted
         from initplug.tables.files import REPORTS, check_path
 
         self._waiting = None

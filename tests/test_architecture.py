@@ -13,54 +13,54 @@ from pathlib import Path
 import pytest
 
 import initplug
-from initplug.language.listing import PRESETS, presets
 from initplug.language.loading import load
+from initplug.language.preset_list import PRESETS, presets
 
 PACKAGE = Path(initplug.__file__).parent
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
 BELOW_AUDITING = {
-    *("errors", "values", "columns", "torch_versions", "schemes", "language", "tables", "planning"),
-    *("moments", "extremes", "judging", "pooling", "regions", "collectives", "merging"),
+    *("errors", "values", "columns", "torch_versions", "regions", "collectives"),
+    *("schemes", "language", "tables", "planning"),
 }
 BELOW_STUDIES = {*BELOW_AUDITING, "auditing", "filling"}
 BELOW: dict[str, set[str]] = {
+    "_version": set(),
     "errors": set(),
     "values": set(),
     "columns": set(),
     "torch_versions": set(),
+    "regions": set(),
+    "collectives": {"errors"},
+    "presets": set(),
+    "hydra_plugin": set(),
     "schemes": {"errors", "values"},
     "language": {"errors", "values", "schemes"},
     "tables": {"errors", "values"},
     "reporting": {"errors", "schemes", "language", "tables"},
-    "presets": set(),
-    "hydra_plugin": set(),
     "planning": {"errors", "values", "columns", "torch_versions", "schemes", "language", "tables"},
-    "moments": set(),
-    "regions": set(),
-    "collectives": {"errors"},
-    "extremes": {"schemes"},
-    "judging": {"schemes", "moments", "extremes"},
-    "pooling": {"columns", "schemes", "planning", "moments", "judging"},
-    "merging": {*BELOW_AUDITING} - {"merging"},
-    "auditing": {"reporting", *BELOW_AUDITING},
+    "auditing": {"_version", "reporting", *BELOW_AUDITING},
     "filling": {"auditing", *BELOW_AUDITING},
     "lightning": {"errors", "tables", "auditing", "filling"},
-    "targets": {"errors", "torch_versions"},
-    "composing": {"targets", "errors", "language", "tables", "planning"},
-    "terminal": {"targets", "errors", "tables", "planning", "auditing"},
-    "weights": {"targets", "errors", "tables", "planning"},
     "studies": {*BELOW_STUDIES},
-    "cli": {"composing", "targets", "terminal", "weights", "studies", *BELOW_STUDIES},
-    "__init__": {"studies", *BELOW_STUDIES},
+    "cli": {"_version", "studies", *BELOW_STUDIES},
+    "__init__": {"_version", "studies", *BELOW_STUDIES},
     "__main__": {"cli"},
 }
 """What each step may import beside itself."""
 
+ORDERS = {
+    "auditing": ["moments", "extremes", "verdicts", "pools", "repetition", "ranks", "compare", "audit"],
+    "cli": ["models", "terminal", "weights", "hydra_config", "commands"],
+}
+"""Folders in which a module imports those before it alone."""
+
 NO_TORCH = (
-    *("errors", "values", "columns", "schemes", "language", "tables", "reporting", "presets", "hydra_plugin"),
-    *("targets", "composing", "terminal", "cli"),
+    *("errors", "values", "columns", "schemes", "language", "tables", "reporting", "presets", "hydra_plugin", "cli"),
 )
+
+WITH_TORCH = {"initplug.cli.weights"}
+"""Modules of these steps that the others import inside functions."""
 
 
 def step_of(module: Path) -> str:
@@ -87,8 +87,18 @@ def test_imports_run_one_way(module: Path) -> None:
         top, _, rest = name.partition(".")
         if top == "initplug" and rest:
             assert rest.split(".")[0] in BELOW[step] | {step}, f"{module} imports {name}"
-        if top == "torch" and step not in ("targets", "weights", "cli", "__init__"):
+        if top == "torch" and step not in ("cli", "__init__"):
             assert step not in NO_TORCH, f"{module} imports {name}"
+
+
+@pytest.mark.parametrize("folder", ORDERS)
+def test_modules_of_a_folder_stand_in_an_order(folder: str) -> None:
+    order = ORDERS[folder]
+    assert {path.stem for path in (PACKAGE / folder).glob("*.py")} == {*order, "__init__"}
+    for place, module in enumerate(order):
+        for name in imported(Path(folder) / f"{module}.py"):
+            within = name.removeprefix(f"initplug.{folder}.").split(".")[0]
+            assert not name.startswith(f"initplug.{folder}.") or within in order[:place], f"{module} imports {name}"
 
 
 PUBLIC = [
@@ -155,7 +165,7 @@ def test_importing_loads_neither_torch_nor_hydra() -> None:
 @pytest.mark.parametrize("step", NO_TORCH)
 def test_the_steps_before_planning_load_no_torch(step: str) -> None:
     names = [module.name for module in pkgutil.walk_packages([str(PACKAGE)], "initplug.")]
-    mine = [name for name in names if name.split(".")[1] == step]
+    mine = [name for name in names if name.split(".")[1] == step and name not in WITH_TORCH]
     assert "torch" not in loaded_by(f"import {', '.join(mine)}")
 
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch_parts import draws_well
 
-from initplug.filling.generator import draw
-from initplug.filling.writing import unwritable
-from initplug.judging import judged
-from initplug.moments import Moments, measure, measure_alike
+from initplug.auditing.moments import Moments, measure, measure_alike
+from initplug.auditing.verdicts import judged
+from initplug.filling.owners import unwritable
+from initplug.filling.torch_draws import draw
 from initplug.schemes.distributions import Constant, Drawn, Keep, Normal, TruncatedNormal, Uniform, scaled
 
 LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -37,7 +37,7 @@ LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("chunk", [7, 1 << 20])
 def test_moments_are_those_of_numpy(layout: str, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("initplug.moments.CHUNK", chunk)
+    monkeypatch.setattr("initplug.auditing.moments.CHUNK", chunk)
     base = torch.randn(6, 4, 5, 3, generator=torch.Generator().manual_seed(0)) + 2
     tensor = LAYOUTS[layout](base)
     values = tensor.double().numpy()
@@ -73,7 +73,7 @@ NARROW: dict[str, Callable[[Tensor], Tensor]] = {
 def test_moments_of_small_tensors_at_once_are_those_of_numpy(
     name: str, batch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("initplug.moments.CHUNK", batch)
+    monkeypatch.setattr("initplug.auditing.moments.CHUNK", batch)
     tensors = NARROW[name](torch.randn(30, 6, 5, generator=torch.Generator().manual_seed(0))).unbind(0)
     found = measure_alike(tensors)
     assert found.rows.tolist() == list(range(30))

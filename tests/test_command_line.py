@@ -21,9 +21,9 @@ from click.testing import CliRunner
 from safetensors.torch import load_file
 
 import initplug
-import initplug.cli as cli
-import initplug.terminal as terminal
-from initplug.language.listing import presets
+import initplug.cli.commands as cli
+import initplug.cli.terminal as terminal
+from initplug.language.preset_list import presets
 
 ROOT = Path(initplug.__file__).parents[1]
 Runs = dict[str, "subprocess.CompletedProcess[str]"]

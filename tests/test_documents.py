@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 import initplug
-from initplug.planning.restoring import Restore
+from initplug.planning.meta_buffers import Restore
 from initplug.schemes.gains import Nonlinearity
 from initplug.schemes.initializers import REGISTRY
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch_parts import draws_well
 
-from initplug import judging
-from initplug.filling.generator import draw
-from initplug.judging import judged_together, judgement
-from initplug.moments import Measured, Moments, measure
+from initplug.auditing import verdicts as judging
+from initplug.auditing.moments import Measured, Moments, measure
+from initplug.auditing.verdicts import judged_together, judgement
+from initplug.filling.torch_draws import draw
 from initplug.schemes.distributions import (
     Batched,
     Constant,

@@ -19,9 +19,9 @@ from torch import nn
 from torch.nn.utils.parametrize import register_parametrization
 
 import initplug
-from initplug import cli
-from initplug.moments import array_of
-from initplug.targets import built_from, named
+from initplug.auditing.moments import array_of
+from initplug.cli import commands as cli
+from initplug.cli.models import built_from, named
 
 ROOT = Path(initplug.__file__).parents[1]
 NET = "from torch import nn\n\n\ndef net(*given, **named):\n    return nn.Linear(2, 2)\n"
@@ -84,7 +84,7 @@ def test_a_file_called_like_a_module_does_not_take_its_place(folder: Path, name:
     (folder / f"{name}.py").write_text(USES)
     (folder / "zero.yaml").write_text("rules:\n  '*': 0\n")
     (folder / "bin").mkdir()
-    (folder / "bin" / "run.py").write_text("from initplug.cli import main\nmain()\n")  # as an installed script is
+    (folder / "bin" / "run.py").write_text("from initplug.__main__ import main\nmain()\n")  # as an installed script is
     done = subprocess.run(
         [sys.executable, folder / "bin" / "run.py", "plan", f"{name}.py:net", "zero.yaml"],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -406,7 +406,7 @@ from click.testing import CliRunner
 from test_messages import BAD_OVERRIDES, BAD_TEXTS
 from test_models_by_name import NET, ODD, RAISING
 import initplug
-from initplug import cli
+from initplug.cli import commands as cli
 
 told = []
 recipes = [(text, ()) for text, _ in BAD_TEXTS]

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 import initplug
-from initplug import pooling
+from initplug.auditing import pools as pooling
+from initplug.auditing.moments import Measured, Moments
+from initplug.auditing.pools import judged_in_pools
 from initplug.columns import coded
-from initplug.moments import Measured, Moments
 from initplug.planning.evaluation import Share
-from initplug.pooling import judged_in_pools
 from initplug.schemes.distributions import Normal, Planned, Stacked, TruncatedNormal, Uniform
 
 DRAWN: list[Planned] = [

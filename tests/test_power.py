@@ -16,8 +16,8 @@ from torch import nn
 from torch_parts import draws_well
 
 import initplug
-from initplug.judging import judgement
-from initplug.moments import measure
+from initplug.auditing.moments import measure
+from initplug.auditing.verdicts import judgement
 from initplug.schemes.distributions import Normal
 
 GUIDE = (Path(__file__).parents[1] / "examples" / "guide" / "audits.md").read_text()

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch_parts import STRIDED, Placement, Replicate, Shard, StridedShard
 
+from initplug.auditing.moments import Measured, Moments, measure
+from initplug.auditing.ranks import Entry, merged
+from initplug.auditing.verdicts import OK, Judgement
 from initplug.filling.batches import SMALL, Kind, Lot
 from initplug.filling.seeded import fill
 from initplug.filling.sharding import held_in, is_sharded, region_at
 from initplug.filling.words import Source, _short_rows, key_of
-from initplug.judging import OK, Judgement
-from initplug.merging import Entry, merged
-from initplug.moments import Measured, Moments, measure
 from initplug.regions import Box, Region, split, stretches_of
 from initplug.schemes.distributions import Constant, Normal, Stacked, Uniform
 

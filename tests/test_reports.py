@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import initplug
-import initplug.cli as cli
+import initplug.cli.commands as cli
 
 ROOT = Path(initplug.__file__).parents[1]
 

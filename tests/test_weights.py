@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 from torch.nn.utils.parametrize import register_parametrization
 
-from initplug import cli
+from initplug.cli import commands as cli
+from initplug.cli.models import Failure
+from initplug.cli.weights import load_weights, save_weights
 from initplug.errors import visible
 from initplug.planning.dtypes import CODES
-from initplug.targets import Failure
 from initplug.torch_versions import dtype_named
-from initplug.weights import load_weights, save_weights
 
 
 def holding(**tensors: Tensor) -> nn.Module:

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from torch import Tensor
 
-from initplug.auditing import Status
+from initplug.auditing.audit import Status
 from initplug.collectives import APART, Facts
 from initplug.columns import Coded, paired
 from initplug.filling.replicas import Replicas

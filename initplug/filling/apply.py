@@ -10,22 +10,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from initplug.auditing import Audit, Status, to_write
+from initplug.auditing.audit import Audit, Status, to_write
 from initplug.collectives import NO_FACTS, Circle, agreed
 from initplug.columns import Coded
 from initplug.errors import ApplyError, Finding, brief, listed
 from initplug.filling.agreement import facts_of
 from initplug.filling.backups import Backup, backed_up, restored_on_failure
-from initplug.filling.execution import Progress, Settings, write
-from initplug.filling.fitting import fitted
-from initplug.filling.former import warn_of_set_values
-from initplug.filling.generator import filler
-from initplug.filling.materialize import Missing, check_complete, device_of, materialize, missing
-from initplug.filling.measuring import Reading, audited
-from initplug.filling.only import Chosen, warn_of_parts, warn_of_unruled
-from initplug.filling.overlaps import overlapping, overwritten
-from initplug.filling.recomputation import judged_exactly
-from initplug.filling.refusing import (
+from initplug.filling.checks import (
     beyond_streams,
     refuse,
     unnamed,
@@ -34,11 +25,20 @@ from initplug.filling.refusing import (
     unseeded,
     unshaped,
 )
+from initplug.filling.copies import Source, redrawn, redrawn_from_elsewhere, sources_of, unsourced
+from initplug.filling.former import warn_of_set_values
+from initplug.filling.materialize import Missing, check_complete, device_of, materialize, missing
+from initplug.filling.measure import Reading, audited
+from initplug.filling.only import Chosen, warn_of_parts, warn_of_unruled
+from initplug.filling.overlaps import overlapping, overwritten
+from initplug.filling.owners import rehearsed
+from initplug.filling.recomputation import judged_exactly
 from initplug.filling.replicas import NO_REPLICAS, Replicas, replicated
+from initplug.filling.select import fitted
 from initplug.filling.sharding import circle_of, resharded
-from initplug.filling.transferring import Source, redrawn, redrawn_from_elsewhere, sources_of, unsourced
+from initplug.filling.torch_draws import filler
 from initplug.filling.words import SEEDS
-from initplug.filling.writing import rehearsed
+from initplug.filling.write import Progress, Settings, write
 from initplug.language.faults import shown
 from initplug.planning.elsewhere import elsewhere
 from initplug.planning.evaluation import Share

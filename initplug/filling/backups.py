@@ -16,7 +16,7 @@ from torch.nn.utils.parametrize import ParametrizationList
 from initplug.columns import Rows
 from initplug.errors import ApplyError, InitplugError, brief
 from initplug.filling.sharding import local_of
-from initplug.planning.reparametrized import Computed
+from initplug.planning.parametrized import Computed
 from initplug.planning.slots import Slot, Slots, Tree
 
 CONTAINERS = (list, dict, OrderedDict)

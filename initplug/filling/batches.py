@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from initplug.auditing.moments import Measured, measure_alike
 from initplug.columns import Rows
 from initplug.filling.streams import CHUNK, Elementwise, sampler
 from initplug.filling.words import BLOCK, Source, keys_of, words_of_many
-from initplug.moments import Measured, measure_alike
 from initplug.regions import Region
 from initplug.schemes.distributions import Constant, Drawn
 

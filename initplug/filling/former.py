@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from initplug.auditing import Status, to_write
+from initplug.auditing.audit import Status, to_write
 from initplug.columns import Coded
 from initplug.errors import ROWS, shortened, warn
+from initplug.filling.owners import generators_kept, value_of
 from initplug.filling.sharding import is_sharded, local_of
-from initplug.filling.writing import generators_kept, value_of
 from initplug.language.recipe import Recipe
 from initplug.planning.advice import own_rule
 from initplug.planning.evaluation import Share

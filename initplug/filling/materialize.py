@@ -19,17 +19,17 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from initplug.auditing import Status
+from initplug.auditing.audit import Status
 from initplug.columns import Coded
 from initplug.errors import ApplyError, Finding, brief, first_line, shortened
-from initplug.filling.generator import draw
 from initplug.filling.sharding import is_sharded, local_of, twin_of
+from initplug.filling.torch_draws import draw
 from initplug.planning.advice import own_rule
 from initplug.planning.evaluation import FROZEN, Share, has_default
+from initplug.planning.meta_buffers import Buffer, Restoration, restorations
+from initplug.planning.parametrized import Computed, computed_by_hooks
 from initplug.planning.plan import Plan
-from initplug.planning.reparametrized import Computed, computed_by_hooks
-from initplug.planning.replay import Replays
-from initplug.planning.restoring import Buffer, Restoration, restorations
+from initplug.planning.resets import Replays
 from initplug.planning.slots import Slot, Slots, Tree
 from initplug.schemes.distributions import Keep, Stacked
 

@@ -16,7 +16,7 @@ from initplug.language.selectors import Matcher, Selector, SelectorError, parse,
 from initplug.planning.matching import hits_of, states_of
 from initplug.planning.plan import Plan
 from initplug.planning.slots import Slot, Tree
-from initplug.planning.walking import buffers_of
+from initplug.planning.walk import buffers_of
 from initplug.values import plain
 
 BUFFERS = "rules take buffers with `kind: buffer`"

@@ -11,14 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from initplug.auditing import Status, to_write
+from initplug.auditing.audit import Status, to_write
+from initplug.auditing.verdicts import Judgement
 from initplug.columns import Coded
 from initplug.errors import shortened, warn
-from initplug.filling.exactness import compared
-from initplug.filling.execution import Settings
+from initplug.filling.copies import in_order
+from initplug.filling.exact import compared
 from initplug.filling.sharding import local_of
-from initplug.filling.transferring import in_order
-from initplug.judging import Judgement
+from initplug.filling.write import Settings
 from initplug.planning.plan import Plan
 from initplug.planning.slots import PLAIN_TENSORS, Slots
 from initplug.schemes.distributions import Constant, Copy, Drawn, Load

@@ -9,17 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from initplug.auditing import Status
+from initplug.auditing.audit import Status
+from initplug.auditing.verdicts import EXACT, OK, UNTESTABLE, Judgement
 from initplug.columns import Coded
 from initplug.errors import ApplyError, Finding, brief, listed
 from initplug.filling.batches import Kind
-from initplug.filling.exactness import Compared, compared, difference
-from initplug.filling.execution import Settings, fill_alone, private_generator
-from initplug.filling.refusing import SURROGATE
-from initplug.filling.sharing import FillError
-from initplug.filling.transferring import drawn_from
-from initplug.filling.writing import Rehearsal, needs_others, rehearsal, same, unwritable, value_of, zero_padding
-from initplug.judging import EXACT, OK, UNTESTABLE, Judgement
+from initplug.filling.checks import SURROGATE
+from initplug.filling.chunks import FillError
+from initplug.filling.copies import drawn_from
+from initplug.filling.exact import Compared, compared, difference
+from initplug.filling.owners import Rehearsal, needs_others, rehearsal, same, unwritable, value_of, zero_padding
+from initplug.filling.write import Settings, fill_alone, private_generator
 from initplug.planning.evaluation import Share
 from initplug.planning.opaque import opaque
 from initplug.planning.plan import Plan

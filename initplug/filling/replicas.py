@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from initplug.planning.reparametrized import parts_of
+from initplug.planning.parametrized import parts_of
 from initplug.planning.slots import Slots
 
 

@@ -10,21 +10,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from initplug.auditing import Status
+from initplug.auditing.audit import Status
+from initplug.auditing.moments import SINGLE, Measured, Moments, measure
+from initplug.auditing.pools import judged_in_pools
+from initplug.auditing.repetition import repetition
+from initplug.auditing.verdicts import NOT_FINITE, Judgement, cast, far_bounds, judgement, most_on_a_bound
 from initplug.columns import Coded, Rows
-from initplug.filling.cutting import SERIAL
-from initplug.filling.ordering import BEGINNING, order
-from initplug.filling.repetition import repetition
+from initplug.filling.cuts import SERIAL
+from initplug.filling.order import BEGINNING, order
+from initplug.filling.owners import are_in_order, needs_others, value_of
 from initplug.filling.sharding import local_of, local_row, region_of
+from initplug.filling.tally import Verdicts
 from initplug.filling.twins import judged_as_twins
-from initplug.filling.verdicts import Verdicts
-from initplug.filling.writing import are_in_order, needs_others, value_of
-from initplug.judging import NOT_FINITE, Judgement, cast, far_bounds, judgement, most_on_a_bound
-from initplug.moments import SINGLE, Measured, Moments, measure
 from initplug.planning.evaluation import Share
 from initplug.planning.plan import Plan
 from initplug.planning.slots import PLAIN_TENSORS, Slots
-from initplug.pooling import judged_in_pools
 from initplug.schemes.distributions import Batched, Stacked, TruncatedNormal
 from initplug.schemes.structures import Structured
 

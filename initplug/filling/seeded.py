@@ -10,13 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from initplug.auditing.moments import Measured, Moments, measure_drawn, together
 from initplug.columns import Rows
 from initplug.filling.batches import Lot, batches, draw
-from initplug.filling.cutting import give, set_to
+from initplug.filling.chunks import FillError, Job, Work, orders_of, shared
+from initplug.filling.cuts import give, set_to
 from initplug.filling.pieces import Given
-from initplug.filling.sharing import FillError, Job, Work, orders_of, shared
 from initplug.filling.words import Source
-from initplug.moments import Measured, Moments, measure_drawn, together
 
 
 def fill(

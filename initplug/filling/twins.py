@@ -18,15 +18,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from initplug.auditing.moments import array_of
+from initplug.auditing.repetition import collision
+from initplug.auditing.verdicts import Judgement
 from initplug.columns import Coded, Rows
 from initplug.filling.batches import SMALL
-from initplug.filling.cutting import SERIAL, paired
-from initplug.filling.exactness import WORDS
-from initplug.filling.repetition import collision
+from initplug.filling.cuts import SERIAL, paired
+from initplug.filling.exact import WORDS
+from initplug.filling.owners import are_in_order, value_of
 from initplug.filling.sharding import local_of, region_of
-from initplug.filling.writing import are_in_order, value_of
-from initplug.judging import Judgement
-from initplug.moments import array_of
 from initplug.planning.evaluation import Share
 from initplug.planning.slots import PLAIN_TENSORS, Slots
 from initplug.schemes.distributions import Batched, Normal, Stacked, TruncatedNormal, Uniform

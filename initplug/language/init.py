@@ -18,9 +18,9 @@ from initplug.errors import VALUE, RecipeError, brief, cut, did_you_mean
 from initplug.language.factor import REFERENCE, Factor, read_factors
 from initplug.language.faults import NUMBER, fault, kind_of, mismatch, shown
 from initplug.language.numbers import Written, formula
-from initplug.schemes.calling import told
+from initplug.schemes.calls import told
+from initplug.schemes.entry_points import EntryError, all_names, find
 from initplug.schemes.fans import FanRule, Fans
-from initplug.schemes.installed import EntryError, all_names, find
 from initplug.schemes.registry import (
     REGISTRY,
     Initializer,

@@ -12,12 +12,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from initplug.errors import LINE, Finding, RecipeError, brief, cut, did_you_mean
-from initplug.language.composed import Composed, merge
 from initplug.language.faults import kind_of, shown
-from initplug.language.listing import PRESETS, presets
+from initplug.language.layers import Composed, merge
 from initplug.language.messages import dotted, file_of, findings_of, located, place_of
 from initplug.language.numbers import spelled
-from initplug.language.reading import (
+from initplug.language.preset_list import PRESETS, presets
+from initplug.language.recipe import BOTH, EXCEPTIONS, ONE, Recipe
+from initplug.language.selectors import breadth
+from initplug.language.yaml import (
     MAX_CHARACTERS,
     MAX_DEPTH,
     MAX_PARTS,
@@ -29,8 +31,6 @@ from initplug.language.reading import (
     read,
     unreadable,
 )
-from initplug.language.recipe import BOTH, EXCEPTIONS, ONE, Recipe
-from initplug.language.selectors import breadth
 from initplug.values import is_whole, plain
 
 SUFFIXES = (".yaml", ".yml")
@@ -64,7 +64,7 @@ def load(source: Source | Any, overrides: Sequence[str] = ()) -> Recipe:
         return source
     composed = compose(source)
     if overrides:
-        from initplug.language.overriding import override
+        from initplug.language.overrides import override
 
         override(composed, overrides)
         composed.data = _plain(composed.data, "<overrides>")
@@ -284,7 +284,7 @@ def _is_config(value: Any) -> bool:
 
 def _from_config(config: Any) -> Composed:
     """A DictConfig as plain data, interpolations resolved by its own application, with what is known of its places."""
-    from initplug.language.provenance import traced
+    from initplug.language.hydra_places import traced
 
     found = traced(config)
     return _placed(_plain(_resolved(config, found), found.origin), found)
@@ -303,7 +303,7 @@ def _placed(data: Any, found: Composed) -> Composed:
 
 def _from_mapping(source: Any) -> Composed:
     """Plain data; those that an application of Hydra made of a part of its config have the places of that part."""
-    from initplug.language.provenance import traced
+    from initplug.language.hydra_places import traced
 
     found = traced(source)
     if not found.values:

@@ -28,8 +28,8 @@ from initplug.errors import VALUE, cut, did_you_mean
 from initplug.language.expectation import Expectation, read_expectation
 from initplug.language.faults import fault, kind_of, shown
 from initplug.language.init import Init, read_init
-from initplug.language.reading import Place, written
 from initplug.language.selectors import SELECTOR_CHARACTERS, Selector, SelectorError, parse
+from initplug.language.yaml import Place, written
 from initplug.schemes.transfers import TRANSFERS
 from initplug.values import is_whole
 

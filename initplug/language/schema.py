@@ -10,8 +10,8 @@ from initplug.language.expectation import KEYS, MOST
 from initplug.language.factor import Counted
 from initplug.language.numbers import FORM
 from initplug.language.recipe import EXCEPTIONS, Recipe, Rule
+from initplug.schemes.entry_points import EntryError, all_names, find
 from initplug.schemes.fans import FanRule
-from initplug.schemes.installed import EntryError, all_names, find
 from initplug.schemes.registry import Reference, kinds_of
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"

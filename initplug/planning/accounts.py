@@ -13,12 +13,12 @@ import numpy as np
 
 from initplug.errors import NAME, cut, shortened
 from initplug.language.faults import shown
-from initplug.language.listing import presets
 from initplug.language.loading import load
-from initplug.language.reading import Place
+from initplug.language.preset_list import presets
 from initplug.language.recipe import Recipe, Rule
 from initplug.language.selectors import Segment, class_matches, parse
-from initplug.planning.expecting import Unmet, unmet
+from initplug.language.yaml import Place
+from initplug.planning.expected import Unmet, unmet
 from initplug.planning.matching import Clause, Decision, Matched, Winner, fits
 from initplug.planning.slots import Tree
 

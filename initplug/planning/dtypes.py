@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from initplug.schemes.calling import MisfitError
+from initplug.schemes.calls import MisfitError
 from initplug.schemes.distributions import (
     Batched,
     Constant,

@@ -13,14 +13,14 @@ from initplug.columns import Coded, Rows, coded, paired
 from initplug.language.init import Init
 from initplug.language.recipe import Recipe
 from initplug.planning.advice import own_rule
+from initplug.planning.copies import Known, copied, loaded, settled
 from initplug.planning.dtypes import check_dtype
 from initplug.planning.factors import Places, multiplier
 from initplug.planning.matching import Frozen, Winner
 from initplug.planning.references import EMBEDDINGS, layout_of, padding_row, referred
-from initplug.planning.replay import Replays, default_of
+from initplug.planning.resets import Replays, default_of
 from initplug.planning.slots import Kind, Slot, Slots, Tree
-from initplug.planning.transfers import Known, copied, loaded, settled
-from initplug.schemes.calling import MisfitError, distribution_of
+from initplug.schemes.calls import MisfitError, distribution_of
 from initplug.schemes.distributions import (
     Batched,
     Copy,

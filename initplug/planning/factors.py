@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from initplug.language.factor import Factor
 from initplug.language.selectors import Matcher, parse
-from initplug.planning.expecting import closest_module
+from initplug.planning.expected import closest_module
 from initplug.planning.matching import states_of
 from initplug.planning.references import attribute
 from initplug.planning.slots import Slot, Tree

@@ -11,12 +11,12 @@ from typing import NamedTuple
 from initplug.errors import NAME, ROWS, Finding, cut, near, shortened
 from initplug.language.faults import shown
 from initplug.language.messages import dotted
-from initplug.language.reading import Place, Steps
 from initplug.language.recipe import Recipe
 from initplug.language.selectors import Selector, parse
+from initplug.language.yaml import Place, Steps
 from initplug.planning.accounts import Accounts, Entry
 from initplug.planning.evaluation import Miss
-from initplug.planning.expecting import Unmet
+from initplug.planning.expected import Unmet
 
 Block = tuple[str, list[Finding]]
 """A paragraph of a message, and the findings it tells of."""

@@ -32,11 +32,11 @@ from initplug.planning.findings import (
     without_effect,
 )
 from initplug.planning.matching import matched
+from initplug.planning.meta_buffers import Buffer, restorations
 from initplug.planning.opaque import warn_of_opaque
-from initplug.planning.replay import Replays
-from initplug.planning.restoring import Buffer, restorations
+from initplug.planning.resets import Replays
 from initplug.planning.slots import Kind, Slots, Tree
-from initplug.planning.walking import walk
+from initplug.planning.walk import walk
 from initplug.schemes import distributions
 from initplug.schemes.distributions import Keep, Planned, closed_form
 from initplug.schemes.peaks import peak_of

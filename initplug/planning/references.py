@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from initplug.errors import NAME, brief, near
-from initplug.planning.reparametrized import (
+from initplug.planning.parametrized import (
     computed_by_hooks,
     computed_by_list,
     lists_of,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from initplug.columns import Coded, Rows, coded
 from initplug.errors import Finding
-from initplug.planning.reparametrized import Computed
+from initplug.planning.parametrized import Computed
 
 Kind = Literal["parameter", "buffer"]
 T = TypeVar("T")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from initplug.errors import visible
-from initplug.language.reading import written
+from initplug.language.yaml import written
 from initplug.schemes.densities import curve
 from initplug.schemes.distributions import Planned, closed_form
 from initplug.tables.text import Column, cell

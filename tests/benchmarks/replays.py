@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 import initplug
-from initplug.studies.suggesting import suggest
+from initplug.studies.suggest import suggest
 
 
 class Layered(nn.Module):

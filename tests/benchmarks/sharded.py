@@ -30,10 +30,10 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import Shard
 
 import initplug
+from initplug.auditing.moments import Measured
 from initplug.filling.batches import Kind, Lot
 from initplug.filling.seeded import fill
 from initplug.filling.sharding import region_at
-from initplug.moments import Measured
 from initplug.schemes.distributions import Constant, Drawn, Normal
 
 RUNS = 3

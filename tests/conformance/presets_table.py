@@ -13,8 +13,8 @@ from families import Case, Family, all_families
 from libraries import ROOT  # it makes the libraries importable, too
 from recording import recorded
 
-from initplug.language.listing import PRESETS
 from initplug.language.loading import load
+from initplug.language.preset_list import PRESETS
 
 GUIDE = ROOT / "examples" / "guide" / "presets.md"
 BEGIN, END = "<!-- written by `make presets-table` -->\n", "<!-- until here -->\n"

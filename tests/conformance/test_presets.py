@@ -14,7 +14,7 @@ from recording import recorded
 from torch import nn
 
 import initplug
-from initplug.language.listing import presets
+from initplug.language.preset_list import presets
 
 CONSTRUCTIONS = 4  # further ones, for samples of small parameters
 MANY = 30_000_000  # elements, of which one more construction is enough, as of large models

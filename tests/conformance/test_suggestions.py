@@ -13,9 +13,9 @@ from third_party import named
 from torch import nn
 
 from initplug import PlanError, deferred, plan
-from initplug.language.listing import presets
 from initplug.language.loading import load
-from initplug.studies.suggesting import suggest
+from initplug.language.preset_list import presets
+from initplug.studies.suggest import suggest
 
 TV = "torchvision.models"
 

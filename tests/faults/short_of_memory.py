@@ -23,7 +23,7 @@ from click.testing import CliRunner
 from torch import nn
 
 import initplug
-from initplug.cli import commands
+from initplug.cli.commands import commands
 
 MB = 1 << 20
 PAGE = resource.getpagesize()

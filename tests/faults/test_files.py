@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import initplug
-from initplug import cli
+from initplug.cli import commands as cli
 from initplug.tables.replacement import PREFIX, _prefix, replacing
 
 ROOT = Path(initplug.__file__).parents[1]
@@ -108,14 +108,14 @@ with replacing({path!r}) as file:
 # Weights that are half written when the program stops for as long as one likes.
 SAVING = """
 import sys, time
-import initplug.weights
-from initplug.cli import main
-windows = initplug.weights._windows
+import initplug.cli.weights
+from initplug.cli.commands import main
+windows = initplug.cli.weights._windows
 def waiting(tensor):
     yield from windows(tensor)
     print("writing", file=sys.__stdout__, flush=True)
     time.sleep(60)
-initplug.weights._windows = waiting
+initplug.cli.weights._windows = waiting
 sys.argv[1:] = ["apply", "model.py:net", "zero.yaml", "--out", "w.safetensors"]
 main()
 """
@@ -274,7 +274,7 @@ import resource
 from pathlib import Path
 import torch
 from torch import nn
-from initplug.weights import load_weights, save_weights
+from initplug.cli.weights import load_weights, save_weights
 net = nn.Sequential(*[nn.Conv2d(512, 512, 4, bias=False) for _ in range(4)]).to(memory_format=torch.channels_last)
 whole = torch.ones(1 << 24)
 for index in range(4):

@@ -20,7 +20,7 @@ import json, os, sys
 from pathlib import Path
 import click.testing, numpy, torch
 import initplug
-from initplug.cli import commands
+from initplug.cli.commands import commands
 
 folder = Path(sys.argv[1])
 runner = click.testing.CliRunner()

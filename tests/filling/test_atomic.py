@@ -377,7 +377,7 @@ def test_files_that_go_away_leave_a_model_as_it_was(tmp_path: Path) -> None:
     save_file({"query.weight": torch.ones(4, 3)}, path)
     recipe = {"rules": {"*": "normal", "query.weight": f"load path={path}", "key.weight": "orthogonal"}}
     model = Copied()
-    gone = mock.patch("initplug.filling.transferring._read", side_effect=OSError("it went away"))
+    gone = mock.patch("initplug.filling.copies._read", side_effect=OSError("it went away"))
     with restored(model), gone, pytest.raises(ApplyError, match="it went away"):
         initplug.apply(model, recipe, seed=0, atomic=True)
 

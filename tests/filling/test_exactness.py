@@ -348,7 +348,7 @@ def test_arguments_are_checked_as_those_of_apply(arguments: dict[str, Any], word
 
 
 def test_no_more_threads_than_asked_for_compute(monkeypatch: pytest.MonkeyPatch) -> None:
-    from initplug.filling import exactness
+    from initplug.filling import exact as exactness
 
     seen: set[int] = set()
     plain = exactness._difference

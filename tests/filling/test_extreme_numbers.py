@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import initplug
-from initplug.moments import measure, together
+from initplug.auditing.moments import measure, together
 
 SMALLEST = {
     torch.float64: 5e-324,

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 import initplug
-from initplug.filling import ordering
-from initplug.filling.generator import draw
-from initplug.filling.ordering import order
+from initplug.filling import order as ordering
+from initplug.filling.order import order
+from initplug.filling.torch_draws import draw
 from initplug.schemes.distributions import Constant, Drawn, Keep, Normal, Planned, Stacked, TruncatedNormal, Uniform
 
 NORMAL = Normal(0.0, 1.0)

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
 import initplug
-import initplug.filling.execution as execution
-import initplug.filling.refusing as refusing
-import initplug.filling.writing as writing
+import initplug.filling.checks as refusing
+import initplug.filling.owners as writing
+import initplug.filling.write as execution
 
 ADAPTERS = {"match": "*lora*", "init": "normal std=0.1", "optional": True}
 RECIPE = {"rules": {"*.weight": "normal std=0.5", "*.bias": 0.25, "adapters": ADAPTERS}}

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 import initplug
-from initplug.filling import repetition as module
-from initplug.filling.generator import draw
-from initplug.filling.repetition import repetition
-from initplug.moments import measure
+from initplug.auditing import repetition as module
+from initplug.auditing.moments import measure
+from initplug.auditing.repetition import repetition
+from initplug.filling.torch_draws import draw
 from initplug.schemes.distributions import (
     Batched,
     Constant,

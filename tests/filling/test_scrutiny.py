@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import initplug
-from initplug.judging import most_on_a_bound
+from initplug.auditing.verdicts import most_on_a_bound
 
 KEEP: dict[str, Any] = {"rules": {"*.weight": "keep", "*.bias": 0}}
 

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import initplug
+from initplug.auditing.moments import Measured
 from initplug.filling.streams import fill
 from initplug.filling.words import Source, key_of
-from initplug.moments import Measured
 from initplug.regions import Box
 from initplug.schemes.distributions import Normal, Uniform
 

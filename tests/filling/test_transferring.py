@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import initplug
-from initplug.filling import transferring
-from initplug.filling.transferring import WINDOW, windows
+from initplug.filling import copies as transferring
+from initplug.filling.copies import WINDOW, windows
 
 QUIET = {"unmatched": "keep", "unused": "ignore"}
 

@@ -19,7 +19,7 @@ import yaml
 from torch import nn
 
 import initplug
-from initplug.tables.comparing import changes, comparison
+from initplug.auditing.compare import changes, comparison
 
 PIECES = [
     "'", '"', "\n", "\r", "\r\n", "\t", "\x00", "\x1b[31m", "\x1b]0;x\x07", "\x7f", "\x9b31m", "\x85", "\u2028",

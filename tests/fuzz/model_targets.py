@@ -12,9 +12,9 @@ from typing import Any
 from click.testing import CliRunner
 from preset_pool import NUMBERS, SIGNS, mutated
 
-from initplug.cli import commands
+from initplug.cli.commands import commands
+from initplug.cli.models import Failure, named
 from initplug.errors import InitplugWarning
-from initplug.targets import Failure, named
 
 WHERE = [
     "odd_models", "odd_models", "odd_models", "odd_models", "torch.nn", "torch.nn", "torch",

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from initplug.language.listing import PRESETS
+from initplug.language.preset_list import PRESETS
 
 TEXTS = [path.read_text(encoding="utf-8") for path in sorted(PRESETS.glob("*.yaml"))]
 DATA: list[dict[str, Any]] = [yaml.safe_load(text) for text in TEXTS]

@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
-from initplug.composing import version_base
+from initplug.cli.hydra_config import version_base
 
 FILES = {
     "config.yaml": """\

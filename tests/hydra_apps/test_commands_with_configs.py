@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 import initplug
-from initplug.cli import commands
-from initplug.language.listing import presets
+from initplug.cli.commands import commands
+from initplug.language.preset_list import presets
 
 NET = """\
 from torch import nn

@@ -12,8 +12,8 @@ import pytest
 from applications import written
 from click.testing import CliRunner
 
-from initplug.cli import commands
-from initplug.language.listing import presets
+from initplug.cli.commands import commands
+from initplug.language.preset_list import presets
 
 CONFIG = ["--config-dir", "conf", "--config-name", "config"]
 

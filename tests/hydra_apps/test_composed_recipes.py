@@ -322,7 +322,7 @@ def test_where_places_cannot_be_told_the_path_is(
 APP = """\
 import hydra
 import initplug
-from initplug.composing import version_base
+from initplug.cli.hydra_config import version_base
 from torch import nn
 
 

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 import initplug
-from initplug.composing import version_base
+from initplug.cli.hydra_config import version_base
 
 CONFIGS = {
     "config.yaml": """\
@@ -163,7 +163,7 @@ import hydra
 from hydra.utils import instantiate
 from torch import nn
 import initplug
-from initplug.composing import version_base
+from initplug.cli.hydra_config import version_base
 
 
 @hydra.main(config_path="conf", config_name="config", **version_base())

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from initplug.composing import version_base
-from initplug.language.listing import presets
+from initplug.cli.hydra_config import version_base
+from initplug.language.preset_list import presets
 
 APP = """\
 import sys
 
 import hydra
-from initplug.composing import version_base
+from initplug.cli.hydra_config import version_base
 
 
 @hydra.main(config_path="conf", config_name="config", **version_base())

@@ -16,8 +16,8 @@ from omegaconf import OmegaConf
 from torch import nn
 
 import initplug
-from initplug.cli import commands
-from initplug.language.reading import written as yaml_of
+from initplug.cli.commands import commands
+from initplug.language.yaml import written as yaml_of
 
 MODULE = "trap_of_a_recipe"
 TRAPS: list[dict[str, Any]] = [

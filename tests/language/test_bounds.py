@@ -14,8 +14,8 @@ from omegaconf import OmegaConf
 from torch import nn
 
 import initplug
-from initplug.language.reading import MAX_CHARACTERS, MAX_PARTS
 from initplug.language.selectors import Matcher, parse
+from initplug.language.yaml import MAX_CHARACTERS, MAX_PARTS
 
 LIMIT = 3
 """Seconds of the processor that reading may take, whatever is read."""

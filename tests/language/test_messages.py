@@ -656,7 +656,7 @@ def test_what_the_hints_show_is_read_as_hydra_reads_it(tmp_path: Path, override:
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
-    from initplug.composing import version_base
+    from initplug.cli.hydra_config import version_base
 
     alone = initplug.load(DOTTED, [override])
     OmegaConf.save({"init": DOTTED}, tmp_path / "config.yaml")

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import initplug
-from initplug.cli import commands
+from initplug.cli.commands import commands
 from initplug.language.numbers import Written, formula
 
 VALUES = [

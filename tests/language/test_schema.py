@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import initplug
-from initplug.language.listing import PRESETS, presets
-from initplug.language.reading import read, written
+from initplug.language.preset_list import PRESETS, presets
 from initplug.language.schema import schema
+from initplug.language.yaml import read, written
 from initplug.schemes.fans import FanRule
 from initplug.schemes.initializers import REGISTRY
 from initplug.schemes.registry import Reference, kinds_of, parts_of

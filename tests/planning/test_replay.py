@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 import initplug
-from initplug.planning.replay import Outcome, replayed
+from initplug.planning.resets import Outcome, replayed
 from initplug.schemes.distributions import Constant, Normal, TruncatedNormal, Uniform
 from initplug.schemes.structures import Orthogonal, Sparse
 

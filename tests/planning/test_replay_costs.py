@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 import initplug
-from initplug.planning.replay import replayed
-from initplug.studies.suggesting import suggest
+from initplug.planning.resets import replayed
+from initplug.studies.suggest import suggest
 
 ran: Counter[str] = Counter()
 """How often the resets of modules on meta ran: constructors call them on real ones."""

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from initplug.planning.slots import Kin, Slots
-from initplug.planning.walking import buffers_of, walk
+from initplug.planning.walk import buffers_of, walk
 
 
 def entangled() -> nn.Module:

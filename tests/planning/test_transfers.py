@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch_parts import PACKED
 
 import initplug
-from initplug.planning import transfers
-from initplug.planning.transfers import castable, depths, settled
+from initplug.planning import copies as transfers
+from initplug.planning.copies import castable, depths, settled
 from initplug.schemes.distributions import Constant, Copy, Keep, Load, Normal, Planned
 
 QUIET = {"unmatched": "keep", "unused": "ignore"}

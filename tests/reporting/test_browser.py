@@ -19,7 +19,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from torch import nn
 
 import initplug
-from initplug.auditing import Audit
+from initplug.auditing.audit import Audit
 
 WIDTHS = (400, 4000)
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import initplug
-from initplug.auditing import Audit
+from initplug.auditing.audit import Audit
 
 RULES = {"w": {"match": "*.weight", "init": "normal std=0.02"}, "off": None, "*.bias": 0}
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import integrate, stats
 
-from initplug.filling.generator import draw
+from initplug.filling.torch_draws import draw
 from initplug.schemes.densities import Curve, curve
 from initplug.schemes.distributions import (
     Batched,

@@ -16,7 +16,7 @@ import pytest
 
 import initplug
 from initplug.language.schema import schema
-from initplug.schemes.installed import GROUP, all_names, entries
+from initplug.schemes.entry_points import GROUP, all_names, entries
 
 SPIRAL = """
     import numpy as np

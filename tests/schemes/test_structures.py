@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import initplug
-from initplug.judging import judged
-from initplug.moments import measure
+from initplug.auditing.moments import measure
+from initplug.auditing.verdicts import judged
 from initplug.schemes.distributions import scaled
 
 

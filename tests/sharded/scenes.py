@@ -38,7 +38,7 @@ from transformers.utils.import_utils import is_torch_available
 from world import GoneError, scene
 
 import initplug
-from initplug.filling import transferring
+from initplug.filling import copies as transferring
 from initplug.filling.sharding import local_of
 
 PARTS = {

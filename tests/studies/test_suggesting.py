@@ -10,9 +10,9 @@ from torch import nn
 
 import initplug
 from initplug.errors import PlanError
-from initplug.language.listing import presets
+from initplug.language.preset_list import presets
 from initplug.planning.plan import plan
-from initplug.studies.suggesting import Fits, _cites, suggest
+from initplug.studies.suggest import Fits, _cites, suggest
 
 
 class Net(nn.Module):

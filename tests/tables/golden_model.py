@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import initplug
-from initplug.auditing import Audit
+from initplug.auditing.audit import Audit
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import initplug
-from initplug.tables.comparing import changes, comparison, load_report
+from initplug.auditing.compare import changes, comparison, load_report
 
 RECIPE: dict[str, Any] = {"rules": {"w": {"match": "*.weight", "init": "normal std=0.02"}, "*.bias": 0}}
 

@@ -18,7 +18,7 @@ from golden_model import GOLDEN, Golden, golden, texts
 from torch import nn
 
 import initplug
-from initplug.auditing import Audit
+from initplug.auditing.audit import Audit
 from initplug.errors import visible
 from initplug.tables.files import to_csv, to_markdown
 from initplug.tables.grouping import collapsed

@@ -12,13 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from initplug.auditing import Audit, Status
+from initplug.auditing.audit import Audit, Status
+from initplug.auditing.moments import SINGLE, Measured, Moments, measure, measure_alike, together
+from initplug.auditing.verdicts import NOT_FINITE, OK, UNTESTABLE, VERDICTS, Judgement, judged_together, judgement
 from initplug.columns import Coded, Rows
 from initplug.filling.agreement import WHOLE
 from initplug.filling.batches import SMALL
-from initplug.filling.counting import count
-from initplug.filling.cutting import SERIAL, cut
-from initplug.filling.exactness import bits
+from initplug.filling.copies import Redrawn, Source, compared
+from initplug.filling.counts import count
+from initplug.filling.cuts import SERIAL, cut
+from initplug.filling.exact import bits
+from initplug.filling.owners import are_in_order, needs_others, padding, unreadable, value_of
 from initplug.filling.replicas import NO_REPLICAS, Replicas
 from initplug.filling.scrutiny import (
     beside_bounds,
@@ -30,11 +34,7 @@ from initplug.filling.scrutiny import (
     measured_of,
 )
 from initplug.filling.sharding import held_in, local_of, mesh_of, region_of
-from initplug.filling.transferring import Redrawn, Source, compared
-from initplug.filling.verdicts import Verdicts
-from initplug.filling.writing import are_in_order, needs_others, padding, unreadable, value_of
-from initplug.judging import NOT_FINITE, OK, UNTESTABLE, VERDICTS, Judgement, judged_together, judgement
-from initplug.moments import SINGLE, Measured, Moments, measure, measure_alike, together
+from initplug.filling.tally import Verdicts
 from initplug.planning.evaluation import Share
 from initplug.planning.plan import Plan
 from initplug.planning.slots import PLAIN_TENSORS, Slots

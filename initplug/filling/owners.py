@@ -24,7 +24,7 @@ from initplug.columns import Rows
 from initplug.errors import first_line
 from initplug.filling.sharding import held_in, is_sharded, local_of, unplaceable
 from initplug.planning.opaque import opaque
-from initplug.planning.reparametrized import Computed, computed_by_list, evaluating, originals, vectors_of
+from initplug.planning.parametrized import Computed, computed_by_list, evaluating, originals, vectors_of
 from initplug.planning.slots import PLAIN_TENSORS, Slot, Slots, Tree
 from initplug.regions import Box, Region, split
 from initplug.schemes.distributions import Keep, Planned, Stacked

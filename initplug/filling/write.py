@@ -11,19 +11,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from initplug.auditing import Status, to_write
+from initplug.auditing.audit import Status, to_write
+from initplug.auditing.moments import SINGLE, Measured
 from initplug.columns import Coded, Rows
 from initplug.errors import ApplyError, Finding, brief, shortened
 from initplug.filling.batches import Kind, Lot
-from initplug.filling.cutting import give
-from initplug.filling.generator import filler
-from initplug.filling.seeded import fill
-from initplug.filling.sharding import local_of, region_of
-from initplug.filling.sharing import FillError
-from initplug.filling.streams import Elementwise
-from initplug.filling.transferring import Redrawn, Source, in_order, transfer
-from initplug.filling.words import key_of
-from initplug.filling.writing import (
+from initplug.filling.chunks import FillError
+from initplug.filling.copies import Redrawn, Source, in_order, transfer
+from initplug.filling.cuts import give
+from initplug.filling.owners import (
     arrived,
     assign,
     blank,
@@ -35,7 +31,11 @@ from initplug.filling.writing import (
     value_of,
     zero_padding,
 )
-from initplug.moments import SINGLE, Measured
+from initplug.filling.seeded import fill
+from initplug.filling.sharding import local_of, region_of
+from initplug.filling.streams import Elementwise
+from initplug.filling.torch_draws import filler
+from initplug.filling.words import key_of
 from initplug.planning.evaluation import Share
 from initplug.planning.plan import Plan
 from initplug.planning.slots import PLAIN_TENSORS, Slot, Slots, Tree

@@ -13,14 +13,14 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from initplug.auditing.moments import Histogram, Measured, Moments
+from initplug.auditing.pools import POOLED, judged_in_pools
+from initplug.auditing.ranks import Entry, exchanged, merged
+from initplug.auditing.verdicts import OK, Judgement, Verdict, judgement
 from initplug.columns import Coded, Rows
 from initplug.errors import InitplugError
-from initplug.judging import OK, Judgement, Verdict, judgement
-from initplug.merging import Entry, exchanged, merged
-from initplug.moments import Histogram, Measured, Moments
 from initplug.planning.evaluation import FROZEN, Share
 from initplug.planning.plan import ROW_KEYS, SHARED, Assignment, Plan, agreed, told
-from initplug.pooling import POOLED, judged_in_pools
 from initplug.regions import Region
 from initplug.schemes.distributions import Load, text
 from initplug.tables.files import check_path, save, to_csv, to_json, to_markdown
@@ -248,7 +248,7 @@ class Audit:
 
         With `histograms` by name, where they were asked for.
         """
-        from initplug import __version__
+        from initplug._version import __version__
 
         counted = {name: found._asdict() for name, found in self.histograms.items()}
         return {

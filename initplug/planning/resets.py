@@ -24,9 +24,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from initplug.errors import brief
-from initplug.planning.reparametrized import make_plain, meta_copy, parts_of
+from initplug.planning.parametrized import make_plain, meta_copy, parts_of
 from initplug.planning.slots import Slot, Tree
-from initplug.planning.walking import walk
+from initplug.planning.walk import walk
 from initplug.schemes.distributions import Constant, Drawn, Normal, TruncatedNormal, Uniform, scaled
 from initplug.schemes.fans import Fans
 from initplug.schemes.initializers import kaiming_normal, kaiming_uniform, trunc_normal

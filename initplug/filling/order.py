@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from initplug.moments import CHUNK, array_of
+from initplug.auditing.moments import CHUNK, array_of
 from initplug.schemes.distributions import Normal, Planned, Stacked, TruncatedNormal, Uniform
 
 CHANCE = 1e-12

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from initplug.language.composed import Composed, merge
-from initplug.language.listing import PRESETS
-from initplug.language.reading import MAX_DEPTH, Document, Place, Steps
+from initplug.language.layers import Composed, merge
+from initplug.language.preset_list import PRESETS
+from initplug.language.yaml import MAX_DEPTH, Document, Place, Steps
 
 CONFIG = "<config>"
 """What messages call a config of which no file is known."""

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Literal, NamedTuple
 
-from initplug.planning.reparametrized import vectors_of
-from initplug.planning.replay import Replays, default_of
+from initplug.planning.parametrized import vectors_of
+from initplug.planning.resets import Replays, default_of
 from initplug.planning.slots import Slot, Tree
-from initplug.planning.walking import buffers_of
+from initplug.planning.walk import buffers_of
 from initplug.schemes.distributions import Constant
 
 Restore = Literal["rule", "module type", "recomputed after the fill", "none"]

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from initplug.extremes import extremes, finest, outer
-from initplug.moments import Measured, Moments
+from initplug.auditing.extremes import extremes, finest, outer
+from initplug.auditing.moments import Measured, Moments
 from initplug.schemes.distributions import Batched, Distribution, Planned, Single, TruncatedNormal
 from initplug.schemes.structures import Fixed
 

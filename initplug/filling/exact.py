@@ -12,16 +12,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from initplug.auditing.moments import array_of
 from initplug.columns import Rows
 from initplug.filling.batches import Batch, Kind, Lot, batches, values_of
-from initplug.filling.cutting import SERIAL, cut, paired
-from initplug.filling.execution import lots_of
+from initplug.filling.chunks import Job, Order, Work, orders_of, shared
+from initplug.filling.copies import Redrawn
+from initplug.filling.cuts import SERIAL, cut, paired
 from initplug.filling.pieces import Given
 from initplug.filling.sharding import local_of, region_of
-from initplug.filling.sharing import Job, Order, Work, orders_of, shared
-from initplug.filling.transferring import Redrawn
 from initplug.filling.words import Source
-from initplug.moments import array_of
+from initplug.filling.write import lots_of
 from initplug.planning.evaluation import Share
 from initplug.planning.plan import Plan
 from initplug.planning.slots import Slot, Slots

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from initplug.judging import VERDICTS, Judgement, Verdict
-from initplug.moments import Measured
+from initplug.auditing.moments import Measured
+from initplug.auditing.verdicts import VERDICTS, Judgement, Verdict
 
 
 @dataclass(frozen=True, slots=True)

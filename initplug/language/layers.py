@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from initplug.language.reading import Place, Steps
 from initplug.language.recipe import EXCEPTIONS
+from initplug.language.yaml import Place, Steps
 
 
 @dataclass(slots=True)

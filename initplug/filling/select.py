@@ -20,12 +20,12 @@ from initplug.language.recipe import Recipe
 from initplug.planning.dtypes import check_dtype
 from initplug.planning.elsewhere import refuse_flat
 from initplug.planning.evaluation import FROZEN, Share
+from initplug.planning.meta_buffers import Restoration
 from initplug.planning.plan import Plan, drafted, report, tree_for, warn_if_bare
 from initplug.planning.references import EMBEDDINGS, padding_row
-from initplug.planning.restoring import Restoration
 from initplug.planning.slots import Kin, Slots, Tree
-from initplug.planning.walking import walk
-from initplug.schemes.calling import MisfitError
+from initplug.planning.walk import walk
+from initplug.schemes.calls import MisfitError
 from initplug.schemes.distributions import Drawn
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from initplug.moments import CHUNK
+from initplug.auditing.moments import CHUNK
 
 SERIAL = CHUNK
 """Elements up to which torch copies, and below which it adds up, in the calling thread."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from initplug.auditing.moments import Histogram, Moments, histogram
+from initplug.filling.owners import value_of
 from initplug.filling.sharding import local_of, local_row
-from initplug.filling.writing import value_of
-from initplug.moments import Histogram, Moments, histogram
 from initplug.planning.plan import Plan
 from initplug.planning.slots import Slot
 from initplug.schemes.distributions import Drawn, closed_form

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from initplug.cli.models import Failure
 from initplug.errors import InitplugWarning
-from initplug.targets import Failure
 
 if TYPE_CHECKING:
-    from initplug.auditing import Audit
+    from initplug.auditing.audit import Audit
     from initplug.planning.plan import Plan
 
 

@@ -11,14 +11,14 @@ from typing import Any
 
 from torch import nn
 
-from initplug.language.listing import heading, one_line, presets
 from initplug.language.loading import load
+from initplug.language.preset_list import heading, one_line, presets
 from initplug.language.recipe import Recipe
 from initplug.planning.elsewhere import refuse_flat
 from initplug.planning.plan import drafted
-from initplug.planning.replay import Replays
+from initplug.planning.resets import Replays
 from initplug.planning.slots import Tree
-from initplug.planning.walking import walk
+from initplug.planning.walk import walk
 from initplug.tables.text import WIDE, Column, table
 
 SHOWN = 10

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from initplug.errors import NAME, VALUE, Finding, RecipeError, brief, cut, did_you_mean, first_line, near, shortened
-from initplug.language.composed import Composed, overruled
 from initplug.language.faults import shown
 from initplug.language.init import not_taken
+from initplug.language.layers import Composed, overruled
 from initplug.language.messages import known_keys
 from initplug.language.numbers import formula
-from initplug.language.reading import MAX_DEPTH, MAX_PARTS, Place, Steps, has_surrogate
 from initplug.language.recipe import RULE_KEYS, SETTINGS, Recipe
+from initplug.language.yaml import MAX_DEPTH, MAX_PARTS, Place, Steps, has_surrogate
 
 
 def override(composed: Composed, overrides: Sequence[str]) -> None:

@@ -14,13 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from initplug.auditing.moments import array_of
 from initplug.filling import streams
 from initplug.filling.batches import FINE, Kind, Lot
-from initplug.filling.cutting import cut
+from initplug.filling.cuts import cut
 from initplug.filling.pieces import Given, Piece, pieces
 from initplug.filling.streams import CHUNK
 from initplug.filling.words import STEP, Source
-from initplug.moments import array_of
 
 Outcome = TypeVar("Outcome")
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from initplug import __version__
-from initplug.composing import (
+from initplug._version import __version__
+from initplug.cli.hydra_config import (
     CONFIG_HELP,
     Composition,
     Words,
@@ -26,12 +26,12 @@ from initplug.composing import (
     entered,
     with_config,
 )
+from initplug.cli.models import ENDS, Failure, Model, built_from, named, place_of, user_code
+from initplug.cli.terminal import colored, progress, reported, table_of
 from initplug.errors import InitplugError, PlanError, RecipeError, brief, shortened, visible
-from initplug.targets import ENDS, Failure, Model, built_from, named, place_of, user_code
-from initplug.terminal import colored, progress, reported, table_of
 
 if TYPE_CHECKING:
-    from initplug.auditing import Audit
+    from initplug.auditing.audit import Audit
     from initplug.language.recipe import Recipe
     from initplug.planning.plan import Plan
 
@@ -105,7 +105,7 @@ def presets(model: str | None, real: bool) -> None:
     if model is None:
         if real:
             raise click.UsageError("--real says how the model of --for is built")
-        from initplug.language.listing import listed
+        from initplug.language.preset_list import listed
 
         click.echo(listed())
         return
@@ -269,9 +269,9 @@ def apply(
     strict: bool,
 ) -> None:
     """Initialise a model, print the audit, and write weights and report where asked."""
+    from initplug.cli.weights import save_weights, weights_of
     from initplug.tables.files import REPORTS, check_path
     from initplug.tables.replacement import destination
-    from initplug.weights import save_weights, weights_of
 
     with ExitStack() as stack:
         if given.config is None:
@@ -329,9 +329,9 @@ def audit(
 
     With --against the rows that are not what they were are told by rule, and end in status 1.
     """
-    from initplug.tables.comparing import changes, comparison, load_report
+    from initplug.auditing.compare import changes, comparison, load_report
+    from initplug.cli.weights import load_weights
     from initplug.tables.files import REPORTS, check_path
-    from initplug.weights import load_weights
 
     target = named(model)
     loaded = _recipe(recipe, overrides)
@@ -376,7 +376,7 @@ def _source(recipe: str) -> str:
     """A RECIPE argument as `load` takes it; - is standard input."""
     if recipe != "-":
         return recipe.replace("\n", " ")
-    from initplug.language.reading import MAX_CHARACTERS
+    from initplug.language.yaml import MAX_CHARACTERS
 
     try:
         return sys.stdin.read(MAX_CHARACTERS + 1) + "\n"

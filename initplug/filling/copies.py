@@ -13,17 +13,17 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from initplug.auditing import Status, to_write
+from initplug.auditing.audit import Status, to_write
+from initplug.auditing.verdicts import Verdict
 from initplug.columns import Coded, Rows
 from initplug.errors import Finding
-from initplug.filling.cutting import give
+from initplug.filling.cuts import give
+from initplug.filling.owners import unreadable, value_of
 from initplug.filling.sharding import held_in, is_sharded, local_of, region_of
-from initplug.filling.writing import unreadable, value_of
-from initplug.judging import Verdict
+from initplug.planning.copies import WORDS, depths, unlike
 from initplug.planning.evaluation import Share
 from initplug.planning.plan import Plan
 from initplug.planning.slots import Slot, Tree
-from initplug.planning.transfers import WORDS, depths, unlike
 from initplug.schemes.distributions import Copy, Drawn, Load
 
 WINDOW = 1 << 22

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from initplug.auditing.moments import Measured
+from initplug.auditing.verdicts import Judgement, grain, rounding
 from initplug.columns import Coded, Rows
-from initplug.judging import Judgement, grain, rounding
-from initplug.moments import Measured
 from initplug.planning.evaluation import Share
 from initplug.schemes.distributions import Distribution, Normal, Stacked, TruncatedNormal, Uniform
 

@@ -18,7 +18,7 @@ from torch.nn.utils.parametrize import ParametrizationList
 from initplug.columns import Coded
 from initplug.errors import PlanError
 from initplug.planning.elsewhere import flat_parameters
-from initplug.planning.reparametrized import (
+from initplug.planning.parametrized import (
     PARAMETRIZATIONS,
     Computed,
     computed_by_hooks,

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
 from typing import Any, NamedTuple
 
+from initplug.auditing.moments import Moments, together
+from initplug.auditing.verdicts import UNTESTABLE, Judgement
 from initplug.collectives import NO_FACTS, Circle, agreed, gathered
-from initplug.judging import UNTESTABLE, Judgement
-from initplug.moments import Moments, together
 from initplug.planning.plan import Plan
 from initplug.regions import Region
 
@@ -59,7 +59,7 @@ def merged(entries: Sequence[Entry], numel: int) -> Merged:
         numel: of the whole.
 
     Example:
-        >>> from initplug.judging import OK
+        >>> from initplug.auditing.verdicts import OK
         >>> left, right = Region((4,), (((0, 2),),)), Region((4,), (((2, 2),),))
         >>> parts = [Entry(Moments(2, 1.0, 1.0, 0.0, 2.0), left, "initialized", OK)] * 2
         >>> parts += [Entry(Moments(2, 3.0, 1.0, 2.0, 4.0), right, "initialized", OK)]

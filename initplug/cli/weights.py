@@ -9,15 +9,15 @@ from pathlib import Path
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any
 
+from initplug.cli.models import Failure, user_code
 from initplug.errors import shortened
 from initplug.planning.dtypes import CODES
 from initplug.tables.replacement import replacing
-from initplug.targets import Failure, user_code
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from initplug.planning.transfers import Header
+    from initplug.planning.copies import Header
 
 Rows = slice | EllipsisType
 """Some rows of a tensor, or all of it."""
@@ -153,7 +153,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    from initplug.planning.transfers import header_of
+    from initplug.planning.copies import header_of
 
     own = _state_of(model)
     try:
@@ -177,7 +177,7 @@ def _compare(own: Mapping[str, Tensor], header: Header, path: Path) -> None:
     """Refuse a file that does not hold the tensors of a `state_dict`, each of them under one of its names."""
     from torch.nn.parameter import is_lazy
 
-    from initplug.planning.transfers import unlike
+    from initplug.planning.copies import unlike
     from initplug.tables.text import cell
 
     given = {id(own[name]) for name in header if name in own}
@@ -197,7 +197,7 @@ def _compare(own: Mapping[str, Tensor], header: Header, path: Path) -> None:
 
 def _compare_tied(own: Mapping[str, Tensor], header: Header, path: Path) -> None:
     """Refuse a file that holds other values for one name of a tensor than for another: of which only one would stay."""
-    from initplug.planning.transfers import apart
+    from initplug.planning.copies import apart
 
     names: dict[Any, list[str]] = {}
     for name, tensor in own.items():

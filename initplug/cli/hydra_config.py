@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
+from initplug.cli.models import Failure, Model, shown, user_code
 from initplug.errors import InitplugError, RecipeError, did_you_mean, first_line, shortened
-from initplug.targets import Failure, Model, shown, user_code
 
 if TYPE_CHECKING:
     from initplug.language.recipe import Recipe
@@ -77,7 +77,7 @@ def _offering(names: Sequence[str]) -> Offer:
         given = Words(tuple(words), context.params.get("config_dir"), context.params.get("config_name"))
         place = len(given.words)
         if given.config is None and names[place : place + 1] == ["RECIPE"]:
-            from initplug.language.listing import presets
+            from initplug.language.preset_list import presets
 
             known = [CompletionItem(name) for name in presets() if name.startswith(word)]
             return known or [CompletionItem(word, type="file")]

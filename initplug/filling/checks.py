@@ -11,21 +11,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from initplug.auditing import Status, to_write
+from initplug.auditing.audit import Status, to_write
 from initplug.collectives import ranked
 from initplug.columns import Coded
 from initplug.errors import ApplyError, Finding, listed
-from initplug.filling.generator import filler
+from initplug.filling.copies import Redrawn, Source, transfer
+from initplug.filling.owners import doubtful, refusal, rehearsed
 from initplug.filling.replicas import Replicas
 from initplug.filling.sharding import is_sharded, undivided
-from initplug.filling.transferring import Redrawn, Source, transfer
-from initplug.filling.writing import doubtful, refusal, rehearsed
+from initplug.filling.torch_draws import filler
 from initplug.planning.dtypes import check_dtype
 from initplug.planning.elsewhere import MARKS, elsewhere
 from initplug.planning.evaluation import LAZY
 from initplug.planning.plan import Plan
 from initplug.planning.slots import Slot, Slots, Tree
-from initplug.schemes.calling import MisfitError
+from initplug.schemes.calls import MisfitError
 from initplug.schemes.distributions import (
     Batched,
     Constant,
