@@ -10,8 +10,10 @@ import pytest
 
 from initplug.schemes.registry import REGISTRY
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in what a shell runs in its background
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# What a shell runs in its background does not hear Ctrl-C, and what `nohup` runs does not hear it leave.
+for number, heard in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, heard)
 
 
 @pytest.fixture(autouse=True)

@@ -89,7 +89,8 @@ class Job:
         return self.out.numel() if isinstance(self.out, Tensor) else self.out.size
 
 
-class Work(NamedTuple, Generic[Outcome]):
+@dataclass(frozen=True)
+class Work(Generic[Outcome]):
     """What is done with every tensor.
 
     Args:
