@@ -19,7 +19,7 @@ MOST = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """How many slots a rule selects below each module that `per` selects.
+    """The number of slots that a rule selects below each module that `per` selects.
 
     Args:
         per: the selector of the modules.
@@ -35,12 +35,12 @@ class Expectation:
         return parse(self.per)
 
     def plain(self) -> dict[str, Any]:
-        """The form that a recipe file holds."""
+        """Return the form that a recipe file holds."""
         return {"per": self.per, "times": self.times}
 
 
 def read_expectation(value: Any) -> Expectation | None:
-    """The expectation that a mapping says; None says none.
+    """Return the expectation that a mapping says; None says none.
 
     Raises:
         ValidationError: with one error per fault.

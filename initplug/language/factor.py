@@ -60,7 +60,7 @@ class Factor:
         return f"({times}{self.counted} {self.of})^{self.power}"
 
     def plain(self) -> float | dict[str, Any]:
-        """The form that a recipe file holds."""
+        """Return the form that a recipe file holds."""
         if self.counted is None:
             return self.number
         data: dict[str, Any] = {self.counted: self.of}
@@ -72,7 +72,7 @@ class Factor:
 
 
 def read_factors(value: Any) -> tuple[Factor, ...]:
-    """The factors that a number, a mapping or a list of them says.
+    """Return the factors that a number, a mapping or a list of them says.
 
     Raises:
         ValidationError: with one error per fault.
@@ -106,7 +106,7 @@ def read_factors(value: Any) -> tuple[Factor, ...]:
 
 
 MOST = 32
-"""How many factors are multiplied: each may count in the whole model."""
+"""The most factors that are multiplied: each may count in the whole model."""
 
 
 def _problem(location: tuple[str | int, ...], message: str, value: Any, **more: Any) -> InitErrorDetails:
@@ -141,7 +141,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _fault_of(kind: Counted, of: Any) -> tuple[str, int] | None:
-    """What is wrong with the selector or reference of a factor, and where in it."""
+    """Return what is wrong with the selector or reference of a factor, and where in it."""
     if not isinstance(of, str):
         return f"expected a {'reference' if kind == 'attr' else 'selector'}, got {kind_of(of)}", 0
     if kind == "attr":

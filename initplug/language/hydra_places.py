@@ -1,4 +1,4 @@
-"""Where the values of a composed config come from: files of Hydra's defaults list, and its command line."""
+"""Places that the values of a composed config come from: files of Hydra's defaults list, and its command line."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from initplug.language.preset_list import PRESETS
 from initplug.language.yaml import MAX_DEPTH, Document, Place, Steps
 
 CONFIG = "<config>"
-"""What messages call a config of which no file is known."""
+"""The name that messages give a config of which no file is known."""
 
 COMMAND_LINE = "command line: "
 
 
 def traced(config: Any) -> Composed:
-    """A part of a config with the places of its values, as far as they can be told; its data are not resolved.
+    """Return a part of a config with the places of its values, as far as they can be told; its data are not resolved.
 
     Inside an application of Hydra its composition is repeated, file by file and override by override. A value that the
     repetition does not give was set by code: it has no place but the config. For what is no part of the application's
@@ -51,7 +51,7 @@ def traced(config: Any) -> Composed:
 
 
 class _Application(NamedTuple):
-    """What a config was composed of.
+    """The parts that a config was composed of.
 
     Args:
         name: of the config.
@@ -67,7 +67,7 @@ class _Application(NamedTuple):
 
 
 def _standing(config: Any) -> Iterator[tuple[Any, _Application]]:
-    """What a config may stand for: an equal part of an application's config, or itself, first where it is a part."""
+    """Yield what a config may stand for: an equal part of an application's config, or itself; parts come first."""
     from hydra.core.global_hydra import GlobalHydra
     from hydra.types import RunMode
     from omegaconf import OmegaConf
@@ -89,7 +89,7 @@ def _standing(config: Any) -> Iterator[tuple[Any, _Application]]:
 
 
 def _running(config: Any) -> _Application | None:
-    """The application that a config says it is of, or else the one that runs."""
+    """Return the application that a config says it is of, or else the one that runs."""
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
@@ -107,7 +107,7 @@ def _running(config: Any) -> _Application | None:
 
 
 GUESSES = 8
-"""How many configs are composed to find one of which nothing is known but that Hydra could compose it."""
+"""The most configs that are composed to find one of which nothing is known but that Hydra could compose it."""
 
 
 def _guessed(loader: Any) -> Iterator[_Application]:
@@ -118,7 +118,7 @@ def _guessed(loader: Any) -> Iterator[_Application]:
 
 
 def _parts(config: Any) -> Iterator[Any]:
-    """The mappings in a config that look like recipes."""
+    """Yield the mappings in a config that look like recipes."""
     from omegaconf import OmegaConf
 
     for key in config if OmegaConf.is_dict(config) else ():
@@ -141,7 +141,7 @@ def _resolved(config: Any) -> Any:
 
 
 def _repeated(config: Any, application: _Application) -> Composed:
-    """A part of a config, composed once more."""
+    """Return a part of a config, composed once more."""
     from omegaconf import OmegaConf
 
     found = Composed({}, CONFIG, root=_steps(config))
@@ -152,7 +152,7 @@ def _repeated(config: Any, application: _Application) -> Composed:
 
 
 def _steps(config: Any) -> Steps:
-    """Where a node stands in the whole config."""
+    """Return where a node stands in the whole config."""
     steps: list[str | int] = []
     while hasattr(config, "_get_parent") and config._get_parent() is not None:
         steps.insert(0, config._key())
@@ -161,7 +161,7 @@ def _steps(config: Any) -> Steps:
 
 
 class _Layer(NamedTuple):
-    """What a file or an override says of a part of the config; `deleted` is where it takes something away."""
+    """The words of a file or an override on a part of the config; `deleted` is where it takes something away."""
 
     said: Composed
     deleted: Steps | None = None
@@ -200,7 +200,7 @@ def _layers(root: Steps, application: _Application) -> Iterator[_Layer]:
 
 
 def _text(path: str, application: _Application) -> tuple[str, str] | None:
-    """The name and the text of a config: of the first source that has it, as Hydra finds it."""
+    """Return the name and the text of a config: of the first source that has it, as Hydra finds it."""
     name = path if path.endswith((".yaml", ".yml")) else f"{path}.yaml"
     for scheme, source in application.sources:
         if scheme == "file":
@@ -215,7 +215,7 @@ def _text(path: str, application: _Application) -> tuple[str, str] | None:
 
 
 def _shown(file: Any, source: str, here: Path) -> str:
-    """What messages call a file: presets by their names, others by the shortest path from where the user started."""
+    """Return what messages call a file: a preset by its name, others by the shortest path from the user's start."""
     if source == "initplug.presets":
         return str(file.name)
     path = os.path.abspath(str(file))  # noqa: PTH100  # links stay what the user calls them
@@ -234,7 +234,7 @@ def _is_preset(name: str) -> bool:
 
 
 def _read(file: str, text: str) -> Document:
-    """A config file, with the places of its parts; unlike recipes, configs may have anchors."""
+    """Return a config file, with the places of its parts; unlike recipes, configs may have anchors."""
     from omegaconf import OmegaConf
 
     document = Document(OmegaConf.to_container(OmegaConf.create(text), resolve=False))
@@ -267,7 +267,7 @@ def _place(node: yaml.Node, file: str) -> Place:
 
 
 def _part(document: Document, package: Steps, root: Steps, origin: str = CONFIG) -> Iterator[_Layer]:
-    """What a document that is laid at `package` says of the part of the config at `root`, if anything."""
+    """Yield what a document that is laid at `package` says of the part of the config at `root`, if anything."""
     data, below, above = document.data, root[len(package) :], package[len(root) :]
     for step in below:
         if not isinstance(data, Mapping) or step not in data:

@@ -62,7 +62,7 @@ class Init:
 
     @property
     def modifiers(self) -> dict[str, Any]:
-        """What modifies the initializer, as a recipe file says it; defaults are left out."""
+        """The modifiers of the initializer, as a recipe file says them; defaults are left out."""
         data: dict[str, Any] = {}
         if self.fans != "torch":
             data["fans"] = self.fans
@@ -113,7 +113,7 @@ class Init:
             yield spelled if by_word else f"{name}={spelled}"
 
     def plain(self) -> str | int | float | dict[str, Any]:
-        """The form that a recipe file holds: a number, a name, or a mapping."""
+        """Return the form that a recipe file holds: a number, a name, or a mapping."""
         if self.parts:
             return self.modifiers
         if not self.modifiers:
@@ -125,7 +125,7 @@ class Init:
 
 
 def read_init(value: Any) -> Init:
-    """An initializer from a number, a string or a mapping.
+    """Return an initializer from a number, a string or a mapping.
 
     Raises:
         ValidationError: with one error per wrong argument.
@@ -157,7 +157,7 @@ def read_init(value: Any) -> Init:
 
 
 def _of_parts(value: Mapping[str, Any]) -> Init:
-    """A list of initializers, one for each of as many equal parts."""
+    """Return a list of initializers, one for each of as many equal parts."""
     problems: list[InitErrorDetails] = []
     parts = [_part(index, part, problems) for index, part in enumerate(value["split"])]
     if len(value["split"]) < 2:
@@ -189,7 +189,7 @@ def _part(index: int, value: Any, problems: list[InitErrorDetails]) -> Init:
 
 
 def _modifiers(given: dict[str, Any], problems: list[InitErrorDetails]) -> dict[str, Any]:
-    """The modifiers among given arguments, which they are taken out of; what is wrong with them goes to `problems`."""
+    """Take the modifiers out of given arguments and return them; what is wrong with them goes to `problems`."""
     modifiers: dict[str, Any] = {}
     if "factor" in given:
         try:
@@ -216,7 +216,7 @@ def _meant_fn(mapping: Mapping[str, Any]) -> str:
 
 
 def _find(name: Any, offset: int = 0) -> Initializer:
-    """The initializer of this name; raises a fault where there is none, or where a package's cannot be used."""
+    """Return the initializer of this name; raises a fault where there is none, or where a package's cannot be used."""
     if not isinstance(name, str):
         raise fault(f"fn holds the name of an initializer, not {kind_of(name)}")
     try:
@@ -235,7 +235,7 @@ def _find(name: Any, offset: int = 0) -> Initializer:
 
 
 def _from_text(text: str) -> tuple[str, dict[str, Any]]:
-    """`fn word key=value number …` as name and arguments."""
+    """Return `fn word key=value number …` as name and arguments."""
     tokens = [(found.start(), found[0]) for found in re.finditer(r"\S+", text)]
     if not tokens:
         raise fault("an initializer cannot be empty")
@@ -277,7 +277,7 @@ def _stray_number(initializer: Initializer, token: str) -> str:
 
 
 def _bound(initializer: Initializer, word: str, offset: int) -> str:
-    """The argument that lists the word among its words."""
+    """Return the argument that lists the word among its words."""
     takers = _takers(initializer, word)
     if len(takers) == 1:
         return takers[0]
@@ -295,19 +295,19 @@ def _bound(initializer: Initializer, word: str, offset: int) -> str:
 
 
 def _words(initializer: Initializer) -> dict[str, tuple[str, ...]]:
-    """The words of every argument that has some, and those of `fans`."""
+    """Return the words of every argument that has some, and those of `fans`."""
     words = {name: parameter.words for name, parameter in initializer.parameters.items() if parameter.words}
     return {**words, "fans": get_args(FanRule)} if initializer.modified else words
 
 
 def _takers(initializer: Initializer, word: str) -> list[str]:
-    """The arguments that list a word among theirs; `fans` where no other does."""
+    """Return the arguments that list a word among theirs; `fans` where no other does."""
     takers = [name for name, known in _words(initializer).items() if word in known]
     return [name for name in takers if name != "fans"] or takers
 
 
 def number(text: str) -> int | float | str:
-    """The number that a text spells, else the text."""
+    """Return the number that a text spells, else the text."""
     if not NUMBER.fullmatch(text):
         return formula(text)  # type: ignore[no-any-return]  # a number, or the text
     # Python reads no int of thousands of digits; as a float it is infinite, which no argument takes.
@@ -315,7 +315,7 @@ def number(text: str) -> int | float | str:
 
 
 def _spelled(annotation: Any, given: str) -> Any:
-    """The value that a text spells for an argument: free text stays as it is."""
+    """Return the value that a text spells for an argument: free text stays as it is."""
     kinds = set(kinds_of(annotation))
     if bool in kinds and given in ("true", "false"):
         return given == "true"
@@ -366,7 +366,7 @@ MODIFIERS: Mapping[str, Any] = {
 
 
 def _below(place: tuple[str | int, ...], error: ValidationError) -> Iterator[InitErrorDetails]:
-    """The errors of a part, located below the place that holds it."""
+    """Yield the errors of a part, located below the place that holds it."""
     for detail in error.errors(include_url=False):
         context = {name: detail["ctx"][name] for name in ("message", "hint", "offset", "leftover")}
         yield InitErrorDetails(type=fault(**context), loc=(*place, *detail["loc"]), input=detail["input"])
@@ -377,7 +377,7 @@ def _missing(initializer: Initializer, given: Mapping[str, Any]) -> list[str]:
 
 
 def _whole(initializer: Initializer, given: Mapping[str, Any]) -> str:
-    """The one-line text of an initializer with those of its arguments that are its own."""
+    """Return the one-line text of an initializer with those of its arguments that are its own."""
     known = initializer.parameters
     own = {name: value for name, value in given.items() if name in known and _fits(known[name].annotation, value)}
     words = [Init(initializer.name, own).text, *(f"{name}=…" for name in _missing(initializer, own))]
@@ -385,12 +385,12 @@ def _whole(initializer: Initializer, given: Mapping[str, Any]) -> str:
 
 
 def owners(argument: str) -> list[str]:
-    """The initializers that take an argument of this name."""
+    """Return the initializers that take an argument of this name."""
     return [name for name, initializer in REGISTRY.items() if argument in initializer.parameters]
 
 
 def _evaluated(parameter: Parameter | None, value: Any) -> Any:
-    """The number that a text writes where one is expected, and no text of the user's own."""
+    """Return the number that a text writes where one is expected, and no text of the user's own."""
     parts = () if parameter is None else tuple(parts_of(parameter.annotation))
     return formula(value) if str not in parts and float in {*map(_base, parts)} else value
 
@@ -404,7 +404,7 @@ TORCH_NAMES = {"a": "low", "b": "high", "val": "value"}
 
 
 def not_taken(fn: str, argument: str) -> str | None:
-    """The way out where an initializer takes no such argument; None where it does, or is not known.
+    """Return the way out where an initializer takes no such argument; None where it does, or is not known.
 
     Example:
         >>> not_taken("normal", "sdt"), not_taken("normal", "std")
@@ -457,7 +457,7 @@ def _is_reference(annotation: Any) -> bool:
 
 
 def described(annotation: Any) -> str:
-    """What an annotation accepts, in words.
+    """Return what an annotation accepts, in words.
 
     Example:
         >>> described(float | Literal["relu", "tanh"])

@@ -94,7 +94,7 @@ def merge(base: Composed, top: Composed) -> None:
 
 
 def overruled(layer: Mapping[str, Any], path: Steps) -> list[str]:
-    """The names of exceptions that a layer takes from a rule below it, since it gives them under their other name.
+    """Return the exceptions' names that a layer takes from a rule below it, since it gives them under the other name.
 
     Example:
         >>> overruled({"exclude": "head.*"}, ("rules", "conv"))

@@ -72,7 +72,7 @@ def load(source: Source | Any, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def compose(source: Source | Any) -> Composed:
-    """The data of a recipe with its `defaults` merged, before validation."""
+    """Return the data of a recipe with its `defaults` merged, before validation."""
     source = plain(source)
     if isinstance(source, Recipe):
         composed = Composed(spelled(source.plain()), source.origin)
@@ -96,7 +96,7 @@ def compose(source: Source | Any) -> Composed:
 
 
 def validate(composed: Composed) -> Recipe:
-    """The recipe, or every fault of it at once."""
+    """Return the recipe, or every fault of it at once."""
     names = sum(breadth(text) for _, text, _ in _texts(composed.data.get("rules"), ()))
     if names > MAX_NAMES:
         message = f"the alternatives of its selectors come to {names:,} names, at most {MAX_NAMES:,} are matched"
@@ -126,7 +126,7 @@ def validate(composed: Composed) -> Recipe:
 
 
 MAX_NAMES = 1 << 14
-"""How many names the alternatives of all selectors may come to: each is compiled."""
+"""The most names that the alternatives of all selectors may come to: each is compiled."""
 
 
 def _locate_entries(recipe: Recipe, composed: Composed) -> None:
@@ -165,7 +165,7 @@ def _carry_places(recipe: Recipe, composed: Composed) -> None:
 
 
 def _find(name: str) -> Path:
-    """The file that a text without a newline names: a preset, or a path."""
+    """Return the file that a text without a newline names: a preset, or a path."""
     preset = PRESETS / f"{name}.yaml"
     if name in presets():
         return preset
@@ -213,7 +213,7 @@ def _from_file(path: Path, seen: Sizes) -> Composed:
 
 
 def _plain(value: Any, file: str) -> Any:
-    """A copy of Python's data as plain data; anything that a recipe's text could not hold is an error."""
+    """Return a copy of Python's data as plain data; anything that a recipe's text could not hold is an error."""
     room = MAX_CHARACTERS
     parts = 0
 
@@ -283,7 +283,7 @@ def _is_config(value: Any) -> bool:
 
 
 def _from_config(config: Any) -> Composed:
-    """A DictConfig as plain data, interpolations resolved by its own application, with what is known of its places."""
+    """Return a DictConfig as plain data with its known places; its own application resolves interpolations."""
     from initplug.language.hydra_places import traced
 
     found = traced(config)
@@ -291,7 +291,7 @@ def _from_config(config: Any) -> Composed:
 
 
 def _placed(data: Any, found: Composed) -> Composed:
-    """Data with the places that are known of them."""
+    """Return data with the places that are known of them."""
     for _, rule, key in found.overruled:
         data["rules"][rule].pop(key, None)
     composed = _with_defaults(Document(data, found.values, found.keys), found.origin, Path(), {}, found.root)
@@ -302,7 +302,7 @@ def _placed(data: Any, found: Composed) -> Composed:
 
 
 def _from_mapping(source: Any) -> Composed:
-    """Plain data; those that an application of Hydra made of a part of its config have the places of that part."""
+    """Return plain data; those that a Hydra application made of a part of its config have the places of that part."""
     from initplug.language.hydra_places import traced
 
     found = traced(source)
@@ -335,11 +335,11 @@ def _resolved(config: Any, found: Composed) -> Any:
 
 
 MAX_FILES = 64
-"""How many recipes one may be merged from."""
+"""The most recipes that one may be merged from."""
 
 
 def _with_defaults(document: Document, origin: str, folder: Path, seen: Sizes, root: Steps = ()) -> Composed:
-    """The document, merged with the recipes that its `defaults` name, in their order."""
+    """Return the document, merged with the recipes that its `defaults` name, in their order."""
     own = Composed({}, origin, document.values, document.keys, stars=document.stars, root=root)
     if not isinstance(document.data, dict):
         message = f"a recipe is a mapping with the key rules, this is {kind_of(document.data)}"
@@ -357,7 +357,7 @@ def _with_defaults(document: Document, origin: str, folder: Path, seen: Sizes, r
 
 
 def _layers(entries: Any, own: Composed, folder: Path, seen: Sizes) -> Iterator[Composed]:
-    """The recipes of a `defaults` list; the recipe itself is last unless `_self_` says otherwise."""
+    """Yield the recipes of a `defaults` list; the recipe itself is last unless `_self_` says otherwise."""
 
     def wrong(path: Steps, message: str, hint: str | None = None) -> RecipeError:
         return RecipeError.of([located(own, path, message, hint)])
@@ -393,7 +393,7 @@ def _layers(entries: Any, own: Composed, folder: Path, seen: Sizes) -> Iterator[
 
 
 def _sibling(entry: str, folder: Path) -> Path | None:
-    """A file beside the recipe, else a preset."""
+    """Return a file beside the recipe, else a preset."""
     for candidate in (folder / entry, folder / f"{entry}.yaml", folder / f"{entry}.yml", PRESETS / f"{entry}.yaml"):
         with suppress(OSError):  # a name that is too long is one of no file
             if candidate.suffix in SUFFIXES and candidate.is_file():
@@ -415,7 +415,7 @@ def _refuse_interpolations(composed: Composed) -> None:
 
 
 def _refuse_both(own: Composed) -> None:
-    """Of the two names of a rule's exceptions one layer gives one; of two layers the later one's counts."""
+    """Refuse both names of a rule's exceptions in one layer; of two layers the later one's counts."""
     rules = own.data.get("rules")
     findings = [
         located(own, ("rules", name, "exclude"), BOTH, ONE, key=True)
@@ -427,7 +427,7 @@ def _refuse_both(own: Composed) -> None:
 
 
 def _texts(value: Any, path: Steps) -> Iterator[tuple[Steps, str, bool]]:
-    """Every text in the data with its path, and whether it is a key."""
+    """Yield every text in the data with its path, and whether it is a key."""
     if isinstance(value, dict):
         for key, part in value.items():
             yield (*path, key), key, True

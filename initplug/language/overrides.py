@@ -55,11 +55,11 @@ def override(composed: Composed, overrides: Sequence[str]) -> None:
 MAX_OVERRIDES = 200
 MAX_LENGTH = 2048
 MAX_TOGETHER = 8 * MAX_LENGTH
-"""How many overrides there may be, and how many characters one and all of them may have: reading lists takes Hydra the
+"""The most overrides, and the most characters that one and all of them may have: reading lists takes Hydra the
 square of their lengths."""
 
 MAX_COST = 20 * MAX_PARTS
-"""How many keys and values of a recipe, times overrides, are gone through: OmegaConf may copy all for each."""
+"""The most keys and values of a recipe, times overrides, to go through: OmegaConf may copy all for each."""
 
 
 def _refuse_many(overrides: Sequence[str], parts: int) -> None:
@@ -94,7 +94,7 @@ def _refuse_large(text: str) -> None:
 
 
 def _as_text(text: str) -> str | None:
-    """The hint for a number in a form that Hydra takes for a call."""
+    """Return the hint for a number in a form that Hydra takes for a call."""
     key, _, value = text.partition("=")
     return f"quote the number: {key}='\"{value}\"'" if isinstance(formula(value), float) else None
 
@@ -104,7 +104,7 @@ SAYABLE = re.compile(r"[\w.*?-]+")
 
 
 def _odd_key(text: str, config: Any) -> str | None:
-    """The hint for a key with signs that Hydra's notation has no place for."""
+    """Return the hint for a key with signs that Hydra's notation has no place for."""
     if not any(sign in text.partition("=")[0] for sign in "*<>[]("):
         return None
     found = re.fullmatch(rf"\+*rules\.({SAYABLE.pattern}?)(\.init)?=(.*)", text, re.DOTALL)
@@ -189,7 +189,7 @@ def _apply(parsed: Any, text: str, config: Any, composed: Composed) -> None:
 
 
 def _overrule(path: Steps, value: Any, config: Any, composed: Composed) -> None:
-    """Exceptions that are given take the place of those that the rule had under their other name."""
+    """Put exceptions that are given in the place of those that the rule had under their other name."""
     from omegaconf import open_dict
 
     said = value
@@ -205,7 +205,7 @@ def _overrule(path: Steps, value: Any, config: Any, composed: Composed) -> None:
 
 
 def _check_parents(path: Steps, text: str, config: Any) -> None:
-    """A key below an initializer that is a text would silently replace the text."""
+    """Refuse a key below an initializer that is a text: it would silently replace the text."""
     from omegaconf import DictConfig
 
     node: Any = config
@@ -242,7 +242,7 @@ def _exists(path: Steps, config: Any) -> bool:
 
 
 def _braced(path: Steps, text: str, config: Any) -> str | None:
-    """The hint for a key in which the name of a rule holds dots, which Hydra's notation says in braces alone."""
+    """Return the hint for a key in which the name of a rule holds dots, which Hydra's notation says in braces alone."""
     if path[0] != "rules" or len(path) < 3 or _exists(path[:2], config):
         return None
     names = {name for name in map(str, config.get("rules") or ()) if "." in name and SAYABLE.fullmatch(name)}
@@ -268,7 +268,7 @@ def _is_rule(path: Steps) -> bool:
 
 
 def _rules(config: Any) -> list[str]:
-    """The names of the rules there are."""
+    """Return the names of the rules there are."""
     from omegaconf import OmegaConf
 
     rules = config.get("rules")
@@ -276,7 +276,7 @@ def _rules(config: Any) -> list[str]:
 
 
 def _unknown_rule(path: Steps, config: Any) -> str | None:
-    """The hint for a rule that is not there, whose name is like that of none: those that are."""
+    """Return the hint for a rule that is not there, whose name is like that of none: those that are."""
     names = _rules(config)
     if path[0] != "rules" or len(path) < 2 or path[1] in names:
         return None
@@ -284,7 +284,7 @@ def _unknown_rule(path: Steps, config: Any) -> str | None:
 
 
 def _new_rule(path: Steps, text: str, config: Any) -> str:
-    """The hint for a new rule that is given no selector: the rule that was meant, or how to give it one."""
+    """Return the hint for a new rule that is given no selector: the rule that was meant, or how to give it one."""
     name, said = cut(str(path[1]), NAME), cut(text.partition("=")[2], NAME)
     match = near(str(path[1]), (known for known in _rules(config) if re.fullmatch(r"[\w-]+", known)))
     meant = "" if match is None else f"did you mean rules.{match}.init={said}? "
@@ -293,7 +293,7 @@ def _new_rule(path: Steps, text: str, config: Any) -> str:
 
 
 def _addable(path: Steps, text: str, value: Any, config: Any) -> str:
-    """The hint for a key that is not there: how to add it, or what can be there."""
+    """Return the hint for a key that is not there: how to add it, or what can be there."""
     add = f"to add it, write +{cut(text, NAME)}"
     settings = [key for key in known_keys(()) if key != "defaults"]
     keys = [*known_keys(("rules", "")), "exclude"]
@@ -319,7 +319,7 @@ def _addable(path: Steps, text: str, value: Any, config: Any) -> str:
 
 
 def _meant(path: Steps, config: Any, sign: str = "") -> str | None:
-    """The hint for a key of which one step is misspelt."""
+    """Return the hint for a key of which one step is misspelt."""
     from omegaconf import DictConfig
 
     node = config
@@ -345,7 +345,7 @@ def _plain(value: Any) -> Any:
 
 
 def _note(composed: Composed, path: Steps, before: Any, value: Any, place: Place) -> None:
-    """Everything at and below an overridden key now stands on the command line."""
+    """Note that everything at and below an overridden key now stands on the command line."""
     steps: Steps = tuple(int(step) if _is_position(step) else step for step in path)
     if _is_rule(steps) and isinstance(before, dict) and not isinstance(value, dict):
         composed.flattened.add(str(steps[1]))

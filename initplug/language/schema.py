@@ -18,10 +18,10 @@ DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 
 LATER = {"type": "string", "pattern": r"\$\{|^\?\?\?$", "description": "resolved by Hydra"}
-"""What stands for a value in the config of an application: an interpolation, or one that is still missing."""
+"""The stand-in for a value in the config of an application: an interpolation, or one that is still missing."""
 
 NOT_GIVEN = {"type": "null", "description": "not given"}
-"""What a setting, or a key of a rule, may be instead of a value."""
+"""The null that a setting, or a key of a rule, may be instead of a value."""
 
 FORMS = {"$ref": "#/$defs/form"}
 NUMBERS = [{"type": "number"}, FORMS]
@@ -29,7 +29,7 @@ NUMBERS = [{"type": "number"}, FORMS]
 
 
 def schema() -> dict[str, Any]:
-    """A schema that accepts recipe files: named and short rules, all forms of `init`, and `defaults`.
+    """Return a schema that accepts recipe files: named and short rules, all forms of `init`, and `defaults`.
 
     A file with `defaults` may say a part of a rule or an initializer, since it is merged with others. Selector syntax,
     arguments that contradict each other, and what `${…}` and `???` stand for are the validator's alone.
@@ -74,7 +74,7 @@ def schema() -> dict[str, Any]:
 
 
 def _definitions(part: str = "") -> dict[str, Any]:
-    """What a rule consists of; with a prefix, as a file may say it that is merged with others."""
+    """Return what a rule consists of; with a prefix, as a file may say it that is merged with others."""
     split = {
         "type": "object",
         "description": "a list of initializers, one for each of as many equal parts",
@@ -127,12 +127,12 @@ def _rules(part: str = "") -> dict[str, Any]:
 
 
 def _later(known: dict[str, Any], *others: dict[str, Any]) -> dict[str, Any]:
-    """The schema, or a text that an application resolves, or one of others."""
+    """Return the schema, or a text that an application resolves, or one of others."""
     return {"anyOf": [known, {"$ref": "#/$defs/later"}, *others]}
 
 
 def _nameless() -> dict[str, Any]:
-    """Arguments without the initializer that they belong to, which another file names."""
+    """Return arguments without the initializer that they belong to, which another file names."""
     accepted: dict[str, list[dict[str, Any]]] = {}
     for initializer in map(_named, all_names()):
         for name, known in initializer.get("properties", {}).items():
@@ -180,7 +180,7 @@ def _expectation(part: str) -> dict[str, Any]:
 
 
 def _named(name: str) -> dict[str, Any]:
-    """The schema of an initializer, of which a part may be missing.
+    """Return the schema of an initializer, of which a part may be missing.
 
     Of one that cannot be loaded the name is known and no argument.
     """
@@ -206,7 +206,7 @@ def _named(name: str) -> dict[str, Any]:
 
 
 def _used(name: str, part: str) -> dict[str, Any]:
-    """An initializer where all of it must be there, unless it is a part."""
+    """Return an initializer where all of it must be there, unless it is a part."""
     known: dict[str, Any] = {"$ref": f"#/$defs/initializer-{name}"}
     try:
         initializer = find(name)

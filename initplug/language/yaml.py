@@ -37,7 +37,7 @@ Steps = tuple[str | int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a value stands in a text.
+    """The position of a value in a text.
 
     Args:
         file: file, `<text>`, or `override: …`.
@@ -64,7 +64,7 @@ class Place:
         return ":".join(str(part) for part in (self.file, self.line, self.column) if part is not None)
 
     def shifted(self, offset: int) -> Place:
-        """The place of the character `offset` further on, where that can be told."""
+        """Return the place of the character `offset` further on, where that can be told."""
         if not self.literal or self.column is None:
             return self
         return Place(self.file, self.line, self.column + offset, True)
@@ -136,7 +136,7 @@ SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def unreadable(file: str, message: str, mark: Any = None, hint: str | None = None) -> RecipeError:
-    """The error for a text that cannot be read at all."""
+    """Return the error for a text that cannot be read at all."""
     line, column = (None, None) if mark is None else (mark.line + 1, mark.column + 1)
     return RecipeError.of([Finding("", message, file, line, column, hint)])
 
@@ -251,7 +251,7 @@ _Dumper.add_representer(Written, lambda dumper, number: dumper.represent_str(num
 
 
 def written(data: Any) -> str:
-    """Plain data as a YAML text that this reader, Hydra and others read alike.
+    """Return plain data as a YAML text that this reader, Hydra and others read alike.
 
     Example:
         >>> print(written({"*.bias": "1e-3"}), end="")

@@ -47,7 +47,7 @@ class Covered(NamedTuple):
 
 
 class Note(NamedTuple):
-    """What of a rule has no effect in a model, or is good to know.
+    """A remark on what of a rule has no effect in a model, or is good to know.
 
     Args:
         rule: its name.
@@ -69,7 +69,7 @@ class Note(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Accounts:
-    """What a recipe says that has no effect in a model.
+    """All that a recipe says and that has no effect in a model.
 
     Args:
         idle: the selectors of rules that select nothing.
@@ -156,7 +156,7 @@ def _classes(tree: Tree) -> dict[type, None]:
 
 
 def _note(recipe: Recipe, clause: Clause, message: str) -> Note:
-    """A note on one of the selectors of a rule."""
+    """Return a note on one of the selectors of a rule."""
     place = recipe.place(clause.name, clause.key, clause.place)
     said = f'{recipe.word(clause.name, clause.key)} "{cut(clause.selector, NAME)}" {message}'
     return Note(clause.name, said, None if place is None else place.text, _is_shipped(recipe, clause))
@@ -177,7 +177,7 @@ def _of_preset(recipe: Recipe, place: Place | None, name: str, key: str, selecto
 
 @lru_cache(maxsize=4096)
 def _said(preset: str | None, name: str, key: str) -> tuple[str, ...]:
-    """The selectors of a rule of a preset."""
+    """Return the selectors of a rule of a preset."""
     rule = load(preset).rules.get(name) if preset in _presets() else None
     return () if rule is None else rule.match if key == "match" else rule.except_
 
@@ -196,7 +196,7 @@ MODULES, NONE = "only modules that hold nothing to be initialised", "only what i
 def _without_effect(
     tree: Tree, recipe: Recipe, matched: Matched, decisions: Counted, at_work: set[int], unused: set[str]
 ) -> tuple[list[Entry], list[Entry], list[Note]]:
-    """The selectors of unused rules, those without effect of others, and notes on what is not to be warned of."""
+    """Return the selectors of unused rules, those without effect of others, and notes on what no warning tells."""
     met: dict[int, list[Decision]] = {
         number: []
         for number, clause in enumerate(matched.clauses)
@@ -284,7 +284,7 @@ def _beside_slots(tree: Tree, matched: Matched, lost: set[int]) -> dict[int, str
 
 
 def _outdone(recipe: Recipe, decisions: Counted) -> tuple[list[Covered], list[Note]]:
-    """The rules that select slots and win none: those that should stand further down, and notes on the others."""
+    """Return the rules that select slots and win none: those that should stand further down, and notes on others."""
     takes: Counter[str] = Counter()
     winning: set[str] = set()
     by: dict[str, dict[str, None]] = defaultdict(dict)
@@ -322,7 +322,7 @@ def _gives_back(rule: Rule | None) -> bool:
 
 
 def _without_need(recipe: Recipe, matched: Matched, decisions: Counted) -> Iterator[Note]:
-    """Notes on selectors that do nothing which those before them in their list do not."""
+    """Yield notes on selectors that do nothing which those before them in their list do not."""
     leading: set[int] = set()
     following: set[int] = set()
     for decision, _ in decisions:
@@ -340,7 +340,7 @@ def _without_need(recipe: Recipe, matched: Matched, decisions: Counted) -> Itera
 
 
 def _alternatives(tree: Tree, recipe: Recipe, matched: Matched, at_work: set[int]) -> Iterator[Note]:
-    """Notes on alternatives inside selectors that no name, or no class, of the model is."""
+    """Yield notes on alternatives inside selectors that no name, or no class, of the model is."""
     names: dict[str, None] = {}
     classes: dict[type, None] = {}
     for number in sorted(at_work):
@@ -363,7 +363,7 @@ def _is_choice(segment: Segment) -> bool:
 
 
 def _names(tree: Tree) -> dict[str, None]:
-    """All segments of the names in a model."""
+    """Return all segments of the names in a model."""
     names = dict.fromkeys(node.key for node in tree.nodes)
     for node in tree.nodes:
         names.update(dict.fromkeys(node.parameters))

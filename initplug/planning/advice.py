@@ -10,7 +10,7 @@ from initplug.planning.slots import Slot
 
 
 def own_rule(slot: Slot, init: str | None = None) -> str:
-    """The line of a recipe that gives a slot an initializer of its own.
+    """Return the line of a recipe that gives a slot an initializer of its own.
 
     Args:
         slot: that the rule takes alone.

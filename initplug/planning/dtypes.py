@@ -1,4 +1,4 @@
-"""What a dtype can hold, and torch can draw in it: seen before anything is written."""
+"""The limits of dtypes, of what they hold and what torch draws in them: seen before anything is written."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def _exact(value: float) -> str:
 
 
 def _range(dtype: torch.dtype) -> tuple[float, float]:
-    """The smallest and largest number that a dtype holds."""
+    """Return the smallest and largest number that a dtype holds."""
     if dtype == torch.bool:
         return 0, 1
     limits = torch.finfo(dtype) if dtype.is_floating_point or dtype.is_complex else torch.iinfo(dtype)
@@ -116,7 +116,7 @@ def _range(dtype: torch.dtype) -> tuple[float, float]:
 
 
 def _finest(dtype: torch.dtype) -> float:
-    """The smallest number above zero that a dtype of floats holds."""
+    """Return the smallest number above zero that a dtype of floats holds."""
     limits = torch.finfo(dtype)
     return float(limits.smallest_normal * limits.eps)
 
@@ -129,7 +129,7 @@ def _vanishes(value: float, dtype: torch.dtype) -> bool:
 
 
 def _reach(distribution: Single | Batched) -> tuple[float, float]:
-    """Where the elements lie: the bounds, or six standard deviations where those are wider."""
+    """Return where the elements lie: the bounds, or six standard deviations where those are wider."""
     if isinstance(distribution, Constant):
         return distribution.value, distribution.value
     near, far = distribution.mean - 6 * distribution.std, distribution.mean + 6 * distribution.std

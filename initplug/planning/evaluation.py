@@ -39,7 +39,7 @@ from initplug.schemes.transfers import TRANSFERS
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What slots that are alike have in common: everything but their names.
+    """The properties that slots which are alike share: everything but their names.
 
     Args:
         padding_row: of an embedding, which gets zeros.
@@ -70,7 +70,7 @@ class Share:
 
     @property
     def judgeable(self) -> bool:
-        """Whether the moments of all elements say whether they are what was planned."""
+        """Return whether the moments of all elements say whether they are what was planned."""
         known = isinstance(self.distribution, Single | Batched)
         return known and (self.padding_row is None or not isinstance(self.distribution, Structured))
 
@@ -94,7 +94,7 @@ class Miss(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Setting:
-    """What every slot of one plan is evaluated in, and what is known already."""
+    """The surroundings in which every slot of one plan is evaluated, and what is known already."""
 
     tree: Tree
     recipe: Recipe
@@ -109,7 +109,7 @@ class _Setting:
 def evaluate(
     tree: Tree, recipe: Recipe, winners: Coded[Winner | Frozen | None], replays: Replays
 ) -> tuple[Slots, Coded[Share], list[Miss]]:
-    """What the winning initializers come down to; slots that are alike are evaluated once.
+    """Return what the winning initializers come down to; slots that are alike are evaluated once.
 
     Args:
         tree: the walked model.
@@ -162,14 +162,14 @@ def evaluate(
 
 
 def _is_plain(init: Init) -> bool:
-    """Whether what an initializer comes down to depends on nothing but the tensor."""
+    """Return whether what an initializer comes down to depends on nothing but the tensor."""
     if init.parts or init.factors or init.fans == "effective" or init.fn in ("default", "keep", *TRANSFERS):
         return False
     return "of" not in init.initializer.parameters
 
 
 def _attempted(setting: _Setting, slot: Slot, winner: Winner | Frozen | None) -> tuple[Share, str | None]:
-    """The share of a slot, and what keeps its initializer from fitting."""
+    """Return the share of a slot, and what keeps its initializer from fitting."""
     if not isinstance(winner, Winner):
         return _share(setting, slot, winner, None, None), None
     try:
@@ -196,14 +196,14 @@ def _settle(setting: _Setting, slots: Slots, column: Coded[Share], misses: list[
 
 
 def _with_folder(init: Init, folder: Path) -> Init:
-    """An initializer whose path, if it has one, starts where it stands in the recipe."""
+    """Return an initializer whose path, if it has one, starts where it stands in the recipe."""
     if init.fn != "load":
         return init
     return replace(init, arguments={**init.arguments, "path": str(folder / init.arguments["path"])})
 
 
 def _evaluated(setting: _Setting, slot: Slot, winner: Winner) -> Share:
-    """The share of a slot, from what is known of slots like it if there are any."""
+    """Return the share of a slot, from what is known of slots like it if there are any."""
     if slot.lazy:
         return _share(setting, slot, winner, None, None)
     tensor, init = slot.tensor, setting.inits[winner.rule]
@@ -234,7 +234,7 @@ def _evaluated(setting: _Setting, slot: Slot, winner: Winner) -> Share:
 
 
 class _Context(NamedTuple):
-    """What a distribution depends on beyond shape and layout.
+    """The data that a distribution depends on beyond shape and layout.
 
     Args:
         source: the owner's reset, the fans of another tensor, or where the values come from.
@@ -263,7 +263,7 @@ def _context(setting: _Setting, slot: Slot, init: Init) -> _Context:
 def _distribution(
     init: Init, shape: tuple[int, ...], whole: tuple[int, ...], layout: Layout, context: _Context
 ) -> tuple[Planned, Fans]:
-    """What an initializer comes down to for a part of a tensor of the `whole` shape, with the fans of one part."""
+    """Return what an initializer comes down to for a part of a tensor of shape `whole`, with the fans of one part."""
     if init.parts:
         piece = _split(shape, len(init.parts), init.dim)
         pairs = [
@@ -312,7 +312,7 @@ def _vanishes(before: Drawn, after: Drawn) -> bool:
 
 
 def _split(shape: tuple[int, ...], count: int, dim: int) -> tuple[int, ...]:
-    """The shape of one of `count` equal parts along a dimension."""
+    """Return the shape of one of `count` equal parts along a dimension."""
     if count == 1:
         return shape
     if not -len(shape) <= dim < len(shape):
@@ -324,7 +324,7 @@ def _split(shape: tuple[int, ...], count: int, dim: int) -> tuple[int, ...]:
 
 
 def _batched(made: Planned, dims: int, ndim: int) -> Planned:
-    """What fills a stack along `dims` leading dimensions with tensors of `ndim` dimensions."""
+    """Return what fills a stack along `dims` leading dimensions with tensors of `ndim` dimensions."""
     match made:
         case Stacked(parts, dim) if dims:
             inner = tuple(_batched(part, dims, ndim) for part in parts)
@@ -345,7 +345,7 @@ def _stacked(parts: Sequence[Planned], dim: int) -> Planned:
 
 
 def _surroundings(setting: _Setting, slot: Slot, init: Init) -> Drawn | Copy | Load | Fans | None:
-    """What a distribution depends on beyond the tensor itself: resets, fans or values of something else."""
+    """Return what a distribution depends on beyond the tensor itself: resets, fans or values of something else."""
     if init.fn in TRANSFERS:
         return _transferred(setting, slot, init)
     if init.fn == "default" or (init.fn == "keep" and init.arguments.get("otherwise") == "default" and slot.on_meta):
@@ -361,7 +361,7 @@ def _surroundings(setting: _Setting, slot: Slot, init: Init) -> Drawn | Copy | L
 
 
 def _transferred(setting: _Setting, slot: Slot, init: Init) -> Copy | Load:
-    """Where the values of a copied or loaded slot come from."""
+    """Return where the values of a copied or loaded slot come from."""
     given = init.arguments
     try:
         if init.fn == "copy":
@@ -372,7 +372,7 @@ def _transferred(setting: _Setting, slot: Slot, init: Init) -> Copy | Load:
 
 
 def _factor(setting: _Setting, slot: Slot, init: Init) -> tuple[float, float] | None:
-    """What multiplies and what divides the result; None where nothing does."""
+    """Return what multiplies and what divides the result; None where nothing does."""
     if not init.factors:
         return None
     try:
@@ -385,7 +385,7 @@ def _factor(setting: _Setting, slot: Slot, init: Init) -> tuple[float, float] | 
 
 
 def _default(setting: _Setting, slot: Slot) -> Drawn:
-    """What the resets of the owner and its ancestors leave, innermost first, the last write counting."""
+    """Return what the resets of the owner and its ancestors leave, innermost first, the last write counting."""
     outcome = default_of(setting.replays, slot)
     if isinstance(outcome, Drawn):
         return outcome

@@ -27,7 +27,7 @@ class Places(NamedTuple):
 
 
 def multiplier(tree: Tree, slot: Slot, factors: Sequence[Factor], places: dict[str, Places]) -> tuple[float, float]:
-    """The product of factors as (factor, divisor); the default power, an inverse square root, goes to the divisor.
+    """Return the product of factors as (factor, divisor); the default power, an inverse root, goes to the divisor.
 
     Args:
         tree: the walked whole model.
@@ -59,7 +59,7 @@ def multiplier(tree: Tree, slot: Slot, factors: Sequence[Factor], places: dict[s
 
 
 def _power(base: float, power: float) -> float:
-    """A power as a double, of whole numbers exactly where it can be one.
+    """Return a power as a double, of whole numbers exactly where it can be one.
 
     Raises:
         OverflowError: it is larger.
@@ -93,7 +93,7 @@ def _n(tree: Tree, slot: Slot, factor: Factor, places: dict[str, Places]) -> flo
 
 
 def _places(tree: Tree, selector: str) -> Places:
-    """The modules that match a selector, a shared one at its first place."""
+    """Return the modules that match a selector, a shared one at its first place."""
     matcher = Matcher([parse(selector)])
     places: dict[int, int] = {}
     for node, state in zip(tree.nodes, states_of(tree, matcher), strict=True):

@@ -1,4 +1,4 @@
-"""What a plan finds wrong, as messages: slots without rules, rules without slots, initializers that do not fit."""
+"""Messages on what a plan finds wrong: slots without rules, rules without slots, initializers that do not fit."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Unmatched(NamedTuple):
 
 
 def unmatched_slots(rows: Sequence[Unmatched], total: int, recipe: Recipe, on_meta: bool) -> Block:
-    """Parameters that no rule matches; some of them may be on meta, where nothing can be kept."""
+    """Return the parameters that no rule matches; some of them may be on meta, where nothing can be kept."""
     way = "Add a rule, or, for a model that is not on meta," if on_meta else "Add a rule, or"
     hint = f"{way} set `unmatched: keep` to leave them as constructed."
     names = [cut(row.name, NAME) for row in rows]
@@ -45,7 +45,7 @@ def unmatched_slots(rows: Sequence[Unmatched], total: int, recipe: Recipe, on_me
 
 
 def _closest_rule(row: Unmatched, recipe: Recipe) -> str | None:
-    """The rule whose selector reads most like a slot's name and type."""
+    """Return the rule whose selector reads most like a slot's name and type."""
     scored = [
         (_likeness(selector, row), _rule(name, selector.text, recipe.location(name)))
         for name, rule in recipe.rules.items()
@@ -57,11 +57,11 @@ def _closest_rule(row: Unmatched, recipe: Recipe) -> str | None:
 
 
 CLOSE = 0.6
-"""How alike, between 0 and 1, a selector and a name must be for the one to be offered for the other."""
+"""The likeness, between 0 and 1, that a selector and a name need for the one to be offered for the other."""
 
 
 def _likeness(selector: Selector, row: Unmatched) -> float:
-    """Mean likeness of the segments of a selector, from the right, to a slot's name and its owner's type."""
+    """Return the mean likeness of the segments of a selector, from the right, to a slot's name and its owner's type."""
     types = [row.module_type if place == 1 else "" for place in range(len(row.name.split(".")))]
     scores = []
     for segment, part, kind in zip(reversed(selector.segments), reversed(row.name.split(".")), types, strict=False):
@@ -84,14 +84,14 @@ def _rule(name: str, selector: str, location: str | None) -> str:
 
 
 def _named(name: str, recipe: Recipe) -> str:
-    """A rule with its first selector and its place."""
+    """Return a rule with its first selector and its place."""
     rule = recipe.rules[name]
     assert rule is not None  # a disabled rule matches nothing
     return _rule(name, rule.match[0], recipe.location(name))
 
 
 def nothing_selected(unused: Sequence[str], accounts: Accounts, recipe: Recipe, names: Sequence[str]) -> Block:
-    """Rules that select nothing."""
+    """Return the rules that select nothing."""
     lines: list[str] = []
     findings: list[Finding] = []
     for entry in accounts.idle:
@@ -107,7 +107,7 @@ def nothing_selected(unused: Sequence[str], accounts: Accounts, recipe: Recipe, 
 
 
 def without_effect(accounts: Accounts, recipe: Recipe, names: Sequence[str]) -> Block:
-    """Selectors without effect, of rules that select something."""
+    """Return the selectors without effect, of rules that select something."""
     lines: list[str] = []
     findings: list[Finding] = []
     for entry in accounts.dead:
@@ -129,7 +129,7 @@ def without_effect(accounts: Accounts, recipe: Recipe, names: Sequence[str]) -> 
 
 
 def wins_nothing(accounts: Accounts, recipe: Recipe) -> Block:
-    """Rules that a later and wider one leaves nothing."""
+    """Return the rules that a later and wider one leaves nothing."""
     lines: list[str] = []
     findings: list[Finding] = []
     for name, by in accounts.covered:
@@ -144,7 +144,7 @@ def wins_nothing(accounts: Accounts, recipe: Recipe) -> Block:
 
 
 def not_as_expected(unmet: Unmet, recipe: Recipe) -> Block:
-    """A rule that does not select what it expects."""
+    """Return a rule that does not select what it expects."""
     per, times = cut(unmet.expected.per, NAME), unmet.expected.times
     named, location = _named(unmet.rule, recipe), recipe.location(unmet.rule)
     slots = "1 slot" if times == 1 else f"{times} slots"
@@ -166,7 +166,7 @@ def not_as_expected(unmet: Unmet, recipe: Recipe) -> Block:
 
 
 ROOT = "the model"
-"""What the nameless first module is called."""
+"""The name that messages give the nameless first module."""
 
 
 def _place(entry: Entry, recipe: Recipe) -> Place | None:
@@ -200,7 +200,7 @@ def _closest(entry: Entry, names: Sequence[str], classes: Sequence[str]) -> str 
 
 
 def _parts(names: Iterable[str], count: int) -> dict[str, str]:
-    """So many segments in a row out of names, each with the name up to there; blocks that repeat stand for one."""
+    """Return runs of so many segments of names, each with the name up to there; repeated blocks stand for one."""
     parts: dict[str, str] = {}
     for name in {re.sub("[0-9]+", "0", name): name for name in reversed([*names])}.values():
         segments = name.split(".")
@@ -220,7 +220,7 @@ class Left(NamedTuple):
 
 
 def left_alone(left: Sequence[Left], recipe: Recipe, *, on_meta: bool = False, all_of_them: bool = False) -> Block:
-    """Frozen parameters that rules would draw.
+    """Return the frozen parameters that rules would draw.
 
     Args:
         left: such parameters.
@@ -248,7 +248,7 @@ def left_alone(left: Sequence[Left], recipe: Recipe, *, on_meta: bool = False, a
 
 
 def misfit(misses: Sequence[Miss]) -> Block:
-    """Initializers that do not fit their tensors."""
+    """Return the initializers that do not fit their tensors."""
     lines = [f"  {cut(miss.name, NAME)} {miss.shape}: {miss.reason}; {_by(miss)}" for miss in misses]
     head = f"{len(misses)} initializer{'s do' if len(misses) > 1 else ' does'} not fit"
     text = [head, *shortened(lines)]

@@ -1,4 +1,4 @@
-"""What the resets of construction draw: a module's own, replayed on a meta copy that only takes notes.
+"""The draws of construction's resets: each module's own, replayed on a meta copy that only takes notes.
 
 The reset runs under two modes. One sees every torch call: calls that fill a tensor are noted and not executed. The
 other sees every operator that is executed all the same: one that writes to a watched tensor, in whatever way, makes
@@ -35,12 +35,12 @@ from initplug.schemes.structured import orthogonal, sparse
 RESETS = ("reset_parameters", "_reset_parameters")
 
 Outcome = Drawn | str
-"""What a reset leaves in a tensor, or why that cannot be told."""
+"""The distribution that a reset leaves in a tensor, or why that cannot be told."""
 
 
 @dataclass(frozen=True, slots=True)
 class Replays:
-    """What the resets of one walked model draw, each read once, for all plans of it.
+    """The draws of the resets of one walked model, each read once, for all plans of it.
 
     Args:
         tree: the walked model.
@@ -79,7 +79,7 @@ def default_of(replays: Replays, slot: Slot) -> Outcome | None:
 
 
 def replayed(module: nn.Module, known: dict[Any, Mapping[str, Outcome]]) -> Mapping[str, Outcome]:
-    """What the module's own reset writes, by name relative to the module; empty without a reset.
+    """Return what the module's own reset writes, by name relative to the module; empty without a reset.
 
     Args:
         module: whose reset is read.
@@ -131,7 +131,7 @@ def replay(module: nn.Module, reset: str) -> dict[str, Outcome]:
 
 
 def _named(module: nn.Module) -> dict[str, Tensor]:
-    """Every tensor at each of its places, by canonical name."""
+    """Return every tensor at each of its places, by canonical name."""
     return {name: slot.tensor for slot in walk(module).slots for name, _, _ in slot.places}
 
 
@@ -140,7 +140,7 @@ def _every(module: nn.Module, reason: str) -> dict[str, Outcome]:
 
 
 def _signature(module: nn.Module) -> Any:
-    """What a module's reset can depend on, hashable, or None where that cannot be told."""
+    """Return what a module's reset can depend on, hashable, or None where that cannot be told."""
     try:
         return _frozen(module, {})
     except (TypeError, RecursionError):
@@ -148,7 +148,7 @@ def _signature(module: nn.Module) -> Any:
 
 
 def _frozen(value: Any, seen: dict[int, int]) -> Any:
-    """A hashable picture of a value; tensors and modules are numbered, so that ties are part of it."""
+    """Return a hashable picture of a value; tensors and modules are numbered, so that ties are part of it."""
     if value is None or isinstance(value, bool | int | float | complex | str | torch.dtype | type):
         return (type(value), value)
     if isinstance(value, Tensor | nn.Module):
@@ -220,7 +220,7 @@ CHANGES: Mapping[str, Callable[..., Drawn]] = {
 
 
 def _shifted(before: Drawn, by: float) -> Drawn:
-    """The distribution of a draw plus a number."""
+    """Return the distribution of a draw plus a number."""
     match before:
         case Constant(value):
             return Constant(value + by)
@@ -234,7 +234,7 @@ def _shifted(before: Drawn, by: float) -> Drawn:
 
 
 def _erfinv(before: Drawn) -> Drawn:
-    """The distribution of erf⁻¹ of a uniform draw in [-1, 1]: a truncated normal of std 1/√2."""
+    """Return the distribution of erf⁻¹ of a uniform draw in [-1, 1]: a truncated normal of std 1/√2."""
     if not isinstance(before, Uniform) or not -1 <= before.low < before.high <= 1:
         raise ValueError("what it maps is no uniform draw in [-1, 1]")
     standard = statistics.NormalDist(sigma=math.sqrt(0.5))
@@ -250,7 +250,7 @@ BEYOND = 6.0
 
 
 def _clamped(before: Drawn, low: float, high: float) -> Drawn:
-    """The distribution of a draw that is clamped where it ends, or where it has no elements."""
+    """Return the distribution of a draw that is clamped where it ends, or where it has no elements."""
     if isinstance(before, TruncatedNormal):
         loc, scale = before.loc, before.scale
         near = 1e-6 * scale
@@ -283,11 +283,11 @@ class _Notes(TorchFunctionMode):
         }
 
     def of(self, tensor: Tensor) -> Outcome | None:
-        """What is in the tensor; None where nothing wrote it."""
+        """Return what is in the tensor; None where nothing wrote it."""
         return self._written.get(_storage(tensor))
 
     def watches(self, tensor: Tensor) -> bool:
-        """Whether the tensor still has the memory that it came with."""
+        """Return whether the tensor still has the memory that it came with."""
         return self._watched.get(_storage(tensor)) is tensor
 
     def spoil(self, tensor: Tensor, reason: str) -> None:
@@ -370,7 +370,7 @@ class OutsideError(RuntimeError):
 
 
 def _device(args: Any, kwargs: Any) -> torch.device:
-    """Where an operator works: the device it is told, or that of its first tensor."""
+    """Return where an operator works: the device it is told, or that of its first tensor."""
     if kwargs.get("device") is not None:
         return torch.device(kwargs["device"])
     return next((value.device for value in args if isinstance(value, Tensor)), torch.device("cpu"))

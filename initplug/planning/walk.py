@@ -63,12 +63,12 @@ def walk(model: nn.Module, prefix: str = "", *, buffers: bool = True) -> Tree:
 
 @lru_cache(maxsize=4096)
 def plain_class(cls: Any) -> type | None:
-    """The class that a user knows of modules that stand for themselves; None of wrappers and TorchScript."""
+    """Return the class that a user knows of modules that stand for themselves; None of wrappers and TorchScript."""
     return None if wrapping_key(cls) is not None or issubclass(cls, torch.jit.ScriptModule) else public_type(cls)
 
 
 def buffers_of(tree: Tree) -> Sequence[Slot]:
-    """The buffers of a walked model as slots, also where the walk left them out."""
+    """Return the buffers of a walked model as slots, also where the walk left them out."""
     rows = tree.slots.kins.where(lambda kin: kin.kind == "buffer")
     return tree.slots.taken(rows) if len(rows) else _slots(tree.nodes, ("buffer",))
 
@@ -138,7 +138,7 @@ def _node(name: str, key: str, module: nn.Module, cls: type, parent: int, place:
 
 
 def _slots(nodes: Sequence[Node], kinds: Sequence[Kind]) -> Slots:
-    """The tensors of some kinds, each once, in the order in which torch names what is stored."""
+    """Return the tensors of some kinds, each once, in the order in which torch names what is stored."""
     every = Columns()
     for kind in kinds:
         columns = _gathered(nodes, kind)
@@ -150,7 +150,7 @@ def _slots(nodes: Sequence[Node], kinds: Sequence[Kind]) -> Slots:
 
 
 def _gathered(nodes: Sequence[Node], kind: Kind) -> Columns:
-    """The tensors of one kind, at each of their places.
+    """Return the tensors of one kind, at each of their places.
 
     A tensor that parametrizations compute comes after the tensors of their own, on which its value depends.
     """
@@ -213,7 +213,7 @@ def _append(columns: Columns, found: Iterable[_Found]) -> None:
 
 
 def _tied(columns: Columns) -> Columns:
-    """The same with one row for all places of a tensor, which the first of them names."""
+    """Return the same with one row for all places of a tensor, which the first of them names."""
     tied = Columns()
     known: dict[int, int] = {}  # rows by the ids of what is stored
     rows = zip(columns.names, columns.keys, columns.nodes, columns.holders, columns.tensors, strict=True)
@@ -238,7 +238,7 @@ def _tied(columns: Columns) -> Columns:
 
 
 def _kins(columns: Columns, nodes: Sequence[Node], kind: Kind) -> Coded[Kin]:
-    """What each tensor has in common with others."""
+    """Return what each tensor has in common with others."""
     try:
         return _alike(columns, nodes, kind, SHAPE)
     except RuntimeError:  # the sizes of a few cannot be asked for
@@ -257,7 +257,7 @@ def _alike(
 
 
 def _shape(tensor: Tensor) -> torch.Size | None:
-    """The sizes of a tensor; None of a lazy one, and no sizes of a strided nested one, which has rows of many."""
+    """Return the sizes of a tensor; None for a lazy one, no sizes for a strided nested one, which has rows of many."""
     if is_lazy(tensor):
         return None
     return torch.Size() if tensor.is_nested and tensor.layout is torch.strided else tensor.shape
@@ -268,7 +268,7 @@ DTYPE, TRAINABLE = attrgetter("dtype"), attrgetter("requires_grad")
 
 
 def _found(nodes: Sequence[Node], index: int, held: dict[str, Any]) -> tuple[int, list[_Found]]:
-    """The node whose tensors those of a module are, and they at their places."""
+    """Return the node whose tensors those of a module are, and they at their places."""
     computed, owner = _computed(nodes, index)
     found: list[_Found] = []
     for key, tensor in held.items():
@@ -283,7 +283,7 @@ def _found(nodes: Sequence[Node], index: int, held: dict[str, Any]) -> tuple[int
 
 
 def _computed(nodes: Sequence[Node], index: int) -> tuple[Mapping[str, Computed], int]:
-    """What is computed from the tensors of a module, by their keys, and the node of the module that computes it."""
+    """Return what is computed from a module's tensors, by their keys, and the node of the module that computes it."""
     node = nodes[index]
     module = node.module
     if isinstance(module, ParametrizationList) and node.parent >= 0 and nodes[node.parent].parent >= 0:

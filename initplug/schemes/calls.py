@@ -48,7 +48,7 @@ class MisfitError(ValueError):
 def distribution_of(
     initializer: Initializer, fans: Fans, shape: Sequence[int], arguments: Mapping[str, Any]
 ) -> Planned:
-    """The distribution of a tensor.
+    """Return the distribution of a tensor.
 
     Args:
         initializer: the registered function.
@@ -80,7 +80,7 @@ def distribution_of(
 
 
 def checked(made: object, shape: tuple[int, ...]) -> Drawn:
-    """A distribution with plain numbers that a tensor of this shape can have.
+    """Return a distribution with plain numbers that a tensor of this shape can have.
 
     Raises:
         ValueError: saying what it is instead.
@@ -125,7 +125,7 @@ def _number(value: object, made: object) -> float:
 
 
 def _holds(shape: tuple[int, ...], structure: Structured) -> bool:
-    """Whether a tensor of this shape is one that the structure is for."""
+    """Return whether a tensor of this shape is one that the structure is for."""
     match structure:
         case Orthogonal(_, rows, columns):
             return len(shape) > 1 and (rows, columns) == (shape[0], math.prod(shape[1:]))

@@ -21,7 +21,7 @@ class EntryError(ValueError):
 
 @cache
 def entries() -> Mapping[str, tuple[EntryPoint, ...]]:
-    """The entry points of installed packages by name; nothing is loaded."""
+    """Return the entry points of installed packages by name; nothing is loaded."""
     found: dict[str, tuple[EntryPoint, ...]] = {}
     for entry in entry_points(group=GROUP):
         found[entry.name] = (*found.get(entry.name, ()), entry)
@@ -29,7 +29,7 @@ def entries() -> Mapping[str, tuple[EntryPoint, ...]]:
 
 
 def all_names() -> list[str]:
-    """The names that recipes can use, sorted; those of installed packages are only listed.
+    """Return the names that recipes can use, sorted; those of installed packages are only listed.
 
     Example:
         >>> all_names()[:3]
@@ -39,7 +39,7 @@ def all_names() -> list[str]:
 
 
 def find(name: str) -> Initializer | None:
-    """The initializer of this name, loaded if it is an installed package's; None if there is none.
+    """Return the initializer of this name, loaded if it is an installed package's; None if there is none.
 
     Raises:
         EntryError: the package cannot be imported, has no such function, or has a name that is taken.

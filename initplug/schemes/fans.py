@@ -12,7 +12,7 @@ FanRule = Literal["torch", "effective", "flat"]
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a tensor's dimensions are used by the module that owns it.
+    """The use of a tensor's dimensions by the module that owns it.
 
     Args:
         transposed: a transposed convolution, stored as (in, out / groups, *kernel).
@@ -103,7 +103,7 @@ class FanError(ValueError):
 
 
 def fans_of(shape: Sequence[int], layout: Layout = PLAIN, rule: FanRule = "torch") -> Fans:
-    """The fans of a tensor under a fan rule.
+    """Return the fans of a tensor under a fan rule.
 
     Args:
         shape: sizes of the tensor, in elements.

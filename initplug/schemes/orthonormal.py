@@ -69,7 +69,7 @@ def orthonormal(matrix: Matrix) -> None:
 
 
 def scratch(rows: int, columns: int) -> int:
-    """Bytes that `orthonormal` takes beside the matrix: slices of a panel and of a strip, its product, the factors.
+    """Return the bytes that `orthonormal` takes beside the matrix: slices of panel and strip, its product, the factors.
 
     Example:
         >>> scratch(2048, 2048) / 2**20
@@ -106,7 +106,7 @@ def _reflected(matrix: Matrix, signs: Matrix) -> Matrix:
 
 
 def _reflected_singly(matrix: Matrix, signs: Matrix) -> Matrix:
-    """`_reflected`, column by column; every vector has the square 2, so that I - v·vᵀ is its reflection."""
+    """Do as `_reflected`, column by column; every vector has the square 2, so that I - v·vᵀ is its reflection."""
     columns = matrix.shape[1]
     work = np.ascontiguousarray(matrix)
     factor = np.eye(columns)
@@ -138,7 +138,7 @@ def _reflect(matrix: Matrix, vectors: _Sliced, factor: Matrix) -> None:
 
 
 def _strip(rows: int) -> int:
-    """Columns that are multiplied together: of some megabytes, whatever their length."""
+    """Return the columns that are multiplied together: of some megabytes, whatever their length."""
     return max(64, min(512, (1 << 20) // rows))
 
 
@@ -169,7 +169,7 @@ def _sliced(matrix: Matrix) -> _Sliced:
 
 
 def _product(left: _Sliced, right: _Sliced) -> Matrix:
-    """The product of two matrices, less that of their lower slices: BLAS adds integers below 2^53."""
+    """Return the product of two matrices, less that of their lower slices: BLAS adds integers below 2^53."""
     total: Matrix | None = None
     for start in range(0, len(right.high), LENGTH):
         terms = slice(start, start + LENGTH)
@@ -184,7 +184,7 @@ def _product(left: _Sliced, right: _Sliced) -> Matrix:
 
 
 def _sum(terms: Matrix) -> Matrix:
-    """The sum along the first dimension: NumPy's own depends on the layout, halves added to halves do not."""
+    """Return the sum along the first dimension: NumPy's own depends on the layout, halves added to halves do not."""
     while len(terms) > 1:
         half = len(terms) // 2
         halved: Matrix = terms[:half] + terms[half : 2 * half]

@@ -21,7 +21,7 @@ Reference = NewType("Reference", str)
 """A dotted path from the owner of a slot to another attribute: `weight`, `..q.weight`, `^shared.weight`."""
 
 Kind = Literal["distribution", "whole"]
-"""What a function gives: what every element of a tensor is drawn from, or the elements themselves."""
+"""The result of a function: what every element of a tensor is drawn from, or the elements themselves."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Parameter:
 
     @property
     def required(self) -> bool:
-        """Whether recipes must give it."""
+        """Return whether recipes must give it."""
         return self.default is inspect.Parameter.empty
 
     @property
@@ -72,7 +72,7 @@ class Initializer:
 
     @property
     def built_in(self) -> bool:
-        """Whether it is one of this package."""
+        """Return whether it is one of this package."""
         return self.home.partition(".")[0] == "initplug"
 
     @property
@@ -203,7 +203,7 @@ def _check_name(name: str) -> None:
 
 
 def _is_redefined(held: Any, function: Any) -> bool:
-    """Whether a function is the one that is held, run again: a module that is reloaded, a cell of a notebook."""
+    """Return whether a function is the one that is held, run again: a module that is reloaded, a cell of a notebook."""
     if held is function:
         return True
     home, again = ((getattr(one, "__module__", None), getattr(one, "__qualname__", None)) for one in (held, function))
@@ -216,7 +216,7 @@ def _is_redefined(held: Any, function: Any) -> bool:
 
 
 def _parameters(function: Callable[..., Any], name: str, kind: Kind) -> dict[str, Parameter]:
-    """The keyword arguments of a function; raises where recipes could not give them."""
+    """Return the keyword arguments of a function; raises where recipes could not give them."""
     form = "(fans, *, …)" if kind == "distribution" else "(shape, draw, *, …)"
     try:
         arguments = list(inspect.signature(function).parameters.values())
@@ -246,7 +246,7 @@ def _way_out(first: tuple[str, ...], kind: Kind) -> str:
 
 
 def _hints(function: Callable[..., Any], name: str, arguments: Sequence[inspect.Parameter]) -> dict[str, Any]:
-    """The annotations of the arguments that recipes give; the others may be known to type checkers alone."""
+    """Return the annotations of the arguments that recipes give; the others may be known to type checkers alone."""
     annotations = {one.name: one.annotation for one in arguments if one.annotation is not one.empty}
     scope = getattr(inspect.unwrap(function), "__globals__", {})
     try:
@@ -287,7 +287,7 @@ def _parameter(name: str, kind: Kind, argument: inspect.Parameter, annotation: A
 
 
 def _unknown(annotation: Any) -> Any:
-    """The part of an annotation that recipes cannot be checked against; None if there is none."""
+    """Return the part of an annotation that recipes cannot be checked against; None if there is none."""
     parts = list(parts_of(annotation))
     if not parts:
         return annotation
@@ -307,7 +307,7 @@ def _unknown(annotation: Any) -> Any:
 
 
 def _takes(annotation: Any, value: Any) -> bool:
-    """Whether a value is of an annotation's types, bounds left aside."""
+    """Return whether a value is of an annotation's types, bounds left aside."""
     if value is None:
         return NoneType in get_args(annotation)
     kind = next(kind for kind in (bool, int, float, str) if isinstance(value, kind))
@@ -328,7 +328,7 @@ def _spelled(annotation: Any) -> str:
 
 
 def parts_of(annotation: Any) -> Iterator[Any]:
-    """The parts of a union, less None."""
+    """Yield the parts of a union, less None."""
     if get_origin(annotation) in (Union, UnionType):
         for part in get_args(annotation):
             yield from parts_of(part)
@@ -337,7 +337,7 @@ def parts_of(annotation: Any) -> Iterator[Any]:
 
 
 def kinds_of(annotation: Any) -> Iterator[type]:
-    """The plain types of the values that an annotation accepts.
+    """Yield the plain types of the values that an annotation accepts.
 
     Example:
         >>> sorted(kind.__name__ for kind in kinds_of(Annotated[float, Gt(0)] | Literal["relu", 3]))
@@ -353,7 +353,7 @@ def kinds_of(annotation: Any) -> Iterator[type]:
 
 @cache
 def words_of(annotation: Any) -> tuple[str, ...]:
-    """The string literals inside an annotation.
+    """Return the string literals inside an annotation.
 
     Example:
         >>> words_of(float | Literal["relu", "tanh"])

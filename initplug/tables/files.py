@@ -17,12 +17,12 @@ from initplug.tables.text import cell
 
 
 def to_json(data: Mapping[str, Any]) -> str:
-    """JSON text; missing numbers are null, never NaN."""
+    """Return JSON text; missing numbers are null, never NaN."""
     return json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def to_csv(rows: Iterable[Mapping[str, Any]], keys: Sequence[str]) -> str:
-    r"""CSV text with a heading; missing values are empty, lists are joined by spaces, line breaks are escapes.
+    r"""Return CSV text with a heading; missing values are empty, lists are joined by spaces, line breaks are escapes.
 
     A text that a spreadsheet would take for a formula gets an apostrophe before it.
 
@@ -40,7 +40,7 @@ def to_csv(rows: Iterable[Mapping[str, Any]], keys: Sequence[str]) -> str:
 
 
 FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")
-"""How a text begins that spreadsheets run, wide forms of these signs included."""
+"""The beginning of a text that spreadsheets run, wide forms of these signs included."""
 
 NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
 
@@ -55,7 +55,7 @@ def _field(value: Any) -> Any:
 
 
 def to_markdown(rows: Iterable[Mapping[str, Any]], keys: Sequence[str]) -> str:
-    r"""A Markdown table of the values that a reader looks for; problems have a column where there are any.
+    r"""Return a Markdown table of the values that a reader looks for; problems have a column where there are any.
 
     Example:
         >>> print(to_markdown([{"name": "a|b", "std": 0.5}], ["name", "std"]))
@@ -86,20 +86,20 @@ MARKDOWN_KEYS = (
     "problem",
 )
 CODE_KEYS = ("name", "rule", "init")
-"""What may hold any character, and is set as code, so that none of them means anything."""
+"""The keys whose values may hold any character and are set as code, so that none of them means anything."""
 
 
 SIGNS = re.compile(r"[\\`*_~|<>&\[\]]")
-"""What means something in Markdown, HTML included."""
+"""The signs that mean something in Markdown, HTML included."""
 
 
 def _plain(value: Any) -> str:
-    """A value inside a table, in which nothing but letters is read."""
+    """Return a value inside a table, in which nothing but letters is read."""
     return SIGNS.sub(r"\\\g<0>", cell(value))
 
 
 def _code(value: str | None) -> str:
-    """A text as code inside a table: fenced by more backticks than it has in a row."""
+    """Return a text as code inside a table: fenced by more backticks than it has in a row."""
     if value is None:
         return cell(value)
     text = visible(value).replace("|", "\\|")
@@ -116,7 +116,7 @@ REPORTS = (".html", *SUFFIXES)
 
 
 def check_path(path: str | PathLike[str], suffixes: Iterable[str]) -> Path:
-    """The path, if its suffix is known and a file can be written there.
+    """Return the path, if its suffix is known and a file can be written there.
 
     Raises:
         InitplugError: otherwise.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 POOLED = tuple(f"measured_{field}" for field in ("mean", "std", "min", "max", "count"))
-"""What rows that agree have each of its own: moments of one sample, which a group has of all its elements."""
+"""The keys that rows which agree have each of its own: moments of one sample; a group has those of all its elements."""
 
 
 SCREEN = 40
@@ -36,7 +36,7 @@ class _Group:
 def collapsed(
     rows: Iterable[Mapping[str, Any]], facts: Callable[[Mapping[str, Any]], Hashable | None]
 ) -> list[dict[str, Any]]:
-    """One row for all rows whose names differ in numbers alone and whose facts agree.
+    """Return one row for all rows whose names differ in numbers alone and whose facts agree.
 
     Measured moments become those of all elements together. The row stands in the place of the first.
 
@@ -59,7 +59,7 @@ def collapsed(
 def _grouped(
     rows: Sequence[Mapping[str, Any]], facts: Callable[[Mapping[str, Any]], Hashable | None], seams: re.Pattern[str]
 ) -> list[_Group]:
-    """The groups of rows whose names, cut at the seams, differ in parts that are numbers."""
+    """Return the groups of rows whose names, cut at the seams, differ in parts that are numbers."""
     groups = []
     for place, row in enumerate(rows):
         agreed = facts(row)
@@ -75,7 +75,7 @@ def _is_number(part: str) -> bool:
 
 
 def _joined(groups: Sequence[_Group], place: int) -> list[_Group]:
-    """The groups, those of one that differ in one part of their names joined."""
+    """Return the groups, those of one that differ in one part of their names joined."""
     kept: list[_Group] = []
     first: dict[Hashable, tuple[_Group, list[int]]] = {}
     for group in groups:
@@ -96,7 +96,7 @@ def _joined(groups: Sequence[_Group], place: int) -> list[_Group]:
 
 
 def _runs(numbers: Sequence[int]) -> str:
-    """Numbers as runs: `0-11`, `0,2,4-6`."""
+    """Return numbers as runs: `0-11`, `0,2,4-6`."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and runs[-1][-1] == number - 1:
