@@ -104,3 +104,17 @@ def overruled(layer: Mapping[str, Any], path: Steps) -> list[str]:
         return []
     given = [key for key in EXCEPTIONS if layer.get(key) not in (None, "???")]
     return [key for key in EXCEPTIONS if key not in given] if given else []
+
+
+def forget_places(composed: Composed, path: Steps) -> None:
+    """Drop the places of a key or value, and of all below it.
+
+    Example:
+        >>> composed = Composed({}, "recipe.yaml", {("a",): Place("recipe.yaml"), ("a", "b"): Place("recipe.yaml")})
+        >>> forget_places(composed, ("a", "b"))
+        >>> [*composed.values]
+        [('a',)]
+    """
+    for places in (composed.values, composed.keys):
+        for known in [known for known in places if known[: len(path)] == path]:
+            del places[known]

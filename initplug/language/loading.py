@@ -33,7 +33,7 @@ from initplug.language.yaml import (
 )
 from initplug.values import is_whole, plain
 
-SUFFIXES = (".yaml", ".yml")
+RECIPE_SUFFIXES = (".yaml", ".yml")
 
 Source = str | PathLike[str] | Mapping[str, Any] | Recipe
 
@@ -67,7 +67,7 @@ def load(source: Source | Any, overrides: Sequence[str] = ()) -> Recipe:
         from initplug.language.overrides import override
 
         override(composed, overrides)
-        composed.data = _plain(composed.data, "<overrides>")
+        composed.data = _copy_plain(composed.data, "<overrides>")
     return validate(composed)
 
 
@@ -82,11 +82,11 @@ def compose(source: Source | Any) -> Composed:
         _carry_places(source, composed)
         return composed
     if isinstance(source, PathLike):
-        return _from_file(Path(source), {})
+        return _read_file(Path(source), {})
     if isinstance(source, str):
         if "\n" in source:
-            return _with_defaults(read(source, "<text>"), "<text>", Path(), {})
-        return _from_file(_find(source), {})
+            return _merge_defaults(read(source, "<text>"), "<text>", Path(), {})
+        return _read_file(_find_recipe(source), {})
     if _is_config(source):
         return _from_config(source)
     if isinstance(source, Mapping) or _is_record(source):
@@ -105,7 +105,7 @@ def validate(composed: Composed) -> Recipe:
         recipe = Recipe.model_validate(composed.data)
     except ValidationError as error:
         raise RecipeError.of(findings_of(error, composed)) from None
-    if recipe.name is None and composed.origin.endswith(SUFFIXES):
+    if recipe.name is None and composed.origin.endswith(RECIPE_SUFFIXES):
         recipe = recipe.model_copy(update={"name": Path(composed.origin).stem})
     for rule in recipe.rules:
         place = composed.keys.get(("rules", rule))
@@ -164,14 +164,14 @@ def _carry_places(recipe: Recipe, composed: Composed) -> None:
         composed.values[("rules", name, key) if alone else ("rules", name, key, index)] = place
 
 
-def _find(name: str) -> Path:
+def _find_recipe(name: str) -> Path:
     """Return the file that a text without a newline names: a preset, or a path."""
     preset = PRESETS / f"{name}.yaml"
     if name in presets():
         return preset
     path = Path(name)
     try:
-        if name and (path.suffix in SUFFIXES or path.exists()):
+        if name and (path.suffix in RECIPE_SUFFIXES or path.exists()):
             return path
     except (OSError, ValueError):  # no path of this system: too long, or with a NUL
         pass
@@ -185,7 +185,7 @@ Sizes = dict[Path, tuple[int, int]]
 """The files that one recipe is read from: how many characters, and how many keys and values, each has."""
 
 
-def _from_file(path: Path, seen: Sizes) -> Composed:
+def _read_file(path: Path, seen: Sizes) -> Composed:
     shown_as = path.name if path.parent == PRESETS else str(path)
     try:
         with path.open("rb") as stream:
@@ -204,7 +204,7 @@ def _from_file(path: Path, seen: Sizes) -> Composed:
         message = f"with what it is merged with it has {characters:,} characters, {parts:,} keys and values"
         bounds = f"at most {MAX_CHARACTERS:,} and {MAX_PARTS:,} are read; {SMALLER}"
         raise RecipeError.of([Finding("", message, shown_as, hint=bounds)])
-    composed = _with_defaults(document, shown_as, path.parent, seen)
+    composed = _merge_defaults(document, shown_as, path.parent, seen)
     if path.parent == PRESETS:
         composed.shipped.add(shown_as)
     else:
@@ -212,7 +212,7 @@ def _from_file(path: Path, seen: Sizes) -> Composed:
     return composed
 
 
-def _plain(value: Any, file: str) -> Any:
+def _copy_plain(value: Any, file: str) -> Any:
     """Return a copy of Python's data as plain data; anything that a recipe's text could not hold is an error."""
     room = MAX_CHARACTERS
     parts = 0
@@ -237,7 +237,7 @@ def _plain(value: Any, file: str) -> Any:
         if len(path) > MAX_DEPTH:
             raise wrong(path[:4], f"nested deeper than {MAX_DEPTH}")
         if _is_config(value):
-            value = _resolved(value, Composed({}, file))
+            value = _resolve_config(value, Composed({}, file))
         value = plain(value)
         if _is_record(value):
             value = {one.name: getattr(value, one.name) for one in fields(value)}
@@ -287,14 +287,14 @@ def _from_config(config: Any) -> Composed:
     from initplug.language.hydra_places import traced
 
     found = traced(config)
-    return _placed(_plain(_resolved(config, found), found.origin), found)
+    return _placed(_copy_plain(_resolve_config(config, found), found.origin), found)
 
 
 def _placed(data: Any, found: Composed) -> Composed:
     """Return data with the places that are known of them."""
     for _, rule, key in found.overruled:
         data["rules"][rule].pop(key, None)
-    composed = _with_defaults(Document(data, found.values, found.keys), found.origin, Path(), {}, found.root)
+    composed = _merge_defaults(Document(data, found.values, found.keys), found.origin, Path(), {}, found.root)
     composed.replaced.update(found.replaced)
     composed.shipped.update(found.shipped)
     composed.flattened.update(found.flattened)
@@ -307,11 +307,11 @@ def _from_mapping(source: Any) -> Composed:
 
     found = traced(source)
     if not found.values:
-        return _with_defaults(Document(_plain(source, "<mapping>")), "<mapping>", Path(), {})
-    return _placed(_plain(source, found.origin), found)
+        return _merge_defaults(Document(_copy_plain(source, "<mapping>")), "<mapping>", Path(), {})
+    return _placed(_copy_plain(source, found.origin), found)
 
 
-def _resolved(config: Any, found: Composed) -> Any:
+def _resolve_config(config: Any, found: Composed) -> Any:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
@@ -338,7 +338,7 @@ MAX_FILES = 64
 """The most recipes that one may be merged from."""
 
 
-def _with_defaults(document: Document, origin: str, folder: Path, seen: Sizes, root: Steps = ()) -> Composed:
+def _merge_defaults(document: Document, origin: str, folder: Path, seen: Sizes, root: Steps = ()) -> Composed:
     """Return the document, merged with the recipes that its `defaults` name, in their order."""
     own = Composed({}, origin, document.values, document.keys, stars=document.stars, root=root)
     if not isinstance(document.data, dict):
@@ -351,12 +351,12 @@ def _with_defaults(document: Document, origin: str, folder: Path, seen: Sizes, r
         return own
     entries = own.data.pop("defaults")
     merged = Composed({}, origin, root=root)
-    for layer in _layers(entries, own, folder, seen):
+    for layer in _read_defaults(entries, own, folder, seen):
         merge(merged, layer)
     return merged
 
 
-def _layers(entries: Any, own: Composed, folder: Path, seen: Sizes) -> Iterator[Composed]:
+def _read_defaults(entries: Any, own: Composed, folder: Path, seen: Sizes) -> Iterator[Composed]:
     """Yield the recipes of a `defaults` list; the recipe itself is last unless `_self_` says otherwise."""
 
     def wrong(path: Steps, message: str, hint: str | None = None) -> RecipeError:
@@ -387,7 +387,7 @@ def _layers(entries: Any, own: Composed, folder: Path, seen: Sizes) -> Iterator[
             raise wrong(here, f"there is no recipe called {shown(entry)}", hint)
         if file.resolve() in seen:
             raise wrong(here, f"{shown(entry)} is composed twice: `defaults` repeat a recipe or form a cycle")
-        yield _from_file(file, seen)
+        yield _read_file(file, seen)
     if "_self_" not in entries:
         yield own
 
@@ -396,7 +396,7 @@ def _sibling(entry: str, folder: Path) -> Path | None:
     """Return a file beside the recipe, else a preset."""
     for candidate in (folder / entry, folder / f"{entry}.yaml", folder / f"{entry}.yml", PRESETS / f"{entry}.yaml"):
         with suppress(OSError):  # a name that is too long is one of no file
-            if candidate.suffix in SUFFIXES and candidate.is_file():
+            if candidate.suffix in RECIPE_SUFFIXES and candidate.is_file():
                 return candidate
     return None
 

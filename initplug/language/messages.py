@@ -39,7 +39,7 @@ def dotted(path: Steps) -> str:
 
 def located(composed: Composed, path: Steps, message: str, hint: str | None = None, *, key: bool = False) -> Finding:
     """Return a finding at the place of a value or key, or of the nearest thing above it that has one."""
-    return _finding(place_of(composed, path, key=key), composed, path, message, hint)
+    return _nearest_finding(place_of(composed, path, key=key), composed, path, message, hint)
 
 
 def file_of(composed: Composed, rule: str, argument: str) -> Path | None:
@@ -61,7 +61,7 @@ def findings_of(error: ValidationError, composed: Composed) -> list[Finding]:
     return sorted(found.values(), key=lambda finding: (finding.file or "", finding.line or 0, finding.column or 0))
 
 
-def _finding(place: Place, composed: Composed, path: Steps, message: str, hint: str | None) -> Finding:
+def _nearest_finding(place: Place, composed: Composed, path: Steps, message: str, hint: str | None) -> Finding:
     whole = dotted((*composed.root, *path))
     return Finding(whole, message, place.file or composed.origin, place.line, place.column, hint)
 
@@ -119,7 +119,7 @@ def _explained(detail: dict[str, Any], composed: Composed) -> Finding:
     if rest and rest[-1] not in ("match", "init") and str(rest[-1]) not in message.split():
         message = f"{rest[-1]}: {message}"
     place = place_of(composed, path, key=key).shifted(offset)
-    return _finding(place, composed, path, message, hint)
+    return _nearest_finding(place, composed, path, message, hint)
 
 
 def _real_path(location: tuple[int | str, ...], data: Any) -> tuple[Steps, Steps]:

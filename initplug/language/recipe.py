@@ -104,7 +104,7 @@ EXCEPTIONS = ("except", "exclude")
 BOTH, ONE = "except and exclude are two names of one key", "keep one of them, or set one to null"
 
 
-def _one_exception(rule: Any) -> Any:
+def _check_exceptions(rule: Any) -> Any:
     """Return a rule with one of the two keys at most; one that is null is not given."""
     if not isinstance(rule, Mapping) or "exclude" not in rule:
         return rule
@@ -145,12 +145,12 @@ class Rule(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _long_form(cls, data: Any) -> Any:
-        data = _expanded(data.name, data.value) if isinstance(data, _Named) else data
-        return _one_exception(_given(data, cls, {"init"}))
+        data = _expand(data.name, data.value) if isinstance(data, _Named) else data
+        return _check_exceptions(_given(data, cls, {"init"}))
 
     @field_validator("trainable")
     @classmethod
-    def _of_parameters(cls, value: Any, info: ValidationInfo) -> Any:
+    def _check_parameters(cls, value: Any, info: ValidationInfo) -> Any:
         if value is not None and info.data.get("kind") == "buffer":
             raise fault("buffers never require a gradient", hint="it goes with parameters: remove it, or kind")
         return value
@@ -246,7 +246,7 @@ def _named_rules(value: Any) -> Any:
     return {key: rule if rule is None or isinstance(rule, Rule) else _Named(key, rule) for key, rule in value.items()}
 
 
-def _expanded(name: str, value: Any) -> Any:
+def _expand(name: str, value: Any) -> Any:
     """Return a rule in its long form: a key without `match` is itself the selector."""
     if isinstance(value, Mapping) and value.get("match") is not None:
         return value

@@ -6,8 +6,8 @@ from typing import Any, get_args
 
 from pydantic import TypeAdapter
 
-from initplug.language.expectation import KEYS, MOST
-from initplug.language.factor import Counted
+from initplug.language.expectation import KEYS, MAX_TIMES
+from initplug.language.factor import FactorKind
 from initplug.language.numbers import FORM
 from initplug.language.recipe import EXCEPTIONS, Recipe, Rule
 from initplug.schemes.entry_points import EntryError, all_names, find
@@ -53,13 +53,13 @@ def schema() -> dict[str, Any]:
             "rules": {"type": "object", "description": "rules by name or selector; the last that matches a slot wins"},
         },
         "if": {"required": ["defaults"]},
-        "then": {"properties": {"rules": _rules("part-of-")}},
-        "else": {"properties": {"rules": _rules()}, "required": ["rules"]},
+        "then": {"properties": {"rules": _rules_schema("part-of-")}},
+        "else": {"properties": {"rules": _rules_schema()}, "required": ["rules"]},
         "additionalProperties": False,
         "$defs": {
             **_definitions(),
             **_definitions("part-of-"),
-            **{f"initializer-{name}": _named(name) for name in all_names()},
+            **{f"initializer-{name}": _initializer_schema(name) for name in all_names()},
             "text": _later({"type": "string", "pattern": rf"^\s*({'|'.join(all_names())})(\s+\S+)*\s*$"}),
             "selectors": {
                 "anyOf": [
@@ -87,7 +87,7 @@ def _definitions(part: str = "") -> dict[str, Any]:
         "additionalProperties": False,
     }
     return {
-        f"{part}rule": _rule(part),
+        f"{part}rule": _rule_schema(part),
         f"{part}init": {"anyOf": [*NUMBERS, {"$ref": "#/$defs/text"}, {"$ref": f"#/$defs/{part}initializer"}]},
         f"{part}initializer": {
             "anyOf": [*(_used(name, part) for name in all_names()), split, UNNAMED, *([_nameless()] if part else [])]
@@ -105,11 +105,11 @@ def _definitions(part: str = "") -> dict[str, Any]:
                 {
                     "type": "object",
                     "properties": {
-                        **{kind: {"type": "string", "minLength": 1} for kind in get_args(Counted)},
+                        **{kind: {"type": "string", "minLength": 1} for kind in get_args(FactorKind)},
                         "times": _later({"type": "number", "default": 1}, FORMS),
                         "power": _later({"type": "number", "default": -0.5}, FORMS),
                     },
-                    **({} if part else {"oneOf": [{"required": [kind]} for kind in get_args(Counted)]}),
+                    **({} if part else {"oneOf": [{"required": [kind]} for kind in get_args(FactorKind)]}),
                     "additionalProperties": False,
                 },
             ]
@@ -121,7 +121,7 @@ UNNAMED = {"type": "object", "properties": {"fn": {"$ref": "#/$defs/later"}}, "r
 """An initializer that an application names."""
 
 
-def _rules(part: str = "") -> dict[str, Any]:
+def _rules_schema(part: str = "") -> dict[str, Any]:
     known = [{"type": "null"}, {"$ref": f"#/$defs/{part}rule"}, {"$ref": f"#/$defs/{part}init"}]
     return {"additionalProperties": {"anyOf": known}}
 
@@ -134,7 +134,7 @@ def _later(known: dict[str, Any], *others: dict[str, Any]) -> dict[str, Any]:
 def _nameless() -> dict[str, Any]:
     """Return arguments without the initializer that they belong to, which another file names."""
     accepted: dict[str, list[dict[str, Any]]] = {}
-    for initializer in map(_named, all_names()):
+    for initializer in map(_initializer_schema, all_names()):
         for name, known in initializer.get("properties", {}).items():
             if name != "fn" and known not in accepted.setdefault(name, []):
                 accepted[name].append(known)
@@ -146,7 +146,7 @@ def _of(annotation: Any) -> dict[str, Any]:
     return TypeAdapter(annotation).json_schema()
 
 
-def _rule(part: str) -> dict[str, Any]:
+def _rule_schema(part: str) -> dict[str, Any]:
     count = {"type": "integer", "minimum": 0}
     comparison = {"type": "string", "pattern": r"^(>=|<=|==|!=|>|<)?\s*[0-9]+$"}
     ndim = {"anyOf": [count, comparison]}
@@ -170,7 +170,7 @@ def _rule(part: str) -> dict[str, Any]:
 
 
 def _expectation(part: str) -> dict[str, Any]:
-    times = {"type": "integer", "minimum": 0, "maximum": MOST}
+    times = {"type": "integer", "minimum": 0, "maximum": MAX_TIMES}
     return {
         "type": "object",
         "properties": {"per": {"type": "string", "minLength": 1}, "times": _later(times)},
@@ -179,7 +179,7 @@ def _expectation(part: str) -> dict[str, Any]:
     }
 
 
-def _named(name: str) -> dict[str, Any]:
+def _initializer_schema(name: str) -> dict[str, Any]:
     """Return the schema of an initializer, of which a part may be missing.
 
     Of one that cannot be loaded the name is known and no argument.

@@ -20,10 +20,10 @@ SELECTOR_CHARACTERS = frozenset(".*?[(<^")
 ALTERNATIVES = 1024
 """The most names that the alternatives of one segment may come to."""
 
-LENGTH = 4096
+MAX_SELECTOR_LENGTH = 4096
 """The most characters that a selector may have."""
 
-GROUP = 32
+GLOBS_PER_GROUP = 32
 """Globs of one trie node are tried in groups of this many, each group first as one pattern."""
 
 
@@ -91,8 +91,8 @@ def parse(text: str) -> Selector:
     """
     if not text:
         raise SelectorError("a selector cannot be empty", 0)
-    if len(text) > LENGTH:
-        raise SelectorError(f"it has more than {LENGTH:,} characters", LENGTH)
+    if len(text) > MAX_SELECTOR_LENGTH:
+        raise SelectorError(f"it has more than {MAX_SELECTOR_LENGTH:,} characters", MAX_SELECTOR_LENGTH)
     if text != text.strip():
         raise SelectorError("a selector has no white space around it", 0 if text[0].isspace() else len(text.rstrip()))
     cursor = _Cursor(text)
@@ -292,12 +292,12 @@ def class_matches(cls: type, types: tuple[str, ...]) -> bool:
         for base in cls.__mro__:
             if not fnmatch.fnmatchcase(base.__name__, name_glob):
                 continue
-            if not module_glob or _below(base.__module__, module_glob):
+            if not module_glob or _is_inside(base.__module__, module_glob):
                 return True
     return False
 
 
-def _below(module: str, glob: str) -> bool:
+def _is_inside(module: str, glob: str) -> bool:
     parts = module.split(".")
     return any(fnmatch.fnmatchcase(".".join(parts[:count]), glob) for count in range(1, len(parts) + 1))
 
@@ -347,8 +347,8 @@ class _Node:
         while waiting:
             node = waiting.pop()
             waiting.extend(node.edges.values())
-            for start in range(0, len(node.globs), GROUP):
-                group = node.globs[start : start + GROUP]
+            for start in range(0, len(node.globs), GLOBS_PER_GROUP):
+                group = node.globs[start : start + GLOBS_PER_GROUP]
                 union = _pattern(tuple(name for names, _, _ in group for name in names))
                 node.groups.append((union, [(_pattern(names), types, child) for names, types, child in group]))
 

@@ -117,7 +117,7 @@ def read(text: str, file: str) -> Document:
         raise unreadable(file, f"not YAML: the character {chr(error.character)!r}", mark) from None
     except yaml.MarkedYAMLError as error:
         hint = "in flow style, {…} and […], quote the selector" if _inside_flow(error) else None
-        raise unreadable(file, _problem(error), error.problem_mark or error.context_mark, hint) from None
+        raise unreadable(file, _not_yaml(error), error.problem_mark or error.context_mark, hint) from None
     except (ValueError, OverflowError):
         raise unreadable(file, "not YAML: an escape such as \\UFFFFFFFF names no character") from None
     return document
@@ -145,7 +145,7 @@ def _inside_flow(error: yaml.MarkedYAMLError) -> bool:
     return "flow" in f"{error.context} {error.problem}"
 
 
-def _problem(error: yaml.MarkedYAMLError) -> str:
+def _not_yaml(error: yaml.MarkedYAMLError) -> str:
     parts = [error.context or "", error.problem or ""]
     return "not YAML: " + ", ".join(part for part in parts if part)
 

@@ -62,7 +62,7 @@ def copied(tree: Tree, slot: Slot, reference: str, known: Known) -> Copy:
         found = path
     else:
         if path not in known.modules:
-            hint = _hint(path, chain(known.slots, known.modules), known)
+            hint = _take_hint(path, chain(known.slots, known.modules), known)
             raise LookupError(f"there is no {path}, which {reference!r} refers to{hint}")
         ends = slot.name.split(".")
         below = [f"{path}.{'.'.join(ends[start:])}" for start in range(len(ends))]
@@ -159,7 +159,7 @@ def loaded(slot: Slot, path: Path, key: str | None, prefix: str, known: Known) -
     names = [key] if key is not None else [prefix + name for name, _, _ in slot.places]
     present = [name for name in names if name in header]
     if not present:
-        raise LookupError(f"{path} has no {names[0]!r}{_hint(names[0], header, known)}")
+        raise LookupError(f"{path} has no {names[0]!r}{_take_hint(names[0], header, known)}")
     for name in present:
         reason = unlike(f"{name!r} in {path}", *header[name], slot.tensor)
         if reason is not None:
@@ -241,7 +241,7 @@ def header_of(path: Path) -> Header:
         raise LookupError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
-def _hint(word: str, candidates: Iterable[str], known: Known) -> str:
+def _take_hint(word: str, candidates: Iterable[str], known: Known) -> str:
     """Return the nearest name, for as many as a message shows: in long lists each is a search of its own."""
     known.hints += 1
     hint = did_you_mean(word, candidates) if known.hints <= ROWS else None

@@ -85,7 +85,7 @@ def check_dtype(distribution: Planned, dtype: torch.dtype, fn: str) -> None:
             )
         if not (dtype.is_floating_point or dtype.is_complex) and value != int(value):
             raise MisfitError(f"{fn}: {value:g} is no {name}")
-    if isinstance(part, Constant) and _vanishes(part.value, dtype):
+    if isinstance(part, Constant) and _rounds_to_zero(part.value, dtype):
         raise MisfitError(f"{fn}: {part.value:g} would be 0: the smallest number of {name} is {_finest(dtype):g}")
     if not isinstance(distribution, Constant):
         finest = _finest(dtype)
@@ -121,7 +121,7 @@ def _finest(dtype: torch.dtype) -> float:
     return float(limits.smallest_normal * limits.eps)
 
 
-def _vanishes(value: float, dtype: torch.dtype) -> bool:
+def _rounds_to_zero(value: float, dtype: torch.dtype) -> bool:
     """Return whether a number other than 0 is 0 in a dtype."""
     if value == 0 or not (dtype.is_floating_point or dtype.is_complex):
         return False

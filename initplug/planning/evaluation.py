@@ -19,7 +19,7 @@ from initplug.planning.factors import Places, multiplier
 from initplug.planning.matching import Frozen, Winner
 from initplug.planning.references import EMBEDDINGS, layout_of, padding_row, referred
 from initplug.planning.resets import Replays, default_of
-from initplug.planning.slots import Kind, Slot, Slots, Tree
+from initplug.planning.slots import Slot, SlotKind, Slots, Tree
 from initplug.schemes.calls import MisfitError, distribution_of
 from initplug.schemes.distributions import (
     Batched,
@@ -32,7 +32,7 @@ from initplug.schemes.distributions import (
     Stacked,
     scaled,
 )
-from initplug.schemes.fans import PLAIN, Fans, Layout, fans_of
+from initplug.schemes.fans import PLAIN_LAYOUT, Fans, Layout, fans_of
 from initplug.schemes.structures import Structured
 from initplug.schemes.transfers import TRANSFERS
 
@@ -49,7 +49,7 @@ class Share:
     The others are those of `Assignment`.
     """
 
-    kind: Kind
+    kind: SlotKind
     module_type: str
     shape: tuple[int, ...]
     dtype: str
@@ -173,7 +173,7 @@ def _attempted(setting: _Setting, slot: Slot, winner: Winner | Frozen | None) ->
     if not isinstance(winner, Winner):
         return _share(setting, slot, winner, None, None), None
     try:
-        return _evaluated(setting, slot, winner), None
+        return _share_of(setting, slot, winner), None
     except MisfitError as reason:
         return _share(setting, slot, winner, None, None), str(reason)
 
@@ -202,14 +202,14 @@ def _with_folder(init: Init, folder: Path) -> Init:
     return replace(init, arguments={**init.arguments, "path": str(folder / init.arguments["path"])})
 
 
-def _evaluated(setting: _Setting, slot: Slot, winner: Winner) -> Share:
+def _share_of(setting: _Setting, slot: Slot, winner: Winner) -> Share:
     """Return the share of a slot, from what is known of slots like it if there are any."""
     if slot.lazy:
         return _share(setting, slot, winner, None, None)
     tensor, init = slot.tensor, setting.inits[winner.rule]
     owner = setting.tree.owner(slot)
     effective = "effective" in (init.fans, *(part.fans for part in init.parts))
-    layout = layout_of(owner, slot.key) if effective else PLAIN
+    layout = layout_of(owner, slot.key) if effective else PLAIN_LAYOUT
     row = padding_row(setting.tree, slot)
     context = _context(setting, slot, init)
     key = (
@@ -279,7 +279,7 @@ def _distribution(
     piece = _split(shape, init.split, init.dim)
     if init.batch_dims and init.batch_dims >= len(piece):
         raise MisfitError(f"{init.fn}: {init.batch_dims} batch dimensions leave nothing of {len(piece)}")
-    fans = fans_of(piece[init.batch_dims :], PLAIN if init.batch_dims else layout, init.fans)
+    fans = fans_of(piece[init.batch_dims :], PLAIN_LAYOUT if init.batch_dims else layout, init.fans)
     source = context.source
     if isinstance(source, Structured) and piece[init.batch_dims :] != whole:
         raise MisfitError(f"{init.fn}: the reset draws the tensor as a whole, so its parts have no default")
@@ -297,17 +297,17 @@ def _factored(made: Planned, init: Init, context: _Context) -> Planned:
         return made
     try:
         product = scaled(made, *context.factor)
-        if context.factor[0] and _vanishes(made, product):
+        if context.factor[0] and _draw_vanishes(made, product):
             raise OverflowError("what it gives is too small for a double")
         return product
     except (ValueError, ArithmeticError) as error:
         raise MisfitError(f"{init.fn}: factor: {error}") from None
 
 
-def _vanishes(before: Drawn, after: Drawn) -> bool:
+def _draw_vanishes(before: Drawn, after: Drawn) -> bool:
     """Return whether a draw that varies, or is not 0, has become 0 by rounding."""
     if isinstance(before, Stacked) and isinstance(after, Stacked):
-        return any(_vanishes(*pair) for pair in zip(before.drawn, after.drawn, strict=True))
+        return any(_draw_vanishes(*pair) for pair in zip(before.drawn, after.drawn, strict=True))
     return (before.std, before.mean) != (0, 0) and (after.std, after.mean) == (0, 0)
 
 

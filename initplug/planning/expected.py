@@ -47,7 +47,7 @@ def unmet(tree: Tree, matched: Matched) -> Iterator[Unmet]:
         expected = clause.rule.expect
         if clause.key != "per" or expected is None:
             continue
-        places = _places(tree, matched, number)
+        places = _matched_modules(tree, matched, number)
         if not places:
             if not clause.rule.optional:
                 yield Unmet(clause.name, expected, 0, closest=closest_module(tree, expected.selector))
@@ -75,7 +75,7 @@ def closest_module(tree: Tree, selector: Selector) -> str | None:
     return near(selector.text.replace("*", "").strip(".^"), [node.name for node in tree.nodes])
 
 
-def _places(tree: Tree, matched: Matched, number: int) -> dict[int, int]:
+def _matched_modules(tree: Tree, matched: Matched, number: int) -> dict[int, int]:
     """Return the modules that a selector matches, by their ids: of a shared one the first node."""
     places: dict[int, int] = {}
     for row in matched.states.where(lambda state: number in state.here).tolist():

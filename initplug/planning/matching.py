@@ -12,7 +12,7 @@ from torch.nn.utils.parametrize import ParametrizationList
 from initplug.columns import Coded, paired
 from initplug.language.recipe import Recipe, Rule
 from initplug.language.selectors import Matcher, Selector, State
-from initplug.planning.slots import Kin, Kind, Slot, Tree
+from initplug.planning.slots import Kin, Slot, SlotKind, Tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class Decision:
 
     winner: Winner | Frozen | None
     hits: tuple[int, ...]
-    kind: Kind
+    kind: SlotKind
     ndim: int | None
     taking: tuple[int, ...]
     excluding: tuple[int, ...]
@@ -140,7 +140,7 @@ def matched(tree: Tree, recipe: Recipe, prefix: str = "") -> Matched:
     matcher = Matcher(selectors)
     states = states_of(tree, matcher, prefix)
     # Slots that the same selectors match are decided once: most of a deep model.
-    decided: dict[tuple[tuple[int, ...], Kind, bool, int | None], Decision] = {}
+    decided: dict[tuple[tuple[int, ...], SlotKind, bool, int | None], Decision] = {}
 
     def decision(hits: tuple[int, ...], kin: Kin) -> Decision:
         key = (hits, kin.kind, kin.trainable or kin.kind == "buffer", None if kin.lazy else len(kin.shape))
@@ -189,7 +189,7 @@ def hits_of(slot: Slot, states: Sequence[State], matcher: Matcher) -> tuple[int,
 
 
 def _decided(
-    recipe: Recipe, every: Sequence[Clause], hits: tuple[int, ...], kind: Kind, trainable: bool, ndim: int | None
+    recipe: Recipe, every: Sequence[Clause], hits: tuple[int, ...], kind: SlotKind, trainable: bool, ndim: int | None
 ) -> Decision:
     """Return the last rule of those that match; a lazy tensor, of which ndim is not known, may have any."""
     clauses = [(hit, every[hit]) for hit in hits]
@@ -214,6 +214,6 @@ def _decided(
     return Decision(winner, hits, kind, ndim, tuple(hit for hit, _ in taking), tuple(hit for hit, _ in excluding))
 
 
-def fits(rule: Rule, kind: Kind, ndim: int | None) -> bool:
+def fits(rule: Rule, kind: SlotKind, ndim: int | None) -> bool:
     """Return whether a rule is for slots of a kind, with so many dimensions; where they are not known yet, with any."""
     return rule.kind == kind and (ndim is None or rule.takes_ndim(ndim))

@@ -142,7 +142,7 @@ def meta_copy(module: nn.Module) -> Any:
     Modules outside the subtree that it refers to stay themselves.
     """
     memo: dict[int, Any] = {}
-    parts = parts_of(module)
+    parts = submodules_of(module)
     for part in parts.values():
         for value in (*part._parameters.values(), *part._buffers.values(), *vars(part).values()):
             for element in value if isinstance(value, list | tuple) else (value,):
@@ -168,7 +168,7 @@ def meta_copy(module: nn.Module) -> Any:
     return copy.deepcopy(module, memo)
 
 
-def parts_of(module: nn.Module) -> dict[int, nn.Module]:
+def submodules_of(module: nn.Module) -> dict[int, nn.Module]:
     """Return the modules of a subtree by their ids, each after one that holds it; the tree may be deep."""
     found: dict[int, nn.Module] = {}
     waiting: list[nn.Module | None] = [module]
@@ -228,7 +228,7 @@ def _on_meta(tensor: Tensor) -> Tensor:
 
 def make_plain(module: nn.Module) -> None:
     """Give every module of a copy on meta the plain parameters that it had before any were computed."""
-    for part in parts_of(module).values():
+    for part in submodules_of(module).values():
         lists = lists_of(part)
         computed = [computed_by_list(part, key, by) for key, by in lists.items()]
         hooked = computed_by_hooks(part)

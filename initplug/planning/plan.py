@@ -35,7 +35,7 @@ from initplug.planning.matching import matched
 from initplug.planning.meta_buffers import Buffer, restorations
 from initplug.planning.opaque import warn_of_opaque
 from initplug.planning.resets import Replays
-from initplug.planning.slots import Kind, Slots, Tree
+from initplug.planning.slots import SlotKind, Slots, Tree
 from initplug.planning.walk import walk
 from initplug.schemes import distributions
 from initplug.schemes.distributions import Keep, Planned, closed_form
@@ -72,7 +72,7 @@ class Assignment:
 
     name: str
     aliases: tuple[str, ...]
-    kind: Kind
+    kind: SlotKind
     module_type: str
     shape: tuple[int, ...]
     dtype: str
@@ -133,7 +133,7 @@ def agreed(row: Mapping[str, Any]) -> Hashable:
     return tuple(tuple(row[key]) if isinstance(row[key], list) else row[key] for key in AGREED)
 
 
-def told(row: Mapping[str, Any]) -> dict[str, Any]:
+def table_row(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return the row as tables show it: with mean and standard deviation as one text, and a mark of what is frozen."""
     frozen = row["rule"] is None and not row["trainable"]
     return {**row, "init": FROZEN if frozen else row["init"], "expected": spread(row["mean"], row["std"])}
@@ -346,7 +346,7 @@ class Plan:
         """
         rows: Iterable[dict[str, Any]] = (row.to_dict() for row in self)
         rows = rows if every else collapsed(rows, agreed)
-        body = table(COLUMNS, map(told, rows), footer=self.headline(), width=width, color=color)
+        body = table(PLAN_COLUMNS, map(table_row, rows), footer=self.headline(), width=width, color=color)
         return "\n".join([body, *shortened([f"note: {visible(str(note))}" for note in self._accounts.told])])
 
     def headline(self) -> str:
@@ -372,7 +372,7 @@ NOTABLE = 64 << 20
 """Bytes from which on memory that is needed beside the model is told of; drawing in chunks needs less."""
 
 
-COLUMNS = (
+PLAN_COLUMNS = (
     Column("parameter", "name", gives=True),
     Column("shape", "shape", least=WIDE),
     Column("rule", "rule", gives=True),
@@ -402,7 +402,7 @@ def plan(model: nn.Module, recipe: Any, *, prefix: str = "") -> Plan:
     recipe, prefix = load(recipe), plain(prefix)
     tree = tree_for(model, recipe, prefix)
     warn_of_elsewhere(tree)
-    result, slots = planned(tree, recipe, prefix)
+    result, slots = plan_walked(tree, recipe, prefix)
     warn_of_lazy(result)
     warn_of_opaque(slots, result.shares)
     return result
@@ -431,7 +431,7 @@ def tree_for(model: nn.Module, recipe: Recipe, prefix: str = "") -> Tree:
     return walk(model, prefix, buffers=buffers)
 
 
-def planned(tree: Tree, recipe: Recipe, prefix: str = "") -> tuple[Plan, Slots]:
+def plan_walked(tree: Tree, recipe: Recipe, prefix: str = "") -> tuple[Plan, Slots]:
     """Return the plan of a walked model, and the slots that have a row in it; raises and warns as `plan` does."""
     if not prefix:  # a stage of a pipeline may well have none
         warn_if_bare(tree)

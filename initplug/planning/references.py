@@ -19,21 +19,21 @@ from initplug.planning.parametrized import (
     unwrapped,
 )
 from initplug.planning.slots import Node, Slot, Tree
-from initplug.schemes.fans import PLAIN, Layout
+from initplug.schemes.fans import PLAIN_LAYOUT, Layout
 from initplug.values import is_whole, plain
 
 
 def layout_of(module: nn.Module, key: str) -> Layout:
     """Return how a module uses the dimensions of one of its tensors."""
     if key != "weight":
-        return PLAIN
+        return PLAIN_LAYOUT
     if isinstance(module, nn.modules.conv._ConvNd):
         return Layout(transposed=module.transposed, groups=module.groups)
     if isinstance(module, EMBEDDINGS):
         return Layout(embedding=True)
     if type(module).__name__ == "Conv1D" and hasattr(module, "nf"):  # transformers.pytorch_utils.Conv1D, x @ W
         return Layout(matmul=True)
-    return PLAIN
+    return PLAIN_LAYOUT
 
 
 EMBEDDINGS = nn.Embedding, nn.EmbeddingBag

@@ -24,7 +24,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from initplug.errors import brief
-from initplug.planning.parametrized import make_plain, meta_copy, parts_of
+from initplug.planning.parametrized import make_plain, meta_copy, submodules_of
 from initplug.planning.slots import Slot, Tree
 from initplug.planning.walk import walk
 from initplug.schemes.distributions import Constant, Drawn, Normal, TruncatedNormal, Uniform, scaled
@@ -112,7 +112,7 @@ def replay(module: nn.Module, reset: str) -> dict[str, Outcome]:
         make_plain(shadow)
     except Exception as error:  # copying runs the module's own code, which may raise anything
         return _every(module, f"its {type(module).__name__} cannot be copied ({brief(error, 120)})")
-    named = _named(shadow)
+    named = _tensors_by_name(shadow)
     notes = _Notes(shadow)
     try:
         with warnings.catch_warnings(), torch.no_grad(), torch.device("meta"), notes, _Writes(notes):
@@ -120,7 +120,7 @@ def replay(module: nn.Module, reset: str) -> dict[str, Outcome]:
             getattr(shadow, reset)()
     except Exception as error:  # the same: a reset is the module's own code
         return _every(module, f"{type(module).__name__}.{reset} cannot be replayed ({brief(error, 120)})")
-    after = _named(shadow)
+    after = _tensors_by_name(shadow)
     outcomes: dict[str, Outcome] = {}
     for name, tensor in named.items():
         if after.get(name) is not tensor or not notes.watches(tensor):
@@ -130,24 +130,24 @@ def replay(module: nn.Module, reset: str) -> dict[str, Outcome]:
     return outcomes
 
 
-def _named(module: nn.Module) -> dict[str, Tensor]:
+def _tensors_by_name(module: nn.Module) -> dict[str, Tensor]:
     """Return every tensor at each of its places, by canonical name."""
     return {name: slot.tensor for slot in walk(module).slots for name, _, _ in slot.places}
 
 
 def _every(module: nn.Module, reason: str) -> dict[str, Outcome]:
-    return dict.fromkeys(_named(module), reason)
+    return dict.fromkeys(_tensors_by_name(module), reason)
 
 
 def _signature(module: nn.Module) -> Any:
     """Return what a module's reset can depend on, hashable, or None where that cannot be told."""
     try:
-        return _frozen(module, {})
+        return _freeze(module, {})
     except (TypeError, RecursionError):
         return None
 
 
-def _frozen(value: Any, seen: dict[int, int]) -> Any:
+def _freeze(value: Any, seen: dict[int, int]) -> Any:
     """Return a hashable picture of a value; tensors and modules are numbered, so that ties are part of it."""
     if value is None or isinstance(value, bool | int | float | complex | str | torch.dtype | type):
         return (type(value), value)
@@ -158,13 +158,13 @@ def _frozen(value: Any, seen: dict[int, int]) -> Any:
     if isinstance(value, Tensor):
         if is_lazy(value):
             raise TypeError("a tensor that waits for its shape")
-        return (Tensor, tuple(value.shape), value.dtype, value.requires_grad, _frozen(vars(value), seen))
+        return (Tensor, tuple(value.shape), value.dtype, value.requires_grad, _freeze(vars(value), seen))
     if isinstance(value, nn.Module):
-        return (type(value), _frozen({key: part for key, part in vars(value).items() if key not in UNREAD}, seen))
+        return (type(value), _freeze({key: part for key, part in vars(value).items() if key not in UNREAD}, seen))
     if isinstance(value, Mapping):
-        return (dict, tuple((key, _frozen(part, seen)) for key, part in value.items()))
+        return (dict, tuple((key, _freeze(part, seen)) for key, part in value.items()))
     if isinstance(value, list | tuple | torch.Size):
-        return (type(value), tuple(_frozen(part, seen) for part in value))
+        return (type(value), tuple(_freeze(part, seen) for part in value))
     raise TypeError(type(value).__name__)
 
 
@@ -188,9 +188,9 @@ def _kaiming(scheme: Callable[..., Drawn]) -> Callable[..., Drawn]:
 FILLS: Mapping[str, Reader] = {
     "uniform_": lambda tensor, a=0.0, b=1.0, **_: Uniform(float(a), float(b)),
     "normal_": lambda tensor, mean=0.0, std=1.0, **_: Normal(float(mean), float(std)),
-    "fill_": lambda tensor, value: Constant(_number(value)),
+    "fill_": lambda tensor, value: Constant(_recorded_number(value)),
     "zero_": lambda tensor: Constant(0.0),
-    "constant_": lambda tensor, val: Constant(_number(val)),
+    "constant_": lambda tensor, val: Constant(_recorded_number(val)),
     "kaiming_uniform_": _kaiming(kaiming_uniform),
     "kaiming_normal_": _kaiming(kaiming_normal),
 }
@@ -210,11 +210,13 @@ KEYWORDS = {"from": "a", "to": "b", "low": "a", "high": "b", "min": "least", "ma
 """Keywords of tensor methods that torch.nn.init spells differently, or that Python has a use for."""
 
 CHANGES: Mapping[str, Callable[..., Drawn]] = {
-    "mul_": lambda before, by: scaled(before, float(_number(by))),
-    "div_": lambda before, by: scaled(before, 1 / float(_number(by))),
-    "add_": lambda before, by: _shifted(before, float(_number(by))),
+    "mul_": lambda before, by: scaled(before, float(_recorded_number(by))),
+    "div_": lambda before, by: scaled(before, 1 / float(_recorded_number(by))),
+    "add_": lambda before, by: _shifted(before, float(_recorded_number(by))),
     "erfinv_": lambda before: _erfinv(before),
-    "clamp_": lambda before, least, most: _clamped(before, float(_number(least)), float(_number(most))),
+    "clamp_": lambda before, least, most: _clamped(
+        before, float(_recorded_number(least)), float(_recorded_number(most))
+    ),
 }
 """Calls that change what is there; the last three are what older ways to draw truncated normals are made of."""
 
@@ -260,7 +262,7 @@ def _clamped(before: Drawn, low: float, high: float) -> Drawn:
     raise ValueError("what it clamps reaches beyond its bounds")
 
 
-def _number(value: Any) -> float | int:
+def _recorded_number(value: Any) -> float | int:
     if isinstance(value, bool | int | float):
         return value
     raise TypeError("the value is a tensor")
@@ -271,7 +273,7 @@ class _Notes(TorchFunctionMode):
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
-        parts = parts_of(module).values()
+        parts = submodules_of(module).values()
         held = (tensor for part in parts for tensor in (*part._parameters.values(), *part._buffers.values()))
         self._watched = {_storage(tensor): tensor for tensor in held if tensor is not None}
         self._written: dict[int, Outcome] = {}

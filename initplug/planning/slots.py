@@ -13,7 +13,7 @@ from initplug.columns import Coded, Rows, coded
 from initplug.errors import Finding
 from initplug.planning.parametrized import Computed
 
-Kind = Literal["parameter", "buffer"]
+SlotKind = Literal["parameter", "buffer"]
 T = TypeVar("T")
 
 
@@ -58,7 +58,7 @@ class Kin:
         lazy: whether it waits for a first batch to learn its shape.
     """
 
-    kind: Kind
+    kind: SlotKind
     cls: type
     key: str
     shape: torch.Size
@@ -70,7 +70,7 @@ class Kin:
     @classmethod
     def of(
         cls,
-        kind: Kind,
+        kind: SlotKind,
         owner: type,
         key: str,
         tensor: type,
@@ -174,7 +174,7 @@ class Slot(NamedTuple):
         return self.columns.nodes[self.position]
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> SlotKind:
         """Parameter or buffer."""
         return self.kin.kind
 

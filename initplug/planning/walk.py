@@ -30,7 +30,7 @@ from initplug.planning.parametrized import (
     unwrapped,
     wrapping_key,
 )
-from initplug.planning.slots import Columns, Kin, Kind, Node, Slot, Slots, Tree
+from initplug.planning.slots import Columns, Kin, Node, Slot, SlotKind, Slots, Tree
 
 
 def walk(model: nn.Module, prefix: str = "", *, buffers: bool = True) -> Tree:
@@ -110,10 +110,10 @@ def _visit(model: nn.Module, prefix: str, nodes: list[Node]) -> None:
         nodes.append(_node(name, key, module, cls, index, place))
         if module._modules:
             above.add(id(module))
-            waiting.append((_below(module, name, nodes), id(module)))
+            waiting.append((_visit_children(module, name, nodes), id(module)))
 
 
-def _below(module: nn.Module, name: str, nodes: list[Node]) -> Iterator[_Place]:
+def _visit_children(module: nn.Module, name: str, nodes: list[Node]) -> Iterator[_Place]:
     """Append the nodes of the children of the module that was visited last, but for those that are to be visited."""
     index = len(nodes) - 1
     children = [(child_key, child) for child_key, child in module._modules.items() if child is not None]
@@ -137,7 +137,7 @@ def _node(name: str, key: str, module: nn.Module, cls: type, parent: int, place:
     return tuple.__new__(Node, (name, key, module, cls, parent, place, *held))  # as `Node(...)`, in half the time
 
 
-def _slots(nodes: Sequence[Node], kinds: Sequence[Kind]) -> Slots:
+def _slots(nodes: Sequence[Node], kinds: Sequence[SlotKind]) -> Slots:
     """Return the tensors of some kinds, each once, in the order in which torch names what is stored."""
     every = Columns()
     for kind in kinds:
@@ -149,7 +149,7 @@ def _slots(nodes: Sequence[Node], kinds: Sequence[Kind]) -> Slots:
     return Slots(every)
 
 
-def _gathered(nodes: Sequence[Node], kind: Kind) -> Columns:
+def _gathered(nodes: Sequence[Node], kind: SlotKind) -> Columns:
     """Return the tensors of one kind, at each of their places.
 
     A tensor that parametrizations compute comes after the tensors of their own, on which its value depends.
@@ -237,7 +237,7 @@ def _tied(columns: Columns) -> Columns:
     return tied
 
 
-def _kins(columns: Columns, nodes: Sequence[Node], kind: Kind) -> Coded[Kin]:
+def _kins(columns: Columns, nodes: Sequence[Node], kind: SlotKind) -> Coded[Kin]:
     """Return what each tensor has in common with others."""
     try:
         return _alike(columns, nodes, kind, SHAPE)
@@ -246,7 +246,7 @@ def _kins(columns: Columns, nodes: Sequence[Node], kind: Kind) -> Coded[Kin]:
 
 
 def _alike(
-    columns: Columns, nodes: Sequence[Node], kind: Kind, shape_of: Callable[[Tensor], torch.Size | None]
+    columns: Columns, nodes: Sequence[Node], kind: SlotKind, shape_of: Callable[[Tensor], torch.Size | None]
 ) -> Coded[Kin]:
     tensors = columns.tensors
     classes = map(CLASS, map(nodes.__getitem__, columns.nodes))

@@ -49,22 +49,22 @@ def page(
         <!doctype html> <html lang="en">
     """
     title = f"{visible(audit['recipe'] or 'recipe')} · initplug audit"
-    scripts = "\n".join(_read(f"{name}.js") for name in SCRIPTS)
+    scripts = "\n".join(_read_asset(f"{name}.js") for name in SCRIPTS)
     script = f'"use strict";\n(() => {{\n{scripts}}})();\n'
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     parts = {
         "title": escape(title),
         "policy": f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'",
-        "style": _read("page.css"),
+        "style": _read_asset("page.css"),
         "data": _embedded(_data(audit, recipe, locations, distributions)),
         "script": script,
     }
     # One pass: what stands in the data is not looked at again.
-    first, *others = _read("page.html").split("{{")
+    first, *others = _read_asset("page.html").split("{{")
     return first + "".join(parts[name] + rest for name, rest in (other.split("}}", 1) for other in others))
 
 
-def _read(name: str) -> str:
+def _read_asset(name: str) -> str:
     return (WEB / name).read_text(encoding="utf-8")
 
 

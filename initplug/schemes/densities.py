@@ -60,7 +60,7 @@ def curve(distribution: Drawn) -> Curve | None:
         smooth += [(share / len(pieces), part) for share, part in piece.smooth]
         for value, share in piece.atoms:
             atoms[value] = atoms.get(value, 0.0) + share / len(pieces)
-    xs = sorted({x for _, part in smooth for x in _places(part)})
+    xs = sorted({x for _, part in smooth for x in _abscissae(part)})
     ys = [math.fsum(share * _density(part, x) for share, part in smooth) for x in xs]
     if not all(map(math.isfinite, (*xs, *ys))):  # so narrow or so wide that no double holds a density
         return None
@@ -109,7 +109,7 @@ def _sphere(gain: float, size: int) -> _Pieces:
     return _Pieces([(1.0, Orthogonal(abs(gain), size, size))], [])
 
 
-def _places(part: Single) -> list[float]:
+def _abscissae(part: Single) -> list[float]:
     """Return where a density is evaluated: evenly about the mean, and twice at bounds, for the jump."""
     low, high = max(part.low, part.mean - REACH * part.std), min(part.high, part.mean + REACH * part.std)
     places = [low + (high - low) * step / POINTS for step in range(POINTS + 1)]

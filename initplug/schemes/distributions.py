@@ -356,12 +356,12 @@ def scaled(distribution: Drawn, factor: float, divisor: float = 1.0) -> Drawn:
 
     match distribution:
         case Stacked(parts, dim):
-            return Stacked(tuple(part if isinstance(part, Keep) else _part(part, times) for part in parts), dim)
+            return Stacked(tuple(part if isinstance(part, Keep) else _scaled_one(part, times) for part in parts), dim)
         case _:
-            return _part(distribution, times)
+            return _scaled_one(distribution, times)
 
 
-def _part(distribution: Single | Batched, times: Callable[[float], float]) -> Single | Batched:
+def _scaled_one(distribution: Single | Batched, times: Callable[[float], float]) -> Single | Batched:
     match distribution:
         case Batched(part, dims):
             return Batched(amplified(part, times(1.0)), dims)

@@ -11,7 +11,7 @@ from initplug.errors import brief
 from initplug.schemes.initializers import REGISTRY
 from initplug.schemes.registry import NAME, Initializer, register
 
-GROUP = "initplug.initializers"
+ENTRY_POINT_GROUP = "initplug.initializers"
 """Entry points whose names are initializers and whose values are their functions."""
 
 
@@ -23,7 +23,7 @@ class EntryError(ValueError):
 def entries() -> Mapping[str, tuple[EntryPoint, ...]]:
     """Return the entry points of installed packages by name; nothing is loaded."""
     found: dict[str, tuple[EntryPoint, ...]] = {}
-    for entry in entry_points(group=GROUP):
+    for entry in entry_points(group=ENTRY_POINT_GROUP):
         found[entry.name] = (*found.get(entry.name, ()), entry)
     return found
 
@@ -52,10 +52,10 @@ def find(name: str) -> Initializer | None:
         raise EntryError(f"{' and '.join(_told(one) for one in offered)} both claim the initializer {name!r}")
     if held is not None and held.built_in:
         raise EntryError(f"{_told(entry)} claims the initializer {name!r}, which initplug has itself")
-    return _loaded(entry)
+    return _load_entry(entry)
 
 
-def _loaded(entry: EntryPoint) -> Initializer:
+def _load_entry(entry: EntryPoint) -> Initializer:
     before = set(REGISTRY)
     try:
         function = entry.load()

@@ -27,7 +27,7 @@ class Layout:
     embedding: bool = False
 
 
-PLAIN = Layout()
+PLAIN_LAYOUT = Layout()
 
 
 class Fans:
@@ -102,7 +102,7 @@ class FanError(ValueError):
     """A fan was asked of a tensor that has none."""
 
 
-def fans_of(shape: Sequence[int], layout: Layout = PLAIN, rule: FanRule = "torch") -> Fans:
+def fans_of(shape: Sequence[int], layout: Layout = PLAIN_LAYOUT, rule: FanRule = "torch") -> Fans:
     """Return the fans of a tensor under a fan rule.
 
     Args:

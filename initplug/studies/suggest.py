@@ -83,7 +83,7 @@ class Fit:
         }
 
 
-COLUMNS = (
+FIT_COLUMNS = (
     Column("preset", "preset"),
     Column("family", "family", least=WIDE, gives=True),
     Column("parameters", "parameters"),
@@ -125,7 +125,7 @@ class Fits:
         """Return the best rows as a table for a terminal, and what they come down to."""
         rows = (row.to_dict() for row in self.rows[:limit])
         more = len(self.rows) - limit
-        shown = table(COLUMNS, rows, footer=f"… and {more} more" if more > 0 else "", width=width, color=color)
+        shown = table(FIT_COLUMNS, rows, footer=f"… and {more} more" if more > 0 else "", width=width, color=color)
         return f"{shown.rstrip()}\n{self.conclusion}"
 
     @property
@@ -254,7 +254,7 @@ class _Kin:
         source, text = one_line(recipe.source), f"{one_line(recipe.family)} {one_line(recipe.about)}"
         words = [word for word in name.split("_") if word not in LIBRARIES | VARIANTS]
         cited = {cls for cls in {*self.root, *self.inner} if _cites(source, cls.__module__)}
-        called = {cls for cls in {*self.root, *self.inner} if _names(words, text, cls)}
+        called = {cls for cls in {*self.root, *self.inner} if _tells_of(words, text, cls)}
         near, why = 0.0, ""
         for place, cls in enumerate(self.root):
             if cls in cited:
@@ -318,7 +318,7 @@ def _cites(source: str, module: str) -> bool:
     return False
 
 
-def _names(words: Sequence[str], text: str, cls: type) -> bool:
+def _tells_of(words: Sequence[str], text: str, cls: type) -> bool:
     """Return whether a preset is called by a class, or tells of it."""
     told = re.search(rf"\b{re.escape(cls.__name__)}\b", text) is not None and len(cls.__name__) > 3
     return told or any(_has(word, cls.__name__) for word in words)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from initplug.errors import InitplugError, did_you_mean, visible
-from initplug.tables.replacement import destination, replacing
+from initplug.tables.replacement import check_destination, replacing
 from initplug.tables.text import cell
 
 
@@ -42,7 +42,7 @@ def to_csv(rows: Iterable[Mapping[str, Any]], keys: Sequence[str]) -> str:
 FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")
 """The beginning of a text that spreadsheets run, wide forms of these signs included."""
 
-NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
+SIGNED_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
 
 
 def _field(value: Any) -> Any:
@@ -51,7 +51,7 @@ def _field(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     text = visible(value)
-    return f"'{text}" if FORMULA.match(text) and not NUMBER.fullmatch(text) else text
+    return f"'{text}" if FORMULA.match(text) and not SIGNED_NUMBER.fullmatch(text) else text
 
 
 def to_markdown(rows: Iterable[Mapping[str, Any]], keys: Sequence[str]) -> str:
@@ -68,7 +68,7 @@ def to_markdown(rows: Iterable[Mapping[str, Any]], keys: Sequence[str]) -> str:
     wrong = any(row.get("problem") for row in rows)
     chosen = [key for key in keys if key in MARKDOWN_KEYS and (wrong or key != "problem")]
     lines = [chosen, ["---"] * len(chosen)]
-    lines += [[_code(row[key]) if key in CODE_KEYS else _plain(row.get(key)) for key in chosen] for row in rows]
+    lines += [[_code(row[key]) if key in CODE_KEYS else _escaped(row.get(key)) for key in chosen] for row in rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
@@ -93,7 +93,7 @@ SIGNS = re.compile(r"[\\`*_~|<>&\[\]]")
 """The signs that mean something in Markdown, HTML included."""
 
 
-def _plain(value: Any) -> str:
+def _escaped(value: Any) -> str:
     """Return a value inside a table, in which nothing but letters is read."""
     return SIGNS.sub(r"\\\g<0>", cell(value))
 
@@ -108,10 +108,10 @@ def _code(value: str | None) -> str:
     return f"{fence}{space}{text}{space}{fence}"
 
 
-SUFFIXES = (".json", ".csv", ".md")
+TABLE_SUFFIXES = (".json", ".csv", ".md")
 """Files that rows are written to."""
 
-REPORTS = (".html", *SUFFIXES)
+REPORTS = (".html", *TABLE_SUFFIXES)
 """Files that an audit is written to."""
 
 
@@ -125,7 +125,7 @@ def check_path(path: str | PathLike[str], suffixes: Iterable[str]) -> Path:
     if target.suffix not in known:
         hint = did_you_mean(target.suffix, known) or f"known: {', '.join(known)}"
         raise InitplugError(f"{visible(str(target))}: unknown suffix {target.suffix!r} ({hint})")
-    destination(target)
+    check_destination(target)
     return target
 
 

@@ -50,13 +50,13 @@ def collapsed(
         ['h.0-2,5.ln.weight', 'h.0-2,5.ln.bias']
     """
     listed = list(rows)
-    groups = _grouped(listed, facts, SEGMENTS)
+    groups = _grouped_by_numbers(listed, facts, SEGMENTS)
     if len(groups) > SCREEN:
-        groups = _grouped(listed, facts, NUMBERS)
+        groups = _grouped_by_numbers(listed, facts, NUMBERS)
     return [_pooled(group) for group in groups]
 
 
-def _grouped(
+def _grouped_by_numbers(
     rows: Sequence[Mapping[str, Any]], facts: Callable[[Mapping[str, Any]], Hashable | None], seams: re.Pattern[str]
 ) -> list[_Group]:
     """Return the groups of rows whose names, cut at the seams, differ in parts that are numbers."""
@@ -65,12 +65,12 @@ def _grouped(
         agreed = facts(row)
         groups.append(_Group(seams.split(row["name"]), (place,) if agreed is None else (None, agreed), [row]))
     for place in range(max((len(group.parts) for group in groups), default=0)):
-        if any(len(group.parts) > place and _is_number(group.parts[place]) for group in groups):
+        if any(len(group.parts) > place and _is_index(group.parts[place]) for group in groups):
             groups = _joined(groups, place)
     return groups
 
 
-def _is_number(part: str) -> bool:
+def _is_index(part: str) -> bool:
     return part.isascii() and part.isdigit() and (part == "0" or part[0] != "0")
 
 
@@ -80,7 +80,7 @@ def _joined(groups: Sequence[_Group], place: int) -> list[_Group]:
     first: dict[Hashable, tuple[_Group, list[int]]] = {}
     for group in groups:
         parts = group.parts
-        if len(parts) <= place or not _is_number(parts[place]):
+        if len(parts) <= place or not _is_index(parts[place]):
             kept.append(group)
             continue
         key = (*parts[:place], None, *parts[place + 1 :]), group.facts

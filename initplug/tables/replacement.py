@@ -28,7 +28,7 @@ PREFIX = ".initplug-"
 KINDS = ((stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"), (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"))
 
 
-def destination(path: str | PathLike[str]) -> Path:
+def check_destination(path: str | PathLike[str]) -> Path:
     """Return the file that a path stands for, links followed, if it can be replaced as far as can be told beforehand.
 
     Raises:
@@ -88,7 +88,7 @@ def replacing(path: str | PathLike[str]) -> Iterator[Path]:
     Raises:
         InitplugError: it cannot be written.
     """
-    target = destination(path)
+    target = check_destination(path)
     try:
         _remove_leftovers(target)
         with _folder_beside(target) as folder:
@@ -121,7 +121,7 @@ def _permissions(path: Path) -> int:
 
 
 def _flush(path: Path) -> None:
-    """Return once a file, or the names in a folder, are on the disk."""
+    """Write a file, or the names in a folder, through to the disk; return once they are there."""
     if sys.platform == "win32":
         return
     handle = os.open(path, os.O_RDONLY)

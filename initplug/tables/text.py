@@ -82,7 +82,7 @@ def table(
     cells = [[cell(row.get(column.key)) for column in chosen] for row in listed]
     headings: dict[int, str] = {}
     if _total(_widths(chosen, cells)) > width and chosen[0].key == "name":
-        listed, cells = _grouped(listed, cells, headings)
+        listed, cells = _move_under_headings(listed, cells, headings)
     limits = _limited(chosen, _widths(chosen, cells), width)
     stream = StringIO()
     console = Console(file=stream, width=UNBOUNDED, force_terminal=color, no_color=not color)
@@ -158,7 +158,7 @@ def _grid(
     return grid
 
 
-def _grouped(
+def _move_under_headings(
     rows: Sequence[Mapping[str, Any]], cells: Sequence[Sequence[str]], headings: dict[int, str]
 ) -> tuple[list[Mapping[str, Any]], list[list[str]]]:
     """Return short names below what the names have in common, for terminals that long names do not fit.
