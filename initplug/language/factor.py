@@ -93,7 +93,7 @@ def read_factors(value: Any) -> tuple[Factor, ...]:
         part = formula(part)
         if isinstance(part, Mapping):
             factors.append(_read_counted(part, location, problems))
-        elif _is_finite(part):
+        elif _is_finite_number(part):
             factors.append(Factor(number=part))
         else:
             message, way_out = mismatch(part, "a number")
@@ -124,7 +124,7 @@ def _read_counted(part: Mapping[str, Any], location: tuple[str | int, ...], prob
         return Factor()
     given = {key: formula(part[key]) for key in ("times", "power") if key in part}
     for key, value in given.items():
-        if not _is_finite(value):
+        if not _is_finite_number(value):
             message, way_out = mismatch(value, "a number")
             problems.append(_factor_error((*location, key), message, value, hint=way_out))
     of = part[kinds[0]]
@@ -136,7 +136,7 @@ def _read_counted(part: Mapping[str, Any], location: tuple[str | int, ...], prob
     return Factor(1.0, kinds[0], of, **given)
 
 
-def _is_finite(value: Any) -> bool:
+def _is_finite_number(value: Any) -> bool:
     return is_whole(value) or (isinstance(value, float) and math.isfinite(value))
 
 

@@ -157,7 +157,7 @@ def read_init(value: Any) -> Init:
 
 
 def _read_split(value: Mapping[str, Any]) -> Init:
-    """Return a list of initializers, one for each of as many equal parts."""
+    """Read a list of initializers, one for each of as many equal parts."""
     problems: list[InitErrorDetails] = []
     parts = [_read_part(index, part, problems) for index, part in enumerate(value["split"])]
     if len(value["split"]) < 2:

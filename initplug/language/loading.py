@@ -96,7 +96,7 @@ def compose(source: Source | Any) -> Composed:
 
 
 def validate(composed: Composed) -> Recipe:
-    """Return the recipe, or every fault of it at once."""
+    """Return the recipe, or raise every fault of it at once."""
     names = sum(breadth(text) for _, text, _ in _texts(composed.data.get("rules"), ()))
     if names > MAX_NAMES:
         message = f"the alternatives of its selectors come to {names:,} names, at most {MAX_NAMES:,} are matched"

@@ -74,7 +74,7 @@ def schema() -> dict[str, Any]:
 
 
 def _definitions(part: str = "") -> dict[str, Any]:
-    """Return what a rule consists of; with a prefix, as a file may say it that is merged with others."""
+    """Return the schemas of what a rule consists of; with a prefix, as a file may say it that is merged with others."""
     split = {
         "type": "object",
         "description": "a list of initializers, one for each of as many equal parts",

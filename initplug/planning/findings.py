@@ -31,7 +31,7 @@ class Unmatched(NamedTuple):
 
 
 def unmatched_slots(rows: Sequence[Unmatched], total: int, recipe: Recipe, on_meta: bool) -> Block:
-    """Return the parameters that no rule matches; some of them may be on meta, where nothing can be kept."""
+    """Return the message on parameters that no rule matches; some of them may be on meta, where nothing can be kept."""
     way = "Add a rule, or, for a model that is not on meta," if on_meta else "Add a rule, or"
     hint = f"{way} set `unmatched: keep` to leave them as constructed."
     names = [cut(row.name, NAME) for row in rows]
@@ -84,14 +84,14 @@ def _rule_text(name: str, selector: str, location: str | None) -> str:
 
 
 def _rule_with_place(name: str, recipe: Recipe) -> str:
-    """Return a rule with its first selector and its place."""
+    """Return the text of a rule with its first selector and its place."""
     rule = recipe.rules[name]
     assert rule is not None  # a disabled rule matches nothing
     return _rule_text(name, rule.match[0], recipe.location(name))
 
 
 def nothing_selected(unused: Sequence[str], accounts: Accounts, recipe: Recipe, names: Sequence[str]) -> Block:
-    """Return the rules that select nothing."""
+    """Return the message on rules that select nothing."""
     lines: list[str] = []
     findings: list[Finding] = []
     for entry in accounts.idle:
@@ -107,7 +107,7 @@ def nothing_selected(unused: Sequence[str], accounts: Accounts, recipe: Recipe, 
 
 
 def without_effect(accounts: Accounts, recipe: Recipe, names: Sequence[str]) -> Block:
-    """Return the selectors without effect, of rules that select something."""
+    """Return the message on selectors without effect, of rules that select something."""
     lines: list[str] = []
     findings: list[Finding] = []
     for entry in accounts.dead:
@@ -129,7 +129,7 @@ def without_effect(accounts: Accounts, recipe: Recipe, names: Sequence[str]) -> 
 
 
 def wins_nothing(accounts: Accounts, recipe: Recipe) -> Block:
-    """Return the rules that a later and wider one leaves nothing."""
+    """Return the message on rules that a later and wider one leaves nothing."""
     lines: list[str] = []
     findings: list[Finding] = []
     for name, by in accounts.covered:
@@ -144,7 +144,7 @@ def wins_nothing(accounts: Accounts, recipe: Recipe) -> Block:
 
 
 def not_as_expected(unmet: Unmet, recipe: Recipe) -> Block:
-    """Return a rule that does not select what it expects."""
+    """Return the message on a rule that does not select what it expects."""
     per, times = cut(unmet.expected.per, NAME), unmet.expected.times
     named, location = _rule_with_place(unmet.rule, recipe), recipe.location(unmet.rule)
     slots = "1 slot" if times == 1 else f"{times} slots"
@@ -220,7 +220,7 @@ class Left(NamedTuple):
 
 
 def left_alone(left: Sequence[Left], recipe: Recipe, *, on_meta: bool = False, all_of_them: bool = False) -> Block:
-    """Return the frozen parameters that rules would draw.
+    """Return the message on frozen parameters that rules would draw.
 
     Args:
         left: such parameters.
@@ -249,7 +249,7 @@ def left_alone(left: Sequence[Left], recipe: Recipe, *, on_meta: bool = False, a
 
 
 def misfit(misses: Sequence[Miss]) -> Block:
-    """Return the initializers that do not fit their tensors."""
+    """Return the message on initializers that do not fit their tensors."""
     lines = [f"  {cut(miss.name, NAME)} {miss.shape}: {miss.reason}; {_by(miss)}" for miss in misses]
     head = f"{len(misses)} initializer{'s do' if len(misses) > 1 else ' does'} not fit"
     text = [head, *shortened(lines)]

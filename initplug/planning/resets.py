@@ -112,7 +112,7 @@ def replay(module: nn.Module, reset: str) -> dict[str, Outcome]:
         make_plain(shadow)
     except Exception as error:  # copying runs the module's own code, which may raise anything
         return _every(module, f"its {type(module).__name__} cannot be copied ({brief(error, 120)})")
-    named = _tensors_by_name(shadow)
+    named = _tensors_at_places(shadow)
     notes = _Notes(shadow)
     try:
         with warnings.catch_warnings(), torch.no_grad(), torch.device("meta"), notes, _Writes(notes):
@@ -120,7 +120,7 @@ def replay(module: nn.Module, reset: str) -> dict[str, Outcome]:
             getattr(shadow, reset)()
     except Exception as error:  # the same: a reset is the module's own code
         return _every(module, f"{type(module).__name__}.{reset} cannot be replayed ({brief(error, 120)})")
-    after = _tensors_by_name(shadow)
+    after = _tensors_at_places(shadow)
     outcomes: dict[str, Outcome] = {}
     for name, tensor in named.items():
         if after.get(name) is not tensor or not notes.watches(tensor):
@@ -130,13 +130,13 @@ def replay(module: nn.Module, reset: str) -> dict[str, Outcome]:
     return outcomes
 
 
-def _tensors_by_name(module: nn.Module) -> dict[str, Tensor]:
+def _tensors_at_places(module: nn.Module) -> dict[str, Tensor]:
     """Return every tensor at each of its places, by canonical name."""
     return {name: slot.tensor for slot in walk(module).slots for name, _, _ in slot.places}
 
 
 def _every(module: nn.Module, reason: str) -> dict[str, Outcome]:
-    return dict.fromkeys(_tensors_by_name(module), reason)
+    return dict.fromkeys(_tensors_at_places(module), reason)
 
 
 def _signature(module: nn.Module) -> Any:

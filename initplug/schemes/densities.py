@@ -101,7 +101,7 @@ def _pieces(single: Single) -> _Pieces | None:
 
 
 def _sphere(gain: float, size: int) -> _Pieces:
-    """Return a coordinate of a vector of length `gain`, uniform among those of `size` dimensions."""
+    """Return the parts of a coordinate of a vector of length `gain`, uniform among those of `size` dimensions."""
     if gain == 0:
         return _Pieces([], [(0.0, 1.0)])
     if size == 1:

@@ -9,7 +9,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 from initplug.errors import brief
 from initplug.schemes.initializers import REGISTRY
-from initplug.schemes.registry import NAME, Initializer, register
+from initplug.schemes.registry import INITIALIZER_NAME, Initializer, register
 
 ENTRY_POINT_GROUP = "initplug.initializers"
 """Entry points whose names are initializers and whose values are their functions."""
@@ -35,7 +35,7 @@ def all_names() -> list[str]:
         >>> all_names()[:3]
         ['constant', 'copy', 'default']
     """
-    return sorted({*REGISTRY, *(name for name in entries() if NAME.fullmatch(name))})
+    return sorted({*REGISTRY, *(name for name in entries() if INITIALIZER_NAME.fullmatch(name))})
 
 
 def find(name: str) -> Initializer | None:

@@ -138,7 +138,7 @@ def _reflect(matrix: Matrix, vectors: _Sliced, factor: Matrix) -> None:
 
 
 def _strip(rows: int) -> int:
-    """Return the columns that are multiplied together: of some megabytes, whatever their length."""
+    """Return the number of columns that are multiplied together: of some megabytes, whatever their length."""
     return max(64, min(512, (1 << 20) // rows))
 
 

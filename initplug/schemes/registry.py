@@ -177,7 +177,7 @@ def register(
 
 # What recipes can speak to ----------------------------------------------------------------------------------
 
-NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+INITIALIZER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 """Names that every form of a recipe can spell."""
 
 OTHERWISE_READ = frozenset({"split", "null", "true", "false", "yes", "no", "on", "off", "inf", "nan"})
@@ -194,7 +194,7 @@ FIRST = {"distribution": ("fans",), "whole": ("shape", "draw")}
 
 
 def _check_name(name: str) -> None:
-    if not NAME.fullmatch(name):
+    if not INITIALIZER_NAME.fullmatch(name):
         raise ValueError(
             f"{name!r} cannot name an initializer: recipes spell letters, digits and _, a letter or _ first"
         )
@@ -257,7 +257,7 @@ def _annotations_of(function: Callable[..., Any], name: str, arguments: Sequence
 
 def _read_parameter(name: str, kind: InitializerKind, argument: inspect.Parameter, annotation: Any) -> Parameter:
     what, default = f"initializer {name!r}: argument {argument.name!r}", plain(argument.default)
-    if not NAME.fullmatch(argument.name):
+    if not INITIALIZER_NAME.fullmatch(argument.name):
         raise ValueError(f"{what} cannot be spelled in recipes: letters, digits and _")
     if argument.name in RESERVED:
         raise ValueError(f"{what} has the name of a key that recipes use themselves ({', '.join(sorted(RESERVED))})")
