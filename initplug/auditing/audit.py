@@ -20,7 +20,7 @@ from initplug.auditing.verdicts import OK, Judgement, Verdict, judgement
 from initplug.columns import Coded, Rows
 from initplug.errors import InitplugError
 from initplug.planning.evaluation import FROZEN, Share
-from initplug.planning.plan import ROW_KEYS, SHARED, Assignment, Plan, agreed, told
+from initplug.planning.plan import ROW_KEYS, SHARED, Assignment, Plan, agreed, table_row
 from initplug.regions import Region
 from initplug.schemes.distributions import Load, text
 from initplug.tables.files import check_path, save, to_csv, to_json, to_markdown
@@ -374,7 +374,7 @@ def _with_ranges(row: dict[str, Any]) -> dict[str, Any]:
     verdict = row["verdict"] if row["status"] in ("initialized", "read") else row["status"]
     verdict = f"{verdict}, frozen" if row["status"] == "kept" and row["reason"] == FROZEN else verdict
     return {
-        **told(row),
+        **table_row(row),
         "measured": spread(row["measured_mean"], row["measured_std"]),
         "verdict": verdict,
     }

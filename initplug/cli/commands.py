@@ -271,7 +271,7 @@ def apply(
     """Initialise a model, print the audit, and write weights and report where asked."""
     from initplug.cli.weights import save_weights, weights_of
     from initplug.tables.files import REPORTS, check_path
-    from initplug.tables.replacement import destination
+    from initplug.tables.replacement import check_destination
 
     with ExitStack() as stack:
         if given.config is None:
@@ -282,7 +282,7 @@ def apply(
             check_path(out, (".safetensors",))
         if report is not None:
             check_path(report, REPORTS)
-        if out is not None and report is not None and destination(out) == destination(report):
+        if out is not None and report is not None and check_destination(out) == check_destination(report):
             raise Failure(f"{out} and {report} are one file")
         built = built_from(target, meta=False)
         if out is not None:

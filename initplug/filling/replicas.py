@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from initplug.planning.parametrized import parts_of
+from initplug.planning.parametrized import submodules_of
 from initplug.planning.slots import Slots
 
 
@@ -49,7 +49,7 @@ def replicated(model: nn.Module) -> Replicas:
         return NO_REPLICAS
     groups: dict[tuple[int, ...], Any] = {}
     found: dict[int, dict[tuple[int, ...], None]] = {}
-    for module in parts_of(model).values():
+    for module in submodules_of(model).values():
         for group, tensors in _shared_by(module):
             try:
                 ranks = tuple(sorted(distributed.get_process_group_ranks(group)))

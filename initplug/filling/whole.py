@@ -12,7 +12,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from initplug.schemes.orthonormal import orthonormal
+from initplug.schemes.orthonormal import orthonormalize
 from initplug.schemes.structures import (
     Custom,
     DeltaOrthogonal,
@@ -87,7 +87,7 @@ def _tall(normals: NDArray[np.float32]) -> NDArray[np.float64]:
 
 def _fill_orthogonal(target: NDArray[np.float32], tall: NDArray[np.float64], gain: float) -> None:
     """Write `gain` times the orthonormal matrix of a tall one, which is overwritten: of its columns."""
-    orthonormal(tall)
+    orthonormalize(tall)
     tall *= gain
     target[...] = tall.T if target.shape[0] < target.shape[1] else tall
 

@@ -13,13 +13,13 @@ from initplug.errors import did_you_mean
 from initplug.language.faults import fault, kind_of, shown
 from initplug.language.selectors import Selector, SelectorError, parse
 
-MOST = 2**63 - 1
+MAX_TIMES = 2**63 - 1
 """The largest number of slots that may be expected."""
 
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """How many slots a rule selects below each module that `per` selects.
+    """The number of slots that a rule selects below each module that `per` selects.
 
     Args:
         per: the selector of the modules.
@@ -35,12 +35,12 @@ class Expectation:
         return parse(self.per)
 
     def plain(self) -> dict[str, Any]:
-        """The form that a recipe file holds."""
+        """Return the form that a recipe file holds."""
         return {"per": self.per, "times": self.times}
 
 
 def read_expectation(value: Any) -> Expectation | None:
-    """The expectation that a mapping says; None says none.
+    """Return the expectation that a mapping says; None says none.
 
     Raises:
         ValidationError: with one error per fault.
@@ -54,14 +54,16 @@ def read_expectation(value: Any) -> Expectation | None:
     if not isinstance(value, Mapping):
         raise fault(f"expected a mapping with per and times, got {kind_of(value)}", hint="{per: <Block>, times: 2}")
     problems = [
-        _problem(key, f"expect takes no {key}", value[key], hint=did_you_mean(str(key), KEYS) or "it takes per, times")
+        _expect_error(
+            key, f"expect takes no {key}", value[key], hint=did_you_mean(str(key), KEYS) or "it takes per, times"
+        )
         for key in value
         if key not in KEYS
     ]
     if not problems:
-        problems = [_problem(None, f"expect needs {key}", value) for key in KEYS if key not in value]
+        problems = [_expect_error(None, f"expect needs {key}", value) for key in KEYS if key not in value]
     if "times" in value and not _is_count(value["times"]):
-        problems.append(_problem("times", f"{shown(value['times'])} is not a number of slots", value["times"]))
+        problems.append(_expect_error("times", f"{shown(value['times'])} is not a number of slots", value["times"]))
     if "per" in value:
         problems += _faults_of(value["per"])
     if problems:
@@ -72,19 +74,19 @@ def read_expectation(value: Any) -> Expectation | None:
 KEYS = ("per", "times")
 
 
-def _problem(key: str | None, message: str, value: Any, **more: Any) -> InitErrorDetails:
+def _expect_error(key: str | None, message: str, value: Any, **more: Any) -> InitErrorDetails:
     return InitErrorDetails(type=fault(message, **more), loc=() if key is None else (key,), input=value)
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_TIMES
 
 
 def _faults_of(per: Any) -> list[InitErrorDetails]:
     if not isinstance(per, str):
-        return [_problem("per", f"expected a selector, got {kind_of(per)}", per, hint="quote the selector")]
+        return [_expect_error("per", f"expected a selector, got {kind_of(per)}", per, hint="quote the selector")]
     try:
         parse(per)
     except SelectorError as cause:
-        return [_problem("per", f"bad selector {shown(per)}: {cause}", per, offset=cause.offset)]
+        return [_expect_error("per", f"bad selector {shown(per)}: {cause}", per, offset=cause.offset)]
     return []

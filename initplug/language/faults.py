@@ -22,7 +22,7 @@ def fault(
     instead: str | None = None,
     unknown: str | None = None,
 ) -> PydanticCustomError:
-    """A validation error in our words.
+    """Return a validation error in our words.
 
     Args:
         message: what is wrong.
@@ -38,7 +38,7 @@ def fault(
 
 
 def shown(value: Any) -> str:
-    """A value as the recipe spells it, short and on one line.
+    """Return a value as the recipe spells it, short and on one line.
 
     Example:
         >>> shown(None), shown("a" * 80)[-4:], shown(10**5000)
@@ -58,7 +58,7 @@ def shown(value: Any) -> str:
 
 
 def kind_of(value: Any) -> str:
-    """What sort of thing a value is, in the language's words."""
+    """Return what sort of thing a value is, in the language's words."""
     if isinstance(value, bool) or value is None:
         return shown(value)
     if isinstance(value, Mapping):
@@ -74,7 +74,7 @@ def kind_of(value: Any) -> str:
 
 
 NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
-"""How a text spells a number."""
+"""The spelling of a number in a text."""
 
 
 def mismatch(value: Any, expected: str) -> tuple[str, str | None]:

@@ -1,4 +1,4 @@
-"""Where the values of a composed config come from: files of Hydra's defaults list, and its command line."""
+"""Places that the values of a composed config come from: files of Hydra's defaults list, and its command line."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from initplug.language.layers import Composed, merge
+from initplug.language.layers import Composed, forget_places, merge
 from initplug.language.preset_list import PRESETS
 from initplug.language.yaml import MAX_DEPTH, Document, Place, Steps
 
 CONFIG = "<config>"
-"""What messages call a config of which no file is known."""
+"""The name that messages give a config of which no file is known."""
 
 COMMAND_LINE = "command line: "
 
 
 def traced(config: Any) -> Composed:
-    """A part of a config with the places of its values, as far as they can be told; its data are not resolved.
+    """Return a part of a config with the places of its values, as far as they can be told; its data are not resolved.
 
     Inside an application of Hydra its composition is repeated, file by file and override by override. A value that the
     repetition does not give was set by code: it has no place but the config. For what is no part of the application's
@@ -51,7 +51,7 @@ def traced(config: Any) -> Composed:
 
 
 class _Application(NamedTuple):
-    """What a config was composed of.
+    """The parts that a config was composed of.
 
     Args:
         name: of the config.
@@ -67,7 +67,7 @@ class _Application(NamedTuple):
 
 
 def _standing(config: Any) -> Iterator[tuple[Any, _Application]]:
-    """What a config may stand for: an equal part of an application's config, or itself, first where it is a part."""
+    """Yield what a config may stand for: an equal part of an application's config, or itself; parts come first."""
     from hydra.core.global_hydra import GlobalHydra
     from hydra.types import RunMode
     from omegaconf import OmegaConf
@@ -79,17 +79,17 @@ def _standing(config: Any) -> Iterator[tuple[Any, _Application]]:
     itself = [(config, running)] if running is not None and OmegaConf.is_config(config) else []
     if _steps(config):
         yield from itself
-    data = _resolved(config)
+    data = _resolved_data(config)
     for application in _guessed(loader) if running is None else [running]:
         with suppress(Exception):  # a config that is guessed need not be one that can be composed
             whole = loader.load_configuration(application.name, application.overrides, RunMode.RUN)
-            yield from ((node, application) for node in _parts(whole) if _resolved(node) == data)
+            yield from ((node, application) for node in _recipes_in(whole) if _resolved_data(node) == data)
     if not _steps(config):
         yield from itself
 
 
 def _running(config: Any) -> _Application | None:
-    """The application that a config says it is of, or else the one that runs."""
+    """Return the application that a config says it is of, or else the one that runs."""
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
@@ -107,7 +107,7 @@ def _running(config: Any) -> _Application | None:
 
 
 GUESSES = 8
-"""How many configs are composed to find one of which nothing is known but that Hydra could compose it."""
+"""The most configs that are composed to find one of which nothing is known but that Hydra could compose it."""
 
 
 def _guessed(loader: Any) -> Iterator[_Application]:
@@ -117,8 +117,8 @@ def _guessed(loader: Any) -> Iterator[_Application]:
         yield _Application(name, [], sources, Path.cwd())
 
 
-def _parts(config: Any) -> Iterator[Any]:
-    """The mappings in a config that look like recipes."""
+def _recipes_in(config: Any) -> Iterator[Any]:
+    """Yield the mappings in a config that look like recipes."""
     from omegaconf import OmegaConf
 
     for key in config if OmegaConf.is_dict(config) else ():
@@ -127,10 +127,10 @@ def _parts(config: Any) -> Iterator[Any]:
             continue
         if "rules" in node:
             yield node
-        yield from _parts(node)
+        yield from _recipes_in(node)
 
 
-def _resolved(config: Any) -> Any:
+def _resolved_data(config: Any) -> Any:
     from omegaconf import OmegaConf
 
     config = config if OmegaConf.is_config(config) else OmegaConf.create(config)
@@ -141,18 +141,18 @@ def _resolved(config: Any) -> Any:
 
 
 def _repeated(config: Any, application: _Application) -> Composed:
-    """A part of a config, composed once more."""
+    """Return a part of a config, composed once more."""
     from omegaconf import OmegaConf
 
     found = Composed({}, CONFIG, root=_steps(config))
-    for layer in _layers(found.root, application):
+    for layer in _layers_under(found.root, application):
         _lay(found, layer)
     _compare(found, found.data, OmegaConf.to_container(config, resolve=False), ())
     return found
 
 
 def _steps(config: Any) -> Steps:
-    """Where a node stands in the whole config."""
+    """Return where a node stands in the whole config."""
     steps: list[str | int] = []
     while hasattr(config, "_get_parent") and config._get_parent() is not None:
         steps.insert(0, config._key())
@@ -161,13 +161,13 @@ def _steps(config: Any) -> Steps:
 
 
 class _Layer(NamedTuple):
-    """What a file or an override says of a part of the config; `deleted` is where it takes something away."""
+    """The words of a file or an override on a part of the config; `deleted` is where it takes something away."""
 
     said: Composed
     deleted: Steps | None = None
 
 
-def _layers(root: Steps, application: _Application) -> Iterator[_Layer]:
+def _layers_under(root: Steps, application: _Application) -> Iterator[_Layer]:
     """Yield what was laid over what to make an application's config, of the part that stands at `root`."""
     from hydra.core.global_hydra import GlobalHydra
     from hydra.types import RunMode
@@ -183,7 +183,7 @@ def _layers(root: Steps, application: _Application) -> Iterator[_Layer]:
         if package[: len(root)] == root[: len(package)]:
             text = _text(default.config_path, application)
             if text is not None:
-                for layer in _part(_read(*text), package, root):
+                for layer in _layer_of(_read_config_file(*text), package, root):
                     if _is_preset(text[0]):
                         layer.said.shipped.add(text[0])
                     yield layer
@@ -196,11 +196,11 @@ def _layers(root: Steps, application: _Application) -> Iterator[_Layer]:
             yield _Layer(Composed({}, origin), steps[len(root) :])
         else:
             place: dict[Steps, Place] = {(): Place(origin)}
-            yield from _part(Document(override.value(), place, place), steps, root, origin)
+            yield from _layer_of(Document(override.value(), place, place), steps, root, origin)
 
 
 def _text(path: str, application: _Application) -> tuple[str, str] | None:
-    """The name and the text of a config: of the first source that has it, as Hydra finds it."""
+    """Return the name and the text of a config: of the first source that has it, as Hydra finds it."""
     name = path if path.endswith((".yaml", ".yml")) else f"{path}.yaml"
     for scheme, source in application.sources:
         if scheme == "file":
@@ -215,7 +215,7 @@ def _text(path: str, application: _Application) -> tuple[str, str] | None:
 
 
 def _shown(file: Any, source: str, here: Path) -> str:
-    """What messages call a file: presets by their names, others by the shortest path from where the user started."""
+    """Return what messages call a file: a preset by its name, others by the shortest path from the user's start."""
     if source == "initplug.presets":
         return str(file.name)
     path = os.path.abspath(str(file))  # noqa: PTH100  # links stay what the user calls them
@@ -233,20 +233,20 @@ def _is_preset(name: str) -> bool:
     return Path(name).name == name and (PRESETS / name).is_file()
 
 
-def _read(file: str, text: str) -> Document:
-    """A config file, with the places of its parts; unlike recipes, configs may have anchors."""
+def _read_config_file(file: str, text: str) -> Document:
+    """Return a config file, with the places of its parts; unlike recipes, configs may have anchors."""
     from omegaconf import OmegaConf
 
     document = Document(OmegaConf.to_container(OmegaConf.create(text), resolve=False))
     root = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
     def walk(node: yaml.Node, path: Steps) -> None:
-        document.values[path] = _place(node, file)
+        document.values[path] = _node_place(node, file)
         if len(path) > MAX_DEPTH:
             return
         if isinstance(node, yaml.MappingNode):
             for key, value in node.value:
-                document.keys[(*path, key.value)] = _place(key, file)
+                document.keys[(*path, key.value)] = _node_place(key, file)
                 walk(value, (*path, key.value))
         elif isinstance(node, yaml.SequenceNode):
             for index, part in enumerate(node.value):
@@ -259,15 +259,15 @@ def _read(file: str, text: str) -> Document:
     return document
 
 
-def _place(node: yaml.Node, file: str) -> Place:
+def _node_place(node: yaml.Node, file: str) -> Place:
     start = node.start_mark
     quoted = isinstance(node, yaml.ScalarNode) and node.style in ("'", '"')
     literal = isinstance(node, yaml.ScalarNode) and start.line == node.end_mark.line and (quoted or node.style is None)
     return Place(file, start.line + 1, start.column + 1 + (quoted and literal), literal)
 
 
-def _part(document: Document, package: Steps, root: Steps, origin: str = CONFIG) -> Iterator[_Layer]:
-    """What a document that is laid at `package` says of the part of the config at `root`, if anything."""
+def _layer_of(document: Document, package: Steps, root: Steps, origin: str = CONFIG) -> Iterator[_Layer]:
+    """Yield what a document that is laid at `package` says of the part of the config at `root`, if anything."""
     data, below, above = document.data, root[len(package) :], package[len(root) :]
     for step in below:
         if not isinstance(data, Mapping) or step not in data:
@@ -299,20 +299,14 @@ def _lay(found: Composed, layer: _Layer) -> None:
     for step in layer.deleted[:-1]:
         data = data[step]
     del data[layer.deleted[-1]]
-    _forget(found, layer.deleted)
-
-
-def _forget(found: Composed, path: Steps) -> None:
-    for places in (found.values, found.keys):
-        for known in [known for known in places if _under(known, path)]:
-            del places[known]
+    forget_places(found, layer.deleted)
 
 
 def _compare(found: Composed, repeated: Any, real: Any, path: Steps) -> None:
     """Forget the places of all that is not what the repeated composition gave."""
     if isinstance(real, dict) and isinstance(repeated, dict):
         for key in repeated.keys() - set(map(str, real)):
-            _forget(found, (*path, key))
+            forget_places(found, (*path, key))
         for key, part in real.items():
             here = (*path, str(key))
             if here in found.overruled:
@@ -320,8 +314,8 @@ def _compare(found: Composed, repeated: Any, real: Any, path: Steps) -> None:
             if str(key) in repeated:
                 _compare(found, repeated[str(key)], part, here)
             else:
-                _forget(found, here)
+                forget_places(found, here)
                 found.values[here] = Place(CONFIG)
     elif type(repeated) is not type(real) or repeated != _texts_as_keys(real):
-        _forget(found, path)
+        forget_places(found, path)
         found.values[path] = Place(CONFIG)

@@ -18,7 +18,7 @@ from initplug.errors import VALUE, RecipeError, brief, cut, did_you_mean
 from initplug.language.factor import REFERENCE, Factor, read_factors
 from initplug.language.faults import NUMBER, fault, kind_of, mismatch, shown
 from initplug.language.numbers import Written, formula
-from initplug.schemes.calls import told
+from initplug.schemes.calls import error_text
 from initplug.schemes.entry_points import EntryError, all_names, find
 from initplug.schemes.fans import FanRule, Fans
 from initplug.schemes.registry import (
@@ -27,7 +27,7 @@ from initplug.schemes.registry import (
     Parameter,
     Reference,
     kinds_of,
-    parts_of,
+    union_parts,
     words_of,
 )
 from initplug.schemes.transfers import TRANSFERS
@@ -62,7 +62,7 @@ class Init:
 
     @property
     def modifiers(self) -> dict[str, Any]:
-        """What modifies the initializer, as a recipe file says it; defaults are left out."""
+        """The modifiers of the initializer, as a recipe file says them; defaults are left out."""
         data: dict[str, Any] = {}
         if self.fans != "torch":
             data["fans"] = self.fans
@@ -113,7 +113,7 @@ class Init:
             yield spelled if by_word else f"{name}={spelled}"
 
     def plain(self) -> str | int | float | dict[str, Any]:
-        """The form that a recipe file holds: a number, a name, or a mapping."""
+        """Return the form that a recipe file holds: a number, a name, or a mapping."""
         if self.parts:
             return self.modifiers
         if not self.modifiers:
@@ -125,7 +125,7 @@ class Init:
 
 
 def read_init(value: Any) -> Init:
-    """An initializer from a number, a string or a mapping.
+    """Return an initializer from a number, a string or a mapping.
 
     Raises:
         ValidationError: with one error per wrong argument.
@@ -138,28 +138,28 @@ def read_init(value: Any) -> Init:
     if isinstance(value, str):
         value = formula(value)
     if isinstance(value, int | float):
-        return _checked("constant", {"value": value})
+        return _validate_arguments("constant", {"value": value})
     if isinstance(value, str):
-        return _checked(*_from_text(value))
+        return _validate_arguments(*_read_text(value))
     if not isinstance(value, Mapping):
         raise fault(f"expected an initializer (a number, a text or a mapping with fn), got {kind_of(value)}")
     if isinstance(value.get("split"), list | tuple):
-        return _of_parts(value)
+        return _read_split(value)
     if "fn" not in value:
         raise fault("an initializer given as a mapping needs the key fn", hint=_meant_fn(value))
     fn = value["fn"]
     try:
-        _find(fn)
+        _find_initializer(fn)
     except PydanticCustomError as wrong:
         problem = InitErrorDetails(type=wrong, loc=("fn",), input=fn)
         raise ValidationError.from_exception_data("Init", [problem]) from None
-    return _checked(fn, {key: argument for key, argument in value.items() if key != "fn"})
+    return _validate_arguments(fn, {key: argument for key, argument in value.items() if key != "fn"})
 
 
-def _of_parts(value: Mapping[str, Any]) -> Init:
-    """A list of initializers, one for each of as many equal parts."""
+def _read_split(value: Mapping[str, Any]) -> Init:
+    """Read a list of initializers, one for each of as many equal parts."""
     problems: list[InitErrorDetails] = []
-    parts = [_part(index, part, problems) for index, part in enumerate(value["split"])]
+    parts = [_read_part(index, part, problems) for index, part in enumerate(value["split"])]
     if len(value["split"]) < 2:
         problems.append(InitErrorDetails(type=fault("a split has at least two parts"), loc=("split",), input=None))
     known = ("split", "dim", "factor")
@@ -169,33 +169,33 @@ def _of_parts(value: Mapping[str, Any]) -> Init:
             error = fault(f"a list of parts takes no {cut(key, VALUE)}", hint=hint)
             problems.append(InitErrorDetails(type=error, loc=(key,), input=value[key]))
     given = {key: value[key] for key in known[1:] if key in value}
-    modifiers = _modifiers({**given, "split": len(parts) or 2}, problems)
+    modifiers = _take_modifiers({**given, "split": len(parts) or 2}, problems)
     if problems:
         raise ValidationError.from_exception_data("Init", problems)
     return Init("split", parts=tuple(parts), **modifiers)
 
 
-def _part(index: int, value: Any, problems: list[InitErrorDetails]) -> Init:
+def _read_part(index: int, value: Any, problems: list[InitErrorDetails]) -> Init:
     try:
         part = read_init(value)
         if part.fn in TRANSFERS:
             raise fault(f"{part.fn} fills a whole tensor and is no part of a split", hint="give it a rule of its own")
         return part
     except ValidationError as wrong:
-        problems.extend(_below(("split", index), wrong))
+        problems.extend(_relocated_errors(("split", index), wrong))
     except PydanticCustomError as wrong:
         problems.append(InitErrorDetails(type=wrong, loc=("split", index), input=value))
     return Init("zeros")
 
 
-def _modifiers(given: dict[str, Any], problems: list[InitErrorDetails]) -> dict[str, Any]:
-    """The modifiers among given arguments, which they are taken out of; what is wrong with them goes to `problems`."""
+def _take_modifiers(given: dict[str, Any], problems: list[InitErrorDetails]) -> dict[str, Any]:
+    """Take the modifiers out of given arguments and return them; what is wrong with them goes to `problems`."""
     modifiers: dict[str, Any] = {}
     if "factor" in given:
         try:
             modifiers["factors"] = read_factors(given.pop("factor"))
         except ValidationError as wrong:
-            problems.extend(_below(("factor",), wrong))
+            problems.extend(_relocated_errors(("factor",), wrong))
     if "dim" in given and "split" not in given:
         error = fault("dim says where to split, and nothing is split", hint="write split: N beside it")
         problems.append(InitErrorDetails(type=error, loc=("dim",), input=given.pop("dim")))
@@ -206,7 +206,7 @@ def _modifiers(given: dict[str, Any], problems: list[InitErrorDetails]) -> dict[
         if _fits(annotation, value):
             modifiers[name] = value
         else:
-            problems.append(_wrong(name, value, annotation))
+            problems.append(_argument_error(name, value, annotation))
     return modifiers
 
 
@@ -215,8 +215,8 @@ def _meant_fn(mapping: Mapping[str, Any]) -> str:
     return f"write fn instead of {meant[0]}" if meant else "such as {fn: kaiming_normal, mode: fan_out}"
 
 
-def _find(name: Any, offset: int = 0) -> Initializer:
-    """The initializer of this name; raises a fault where there is none, or where a package's cannot be used."""
+def _find_initializer(name: Any, offset: int = 0) -> Initializer:
+    """Return the initializer of this name; raises a fault where there is none, or where a package's cannot be used."""
     if not isinstance(name, str):
         raise fault(f"fn holds the name of an initializer, not {kind_of(name)}")
     try:
@@ -234,13 +234,13 @@ def _find(name: Any, offset: int = 0) -> Initializer:
     raise fault(f"unknown initializer {shown(name)}", hint=hint, offset=offset)
 
 
-def _from_text(text: str) -> tuple[str, dict[str, Any]]:
-    """`fn word key=value number …` as name and arguments."""
+def _read_text(text: str) -> tuple[str, dict[str, Any]]:
+    """Return `fn word key=value number …` as name and arguments."""
     tokens = [(found.start(), found[0]) for found in re.finditer(r"\S+", text)]
     if not tokens:
         raise fault("an initializer cannot be empty")
     fn = tokens[0][1]
-    initializer = _find(fn, tokens[0][0])
+    initializer = _find_initializer(fn, tokens[0][0])
     free = list(initializer.bare)
     arguments: dict[str, Any] = {}
     value: Any
@@ -248,7 +248,7 @@ def _from_text(text: str) -> tuple[str, dict[str, Any]]:
         if "=" in token:
             name, _, given = token.partition("=")
             parameter = initializer.parameters.get(name)
-            value = number(given) if parameter is None else _spelled(parameter.annotation, given)
+            value = number(given) if parameter is None else _value_spelled(parameter.annotation, given)
             if given == "":
                 raise fault(f"{cut(name, VALUE)}= has no value", offset=offset)
         elif not isinstance(value := number(token), str):
@@ -256,7 +256,7 @@ def _from_text(text: str) -> tuple[str, dict[str, Any]]:
                 raise fault(_stray_number(initializer, token), offset=offset)
             name = free.pop(0)
         else:
-            name, value = _bound(initializer, token, offset), token
+            name, value = _bind(initializer, token, offset), token
         if name in arguments:
             raise fault(f"{cut(name, VALUE)} is given twice", offset=offset)
         free = [other for other in free if other != name]
@@ -276,8 +276,8 @@ def _stray_number(initializer: Initializer, token: str) -> str:
     return f"{initializer.name} takes no bare number: write {named}={cut(token, VALUE)}"
 
 
-def _bound(initializer: Initializer, word: str, offset: int) -> str:
-    """The argument that lists the word among its words."""
+def _bind(initializer: Initializer, word: str, offset: int) -> str:
+    """Return the argument that lists the word among its words."""
     takers = _takers(initializer, word)
     if len(takers) == 1:
         return takers[0]
@@ -295,27 +295,27 @@ def _bound(initializer: Initializer, word: str, offset: int) -> str:
 
 
 def _words(initializer: Initializer) -> dict[str, tuple[str, ...]]:
-    """The words of every argument that has some, and those of `fans`."""
+    """Return the words of every argument that has some, and those of `fans`."""
     words = {name: parameter.words for name, parameter in initializer.parameters.items() if parameter.words}
     return {**words, "fans": get_args(FanRule)} if initializer.modified else words
 
 
 def _takers(initializer: Initializer, word: str) -> list[str]:
-    """The arguments that list a word among theirs; `fans` where no other does."""
+    """Return the arguments that list a word among theirs; `fans` where no other does."""
     takers = [name for name, known in _words(initializer).items() if word in known]
     return [name for name in takers if name != "fans"] or takers
 
 
 def number(text: str) -> int | float | str:
-    """The number that a text spells, else the text."""
+    """Return the number that a text spells, else the text."""
     if not NUMBER.fullmatch(text):
         return formula(text)  # type: ignore[no-any-return]  # a number, or the text
     # Python reads no int of thousands of digits; as a float it is infinite, which no argument takes.
     return int(text) if re.fullmatch(r"[-+]?[0-9]{1,400}", text) else float(text)
 
 
-def _spelled(annotation: Any, given: str) -> Any:
-    """The value that a text spells for an argument: free text stays as it is."""
+def _value_spelled(annotation: Any, given: str) -> Any:
+    """Return the value that a text spells for an argument: free text stays as it is."""
     kinds = set(kinds_of(annotation))
     if bool in kinds and given in ("true", "false"):
         return given == "true"
@@ -324,12 +324,12 @@ def _spelled(annotation: Any, given: str) -> Any:
     return number(given) if kinds & {int, float} or str not in kinds else given
 
 
-def _checked(fn: str, arguments: Mapping[str, Any]) -> Init:
+def _validate_arguments(fn: str, arguments: Mapping[str, Any]) -> Init:
     """Validate arguments against the function's annotations, then the function's own checks."""
-    initializer = _find(fn)
+    initializer = _find_initializer(fn)
     problems: list[InitErrorDetails] = []
-    given = {name: _evaluated(initializer.parameters.get(name), value) for name, value in arguments.items()}
-    modifiers = _modifiers(given, problems) if initializer.modified else {}
+    given = {name: _number_if_meant(initializer.parameters.get(name), value) for name, value in arguments.items()}
+    modifiers = _take_modifiers(given, problems) if initializer.modified else {}
     whole = "" if given.keys() <= initializer.parameters.keys() else _whole(initializer, given)
     for name, value in given.items():
         parameter = initializer.parameters.get(name)
@@ -337,7 +337,7 @@ def _checked(fn: str, arguments: Mapping[str, Any]) -> Init:
             error = fault(f"{fn} takes no {cut(name, VALUE)}", hint=_belongs(initializer, name), leftover=whole)
             problems.append(InitErrorDetails(type=error, loc=(name,), input=value))
         elif not _fits(parameter.annotation, value):
-            problems.append(_wrong(name, value, parameter.annotation))
+            problems.append(_argument_error(name, value, parameter.annotation))
     problems.extend(
         InitErrorDetails(type=fault(f"{fn} needs {name}", hint=f"write {fn} {name}=…"), input=None)
         for name in _missing(initializer, given)
@@ -349,7 +349,7 @@ def _checked(fn: str, arguments: Mapping[str, Any]) -> Init:
             # Arguments that contradict each other are the function's own to find.
             initializer.function(Fans((2, 2)), **given)
         except (ValueError, ArithmeticError) as error:
-            raise fault(f"{fn}: {told(error)}") from None
+            raise fault(f"{fn}: {error_text(error)}") from None
         except (Exception, SystemExit) as error:  # the function may be code of others
             raise fault(f"{fn} failed: {brief(error)}") from None
     return Init(fn, given, **modifiers)
@@ -365,8 +365,8 @@ MODIFIERS: Mapping[str, Any] = {
 """Arguments of every initializer that draws."""
 
 
-def _below(place: tuple[str | int, ...], error: ValidationError) -> Iterator[InitErrorDetails]:
-    """The errors of a part, located below the place that holds it."""
+def _relocated_errors(place: tuple[str | int, ...], error: ValidationError) -> Iterator[InitErrorDetails]:
+    """Yield the errors of a part, located below the place that holds it."""
     for detail in error.errors(include_url=False):
         context = {name: detail["ctx"][name] for name in ("message", "hint", "offset", "leftover")}
         yield InitErrorDetails(type=fault(**context), loc=(*place, *detail["loc"]), input=detail["input"])
@@ -377,7 +377,7 @@ def _missing(initializer: Initializer, given: Mapping[str, Any]) -> list[str]:
 
 
 def _whole(initializer: Initializer, given: Mapping[str, Any]) -> str:
-    """The one-line text of an initializer with those of its arguments that are its own."""
+    """Return the one-line text of an initializer with those of its arguments that are its own."""
     known = initializer.parameters
     own = {name: value for name, value in given.items() if name in known and _fits(known[name].annotation, value)}
     words = [Init(initializer.name, own).text, *(f"{name}=…" for name in _missing(initializer, own))]
@@ -385,13 +385,13 @@ def _whole(initializer: Initializer, given: Mapping[str, Any]) -> str:
 
 
 def owners(argument: str) -> list[str]:
-    """The initializers that take an argument of this name."""
+    """Return the initializers that take an argument of this name."""
     return [name for name, initializer in REGISTRY.items() if argument in initializer.parameters]
 
 
-def _evaluated(parameter: Parameter | None, value: Any) -> Any:
-    """The number that a text writes where one is expected, and no text of the user's own."""
-    parts = () if parameter is None else tuple(parts_of(parameter.annotation))
+def _number_if_meant(parameter: Parameter | None, value: Any) -> Any:
+    """Return the number that a text writes where one is expected, and no text of the user's own."""
+    parts = () if parameter is None else tuple(union_parts(parameter.annotation))
     return formula(value) if str not in parts and float in {*map(_base, parts)} else value
 
 
@@ -404,14 +404,14 @@ TORCH_NAMES = {"a": "low", "b": "high", "val": "value"}
 
 
 def not_taken(fn: str, argument: str) -> str | None:
-    """The way out where an initializer takes no such argument; None where it does, or is not known.
+    """Return the way out where an initializer takes no such argument; None where it does, or is not known.
 
     Example:
         >>> not_taken("normal", "sdt"), not_taken("normal", "std")
         ('did you mean std?', None)
     """
     try:
-        initializer = _find(fn)
+        initializer = _find_initializer(fn)
     except PydanticCustomError:
         return None
     known = argument in initializer.parameters or (initializer.modified and argument in MODIFIERS)
@@ -425,7 +425,7 @@ def _belongs(initializer: Initializer, name: str) -> str:
     return did_you_mean(name, known) or f"it takes {', '.join(known) or 'no arguments'}"
 
 
-def _wrong(name: str, value: Any, annotation: Any) -> InitErrorDetails:
+def _argument_error(name: str, value: Any, annotation: Any) -> InitErrorDetails:
     message, hint = mismatch(value, described(annotation))
     if hint is None and isinstance(value, str):
         hint = did_you_mean(value, words_of(annotation))
@@ -457,13 +457,13 @@ def _is_reference(annotation: Any) -> bool:
 
 
 def described(annotation: Any) -> str:
-    """What an annotation accepts, in words.
+    """Return what an annotation accepts, in words.
 
     Example:
         >>> described(float | Literal["relu", "tanh"])
         'a number or one of relu, tanh'
     """
-    parts = list(parts_of(annotation))
+    parts = list(union_parts(annotation))
     if int in parts and float in parts:
         parts.remove(int)
     return " or ".join(_described(part) for part in parts)

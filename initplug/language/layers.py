@@ -94,7 +94,7 @@ def merge(base: Composed, top: Composed) -> None:
 
 
 def overruled(layer: Mapping[str, Any], path: Steps) -> list[str]:
-    """The names of exceptions that a layer takes from a rule below it, since it gives them under their other name.
+    """Return the exceptions' names that a layer takes from a rule below it, since it gives them under the other name.
 
     Example:
         >>> overruled({"exclude": "head.*"}, ("rules", "conv"))
@@ -104,3 +104,17 @@ def overruled(layer: Mapping[str, Any], path: Steps) -> list[str]:
         return []
     given = [key for key in EXCEPTIONS if layer.get(key) not in (None, "???")]
     return [key for key in EXCEPTIONS if key not in given] if given else []
+
+
+def forget_places(composed: Composed, path: Steps) -> None:
+    """Drop the places of a key or value, and of all below it.
+
+    Example:
+        >>> composed = Composed({}, "recipe.yaml", {("a",): Place("recipe.yaml"), ("a", "b"): Place("recipe.yaml")})
+        >>> forget_places(composed, ("a", "b"))
+        >>> [*composed.values]
+        [('a',)]
+    """
+    for places in (composed.values, composed.keys):
+        for known in [known for known in places if known[: len(path)] == path]:
+            del places[known]

@@ -33,7 +33,7 @@ from initplug.language.yaml import (
 )
 from initplug.values import is_whole, plain
 
-SUFFIXES = (".yaml", ".yml")
+RECIPE_SUFFIXES = (".yaml", ".yml")
 
 Source = str | PathLike[str] | Mapping[str, Any] | Recipe
 
@@ -67,12 +67,12 @@ def load(source: Source | Any, overrides: Sequence[str] = ()) -> Recipe:
         from initplug.language.overrides import override
 
         override(composed, overrides)
-        composed.data = _plain(composed.data, "<overrides>")
+        composed.data = _copy_plain(composed.data, "<overrides>")
     return validate(composed)
 
 
 def compose(source: Source | Any) -> Composed:
-    """The data of a recipe with its `defaults` merged, before validation."""
+    """Return the data of a recipe with its `defaults` merged, before validation."""
     source = plain(source)
     if isinstance(source, Recipe):
         composed = Composed(spelled(source.plain()), source.origin)
@@ -82,11 +82,11 @@ def compose(source: Source | Any) -> Composed:
         _carry_places(source, composed)
         return composed
     if isinstance(source, PathLike):
-        return _from_file(Path(source), {})
+        return _read_file(Path(source), {})
     if isinstance(source, str):
         if "\n" in source:
-            return _with_defaults(read(source, "<text>"), "<text>", Path(), {})
-        return _from_file(_find(source), {})
+            return _merge_defaults(read(source, "<text>"), "<text>", Path(), {})
+        return _read_file(_find_recipe(source), {})
     if _is_config(source):
         return _from_config(source)
     if isinstance(source, Mapping) or _is_record(source):
@@ -96,7 +96,7 @@ def compose(source: Source | Any) -> Composed:
 
 
 def validate(composed: Composed) -> Recipe:
-    """The recipe, or every fault of it at once."""
+    """Return the recipe, or raise every fault of it at once."""
     names = sum(breadth(text) for _, text, _ in _texts(composed.data.get("rules"), ()))
     if names > MAX_NAMES:
         message = f"the alternatives of its selectors come to {names:,} names, at most {MAX_NAMES:,} are matched"
@@ -105,7 +105,7 @@ def validate(composed: Composed) -> Recipe:
         recipe = Recipe.model_validate(composed.data)
     except ValidationError as error:
         raise RecipeError.of(findings_of(error, composed)) from None
-    if recipe.name is None and composed.origin.endswith(SUFFIXES):
+    if recipe.name is None and composed.origin.endswith(RECIPE_SUFFIXES):
         recipe = recipe.model_copy(update={"name": Path(composed.origin).stem})
     for rule in recipe.rules:
         place = composed.keys.get(("rules", rule))
@@ -126,7 +126,7 @@ def validate(composed: Composed) -> Recipe:
 
 
 MAX_NAMES = 1 << 14
-"""How many names the alternatives of all selectors may come to: each is compiled."""
+"""The most names that the alternatives of all selectors may come to: each is compiled."""
 
 
 def _locate_entries(recipe: Recipe, composed: Composed) -> None:
@@ -164,14 +164,14 @@ def _carry_places(recipe: Recipe, composed: Composed) -> None:
         composed.values[("rules", name, key) if alone else ("rules", name, key, index)] = place
 
 
-def _find(name: str) -> Path:
-    """The file that a text without a newline names: a preset, or a path."""
+def _find_recipe(name: str) -> Path:
+    """Return the file that a text without a newline names: a preset, or a path."""
     preset = PRESETS / f"{name}.yaml"
     if name in presets():
         return preset
     path = Path(name)
     try:
-        if name and (path.suffix in SUFFIXES or path.exists()):
+        if name and (path.suffix in RECIPE_SUFFIXES or path.exists()):
             return path
     except (OSError, ValueError):  # no path of this system: too long, or with a NUL
         pass
@@ -185,7 +185,7 @@ Sizes = dict[Path, tuple[int, int]]
 """The files that one recipe is read from: how many characters, and how many keys and values, each has."""
 
 
-def _from_file(path: Path, seen: Sizes) -> Composed:
+def _read_file(path: Path, seen: Sizes) -> Composed:
     shown_as = path.name if path.parent == PRESETS else str(path)
     try:
         with path.open("rb") as stream:
@@ -204,7 +204,7 @@ def _from_file(path: Path, seen: Sizes) -> Composed:
         message = f"with what it is merged with it has {characters:,} characters, {parts:,} keys and values"
         bounds = f"at most {MAX_CHARACTERS:,} and {MAX_PARTS:,} are read; {SMALLER}"
         raise RecipeError.of([Finding("", message, shown_as, hint=bounds)])
-    composed = _with_defaults(document, shown_as, path.parent, seen)
+    composed = _merge_defaults(document, shown_as, path.parent, seen)
     if path.parent == PRESETS:
         composed.shipped.add(shown_as)
     else:
@@ -212,8 +212,8 @@ def _from_file(path: Path, seen: Sizes) -> Composed:
     return composed
 
 
-def _plain(value: Any, file: str) -> Any:
-    """A copy of Python's data as plain data; anything that a recipe's text could not hold is an error."""
+def _copy_plain(value: Any, file: str) -> Any:
+    """Return a copy of Python's data as plain data; anything that a recipe's text could not hold is an error."""
     room = MAX_CHARACTERS
     parts = 0
 
@@ -237,7 +237,7 @@ def _plain(value: Any, file: str) -> Any:
         if len(path) > MAX_DEPTH:
             raise wrong(path[:4], f"nested deeper than {MAX_DEPTH}")
         if _is_config(value):
-            value = _resolved(value, Composed({}, file))
+            value = _resolve_config(value, Composed({}, file))
         value = plain(value)
         if _is_record(value):
             value = {one.name: getattr(value, one.name) for one in fields(value)}
@@ -283,18 +283,18 @@ def _is_config(value: Any) -> bool:
 
 
 def _from_config(config: Any) -> Composed:
-    """A DictConfig as plain data, interpolations resolved by its own application, with what is known of its places."""
+    """Return a DictConfig as plain data with its known places; its own application resolves interpolations."""
     from initplug.language.hydra_places import traced
 
     found = traced(config)
-    return _placed(_plain(_resolved(config, found), found.origin), found)
+    return _placed(_copy_plain(_resolve_config(config, found), found.origin), found)
 
 
 def _placed(data: Any, found: Composed) -> Composed:
-    """Data with the places that are known of them."""
+    """Return data with the places that are known of them."""
     for _, rule, key in found.overruled:
         data["rules"][rule].pop(key, None)
-    composed = _with_defaults(Document(data, found.values, found.keys), found.origin, Path(), {}, found.root)
+    composed = _merge_defaults(Document(data, found.values, found.keys), found.origin, Path(), {}, found.root)
     composed.replaced.update(found.replaced)
     composed.shipped.update(found.shipped)
     composed.flattened.update(found.flattened)
@@ -302,16 +302,16 @@ def _placed(data: Any, found: Composed) -> Composed:
 
 
 def _from_mapping(source: Any) -> Composed:
-    """Plain data; those that an application of Hydra made of a part of its config have the places of that part."""
+    """Return plain data; those that a Hydra application made of a part of its config have the places of that part."""
     from initplug.language.hydra_places import traced
 
     found = traced(source)
     if not found.values:
-        return _with_defaults(Document(_plain(source, "<mapping>")), "<mapping>", Path(), {})
-    return _placed(_plain(source, found.origin), found)
+        return _merge_defaults(Document(_copy_plain(source, "<mapping>")), "<mapping>", Path(), {})
+    return _placed(_copy_plain(source, found.origin), found)
 
 
-def _resolved(config: Any, found: Composed) -> Any:
+def _resolve_config(config: Any, found: Composed) -> Any:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
@@ -335,11 +335,11 @@ def _resolved(config: Any, found: Composed) -> Any:
 
 
 MAX_FILES = 64
-"""How many recipes one may be merged from."""
+"""The most recipes that one may be merged from."""
 
 
-def _with_defaults(document: Document, origin: str, folder: Path, seen: Sizes, root: Steps = ()) -> Composed:
-    """The document, merged with the recipes that its `defaults` name, in their order."""
+def _merge_defaults(document: Document, origin: str, folder: Path, seen: Sizes, root: Steps = ()) -> Composed:
+    """Return the document, merged with the recipes that its `defaults` name, in their order."""
     own = Composed({}, origin, document.values, document.keys, stars=document.stars, root=root)
     if not isinstance(document.data, dict):
         message = f"a recipe is a mapping with the key rules, this is {kind_of(document.data)}"
@@ -351,13 +351,13 @@ def _with_defaults(document: Document, origin: str, folder: Path, seen: Sizes, r
         return own
     entries = own.data.pop("defaults")
     merged = Composed({}, origin, root=root)
-    for layer in _layers(entries, own, folder, seen):
+    for layer in _read_defaults(entries, own, folder, seen):
         merge(merged, layer)
     return merged
 
 
-def _layers(entries: Any, own: Composed, folder: Path, seen: Sizes) -> Iterator[Composed]:
-    """The recipes of a `defaults` list; the recipe itself is last unless `_self_` says otherwise."""
+def _read_defaults(entries: Any, own: Composed, folder: Path, seen: Sizes) -> Iterator[Composed]:
+    """Yield the recipes of a `defaults` list; the recipe itself is last unless `_self_` says otherwise."""
 
     def wrong(path: Steps, message: str, hint: str | None = None) -> RecipeError:
         return RecipeError.of([located(own, path, message, hint)])
@@ -387,16 +387,16 @@ def _layers(entries: Any, own: Composed, folder: Path, seen: Sizes) -> Iterator[
             raise wrong(here, f"there is no recipe called {shown(entry)}", hint)
         if file.resolve() in seen:
             raise wrong(here, f"{shown(entry)} is composed twice: `defaults` repeat a recipe or form a cycle")
-        yield _from_file(file, seen)
+        yield _read_file(file, seen)
     if "_self_" not in entries:
         yield own
 
 
 def _sibling(entry: str, folder: Path) -> Path | None:
-    """A file beside the recipe, else a preset."""
+    """Return a file beside the recipe, else a preset."""
     for candidate in (folder / entry, folder / f"{entry}.yaml", folder / f"{entry}.yml", PRESETS / f"{entry}.yaml"):
         with suppress(OSError):  # a name that is too long is one of no file
-            if candidate.suffix in SUFFIXES and candidate.is_file():
+            if candidate.suffix in RECIPE_SUFFIXES and candidate.is_file():
                 return candidate
     return None
 
@@ -415,7 +415,7 @@ def _refuse_interpolations(composed: Composed) -> None:
 
 
 def _refuse_both(own: Composed) -> None:
-    """Of the two names of a rule's exceptions one layer gives one; of two layers the later one's counts."""
+    """Refuse both names of a rule's exceptions in one layer; of two layers the later one's counts."""
     rules = own.data.get("rules")
     findings = [
         located(own, ("rules", name, "exclude"), BOTH, ONE, key=True)
@@ -427,7 +427,7 @@ def _refuse_both(own: Composed) -> None:
 
 
 def _texts(value: Any, path: Steps) -> Iterator[tuple[Steps, str, bool]]:
-    """Every text in the data with its path, and whether it is a key."""
+    """Yield every text in the data with its path, and whether it is a key."""
     if isinstance(value, dict):
         for key, part in value.items():
             yield (*path, key), key, True

@@ -24,7 +24,7 @@ EXPECTED = {
 
 
 def dotted(path: Steps) -> str:
-    """A path as one text; keys that are no plain words stand in brackets.
+    """Return a path as one text; keys that are no plain words stand in brackets.
 
     Example:
         >>> dotted(("rules", "*.bias", "match", 0))
@@ -38,12 +38,12 @@ def dotted(path: Steps) -> str:
 
 
 def located(composed: Composed, path: Steps, message: str, hint: str | None = None, *, key: bool = False) -> Finding:
-    """A finding at the place of a value or key, or of the nearest thing above it that has one."""
-    return _finding(place_of(composed, path, key=key), composed, path, message, hint)
+    """Return a finding at the place of a value or key, or of the nearest thing above it that has one."""
+    return _nearest_finding(place_of(composed, path, key=key), composed, path, message, hint)
 
 
 def file_of(composed: Composed, rule: str, argument: str) -> Path | None:
-    """The recipe file that an argument of a rule's initializer stands in; None where it stands in no file."""
+    """Return the recipe file that an argument of a rule's initializer stands in; None where it stands in no file."""
     path: Steps = ("rules", rule)
     value = composed.data["rules"][rule]
     for step in ("init", argument):
@@ -53,7 +53,7 @@ def file_of(composed: Composed, rule: str, argument: str) -> Path | None:
 
 
 def findings_of(error: ValidationError, composed: Composed) -> list[Finding]:
-    """One finding for every fault that validation found."""
+    """Return one finding for every fault that validation found."""
     found: dict[tuple[str, str], Finding] = {}
     for detail in error.errors(include_url=False):
         finding = _explained(dict(detail), composed)
@@ -61,13 +61,13 @@ def findings_of(error: ValidationError, composed: Composed) -> list[Finding]:
     return sorted(found.values(), key=lambda finding: (finding.file or "", finding.line or 0, finding.column or 0))
 
 
-def _finding(place: Place, composed: Composed, path: Steps, message: str, hint: str | None) -> Finding:
+def _nearest_finding(place: Place, composed: Composed, path: Steps, message: str, hint: str | None) -> Finding:
     whole = dotted((*composed.root, *path))
     return Finding(whole, message, place.file or composed.origin, place.line, place.column, hint)
 
 
 def place_of(composed: Composed, path: Steps, *, key: bool) -> Place:
-    """The place of a key or value; of what encloses it where it has none itself."""
+    """Return the place of a key or value; of what encloses it where it has none itself."""
     first, second = (composed.keys, composed.values) if key else (composed.values, composed.keys)
     while path:
         place = first.get(path) or second.get(path)
@@ -119,11 +119,11 @@ def _explained(detail: dict[str, Any], composed: Composed) -> Finding:
     if rest and rest[-1] not in ("match", "init") and str(rest[-1]) not in message.split():
         message = f"{rest[-1]}: {message}"
     place = place_of(composed, path, key=key).shifted(offset)
-    return _finding(place, composed, path, message, hint)
+    return _nearest_finding(place, composed, path, message, hint)
 
 
 def _real_path(location: tuple[int | str, ...], data: Any) -> tuple[Steps, Steps]:
-    """A location as the steps that the data really has, and those that only the long form has.
+    """Return a location as the steps that the data really has, and those that only the long form has.
 
     A short rule has no `match` and no `init`, and an initializer given as a text has no arguments of its own.
     """
@@ -142,7 +142,7 @@ def _real_path(location: tuple[int | str, ...], data: Any) -> tuple[Steps, Steps
 
 
 def known_keys(path: Steps) -> list[str]:
-    """The keys that a recipe has, or, below it, a rule."""
+    """Return the keys that a recipe has, or, below it, a rule."""
     model = Recipe if not path else Rule
     names = [field.alias or name for name, field in model.model_fields.items()]
     return names if path else [*names, "defaults"]
@@ -151,7 +151,7 @@ def known_keys(path: Steps) -> list[str]:
 def _left_over(
     message: str, hint: str, detail: dict[str, Any], whole: str, path: Steps, rest: Steps, composed: Composed
 ) -> tuple[str, str]:
-    """The message for a key that an initializer does not take: misspelt, or left over from what it was merged with."""
+    """Return the message for a key that an initializer does not take: misspelt, or left over from a merge."""
     name = str(detail["loc"][-1])
     before = composed.replaced.get(path[:-1]) if not rest else None
     if hint.startswith(("did you mean", "write ")):

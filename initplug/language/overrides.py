@@ -9,7 +9,7 @@ from typing import Any
 from initplug.errors import NAME, VALUE, Finding, RecipeError, brief, cut, did_you_mean, first_line, near, shortened
 from initplug.language.faults import shown
 from initplug.language.init import not_taken
-from initplug.language.layers import Composed, overruled
+from initplug.language.layers import Composed, forget_places, overruled
 from initplug.language.messages import known_keys
 from initplug.language.numbers import formula
 from initplug.language.recipe import RULE_KEYS, SETTINGS, Recipe
@@ -29,7 +29,7 @@ def override(composed: Composed, overrides: Sequence[str]) -> None:
     from omegaconf import OmegaConf
 
     parser = OverridesParser.create()
-    _refuse_many(overrides, parts_of(composed.data))
+    _refuse_many(overrides, size_of(composed.data))
     config = OmegaConf.create({**{key: Recipe.model_fields[key].default for key in SETTINGS}, **composed.data})
     OmegaConf.set_struct(config, True)
     for text in overrides:
@@ -37,14 +37,14 @@ def override(composed: Composed, overrides: Sequence[str]) -> None:
         try:
             parsed = parser.parse_override(text)
         except ValueError:  # Python reads no int of thousands of digits
-            raise _wrong(text, "a number in it has too many digits") from None
+            raise _override_error(text, "a number in it has too many digits") from None
         except HydraException as error:
             hint = _odd_key(text, config) or _as_text(text)
             reason = f"not in Hydra's notation, key=value: {first_line(error)}"
-            raise _wrong(text, reason, hint, syntax=True) from None
+            raise _override_error(text, reason, hint, syntax=True) from None
         except Exception as error:
             hint = None if __debug__ else "it reads mappings and functions in assertions, which python -O leaves out"
-            raise _wrong(text, f"Hydra cannot read it: {brief(error)}", hint, syntax=True) from None
+            raise _override_error(text, f"Hydra cannot read it: {brief(error)}", hint, syntax=True) from None
         _check(parsed, text)
         _apply(parsed, text, config, composed)
     data = OmegaConf.to_container(config)
@@ -55,11 +55,11 @@ def override(composed: Composed, overrides: Sequence[str]) -> None:
 MAX_OVERRIDES = 200
 MAX_LENGTH = 2048
 MAX_TOGETHER = 8 * MAX_LENGTH
-"""How many overrides there may be, and how many characters one and all of them may have: reading lists takes Hydra the
+"""The most overrides, and the most characters that one and all of them may have: reading lists takes Hydra the
 square of their lengths."""
 
 MAX_COST = 20 * MAX_PARTS
-"""How many keys and values of a recipe, times overrides, are gone through: OmegaConf may copy all for each."""
+"""The most keys and values of a recipe, times overrides, to go through: OmegaConf may copy all for each."""
 
 
 def _refuse_many(overrides: Sequence[str], parts: int) -> None:
@@ -71,30 +71,30 @@ def _refuse_many(overrides: Sequence[str], parts: int) -> None:
         raise RecipeError.of([Finding("", message, hint=f"{bounds}: write them into a recipe file")])
 
 
-def parts_of(data: Any) -> int:
+def size_of(data: Any) -> int:
     """Return how many keys and values plain data have."""
     if isinstance(data, dict):
-        return 1 + sum(1 + parts_of(value) for value in data.values())
-    return 1 + sum(map(parts_of, data)) if isinstance(data, list) else 1
+        return 1 + sum(1 + size_of(value) for value in data.values())
+    return 1 + sum(map(size_of, data)) if isinstance(data, list) else 1
 
 
 def _refuse_large(text: str) -> None:
     """Refuse what would take Hydra's reader minutes, or more depth than Python has."""
     if len(text) > MAX_LENGTH:
-        raise _wrong(text, f"an override has at most {MAX_LENGTH:,} characters", "write a recipe file")
+        raise _override_error(text, f"an override has at most {MAX_LENGTH:,} characters", "write a recipe file")
     if has_surrogate(text):
-        raise _wrong(text, "it holds half a character (a surrogate)")
+        raise _override_error(text, "it holds half a character (a surrogate)")
     depth = 0
     for sign in re.findall(r"[(\[{}\])]", text):
         depth += 1 if sign in "([{" else -1
         if depth > MAX_DEPTH:
-            raise _wrong(text, f"nested deeper than {MAX_DEPTH}")
+            raise _override_error(text, f"nested deeper than {MAX_DEPTH}")
     if text.partition("=")[0].count(".") > MAX_DEPTH:
-        raise _wrong(text, f"its key has more than {MAX_DEPTH} steps")
+        raise _override_error(text, f"its key has more than {MAX_DEPTH} steps")
 
 
 def _as_text(text: str) -> str | None:
-    """The hint for a number in a form that Hydra takes for a call."""
+    """Return the hint for a number in a form that Hydra takes for a call."""
     key, _, value = text.partition("=")
     return f"quote the number: {key}='\"{value}\"'" if isinstance(formula(value), float) else None
 
@@ -104,22 +104,22 @@ SAYABLE = re.compile(r"[\w.*?-]+")
 
 
 def _odd_key(text: str, config: Any) -> str | None:
-    """The hint for a key with signs that Hydra's notation has no place for."""
+    """Return the hint for a key with signs that Hydra's notation has no place for."""
     if not any(sign in text.partition("=")[0] for sign in "*<>[]("):
         return None
     found = re.fullmatch(rf"\+*rules\.({SAYABLE.pattern}?)(\.init)?=(.*)", text, re.DOTALL)
     hint = "keys hold no * and no dots of their own: name the rule"
     if found is None:
         return hint
-    said, new = cut(found[3], NAME), "" if found[1] in _rules(config) else "+"
+    said, new = cut(found[3], NAME), "" if found[1] in _rule_names(config) else "+"
     return f"{hint}, or write '{new}rules={{{found[1]}: {f'{{init: {said}}}' if found[2] else said}}}'"
 
 
-def _wrong(text: str, message: str, hint: str | None = None, *, syntax: bool = False) -> RecipeError:
-    return RecipeError.of([Finding("", message, _place(text).file, hint=hint)], usage=syntax)
+def _override_error(text: str, message: str, hint: str | None = None, *, syntax: bool = False) -> RecipeError:
+    return RecipeError.of([Finding("", message, _override_place(text).file, hint=hint)], usage=syntax)
 
 
-def _place(text: str) -> Place:
+def _override_place(text: str) -> Place:
     """Return what messages call an override."""
     return Place(f"override: {cut(text, NAME)}")
 
@@ -127,13 +127,15 @@ def _place(text: str) -> Place:
 def _check(parsed: Any, text: str) -> None:
     """Refuse what Hydra's notation can say and a single recipe cannot mean."""
     if not parsed.key_or_group:
-        raise _wrong(text, "it names no key", syntax=True)
+        raise _override_error(text, "it names no key", syntax=True)
     if parsed.is_sweep_override():
-        raise _wrong(text, "a sweep stands for many recipes", "sweep with Hydra, or give one value", syntax=True)
+        raise _override_error(
+            text, "a sweep stands for many recipes", "sweep with Hydra, or give one value", syntax=True
+        )
     if parsed.package is not None or "@" in parsed.key_or_group or "/" in parsed.key_or_group:
-        raise _wrong(text, "config groups belong to a Hydra application", syntax=True)
+        raise _override_error(text, "config groups belong to a Hydra application", syntax=True)
     if "${" in text:
-        raise _wrong(text, "an interpolation cannot be resolved here", "compose the recipe with Hydra")
+        raise _override_error(text, "an interpolation cannot be resolved here", "compose the recipe with Hydra")
 
 
 def _apply(parsed: Any, text: str, config: Any, composed: Composed) -> None:
@@ -144,9 +146,9 @@ def _apply(parsed: Any, text: str, config: Any, composed: Composed) -> None:
     shown_key = cut(key, NAME)
     path: Steps = tuple(key.split("."))
     if path[0] == "defaults":
-        raise _wrong(text, "defaults are merged before overrides", "list them in a recipe file")
+        raise _override_error(text, "defaults are merged before overrides", "list them in a recipe file")
     if value == "???":
-        raise _wrong(text, "??? stands for a value that is still missing")
+        raise _override_error(text, "??? stands for a value that is still missing")
     _check_parents(path, text, config)
     try:
         present = OmegaConf.select(config, key, throw_on_missing=False)
@@ -154,42 +156,46 @@ def _apply(parsed: Any, text: str, config: Any, composed: Composed) -> None:
         if parsed.is_delete():
             if not exists:
                 hint = _braced(path, text, config) or _meant(path, config, "~") or _unknown_rule(path, config)
-                raise _wrong(text, f"{shown_key} does not exist, so it cannot be deleted", hint)
-            if value is not None and value != _plain(present):
-                found = shown(_plain(present))
-                raise _wrong(text, f"{shown_key} is {found}, not {shown(value)}, so it is not deleted")
+                raise _override_error(text, f"{shown_key} does not exist, so it cannot be deleted", hint)
+            if value is not None and value != _container_of(present):
+                found = shown(_container_of(present))
+                raise _override_error(text, f"{shown_key} is {found}, not {shown(value)}, so it is not deleted")
             if _is_position(path[-1]):
-                raise _wrong(text, "a list is replaced as a whole", f"write {'.'.join(map(str, path[:-1]))}=[…]")
+                raise _override_error(
+                    text, "a list is replaced as a whole", f"write {'.'.join(map(str, path[:-1]))}=[…]"
+                )
             with open_dict(config):
                 parent = OmegaConf.select(config, ".".join(map(str, path[:-1]))) if len(path) > 1 else config
                 del parent[path[-1]]
             return
         if parsed.is_add() and exists and present is not None and not isinstance(value, dict | list):
             said = text[1:].replace(key, f"{key}.init", 1) if _is_rule(path) and value is not None else text[1:]
-            raise _wrong(text, f"{shown_key} is there already", f"leave out the +: {cut(said, NAME)}")
+            raise _override_error(text, f"{shown_key} is there already", f"leave out the +: {cut(said, NAME)}")
         adds = parsed.is_add() or parsed.is_force_add()
         if not exists:
             braced = _braced(path, text, config)
             if braced is not None or not adds:
                 hint = braced or _meant(path, config) or _addable(path, text, value, config)
-                raise _wrong(text, f"there is no {shown_key} to override", hint)
+                raise _override_error(text, f"there is no {shown_key} to override", hint)
             if _is_rule(path) and not isinstance(value, dict | None):
-                raise _wrong(text, f"{shown(path[1])} is no rule and no selector", _new_rule(path, text, config))
-        before = _plain(present)
+                raise _override_error(
+                    text, f"{shown(path[1])} is no rule and no selector", _new_rule(path, text, config)
+                )
+        before = _container_of(present)
         new = next((path[:length] for length in range(1, len(path) + 1) if not _exists(path[:length], config)), path)
         OmegaConf.update(config, key, value, merge=True, force_add=adds)
     except (ConfigAttributeError, ConfigKeyError) as error:
         add = f"++{cut(text, NAME)}"
         hint = f"to add keys to what is there, write {add}; to replace the whole, give a text such as 'constant 1'"
-        raise _wrong(text, first_line(error), hint) from None
+        raise _override_error(text, first_line(error), hint) from None
     except OmegaConfBaseException as error:
-        raise _wrong(text, first_line(error)) from None
-    _note(composed, new if len(new) < len(path) else path, before, value, _place(text))
+        raise _override_error(text, first_line(error)) from None
+    _note_override(composed, new if len(new) < len(path) else path, before, value, _override_place(text))
     _overrule(path, value, config, composed)
 
 
 def _overrule(path: Steps, value: Any, config: Any, composed: Composed) -> None:
-    """Exceptions that are given take the place of those that the rule had under their other name."""
+    """Put exceptions that are given in the place of those that the rule had under their other name."""
     from omegaconf import open_dict
 
     said = value
@@ -201,11 +207,11 @@ def _overrule(path: Steps, value: Any, config: Any, composed: Composed) -> None:
             if other in (config.rules[name] or ()):
                 with open_dict(config):
                     del config.rules[name][other]
-                _forget(composed, ("rules", name, other))
+                forget_places(composed, ("rules", name, other))
 
 
 def _check_parents(path: Steps, text: str, config: Any) -> None:
-    """A key below an initializer that is a text would silently replace the text."""
+    """Refuse a key below an initializer that is a text: it would silently replace the text."""
     from omegaconf import DictConfig
 
     node: Any = config
@@ -215,7 +221,7 @@ def _check_parents(path: Steps, text: str, config: Any) -> None:
         node = node[step]
         if isinstance(node, str | int | float):
             above = cut(".".join(map(str, path[:length])), NAME)
-            raise _wrong(
+            raise _override_error(
                 text,
                 f"{above} is {shown(node)}, which has no key {shown(path[length])}",
                 f"replace the whole: '{above}=\"…\"'",
@@ -242,7 +248,7 @@ def _exists(path: Steps, config: Any) -> bool:
 
 
 def _braced(path: Steps, text: str, config: Any) -> str | None:
-    """The hint for a key in which the name of a rule holds dots, which Hydra's notation says in braces alone."""
+    """Return the hint for a key in which the name of a rule holds dots, which Hydra's notation says in braces alone."""
     if path[0] != "rules" or len(path) < 3 or _exists(path[:2], config):
         return None
     names = {name for name in map(str, config.get("rules") or ()) if "." in name and SAYABLE.fullmatch(name)}
@@ -267,8 +273,8 @@ def _is_rule(path: Steps) -> bool:
     return len(path) == 2 and path[0] == "rules"
 
 
-def _rules(config: Any) -> list[str]:
-    """The names of the rules there are."""
+def _rule_names(config: Any) -> list[str]:
+    """Return the names of the rules there are."""
     from omegaconf import OmegaConf
 
     rules = config.get("rules")
@@ -276,24 +282,24 @@ def _rules(config: Any) -> list[str]:
 
 
 def _unknown_rule(path: Steps, config: Any) -> str | None:
-    """The hint for a rule that is not there, whose name is like that of none: those that are."""
-    names = _rules(config)
+    """Return the hint for a rule that is not there, whose name is like that of none: those that are."""
+    names = _rule_names(config)
     if path[0] != "rules" or len(path) < 2 or path[1] in names:
         return None
     return f"its rules are {', '.join(shortened([cut(name, VALUE) for name in names]))}" if names else "it has no rules"
 
 
 def _new_rule(path: Steps, text: str, config: Any) -> str:
-    """The hint for a new rule that is given no selector: the rule that was meant, or how to give it one."""
+    """Return the hint for a new rule that is given no selector: the rule that was meant, or how to give it one."""
     name, said = cut(str(path[1]), NAME), cut(text.partition("=")[2], NAME)
-    match = near(str(path[1]), (known for known in _rules(config) if re.fullmatch(r"[\w-]+", known)))
+    match = near(str(path[1]), (known for known in _rule_names(config) if re.fullmatch(r"[\w-]+", known)))
     meant = "" if match is None else f"did you mean rules.{match}.init={said}? "
     new = f"'+rules={{{name}.**: {said}}}' by name, '+rules.{name}={{match: …, init: {said}}}' by any selector"
     return f"{meant}to add a rule, write {new}"
 
 
 def _addable(path: Steps, text: str, value: Any, config: Any) -> str:
-    """The hint for a key that is not there: how to add it, or what can be there."""
+    """Return the hint for a key that is not there: how to add it, or what can be there."""
     add = f"to add it, write +{cut(text, NAME)}"
     settings = [key for key in known_keys(()) if key != "defaults"]
     keys = [*known_keys(("rules", "")), "exclude"]
@@ -319,7 +325,7 @@ def _addable(path: Steps, text: str, value: Any, config: Any) -> str:
 
 
 def _meant(path: Steps, config: Any, sign: str = "") -> str | None:
-    """The hint for a key of which one step is misspelt."""
+    """Return the hint for a key of which one step is misspelt."""
     from omegaconf import DictConfig
 
     node = config
@@ -338,14 +344,14 @@ def _meant(path: Steps, config: Any, sign: str = "") -> str | None:
     return None
 
 
-def _plain(value: Any) -> Any:
+def _container_of(value: Any) -> Any:
     from omegaconf import OmegaConf
 
     return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
 
 
-def _note(composed: Composed, path: Steps, before: Any, value: Any, place: Place) -> None:
-    """Everything at and below an overridden key now stands on the command line."""
+def _note_override(composed: Composed, path: Steps, before: Any, value: Any, place: Place) -> None:
+    """Note that everything at and below an overridden key now stands on the command line."""
     steps: Steps = tuple(int(step) if _is_position(step) else step for step in path)
     if _is_rule(steps) and isinstance(before, dict) and not isinstance(value, dict):
         composed.flattened.add(str(steps[1]))
@@ -353,15 +359,8 @@ def _note(composed: Composed, path: Steps, before: Any, value: Any, place: Place
         composed.replaced[steps[:-1]] = before
     if isinstance(value, dict) and isinstance(before, dict):
         for key, part in value.items():
-            _note(composed, (*path, key), before.get(key), part, place)
+            _note_override(composed, (*path, key), before.get(key), part, place)
         return
     if isinstance(before, dict | list):  # nothing is below anything else
-        _forget(composed, steps)
+        forget_places(composed, steps)
     composed.values[steps] = composed.keys[steps] = place
-
-
-def _forget(composed: Composed, path: Steps) -> None:
-    """Return what stood at and below a key stands there no more."""
-    for places in (composed.values, composed.keys):
-        for known in [known for known in places if known[: len(path)] == path]:
-            del places[known]

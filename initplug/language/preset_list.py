@@ -11,7 +11,7 @@ import yaml
 PRESETS = Path(__file__).parent.parent / "presets" / "init"
 
 HEAD = ("#", "name:", "about:", "family:", " ")
-"""How the lines of a preset's head begin; the first other line ends it."""
+"""The beginnings of lines of a preset's head; the first other line ends it."""
 
 
 def presets() -> list[str]:

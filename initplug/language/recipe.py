@@ -43,7 +43,7 @@ STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=Tru
 
 
 def _read_selectors(value: Any) -> tuple[str, ...]:
-    """One selector or a list of them, each parsed."""
+    """Return one selector or a list of them, each parsed."""
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, Sequence):
         hint = "quote the selector" if isinstance(value, int | float) else None
@@ -104,8 +104,8 @@ EXCEPTIONS = ("except", "exclude")
 BOTH, ONE = "except and exclude are two names of one key", "keep one of them, or set one to null"
 
 
-def _one_exception(rule: Any) -> Any:
-    """A rule with one of the two keys at most; one that is null is not given."""
+def _check_exceptions(rule: Any) -> Any:
+    """Return a rule with one of the two keys at most; one that is null is not given."""
     if not isinstance(rule, Mapping) or "exclude" not in rule:
         return rule
     if rule["exclude"] is None:
@@ -145,12 +145,12 @@ class Rule(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _long_form(cls, data: Any) -> Any:
-        data = _expanded(data.name, data.value) if isinstance(data, _Named) else data
-        return _one_exception(_given(data, cls, {"init"}))
+        data = _expand(data.name, data.value) if isinstance(data, _Named) else data
+        return _check_exceptions(_given(data, cls, {"init"}))
 
     @field_validator("trainable")
     @classmethod
-    def _of_parameters(cls, value: Any, info: ValidationInfo) -> Any:
+    def _check_parameters(cls, value: Any, info: ValidationInfo) -> Any:
         if value is not None and info.data.get("kind") == "buffer":
             raise fault("buffers never require a gradient", hint="it goes with parameters: remove it, or kind")
         return value
@@ -166,7 +166,7 @@ class Rule(BaseModel):
         return tuple(parse(text) for text in self.except_)
 
     def takes_ndim(self, ndim: int) -> bool:
-        """Whether a slot with that many dimensions is meant.
+        """Return whether a slot with that many dimensions is meant.
 
         Example:
             >>> Rule.model_validate({"match": "*", "init": 0, "ndim": ">=2"}).takes_ndim(1)
@@ -180,7 +180,7 @@ class Rule(BaseModel):
         return self.init.fn not in TRANSFERS and self.init.text != "keep"
 
     def plain(self) -> dict[str, Any]:
-        """The rule as a recipe file holds it."""
+        """Return the rule as a recipe file holds it."""
         data: dict[str, Any] = {"match": _one_or_list(self.match)}
         if self.except_:
             data["except"] = _one_or_list(self.except_)
@@ -233,7 +233,7 @@ class _Named(NamedTuple):
 
 
 def _given(data: Any, model: type[BaseModel], demanded: Set[str]) -> Any:
-    """A mapping without the keys of a model that are null, which are not given; those that it needs keep it."""
+    """Return a mapping without the keys of a model that are null, which are not given; those that it needs keep it."""
     if not isinstance(data, Mapping):
         return data
     known = {field.alias or name for name, field in model.model_fields.items()} - demanded
@@ -246,8 +246,8 @@ def _named_rules(value: Any) -> Any:
     return {key: rule if rule is None or isinstance(rule, Rule) else _Named(key, rule) for key, rule in value.items()}
 
 
-def _expanded(name: str, value: Any) -> Any:
-    """A rule in its long form: a key without `match` is itself the selector."""
+def _expand(name: str, value: Any) -> Any:
+    """Return a rule in its long form: a key without `match` is itself the selector."""
     if isinstance(value, Mapping) and value.get("match") is not None:
         return value
     is_rule = isinstance(value, Mapping) and not RULE_KEYS.isdisjoint(value)
@@ -274,7 +274,7 @@ def _expanded(name: str, value: Any) -> Any:
 Texts = str | list[str]
 
 SETTINGS = ("unmatched", "unused", "frozen")
-"""What a recipe says beside its rules and descriptions."""
+"""The keys of a recipe beside its rules and descriptions."""
 
 
 OVERRIDDEN = re.compile(r"(?s)(?:override|command line): .*")
@@ -351,27 +351,27 @@ class Recipe(BaseModel):
         return meant in ("any", trainable)
 
     def location(self, rule: str) -> str | None:
-        """`file:line` of a rule, where known."""
+        """Return `file:line` of a rule, where known."""
         return self._locations.get(rule)
 
     def giver(self, rule: str) -> str | None:
-        """`file:line` of what gives a rule its initializer: of the rule, unless another file or an override does."""
+        """Return `file:line` of what gives a rule its initializer: the rule, unless another file or override does."""
         place = self._initializers.get(rule)
         if place is None:
             return self.location(rule)
         return place.file if place.line is None else f"{place.file}:{place.line}"
 
     def layer(self, rule: str) -> str | None:
-        """The file that a rule was first given in, or what stands for one; None where that is not known."""
+        """Return the file that a rule was first given in, or what stands for one; None where that is not known."""
         place = self._places.get(rule)
         return None if place is None else OVERRIDDEN.sub("override", place.file)
 
     def place(self, rule: str, key: str | None = None, index: int = 0) -> Place | None:
-        """Where a rule stands, or one of the selectors of its `match` or `except`; None where nothing is known."""
+        """Return the place of a rule, or of one of the selectors of its `match` or `except`; None if none is known."""
         return self._places.get(rule) if key is None else self._entries.get((rule, key, index))
 
     def word(self, rule: str, key: str) -> str:
-        """The word that the recipe has for a key of a rule: `exclude` may stand for `except`."""
+        """Return the word that the recipe has for a key of a rule: `exclude` may stand for `except`."""
         return self._excepting.get(rule, key) if key == "except" else key
 
     def is_shipped(self, place: Place) -> bool:
@@ -379,12 +379,12 @@ class Recipe(BaseModel):
         return place.file in self._shipped
 
     def folder(self, rule: str) -> Path:
-        """Where a relative path of a rule starts: at the file it stands in, else at the current directory."""
+        """Return where a relative path of a rule starts: at the file it stands in, else at the current directory."""
         file = self._files.get(rule)
         return Path.cwd() if file is None else file.parent
 
     def plain(self) -> dict[str, Any]:
-        """The recipe as plain data in its canonical form; `load` reads it back."""
+        """Return the recipe as plain data in its canonical form; `load` reads it back."""
         data = {key: getattr(self, key) for key in ("name", "about", "source", "family", "deviations", "proven_on")}
         return {
             **{key: value for key, value in data.items() if value is not None},
@@ -393,7 +393,7 @@ class Recipe(BaseModel):
         }
 
     def to_yaml(self) -> str:
-        """The recipe as a YAML text that initplug, Hydra and any other reader take.
+        """Return the recipe as a YAML text that initplug, Hydra and any other reader take.
 
         Example:
             >>> print(Recipe.model_validate({"rules": {"*.bias": 0}}).to_yaml())

@@ -6,8 +6,8 @@ from typing import Any, get_args
 
 from pydantic import TypeAdapter
 
-from initplug.language.expectation import KEYS, MOST
-from initplug.language.factor import Counted
+from initplug.language.expectation import KEYS, MAX_TIMES
+from initplug.language.factor import FactorKind
 from initplug.language.numbers import FORM
 from initplug.language.recipe import EXCEPTIONS, Recipe, Rule
 from initplug.schemes.entry_points import EntryError, all_names, find
@@ -18,10 +18,10 @@ DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 
 LATER = {"type": "string", "pattern": r"\$\{|^\?\?\?$", "description": "resolved by Hydra"}
-"""What stands for a value in the config of an application: an interpolation, or one that is still missing."""
+"""The stand-in for a value in the config of an application: an interpolation, or one that is still missing."""
 
 NOT_GIVEN = {"type": "null", "description": "not given"}
-"""What a setting, or a key of a rule, may be instead of a value."""
+"""The null that a setting, or a key of a rule, may be instead of a value."""
 
 FORMS = {"$ref": "#/$defs/form"}
 NUMBERS = [{"type": "number"}, FORMS]
@@ -29,7 +29,7 @@ NUMBERS = [{"type": "number"}, FORMS]
 
 
 def schema() -> dict[str, Any]:
-    """A schema that accepts recipe files: named and short rules, all forms of `init`, and `defaults`.
+    """Return a schema that accepts recipe files: named and short rules, all forms of `init`, and `defaults`.
 
     A file with `defaults` may say a part of a rule or an initializer, since it is merged with others. Selector syntax,
     arguments that contradict each other, and what `${…}` and `???` stand for are the validator's alone.
@@ -53,13 +53,13 @@ def schema() -> dict[str, Any]:
             "rules": {"type": "object", "description": "rules by name or selector; the last that matches a slot wins"},
         },
         "if": {"required": ["defaults"]},
-        "then": {"properties": {"rules": _rules("part-of-")}},
-        "else": {"properties": {"rules": _rules()}, "required": ["rules"]},
+        "then": {"properties": {"rules": _rules_schema("part-of-")}},
+        "else": {"properties": {"rules": _rules_schema()}, "required": ["rules"]},
         "additionalProperties": False,
         "$defs": {
             **_definitions(),
             **_definitions("part-of-"),
-            **{f"initializer-{name}": _named(name) for name in all_names()},
+            **{f"initializer-{name}": _initializer_schema(name) for name in all_names()},
             "text": _later({"type": "string", "pattern": rf"^\s*({'|'.join(all_names())})(\s+\S+)*\s*$"}),
             "selectors": {
                 "anyOf": [
@@ -74,7 +74,7 @@ def schema() -> dict[str, Any]:
 
 
 def _definitions(part: str = "") -> dict[str, Any]:
-    """What a rule consists of; with a prefix, as a file may say it that is merged with others."""
+    """Return the schemas of what a rule consists of; with a prefix, as a file may say it that is merged with others."""
     split = {
         "type": "object",
         "description": "a list of initializers, one for each of as many equal parts",
@@ -87,7 +87,7 @@ def _definitions(part: str = "") -> dict[str, Any]:
         "additionalProperties": False,
     }
     return {
-        f"{part}rule": _rule(part),
+        f"{part}rule": _rule_schema(part),
         f"{part}init": {"anyOf": [*NUMBERS, {"$ref": "#/$defs/text"}, {"$ref": f"#/$defs/{part}initializer"}]},
         f"{part}initializer": {
             "anyOf": [*(_used(name, part) for name in all_names()), split, UNNAMED, *([_nameless()] if part else [])]
@@ -105,11 +105,11 @@ def _definitions(part: str = "") -> dict[str, Any]:
                 {
                     "type": "object",
                     "properties": {
-                        **{kind: {"type": "string", "minLength": 1} for kind in get_args(Counted)},
+                        **{kind: {"type": "string", "minLength": 1} for kind in get_args(FactorKind)},
                         "times": _later({"type": "number", "default": 1}, FORMS),
                         "power": _later({"type": "number", "default": -0.5}, FORMS),
                     },
-                    **({} if part else {"oneOf": [{"required": [kind]} for kind in get_args(Counted)]}),
+                    **({} if part else {"oneOf": [{"required": [kind]} for kind in get_args(FactorKind)]}),
                     "additionalProperties": False,
                 },
             ]
@@ -121,20 +121,20 @@ UNNAMED = {"type": "object", "properties": {"fn": {"$ref": "#/$defs/later"}}, "r
 """An initializer that an application names."""
 
 
-def _rules(part: str = "") -> dict[str, Any]:
+def _rules_schema(part: str = "") -> dict[str, Any]:
     known = [{"type": "null"}, {"$ref": f"#/$defs/{part}rule"}, {"$ref": f"#/$defs/{part}init"}]
     return {"additionalProperties": {"anyOf": known}}
 
 
 def _later(known: dict[str, Any], *others: dict[str, Any]) -> dict[str, Any]:
-    """The schema, or a text that an application resolves, or one of others."""
+    """Return the schema, or a text that an application resolves, or one of others."""
     return {"anyOf": [known, {"$ref": "#/$defs/later"}, *others]}
 
 
 def _nameless() -> dict[str, Any]:
-    """Arguments without the initializer that they belong to, which another file names."""
+    """Return arguments without the initializer that they belong to, which another file names."""
     accepted: dict[str, list[dict[str, Any]]] = {}
-    for initializer in map(_named, all_names()):
+    for initializer in map(_initializer_schema, all_names()):
         for name, known in initializer.get("properties", {}).items():
             if name != "fn" and known not in accepted.setdefault(name, []):
                 accepted[name].append(known)
@@ -146,7 +146,7 @@ def _of(annotation: Any) -> dict[str, Any]:
     return TypeAdapter(annotation).json_schema()
 
 
-def _rule(part: str) -> dict[str, Any]:
+def _rule_schema(part: str) -> dict[str, Any]:
     count = {"type": "integer", "minimum": 0}
     comparison = {"type": "string", "pattern": r"^(>=|<=|==|!=|>|<)?\s*[0-9]+$"}
     ndim = {"anyOf": [count, comparison]}
@@ -170,7 +170,7 @@ def _rule(part: str) -> dict[str, Any]:
 
 
 def _expectation(part: str) -> dict[str, Any]:
-    times = {"type": "integer", "minimum": 0, "maximum": MOST}
+    times = {"type": "integer", "minimum": 0, "maximum": MAX_TIMES}
     return {
         "type": "object",
         "properties": {"per": {"type": "string", "minLength": 1}, "times": _later(times)},
@@ -179,8 +179,8 @@ def _expectation(part: str) -> dict[str, Any]:
     }
 
 
-def _named(name: str) -> dict[str, Any]:
-    """The schema of an initializer, of which a part may be missing.
+def _initializer_schema(name: str) -> dict[str, Any]:
+    """Return the schema of an initializer, of which a part may be missing.
 
     Of one that cannot be loaded the name is known and no argument.
     """
@@ -206,7 +206,7 @@ def _named(name: str) -> dict[str, Any]:
 
 
 def _used(name: str, part: str) -> dict[str, Any]:
-    """An initializer where all of it must be there, unless it is a part."""
+    """Return an initializer where all of it must be there, unless it is a part."""
     known: dict[str, Any] = {"$ref": f"#/$defs/initializer-{name}"}
     try:
         initializer = find(name)

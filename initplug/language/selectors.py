@@ -18,12 +18,12 @@ SELECTOR_CHARACTERS = frozenset(".*?[(<^")
 """A key of `rules` that holds one of these can be a selector; a plain word cannot."""
 
 ALTERNATIVES = 1024
-"""How many names the alternatives of one segment may come to."""
+"""The most names that the alternatives of one segment may come to."""
 
-LENGTH = 4096
-"""How many characters a selector may have."""
+MAX_SELECTOR_LENGTH = 4096
+"""The most characters that a selector may have."""
 
-GROUP = 32
+GLOBS_PER_GROUP = 32
 """Globs of one trie node are tried in groups of this many, each group first as one pattern."""
 
 
@@ -70,7 +70,7 @@ class Selector:
 
     @property
     def counts_places(self) -> bool:
-        """Whether a segment counts child modules from the end."""
+        """Return whether a segment counts child modules from the end."""
         return any(segment.places for segment in self.segments)
 
 
@@ -91,8 +91,8 @@ def parse(text: str) -> Selector:
     """
     if not text:
         raise SelectorError("a selector cannot be empty", 0)
-    if len(text) > LENGTH:
-        raise SelectorError(f"it has more than {LENGTH:,} characters", LENGTH)
+    if len(text) > MAX_SELECTOR_LENGTH:
+        raise SelectorError(f"it has more than {MAX_SELECTOR_LENGTH:,} characters", MAX_SELECTOR_LENGTH)
     if text != text.strip():
         raise SelectorError("a selector has no white space around it", 0 if text[0].isspace() else len(text.rstrip()))
     cursor = _Cursor(text)
@@ -106,7 +106,7 @@ def parse(text: str) -> Selector:
 
 
 def breadth(text: str) -> int:
-    """About how many names the alternatives of a selector come to; 0 where there are none.
+    """Return about how many names the alternatives of a selector come to; 0 where there are none.
 
     Example:
         >>> breadth("(q|k|v).(weight|bias)"), breadth("*.bias")
@@ -122,7 +122,7 @@ GROUPS = re.compile(r"[(<][^()<>]*[)>]")
 
 
 def selector_of(name: str) -> str:
-    """The selector of a dotted name, which means the one node that is called so.
+    """Return the selector of a dotted name, which means the one node that is called so.
 
     Example:
         >>> selector_of("layers.0.gamma"), selector_of("branches.a*b.weight")
@@ -133,7 +133,7 @@ def selector_of(name: str) -> str:
 
 
 LITERAL = str.maketrans({**{character: f"[{character}]" for character in "*?[]()<>| "}, "^": "[]^]"})
-"""How characters that mean something else stand for themselves; `[^]` would be read as a negation."""
+"""The spelling of special characters that stand for themselves; `[^]` would be read as a negation."""
 
 TOKEN = re.compile(r"(?s)\[(?:!.|[^!])[^\]]*\]|\*\*|.")
 """A character class, whose first member may be `]`; `**`; or any one character."""
@@ -207,7 +207,7 @@ class _Cursor:
         return tuple(dict.fromkeys(globs))
 
     def glob(self, stops: str) -> list[str]:
-        """The plain globs up to one of `stops` or the end; none if nothing is there."""
+        """Return the plain globs up to one of `stops` or the end; none if nothing is there."""
         globs: list[str] = []
         while self.token and self.token not in stops:
             if self.token == "(":
@@ -222,7 +222,7 @@ class _Cursor:
         return list(dict.fromkeys(globs))
 
     def choices(self, *, dots: bool) -> list[str]:
-        """What stands in parentheses."""
+        """Return what stands in parentheses."""
         opening = self.offset
         globs: list[str] = []
         while self.take("|" if globs else "("):
@@ -241,7 +241,7 @@ class _Cursor:
         return globs
 
     def piece(self, context: str) -> str:
-        """One character or class."""
+        """Return one character or class."""
         token = self.token
         if token == "**":
             raise self.fault("'**' stands alone in its segment")
@@ -282,7 +282,7 @@ def _pattern(globs: tuple[str, ...]) -> re.Pattern[str]:
 
 @lru_cache(maxsize=65536)
 def class_matches(cls: type, types: tuple[str, ...]) -> bool:
-    """Whether the class or one of its bases is named by one of the globs.
+    """Return whether the class or one of its bases is named by one of the globs.
 
     A dotted glob names a class that is defined in or below a module: `torch.nn.Conv2d` takes
     `torch.nn.modules.conv.Conv2d`.
@@ -292,12 +292,12 @@ def class_matches(cls: type, types: tuple[str, ...]) -> bool:
         for base in cls.__mro__:
             if not fnmatch.fnmatchcase(base.__name__, name_glob):
                 continue
-            if not module_glob or _below(base.__module__, module_glob):
+            if not module_glob or _is_inside(base.__module__, module_glob):
                 return True
     return False
 
 
-def _below(module: str, glob: str) -> bool:
+def _is_inside(module: str, glob: str) -> bool:
     parts = module.split(".")
     return any(fnmatch.fnmatchcase(".".join(parts[:count]), glob) for count in range(1, len(parts) + 1))
 
@@ -322,7 +322,7 @@ class _Node:
         self.typed_for: dict[type, list[_Node]] = {}
 
     def child(self, segment: Segment) -> _Node:
-        """The node that a segment leads to, made if it is new."""
+        """Return the node that a segment leads to, made if it is new."""
         node = self.edges.get(segment)
         if node is not None:
             return node
@@ -347,13 +347,13 @@ class _Node:
         while waiting:
             node = waiting.pop()
             waiting.extend(node.edges.values())
-            for start in range(0, len(node.globs), GROUP):
-                group = node.globs[start : start + GROUP]
+            for start in range(0, len(node.globs), GLOBS_PER_GROUP):
+                group = node.globs[start : start + GLOBS_PER_GROUP]
                 union = _pattern(tuple(name for names, _, _ in group for name in names))
                 node.groups.append((union, [(_pattern(names), types, child) for names, types, child in group]))
 
     def step(self, name: str, cls: type | None, place: int | None) -> Iterator[_Node]:
-        """The nodes that a path's next node leads to."""
+        """Yield the nodes that a path's next node leads to."""
         if self.repeats:
             yield self
         for types, child in self.literals.get(name, ()):
@@ -379,7 +379,7 @@ def _has_type(cls: type | None, types: Types) -> bool:
 
 
 class State:
-    """Where the selectors stand after a path: active trie nodes, and the selectors matched on the way.
+    """The progress of the selectors after a path: active trie nodes, and the selectors matched on the way.
 
     Args:
         active: trie nodes that the path has reached.
@@ -427,12 +427,12 @@ class Matcher:
         self._known: dict[tuple[frozenset[_Node], frozenset[int], tuple[int, ...]], State] = {}
 
     def root(self, cls: type | None) -> State:
-        """The state after the model itself, the nameless first node."""
+        """Return the state after the model itself, the nameless first node."""
         reached = [child for node in self._floating for child in node.step("", cls, None)]
         return self._state([*reached, *self._anchored], ())
 
     def step(self, state: State, name: str, cls: type | None, place: int | None = None) -> State:
-        """The state one node further down.
+        """Return the state one node further down.
 
         Args:
             state: of the parent.
@@ -448,7 +448,7 @@ class Matcher:
         return found
 
     def passed(self, state: State, above: State) -> State:
-        """A state without what its own node matched: for a module that has a tensor's name and is not selected by it.
+        """Return a state without what its own node matched: for a module with a tensor's name that does not select it.
 
         Args:
             state: of the node.
@@ -473,7 +473,7 @@ class Matcher:
 
 
 def _closure(nodes: Sequence[_Node]) -> tuple[_Node, ...]:
-    """The nodes with those that `**`, standing for no segment, reaches from them."""
+    """Return the nodes with those that `**`, standing for no segment, reaches from them."""
     found = dict.fromkeys(nodes)
     waiting = list(found)
     while waiting:

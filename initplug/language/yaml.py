@@ -37,7 +37,7 @@ Steps = tuple[str | int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a value stands in a text.
+    """The position of a value in a text.
 
     Args:
         file: file, `<text>`, or `override: …`.
@@ -64,7 +64,7 @@ class Place:
         return ":".join(str(part) for part in (self.file, self.line, self.column) if part is not None)
 
     def shifted(self, offset: int) -> Place:
-        """The place of the character `offset` further on, where that can be told."""
+        """Return the place of the character `offset` further on, where that can be told."""
         if not self.literal or self.column is None:
             return self
         return Place(self.file, self.line, self.column + offset, True)
@@ -117,7 +117,7 @@ def read(text: str, file: str) -> Document:
         raise unreadable(file, f"not YAML: the character {chr(error.character)!r}", mark) from None
     except yaml.MarkedYAMLError as error:
         hint = "in flow style, {…} and […], quote the selector" if _inside_flow(error) else None
-        raise unreadable(file, _problem(error), error.problem_mark or error.context_mark, hint) from None
+        raise unreadable(file, _not_yaml(error), error.problem_mark or error.context_mark, hint) from None
     except (ValueError, OverflowError):
         raise unreadable(file, "not YAML: an escape such as \\UFFFFFFFF names no character") from None
     return document
@@ -136,7 +136,7 @@ SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def unreadable(file: str, message: str, mark: Any = None, hint: str | None = None) -> RecipeError:
-    """The error for a text that cannot be read at all."""
+    """Return the error for a text that cannot be read at all."""
     line, column = (None, None) if mark is None else (mark.line + 1, mark.column + 1)
     return RecipeError.of([Finding("", message, file, line, column, hint)])
 
@@ -145,7 +145,7 @@ def _inside_flow(error: yaml.MarkedYAMLError) -> bool:
     return "flow" in f"{error.context} {error.problem}"
 
 
-def _problem(error: yaml.MarkedYAMLError) -> str:
+def _not_yaml(error: yaml.MarkedYAMLError) -> str:
     parts = [error.context or "", error.problem or ""]
     return "not YAML: " + ", ".join(part for part in parts if part)
 
@@ -251,7 +251,7 @@ _Dumper.add_representer(Written, lambda dumper, number: dumper.represent_str(num
 
 
 def written(data: Any) -> str:
-    """Plain data as a YAML text that this reader, Hydra and others read alike.
+    """Return plain data as a YAML text that this reader, Hydra and others read alike.
 
     Example:
         >>> print(written({"*.bias": "1e-3"}), end="")

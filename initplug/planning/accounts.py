@@ -47,7 +47,7 @@ class Covered(NamedTuple):
 
 
 class Note(NamedTuple):
-    """What of a rule has no effect in a model, or is good to know.
+    """A remark on what of a rule has no effect in a model, or is good to know.
 
     Args:
         rule: its name.
@@ -69,7 +69,7 @@ class Note(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Accounts:
-    """What a recipe says that has no effect in a model.
+    """All that a recipe says and that has no effect in a model.
 
     Args:
         idle: the selectors of rules that select nothing.
@@ -122,12 +122,12 @@ def accounts_of(tree: Tree, recipe: Recipe, matched: Matched, unused: Iterable[s
     failed = tuple(unmet(tree, matched))
     if recipe.unused == "ignore":
         return Accounts(unmet=failed)
-    decisions = _counted(matched)
+    decisions = _decision_counts(matched)
     at_work = {hit for decision, _ in decisions for hit in (*decision.taking, *decision.excluding)}
     idle, dead, notes = _without_effect(tree, recipe, matched, decisions, at_work, {*unused})
     covered, outdone = _outdone(recipe, decisions)
     notes = [
-        *(_note(recipe, entry.clause, entry.effect)._replace(reported=True) for entry in dead),
+        *(_clause_note(recipe, entry.clause, entry.effect)._replace(reported=True) for entry in dead),
         *(Note(name, _outdone_by([by]), recipe.location(name), reported=True) for name, by in covered),
         *notes,
         *outdone,
@@ -138,11 +138,11 @@ def accounts_of(tree: Tree, recipe: Recipe, matched: Matched, unused: Iterable[s
     return Accounts(tuple(idle), tuple(dead), tuple(covered), failed, tuple(notes), tuple(names))
 
 
-Counted = Sequence[tuple[Decision, int]]
+DecisionCounts = Sequence[tuple[Decision, int]]
 """Decisions that occur, each with the number of its slots."""
 
 
-def _counted(matched: Matched) -> Counted:
+def _decision_counts(matched: Matched) -> DecisionCounts:
     counts = np.bincount(matched.decisions.codes, minlength=len(matched.decisions.values)).tolist()
     known: dict[int, tuple[Decision, int]] = {}
     for decision, count in zip(matched.decisions.values, counts, strict=True):
@@ -155,8 +155,8 @@ def _classes(tree: Tree) -> dict[type, None]:
     return dict.fromkeys(node.cls for node in tree.nodes)
 
 
-def _note(recipe: Recipe, clause: Clause, message: str) -> Note:
-    """A note on one of the selectors of a rule."""
+def _clause_note(recipe: Recipe, clause: Clause, message: str) -> Note:
+    """Return a note on one of the selectors of a rule."""
     place = recipe.place(clause.name, clause.key, clause.place)
     said = f'{recipe.word(clause.name, clause.key)} "{cut(clause.selector, NAME)}" {message}'
     return Note(clause.name, said, None if place is None else place.text, _is_shipped(recipe, clause))
@@ -177,7 +177,7 @@ def _of_preset(recipe: Recipe, place: Place | None, name: str, key: str, selecto
 
 @lru_cache(maxsize=4096)
 def _said(preset: str | None, name: str, key: str) -> tuple[str, ...]:
-    """The selectors of a rule of a preset."""
+    """Return the selectors of a rule of a preset."""
     rule = load(preset).rules.get(name) if preset in _presets() else None
     return () if rule is None else rule.match if key == "match" else rule.except_
 
@@ -194,9 +194,9 @@ MODULES, NONE = "only modules that hold nothing to be initialised", "only what i
 
 
 def _without_effect(
-    tree: Tree, recipe: Recipe, matched: Matched, decisions: Counted, at_work: set[int], unused: set[str]
+    tree: Tree, recipe: Recipe, matched: Matched, decisions: DecisionCounts, at_work: set[int], unused: set[str]
 ) -> tuple[list[Entry], list[Entry], list[Note]]:
-    """The selectors of unused rules, those without effect of others, and notes on what is not to be warned of."""
+    """Return the selectors of unused rules, those without effect of others, and notes on what no warning tells."""
     met: dict[int, list[Decision]] = {
         number: []
         for number, clause in enumerate(matched.clauses)
@@ -222,7 +222,7 @@ def _without_effect(
         elif clause.name in unused and clause.name not in selecting:
             continue  # where nothing is selected nothing can be taken away
         elif entry.harmless or _is_shipped(recipe, clause):
-            notes.append(_note(recipe, clause, entry.effect))
+            notes.append(_clause_note(recipe, clause, entry.effect))
         else:
             dead.append(entry)
     return idle, dead, notes
@@ -283,8 +283,8 @@ def _beside_slots(tree: Tree, matched: Matched, lost: set[int]) -> dict[int, str
 # What is only noted -----------------------------------------------------------------------------------------
 
 
-def _outdone(recipe: Recipe, decisions: Counted) -> tuple[list[Covered], list[Note]]:
-    """The rules that select slots and win none: those that should stand further down, and notes on the others."""
+def _outdone(recipe: Recipe, decisions: DecisionCounts) -> tuple[list[Covered], list[Note]]:
+    """Return the rules that select slots and win none: those that should stand further down, and notes on others."""
     takes: Counter[str] = Counter()
     winning: set[str] = set()
     by: dict[str, dict[str, None]] = defaultdict(dict)
@@ -321,8 +321,8 @@ def _gives_back(rule: Rule | None) -> bool:
     return rule is not None and rule.init.fn == "load" and rule.init.arguments.get("missing") == "previous"
 
 
-def _without_need(recipe: Recipe, matched: Matched, decisions: Counted) -> Iterator[Note]:
-    """Notes on selectors that do nothing which those before them in their list do not."""
+def _without_need(recipe: Recipe, matched: Matched, decisions: DecisionCounts) -> Iterator[Note]:
+    """Yield notes on selectors that do nothing which those before them in their list do not."""
     leading: set[int] = set()
     following: set[int] = set()
     for decision, _ in decisions:
@@ -336,11 +336,11 @@ def _without_need(recipe: Recipe, matched: Matched, decisions: Counted) -> Itera
         clause = matched.clauses[number]
         if not clause.rule.optional and not _is_shipped(recipe, clause):
             does = "selects" if clause.key == "match" else "takes away"
-            yield _note(recipe, clause, f"{does} nothing that the selectors before it do not")
+            yield _clause_note(recipe, clause, f"{does} nothing that the selectors before it do not")
 
 
 def _alternatives(tree: Tree, recipe: Recipe, matched: Matched, at_work: set[int]) -> Iterator[Note]:
-    """Notes on alternatives inside selectors that no name, or no class, of the model is."""
+    """Yield notes on alternatives inside selectors that no name, or no class, of the model is."""
     names: dict[str, None] = {}
     classes: dict[type, None] = {}
     for number in sorted(at_work):
@@ -348,22 +348,22 @@ def _alternatives(tree: Tree, recipe: Recipe, matched: Matched, at_work: set[int
         choices = [segment for segment in parse(clause.selector).segments if _is_choice(segment)]
         if not choices or clause.rule.optional or _is_shipped(recipe, clause):
             continue
-        names, classes = names or _names(tree), classes or _classes(tree)
+        names, classes = names or _name_segments(tree), classes or _classes(tree)
         for segment in choices:
             without = [glob for glob in segment.names or () if not _is_name(glob, names)]
             if without and len(segment.names or ()) > 1:
-                yield _note(recipe, clause, f"has alternatives that no name of the model is: {_listed(without)}")
+                yield _clause_note(recipe, clause, f"has alternatives that no name of the model is: {_listed(without)}")
             absent = [glob for glob in segment.types or () if not _is_class(glob, classes)]
             if absent and len(segment.types or ()) > 1:
-                yield _note(recipe, clause, f"has alternatives that no class of the model is: {_listed(absent)}")
+                yield _clause_note(recipe, clause, f"has alternatives that no class of the model is: {_listed(absent)}")
 
 
 def _is_choice(segment: Segment) -> bool:
     return len(segment.names or ()) > 1 or len(segment.types or ()) > 1
 
 
-def _names(tree: Tree) -> dict[str, None]:
-    """All segments of the names in a model."""
+def _name_segments(tree: Tree) -> dict[str, None]:
+    """Return all segments of the names in a model."""
     names = dict.fromkeys(node.key for node in tree.nodes)
     for node in tree.nodes:
         names.update(dict.fromkeys(node.parameters))

@@ -10,7 +10,7 @@ from initplug.planning.slots import Slot
 
 
 def own_rule(slot: Slot, init: str | None = None) -> str:
-    """The line of a recipe that gives a slot an initializer of its own.
+    """Return the line of a recipe that gives a slot an initializer of its own.
 
     Args:
         slot: that the rule takes alone.
@@ -20,7 +20,7 @@ def own_rule(slot: Slot, init: str | None = None) -> str:
     if init is None:
         init = "normal std=0.02" if tensor.ndim > 1 and tensor.is_floating_point() else "1"
     selector = selector_of(slot.name)
-    if not PLAIN.fullmatch(selector):
+    if not PLAIN_SELECTOR.fullmatch(selector):
         selector = json.dumps(selector, ensure_ascii=False)
     if slot.kind == "parameter" and tensor.requires_grad:
         return f"{selector}: {init}"
@@ -28,5 +28,5 @@ def own_rule(slot: Slot, init: str | None = None) -> str:
     return f"own: {{match: {selector}, {taking}, init: {init}}}"
 
 
-PLAIN = re.compile(r"\^[\w.-]+")
+PLAIN_SELECTOR = re.compile(r"\^[\w.-]+")
 """Selectors that YAML reads as they are, also in flow style."""

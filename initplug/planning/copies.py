@@ -1,4 +1,4 @@
-"""Where the values of a slot that is not drawn come from: another slot, or a tensor in a file."""
+"""Origins of the values of slots that are not drawn: another slot, or a tensor in a file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Header = Mapping[str, tuple[tuple[int, ...], str]]
 
 @dataclass(slots=True)
 class Known:
-    """What the transfers of one plan share: slots by name, modules, files that were read, hints that were given."""
+    """The data that the transfers of one plan share: slots by name, modules, files read, hints given."""
 
     slots: dict[str, Slot] = field(default_factory=dict)
     modules: dict[str, None] = field(default_factory=dict)
@@ -42,7 +42,7 @@ class Known:
 
 
 def copied(tree: Tree, slot: Slot, reference: str, known: Known) -> Copy:
-    """What a slot is copied from.
+    """Return what a slot is copied from.
 
     Args:
         tree: the walked model.
@@ -62,7 +62,7 @@ def copied(tree: Tree, slot: Slot, reference: str, known: Known) -> Copy:
         found = path
     else:
         if path not in known.modules:
-            hint = _hint(path, chain(known.slots, known.modules), known)
+            hint = _take_hint(path, chain(known.slots, known.modules), known)
             raise LookupError(f"there is no {path}, which {reference!r} refers to{hint}")
         ends = slot.name.split(".")
         below = [f"{path}.{'.'.join(ends[start:])}" for start in range(len(ends))]
@@ -82,7 +82,7 @@ def copied(tree: Tree, slot: Slot, reference: str, known: Known) -> Copy:
 
 
 def settled(planned: Mapping[str, Planned | None]) -> tuple[dict[str, Copy], dict[str, str]]:
-    """Copies with what their values come from in the end, and the circles among them.
+    """Return the copies with what their values come from in the end, and the circles among them.
 
     Args:
         planned: what each slot comes down to, by canonical name.
@@ -115,7 +115,7 @@ def _circle(names: Iterable[str]) -> str:
 
 
 def depths(planned: Mapping[str, Planned | None]) -> dict[str, int]:
-    """How many copies after what is not copied each copy comes; circles there are none.
+    """Return how many copies after what is not copied each copy comes; circles there are none.
 
     Example:
         >>> depths({"c": Copy("b"), "b": Copy("a"), "a": None})
@@ -135,7 +135,7 @@ def depths(planned: Mapping[str, Planned | None]) -> dict[str, int]:
 
 
 def loaded(slot: Slot, path: Path, key: str | None, prefix: str, known: Known) -> Load:
-    """The tensor in a file that a slot gets.
+    """Return the tensor in a file that a slot gets.
 
     Args:
         slot: that gets it.
@@ -159,7 +159,7 @@ def loaded(slot: Slot, path: Path, key: str | None, prefix: str, known: Known) -
     names = [key] if key is not None else [prefix + name for name, _, _ in slot.places]
     present = [name for name in names if name in header]
     if not present:
-        raise LookupError(f"{path} has no {names[0]!r}{_hint(names[0], header, known)}")
+        raise LookupError(f"{path} has no {names[0]!r}{_take_hint(names[0], header, known)}")
     for name in present:
         reason = unlike(f"{name!r} in {path}", *header[name], slot.tensor)
         if reason is not None:
@@ -224,7 +224,7 @@ def _side_by_side(
 
 
 def header_of(path: Path) -> Header:
-    """What a safetensors file says of its tensors; their values are not read.
+    """Return what a safetensors file says of its tensors; their values are not read.
 
     Raises:
         LookupError: it cannot be read, and why.
@@ -241,8 +241,8 @@ def header_of(path: Path) -> Header:
         raise LookupError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
-def _hint(word: str, candidates: Iterable[str], known: Known) -> str:
-    """The nearest name, for as many as a message shows: in long lists each is a search of its own."""
+def _take_hint(word: str, candidates: Iterable[str], known: Known) -> str:
+    """Return the nearest name, for as many as a message shows: in long lists each is a search of its own."""
     known.hints += 1
     hint = did_you_mean(word, candidates) if known.hints <= ROWS else None
     return f" ({hint})" if hint else ""
@@ -252,7 +252,7 @@ def _hint(word: str, candidates: Iterable[str], known: Known) -> str:
 
 
 def unlike(name: str, shape: tuple[int, ...], dtype: torch.dtype | str, target: torch.Tensor) -> str | None:
-    """What keeps values of a shape and dtype from going to a tensor; None if they fit.
+    """Return what keeps values of a shape and dtype from going to a tensor; None if they fit.
 
     Args:
         name: of the source, in the message.
@@ -276,7 +276,7 @@ def unlike(name: str, shape: tuple[int, ...], dtype: torch.dtype | str, target: 
 
 @cache
 def castable(source: torch.dtype, target: torch.dtype) -> bool:
-    """Whether a cast keeps what numbers mean: no imaginary part or fraction is cut off.
+    """Return whether a cast keeps what numbers mean: no imaginary part or fraction is cut off.
 
     Example:
         >>> castable(torch.float32, torch.bfloat16), castable(torch.float32, torch.int64)

@@ -1,4 +1,4 @@
-"""What a dtype can hold, and torch can draw in it: seen before anything is written."""
+"""The limits of dtypes, of what they hold and what torch draws in them: seen before anything is written."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def check_dtype(distribution: Planned, dtype: torch.dtype, fn: str) -> None:
             )
         if not (dtype.is_floating_point or dtype.is_complex) and value != int(value):
             raise MisfitError(f"{fn}: {value:g} is no {name}")
-    if isinstance(part, Constant) and _vanishes(part.value, dtype):
+    if isinstance(part, Constant) and _rounds_to_zero(part.value, dtype):
         raise MisfitError(f"{fn}: {part.value:g} would be 0: the smallest number of {name} is {_finest(dtype):g}")
     if not isinstance(distribution, Constant):
         finest = _finest(dtype)
@@ -108,7 +108,7 @@ def _exact(value: float) -> str:
 
 
 def _range(dtype: torch.dtype) -> tuple[float, float]:
-    """The smallest and largest number that a dtype holds."""
+    """Return the smallest and largest number that a dtype holds."""
     if dtype == torch.bool:
         return 0, 1
     limits = torch.finfo(dtype) if dtype.is_floating_point or dtype.is_complex else torch.iinfo(dtype)
@@ -116,12 +116,12 @@ def _range(dtype: torch.dtype) -> tuple[float, float]:
 
 
 def _finest(dtype: torch.dtype) -> float:
-    """The smallest number above zero that a dtype of floats holds."""
+    """Return the smallest number above zero that a dtype of floats holds."""
     limits = torch.finfo(dtype)
     return float(limits.smallest_normal * limits.eps)
 
 
-def _vanishes(value: float, dtype: torch.dtype) -> bool:
+def _rounds_to_zero(value: float, dtype: torch.dtype) -> bool:
     """Return whether a number other than 0 is 0 in a dtype."""
     if value == 0 or not (dtype.is_floating_point or dtype.is_complex):
         return False
@@ -129,7 +129,7 @@ def _vanishes(value: float, dtype: torch.dtype) -> bool:
 
 
 def _reach(distribution: Single | Batched) -> tuple[float, float]:
-    """Where the elements lie: the bounds, or six standard deviations where those are wider."""
+    """Return where the elements lie: the bounds, or six standard deviations where those are wider."""
     if isinstance(distribution, Constant):
         return distribution.value, distribution.value
     near, far = distribution.mean - 6 * distribution.std, distribution.mean + 6 * distribution.std

@@ -22,7 +22,7 @@ FLAT = "use `fully_shard`, initialise before wrapping, or apply inside `FullySha
 
 
 def elsewhere(tree: Tree, slots: Slots) -> dict[int, Finding]:
-    """The slots whose values lie elsewhere, with what holds them; the first of a kind says how to reach them.
+    """Return the slots whose values lie elsewhere, with what holds them; the first of a kind says how to reach them.
 
     Args:
         tree: the walked model.
@@ -45,7 +45,7 @@ def elsewhere(tree: Tree, slots: Slots) -> dict[int, Finding]:
 
 
 MARKS = attrgetter("__dict__")
-"""What others have written on a tensor."""
+"""The attributes that others have written on a tensor."""
 
 
 def _offloads(tree: Tree, node: int, owner: int) -> bool:
@@ -55,7 +55,7 @@ def _offloads(tree: Tree, node: int, owner: int) -> bool:
 
 
 def _hooks(hook: Any) -> Iterator[Any]:
-    """The hooks that align devices among one, or several in a sequence."""
+    """Yield the hooks that align devices among one, or several in a sequence."""
     for one in getattr(hook, "hooks", (hook,)):
         if hasattr(one, "offload") and hasattr(one, "place_submodules"):
             yield one

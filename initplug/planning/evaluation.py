@@ -19,7 +19,7 @@ from initplug.planning.factors import Places, multiplier
 from initplug.planning.matching import Frozen, Winner
 from initplug.planning.references import EMBEDDINGS, layout_of, padding_row, referred
 from initplug.planning.resets import Replays, default_of
-from initplug.planning.slots import Kind, Slot, Slots, Tree
+from initplug.planning.slots import Slot, SlotKind, Slots, Tree
 from initplug.schemes.calls import MisfitError, distribution_of
 from initplug.schemes.distributions import (
     Batched,
@@ -32,14 +32,14 @@ from initplug.schemes.distributions import (
     Stacked,
     scaled,
 )
-from initplug.schemes.fans import PLAIN, Fans, Layout, fans_of
+from initplug.schemes.fans import PLAIN_LAYOUT, Fans, Layout, fans_of
 from initplug.schemes.structures import Structured
 from initplug.schemes.transfers import TRANSFERS
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What slots that are alike have in common: everything but their names.
+    """The properties that slots which are alike share: everything but their names.
 
     Args:
         padding_row: of an embedding, which gets zeros.
@@ -49,7 +49,7 @@ class Share:
     The others are those of `Assignment`.
     """
 
-    kind: Kind
+    kind: SlotKind
     module_type: str
     shape: tuple[int, ...]
     dtype: str
@@ -70,7 +70,7 @@ class Share:
 
     @property
     def judgeable(self) -> bool:
-        """Whether the moments of all elements say whether they are what was planned."""
+        """Return whether the moments of all elements say whether they are what was planned."""
         known = isinstance(self.distribution, Single | Batched)
         return known and (self.padding_row is None or not isinstance(self.distribution, Structured))
 
@@ -94,7 +94,7 @@ class Miss(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Setting:
-    """What every slot of one plan is evaluated in, and what is known already."""
+    """The surroundings in which every slot of one plan is evaluated, and what is known already."""
 
     tree: Tree
     recipe: Recipe
@@ -109,7 +109,7 @@ class _Setting:
 def evaluate(
     tree: Tree, recipe: Recipe, winners: Coded[Winner | Frozen | None], replays: Replays
 ) -> tuple[Slots, Coded[Share], list[Miss]]:
-    """What the winning initializers come down to; slots that are alike are evaluated once.
+    """Return what the winning initializers come down to; slots that are alike are evaluated once.
 
     Args:
         tree: the walked model.
@@ -162,18 +162,18 @@ def evaluate(
 
 
 def _is_plain(init: Init) -> bool:
-    """Whether what an initializer comes down to depends on nothing but the tensor."""
+    """Return whether what an initializer comes down to depends on nothing but the tensor."""
     if init.parts or init.factors or init.fans == "effective" or init.fn in ("default", "keep", *TRANSFERS):
         return False
     return "of" not in init.initializer.parameters
 
 
 def _attempted(setting: _Setting, slot: Slot, winner: Winner | Frozen | None) -> tuple[Share, str | None]:
-    """The share of a slot, and what keeps its initializer from fitting."""
+    """Return the share of a slot, and what keeps its initializer from fitting."""
     if not isinstance(winner, Winner):
         return _share(setting, slot, winner, None, None), None
     try:
-        return _evaluated(setting, slot, winner), None
+        return _share_of(setting, slot, winner), None
     except MisfitError as reason:
         return _share(setting, slot, winner, None, None), str(reason)
 
@@ -196,20 +196,20 @@ def _settle(setting: _Setting, slots: Slots, column: Coded[Share], misses: list[
 
 
 def _with_folder(init: Init, folder: Path) -> Init:
-    """An initializer whose path, if it has one, starts where it stands in the recipe."""
+    """Return an initializer whose path, if it has one, starts where it stands in the recipe."""
     if init.fn != "load":
         return init
     return replace(init, arguments={**init.arguments, "path": str(folder / init.arguments["path"])})
 
 
-def _evaluated(setting: _Setting, slot: Slot, winner: Winner) -> Share:
-    """The share of a slot, from what is known of slots like it if there are any."""
+def _share_of(setting: _Setting, slot: Slot, winner: Winner) -> Share:
+    """Return the share of a slot, from what is known of slots like it if there are any."""
     if slot.lazy:
         return _share(setting, slot, winner, None, None)
     tensor, init = slot.tensor, setting.inits[winner.rule]
     owner = setting.tree.owner(slot)
     effective = "effective" in (init.fans, *(part.fans for part in init.parts))
-    layout = layout_of(owner, slot.key) if effective else PLAIN
+    layout = layout_of(owner, slot.key) if effective else PLAIN_LAYOUT
     row = padding_row(setting.tree, slot)
     context = _context(setting, slot, init)
     key = (
@@ -234,7 +234,7 @@ def _evaluated(setting: _Setting, slot: Slot, winner: Winner) -> Share:
 
 
 class _Context(NamedTuple):
-    """What a distribution depends on beyond shape and layout.
+    """The data that a distribution depends on beyond shape and layout.
 
     Args:
         source: the owner's reset, the fans of another tensor, or where the values come from.
@@ -263,7 +263,7 @@ def _context(setting: _Setting, slot: Slot, init: Init) -> _Context:
 def _distribution(
     init: Init, shape: tuple[int, ...], whole: tuple[int, ...], layout: Layout, context: _Context
 ) -> tuple[Planned, Fans]:
-    """What an initializer comes down to for a part of a tensor of the `whole` shape, with the fans of one part."""
+    """Return what an initializer comes down to for a part of a tensor of shape `whole`, with the fans of one part."""
     if init.parts:
         piece = _split(shape, len(init.parts), init.dim)
         pairs = [
@@ -279,7 +279,7 @@ def _distribution(
     piece = _split(shape, init.split, init.dim)
     if init.batch_dims and init.batch_dims >= len(piece):
         raise MisfitError(f"{init.fn}: {init.batch_dims} batch dimensions leave nothing of {len(piece)}")
-    fans = fans_of(piece[init.batch_dims :], PLAIN if init.batch_dims else layout, init.fans)
+    fans = fans_of(piece[init.batch_dims :], PLAIN_LAYOUT if init.batch_dims else layout, init.fans)
     source = context.source
     if isinstance(source, Structured) and piece[init.batch_dims :] != whole:
         raise MisfitError(f"{init.fn}: the reset draws the tensor as a whole, so its parts have no default")
@@ -297,22 +297,22 @@ def _factored(made: Planned, init: Init, context: _Context) -> Planned:
         return made
     try:
         product = scaled(made, *context.factor)
-        if context.factor[0] and _vanishes(made, product):
+        if context.factor[0] and _draw_vanishes(made, product):
             raise OverflowError("what it gives is too small for a double")
         return product
     except (ValueError, ArithmeticError) as error:
         raise MisfitError(f"{init.fn}: factor: {error}") from None
 
 
-def _vanishes(before: Drawn, after: Drawn) -> bool:
+def _draw_vanishes(before: Drawn, after: Drawn) -> bool:
     """Return whether a draw that varies, or is not 0, has become 0 by rounding."""
     if isinstance(before, Stacked) and isinstance(after, Stacked):
-        return any(_vanishes(*pair) for pair in zip(before.drawn, after.drawn, strict=True))
+        return any(_draw_vanishes(*pair) for pair in zip(before.drawn, after.drawn, strict=True))
     return (before.std, before.mean) != (0, 0) and (after.std, after.mean) == (0, 0)
 
 
 def _split(shape: tuple[int, ...], count: int, dim: int) -> tuple[int, ...]:
-    """The shape of one of `count` equal parts along a dimension."""
+    """Return the shape of one of `count` equal parts along a dimension."""
     if count == 1:
         return shape
     if not -len(shape) <= dim < len(shape):
@@ -324,7 +324,7 @@ def _split(shape: tuple[int, ...], count: int, dim: int) -> tuple[int, ...]:
 
 
 def _batched(made: Planned, dims: int, ndim: int) -> Planned:
-    """What fills a stack along `dims` leading dimensions with tensors of `ndim` dimensions."""
+    """Return what fills a stack along `dims` leading dimensions with tensors of `ndim` dimensions."""
     match made:
         case Stacked(parts, dim) if dims:
             inner = tuple(_batched(part, dims, ndim) for part in parts)
@@ -345,7 +345,7 @@ def _stacked(parts: Sequence[Planned], dim: int) -> Planned:
 
 
 def _surroundings(setting: _Setting, slot: Slot, init: Init) -> Drawn | Copy | Load | Fans | None:
-    """What a distribution depends on beyond the tensor itself: resets, fans or values of something else."""
+    """Return what a distribution depends on beyond the tensor itself: resets, fans or values of something else."""
     if init.fn in TRANSFERS:
         return _transferred(setting, slot, init)
     if init.fn == "default" or (init.fn == "keep" and init.arguments.get("otherwise") == "default" and slot.on_meta):
@@ -361,7 +361,7 @@ def _surroundings(setting: _Setting, slot: Slot, init: Init) -> Drawn | Copy | L
 
 
 def _transferred(setting: _Setting, slot: Slot, init: Init) -> Copy | Load:
-    """Where the values of a copied or loaded slot come from."""
+    """Return where the values of a copied or loaded slot come from."""
     given = init.arguments
     try:
         if init.fn == "copy":
@@ -372,7 +372,7 @@ def _transferred(setting: _Setting, slot: Slot, init: Init) -> Copy | Load:
 
 
 def _factor(setting: _Setting, slot: Slot, init: Init) -> tuple[float, float] | None:
-    """What multiplies and what divides the result; None where nothing does."""
+    """Return what multiplies and what divides the result; None where nothing does."""
     if not init.factors:
         return None
     try:
@@ -385,7 +385,7 @@ def _factor(setting: _Setting, slot: Slot, init: Init) -> tuple[float, float] | 
 
 
 def _default(setting: _Setting, slot: Slot) -> Drawn:
-    """What the resets of the owner and its ancestors leave, innermost first, the last write counting."""
+    """Return what the resets of the owner and its ancestors leave, innermost first, the last write counting."""
     outcome = default_of(setting.replays, slot)
     if isinstance(outcome, Drawn):
         return outcome

@@ -1,4 +1,4 @@
-"""What rules expect: how many slots they select below each module of a kind, counted in the whole model."""
+"""Expectations of rules: how many slots they select below each module of a kind, counted in the whole model."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def unmet(tree: Tree, matched: Matched) -> Iterator[Unmet]:
         expected = clause.rule.expect
         if clause.key != "per" or expected is None:
             continue
-        places = _places(tree, matched, number)
+        places = _matched_modules(tree, matched, number)
         if not places:
             if not clause.rule.optional:
                 yield Unmet(clause.name, expected, 0, closest=closest_module(tree, expected.selector))
@@ -61,7 +61,7 @@ def unmet(tree: Tree, matched: Matched) -> Iterator[Unmet]:
 
 
 def closest_module(tree: Tree, selector: Selector) -> str | None:
-    """A class, or the name of a module, that a selector of none may mean."""
+    """Return a class, or the name of a module, that a selector of none may mean."""
     classes = {node.cls for node in tree.nodes}
     absent = (
         glob
@@ -75,8 +75,8 @@ def closest_module(tree: Tree, selector: Selector) -> str | None:
     return near(selector.text.replace("*", "").strip(".^"), [node.name for node in tree.nodes])
 
 
-def _places(tree: Tree, matched: Matched, number: int) -> dict[int, int]:
-    """The modules that a selector matches, by their ids: of a shared one the first node."""
+def _matched_modules(tree: Tree, matched: Matched, number: int) -> dict[int, int]:
+    """Return the modules that a selector matches, by their ids: of a shared one the first node."""
     places: dict[int, int] = {}
     for row in matched.states.where(lambda state: number in state.here).tolist():
         places.setdefault(id(tree.nodes[row].module), row)
@@ -84,7 +84,7 @@ def _places(tree: Tree, matched: Matched, number: int) -> dict[int, int]:
 
 
 def _taken(matched: Matched, clause: Clause) -> Rows:
-    """The slots that a rule selects; frozen ones too, unless it says which it takes."""
+    """Return the slots that a rule selects; frozen ones too, unless it says which it takes."""
 
     def holds(winner: Winner | Frozen | None) -> bool:
         if winner is None:
@@ -97,7 +97,7 @@ def _taken(matched: Matched, clause: Clause) -> Rows:
 
 
 def _ends(tree: Tree) -> list[int]:
-    """Of every node the one after the last below it; nodes stand before what is below them."""
+    """Return, for every node, the one after the last below it; nodes stand before what is below them."""
     ends = list(range(1, len(tree.nodes) + 1))
     for index in range(len(ends) - 1, 0, -1):
         parent = tree.nodes[index].parent
@@ -106,7 +106,7 @@ def _ends(tree: Tree) -> list[int]:
 
 
 def _counts(tree: Tree, places: dict[int, int], taken: Rows, ends: list[int]) -> Counter[int]:
-    """How many slots are below each module; a tied one counts once below every module that one of its places is in."""
+    """Return the number of slots below each module; a tied one counts once below every module that has it."""
     tied = np.isin(taken, tree.slots.tied)
     nodes = np.array(tree.slots.nodes, np.intp)[taken[~tied]]
     before = np.concatenate([[0], np.cumsum(np.bincount(nodes, minlength=len(ends)))])

@@ -27,7 +27,7 @@ class Places(NamedTuple):
 
 
 def multiplier(tree: Tree, slot: Slot, factors: Sequence[Factor], places: dict[str, Places]) -> tuple[float, float]:
-    """The product of factors as (factor, divisor); the default power, an inverse square root, goes to the divisor.
+    """Return the product of factors as (factor, divisor); the default power, an inverse root, goes to the divisor.
 
     Args:
         tree: the walked whole model.
@@ -45,7 +45,7 @@ def multiplier(tree: Tree, slot: Slot, factors: Sequence[Factor], places: dict[s
         if factor.counted is None:
             product *= factor.number
             continue
-        base = factor.times * _n(tree, slot, factor, places)
+        base = factor.times * _count(tree, slot, factor, places)
         if base <= 0:
             raise LookupError(f"{factor.text} is a power of {base:g}")
         if factor.power == -0.5:
@@ -59,7 +59,7 @@ def multiplier(tree: Tree, slot: Slot, factors: Sequence[Factor], places: dict[s
 
 
 def _power(base: float, power: float) -> float:
-    """A power as a double, of whole numbers exactly where it can be one.
+    """Return a power as a double, of whole numbers exactly where it can be one.
 
     Raises:
         OverflowError: it is larger.
@@ -74,11 +74,11 @@ MOST_BITS = 1024
 """Binary digits of a whole number beyond which no double is as large."""
 
 
-def _n(tree: Tree, slot: Slot, factor: Factor, places: dict[str, Places]) -> float:
+def _count(tree: Tree, slot: Slot, factor: Factor, places: dict[str, Places]) -> float:
     if factor.counted == "attr":
         return attribute(tree, slot, factor.of)
     if factor.of not in places:
-        places[factor.of] = _places(tree, factor.of)
+        places[factor.of] = _numbered_modules(tree, factor.of)
     known, closest = places[factor.of]
     if not known:
         hint = f" (did you mean {closest}?)" if closest else ""
@@ -92,8 +92,8 @@ def _n(tree: Tree, slot: Slot, factor: Factor, places: dict[str, Places]) -> flo
     raise LookupError(f"{factor.of} selects no module around it")
 
 
-def _places(tree: Tree, selector: str) -> Places:
-    """The modules that match a selector, a shared one at its first place."""
+def _numbered_modules(tree: Tree, selector: str) -> Places:
+    """Return the modules that match a selector, a shared one at its first place."""
     matcher = Matcher([parse(selector)])
     places: dict[int, int] = {}
     for node, state in zip(tree.nodes, states_of(tree, matcher), strict=True):

@@ -1,4 +1,4 @@
-"""What a plan finds wrong, as messages: slots without rules, rules without slots, initializers that do not fit."""
+"""Messages on what a plan finds wrong: slots without rules, rules without slots, initializers that do not fit."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Unmatched(NamedTuple):
 
 
 def unmatched_slots(rows: Sequence[Unmatched], total: int, recipe: Recipe, on_meta: bool) -> Block:
-    """Parameters that no rule matches; some of them may be on meta, where nothing can be kept."""
+    """Return the message on parameters that no rule matches; some of them may be on meta, where nothing can be kept."""
     way = "Add a rule, or, for a model that is not on meta," if on_meta else "Add a rule, or"
     hint = f"{way} set `unmatched: keep` to leave them as constructed."
     names = [cut(row.name, NAME) for row in rows]
@@ -45,9 +45,9 @@ def unmatched_slots(rows: Sequence[Unmatched], total: int, recipe: Recipe, on_me
 
 
 def _closest_rule(row: Unmatched, recipe: Recipe) -> str | None:
-    """The rule whose selector reads most like a slot's name and type."""
+    """Return the rule whose selector reads most like a slot's name and type."""
     scored = [
-        (_likeness(selector, row), _rule(name, selector.text, recipe.location(name)))
+        (_likeness(selector, row), _rule_text(name, selector.text, recipe.location(name)))
         for name, rule in recipe.rules.items()
         if rule is not None
         for selector in rule.selectors
@@ -57,11 +57,11 @@ def _closest_rule(row: Unmatched, recipe: Recipe) -> str | None:
 
 
 CLOSE = 0.6
-"""How alike, between 0 and 1, a selector and a name must be for the one to be offered for the other."""
+"""The likeness, between 0 and 1, that a selector and a name need for the one to be offered for the other."""
 
 
 def _likeness(selector: Selector, row: Unmatched) -> float:
-    """Mean likeness of the segments of a selector, from the right, to a slot's name and its owner's type."""
+    """Return the mean likeness of the segments of a selector, from the right, to a slot's name and its owner's type."""
     types = [row.module_type if place == 1 else "" for place in range(len(row.name.split(".")))]
     scores = []
     for segment, part, kind in zip(reversed(selector.segments), reversed(row.name.split(".")), types, strict=False):
@@ -76,30 +76,30 @@ def _ratio(glob: str, word: str) -> float:
     return 1.0 if fnmatch.fnmatchcase(word, glob) else difflib.SequenceMatcher(None, glob.strip("*"), word).ratio()
 
 
-def _rule(name: str, selector: str, location: str | None) -> str:
+def _rule_text(name: str, selector: str, location: str | None) -> str:
     place = f" ({location})" if location else ""
     if name == selector:
         return f"rule {shown(name)}{place}"
     return f'rule {shown(name)} "{cut(selector, NAME)}"{place}'
 
 
-def _named(name: str, recipe: Recipe) -> str:
-    """A rule with its first selector and its place."""
+def _rule_with_place(name: str, recipe: Recipe) -> str:
+    """Return the text of a rule with its first selector and its place."""
     rule = recipe.rules[name]
     assert rule is not None  # a disabled rule matches nothing
-    return _rule(name, rule.match[0], recipe.location(name))
+    return _rule_text(name, rule.match[0], recipe.location(name))
 
 
 def nothing_selected(unused: Sequence[str], accounts: Accounts, recipe: Recipe, names: Sequence[str]) -> Block:
-    """Rules that select nothing."""
+    """Return the message on rules that select nothing."""
     lines: list[str] = []
     findings: list[Finding] = []
     for entry in accounts.idle:
-        clause, place = entry.clause, _place(entry, recipe)
+        clause, place = entry.clause, _entry_place(entry, recipe)
         closest = _closest(entry, names, accounts.classes) if len(lines) < ROWS else None
         why = f"; closest: {cut(closest, NAME)}" if closest else "" if entry.lost else f": {entry.effect}"
-        lines.append(f"  {_rule(clause.name, clause.selector, place.text if place else None)}{why}")
-        findings.append(_finding(clause.name, entry, recipe, closest))
+        lines.append(f"  {_rule_text(clause.name, clause.selector, place.text if place else None)}{why}")
+        findings.append(_entry_finding(clause.name, entry, recipe, closest))
     counted = "1 rule" if len(unused) == 1 else f"{len(unused)} rules"
     head = f"{counted} of {recipe.origin} select{'s' if len(unused) == 1 else ''} nothing"
     hint = "Mend the selector, remove the rule, or mark it `optional: true`."
@@ -107,11 +107,11 @@ def nothing_selected(unused: Sequence[str], accounts: Accounts, recipe: Recipe, 
 
 
 def without_effect(accounts: Accounts, recipe: Recipe, names: Sequence[str]) -> Block:
-    """Selectors without effect, of rules that select something."""
+    """Return the message on selectors without effect, of rules that select something."""
     lines: list[str] = []
     findings: list[Finding] = []
     for entry in accounts.dead:
-        clause, place = entry.clause, _place(entry, recipe)
+        clause, place = entry.clause, _entry_place(entry, recipe)
         # Only the rows that are shown are worth the search.
         closest = _closest(entry, names, accounts.classes) if len(lines) < ROWS else None
         at = f" ({place.text})" if place is not None and place.text else ""
@@ -121,7 +121,7 @@ def without_effect(accounts: Accounts, recipe: Recipe, names: Sequence[str]) -> 
         lines.append(f"  rule {shown(clause.name)}, {said}{at}: {entry.effect}{near_by}")
         several = len(clause.rule.match if clause.key == "match" else clause.rule.except_) > 1
         path: Steps = ("rules", clause.name, key, *([clause.place] if several else []))
-        findings.append(_finding(dotted(path), entry, recipe, closest))
+        findings.append(_entry_finding(dotted(path), entry, recipe, closest))
     one = len(lines) == 1
     head = f"{'1 selector' if one else f'{len(lines)} selectors'} of {recipe.origin} ha{'s' if one else 've'} no effect"
     hint = f"Mend or remove {'it' if one else 'them'}, or mark the rule `optional: true`."
@@ -129,12 +129,12 @@ def without_effect(accounts: Accounts, recipe: Recipe, names: Sequence[str]) -> 
 
 
 def wins_nothing(accounts: Accounts, recipe: Recipe) -> Block:
-    """Rules that a later and wider one leaves nothing."""
+    """Return the message on rules that a later and wider one leaves nothing."""
     lines: list[str] = []
     findings: list[Finding] = []
     for name, by in accounts.covered:
-        other = _named(by, recipe)
-        lines.append(f"  {_named(name, recipe)}: {other} takes all of it and more; put it after {shown(by)}")
+        other = _rule_with_place(by, recipe)
+        lines.append(f"  {_rule_with_place(name, recipe)}: {other} takes all of it and more; put it after {shown(by)}")
         message = f"wins nothing: rule {shown(by)} takes all that it selects"
         findings.append(Finding.at(recipe.location(name), name, message, f"put it after {shown(by)}"))
     counted = "1 rule" if len(lines) == 1 else f"{len(lines)} rules"
@@ -144,9 +144,9 @@ def wins_nothing(accounts: Accounts, recipe: Recipe) -> Block:
 
 
 def not_as_expected(unmet: Unmet, recipe: Recipe) -> Block:
-    """A rule that does not select what it expects."""
+    """Return the message on a rule that does not select what it expects."""
     per, times = cut(unmet.expected.per, NAME), unmet.expected.times
-    named, location = _named(unmet.rule, recipe), recipe.location(unmet.rule)
+    named, location = _rule_with_place(unmet.rule, recipe), recipe.location(unmet.rule)
     slots = "1 slot" if times == 1 else f"{times} slots"
     if not unmet.modules:
         closest = f"; closest: {cut(unmet.closest, NAME)}" if unmet.closest else ""
@@ -166,15 +166,15 @@ def not_as_expected(unmet: Unmet, recipe: Recipe) -> Block:
 
 
 ROOT = "the model"
-"""What the nameless first module is called."""
+"""The name that messages give the nameless first module."""
 
 
-def _place(entry: Entry, recipe: Recipe) -> Place | None:
+def _entry_place(entry: Entry, recipe: Recipe) -> Place | None:
     return recipe.place(entry.clause.name, entry.clause.key, entry.clause.place)
 
 
-def _finding(path: str, entry: Entry, recipe: Recipe, closest: str | None) -> Finding:
-    place, hint = _place(entry, recipe), closest and f"closest: {closest}"
+def _entry_finding(path: str, entry: Entry, recipe: Recipe, closest: str | None) -> Finding:
+    place, hint = _entry_place(entry, recipe), closest and f"closest: {closest}"
     if place is None or place.text is None:
         return Finding(path, entry.effect, hint=hint)
     return Finding(path, entry.effect, place.file, place.line, place.column, hint)
@@ -194,13 +194,13 @@ def _closest(entry: Entry, names: Sequence[str], classes: Sequence[str]) -> str 
     if like is not None:
         return like
     words = (segment.names[0].strip("*") if segment.names else "" for segment in selector.segments)
-    parts = _parts(names, len(selector.segments))
+    parts = _name_runs(names, len(selector.segments))
     like = near(".".join(words).strip("."), parts)
     return like and parts[like]
 
 
-def _parts(names: Iterable[str], count: int) -> dict[str, str]:
-    """So many segments in a row out of names, each with the name up to there; blocks that repeat stand for one."""
+def _name_runs(names: Iterable[str], count: int) -> dict[str, str]:
+    """Return runs of so many segments of names, each with the name up to there; repeated blocks stand for one."""
     parts: dict[str, str] = {}
     for name in {re.sub("[0-9]+", "0", name): name for name in reversed([*names])}.values():
         segments = name.split(".")
@@ -220,7 +220,7 @@ class Left(NamedTuple):
 
 
 def left_alone(left: Sequence[Left], recipe: Recipe, *, on_meta: bool = False, all_of_them: bool = False) -> Block:
-    """Frozen parameters that rules would draw.
+    """Return the message on frozen parameters that rules would draw.
 
     Args:
         left: such parameters.
@@ -229,7 +229,8 @@ def left_alone(left: Sequence[Left], recipe: Recipe, *, on_meta: bool = False, a
         all_of_them: whether nothing is written, since nothing else would be.
     """
     wide = max(len(cut(one.name, NAME)) for one in left[:ROWS])
-    lines = [f"  {cut(one.name, NAME):{wide}}  {_rule(one.rule, one.rule, recipe.location(one.rule))}" for one in left]
+    ruled = (_rule_text(one.rule, one.rule, recipe.location(one.rule)) for one in left)
+    lines = [f"  {cut(one.name, NAME):{wide}}  {rule}" for one, rule in zip(left, ruled, strict=True)]
     counted = "1 frozen parameter" if len(left) == 1 else f"{len(left)} frozen parameters"
     head = f"rules of {recipe.origin} leave {counted} alone (requires_grad=False)"
     if all_of_them:
@@ -248,7 +249,7 @@ def left_alone(left: Sequence[Left], recipe: Recipe, *, on_meta: bool = False, a
 
 
 def misfit(misses: Sequence[Miss]) -> Block:
-    """Initializers that do not fit their tensors."""
+    """Return the message on initializers that do not fit their tensors."""
     lines = [f"  {cut(miss.name, NAME)} {miss.shape}: {miss.reason}; {_by(miss)}" for miss in misses]
     head = f"{len(misses)} initializer{'s do' if len(misses) > 1 else ' does'} not fit"
     text = [head, *shortened(lines)]
@@ -258,4 +259,4 @@ def misfit(misses: Sequence[Miss]) -> Block:
 
 
 def _by(miss: Miss) -> str:
-    return _rule(miss.winner.rule, miss.winner.selector, miss.location)
+    return _rule_text(miss.winner.rule, miss.winner.selector, miss.location)

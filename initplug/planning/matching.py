@@ -12,7 +12,7 @@ from torch.nn.utils.parametrize import ParametrizationList
 from initplug.columns import Coded, paired
 from initplug.language.recipe import Recipe, Rule
 from initplug.language.selectors import Matcher, Selector, State
-from initplug.planning.slots import Kin, Kind, Slot, Tree
+from initplug.planning.slots import Kin, Slot, SlotKind, Tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Winner:
 
 @dataclass(frozen=True, slots=True)
 class Frozen:
-    """What a frozen parameter gets that no rule takes: nothing.
+    """The rule of a frozen parameter that no other rule takes: it gets nothing.
 
     Args:
         rules: that match it and leave it alone, since it is frozen.
@@ -78,7 +78,7 @@ class Clause:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the selectors that match a slot come to; slots that the same ones match share it.
+    """The result of the selectors that match a slot; slots that the same ones match share it.
 
     Args:
         winner: the rule that the slot gets, if any.
@@ -91,7 +91,7 @@ class Decision:
 
     winner: Winner | Frozen | None
     hits: tuple[int, ...]
-    kind: Kind
+    kind: SlotKind
     ndim: int | None
     taking: tuple[int, ...]
     excluding: tuple[int, ...]
@@ -119,7 +119,7 @@ class Matched(NamedTuple):
 
 
 def matched(tree: Tree, recipe: Recipe, prefix: str = "") -> Matched:
-    """The winning rule of every slot, the last that takes it under any of its names, and what every selector matches.
+    """Return the winning rule of every slot, the last that takes it by any name, and what every selector matches.
 
     Args:
         tree: the walked model.
@@ -140,7 +140,7 @@ def matched(tree: Tree, recipe: Recipe, prefix: str = "") -> Matched:
     matcher = Matcher(selectors)
     states = states_of(tree, matcher, prefix)
     # Slots that the same selectors match are decided once: most of a deep model.
-    decided: dict[tuple[tuple[int, ...], Kind, bool, int | None], Decision] = {}
+    decided: dict[tuple[tuple[int, ...], SlotKind, bool, int | None], Decision] = {}
 
     def decision(hits: tuple[int, ...], kin: Kin) -> Decision:
         key = (hits, kin.kind, kin.trainable or kin.kind == "buffer", None if kin.lazy else len(kin.shape))
@@ -156,7 +156,7 @@ def matched(tree: Tree, recipe: Recipe, prefix: str = "") -> Matched:
 
 
 def states_of(tree: Tree, matcher: Matcher, prefix: str = "") -> Coded[State]:
-    """The matcher's state at every module of a tree; of modules above a part only the names are known."""
+    """Return the matcher's state at every module of a tree; of modules above a part only the names are known."""
     root = tree.nodes[0]
     if prefix:
         *above, last = prefix.split(".")
@@ -180,7 +180,7 @@ def states_of(tree: Tree, matcher: Matcher, prefix: str = "") -> Coded[State]:
 
 
 def hits_of(slot: Slot, states: Sequence[State], matcher: Matcher) -> tuple[int, ...]:
-    """The selectors that match a slot under any of its names, ascending."""
+    """Return the selectors that match a slot under any of its names, ascending."""
     hits = matcher.step(states[slot.node], slot.key, None).hits
     if not slot.others:
         return hits
@@ -189,9 +189,9 @@ def hits_of(slot: Slot, states: Sequence[State], matcher: Matcher) -> tuple[int,
 
 
 def _decided(
-    recipe: Recipe, every: Sequence[Clause], hits: tuple[int, ...], kind: Kind, trainable: bool, ndim: int | None
+    recipe: Recipe, every: Sequence[Clause], hits: tuple[int, ...], kind: SlotKind, trainable: bool, ndim: int | None
 ) -> Decision:
-    """The last rule of those that match; a lazy tensor, of which ndim is not known, may have any."""
+    """Return the last rule of those that match; a lazy tensor, of which ndim is not known, may have any."""
     clauses = [(hit, every[hit]) for hit in hits]
     matching = {clause.index for _, clause in clauses if clause.key == "match" and fits(clause.rule, kind, ndim)}
     excluding = [(hit, clause) for hit, clause in clauses if clause.key == "except" and clause.index in matching]
@@ -214,6 +214,6 @@ def _decided(
     return Decision(winner, hits, kind, ndim, tuple(hit for hit, _ in taking), tuple(hit for hit, _ in excluding))
 
 
-def fits(rule: Rule, kind: Kind, ndim: int | None) -> bool:
+def fits(rule: Rule, kind: SlotKind, ndim: int | None) -> bool:
     """Return whether a rule is for slots of a kind, with so many dimensions; where they are not known yet, with any."""
     return rule.kind == kind and (ndim is None or rule.takes_ndim(ndim))

@@ -32,7 +32,7 @@ class Buffer(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Restoration:
-    """How a buffer of a model is restored.
+    """A buffer of a model and the way to restore it.
 
     Args:
         slot: the buffer.
@@ -53,7 +53,7 @@ class Restoration:
 
 
 def restorations(tree: Tree, ruled: Container[str]) -> list[Restoration]:
-    """How every buffer on meta is restored; one that is also a parameter gets that one's values.
+    """Return how every buffer on meta is restored; one that is also a parameter gets that one's values.
 
     Args:
         tree: the walked model.
@@ -81,7 +81,7 @@ def restorations(tree: Tree, ruled: Container[str]) -> list[Restoration]:
 
 
 def _weights_of_vectors(tree: Tree) -> dict[int, Slot]:
-    """The weights on meta that a spectral norm computes, by the ids of the vectors that belong to them."""
+    """Return the weights on meta that a spectral norm computes, by the ids of the vectors that belong to them."""
     return {
         id(vector): slot
         for slot in tree.slots

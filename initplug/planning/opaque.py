@@ -15,7 +15,7 @@ from initplug.torch_versions import dtensor
 
 
 def opaque(tensor: Tensor) -> str | None:
-    """Why the elements of a tensor can neither be written nor read; None if they can, and of a DTensor."""
+    """Return why the elements of a tensor can neither be written nor read; None if they can, and of a DTensor."""
     own = type(tensor) in PLAIN_TENSORS  # nearly always
     if not own and is_fake(tensor):
         return "it is a FakeTensor and holds no values"

@@ -49,7 +49,7 @@ class Computed:
 
 
 def computed_by_hooks(module: nn.Module) -> dict[str, Computed]:
-    """The tensors that a module's hooks compute, by the names of the parameters that they are stored under."""
+    """Return the tensors that a module's hooks compute, by the names of the parameters that they are stored under."""
     found: dict[str, Computed] = {}
     for hook in module._forward_pre_hooks.values():
         names: tuple[str, ...]
@@ -69,12 +69,12 @@ def computed_by_hooks(module: nn.Module) -> dict[str, Computed]:
 
 
 def computed_by_list(owner: nn.Module, key: str, by: ParametrizationList) -> Computed:
-    """The tensor that a list of parametrizations computes for its owner."""
+    """Return the tensor that a list of parametrizations computes for its owner."""
     return Computed(key, owner, by, tuple(originals(by).values()))
 
 
 def vectors_of(computed: Computed) -> list[Tensor]:
-    """The singular vectors that a spectral norm keeps beside a weight and that belong to it."""
+    """Return the singular vectors that a spectral norm keeps beside a weight and that belong to it."""
     held: list[Tensor | None] = []
     if isinstance(computed.by, ParametrizationList):
         norms = [part for part in computed.by if isinstance(part, _SpectralNorm)]
@@ -85,13 +85,13 @@ def vectors_of(computed: Computed) -> list[Tensor]:
 
 
 def originals(by: ParametrizationList) -> dict[str, Tensor]:
-    """What a list of parametrizations stores, by name."""
+    """Return what a list of parametrizations stores, by name."""
     held = {**by._parameters, **by._buffers}
     return {key: tensor for key, tensor in held.items() if key.startswith("original") and tensor is not None}
 
 
 def lists_of(module: nn.Module) -> dict[str, ParametrizationList]:
-    """The lists of parametrizations of a module, by the name of the tensor that each computes."""
+    """Return the lists of parametrizations of a module, by the name of the tensor that each computes."""
     holder = module._modules.get(PARAMETRIZATIONS)
     if not isinstance(holder, nn.ModuleDict):
         return {}
@@ -99,7 +99,7 @@ def lists_of(module: nn.Module) -> dict[str, ParametrizationList]:
 
 
 def stand_in(computed: Computed, name: str) -> Tensor:
-    """A tensor on meta of the shape and dtype that is computed; no value is read.
+    """Return a tensor on meta of the shape and dtype that is computed; no value is read.
 
     Raises:
         PlanError: they cannot be told without values.
@@ -122,7 +122,7 @@ def stand_in(computed: Computed, name: str) -> Tensor:
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """A module in evaluation mode for a while: in training mode, spectral_norm moves its vectors when it is read."""
+    """Keep a module in evaluation mode for a while: in training mode, reading spectral_norm moves its vectors."""
     modes = [(part, part.training) for part in module.modules()]
     try:
         for part, _ in modes:
@@ -137,12 +137,12 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 
 def meta_copy(module: nn.Module) -> Any:
-    """The module with its whole subtree, every tensor replaced by one of the same shape on meta.
+    """Return the module with its whole subtree, every tensor replaced by one of the same shape on meta.
 
     Modules outside the subtree that it refers to stay themselves.
     """
     memo: dict[int, Any] = {}
-    parts = parts_of(module)
+    parts = submodules_of(module)
     for part in parts.values():
         for value in (*part._parameters.values(), *part._buffers.values(), *vars(part).values()):
             for element in value if isinstance(value, list | tuple) else (value,):
@@ -168,8 +168,8 @@ def meta_copy(module: nn.Module) -> Any:
     return copy.deepcopy(module, memo)
 
 
-def parts_of(module: nn.Module) -> dict[int, nn.Module]:
-    """The modules of a subtree by their ids, each after one that holds it; the tree may be deep."""
+def submodules_of(module: nn.Module) -> dict[int, nn.Module]:
+    """Return the modules of a subtree by their ids, each after one that holds it; the tree may be deep."""
     found: dict[int, nn.Module] = {}
     waiting: list[nn.Module | None] = [module]
     while waiting:
@@ -182,7 +182,7 @@ def parts_of(module: nn.Module) -> dict[int, nn.Module]:
 
 @lru_cache(maxsize=4096)
 def _is_copied_by_state(cls: Any) -> bool:
-    """Whether a copy of a module is a new object of its class with copies of its attributes: nothing says otherwise."""
+    """Return whether a copy of a module is a new object of its class with copied attributes: nothing says otherwise."""
     if hasattr(cls, "__deepcopy__") or any("__slots__" in vars(base) for base in cls.__mro__):
         return False
     return all(getattr(cls, key) is getattr(nn.Module, key) for key in COPYING)
@@ -193,7 +193,7 @@ COPYING = ("__new__", "__reduce__", "__reduce_ex__", "__getstate__", "__setstate
 
 
 def _copied(value: Any, memo: dict[int, Any]) -> Any:
-    """A copy of an attribute; most are plain, or empty dictionaries of hooks."""
+    """Return a copy of an attribute; most are plain, or empty dictionaries of hooks."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if type(value) in (dict, OrderedDict) and not value:
@@ -202,12 +202,12 @@ def _copied(value: Any, memo: dict[int, Any]) -> Any:
 
 
 def _is_sharded(cls: type) -> bool:
-    """Whether `fully_shard` made a class: it forbids copies, which would share the state of the ranks."""
+    """Return whether `fully_shard` made a class: it forbids copies, which would share the state of the ranks."""
     return any(base.__name__ == "FSDPModule" for base in cls.__mro__)
 
 
 def _own_state(module: nn.Module) -> dict[str, Any]:
-    """What a module has of its own, without the hooks and the state that `fully_shard` has given it."""
+    """Return what a module has of its own, without the hooks and the state that `fully_shard` has given it."""
     state = {key: value for key, value in vars(module).items() if not key.startswith("__composable_api")}
     for key in ("_forward_hooks", "_forward_pre_hooks", "_state_dict_hooks", "_load_state_dict_post_hooks"):
         state[key] = OrderedDict((place, hook) for place, hook in state[key].items() if isinstance(hook, Hook))
@@ -228,7 +228,7 @@ def _on_meta(tensor: Tensor) -> Tensor:
 
 def make_plain(module: nn.Module) -> None:
     """Give every module of a copy on meta the plain parameters that it had before any were computed."""
-    for part in parts_of(module).values():
+    for part in submodules_of(module).values():
         lists = lists_of(part)
         computed = [computed_by_list(part, key, by) for key, by in lists.items()]
         hooked = computed_by_hooks(part)
@@ -247,7 +247,7 @@ def make_plain(module: nn.Module) -> None:
 
 
 def public_type(cls: type) -> type:
-    """The class that a user knows: torch derives `ParametrizedLinear` and `FSDPLinear` from it as it goes.
+    """Return the class that a user knows: torch derives `ParametrizedLinear` and `FSDPLinear` from it as it goes.
 
     Example:
         >>> linear = torch.nn.utils.parametrizations.weight_norm(nn.Linear(2, 2))
@@ -274,13 +274,13 @@ By name: importing them here would import all of torch.distributed.
 
 @lru_cache(maxsize=4096)
 def wrapping_key(cls: type) -> str | None:
-    """The attribute by which a class holds what it wraps; None for nearly all."""
+    """Return the attribute by which a class holds what it wraps; None for nearly all."""
     keys = (WRAPPERS.get((base.__module__, base.__qualname__)) for base in cls.__mro__)
     return next((key for key in keys if key is not None), None)
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
-    """The module that wrappers stand for. A wrapper with tensors or modules of its own is no mere wrapper.
+    """Return the module that wrappers stand for. A wrapper with tensors or modules of its own is no mere wrapper.
 
     Example:
         >>> type(unwrapped(nn.DataParallel(nn.Linear(2, 2)))).__name__

@@ -35,7 +35,7 @@ from initplug.planning.matching import matched
 from initplug.planning.meta_buffers import Buffer, restorations
 from initplug.planning.opaque import warn_of_opaque
 from initplug.planning.resets import Replays
-from initplug.planning.slots import Kind, Slots, Tree
+from initplug.planning.slots import SlotKind, Slots, Tree
 from initplug.planning.walk import walk
 from initplug.schemes import distributions
 from initplug.schemes.distributions import Keep, Planned, closed_form
@@ -72,7 +72,7 @@ class Assignment:
 
     name: str
     aliases: tuple[str, ...]
-    kind: Kind
+    kind: SlotKind
     module_type: str
     shape: tuple[int, ...]
     dtype: str
@@ -121,7 +121,7 @@ class Assignment:
         return None if bound in (None, distributions.INFINITY, -distributions.INFINITY) else bound
 
     def to_dict(self) -> dict[str, Any]:
-        """The row as plain data; missing numbers are None."""
+        """Return the row as plain data; missing numbers are None."""
         row = {field.name: getattr(self, field.name) for field in fields(self)}
         row["distribution"] = distributions.text(self.distribution)
         row.update(mean=self.mean, std=self.std, low=self.low, high=self.high, peak=self.peak)
@@ -129,12 +129,12 @@ class Assignment:
 
 
 def agreed(row: Mapping[str, Any]) -> Hashable:
-    """What rows of repeated blocks have in common where one line stands for all of them."""
+    """Return what rows of repeated blocks have in common where one line stands for all of them."""
     return tuple(tuple(row[key]) if isinstance(row[key], list) else row[key] for key in AGREED)
 
 
-def told(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row as tables show it: with mean and standard deviation as one text, and a mark of what is frozen."""
+def table_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the row as tables show it: with mean and standard deviation as one text, and a mark of what is frozen."""
     frozen = row["rule"] is None and not row["trainable"]
     return {**row, "init": FROZEN if frozen else row["init"], "expected": spread(row["mean"], row["std"])}
 
@@ -205,18 +205,18 @@ class Plan:
         return isinstance(name, str) and name in self._positions()
 
     def row(self, index: int) -> Assignment:
-        """The assignment at a position."""
+        """Return the assignment at a position."""
         share = self._shares[index]
         return Assignment(self._names[index], self.aliases(index), *(getattr(share, key) for key in SHARED))
 
     @property
     def shares(self) -> Coded[Share]:
-        """What each slot has in common with those like it, in order."""
+        """The properties that each slot shares with those like it, in order."""
         return self._shares
 
     @property
     def notes(self) -> tuple[Note, ...]:
-        """What of rules and selectors has no effect, or is good to know; rules that select nothing are in `unused`."""
+        """Notes on rules and selectors without effect, or good to know; rules that select nothing are in `unused`."""
         return self._accounts.notes
 
     @property
@@ -230,11 +230,11 @@ class Plan:
         return self._names
 
     def aliases(self, index: int) -> tuple[str, ...]:
-        """The further names of the slot at a position."""
+        """Return the further names of the slot at a position."""
         return self._aliases.get(index, ())
 
     def index_of(self, name: str) -> int:
-        """The position of a slot, by any of its names.
+        """Return the position of a slot, by any of its names.
 
         Raises:
             KeyError: with the nearest name.
@@ -248,11 +248,11 @@ class Plan:
         return position
 
     def find(self, name: str) -> int | None:
-        """The position of a slot, by any of its names; None where there is no such slot."""
+        """Return the position of a slot, by any of its names; None where there is no such slot."""
         return self._positions().get(name)
 
     def part(self, indices: Sequence[int], shares: Coded[Share]) -> Plan:
-        """The plan of some of the slots, in the order of the positions given, with shares of their own."""
+        """Return the plan of some of the slots, in the order of the positions given, with shares of their own."""
         names = [self._names[index] for index in indices]
         aliases = {place: self._aliases[index] for place, index in enumerate(indices) if index in self._aliases}
         part = copy.copy(self)
@@ -265,7 +265,7 @@ class Plan:
         return part
 
     def joined(self, rows: Iterable[tuple[str, tuple[str, ...], Share]]) -> Plan:
-        """The plan of rows, as (name, aliases, share), each name once: those of several parts of one model."""
+        """Return the plan of rows, as (name, aliases, share), each name once: those of several parts of one model."""
         known = {name: (aliases, share) for name, aliases, share in rows}
         whole = copy.copy(self)
         whole._names, whole._index, whole._whole = list(known), None, None
@@ -282,7 +282,7 @@ class Plan:
         return self._index
 
     def to_dict(self) -> dict[str, Any]:
-        """The plan as plain data: schema, recipe, digest, rows, unmatched, unused, notes, buffers, summary."""
+        """Return the plan as plain data: schema, recipe, digest, rows, unmatched, unused, notes, buffers, summary."""
         return {
             "schema": 1,
             "recipe": self.name,
@@ -297,7 +297,7 @@ class Plan:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """How many slots and elements, how many slots each rule takes, the largest `peak` of a slot, and `atomic`.
+        """The numbers of slots and elements and of each rule's slots, the largest `peak` of a slot, and `atomic`.
 
         The last is how many bytes `apply(…, atomic=True)` holds a copy of: all that is written, less what is on meta.
         """
@@ -313,7 +313,7 @@ class Plan:
         return {"slots": len(self), "numel": numel, "rules": dict(rules), "peak": peak or None, "atomic": atomic}
 
     def to_json(self) -> str:
-        """The plan as JSON text."""
+        """Return the plan as JSON text."""
         return to_json(self.to_dict())
 
     def save(self, path: str | PathLike[str]) -> None:
@@ -337,7 +337,7 @@ class Plan:
         return self.to_text()
 
     def to_text(self, *, width: int | None = None, color: bool = False, every: bool = False) -> str:
-        """The rows as a table for a terminal.
+        """Return the rows as a table for a terminal.
 
         Args:
             width: in characters; the terminal's unless given.
@@ -346,11 +346,11 @@ class Plan:
         """
         rows: Iterable[dict[str, Any]] = (row.to_dict() for row in self)
         rows = rows if every else collapsed(rows, agreed)
-        body = table(COLUMNS, map(told, rows), footer=self.headline(), width=width, color=color)
+        body = table(PLAN_COLUMNS, map(table_row, rows), footer=self.headline(), width=width, color=color)
         return "\n".join([body, *shortened([f"note: {visible(str(note))}" for note in self._accounts.told])])
 
     def headline(self) -> str:
-        """One line that sums the plan up."""
+        """Return one line that sums the plan up."""
         summary = self.summary
         parts = [f"{self.name or self.origin}: {summary['slots']} slots, {summary['numel']:,} elements"]
         if summary["peak"] and summary["peak"] >= NOTABLE:
@@ -372,7 +372,7 @@ NOTABLE = 64 << 20
 """Bytes from which on memory that is needed beside the model is told of; drawing in chunks needs less."""
 
 
-COLUMNS = (
+PLAN_COLUMNS = (
     Column("parameter", "name", gives=True),
     Column("shape", "shape", least=WIDE),
     Column("rule", "rule", gives=True),
@@ -402,7 +402,7 @@ def plan(model: nn.Module, recipe: Any, *, prefix: str = "") -> Plan:
     recipe, prefix = load(recipe), plain(prefix)
     tree = tree_for(model, recipe, prefix)
     warn_of_elsewhere(tree)
-    result, slots = planned(tree, recipe, prefix)
+    result, slots = plan_walked(tree, recipe, prefix)
     warn_of_lazy(result)
     warn_of_opaque(slots, result.shares)
     return result
@@ -425,14 +425,14 @@ def warn_if_bare(tree: Tree) -> None:
 
 
 def tree_for(model: nn.Module, recipe: Recipe, prefix: str = "") -> Tree:
-    """The model's slots as far as the recipe can speak of them: buffers only if a rule does, or may copy one."""
+    """Return the model's slots as far as the recipe can speak of them: buffers only if a rule does, or may copy one."""
     rules = [rule for rule in recipe.rules.values() if rule is not None]
     buffers = any(rule.kind == "buffer" or rule.init.fn == "copy" for rule in rules)
     return walk(model, prefix, buffers=buffers)
 
 
-def planned(tree: Tree, recipe: Recipe, prefix: str = "") -> tuple[Plan, Slots]:
-    """The plan of a walked model, and the slots that have a row in it; raises and warns as `plan` does."""
+def plan_walked(tree: Tree, recipe: Recipe, prefix: str = "") -> tuple[Plan, Slots]:
+    """Return the plan of a walked model, and the slots that have a row in it; raises and warns as `plan` does."""
     if not prefix:  # a stage of a pipeline may well have none
         warn_if_bare(tree)
     refuse_flat([*tree.flat.values()])
@@ -446,7 +446,7 @@ def planned(tree: Tree, recipe: Recipe, prefix: str = "") -> tuple[Plan, Slots]:
 def drafted(
     tree: Tree, recipe: Recipe, prefix: str = "", replays: Replays | None = None
 ) -> tuple[Plan, Slots, list[Miss]]:
-    """As much of a plan as can be made, the slots that have a row in it, and what does not fit; nothing is raised.
+    """Return as much of a plan as can be made, the slots with a row in it, and what does not fit; raise nothing.
 
     Args:
         tree: the walked model.

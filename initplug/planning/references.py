@@ -1,4 +1,4 @@
-"""What stands around a slot: how its owner uses it, and the tensors and numbers that a recipe refers to from there."""
+"""The surroundings of a slot: its use by its owner, and the tensors and numbers that recipes refer to from there."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from initplug.planning.parametrized import (
     unwrapped,
 )
 from initplug.planning.slots import Node, Slot, Tree
-from initplug.schemes.fans import PLAIN, Layout
+from initplug.schemes.fans import PLAIN_LAYOUT, Layout
 from initplug.values import is_whole, plain
 
 
 def layout_of(module: nn.Module, key: str) -> Layout:
-    """How a module uses the dimensions of one of its tensors."""
+    """Return how a module uses the dimensions of one of its tensors."""
     if key != "weight":
-        return PLAIN
+        return PLAIN_LAYOUT
     if isinstance(module, nn.modules.conv._ConvNd):
         return Layout(transposed=module.transposed, groups=module.groups)
     if isinstance(module, EMBEDDINGS):
         return Layout(embedding=True)
     if type(module).__name__ == "Conv1D" and hasattr(module, "nf"):  # transformers.pytorch_utils.Conv1D, x @ W
         return Layout(matmul=True)
-    return PLAIN
+    return PLAIN_LAYOUT
 
 
 EMBEDDINGS = nn.Embedding, nn.EmbeddingBag
@@ -41,7 +41,7 @@ EMBEDDINGS = nn.Embedding, nn.EmbeddingBag
 
 
 def padding_row(tree: Tree, slot: Slot) -> int | None:
-    """The row that an embedding keeps at zero, under whichever of its names the tensor is one's weight."""
+    """Return the row that an embedding keeps at zero, under whichever of its names the tensor is one's weight."""
     for _, key, index in slot.places:
         module = tree.nodes[index].module
         if key == "weight" and isinstance(module, EMBEDDINGS) and module.padding_idx is not None:
@@ -50,7 +50,7 @@ def padding_row(tree: Tree, slot: Slot) -> int | None:
 
 
 def start_of(tree: Tree, slot: Slot, reference: str) -> tuple[Node, list[str]]:
-    """The module that a reference starts from, and the names that lead on.
+    """Return the module that a reference starts from, and the names that lead on.
 
     Raises:
         LookupError: it starts outside the tree.
@@ -72,7 +72,7 @@ def start_of(tree: Tree, slot: Slot, reference: str) -> tuple[Node, list[str]]:
 
 
 def referred(tree: Tree, slot: Slot, reference: str) -> tuple[Tensor, Layout]:
-    """The tensor that a reference names, read from the slot's owner, with the layout it has there.
+    """Return the tensor that a reference names, read from the slot's owner, with the layout it has there.
 
     Args:
         tree: the walked model.
@@ -97,7 +97,7 @@ def referred(tree: Tree, slot: Slot, reference: str) -> tuple[Tensor, Layout]:
 
 
 def held_by(module: nn.Module) -> Mapping[str, object]:
-    """What a module holds by public names: modules without their wrappers, tensors, stand-ins of computed ones."""
+    """Return what a module holds by public names: modules without wrappers, tensors, stand-ins of computed ones."""
     children = ((key, child) for key, child in module._modules.items() if child is not None)
     modules = {key: unwrapped(child) for key, child in children}
     computed = [computed_by_list(module, key, by) for key, by in lists_of(module).items()]
@@ -107,7 +107,7 @@ def held_by(module: nn.Module) -> Mapping[str, object]:
 
 
 def _without(target: object, name: str, reference: str, known: Iterable[str]) -> str:
-    """What is said of a name that a reference leads through and that is not there, with the nearest that is."""
+    """Return what is said of a name that a reference leads through and that is not there, with the nearest that is."""
     like = _nearest(name, tuple(known))
     hint = f"; did you mean {like}?" if like else ""
     return f"{public_type(type(target)).__name__} has no {name!r} (reference {reference!r}{hint})"
@@ -115,12 +115,12 @@ def _without(target: object, name: str, reference: str, known: Iterable[str]) ->
 
 @lru_cache(maxsize=256)
 def _nearest(word: str, known: tuple[str, ...]) -> str | None:
-    """The nearest name; modules of a class mostly have the same, and there may be thousands."""
+    """Return the nearest name; modules of a class mostly have the same, and there may be thousands."""
     return near(word, known)
 
 
 def _names_of(target: object) -> Iterable[str]:
-    """The public names of attributes, or the keys of a mapping."""
+    """Return the public names of attributes, or the keys of a mapping."""
     try:
         known = list(target) if isinstance(target, Mapping) else dir(target)
     except Exception:  # both are code of others
@@ -132,7 +132,7 @@ MISSING = object()
 
 
 def attribute(tree: Tree, slot: Slot, reference: str) -> int | float:
-    """The number that a reference names, read from the slot's owner: `in_features`, `..width`, `^config.n_layer`.
+    """Return the number that a reference names, from the slot's owner on: `in_features`, `..width`, `^config.n_layer`.
 
     Raises:
         LookupError: there is no such attribute, or it is no number.

@@ -1,4 +1,4 @@
-"""What the resets of construction draw: a module's own, replayed on a meta copy that only takes notes.
+"""The draws of construction's resets: each module's own, replayed on a meta copy that only takes notes.
 
 The reset runs under two modes. One sees every torch call: calls that fill a tensor are noted and not executed. The
 other sees every operator that is executed all the same: one that writes to a watched tensor, in whatever way, makes
@@ -24,7 +24,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from initplug.errors import brief
-from initplug.planning.parametrized import make_plain, meta_copy, parts_of
+from initplug.planning.parametrized import make_plain, meta_copy, submodules_of
 from initplug.planning.slots import Slot, Tree
 from initplug.planning.walk import walk
 from initplug.schemes.distributions import Constant, Drawn, Normal, TruncatedNormal, Uniform, scaled
@@ -35,12 +35,12 @@ from initplug.schemes.structured import orthogonal, sparse
 RESETS = ("reset_parameters", "_reset_parameters")
 
 Outcome = Drawn | str
-"""What a reset leaves in a tensor, or why that cannot be told."""
+"""The distribution that a reset leaves in a tensor, or why that cannot be told."""
 
 
 @dataclass(frozen=True, slots=True)
 class Replays:
-    """What the resets of one walked model draw, each read once, for all plans of it.
+    """The draws of the resets of one walked model, each read once, for all plans of it.
 
     Args:
         tree: the walked model.
@@ -79,7 +79,7 @@ def default_of(replays: Replays, slot: Slot) -> Outcome | None:
 
 
 def replayed(module: nn.Module, known: dict[Any, Mapping[str, Outcome]]) -> Mapping[str, Outcome]:
-    """What the module's own reset writes, by name relative to the module; empty without a reset.
+    """Return what the module's own reset writes, by name relative to the module; empty without a reset.
 
     Args:
         module: whose reset is read.
@@ -112,7 +112,7 @@ def replay(module: nn.Module, reset: str) -> dict[str, Outcome]:
         make_plain(shadow)
     except Exception as error:  # copying runs the module's own code, which may raise anything
         return _every(module, f"its {type(module).__name__} cannot be copied ({brief(error, 120)})")
-    named = _named(shadow)
+    named = _tensors_at_places(shadow)
     notes = _Notes(shadow)
     try:
         with warnings.catch_warnings(), torch.no_grad(), torch.device("meta"), notes, _Writes(notes):
@@ -120,7 +120,7 @@ def replay(module: nn.Module, reset: str) -> dict[str, Outcome]:
             getattr(shadow, reset)()
     except Exception as error:  # the same: a reset is the module's own code
         return _every(module, f"{type(module).__name__}.{reset} cannot be replayed ({brief(error, 120)})")
-    after = _named(shadow)
+    after = _tensors_at_places(shadow)
     outcomes: dict[str, Outcome] = {}
     for name, tensor in named.items():
         if after.get(name) is not tensor or not notes.watches(tensor):
@@ -130,25 +130,25 @@ def replay(module: nn.Module, reset: str) -> dict[str, Outcome]:
     return outcomes
 
 
-def _named(module: nn.Module) -> dict[str, Tensor]:
-    """Every tensor at each of its places, by canonical name."""
+def _tensors_at_places(module: nn.Module) -> dict[str, Tensor]:
+    """Return every tensor at each of its places, by canonical name."""
     return {name: slot.tensor for slot in walk(module).slots for name, _, _ in slot.places}
 
 
 def _every(module: nn.Module, reason: str) -> dict[str, Outcome]:
-    return dict.fromkeys(_named(module), reason)
+    return dict.fromkeys(_tensors_at_places(module), reason)
 
 
 def _signature(module: nn.Module) -> Any:
-    """What a module's reset can depend on, hashable, or None where that cannot be told."""
+    """Return what a module's reset can depend on, hashable, or None where that cannot be told."""
     try:
-        return _frozen(module, {})
+        return _freeze(module, {})
     except (TypeError, RecursionError):
         return None
 
 
-def _frozen(value: Any, seen: dict[int, int]) -> Any:
-    """A hashable picture of a value; tensors and modules are numbered, so that ties are part of it."""
+def _freeze(value: Any, seen: dict[int, int]) -> Any:
+    """Return a hashable picture of a value; tensors and modules are numbered, so that ties are part of it."""
     if value is None or isinstance(value, bool | int | float | complex | str | torch.dtype | type):
         return (type(value), value)
     if isinstance(value, Tensor | nn.Module):
@@ -158,13 +158,13 @@ def _frozen(value: Any, seen: dict[int, int]) -> Any:
     if isinstance(value, Tensor):
         if is_lazy(value):
             raise TypeError("a tensor that waits for its shape")
-        return (Tensor, tuple(value.shape), value.dtype, value.requires_grad, _frozen(vars(value), seen))
+        return (Tensor, tuple(value.shape), value.dtype, value.requires_grad, _freeze(vars(value), seen))
     if isinstance(value, nn.Module):
-        return (type(value), _frozen({key: part for key, part in vars(value).items() if key not in UNREAD}, seen))
+        return (type(value), _freeze({key: part for key, part in vars(value).items() if key not in UNREAD}, seen))
     if isinstance(value, Mapping):
-        return (dict, tuple((key, _frozen(part, seen)) for key, part in value.items()))
+        return (dict, tuple((key, _freeze(part, seen)) for key, part in value.items()))
     if isinstance(value, list | tuple | torch.Size):
-        return (type(value), tuple(_frozen(part, seen) for part in value))
+        return (type(value), tuple(_freeze(part, seen) for part in value))
     raise TypeError(type(value).__name__)
 
 
@@ -188,9 +188,9 @@ def _kaiming(scheme: Callable[..., Drawn]) -> Callable[..., Drawn]:
 FILLS: Mapping[str, Reader] = {
     "uniform_": lambda tensor, a=0.0, b=1.0, **_: Uniform(float(a), float(b)),
     "normal_": lambda tensor, mean=0.0, std=1.0, **_: Normal(float(mean), float(std)),
-    "fill_": lambda tensor, value: Constant(_number(value)),
+    "fill_": lambda tensor, value: Constant(_recorded_number(value)),
     "zero_": lambda tensor: Constant(0.0),
-    "constant_": lambda tensor, val: Constant(_number(val)),
+    "constant_": lambda tensor, val: Constant(_recorded_number(val)),
     "kaiming_uniform_": _kaiming(kaiming_uniform),
     "kaiming_normal_": _kaiming(kaiming_normal),
 }
@@ -210,17 +210,19 @@ KEYWORDS = {"from": "a", "to": "b", "low": "a", "high": "b", "min": "least", "ma
 """Keywords of tensor methods that torch.nn.init spells differently, or that Python has a use for."""
 
 CHANGES: Mapping[str, Callable[..., Drawn]] = {
-    "mul_": lambda before, by: scaled(before, float(_number(by))),
-    "div_": lambda before, by: scaled(before, 1 / float(_number(by))),
-    "add_": lambda before, by: _shifted(before, float(_number(by))),
+    "mul_": lambda before, by: scaled(before, float(_recorded_number(by))),
+    "div_": lambda before, by: scaled(before, 1 / float(_recorded_number(by))),
+    "add_": lambda before, by: _shifted(before, float(_recorded_number(by))),
     "erfinv_": lambda before: _erfinv(before),
-    "clamp_": lambda before, least, most: _clamped(before, float(_number(least)), float(_number(most))),
+    "clamp_": lambda before, least, most: _clamped(
+        before, float(_recorded_number(least)), float(_recorded_number(most))
+    ),
 }
 """Calls that change what is there; the last three are what older ways to draw truncated normals are made of."""
 
 
 def _shifted(before: Drawn, by: float) -> Drawn:
-    """The distribution of a draw plus a number."""
+    """Return the distribution of a draw plus a number."""
     match before:
         case Constant(value):
             return Constant(value + by)
@@ -234,7 +236,7 @@ def _shifted(before: Drawn, by: float) -> Drawn:
 
 
 def _erfinv(before: Drawn) -> Drawn:
-    """The distribution of erf⁻¹ of a uniform draw in [-1, 1]: a truncated normal of std 1/√2."""
+    """Return the distribution of erf⁻¹ of a uniform draw in [-1, 1]: a truncated normal of std 1/√2."""
     if not isinstance(before, Uniform) or not -1 <= before.low < before.high <= 1:
         raise ValueError("what it maps is no uniform draw in [-1, 1]")
     standard = statistics.NormalDist(sigma=math.sqrt(0.5))
@@ -250,7 +252,7 @@ BEYOND = 6.0
 
 
 def _clamped(before: Drawn, low: float, high: float) -> Drawn:
-    """The distribution of a draw that is clamped where it ends, or where it has no elements."""
+    """Return the distribution of a draw that is clamped where it ends, or where it has no elements."""
     if isinstance(before, TruncatedNormal):
         loc, scale = before.loc, before.scale
         near = 1e-6 * scale
@@ -260,7 +262,7 @@ def _clamped(before: Drawn, low: float, high: float) -> Drawn:
     raise ValueError("what it clamps reaches beyond its bounds")
 
 
-def _number(value: Any) -> float | int:
+def _recorded_number(value: Any) -> float | int:
     if isinstance(value, bool | int | float):
         return value
     raise TypeError("the value is a tensor")
@@ -271,7 +273,7 @@ class _Notes(TorchFunctionMode):
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
-        parts = parts_of(module).values()
+        parts = submodules_of(module).values()
         held = (tensor for part in parts for tensor in (*part._parameters.values(), *part._buffers.values()))
         self._watched = {_storage(tensor): tensor for tensor in held if tensor is not None}
         self._written: dict[int, Outcome] = {}
@@ -283,11 +285,11 @@ class _Notes(TorchFunctionMode):
         }
 
     def of(self, tensor: Tensor) -> Outcome | None:
-        """What is in the tensor; None where nothing wrote it."""
+        """Return what is in the tensor; None where nothing wrote it."""
         return self._written.get(_storage(tensor))
 
     def watches(self, tensor: Tensor) -> bool:
-        """Whether the tensor still has the memory that it came with."""
+        """Return whether the tensor still has the memory that it came with."""
         return self._watched.get(_storage(tensor)) is tensor
 
     def spoil(self, tensor: Tensor, reason: str) -> None:
@@ -370,7 +372,7 @@ class OutsideError(RuntimeError):
 
 
 def _device(args: Any, kwargs: Any) -> torch.device:
-    """Where an operator works: the device it is told, or that of its first tensor."""
+    """Return where an operator works: the device it is told, or that of its first tensor."""
     if kwargs.get("device") is not None:
         return torch.device(kwargs["device"])
     return next((value.device for value in args if isinstance(value, Tensor)), torch.device("cpu"))

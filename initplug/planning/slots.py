@@ -13,7 +13,7 @@ from initplug.columns import Coded, Rows, coded
 from initplug.errors import Finding
 from initplug.planning.parametrized import Computed
 
-Kind = Literal["parameter", "buffer"]
+SlotKind = Literal["parameter", "buffer"]
 T = TypeVar("T")
 
 
@@ -45,7 +45,7 @@ class Node(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Kin:
-    """What slots that are alike have in common before any rule sees them.
+    """The properties that slots which are alike share before any rule sees them.
 
     Args:
         kind: parameter or buffer.
@@ -58,7 +58,7 @@ class Kin:
         lazy: whether it waits for a first batch to learn its shape.
     """
 
-    kind: Kind
+    kind: SlotKind
     cls: type
     key: str
     shape: torch.Size
@@ -70,7 +70,7 @@ class Kin:
     @classmethod
     def of(
         cls,
-        kind: Kind,
+        kind: SlotKind,
         owner: type,
         key: str,
         tensor: type,
@@ -78,7 +78,7 @@ class Kin:
         dtype: torch.dtype,
         trainable: bool,
     ) -> Kin:
-        """That of tensors of a type which modules of a class hold; those without a shape are lazy.
+        """Return the kin of tensors of a type which modules of a class hold; those without a shape are lazy.
 
         A ragged tensor has a symbol among its sizes, for rows of many, and gets no sizes.
         """
@@ -131,7 +131,7 @@ class Columns:
         return len(self.names)
 
     def then(self, other: Columns) -> Columns:
-        """These slots, and after them those of another model, or of another kind."""
+        """Return these slots, and after them those of another model, or of another kind."""
         both, count = Columns(), len(self)
         both.names, both.keys, both.nodes = self.names + other.names, self.keys + other.keys, self.nodes + other.nodes
         both.holders, both.tensors = self.holders + other.holders, self.tensors + other.tensors
@@ -155,7 +155,7 @@ class Slot(NamedTuple):
 
     @property
     def kin(self) -> Kin:
-        """What it has in common with others."""
+        """The properties that it shares with others."""
         return self.columns.kins[self.position]
 
     @property
@@ -174,7 +174,7 @@ class Slot(NamedTuple):
         return self.columns.nodes[self.position]
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> SlotKind:
         """Parameter or buffer."""
         return self.kin.kind
 
@@ -190,12 +190,12 @@ class Slot(NamedTuple):
 
     @property
     def computed(self) -> Computed | None:
-        """How its owner computes it; None for a plain tensor."""
+        """The way its owner computes it; None for a plain tensor."""
         return self.columns.computed.get(self.position)
 
     @property
     def also(self) -> tuple[Computed, ...]:
-        """How owners at further places compute it."""
+        """The ways in which owners at further places compute it."""
         return self.columns.also.get(self.position, ())
 
     @property
@@ -205,7 +205,7 @@ class Slot(NamedTuple):
 
     @property
     def on_meta(self) -> bool:
-        """Whether there is no value yet."""
+        """Return whether there is no value yet."""
         return any(tensor.is_meta for tensor in self.stored)
 
     @property
@@ -220,7 +220,7 @@ class Slot(NamedTuple):
 
     @property
     def lazy(self) -> bool:
-        """Whether the tensor waits for a first batch to learn its shape."""
+        """Return whether the tensor waits for a first batch to learn its shape."""
         return self.kin.lazy
 
 
@@ -255,7 +255,7 @@ class Slots(Sequence[Slot]):
         return (Slot(self.columns, position) for position in every)
 
     def taken(self, rows: Rows) -> Slots:
-        """Some of these, in order."""
+        """Return some of these, in order."""
         if len(rows) == len(self):
             return self
         return Slots(self.columns, rows if self.positions is None else self.positions[rows])
@@ -287,12 +287,12 @@ class Slots(Sequence[Slot]):
 
     @property
     def kins(self) -> Coded[Kin]:
-        """What each has in common with others."""
+        """The properties that each shares with others."""
         return self.columns.kins if self.positions is None else self.columns.kins.taken(self.positions)
 
     @property
     def plain(self) -> bool:
-        """Whether all are of torch's own types."""
+        """Return whether all are of torch's own types."""
         return all(kin.plain for kin in self.kins.distinct)
 
     @property
@@ -329,11 +329,11 @@ class Tree:
     flat: Mapping[str, Finding]
 
     def owner(self, slot: Slot) -> nn.Module:
-        """The module whose attribute the slot is."""
+        """Return the module whose attribute the slot is."""
         return self.nodes[slot.node].module
 
     def ancestors(self, node: int) -> Iterator[int]:
-        """Indices from a node up to the model itself, the node included."""
+        """Yield indices from a node up to the model itself, the node included."""
         while node >= 0:
             yield node
             node = self.nodes[node].parent

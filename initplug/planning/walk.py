@@ -30,7 +30,7 @@ from initplug.planning.parametrized import (
     unwrapped,
     wrapping_key,
 )
-from initplug.planning.slots import Columns, Kin, Kind, Node, Slot, Slots, Tree
+from initplug.planning.slots import Columns, Kin, Node, Slot, SlotKind, Slots, Tree
 
 
 def walk(model: nn.Module, prefix: str = "", *, buffers: bool = True) -> Tree:
@@ -63,12 +63,12 @@ def walk(model: nn.Module, prefix: str = "", *, buffers: bool = True) -> Tree:
 
 @lru_cache(maxsize=4096)
 def plain_class(cls: Any) -> type | None:
-    """The class that a user knows of modules that stand for themselves; None of wrappers and TorchScript."""
+    """Return the class that a user knows of modules that stand for themselves; None of wrappers and TorchScript."""
     return None if wrapping_key(cls) is not None or issubclass(cls, torch.jit.ScriptModule) else public_type(cls)
 
 
 def buffers_of(tree: Tree) -> Sequence[Slot]:
-    """The buffers of a walked model as slots, also where the walk left them out."""
+    """Return the buffers of a walked model as slots, also where the walk left them out."""
     rows = tree.slots.kins.where(lambda kin: kin.kind == "buffer")
     return tree.slots.taken(rows) if len(rows) else _slots(tree.nodes, ("buffer",))
 
@@ -110,10 +110,10 @@ def _visit(model: nn.Module, prefix: str, nodes: list[Node]) -> None:
         nodes.append(_node(name, key, module, cls, index, place))
         if module._modules:
             above.add(id(module))
-            waiting.append((_below(module, name, nodes), id(module)))
+            waiting.append((_visit_children(module, name, nodes), id(module)))
 
 
-def _below(module: nn.Module, name: str, nodes: list[Node]) -> Iterator[_Place]:
+def _visit_children(module: nn.Module, name: str, nodes: list[Node]) -> Iterator[_Place]:
     """Append the nodes of the children of the module that was visited last, but for those that are to be visited."""
     index = len(nodes) - 1
     children = [(child_key, child) for child_key, child in module._modules.items() if child is not None]
@@ -137,8 +137,8 @@ def _node(name: str, key: str, module: nn.Module, cls: type, parent: int, place:
     return tuple.__new__(Node, (name, key, module, cls, parent, place, *held))  # as `Node(...)`, in half the time
 
 
-def _slots(nodes: Sequence[Node], kinds: Sequence[Kind]) -> Slots:
-    """The tensors of some kinds, each once, in the order in which torch names what is stored."""
+def _slots(nodes: Sequence[Node], kinds: Sequence[SlotKind]) -> Slots:
+    """Return the tensors of some kinds, each once, in the order in which torch names what is stored."""
     every = Columns()
     for kind in kinds:
         columns = _gathered(nodes, kind)
@@ -149,8 +149,8 @@ def _slots(nodes: Sequence[Node], kinds: Sequence[Kind]) -> Slots:
     return Slots(every)
 
 
-def _gathered(nodes: Sequence[Node], kind: Kind) -> Columns:
-    """The tensors of one kind, at each of their places.
+def _gathered(nodes: Sequence[Node], kind: SlotKind) -> Columns:
+    """Return the tensors of one kind, at each of their places.
 
     A tensor that parametrizations compute comes after the tensors of their own, on which its value depends.
     """
@@ -213,7 +213,7 @@ def _append(columns: Columns, found: Iterable[_Found]) -> None:
 
 
 def _tied(columns: Columns) -> Columns:
-    """The same with one row for all places of a tensor, which the first of them names."""
+    """Return the same with one row for all places of a tensor, which the first of them names."""
     tied = Columns()
     known: dict[int, int] = {}  # rows by the ids of what is stored
     rows = zip(columns.names, columns.keys, columns.nodes, columns.holders, columns.tensors, strict=True)
@@ -237,8 +237,8 @@ def _tied(columns: Columns) -> Columns:
     return tied
 
 
-def _kins(columns: Columns, nodes: Sequence[Node], kind: Kind) -> Coded[Kin]:
-    """What each tensor has in common with others."""
+def _kins(columns: Columns, nodes: Sequence[Node], kind: SlotKind) -> Coded[Kin]:
+    """Return what each tensor has in common with others."""
     try:
         return _alike(columns, nodes, kind, SHAPE)
     except RuntimeError:  # the sizes of a few cannot be asked for
@@ -246,7 +246,7 @@ def _kins(columns: Columns, nodes: Sequence[Node], kind: Kind) -> Coded[Kin]:
 
 
 def _alike(
-    columns: Columns, nodes: Sequence[Node], kind: Kind, shape_of: Callable[[Tensor], torch.Size | None]
+    columns: Columns, nodes: Sequence[Node], kind: SlotKind, shape_of: Callable[[Tensor], torch.Size | None]
 ) -> Coded[Kin]:
     tensors = columns.tensors
     classes = map(CLASS, map(nodes.__getitem__, columns.nodes))
@@ -257,7 +257,7 @@ def _alike(
 
 
 def _shape(tensor: Tensor) -> torch.Size | None:
-    """The sizes of a tensor; None of a lazy one, and no sizes of a strided nested one, which has rows of many."""
+    """Return the sizes of a tensor; None for a lazy one, no sizes for a strided nested one, which has rows of many."""
     if is_lazy(tensor):
         return None
     return torch.Size() if tensor.is_nested and tensor.layout is torch.strided else tensor.shape
@@ -268,7 +268,7 @@ DTYPE, TRAINABLE = attrgetter("dtype"), attrgetter("requires_grad")
 
 
 def _found(nodes: Sequence[Node], index: int, held: dict[str, Any]) -> tuple[int, list[_Found]]:
-    """The node whose tensors those of a module are, and they at their places."""
+    """Return the node whose tensors those of a module are, and they at their places."""
     computed, owner = _computed(nodes, index)
     found: list[_Found] = []
     for key, tensor in held.items():
@@ -283,7 +283,7 @@ def _found(nodes: Sequence[Node], index: int, held: dict[str, Any]) -> tuple[int
 
 
 def _computed(nodes: Sequence[Node], index: int) -> tuple[Mapping[str, Computed], int]:
-    """What is computed from the tensors of a module, by their keys, and the node of the module that computes it."""
+    """Return what is computed from a module's tensors, by their keys, and the node of the module that computes it."""
     node = nodes[index]
     module = node.module
     if isinstance(module, ParametrizationList) and node.parent >= 0 and nodes[node.parent].parent >= 0:

@@ -22,7 +22,7 @@ SCRIPTS = ("elements", "rows", "figures", "details", "summary", "tree", "table",
 """The files of the script, which see each other and nobody sees: one function, in this order."""
 
 OWN = ("name", "aliases", "measured_mean", "measured_std", "measured_min", "measured_max", "measured_count")
-"""What every row has of its own, beside its status and verdict."""
+"""The keys that every row has of its own, beside its status and verdict."""
 
 DIGITS = 8
 """Significant digits of the numbers that are drawn."""
@@ -34,7 +34,7 @@ def page(
     locations: Mapping[str, str | None],
     distributions: Sequence[Planned | None],
 ) -> str:
-    """The page of an audit.
+    """Return the page of an audit.
 
     Args:
         audit: what `Audit.to_dict` gives, with `histograms` or without; and `left`, a line on the kept slots where they
@@ -49,27 +49,27 @@ def page(
         <!doctype html> <html lang="en">
     """
     title = f"{visible(audit['recipe'] or 'recipe')} · initplug audit"
-    scripts = "\n".join(_read(f"{name}.js") for name in SCRIPTS)
+    scripts = "\n".join(_read_asset(f"{name}.js") for name in SCRIPTS)
     script = f'"use strict";\n(() => {{\n{scripts}}})();\n'
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     parts = {
         "title": escape(title),
         "policy": f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'",
-        "style": _read("page.css"),
+        "style": _read_asset("page.css"),
         "data": _embedded(_data(audit, recipe, locations, distributions)),
         "script": script,
     }
     # One pass: what stands in the data is not looked at again.
-    first, *others = _read("page.html").split("{{")
+    first, *others = _read_asset("page.html").split("{{")
     return first + "".join(parts[name] + rest for name, rest in (other.split("}}", 1) for other in others))
 
 
-def _read(name: str) -> str:
+def _read_asset(name: str) -> str:
     return (WEB / name).read_text(encoding="utf-8")
 
 
 def fragment(columns: Iterable[Column], rows: Iterable[Mapping[str, Any]], footer: Iterable[str]) -> str:
-    """Rows as an HTML table without script, for notebooks.
+    """Return rows as an HTML table without script, for notebooks.
 
     Example:
         >>> print(fragment([Column("parameter", "name")], [{"name": "<b>"}], ["1 slot"]))
@@ -84,7 +84,7 @@ def fragment(columns: Iterable[Column], rows: Iterable[Mapping[str, Any]], foote
 
 
 def _embedded(data: Mapping[str, Any]) -> str:
-    """JSON that no browser takes for anything else: it holds no `<`."""
+    """Return JSON that no browser takes for anything else: it holds no `<`."""
     text = json.dumps(data, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
@@ -95,7 +95,7 @@ def _data(
     locations: Mapping[str, str | None],
     distributions: Sequence[Planned | None],
 ) -> dict[str, Any]:
-    """What the script draws; what many rows have in common stands there once."""
+    """Return what the script draws; what many rows have in common stands there once."""
     counted = audit.get("histograms", {})
     curves: dict[str, int] = {}
     drawn: list[Any] = []

@@ -36,7 +36,7 @@ from initplug.schemes.structures import (
 from initplug.values import is_whole, plain
 
 
-def told(error: Exception) -> str:
+def error_text(error: Exception) -> str:
     """Return what an error of arithmetic says, in words where Python has a number for it."""
     return "its numbers are beyond what a double holds" if isinstance(error, OverflowError) else str(error)
 
@@ -48,7 +48,7 @@ class MisfitError(ValueError):
 def distribution_of(
     initializer: Initializer, fans: Fans, shape: Sequence[int], arguments: Mapping[str, Any]
 ) -> Planned:
-    """The distribution of a tensor.
+    """Return the distribution of a tensor.
 
     Args:
         initializer: the registered function.
@@ -68,19 +68,19 @@ def distribution_of(
     except FanError as error:
         raise MisfitError(f"{name}: {error}") from None
     except (ValueError, ArithmeticError) as error:
-        raise MisfitError(f"{name} does not fit: {told(error)}") from None
+        raise MisfitError(f"{name} does not fit: {error_text(error)}") from None
     except (Exception, SystemExit) as error:  # the function is code of others
         raise MisfitError(f"{name} failed: {brief(error)}") from None
     if initializer.built_in:
         return cast(Planned, made)
     try:
-        return checked(made, tuple(shape))
+        return check_result(made, tuple(shape))
     except ValueError as error:
         raise MisfitError(f"{name} gave {error}") from None
 
 
-def checked(made: object, shape: tuple[int, ...]) -> Drawn:
-    """A distribution with plain numbers that a tensor of this shape can have.
+def check_result(made: object, shape: tuple[int, ...]) -> Drawn:
+    """Return a distribution with plain numbers that a tensor of this shape can have.
 
     Raises:
         ValueError: saying what it is instead.
@@ -93,19 +93,19 @@ def checked(made: object, shape: tuple[int, ...]) -> Drawn:
             if len(parts) < 2 or all(isinstance(part, Keep) for part in parts) or shape[dim] % len(parts):
                 raise ValueError(f"{len(parts)} parts for the {shape[dim]} elements of dimension {dim}")
             piece = tuple(size // len(parts) if at == dim % len(shape) else size for at, size in enumerate(shape))
-            return Stacked(tuple(part if isinstance(part, Keep) else _part(part, piece) for part in parts), dim)
+            return Stacked(tuple(part if isinstance(part, Keep) else _check_one(part, piece) for part in parts), dim)
         case _:
-            return _part(made, shape)
+            return _check_one(made, shape)
 
 
-def _part(made: object, shape: tuple[int, ...]) -> Single | Batched:
+def _check_one(made: object, shape: tuple[int, ...]) -> Single | Batched:
     match made:
         case Constant() | Normal() | Uniform() | TruncatedNormal():
-            return type(made)(*(_number(getattr(made, one.name), made) for one in fields(made)))
+            return type(made)(*(_check_number(getattr(made, one.name), made) for one in fields(made)))
         case Batched(part, dims):
             if not isinstance(part, Structured) or not isinstance(dims, int) or not 0 < dims < len(shape):
                 raise ValueError(f"{made!r}, which a tensor of shape {shape} cannot have")
-            return Batched(cast("Structured", _part(part, shape[dims:])), dims)
+            return Batched(cast("Structured", _check_one(part, shape[dims:])), dims)
         case _ if isinstance(made, Structured):
             if not _holds(shape, made):
                 raise ValueError(f"{made!r}, which is for a tensor of another shape than {shape}")
@@ -114,7 +114,7 @@ def _part(made: object, shape: tuple[int, ...]) -> Single | Batched:
     raise ValueError(f"{text if len(text) <= 60 else text[:59] + '…'}, which is no distribution")
 
 
-def _number(value: object, made: object) -> float:
+def _check_number(value: object, made: object) -> float:
     if isinstance(value, Integral):  # whole numbers stay exact
         if not is_whole(int(value)):
             raise ValueError(f"a {type(made).__name__} of a number beyond 64 bits")
@@ -125,7 +125,7 @@ def _number(value: object, made: object) -> float:
 
 
 def _holds(shape: tuple[int, ...], structure: Structured) -> bool:
-    """Whether a tensor of this shape is one that the structure is for."""
+    """Return whether a tensor of this shape is one that the structure is for."""
     match structure:
         case Orthogonal(_, rows, columns):
             return len(shape) > 1 and (rows, columns) == (shape[0], math.prod(shape[1:]))

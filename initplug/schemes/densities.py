@@ -40,7 +40,7 @@ class Curve(NamedTuple):
 
 
 def curve(distribution: Drawn) -> Curve | None:
-    """The density of one element of a tensor; None where nothing but its moments is known.
+    """Return the density of one element of a tensor; None where nothing but its moments is known.
 
     Example:
         >>> drawn = curve(Uniform(-0.5, 0.5))
@@ -60,7 +60,7 @@ def curve(distribution: Drawn) -> Curve | None:
         smooth += [(share / len(pieces), part) for share, part in piece.smooth]
         for value, share in piece.atoms:
             atoms[value] = atoms.get(value, 0.0) + share / len(pieces)
-    xs = sorted({x for _, part in smooth for x in _places(part)})
+    xs = sorted({x for _, part in smooth for x in _abscissae(part)})
     ys = [math.fsum(share * _density(part, x) for share, part in smooth) for x in xs]
     if not all(map(math.isfinite, (*xs, *ys))):  # so narrow or so wide that no double holds a density
         return None
@@ -68,7 +68,7 @@ def curve(distribution: Drawn) -> Curve | None:
 
 
 class _Pieces(NamedTuple):
-    """What an element is with which probability: of a smooth distribution, or one value."""
+    """The parts of an element's distribution, each with its probability: smooth ones and single values."""
 
     smooth: list[tuple[float, Single]]
     atoms: list[tuple[float, float]]
@@ -101,7 +101,7 @@ def _pieces(single: Single) -> _Pieces | None:
 
 
 def _sphere(gain: float, size: int) -> _Pieces:
-    """A coordinate of a vector of length `gain`, uniform among those of `size` dimensions."""
+    """Return the parts of a coordinate of a vector of length `gain`, uniform among those of `size` dimensions."""
     if gain == 0:
         return _Pieces([], [(0.0, 1.0)])
     if size == 1:
@@ -109,8 +109,8 @@ def _sphere(gain: float, size: int) -> _Pieces:
     return _Pieces([(1.0, Orthogonal(abs(gain), size, size))], [])
 
 
-def _places(part: Single) -> list[float]:
-    """Where a density is evaluated: evenly about the mean, and twice at bounds, for the jump."""
+def _abscissae(part: Single) -> list[float]:
+    """Return where a density is evaluated: evenly about the mean, and twice at bounds, for the jump."""
     low, high = max(part.low, part.mean - REACH * part.std), min(part.high, part.mean + REACH * part.std)
     places = [low + (high - low) * step / POINTS for step in range(POINTS + 1)]
     jumps = [math.nextafter(bound, way) for bound, way in ((part.low, -math.inf), (part.high, math.inf))]
@@ -118,7 +118,7 @@ def _places(part: Single) -> list[float]:
 
 
 def _density(part: Single, x: float) -> float:
-    """The density of a smooth distribution.
+    """Return the density of a smooth distribution.
 
     Source: for the coordinate of a uniform vector, Muirhead 1982, Aspects of Multivariate Statistical Theory,
     section 1.5: f(t) = Γ(n/2) / (√π·Γ((n-1)/2)) · (1-t²)^((n-3)/2).
@@ -144,10 +144,10 @@ def _density(part: Single, x: float) -> float:
 
 
 def _bell(z: float) -> float:
-    """The standard normal density."""
+    """Return the standard normal density."""
     return math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
 
 
 def _over(one: float, other: float) -> float:
-    """A quotient; infinite where no double holds it."""
+    """Return a quotient; infinite where no double holds it."""
     return one / other if other else math.inf

@@ -24,7 +24,7 @@ INFINITY = math.inf
 
 
 class Distribution(Protocol):
-    """What every distribution says of its elements: moments and support, in the units of the tensor."""
+    """The properties that every distribution has: moments and support of its elements, in the units of the tensor."""
 
     @property
     def mean(self) -> float: ...
@@ -196,13 +196,13 @@ class TruncatedNormal:
         return self._moments()[3]
 
     def _moments(self) -> tuple[float, float, float, float]:
-        """Mean, variance, skewness and kurtosis in units of `scale`."""
+        """Return the mean, variance, skewness and kurtosis in units of `scale`."""
         return moments((self.low - self.loc) / self.scale, (self.high - self.loc) / self.scale)
 
 
 @dataclass(frozen=True, slots=True)
 class Default:
-    """What the resets of construction draw: replaced, at plan time, by what that is."""
+    """The draws of construction's resets: replaced, at plan time, by what those are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,11 +329,11 @@ class Load:
 
 
 Planned = Drawn | Copy | Load | Keep
-"""What a plan may say of a slot."""
+"""The entries that a plan may have for a slot."""
 
 
 def closed_form(distribution: object) -> Drawn | None:
-    """The distribution itself where it has moments, for a copy that of its source, else None."""
+    """Return the distribution itself where it has moments, for a copy that of its source, else None."""
     if isinstance(distribution, Copy):
         distribution = distribution.drawn
     if isinstance(distribution, Stacked) and len(distribution.drawn) < len(distribution.parts):
@@ -342,7 +342,7 @@ def closed_form(distribution: object) -> Drawn | None:
 
 
 def scaled(distribution: Drawn, factor: float, divisor: float = 1.0) -> Drawn:
-    """The distribution of a draw times `factor` over `divisor`, mean and bounds included.
+    """Return the distribution of a draw times `factor` over `divisor`, mean and bounds included.
 
     The divisor is kept apart so that std/√n is divided once, as the sources do, and gives their bits.
 
@@ -356,12 +356,12 @@ def scaled(distribution: Drawn, factor: float, divisor: float = 1.0) -> Drawn:
 
     match distribution:
         case Stacked(parts, dim):
-            return Stacked(tuple(part if isinstance(part, Keep) else _part(part, times) for part in parts), dim)
+            return Stacked(tuple(part if isinstance(part, Keep) else _scaled_one(part, times) for part in parts), dim)
         case _:
-            return _part(distribution, times)
+            return _scaled_one(distribution, times)
 
 
-def _part(distribution: Single | Batched, times: Callable[[float], float]) -> Single | Batched:
+def _scaled_one(distribution: Single | Batched, times: Callable[[float], float]) -> Single | Batched:
     match distribution:
         case Batched(part, dims):
             return Batched(amplified(part, times(1.0)), dims)
@@ -382,7 +382,7 @@ def _part(distribution: Single | Batched, times: Callable[[float], float]) -> Si
 
 
 def text(distribution: object) -> str | None:
-    """One line that a person reads: `normal(0, 0.02)`, `uniform(-0.1, 0.1)`.
+    """Return one line that a person reads: `normal(0, 0.02)`, `uniform(-0.1, 0.1)`.
 
     Example:
         >>> text(Normal(0.0, 0.02))

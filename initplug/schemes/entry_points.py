@@ -9,9 +9,9 @@ from importlib.metadata import EntryPoint, entry_points
 
 from initplug.errors import brief
 from initplug.schemes.initializers import REGISTRY
-from initplug.schemes.registry import NAME, Initializer, register
+from initplug.schemes.registry import INITIALIZER_NAME, Initializer, register
 
-GROUP = "initplug.initializers"
+ENTRY_POINT_GROUP = "initplug.initializers"
 """Entry points whose names are initializers and whose values are their functions."""
 
 
@@ -21,25 +21,25 @@ class EntryError(ValueError):
 
 @cache
 def entries() -> Mapping[str, tuple[EntryPoint, ...]]:
-    """The entry points of installed packages by name; nothing is loaded."""
+    """Return the entry points of installed packages by name; nothing is loaded."""
     found: dict[str, tuple[EntryPoint, ...]] = {}
-    for entry in entry_points(group=GROUP):
+    for entry in entry_points(group=ENTRY_POINT_GROUP):
         found[entry.name] = (*found.get(entry.name, ()), entry)
     return found
 
 
 def all_names() -> list[str]:
-    """The names that recipes can use, sorted; those of installed packages are only listed.
+    """Return the names that recipes can use, sorted; those of installed packages are only listed.
 
     Example:
         >>> all_names()[:3]
         ['constant', 'copy', 'default']
     """
-    return sorted({*REGISTRY, *(name for name in entries() if NAME.fullmatch(name))})
+    return sorted({*REGISTRY, *(name for name in entries() if INITIALIZER_NAME.fullmatch(name))})
 
 
 def find(name: str) -> Initializer | None:
-    """The initializer of this name, loaded if it is an installed package's; None if there is none.
+    """Return the initializer of this name, loaded if it is an installed package's; None if there is none.
 
     Raises:
         EntryError: the package cannot be imported, has no such function, or has a name that is taken.
@@ -52,10 +52,10 @@ def find(name: str) -> Initializer | None:
         raise EntryError(f"{' and '.join(_told(one) for one in offered)} both claim the initializer {name!r}")
     if held is not None and held.built_in:
         raise EntryError(f"{_told(entry)} claims the initializer {name!r}, which initplug has itself")
-    return _loaded(entry)
+    return _load_entry(entry)
 
 
-def _loaded(entry: EntryPoint) -> Initializer:
+def _load_entry(entry: EntryPoint) -> Initializer:
     before = set(REGISTRY)
     try:
         function = entry.load()

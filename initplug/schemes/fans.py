@@ -12,7 +12,7 @@ FanRule = Literal["torch", "effective", "flat"]
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a tensor's dimensions are used by the module that owns it.
+    """The use of a tensor's dimensions by the module that owns it.
 
     Args:
         transposed: a transposed convolution, stored as (in, out / groups, *kernel).
@@ -27,7 +27,7 @@ class Layout:
     embedding: bool = False
 
 
-PLAIN = Layout()
+PLAIN_LAYOUT = Layout()
 
 
 class Fans:
@@ -102,8 +102,8 @@ class FanError(ValueError):
     """A fan was asked of a tensor that has none."""
 
 
-def fans_of(shape: Sequence[int], layout: Layout = PLAIN, rule: FanRule = "torch") -> Fans:
-    """The fans of a tensor under a fan rule.
+def fans_of(shape: Sequence[int], layout: Layout = PLAIN_LAYOUT, rule: FanRule = "torch") -> Fans:
+    """Return the fans of a tensor under a fan rule.
 
     Args:
         shape: sizes of the tensor, in elements.

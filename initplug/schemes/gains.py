@@ -41,7 +41,7 @@ GAINS: Mapping[str, float] = {
 
 
 def gain_of(gain: Gain) -> float:
-    """The factor of a nonlinearity, or the number itself.
+    """Return the factor of a nonlinearity, or the number itself.
 
     Gains of linear, sigmoid, tanh, relu, leaky_relu (slope 0.01) and selu are torch's; those of gelu, silu,
     mish, elu, softplus and hardswish are 1/√E[f(z)²] for standard normal z.

@@ -38,7 +38,7 @@ Std = Annotated[float, Ge(0)]
 
 
 def fan_of(fans: Fans, mode: Mode) -> float:
-    """The fan that `mode` names; the averages are arithmetic and geometric.
+    """Return the fan that `mode` names; the averages are arithmetic and geometric.
 
     Example:
         >>> fan_of(Fans((4, 16)), "fan_geo_avg")
@@ -56,7 +56,7 @@ def fan_of(fans: Fans, mode: Mode) -> float:
 
 
 def noise(std: float, distribution: Literal["normal", "uniform"]) -> Drawn:
-    """Zero-mean noise of this standard deviation: N(0, std²) or U(±√3·std)."""
+    """Return zero-mean noise of this standard deviation: N(0, std²) or U(±√3·std)."""
     if distribution == "normal":
         return Normal(0.0, std)
     bound = math.sqrt(3.0) * std

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 BITS = 21
 """Of a slice: an element is two of them, so that a product of matrices is good to 2^-40 of their largest elements."""
 
-LENGTH = 1 << (53 - 2 * BITS)
+EXACT_LENGTH = 1 << (53 - 2 * BITS)
 """Terms of an inner product of slices that float64 adds without rounding."""
 
 PANEL = 128
@@ -31,7 +31,7 @@ LEAF = 16
 """Columns that are reflected one by one."""
 
 
-def orthonormal(matrix: Matrix) -> None:
+def orthonormalize(matrix: Matrix) -> None:
     """Replace a matrix by Q of its decomposition Q·R in which the diagonal of R is positive.
 
     Of independent normal elements, Q is uniform among the matrices with orthonormal columns (Haar's measure).
@@ -42,7 +42,7 @@ def orthonormal(matrix: Matrix) -> None:
 
     Example:
         >>> matrix = np.array([[3.0, 1.0], [4.0, 1.0]])
-        >>> orthonormal(matrix)
+        >>> orthonormalize(matrix)
         >>> matrix.round(6).tolist()
         [[0.6, 0.8], [0.8, -0.6]]
 
@@ -56,7 +56,7 @@ def orthonormal(matrix: Matrix) -> None:
     factors: list[Matrix] = []
     for start in starts:
         stop = min(start + PANEL, columns)
-        factors.append(_reflected(matrix[start:, start:stop], signs[start:stop]))
+        factors.append(_factorize(matrix[start:, start:stop], signs[start:stop]))
         if stop < columns:
             _reflect(matrix[start:, stop:], _sliced(matrix[start:, start:stop]), factors[-1].T)
     for start, factor in zip(reversed(starts), reversed(factors), strict=True):
@@ -69,7 +69,7 @@ def orthonormal(matrix: Matrix) -> None:
 
 
 def scratch(rows: int, columns: int) -> int:
-    """Bytes that `orthonormal` takes beside the matrix: slices of a panel and of a strip, its product, the factors.
+    """Return the bytes that `orthonormalize` takes beside the matrix: slices of panel and strip, product, factors.
 
     Example:
         >>> scratch(2048, 2048) / 2**20
@@ -82,20 +82,20 @@ def scratch(rows: int, columns: int) -> int:
 # Reflections ---------------------------------------------------------------------------------------------------
 
 
-def _reflected(matrix: Matrix, signs: Matrix) -> Matrix:
+def _factorize(matrix: Matrix, signs: Matrix) -> Matrix:
     """Replace a matrix by the vectors V that reduce it, give T of the product I - V·T·Vᵀ of their reflections.
 
     The signs become those of R's diagonal.
     """
     columns = matrix.shape[1]
     if columns <= LEAF:
-        return _reflected_singly(matrix, signs)
+        return _factorize_singly(matrix, signs)
     half = columns // 2
     left, right = matrix[:, :half], matrix[:, half:]
-    first = _reflected(left, signs[:half])
+    first = _factorize(left, signs[:half])
     vectors = _sliced(left)
     _reflect(right, vectors, first.T)
-    second = _reflected(right[half:], signs[half:])
+    second = _factorize(right[half:], signs[half:])
     right[:half] = 0
     common = _product(vectors.below(half).transposed(), _sliced(right[half:]))
     factor = np.zeros((columns, columns))
@@ -105,8 +105,8 @@ def _reflected(matrix: Matrix, signs: Matrix) -> Matrix:
     return factor
 
 
-def _reflected_singly(matrix: Matrix, signs: Matrix) -> Matrix:
-    """`_reflected`, column by column; every vector has the square 2, so that I - v·vᵀ is its reflection."""
+def _factorize_singly(matrix: Matrix, signs: Matrix) -> Matrix:
+    """Do as `_factorize`, column by column; every vector has the square 2, so that I - v·vᵀ is its reflection."""
     columns = matrix.shape[1]
     work = np.ascontiguousarray(matrix)
     factor = np.eye(columns)
@@ -138,7 +138,7 @@ def _reflect(matrix: Matrix, vectors: _Sliced, factor: Matrix) -> None:
 
 
 def _strip(rows: int) -> int:
-    """Columns that are multiplied together: of some megabytes, whatever their length."""
+    """Return the number of columns that are multiplied together: of some megabytes, whatever their length."""
     return max(64, min(512, (1 << 20) // rows))
 
 
@@ -169,10 +169,10 @@ def _sliced(matrix: Matrix) -> _Sliced:
 
 
 def _product(left: _Sliced, right: _Sliced) -> Matrix:
-    """The product of two matrices, less that of their lower slices: BLAS adds integers below 2^53."""
+    """Return the product of two matrices, less that of their lower slices: BLAS adds integers below 2^53."""
     total: Matrix | None = None
-    for start in range(0, len(right.high), LENGTH):
-        terms = slice(start, start + LENGTH)
+    for start in range(0, len(right.high), EXACT_LENGTH):
+        terms = slice(start, start + EXACT_LENGTH)
         part: Matrix = left.low[:, terms] @ right.high[terms]
         part += left.high[:, terms] @ right.low[terms]
         part *= 2.0**-BITS
@@ -184,7 +184,7 @@ def _product(left: _Sliced, right: _Sliced) -> Matrix:
 
 
 def _sum(terms: Matrix) -> Matrix:
-    """The sum along the first dimension: NumPy's own depends on the layout, halves added to halves do not."""
+    """Return the sum along the first dimension: NumPy's own depends on the layout, halves added to halves do not."""
     while len(terms) > 1:
         half = len(terms) // 2
         halved: Matrix = terms[:half] + terms[half : 2 * half]

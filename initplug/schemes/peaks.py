@@ -1,4 +1,4 @@
-"""What drawing a tensor as a whole takes in memory, stated before anything is drawn."""
+"""The memory that drawing a tensor as a whole takes, stated before anything is drawn."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from initplug.schemes.structures import (
 
 
 def peak_of(planned: Planned | None, shape: tuple[int, ...]) -> int | None:
-    """Bytes that a seed's draw of a tensor holds at its peak; None of what is drawn element by element, in chunks.
+    """Return the peak bytes of a seed's draw of a tensor; None of what is drawn element by element, in chunks.
 
     Args:
         planned: of the tensor.
@@ -41,7 +41,7 @@ def peak_of(planned: Planned | None, shape: tuple[int, ...]) -> int | None:
 
 
 def peak(distribution: Structured, shape: tuple[int, ...]) -> int:
-    """Bytes that drawing it whole holds at the peak, the result and what is drawn included: an upper estimate.
+    """Return the bytes that drawing it whole holds at the peak, result and draws included: an upper estimate.
 
     Orthogonal: the result, one float64 matrix, and beside it the normals or the scratch of its decomposition,
     whichever is more. Sparse: the values, the uniform numbers and their order with the sort's own copy of a column.

@@ -20,8 +20,8 @@ from initplug.values import plain
 Reference = NewType("Reference", str)
 """A dotted path from the owner of a slot to another attribute: `weight`, `..q.weight`, `^shared.weight`."""
 
-Kind = Literal["distribution", "whole"]
-"""What a function gives: what every element of a tensor is drawn from, or the elements themselves."""
+InitializerKind = Literal["distribution", "whole"]
+"""The result of a function: what every element of a tensor is drawn from, or the elements themselves."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Parameter:
 
     @property
     def required(self) -> bool:
-        """Whether recipes must give it."""
+        """Return whether recipes must give it."""
         return self.default is inspect.Parameter.empty
 
     @property
@@ -59,7 +59,7 @@ class Initializer:
 
     name: str
     function: Callable[..., Any]
-    kind: Kind = "distribution"
+    kind: InitializerKind = "distribution"
     bare: tuple[str, ...] = ()
     modified: bool = True
     any_shape: bool = False
@@ -72,7 +72,7 @@ class Initializer:
 
     @property
     def built_in(self) -> bool:
-        """Whether it is one of this package."""
+        """Return whether it is one of this package."""
         return self.home.partition(".")[0] == "initplug"
 
     @property
@@ -91,7 +91,7 @@ def initializer(function: F, /) -> F: ...
 
 @overload
 def initializer(
-    *, kind: Kind = "distribution", bare: Sequence[str] = (), modified: bool = True, any_shape: bool = False
+    *, kind: InitializerKind = "distribution", bare: Sequence[str] = (), modified: bool = True, any_shape: bool = False
 ) -> Callable[[F], F]: ...
 
 
@@ -99,7 +99,7 @@ def initializer(
     function: Callable[..., Any] | None = None,
     /,
     *,
-    kind: Kind = "distribution",
+    kind: InitializerKind = "distribution",
     bare: Sequence[str] = (),
     modified: bool = True,
     any_shape: bool = False,
@@ -146,7 +146,7 @@ def register(
     function: Callable[..., Any],
     name: str,
     *,
-    kind: Kind = "distribution",
+    kind: InitializerKind = "distribution",
     bare: tuple[str, ...] = (),
     modified: bool = True,
     any_shape: bool = False,
@@ -154,15 +154,15 @@ def register(
     """Enter a function into the registry under a name; see `initializer`."""
     if not callable(function) or isinstance(function, type):
         raise ValueError(f"an initializer is a function, not {function!r}")
-    if kind not in get_args(Kind):
-        raise ValueError(f"initializer {name!r}: kind is one of {', '.join(get_args(Kind))}, not {kind!r}")
+    if kind not in get_args(InitializerKind):
+        raise ValueError(f"initializer {name!r}: kind is one of {', '.join(get_args(InitializerKind))}, not {kind!r}")
     if any_shape and kind == "whole":
         raise ValueError(f"initializer {name!r}: any_shape is for functions of fans, not for whole tensors")
     _check_name(name)
     held = REGISTRY.get(name)
     if held is not None and not _is_redefined(held.function, function):
         raise ValueError(f"there is already an initializer called {name!r} ({held.home})")
-    parameters = _parameters(function, name, kind)
+    parameters = _read_parameters(function, name, kind)
     for argument in bare:
         if argument not in parameters:
             hint = did_you_mean(str(argument), parameters) or f"it takes {', '.join(parameters) or 'none'}"
@@ -177,7 +177,7 @@ def register(
 
 # What recipes can speak to ----------------------------------------------------------------------------------
 
-NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+INITIALIZER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 """Names that every form of a recipe can spell."""
 
 OTHERWISE_READ = frozenset({"split", "null", "true", "false", "yes", "no", "on", "off", "inf", "nan"})
@@ -194,7 +194,7 @@ FIRST = {"distribution": ("fans",), "whole": ("shape", "draw")}
 
 
 def _check_name(name: str) -> None:
-    if not NAME.fullmatch(name):
+    if not INITIALIZER_NAME.fullmatch(name):
         raise ValueError(
             f"{name!r} cannot name an initializer: recipes spell letters, digits and _, a letter or _ first"
         )
@@ -203,7 +203,7 @@ def _check_name(name: str) -> None:
 
 
 def _is_redefined(held: Any, function: Any) -> bool:
-    """Whether a function is the one that is held, run again: a module that is reloaded, a cell of a notebook."""
+    """Return whether a function is the one that is held, run again: a module that is reloaded, a cell of a notebook."""
     if held is function:
         return True
     home, again = ((getattr(one, "__module__", None), getattr(one, "__qualname__", None)) for one in (held, function))
@@ -215,8 +215,8 @@ def _is_redefined(held: Any, function: Any) -> bool:
     return bool((code.co_filename, code.co_firstlineno) == (other.co_filename, other.co_firstlineno))
 
 
-def _parameters(function: Callable[..., Any], name: str, kind: Kind) -> dict[str, Parameter]:
-    """The keyword arguments of a function; raises where recipes could not give them."""
+def _read_parameters(function: Callable[..., Any], name: str, kind: InitializerKind) -> dict[str, Parameter]:
+    """Return the keyword arguments of a function; raises where recipes could not give them."""
     form = "(fans, *, …)" if kind == "distribution" else "(shape, draw, *, …)"
     try:
         arguments = list(inspect.signature(function).parameters.values())
@@ -230,23 +230,23 @@ def _parameters(function: Callable[..., Any], name: str, kind: Kind) -> dict[str
         way_out = _way_out(first, kind)
         raise ValueError(f"initializer {name!r} takes ({', '.join(first)}) by position: it takes {form}{way_out}")
     own = [one for one in arguments if one.kind is one.KEYWORD_ONLY]
-    hints = _hints(function, name, own)
-    return {one.name: _parameter(name, kind, one, hints.get(one.name)) for one in own}
+    hints = _annotations_of(function, name, own)
+    return {one.name: _read_parameter(name, kind, one, hints.get(one.name)) for one in own}
 
 
 def _is_starred(argument: inspect.Parameter) -> bool:
     return argument.kind in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD)
 
 
-def _way_out(first: tuple[str, ...], kind: Kind) -> str:
+def _way_out(first: tuple[str, ...], kind: InitializerKind) -> str:
     if kind == "distribution" and first == FIRST["whole"]:
         return '; with kind="whole" it takes (shape, draw, *, …)'
     further = first[len(FIRST[kind]) :]
     return f"; write * before {further[0]}" if first[: len(FIRST[kind])] == FIRST[kind] and further else ""
 
 
-def _hints(function: Callable[..., Any], name: str, arguments: Sequence[inspect.Parameter]) -> dict[str, Any]:
-    """The annotations of the arguments that recipes give; the others may be known to type checkers alone."""
+def _annotations_of(function: Callable[..., Any], name: str, arguments: Sequence[inspect.Parameter]) -> dict[str, Any]:
+    """Return the annotations of the arguments that recipes give; the others may be known to type checkers alone."""
     annotations = {one.name: one.annotation for one in arguments if one.annotation is not one.empty}
     scope = getattr(inspect.unwrap(function), "__globals__", {})
     try:
@@ -255,9 +255,9 @@ def _hints(function: Callable[..., Any], name: str, arguments: Sequence[inspect.
         raise ValueError(f"initializer {name!r}: its annotations cannot be read: {error}") from None
 
 
-def _parameter(name: str, kind: Kind, argument: inspect.Parameter, annotation: Any) -> Parameter:
+def _read_parameter(name: str, kind: InitializerKind, argument: inspect.Parameter, annotation: Any) -> Parameter:
     what, default = f"initializer {name!r}: argument {argument.name!r}", plain(argument.default)
-    if not NAME.fullmatch(argument.name):
+    if not INITIALIZER_NAME.fullmatch(argument.name):
         raise ValueError(f"{what} cannot be spelled in recipes: letters, digits and _")
     if argument.name in RESERVED:
         raise ValueError(f"{what} has the name of a key that recipes use themselves ({', '.join(sorted(RESERVED))})")
@@ -266,7 +266,7 @@ def _parameter(name: str, kind: Kind, argument: inspect.Parameter, annotation: A
     wrong = _unknown(annotation)
     if wrong is not None:
         raise ValueError(
-            f"{what} is annotated with {_spelled(wrong)}, by which recipes cannot be checked; "
+            f"{what} is annotated with {_annotation_text(wrong)}, by which recipes cannot be checked; "
             "they can by int, float, bool, str, Literal, Annotated with bounds, Reference, and unions of these and None"
         )
     for word in words_of(annotation):
@@ -287,8 +287,8 @@ def _parameter(name: str, kind: Kind, argument: inspect.Parameter, annotation: A
 
 
 def _unknown(annotation: Any) -> Any:
-    """The part of an annotation that recipes cannot be checked against; None if there is none."""
-    parts = list(parts_of(annotation))
+    """Return the part of an annotation that recipes cannot be checked against; None if there is none."""
+    parts = list(union_parts(annotation))
     if not parts:
         return annotation
     if Reference in parts and len(parts) > 1:
@@ -307,7 +307,7 @@ def _unknown(annotation: Any) -> Any:
 
 
 def _takes(annotation: Any, value: Any) -> bool:
-    """Whether a value is of an annotation's types, bounds left aside."""
+    """Return whether a value is of an annotation's types, bounds left aside."""
     if value is None:
         return NoneType in get_args(annotation)
     kind = next(kind for kind in (bool, int, float, str) if isinstance(value, kind))
@@ -315,11 +315,11 @@ def _takes(annotation: Any, value: Any) -> bool:
         any(value == word and type(word) is kind for word in get_args(part))
         if get_origin(part) is Literal
         else kind in (kinds := set(kinds_of(part))) or (kind is int and float in kinds)
-        for part in parts_of(annotation)
+        for part in union_parts(annotation)
     )
 
 
-def _spelled(annotation: Any) -> str:
+def _annotation_text(annotation: Any) -> str:
     plain = isinstance(annotation, type) and not get_args(annotation)
     return annotation.__name__ if plain else str(annotation).removeprefix("typing.")
 
@@ -327,23 +327,23 @@ def _spelled(annotation: Any) -> str:
 # Annotations ------------------------------------------------------------------------------------------------
 
 
-def parts_of(annotation: Any) -> Iterator[Any]:
-    """The parts of a union, less None."""
+def union_parts(annotation: Any) -> Iterator[Any]:
+    """Yield the parts of a union, less None."""
     if get_origin(annotation) in (Union, UnionType):
         for part in get_args(annotation):
-            yield from parts_of(part)
+            yield from union_parts(part)
     elif annotation is not NoneType:
         yield annotation
 
 
 def kinds_of(annotation: Any) -> Iterator[type]:
-    """The plain types of the values that an annotation accepts.
+    """Yield the plain types of the values that an annotation accepts.
 
     Example:
         >>> sorted(kind.__name__ for kind in kinds_of(Annotated[float, Gt(0)] | Literal["relu", 3]))
         ['float', 'int', 'str']
     """
-    for part in parts_of(annotation):
+    for part in union_parts(annotation):
         if get_origin(part) is Literal:
             yield from {type(word) for word in get_args(part)}
         else:
@@ -353,7 +353,7 @@ def kinds_of(annotation: Any) -> Iterator[type]:
 
 @cache
 def words_of(annotation: Any) -> tuple[str, ...]:
-    """The string literals inside an annotation.
+    """Return the string literals inside an annotation.
 
     Example:
         >>> words_of(float | Literal["relu", "tanh"])

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ROUNDING = 1e-6
-"""How far beyond its bound a computed element may lie."""
+"""The distance by which a computed element may lie beyond its bound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +218,7 @@ class SinCos(Fixed):
         return abs(self.gain) * _moments(replace(self, gain=1.0))[1]
 
     def values(self) -> NDArray[float64]:
-        """The table, in double precision.
+        """Return the table, in double precision.
 
         Example:
             >>> SinCos(1.0, 1, 1, 10000.0, 3, 2).values().round(3).tolist()
@@ -252,10 +252,10 @@ class Draw(Protocol):
     """
 
     def normal(self, tag: str) -> NDArray[float32]:
-        """Standard normal numbers."""
+        """Return standard normal numbers."""
 
     def uniform(self, tag: str) -> NDArray[float32]:
-        """Numbers uniform in [0, 1)."""
+        """Return numbers uniform in [0, 1)."""
 
 
 def check_tag(asked: dict[str, str], tag: str, kind: str) -> None:
@@ -320,7 +320,7 @@ class Custom:
         return math.nan
 
     def values(self, draw: Draw) -> NDArray[float32]:
-        """The tensor, in single precision.
+        """Return the tensor, in single precision.
 
         Raises:
             ValueError: the function raises, or gives no float32 array of the shape, or one that is not finite.
@@ -351,7 +351,7 @@ Structured = Orthogonal | DeltaOrthogonal | Dirac | Eye | Sparse | SinCos | Cust
 
 
 def amplified(structure: Structured, factor: float) -> Structured:
-    """The distribution of `factor` times a draw."""
+    """Return the distribution of `factor` times a draw."""
     if isinstance(structure, Sparse):
         return replace(structure, scale=structure.scale * abs(factor))
     return replace(structure, gain=structure.gain * factor)

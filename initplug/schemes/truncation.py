@@ -9,7 +9,7 @@ NARROW = 0.5
 
 
 def moments(a: float, b: float) -> tuple[float, float, float, float]:
-    """Mean, variance, skewness and kurtosis of a standard normal conditioned on [a, b].
+    """Return the mean, variance, skewness and kurtosis of a standard normal conditioned on [a, b].
 
     The raw moments follow E[z^k] = (k-1)·E[z^(k-2)] - (b^(k-1)·φ(b) - a^(k-1)·φ(a)) / Z.
 
@@ -34,7 +34,7 @@ def moments(a: float, b: float) -> tuple[float, float, float, float]:
 
 
 def mass(a: float, b: float) -> float:
-    """P(a < Z < b) of the standard normal.
+    """Return P(a < Z < b) of the standard normal.
 
     Example:
         >>> round(mass(-2.0, 2.0), 4)
@@ -45,7 +45,7 @@ def mass(a: float, b: float) -> float:
 
 
 def _narrow_moments(a: float, b: float) -> tuple[float, float, float, float]:
-    """Mean, variance, skewness and kurtosis of a standard normal in [a, b], by quadrature about the midpoint.
+    """Return the mean, variance, skewness, kurtosis of a standard normal in [a, b], by quadrature about the midpoint.
 
     The closed form subtracts nearly equal numbers when the interval is short; every term here is small.
     """
@@ -65,12 +65,12 @@ def _narrow_moments(a: float, b: float) -> tuple[float, float, float, float]:
 
 
 def _tail(z: float) -> float:
-    """P(Z > z) of the standard normal."""
+    """Return P(Z > z) of the standard normal."""
     return 0.5 * math.erfc(z / math.sqrt(2))
 
 
 def _edge(z: float, power: int) -> float:
-    """z^power times the standard normal density; 0 far out."""
+    """Return z^power times the standard normal density; 0 far out."""
     if abs(z) > 40:
         return 0.0
     return float(z**power * math.exp(-z * z / 2) / math.sqrt(2 * math.pi))

@@ -1,1 +1,1 @@
-"""What can be learnt of a model before anything is written to it."""
+"""Studies of a model before anything is written to it."""

@@ -1,4 +1,4 @@
-"""Which presets fit a model: each planned on it, and what speaks for it beyond that it can be planned."""
+"""Presets that fit a model: each planned on it, and what speaks for it beyond that it can be planned."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from initplug.planning.walk import walk
 from initplug.tables.text import WIDE, Column, table
 
 SHOWN = 10
-"""How many rows a table shows."""
+"""The number of rows that a table shows."""
 
 KNOWN = 0.35
 """The kinship from which a preset counts as one for a model."""
@@ -30,7 +30,7 @@ KNOWN = 0.35
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """How a preset fits a model.
+    """The fit of a preset to a model.
 
     Args:
         preset: its name.
@@ -64,11 +64,11 @@ class Fit:
 
     @property
     def complete(self) -> bool:
-        """Whether every parameter gets a distribution."""
+        """Return whether every parameter gets a distribution."""
         return self.slots == self.of_slots
 
     def to_dict(self) -> dict[str, Any]:
-        """The row as the table shows it."""
+        """Return the row as the table shows it."""
         # Rounded down: what lacks a parameter is not 100 %.
         percent = math.floor(1000 * self.numel / self.of_numel) / 10 if self.of_numel else 100.0
         return {
@@ -83,7 +83,7 @@ class Fit:
         }
 
 
-COLUMNS = (
+FIT_COLUMNS = (
     Column("preset", "preset"),
     Column("family", "family", least=WIDE, gives=True),
     Column("parameters", "parameters"),
@@ -97,7 +97,7 @@ COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Fits:
-    """How every preset fits a model, the best first. Printed, it is a short table with a conclusion.
+    """The fits of all presets to a model, the best first. Printed, they are a short table with a conclusion.
 
     Args:
         model: class of the model.
@@ -122,10 +122,10 @@ class Fits:
         return self.to_text()
 
     def to_text(self, *, width: int | None = None, color: bool = False, limit: int = SHOWN) -> str:
-        """The best rows as a table for a terminal, and what they come down to."""
+        """Return the best rows as a table for a terminal, and what they come down to."""
         rows = (row.to_dict() for row in self.rows[:limit])
         more = len(self.rows) - limit
-        shown = table(COLUMNS, rows, footer=f"… and {more} more" if more > 0 else "", width=width, color=color)
+        shown = table(FIT_COLUMNS, rows, footer=f"… and {more} more" if more > 0 else "", width=width, color=color)
         return f"{shown.rstrip()}\n{self.conclusion}"
 
     @property
@@ -186,12 +186,12 @@ def suggest(model: nn.Module) -> Fits:
 
 @lru_cache(maxsize=1024)
 def _recipe(name: str) -> Recipe:
-    """A preset, read once, that makes no difference of frozen parameters: which fits is a question of structure."""
+    """Return a preset, read once, that makes no difference of frozen parameters: fit is a question of structure."""
     return load(name).model_copy(update={"frozen": "write"})
 
 
 def _fit(name: str, recipe: Recipe, tree: Tree, kin: _Kin, replays: Replays) -> tuple[tuple[Any, ...], float, Fit]:
-    """What the rows are sorted by, the kinship, and the row."""
+    """Return what the rows are sorted by, the kinship, and the row."""
     plan, _, misses = drafted(tree, recipe, replays=replays)
     wrong = {miss.name for miss in misses}
     pairs = [pair for pair in zip(plan.names, plan.shares, strict=True) if pair[1].kind == "parameter"]
@@ -234,7 +234,7 @@ VARIANTS = frozenset({"default", "base", "lua", "pytorch", "zero"})
 
 
 class _Kin:
-    """Where the classes of a model are defined, and what share of its elements is below each."""
+    """The modules that define a model's classes, and the share of its elements below each."""
 
     def __init__(self, tree: Tree) -> None:
         self.root = _line(tree.nodes[0].cls)
@@ -250,11 +250,11 @@ class _Kin:
         self.numel = sum(self.paths.values())
 
     def to(self, name: str, recipe: Recipe) -> tuple[float, tuple[str, ...], int]:
-        """How nearly a preset was written for the model, from 0 to 1; why; how many words of its name say otherwise."""
+        """Return how nearly a preset was written for the model, 0 to 1; why; how many words of its name deny it."""
         source, text = one_line(recipe.source), f"{one_line(recipe.family)} {one_line(recipe.about)}"
         words = [word for word in name.split("_") if word not in LIBRARIES | VARIANTS]
         cited = {cls for cls in {*self.root, *self.inner} if _cites(source, cls.__module__)}
-        called = {cls for cls in {*self.root, *self.inner} if _names(words, text, cls)}
+        called = {cls for cls in {*self.root, *self.inner} if _tells_of(words, text, cls)}
         near, why = 0.0, ""
         for place, cls in enumerate(self.root):
             if cls in cited:
@@ -274,13 +274,13 @@ class _Kin:
         return min(1.0, near + both), evidence, self._strange(name)
 
     def _share(self, classes: set[type]) -> float:
-        """The share of the elements that are below modules of these classes."""
+        """Return the share of the elements that are below modules of these classes."""
         if not classes & self.inner:
             return 0.0
         return sum(numel for path, numel in self.paths.items() if path & classes) / max(self.numel, 1)
 
     def _strange(self, name: str) -> int:
-        """How many words of a name the model's classes and their modules do not have."""
+        """Return how many words of a name the model's classes and their modules do not have."""
         return sum(
             not any(_has(word, f"{cls.__module__}.{cls.__name__}") for cls in self.root) for word in name.split("_")
         )
@@ -291,18 +291,18 @@ UNTOLD = frozenset({"torch", "builtins", "typing", "abc"})
 
 
 def _line(cls: type) -> tuple[type, ...]:
-    """A class and its bases that are not torch's."""
+    """Return a class and its bases that are not torch's."""
     return tuple(base for base in cls.__mro__ if base.__module__.partition(".")[0] not in UNTOLD)
 
 
 @lru_cache(maxsize=4096)
 def _cited(source: str) -> tuple[str, ...]:
-    """The modules, or packages, that the files of a source are: `src/pkg/mod.py` is `src.pkg.mod`."""
+    """Return the modules, or packages, that the files of a source are: `src/pkg/mod.py` is `src.pkg.mod`."""
     return tuple(path.removesuffix(".py").replace("/", ".") for path in CITED.findall(source))
 
 
 def _cites(source: str, module: str) -> bool:
-    """Whether a module is among the files of a source or in its folders; paths may begin above a package or in it."""
+    """Return whether a module is among a source's files or in its folders; paths may begin above a package or in it."""
     package = module.partition(".")[0]
     if package == module:  # a file of somebody's own, such as model.py
         return False
@@ -318,14 +318,14 @@ def _cites(source: str, module: str) -> bool:
     return False
 
 
-def _names(words: Sequence[str], text: str, cls: type) -> bool:
-    """Whether a preset is called by a class, or tells of it."""
+def _tells_of(words: Sequence[str], text: str, cls: type) -> bool:
+    """Return whether a preset is called by a class, or tells of it."""
     told = re.search(rf"\b{re.escape(cls.__name__)}\b", text) is not None and len(cls.__name__) > 3
     return told or any(_has(word, cls.__name__) for word in words)
 
 
 def _has(word: str, name: str) -> bool:
-    """Whether a word stands in a name; short ones at an end of one of its parts."""
+    """Return whether a word stands in a name; short ones at an end of one of its parts."""
     for part in name.lower().split("."):
         if word in part.split("_") or (len(word) > 3 and word in part) or part.startswith(word) or part.endswith(word):
             return True

@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from initplug.errors import InitplugError, did_you_mean, visible
-from initplug.tables.replacement import destination, replacing
+from initplug.tables.replacement import check_destination, replacing
 from initplug.tables.text import cell
 
 
 def to_json(data: Mapping[str, Any]) -> str:
-    """JSON text; missing numbers are null, never NaN."""
+    """Return JSON text; missing numbers are null, never NaN."""
     return json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def to_csv(rows: Iterable[Mapping[str, Any]], keys: Sequence[str]) -> str:
-    r"""CSV text with a heading; missing values are empty, lists are joined by spaces, line breaks are escapes.
+    r"""Return CSV text with a heading; missing values are empty, lists are joined by spaces, line breaks are escapes.
 
     A text that a spreadsheet would take for a formula gets an apostrophe before it.
 
@@ -40,9 +40,9 @@ def to_csv(rows: Iterable[Mapping[str, Any]], keys: Sequence[str]) -> str:
 
 
 FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")
-"""How a text begins that spreadsheets run, wide forms of these signs included."""
+"""The beginning of a text that spreadsheets run, wide forms of these signs included."""
 
-NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
+SIGNED_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
 
 
 def _field(value: Any) -> Any:
@@ -51,11 +51,11 @@ def _field(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     text = visible(value)
-    return f"'{text}" if FORMULA.match(text) and not NUMBER.fullmatch(text) else text
+    return f"'{text}" if FORMULA.match(text) and not SIGNED_NUMBER.fullmatch(text) else text
 
 
 def to_markdown(rows: Iterable[Mapping[str, Any]], keys: Sequence[str]) -> str:
-    r"""A Markdown table of the values that a reader looks for; problems have a column where there are any.
+    r"""Return a Markdown table of the values that a reader looks for; problems have a column where there are any.
 
     Example:
         >>> print(to_markdown([{"name": "a|b", "std": 0.5}], ["name", "std"]))
@@ -68,7 +68,7 @@ def to_markdown(rows: Iterable[Mapping[str, Any]], keys: Sequence[str]) -> str:
     wrong = any(row.get("problem") for row in rows)
     chosen = [key for key in keys if key in MARKDOWN_KEYS and (wrong or key != "problem")]
     lines = [chosen, ["---"] * len(chosen)]
-    lines += [[_code(row[key]) if key in CODE_KEYS else _plain(row.get(key)) for key in chosen] for row in rows]
+    lines += [[_code(row[key]) if key in CODE_KEYS else _escaped(row.get(key)) for key in chosen] for row in rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
@@ -86,20 +86,20 @@ MARKDOWN_KEYS = (
     "problem",
 )
 CODE_KEYS = ("name", "rule", "init")
-"""What may hold any character, and is set as code, so that none of them means anything."""
+"""The keys whose values may hold any character and are set as code, so that none of them means anything."""
 
 
 SIGNS = re.compile(r"[\\`*_~|<>&\[\]]")
-"""What means something in Markdown, HTML included."""
+"""The signs that mean something in Markdown, HTML included."""
 
 
-def _plain(value: Any) -> str:
-    """A value inside a table, in which nothing but letters is read."""
+def _escaped(value: Any) -> str:
+    """Return a value inside a table, in which nothing but letters is read."""
     return SIGNS.sub(r"\\\g<0>", cell(value))
 
 
 def _code(value: str | None) -> str:
-    """A text as code inside a table: fenced by more backticks than it has in a row."""
+    """Return a text as code inside a table: fenced by more backticks than it has in a row."""
     if value is None:
         return cell(value)
     text = visible(value).replace("|", "\\|")
@@ -108,15 +108,15 @@ def _code(value: str | None) -> str:
     return f"{fence}{space}{text}{space}{fence}"
 
 
-SUFFIXES = (".json", ".csv", ".md")
+TABLE_SUFFIXES = (".json", ".csv", ".md")
 """Files that rows are written to."""
 
-REPORTS = (".html", *SUFFIXES)
+REPORTS = (".html", *TABLE_SUFFIXES)
 """Files that an audit is written to."""
 
 
 def check_path(path: str | PathLike[str], suffixes: Iterable[str]) -> Path:
-    """The path, if its suffix is known and a file can be written there.
+    """Return the path, if its suffix is known and a file can be written there.
 
     Raises:
         InitplugError: otherwise.
@@ -125,7 +125,7 @@ def check_path(path: str | PathLike[str], suffixes: Iterable[str]) -> Path:
     if target.suffix not in known:
         hint = did_you_mean(target.suffix, known) or f"known: {', '.join(known)}"
         raise InitplugError(f"{visible(str(target))}: unknown suffix {target.suffix!r} ({hint})")
-    destination(target)
+    check_destination(target)
     return target
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 POOLED = tuple(f"measured_{field}" for field in ("mean", "std", "min", "max", "count"))
-"""What rows that agree have each of its own: moments of one sample, which a group has of all its elements."""
+"""The keys that rows which agree have each of its own: moments of one sample; a group has those of all its elements."""
 
 
 SCREEN = 40
@@ -36,7 +36,7 @@ class _Group:
 def collapsed(
     rows: Iterable[Mapping[str, Any]], facts: Callable[[Mapping[str, Any]], Hashable | None]
 ) -> list[dict[str, Any]]:
-    """One row for all rows whose names differ in numbers alone and whose facts agree.
+    """Return one row for all rows whose names differ in numbers alone and whose facts agree.
 
     Measured moments become those of all elements together. The row stands in the place of the first.
 
@@ -50,37 +50,37 @@ def collapsed(
         ['h.0-2,5.ln.weight', 'h.0-2,5.ln.bias']
     """
     listed = list(rows)
-    groups = _grouped(listed, facts, SEGMENTS)
+    groups = _grouped_by_numbers(listed, facts, SEGMENTS)
     if len(groups) > SCREEN:
-        groups = _grouped(listed, facts, NUMBERS)
+        groups = _grouped_by_numbers(listed, facts, NUMBERS)
     return [_pooled(group) for group in groups]
 
 
-def _grouped(
+def _grouped_by_numbers(
     rows: Sequence[Mapping[str, Any]], facts: Callable[[Mapping[str, Any]], Hashable | None], seams: re.Pattern[str]
 ) -> list[_Group]:
-    """The groups of rows whose names, cut at the seams, differ in parts that are numbers."""
+    """Return the groups of rows whose names, cut at the seams, differ in parts that are numbers."""
     groups = []
     for place, row in enumerate(rows):
         agreed = facts(row)
         groups.append(_Group(seams.split(row["name"]), (place,) if agreed is None else (None, agreed), [row]))
     for place in range(max((len(group.parts) for group in groups), default=0)):
-        if any(len(group.parts) > place and _is_number(group.parts[place]) for group in groups):
+        if any(len(group.parts) > place and _is_index(group.parts[place]) for group in groups):
             groups = _joined(groups, place)
     return groups
 
 
-def _is_number(part: str) -> bool:
+def _is_index(part: str) -> bool:
     return part.isascii() and part.isdigit() and (part == "0" or part[0] != "0")
 
 
 def _joined(groups: Sequence[_Group], place: int) -> list[_Group]:
-    """The groups, those of one that differ in one part of their names joined."""
+    """Return the groups, those of one that differ in one part of their names joined."""
     kept: list[_Group] = []
     first: dict[Hashable, tuple[_Group, list[int]]] = {}
     for group in groups:
         parts = group.parts
-        if len(parts) <= place or not _is_number(parts[place]):
+        if len(parts) <= place or not _is_index(parts[place]):
             kept.append(group)
             continue
         key = (*parts[:place], None, *parts[place + 1 :]), group.facts
@@ -96,7 +96,7 @@ def _joined(groups: Sequence[_Group], place: int) -> list[_Group]:
 
 
 def _runs(numbers: Sequence[int]) -> str:
-    """Numbers as runs: `0-11`, `0,2,4-6`."""
+    """Return numbers as runs: `0-11`, `0,2,4-6`."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and runs[-1][-1] == number - 1:

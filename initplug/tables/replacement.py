@@ -23,13 +23,13 @@ if sys.platform != "win32":
     import fcntl
 
 PREFIX = ".initplug-"
-"""How the name of every folder begins in which a file is written before it takes the place of another."""
+"""The prefix of every folder in which a file is written before it takes the place of another."""
 
 KINDS = ((stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"), (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"))
 
 
-def destination(path: str | PathLike[str]) -> Path:
-    """The file that a path stands for, links followed, if it can be replaced as far as can be told beforehand.
+def check_destination(path: str | PathLike[str]) -> Path:
+    """Return the file that a path stands for, links followed, if it can be replaced as far as can be told beforehand.
 
     Raises:
         InitplugError: it is no regular file, or its folder is none that can be written to.
@@ -88,7 +88,7 @@ def replacing(path: str | PathLike[str]) -> Iterator[Path]:
     Raises:
         InitplugError: it cannot be written.
     """
-    target = destination(path)
+    target = check_destination(path)
     try:
         _remove_leftovers(target)
         with _folder_beside(target) as folder:
@@ -111,7 +111,7 @@ def _prefix(target: Path) -> str:
 
 
 def _permissions(path: Path) -> int:
-    """The permissions that a new file gets here, from the umask and from what the folder says."""
+    """Return the permissions that a new file gets here, from the umask and from what the folder says."""
     handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     try:
         return stat.S_IMODE(os.fstat(handle).st_mode)
@@ -121,7 +121,7 @@ def _permissions(path: Path) -> int:
 
 
 def _flush(path: Path) -> None:
-    """Return once a file, or the names in a folder, are on the disk."""
+    """Write a file, or the names in a folder, through to the disk; return once they are there."""
     if sys.platform == "win32":
         return
     handle = os.open(path, os.O_RDONLY)
@@ -139,7 +139,7 @@ def _flush(path: Path) -> None:
 
 @contextmanager
 def _folder_beside(target: Path) -> Iterator[Path]:
-    """A new folder beside a file, which nothing but SIGKILL leaves behind."""
+    """Give a new folder beside a file, which nothing but SIGKILL leaves behind."""
     folder = target.parent / f"{_prefix(target)}{secrets.token_hex(8)}"
     lock = None
     with _removed_when_terminated(folder):
@@ -184,7 +184,7 @@ def _remove_leftovers(target: Path) -> None:
 
 @contextmanager
 def _removed_when_terminated(folder: Path) -> Iterator[None]:
-    """While it lasts, a signal that would end the process at once removes a folder first."""
+    """Remove a folder before a signal that would end the process at once ends it."""
     owner = os.getpid()
 
     def end(number: int, _: FrameType | None) -> None:

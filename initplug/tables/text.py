@@ -54,7 +54,7 @@ def table(
     width: int | None = None,
     color: bool = False,
 ) -> str:
-    """Rows as aligned text, as wide as the terminal.
+    """Return rows as aligned text, as wide as the terminal.
 
     Args:
         columns: what to show of each row.
@@ -82,7 +82,7 @@ def table(
     cells = [[cell(row.get(column.key)) for column in chosen] for row in listed]
     headings: dict[int, str] = {}
     if _total(_widths(chosen, cells)) > width and chosen[0].key == "name":
-        listed, cells = _grouped(listed, cells, headings)
+        listed, cells = _move_under_headings(listed, cells, headings)
     limits = _limited(chosen, _widths(chosen, cells), width)
     stream = StringIO()
     console = Console(file=stream, width=UNBOUNDED, force_terminal=color, no_color=not color)
@@ -96,7 +96,7 @@ def table(
 
 
 def terminal_width() -> int:
-    """Columns of the terminal, or as many as a table wants where there is none."""
+    """Return the columns of the terminal, or as many as a table wants where there is none."""
     if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit():
         return shutil.get_terminal_size().columns
     return UNBOUNDED
@@ -107,7 +107,7 @@ def _widths(columns: Sequence[Column], cells: Sequence[Sequence[str]]) -> list[i
 
 
 def _width(text: str) -> int:
-    """The places that a text takes on a terminal: some characters take two, some none."""
+    """Return the places that a text takes on a terminal: some characters take two, some none."""
     if text.isascii():
         return len(text)
     from rich.cells import cell_len
@@ -120,7 +120,7 @@ def _total(widths: Sequence[int]) -> int:
 
 
 def _limited(columns: Sequence[Column], widths: Sequence[int], width: int) -> list[int]:
-    """Widths that fit: columns that may give way do, the widest first."""
+    """Return widths that fit: columns that may give way do, the widest first."""
     limits = list(widths)
     giving = [index for index, column in enumerate(columns) if column.gives]
     while giving and _total(limits) > width:
@@ -132,7 +132,7 @@ def _limited(columns: Sequence[Column], widths: Sequence[int], width: int) -> li
 
 
 def _shortened(text: str, width: int) -> str:
-    """The end of a text that is too long: names differ at their ends."""
+    """Return the end of a text that is too long: names differ at their ends."""
     if _width(text) <= width:
         return text
     kept = text[max(len(text) - width + 1, 0) :]
@@ -158,10 +158,10 @@ def _grid(
     return grid
 
 
-def _grouped(
+def _move_under_headings(
     rows: Sequence[Mapping[str, Any]], cells: Sequence[Sequence[str]], headings: dict[int, str]
 ) -> tuple[list[Mapping[str, Any]], list[list[str]]]:
-    """Short names below what the names have in common, for terminals that long names do not fit.
+    """Return short names below what the names have in common, for terminals that long names do not fit.
 
     `headings` gets the common parts, by the position of the empty row that stands for each.
     """
@@ -189,7 +189,7 @@ def _style(row: Mapping[str, Any], column: Column) -> str:
 
 
 def cell(value: Any) -> str:
-    """A value as a person reads it: four significant digits, shapes as 64×3×7×7.
+    """Return a value as a person reads it: four significant digits, shapes as 64×3×7×7.
 
     Example:
         >>> cell(0.0589256), cell([64, 3, 7, 7]), cell(None)
@@ -207,7 +207,7 @@ def cell(value: Any) -> str:
 
 
 def spread(mean: float | None, std: float | None) -> str | None:
-    """Mean and standard deviation as one text; a constant is its value.
+    """Return the mean and standard deviation as one text; a constant is its value.
 
     Example:
         >>> spread(0.0, 0.02), spread(1.0, 0.0)
@@ -219,7 +219,7 @@ def spread(mean: float | None, std: float | None) -> str | None:
 
 
 def _small(mean: float, std: float) -> str:
-    """A mean to the digits that its spread makes worth reading."""
+    """Return a mean to the digits that its spread makes worth reading."""
     if not mean or abs(mean) > 1e15 * std:  # the quotient may be beyond what a double holds
         return f"{mean:.4g}"
     rounded = round(mean / std, 3) * std

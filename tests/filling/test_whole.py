@@ -22,7 +22,7 @@ from torch import nn
 
 import initplug
 from initplug.filling.whole import compute
-from initplug.schemes.orthonormal import LENGTH, PANEL, orthonormal
+from initplug.schemes.orthonormal import EXACT_LENGTH, PANEL, orthonormalize
 from initplug.schemes.peaks import peak
 from initplug.schemes.structures import DeltaOrthogonal, Dirac, Eye, Orthogonal, SinCos, Sparse, Structured
 
@@ -73,7 +73,7 @@ def orthogonal(shape: tuple[int, ...], gain: float = 1.0, seed: int = 0) -> NDAr
 SHAPES = [(1, 1), (1, 9), (9, 1), (2, 2), (17, 16), (16, 33), (64, 64), (130, 129), (300, 20), (40, 3, 3, 3)]
 
 
-@pytest.mark.parametrize("shape", [*SHAPES, (700, 300), (PANEL * 2 + 1, PANEL * 4), (LENGTH * 2 + 1, 5)])
+@pytest.mark.parametrize("shape", [*SHAPES, (700, 300), (PANEL * 2 + 1, PANEL * 4), (EXACT_LENGTH * 2 + 1, 5)])
 @pytest.mark.parametrize("gain", [1.0, -0.3])
 def test_orthogonal_is_q_of_torchs_decomposition_with_the_signs_of_r_made_positive(
     shape: tuple[int, ...], gain: float
@@ -99,7 +99,7 @@ def test_the_shorter_side_of_an_orthogonal_matrix_is_orthonormal(
 
 def test_in_double_precision_columns_are_orthonormal_beyond_single_precision() -> None:
     q = np.random.default_rng(0).standard_normal((600, 400))
-    orthonormal(q)
+    orthonormalize(q)
     np.testing.assert_allclose(q.T @ q, np.eye(400), rtol=0, atol=1e-10)
 
 
@@ -107,15 +107,15 @@ def test_in_double_precision_columns_are_orthonormal_beyond_single_precision() -
 def test_the_scale_of_what_is_decomposed_does_not_matter(scale: float) -> None:
     plain = np.random.default_rng(0).standard_normal((50, 40))
     scaled = plain * scale
-    orthonormal(plain)
-    orthonormal(scaled)
+    orthonormalize(plain)
+    orthonormalize(scaled)
     np.testing.assert_allclose(scaled, plain, rtol=0, atol=1e-9)
 
 
 def test_an_ill_conditioned_matrix_still_gives_orthonormal_columns() -> None:
     ladder = np.vander(np.linspace(0, 1, 60), 40, increasing=True)
     assert np.linalg.cond(ladder) > 1e15
-    orthonormal(ladder)
+    orthonormalize(ladder)
     np.testing.assert_allclose(ladder.T @ ladder, np.eye(40), rtol=0, atol=1e-9)
 
 
@@ -161,13 +161,13 @@ def test_delta_orthogonal_holds_the_orthogonal_matrix_of_the_normals_at_its_cent
 DIGEST = """
 import hashlib
 import numpy as np
-from initplug.schemes.orthonormal import orthonormal
+from initplug.schemes.orthonormal import orthonormalize
 
 bits = hashlib.sha256()
 for rows, columns in [(1000, 129), (2304, 257), (5000, 40), (3, 3)]:  # LAPACK's bits vary with threads for most
     numbers = np.arange(rows * columns, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     matrix = ((numbers >> np.uint64(40)).astype(np.float64) - 2.0**23).reshape(rows, columns)
-    orthonormal(matrix)
+    orthonormalize(matrix)
     bits.update(matrix.tobytes())
 print(bits.hexdigest())
 """

@@ -20,7 +20,7 @@ from initplug.language.schema import schema
 from initplug.language.yaml import read, written
 from initplug.schemes.fans import FanRule
 from initplug.schemes.initializers import REGISTRY
-from initplug.schemes.registry import Reference, kinds_of, parts_of
+from initplug.schemes.registry import Reference, kinds_of, union_parts
 
 VALIDATOR = jsonschema.Draft202012Validator(schema())
 
@@ -195,7 +195,7 @@ def test_a_part_is_no_licence_to_misspell(rules: Any) -> None:
 def values_of(annotation: Any) -> st.SearchStrategy[Any]:
     """Values that an argument of this annotation may take."""
     strategies: list[st.SearchStrategy[Any]] = []
-    for part in parts_of(annotation):
+    for part in union_parts(annotation):
         if part is Reference:
             strategies.append(st.sampled_from(["weight", "..q.weight", "^shared.weight"]))
         elif get_origin(part) is Literal:

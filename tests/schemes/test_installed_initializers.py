@@ -16,7 +16,7 @@ import pytest
 
 import initplug
 from initplug.language.schema import schema
-from initplug.schemes.entry_points import GROUP, all_names, entries
+from initplug.schemes.entry_points import ENTRY_POINT_GROUP, all_names, entries
 
 SPIRAL = """
     import numpy as np
@@ -60,7 +60,7 @@ def install(site: Path) -> Install:
         info = site / f"{package}-1.0.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
-        lines = [f"[{GROUP}]", *(f"{name} = {value}" for name, value in points.items())]
+        lines = [f"[{ENTRY_POINT_GROUP}]", *(f"{name} = {value}" for name, value in points.items())]
         (info / "entry_points.txt").write_text("\n".join(lines))
 
     return written
@@ -250,7 +250,7 @@ def test_a_package_that_pip_installs_is_found(tmp_path: Path) -> None:
         "thirds.py": "import initplug\n\ndef third(fans):\n    return initplug.Constant(1 / 3)\n",
         "thirds-2.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: thirds\nVersion: 2.0\n",
         "thirds-2.0.dist-info/WHEEL": "Wheel-Version: 1.0\nGenerator: hand\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        "thirds-2.0.dist-info/entry_points.txt": f"[{GROUP}]\nthird = thirds:third\n",
+        "thirds-2.0.dist-info/entry_points.txt": f"[{ENTRY_POINT_GROUP}]\nthird = thirds:third\n",
     }
     record = "thirds-2.0.dist-info/RECORD"
     with zipfile.ZipFile(tmp_path / "thirds-2.0-py3-none-any.whl", "w") as wheel:
