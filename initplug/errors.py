@@ -148,7 +148,7 @@ def shortened(rows: Sequence[str], limit: int = ROWS) -> list[str]:
     return [*rows[:limit], f"… and {len(rows) - limit} more"]
 
 
-def listed(head: str, findings: Sequence[Finding]) -> str:
+def headed(head: str, findings: Sequence[Finding]) -> str:
     """A heading and the findings below it."""
     return "\n".join([head, *(f"  {row}" for row in shortened([str(finding) for finding in findings]))])
 

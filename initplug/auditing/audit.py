@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from initplug.auditing.moments import Histogram, Measured, Moments
-from initplug.auditing.pools import POOLED, judged_in_pools
-from initplug.auditing.ranks import Entry, exchanged, merged
+from initplug.auditing.pools import POOLED_REASON, judged_in_pools
+from initplug.auditing.ranks import RankEntry, exchange, merged
 from initplug.auditing.verdicts import OK, Judgement, Verdict, judgement
 from initplug.columns import Coded, Rows
 from initplug.errors import InitplugError
@@ -73,7 +73,7 @@ class Audited(Assignment):
 
 
 MEASURED = tuple(f"measured_{field}" for field in ("mean", "std", "min", "max", "count"))
-COLUMNS = (
+AUDIT_COLUMNS = (
     Column("parameter", "name", gives=True),
     Column("shape", "shape", least=WIDE),
     Column("rule", "rule", gives=True),
@@ -84,7 +84,7 @@ COLUMNS = (
 )
 
 
-KEYS = (*ROW_KEYS, *MEASURED, "status", "verdict", "problem")
+AUDIT_KEYS = (*ROW_KEYS, *MEASURED, "status", "verdict", "problem")
 
 
 class Audit:
@@ -181,9 +181,9 @@ class Audit:
 
         if not (dist.is_available() and dist.is_initialized()):
             return self
-        planned = self.plan.shares.each(_planned)
+        planned = self.plan.shares.each(_planned_alike)
         entries = [
-            Entry(
+            RankEntry(
                 moments,
                 self._regions.get(index),
                 status,
@@ -195,7 +195,7 @@ class Audit:
                 zip(self._moments, self._statuses, self._verdicts, planned, strict=True)
             )
         ]
-        plan, known = exchanged(self.plan, entries, group)
+        plan, known = exchange(self.plan, entries, group)
         slots = [merged(known[name], share.numel) for name, share in zip(plan.names, plan.shares, strict=True)]
         found = [
             judgement(share.distribution, slot.moments, getattr(torch, share.dtype))
@@ -226,7 +226,7 @@ class Audit:
     def _alone(self, index: int, verdict: Verdict) -> Judgement:
         """Return what was found of a slot by itself: in pools of all ranks' parts it is judged anew."""
         reason = self._reasons.get(index)
-        return OK if reason == POOLED else Judgement(verdict, self._problems.get(index), reason)
+        return OK if reason == POOLED_REASON else Judgement(verdict, self._problems.get(index), reason)
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -271,7 +271,7 @@ class Audit:
 
     def to_csv(self) -> str:
         """The rows as CSV text."""
-        return to_csv((row.to_dict() for row in self), KEYS)
+        return to_csv((row.to_dict() for row in self), AUDIT_KEYS)
 
     def to_markdown(self, *, every: bool = True) -> str:
         """The rows as a Markdown table.
@@ -281,7 +281,7 @@ class Audit:
                 what was kept where `only=` was given.
         """
         left = "" if every else self._left_out()
-        return to_markdown(self._rows(every), KEYS) + (f"\n{left}\n" if left else "")
+        return to_markdown(self._rows(every), AUDIT_KEYS) + (f"\n{left}\n" if left else "")
 
     def to_html(self) -> str:
         """The audit as a page of its own, that needs no network: tree, table, recipe, densities, histograms."""
@@ -314,7 +314,7 @@ class Audit:
         from initplug.reporting.page import fragment
 
         lines = [line for line in (self._left_out(), self.headline()) if line]
-        return fragment(COLUMNS, map(_with_ranges, self._rows(every=False)), lines)
+        return fragment(AUDIT_COLUMNS, map(_with_ranges, self._rows(every=False)), lines)
 
     def _rows(self, every: bool) -> Iterable[dict[str, Any]]:
         if every:
@@ -347,7 +347,7 @@ class Audit:
             every: a line for every slot, also where those of repeated blocks agree, or where it was kept by `only=`.
         """
         rows, left = map(_with_ranges, self._rows(every)), "" if every else self._left_out()
-        return table(COLUMNS, rows, more=left, footer=self.headline(), width=width, color=color)
+        return table(AUDIT_COLUMNS, rows, more=left, footer=self.headline(), width=width, color=color)
 
     def headline(self) -> str:
         """One line that sums the audit up."""
@@ -356,7 +356,7 @@ class Audit:
         return "; ".join([self.plan.headline(), *([", ".join(counts)] if counts else [])])
 
 
-def _planned(share: Share) -> str:
+def _planned_alike(share: Share) -> str:
     """Return what all ranks that know a slot say of it; the file that they load it from may be each one's own."""
     said = "load" if isinstance(share.distribution, Load) else text(share.distribution) or "nothing"
     return f"{share.shape} {share.dtype} {said}"

@@ -94,7 +94,9 @@ def _quantiles(distribution: Normal | Uniform | TruncatedNormal, tail: float) ->
             return low + share, high - share
         case TruncatedNormal(loc, scale, low, high):
             start, end = (low - loc) / scale, (high - loc) / scale
-            return loc + scale * _cut(start, end, tail), loc - scale * _cut(-end, -start, tail)
+            return loc + scale * _quantile_between(start, end, tail), loc - scale * _quantile_between(
+                -end, -start, tail
+            )
 
 
 def outer(distribution: Normal | Uniform | TruncatedNormal, tail: float) -> tuple[float, float]:
@@ -114,19 +116,19 @@ def outer(distribution: Normal | Uniform | TruncatedNormal, tail: float) -> tupl
     return -math.inf, math.inf
 
 
-def _below(z: float) -> float:
+def _share_below(z: float) -> float:
     return math.erfc(-z / math.sqrt(2)) / 2
 
 
 def _far(start: float, end: float, tail: float) -> float:
     """What a share `tail` of a standard normal between two cuts lies below; none where the cut itself limits it."""
     share = tail * mass(start, end)
-    return STANDARD.inv_cdf(_below(start) + share) if _below(start) < share else -math.inf
+    return STANDARD.inv_cdf(_share_below(start) + share) if _share_below(start) < share else -math.inf
 
 
-def _cut(start: float, end: float, tail: float) -> float:
+def _quantile_between(start: float, end: float, tail: float) -> float:
     """The value that a share `tail` of a standard normal between two cuts lies below."""
-    share = min(max(_below(start) + tail * mass(start, end), FINEST), 1 - FINEST)
+    share = min(max(_share_below(start) + tail * mass(start, end), FINEST), 1 - FINEST)
     return min(max(STANDARD.inv_cdf(share), start), end)
 
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-CHUNK = 1 << 15
+MEASURED_AT_A_TIME = 1 << 15
 """Elements measured at a time: the scratch of a measurement, whatever the tensor's size.
 
 Torch hands nothing shorter to its pool of threads, which spin while they wait: beside busy neighbours that takes many
@@ -43,7 +43,7 @@ def measure(tensor: Tensor, padding_row: int | None = None, without: Collection[
     if tensor.is_complex():
         tensor = tensor.resolve_conj()
         real, imaginary = (measure(part, padding_row) for part in torch.view_as_real(tensor).unbind(-1))
-        return None if real is None or imaginary is None else _joined(real, imaginary)
+        return None if real is None or imaginary is None else _complex_moments(real, imaginary)
     total: Moments | None = None
     for chunk in _chunks(tensor, padding_row):
         for value in without:
@@ -55,44 +55,46 @@ def measure(tensor: Tensor, padding_row: int | None = None, without: Collection[
     return total
 
 
-def _joined(real: Moments, imaginary: Moments) -> Moments:
+def _complex_moments(real: Moments, imaginary: Moments) -> Moments:
     """The moments of complex elements from those of their parts."""
     std = math.hypot(real.std, imaginary.std, imaginary.mean)
     return Moments(real.numel, real.mean, std, min(real.min, imaginary.min), max(real.max, imaginary.max))
 
 
 def _chunks(tensor: Tensor, padding_row: int | None = None) -> Iterator[NDArray[Any]]:
-    """The elements as floats, in one-dimensional pieces of at most CHUNK, without a copy where memory allows it."""
+    """Yield the elements as floats, `MEASURED_AT_A_TIME` in a row, without a copy where memory allows it."""
     parts = [tensor] if padding_row is None else [tensor[:padding_row], tensor[padding_row + 1 :]]
     for part in parts:
         if part.numel():
-            yield from _pieces(part.resolve_neg())
+            yield from _flat_pieces(part.resolve_neg())
 
 
-def _pieces(tensor: Tensor) -> Iterator[NDArray[Any]]:
+def _flat_pieces(tensor: Tensor) -> Iterator[NDArray[Any]]:
     if is_dense(tensor):
         flat = tensor.as_strided((tensor.numel(),), (1,))
         if flat.is_cpu and flat.dtype in (torch.float32, torch.float64):
             values = array_of(flat)
-            yield from (values[start : start + CHUNK] for start in range(0, len(values), CHUNK))
+            yield from (
+                values[start : start + MEASURED_AT_A_TIME] for start in range(0, len(values), MEASURED_AT_A_TIME)
+            )
         else:
-            yield from (_floats(piece) for piece in torch.split(flat, CHUNK))
-    elif tensor.numel() <= CHUNK:
-        yield _floats(tensor.reshape(-1))
+            yield from (_wide_enough(piece) for piece in torch.split(flat, MEASURED_AT_A_TIME))
+    elif tensor.numel() <= MEASURED_AT_A_TIME:
+        yield _wide_enough(tensor.reshape(-1))
     else:
-        step = CHUNK * tensor.shape[0] // tensor.numel()
+        step = MEASURED_AT_A_TIME * tensor.shape[0] // tensor.numel()
         for part in torch.split(tensor, step) if step else tensor.unbind(0):
-            yield from _pieces(part)
+            yield from _flat_pieces(part)
 
 
-def _floats(piece: Tensor) -> NDArray[Any]:
+def _wide_enough(piece: Tensor) -> NDArray[Any]:
     """A piece in double precision, where single precision does not hold what it holds."""
     single = piece.dtype == torch.float32 or (piece.is_floating_point() and piece.element_size() < 4)
     values: NDArray[Any] = array_of(piece.to(torch.float32 if single else torch.float64).cpu())
     return values
 
 
-class _Memory:
+class _ArrayMemory:
     """What NumPy is told of the memory of a tensor, which it keeps alive."""
 
     def __init__(self, tensor: Tensor) -> None:
@@ -125,7 +127,7 @@ def array_of(tensor: Tensor) -> NDArray[Any]:
     """
     if tensor.is_conj() or tensor.is_neg():
         raise ValueError("a conjugated or negated tensor is not what its memory holds")
-    return np.asarray(_Memory(tensor.detach()))
+    return np.asarray(_ArrayMemory(tensor.detach()))
 
 
 BINS = 48
@@ -257,7 +259,7 @@ class Measured(Sequence[Moments | None]):
     @classmethod
     def none(cls, count: int) -> Measured:
         """A table of tensors that were not measured yet."""
-        return cls(np.zeros(count, COLUMNS))
+        return cls(np.zeros(count, MOMENT_COLUMNS))
 
     def __len__(self) -> int:
         return len(self.table)
@@ -285,7 +287,7 @@ class Measured(Sequence[Moments | None]):
         return np.flatnonzero(self.table["numel"])
 
 
-COLUMNS = np.dtype([(field, np.int64 if field == "numel" else np.float64) for field in Moments._fields])
+MOMENT_COLUMNS = np.dtype([(field, np.int64 if field == "numel" else np.float64) for field in Moments._fields])
 
 
 SINGLE = frozenset({torch.float32, torch.bfloat16, torch.float16})
@@ -299,8 +301,8 @@ def measure_alike(tensors: Sequence[Tensor]) -> Measured:
         >>> [*measure_alike([torch.tensor([1.0, 3.0]), torch.tensor([5.0, 5.0])])]
         [Moments(numel=2, mean=2.0, std=1.0, min=1.0, max=3.0), Moments(numel=2, mean=5.0, std=0.0, min=5.0, max=5.0)]
     """
-    found, step = Measured.none(len(tensors)), max((CHUNK - 1) // tensors[0].numel(), 1)
-    if len(tensors) <= FEW:
+    found, step = Measured.none(len(tensors)), max((MEASURED_AT_A_TIME - 1) // tensors[0].numel(), 1)
+    if len(tensors) <= FEW_TENSORS:
         for row, tensor in enumerate(tensors):
             found[row] = measure(tensor)
         return found
@@ -310,7 +312,7 @@ def measure_alike(tensors: Sequence[Tensor]) -> Measured:
     return found
 
 
-FEW = 3
+FEW_TENSORS = 3
 """How many tensors are measured faster one by one."""
 
 

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 from initplug.auditing.moments import Moments, together
 from initplug.auditing.verdicts import UNTESTABLE, Judgement
-from initplug.collectives import NO_FACTS, Circle, agreed, gathered
+from initplug.collectives import NO_FACTS, Circle, agree_on, gather
 from initplug.planning.plan import Plan
 from initplug.regions import Region
 
 
-class Entry(NamedTuple):
+class RankEntry(NamedTuple):
     """What one rank knows of a slot.
 
     Args:
@@ -51,7 +51,7 @@ class Merged(NamedTuple):
     whole: bool
 
 
-def merged(entries: Sequence[Entry], numel: int) -> Merged:
+def merged(entries: Sequence[RankEntry], numel: int) -> Merged:
     """Bring together what ranks know of a slot.
 
     Args:
@@ -61,8 +61,8 @@ def merged(entries: Sequence[Entry], numel: int) -> Merged:
     Example:
         >>> from initplug.auditing.verdicts import OK
         >>> left, right = Region((4,), (((0, 2),),)), Region((4,), (((2, 2),),))
-        >>> parts = [Entry(Moments(2, 1.0, 1.0, 0.0, 2.0), left, "initialized", OK)] * 2
-        >>> parts += [Entry(Moments(2, 3.0, 1.0, 2.0, 4.0), right, "initialized", OK)]
+        >>> parts = [RankEntry(Moments(2, 1.0, 1.0, 0.0, 2.0), left, "initialized", OK)] * 2
+        >>> parts += [RankEntry(Moments(2, 3.0, 1.0, 2.0, 4.0), right, "initialized", OK)]
         >>> merged(parts, 4).moments.numel, merged(parts, 4).whole
         (4, True)
     """
@@ -73,7 +73,7 @@ def merged(entries: Sequence[Entry], numel: int) -> Merged:
     views = [*dict.fromkeys(f"{entry.planned}, {_outcome(entry.status)}" for entry in entries)]
     if len(views) > 1:
         worst = Judgement("differs", f"the ranks disagree about it: {'; '.join(views[:VIEWS])}", "ranks disagree")
-    elif worst.verdict != "differs" and (apart := _apart(entries)):
+    elif worst.verdict != "differs" and (apart := _extremes_apart(entries)):
         worst = Judgement("differs", f"the ranks hold different values of it: {apart}", "ranks disagree")
     complete = [entry for entry in entries if entry.region is None]
     if complete:
@@ -87,7 +87,7 @@ def merged(entries: Sequence[Entry], numel: int) -> Merged:
     return Merged(moments, status, worst, whole=count == numel)
 
 
-def _apart(entries: Sequence[Entry]) -> str:
+def _extremes_apart(entries: Sequence[RankEntry]) -> str:
     """Return the extremes of replicas, and of parts that several ranks hold, where those are not the same."""
     alike: dict[Any, dict[str, None]] = {}
     for entry in entries:
@@ -108,7 +108,7 @@ def _outcome(status: Any) -> str:
     return "kept" if status == "kept" else "written"
 
 
-def exchanged(plan: Plan, entries: Sequence[Entry], group: Any) -> tuple[Plan, dict[str, list[Entry]]]:
+def exchange(plan: Plan, entries: Sequence[RankEntry], group: Any) -> tuple[Plan, dict[str, list[RankEntry]]]:
     """What all ranks know of all slots, and the plan of them: pipeline stages hold different ones.
 
     Args:
@@ -117,8 +117,8 @@ def exchanged(plan: Plan, entries: Sequence[Entry], group: Any) -> tuple[Plan, d
         group: process group of the ranks.
     """
     circle = Circle.of(group)
-    records = gathered(dict(zip(plan.names, entries, strict=True)), circle)
-    known: dict[str, list[Entry]] = {}
+    records = gather(dict(zip(plan.names, entries, strict=True)), circle)
+    known: dict[str, list[RankEntry]] = {}
     for rank in sorted(records):
         for name, entry in records[rank].items():
             known.setdefault(name, []).append(entry)
@@ -127,8 +127,8 @@ def exchanged(plan: Plan, entries: Sequence[Entry], group: Any) -> tuple[Plan, d
             (name, plan.aliases(plan.index_of(name)), share)
             for name, share in zip(plan.names, plan.shares, strict=True)
         ]
-        packed = agreed(lambda: pickle.dumps(rows), circle, lambda _: NO_FACTS, "to tell the others of their slots")
-        plan = plan.joined(_unpacked(gathered(packed, circle)))
+        packed = agree_on(lambda: pickle.dumps(rows), circle, lambda _: NO_FACTS, "to tell the others of their slots")
+        plan = plan.joined(_unpacked(gather(packed, circle)))
     return plan, known
 
 

@@ -22,7 +22,7 @@ VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 ROUNDINGS = 64
 """How many units in the last place a constant may be off that was computed from others."""
 
-SIGMAS = 6.0
+SIGMAS_OF_ONE = 6.0
 """How many standard errors a measured moment may be off; extremes may be as improbable on either side."""
 
 
@@ -206,7 +206,7 @@ def _beyond(limits: Limits, moments: Moments) -> Iterator[str]:
     ):
         if not low <= value <= high:
             before = True
-            yield f"{what} {value:.6g}, not {_range(low, high)}"
+            yield f"{what} {value:.6g}, not {_range_text(low, high)}"
     if not before and limits.inner_low < moments.min and moments.max < limits.inner_high:
         reached = f"{limits.inner_low:.6g} below or {limits.inner_high:.6g} above"
         yield f"elements are {moments.min:.6g} to {moments.max:.6g}, where some should reach {reached}"
@@ -215,7 +215,7 @@ def _beyond(limits: Limits, moments: Moments) -> Iterator[str]:
         yield f"root mean square {math.hypot(moments.std, moments.mean):.6g}, not {limits.rms:.6g}"
 
 
-def _range(low: float, high: float) -> str:
+def _range_text(low: float, high: float) -> str:
     if math.isinf(high):
         return f"{low:.6g} or more"
     return f"{high:.6g} or less" if math.isinf(low) else f"{low:.6g} to {high:.6g}"
@@ -232,7 +232,7 @@ def _limits(distribution: Single | Batched, numel: int, dtype: torch.dtype) -> L
     off = _mean_off(distribution, numel, dtype)
     rms = math.hypot(distribution.std, distribution.mean) if isinstance(part, Fixed) else None
     least, most = _std_limits(distribution, numel, dtype) if rms is None else (0.0, math.inf)
-    ends = extremes(distribution, numel, dtype, _tail())
+    ends = extremes(distribution, numel, dtype, _chance_beyond_limits())
     return Limits(
         constant=None,
         min_low=max(_end(distribution.low, dtype, min) - 2 * finest(dtype), ends.min_low),
@@ -258,7 +258,7 @@ def _limits(distribution: Single | Batched, numel: int, dtype: torch.dtype) -> L
 
 def far_bounds(distribution: TruncatedNormal, numel: int, dtype: torch.dtype) -> list[float]:
     """The bounds that so many draws do not come to, as the dtype holds them."""
-    ends = zip((distribution.low, distribution.high), outer(distribution, _tail() / numel), strict=True)
+    ends = zip((distribution.low, distribution.high), outer(distribution, _chance_beyond_limits() / numel), strict=True)
     return [cast(bound, dtype) for bound, reach in ends if math.isfinite(reach)]
 
 
@@ -275,16 +275,16 @@ def most_on_a_bound(numel: int) -> int:
     """
     count, rate = 0, numel * ON_A_BOUND
     share = total = math.exp(-rate)
-    while 1 - total > _tail():
+    while 1 - total > _chance_beyond_limits():
         count += 1
         share *= rate / count
         total += share
     return count
 
 
-def _tail() -> float:
+def _chance_beyond_limits() -> float:
     """Return how improbable it is that a moment, or an end, exceeds a limit."""
-    return math.erfc(SIGMAS / math.sqrt(2)) / 2
+    return math.erfc(SIGMAS_OF_ONE / math.sqrt(2)) / 2
 
 
 # Moments ----------------------------------------------------------------------------------------------------
@@ -311,7 +311,7 @@ def _mean_off(distribution: Distribution, numel: int, dtype: torch.dtype) -> flo
     Source: Cornish and Fisher 1938, Moments and cumulants in the specification of distributions.
     """
     error = distribution.std / math.sqrt(numel)
-    sigmas = SIGMAS + (SIGMAS**2 - 1) / 6 * abs(distribution.skewness) / math.sqrt(numel)
+    sigmas = SIGMAS_OF_ONE + (SIGMAS_OF_ONE**2 - 1) / 6 * abs(distribution.skewness) / math.sqrt(numel)
     return sigmas * error + grain(distribution, dtype)
 
 
@@ -327,7 +327,7 @@ def _std_limits(distribution: Distribution, numel: int, dtype: torch.dtype) -> t
         return 0.0, math.inf
     freedom = 2 / (distribution.kurtosis / numel - (numel - 3) / (numel * (numel - 1)))
     spread, off = 2 / (9 * freedom), rounding(distribution, dtype)
-    middle, reach = 1 - spread, SIGMAS * math.sqrt(spread)
+    middle, reach = 1 - spread, SIGMAS_OF_ONE * math.sqrt(spread)
     least, most = min(max(middle - reach, 0.0) ** 3, 1 - off), max((middle + reach) ** 3, 1 + off)
     sample = distribution.std * math.sqrt((numel - 1) / numel)
     return sample * math.sqrt(max(least, 0.0)), sample * math.sqrt(most)

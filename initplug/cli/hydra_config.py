@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
-from initplug.cli.models import Failure, Model, shown, user_code
+from initplug.cli.models import Failure, Model, shown_target, user_code
 from initplug.errors import InitplugError, RecipeError, did_you_mean, first_line, shortened
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ CONFIG_HELP = """With --config-dir and --config-name model and recipe are the no
 and every word is an override: init=wrn model.depth=20."""
 
 
-class Words(NamedTuple):
+class CommandWords(NamedTuple):
     """The words of a command that names its recipe, or a config that has it.
 
     Args:
@@ -51,7 +51,7 @@ def with_config(metavar: str) -> Callable[[Callable[..., Any]], Callable[..., An
 
     def decorated(command: Callable[..., Any]) -> Callable[..., Any]:
         def called(words: tuple[str, ...], config_dir: Path | None, config_name: str | None, **others: Any) -> Any:
-            return command(given=Words(words, config_dir, config_name), **others)
+            return command(given=CommandWords(words, config_dir, config_name), **others)
 
         called.__name__, called.__doc__ = command.__name__, command.__doc__
         called.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]  # click's own
@@ -74,7 +74,7 @@ def _offering(names: Sequence[str]) -> Offer:
 
     def offered(context: click.Context, _: click.Parameter, word: str) -> list[CompletionItem]:
         words = context.params.get("words") or ()
-        given = Words(tuple(words), context.params.get("config_dir"), context.params.get("config_name"))
+        given = CommandWords(tuple(words), context.params.get("config_dir"), context.params.get("config_name"))
         place = len(given.words)
         if given.config is None and names[place : place + 1] == ["RECIPE"]:
             from initplug.language.preset_list import presets
@@ -92,7 +92,7 @@ def _offering(names: Sequence[str]) -> Offer:
     return offered
 
 
-def _keys(given: Words, arguments: int, word: str) -> list[str]:
+def _keys(given: CommandWords, arguments: int, word: str) -> list[str]:
     """What an override may begin with, by Hydra's own completion."""
     from hydra._internal.core_plugins.bash_completion import BashCompletion
     from hydra.core.global_hydra import GlobalHydra
@@ -140,7 +140,7 @@ class Composition(NamedTuple):
 
     def recipe(self) -> Recipe:
         """The node `init`, validated; nothing in it is ever instantiated."""
-        node = _node(self.config, "init")
+        node = _node_at(self.config, "init")
         if node is None:
             raise Failure(f"{self.source} has no init: choose a recipe, such as +init=resnext", 2)
         from initplug.language.loading import load
@@ -152,13 +152,13 @@ class Composition(NamedTuple):
         """The node `model`, the application's own, of which Hydra makes a model; its class is imported here."""
         from hydra.utils import get_object, instantiate
 
-        node = _node(self.config, "model")
-        name = _node(node, "_target_") if hasattr(node, "keys") else None
+        node = _node_at(self.config, "model")
+        name = _node_at(node, "_target_") if hasattr(node, "keys") else None
         if not isinstance(name, str):
             lacks = "no model" if node is None else "no model._target_"
             raise Failure(f"{self.source} has {lacks}, the class or function that makes the model", 2)
         sys.path.insert(0, str(Path.cwd()))
-        with user_code(f"MODEL {shown(name)} cannot be imported:", 2), _unlogged():
+        with user_code(f"MODEL {shown_target(name)} cannot be imported:", 2), _unlogged():
             try:
                 get_object(name)
             except Exception as error:
@@ -178,7 +178,7 @@ class Composition(NamedTuple):
         return Model(name, built, [], {})
 
 
-def _node(config: Any, key: str) -> Any:
+def _node_at(config: Any, key: str) -> Any:
     """A node of a config; None where there is none."""
     if key not in config:  # a value that is still missing is none, too
         return None
@@ -215,8 +215,8 @@ def _unlogged() -> Iterator[None]:
 
 
 @contextmanager
-def application(given: Words) -> Iterator[None]:
-    """While it lasts, the process is an application of Hydra with these configs; `entered` says with which."""
+def application(given: CommandWords) -> Iterator[None]:
+    """Make the process an application of Hydra with these configs for a while; `enter_composition` says with which."""
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.hydra_config import HydraConfig
@@ -234,7 +234,7 @@ def application(given: Words) -> Iterator[None]:
 
 
 @contextmanager
-def composed(given: Words, *, sweep: bool = False) -> Iterator[list[Composition]]:
+def composed(given: CommandWords, *, sweep: bool = False) -> Iterator[list[Composition]]:
     """Every config that the overrides stand for: one, or those of a sweep in Hydra's order."""
     assert given.config is not None  # who comes here has a config
     source = str((given.folder or Path()) / given.config)
@@ -252,7 +252,7 @@ def version_base() -> dict[str, str]:
     return {"version_base": "1.3"} if hydra.__version__.startswith("1.3.") else {}
 
 
-def entered(composition: Composition) -> Composition:
+def enter_composition(composition: Composition) -> Composition:
     """The composition, made the one of the running application, as `hydra.main` does."""
     from hydra.core.hydra_config import HydraConfig
 
@@ -352,7 +352,7 @@ def differences(plans: Mapping[str, Plan], *, color: bool = False) -> str:
     return table(columns, rows, footer=f"{len(rows)} of {len(cells)} slots differ", color=color)
 
 
-def each(compositions: Iterable[Composition], work: Callable[[Composition], Any]) -> int:
+def run_each(compositions: Iterable[Composition], work: Callable[[Composition], Any]) -> int:
     """Do the same with every composition of a sweep; what is wrong with one is told, and the others go on.
 
     Returns:
@@ -363,7 +363,7 @@ def each(compositions: Iterable[Composition], work: Callable[[Composition], Any]
 
 def _status(composition: Composition, work: Callable[[Composition], Any]) -> int:
     try:
-        work(entered(composition))
+        work(enter_composition(composition))
     except RecipeError as error:
         click.echo(f"{composition.label}: {error}", err=True)
         return 2 if error.usage else 1

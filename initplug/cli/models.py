@@ -57,12 +57,12 @@ def user_code(said: str | None = None, status: int = 1, way_out: str = "") -> It
         if said is None and isinstance(error, Exception) and _is_ours(error):
             raise  # the command says what and where
         if said is None:
-            raise Failure(f"the model's own code raised {brief(error)}{place_of(error)}", status) from None
+            raise Failure(f"the model's own code raised {brief(error)}{raised_at(error)}", status) from None
         hint = "" if isinstance(error, TypeError) else way_out
         raise Failure(f"{said} {brief(error)}{hint}", status) from None
 
 
-def place_of(error: BaseException) -> str:
+def raised_at(error: BaseException) -> str:
     """Return where an error was raised, in brackets."""
     frames = traceback.extract_tb(error.__traceback__)
     return f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
@@ -92,11 +92,11 @@ def _printing_elsewhere() -> Iterator[None]:
             os.close(kept)
 
 
-PLAIN = re.compile(r"(?P<where>.+):(?P<name>[A-Za-z_][\w.]*)", re.DOTALL)
-CALLED = re.compile(r"(?P<where>.+?):(?P<name>[A-Za-z_][\w.]*)(?P<call>\(.*\))", re.DOTALL)
+PLAIN_TARGET = re.compile(r"(?P<where>.+):(?P<name>[A-Za-z_][\w.]*)", re.DOTALL)
+CALLED_TARGET = re.compile(r"(?P<where>.+?):(?P<name>[A-Za-z_][\w.]*)(?P<call>\(.*\))", re.DOTALL)
 
 
-def shown(target: str) -> str:
+def shown_target(target: str) -> str:
     """A MODEL argument as messages call it."""
     return cut(repr(target), NAME)
 
@@ -110,32 +110,32 @@ class Model(NamedTuple):
     keywords: dict[str, Any]
 
 
-def named(target: str) -> Model:
+def import_model(target: str) -> Model:
     """What a MODEL argument names, imported: before recipes are read, since its module may have initializers."""
-    found = (CALLED if target.endswith(")") else PLAIN).fullmatch(target)
+    found = (CALLED_TARGET if target.endswith(")") else PLAIN_TARGET).fullmatch(target)
     if found is None:
         expected = "expected package.module:callable or path/to/file.py:callable"
-        raise Failure(f"MODEL {shown(target)}: {expected}", 2)
+        raise Failure(f"MODEL {shown_target(target)}: {expected}", 2)
     where, name, call = found["where"], found["name"], found.groupdict().get("call")
     arguments, keywords = ([], {}) if call is None else _arguments(target, call)
-    constructor = _imported(target, where, name)
+    constructor = _import_target(target, where, name)
     if not callable(constructor):
-        raise Failure(f"MODEL {shown(target)}: {name} is a {type(constructor).__name__}, not a callable", 2)
+        raise Failure(f"MODEL {shown_target(target)}: {name} is a {type(constructor).__name__}, not a callable", 2)
     return Model(target, constructor, arguments, keywords)
 
 
 def built_from(model: Model, *, meta: bool) -> nn.Module:
     """The model that a MODEL argument names."""
     torch = _torch()
-    with user_code(f"MODEL {shown(model.target)} raised"):
+    with user_code(f"MODEL {shown_target(model.target)} raised"):
         is_model = isinstance(model.constructor, torch.nn.Module)  # which asks it for its class
     if is_model:
         return cast("nn.Module", model.constructor)
     built = _constructed(model.target, lambda: model.constructor(*model.arguments, **model.keywords), meta=meta)
-    with user_code(f"MODEL {shown(model.target)} raised"):
+    with user_code(f"MODEL {shown_target(model.target)} raised"):
         is_model = isinstance(built, torch.nn.Module)
     if not is_model:
-        raise Failure(f"MODEL {shown(model.target)} gave a {type(built).__name__}, not a torch.nn.Module")
+        raise Failure(f"MODEL {shown_target(model.target)} gave a {type(built).__name__}, not a torch.nn.Module")
     return cast("nn.Module", built)
 
 
@@ -159,7 +159,7 @@ def _constructed(target: str, build: Callable[[], Any], *, meta: bool) -> Any:
 
     from initplug import deferred
 
-    said = f"MODEL {shown(target)} raised"
+    said = f"MODEL {shown_target(target)} raised"
     if not meta:
         with user_code(said), torch.device("cpu"):
             return build()
@@ -174,7 +174,7 @@ def _constructed(target: str, build: Callable[[], Any], *, meta: bool) -> Any:
 
 def _arguments(target: str, call: str) -> tuple[list[Any], dict[str, Any]]:
     """Literal arguments of a call."""
-    wrong = Failure(f"MODEL {shown(target)}: arguments are literals, such as (num_classes=10)", 2)
+    wrong = Failure(f"MODEL {shown_target(target)}: arguments are literals, such as (num_classes=10)", 2)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of escapes that texts may hold
@@ -193,12 +193,12 @@ def _arguments(target: str, call: str) -> tuple[list[Any], dict[str, Any]]:
 
 # Where it is imported from ----------------------------------------------------------------------------------
 
-MISSING = object()
+ABSENT = object()
 
 
-def _imported(target: str, where: str, name: str) -> Any:
+def _import_target(target: str, where: str, name: str) -> Any:
     """The object that `where:name` names; the current directory comes first on the import path."""
-    said = f"MODEL {shown(target)} cannot be imported:"
+    said = f"MODEL {shown_target(target)} cannot be imported:"
     path = Path(where) if where.endswith(".py") else None
     with user_code(said, 2):
         if path is not None and not path.is_file():
@@ -212,10 +212,12 @@ def _imported(target: str, where: str, name: str) -> Any:
         sys.path.insert(0, str(Path.cwd()))
         found = importlib.import_module(where) if path is None else _file(path)
         for step in name.split("."):
-            above, found = found, getattr(found, step, MISSING)
-            if found is MISSING:
+            above, found = found, getattr(found, step, ABSENT)
+            if found is ABSENT:
                 hint = did_you_mean(step, dir(above))
-                raise Failure(f"MODEL {shown(target)}: {where} has no {step!r}" + (f" ({hint})" if hint else ""), 2)
+                raise Failure(
+                    f"MODEL {shown_target(target)}: {where} has no {step!r}" + (f" ({hint})" if hint else ""), 2
+                )
     return found
 
 

@@ -178,13 +178,13 @@ def restored_on_failure() -> Iterator[list[Backup]]:
         try:
             put_back(backups[0])
         except Exception as failure:
-            message = f"{_said(error)}\nWhat was there could not be restored: {brief(failure)}"
+            message = f"{_failure_text(error)}\nWhat was there could not be restored: {brief(failure)}"
             raise ApplyError(message) from error
         if not isinstance(error, Exception) or isinstance(error, Warning):
             raise
         findings = error.findings if isinstance(error, InitplugError) else ()
-        raise ApplyError(f"{_said(error)}\n{RESTORED}", findings) from error
+        raise ApplyError(f"{_failure_text(error)}\n{RESTORED}", findings) from error
 
 
-def _said(error: BaseException) -> str:
+def _failure_text(error: BaseException) -> str:
     return str(error) if isinstance(error, InitplugError) else brief(error)

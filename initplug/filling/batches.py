@@ -12,13 +12,13 @@ from torch import Tensor
 
 from initplug.auditing.moments import Measured, measure_alike
 from initplug.columns import Rows
-from initplug.filling.streams import CHUNK, Elementwise, sampler
-from initplug.filling.words import BLOCK, Source, keys_of, words_of_many
+from initplug.filling.streams import DRAWN_AT_A_TIME, Elementwise, sampler
+from initplug.filling.words import BLOCK, WordSource, keys_of, words_of_many
 from initplug.regions import Region
 from initplug.schemes.distributions import Constant, Drawn
 
 
-class Kind(NamedTuple):
+class LotKind(NamedTuple):
     """What is drawn for tensors that are alike: of one shape and dtype.
 
     Args:
@@ -42,7 +42,7 @@ class Lot(NamedTuple):
         tensors: any dtype, layout and device that the distribution fits; what is held of them, if not all is.
     """
 
-    kind: Kind
+    kind: LotKind
     rows: Sequence[int] | Rows
     names: Sequence[str]
     tensors: Sequence[Tensor]
@@ -64,7 +64,7 @@ FINE = 1 << 15
 """Elements that one thread computes at a time: its scratch lies in the first-level cache, near enough."""
 
 Batch = list[Lot]
-"""Small tensors of one distribution, dtype and device; at most CHUNK elements."""
+"""Small tensors of one distribution, dtype and device; at most `DRAWN_AT_A_TIME` elements."""
 
 
 def batches(lots: Sequence[Lot]) -> tuple[list[Batch], list[Lot]]:
@@ -87,7 +87,7 @@ def batches(lots: Sequence[Lot]) -> tuple[list[Batch], list[Lot]]:
             while start < len(lot.rows):
                 if room < padded:
                     found.append([])
-                    room = CHUNK
+                    room = DRAWN_AT_A_TIME
                 end = min(start + room // padded, len(lot.rows))
                 found[-1].append(lot.part(start, end))
                 room -= (end - start) * padded
@@ -95,7 +95,7 @@ def batches(lots: Sequence[Lot]) -> tuple[list[Batch], list[Lot]]:
     return found, large
 
 
-def draw(batch: Batch, seed: int, measured: Measured) -> None:
+def draw_batch(batch: Batch, seed: int, measured: Measured) -> None:
     """Fill small tensors of one distribution; the values are those that each would get alone.
 
     Args:
@@ -116,7 +116,7 @@ def draw(batch: Batch, seed: int, measured: Measured) -> None:
 def values_of(batch: Batch, seed: int) -> list[Tensor]:
     """Return what every tensor of a batch is given, in its shape, before the cast to its dtype."""
     constant = isinstance(batch[0].kind.distribution, Constant)
-    return _constants(batch) if constant else _drawn(batch, seed)
+    return _constant_tensors(batch) if constant else _drawn_values(batch, seed)
 
 
 def _is_zero(distribution: Drawn) -> bool:
@@ -124,7 +124,7 @@ def _is_zero(distribution: Drawn) -> bool:
     return isinstance(distribution, Constant) and distribution.value == 0 and math.copysign(1, distribution.value) > 0
 
 
-def _constants(batch: Batch) -> list[Tensor]:
+def _constant_tensors(batch: Batch) -> list[Tensor]:
     """A constant in the shape of every tensor."""
     found: list[Tensor] = []
     for (constant, _, _), rows, _, (first, *_) in batch:
@@ -133,7 +133,7 @@ def _constants(batch: Batch) -> list[Tensor]:
     return found
 
 
-def _drawn(batch: Batch, seed: int) -> list[Tensor]:
+def _drawn_values(batch: Batch, seed: int) -> list[Tensor]:
     """What is drawn for every tensor, in its shape."""
     keys = keys_of(seed, [name for lot in batch for name in lot.names])
     numels = np.array([lot.numel for lot in batch])
@@ -141,7 +141,7 @@ def _drawn(batch: Batch, seed: int) -> list[Tensor]:
     rows = [len(lot.rows) for lot in batch]
     words, firsts = words_of_many(keys, np.repeat(numels, rows), np.repeat(starts, rows))
     values = np.empty(len(words), np.float32)
-    sampler(batch[0].kind.distribution)(words, values, Source(FINE))
+    sampler(batch[0].kind.distribution)(words, values, WordSource(FINE))
     drawn, place = torch.from_numpy(values), 0
     found: list[Tensor] = []
     for lot in batch:

@@ -48,7 +48,7 @@ def warn_of_set_values(plan: Plan, slots: Slots, statuses: Coded[Status]) -> Non
         """Return what a slot holds; nearly all of them are asked one question each."""
         tensor = tensors[row]
         if row in computed or type(tensor) not in PLAIN_TENSORS:
-            return _read(slots[row], share)
+            return _held_value(slots[row], share)
         return None if tensor.is_meta else tensor
 
     with torch.no_grad():
@@ -57,7 +57,7 @@ def warn_of_set_values(plan: Plan, slots: Slots, statuses: Coded[Status]) -> Non
                 pairs = ((row, held(row, share)) for row in rows[group].tolist())
                 found += _set_among(slots, [(row, tensor) for row, tensor in pairs if tensor is not None], share)
     if found:
-        warn("\n".join(_told(sorted(found, key=lambda one: one.slot.position))))
+        warn("\n".join(_warning_lines(sorted(found, key=lambda one: one.slot.position))))
 
 
 def _defaulting(recipe: Recipe) -> set[str]:
@@ -66,7 +66,7 @@ def _defaulting(recipe: Recipe) -> set[str]:
     return {name for name, init in rules if "default" in (init.fn, *(part.fn for part in init.parts))}
 
 
-def _read(slot: Slot, share: Share) -> Tensor | None:
+def _held_value(slot: Slot, share: Share) -> Tensor | None:
     """Return what an unusual slot holds here, if that can be read and has elements to compare."""
     # A rank may hold nothing but the padding row, which is zero by rights.
     if slot.on_meta or (share.padding_row is not None and is_sharded(slot.tensor)):
@@ -97,7 +97,7 @@ def _set_among(slots: Slots, held: Sequence[tuple[int, Tensor]], share: Share) -
 
 def _ends_agree(tensors: Sequence[Tensor], planned: Planned | None) -> list[bool]:
     """Return whether the first and the last element of each are equal, and no constant that is planned."""
-    parts = [*map(_ends, tensors)]
+    parts = [*map(_outer_elements, tensors)]
     if len({*map(DEVICE, parts)}) > 1:
         parts = [part.to(parts[0].device) for part in parts]
     ends = torch.stack(parts)
@@ -110,7 +110,7 @@ def _ends_agree(tensors: Sequence[Tensor], planned: Planned | None) -> list[bool
 DEVICE = attrgetter("device")
 
 
-def _ends(tensor: Tensor) -> Tensor:
+def _outer_elements(tensor: Tensor) -> Tensor:
     """The first and the last element."""
     if tensor.is_contiguous():
         return tensor.as_strided((2,), (tensor.numel() - 1,))
@@ -128,18 +128,18 @@ def _may_be_chance(value: Any, tensor: Tensor, planned: Planned | None) -> bool:
     """Return whether draws of a narrow dtype may come out equal in all of a few elements; they hardly ever are zero."""
     if isinstance(planned, Constant) or not value:
         return False
-    return torch.finfo(tensor.dtype).eps ** (tensor.numel() - 1) > CHANCE
+    return torch.finfo(tensor.dtype).eps ** (tensor.numel() - 1) > CHANCE_OF_ONE_VALUE
 
 
-CHANCE = 1e-6
+CHANCE_OF_ONE_VALUE = 1e-6
 
 
-def _told(found: Sequence[_Set]) -> Iterator[str]:
+def _warning_lines(found: Sequence[_Set]) -> Iterator[str]:
     """The lines of the warning."""
     counted = "1 tensor holds" if len(found) == 1 else f"{len(found)} tensors hold"
     yield f"{counted} one value throughout, which no reset leaves there: `default` overwrites what has set it"
     rows = [
-        f"{one.slot.name} {one.share.shape}: {_number(one.value, one.slot.tensor)}, and `default` is "
+        f"{one.slot.name} {one.share.shape}: {_recipe_number(one.value, one.slot.tensor)}, and `default` is "
         f"{text(one.share.distribution)}"
         for one in found[: ROWS + 1]
     ]
@@ -147,11 +147,13 @@ def _told(found: Sequence[_Set]) -> Iterator[str]:
     slot, _, value = found[0]
     ways = [f"keep it with `{own_rule(slot, 'keep')}`"]
     if isinstance(value, int | float) and math.isfinite(value):
-        ways.insert(0, f"give it a later rule of its own, such as `{own_rule(slot, _number(value, slot.tensor))}`")
+        ways.insert(
+            0, f"give it a later rule of its own, such as `{own_rule(slot, _recipe_number(value, slot.tensor))}`"
+        )
     yield f"Where that is not meant, {', or '.join(ways)}."
 
 
-def _number(value: Any, tensor: Tensor) -> str:
+def _recipe_number(value: Any, tensor: Tensor) -> str:
     """A value as a recipe writes it, in the digits that its dtype tells apart."""
     if isinstance(value, float) and tensor.dtype != torch.float64:
         return str(np.float32(value)).removesuffix(".0")

@@ -23,7 +23,7 @@ from initplug.auditing.audit import Status
 from initplug.columns import Coded
 from initplug.errors import ApplyError, Finding, brief, first_line, shortened
 from initplug.filling.sharding import is_sharded, local_of, twin_of
-from initplug.filling.torch_draws import draw
+from initplug.filling.torch_draws import draw_from_generator
 from initplug.planning.advice import own_rule
 from initplug.planning.evaluation import FROZEN, Share, has_default
 from initplug.planning.meta_buffers import Buffer, Restoration, restorations
@@ -241,7 +241,7 @@ def missing(
         whole: whether nothing may stay on meta.
     """
     # The stand-in of a computed tensor is always on meta, so that this settles most.
-    on_meta = [*compress(range(len(slots)), map(IS_META, slots.tensors))]
+    on_meta = [*compress(range(len(slots)), map(IS_ON_META, slots.tensors))]
     written = [slots[row] for row in on_meta if statuses[row] in ("initialized", "empty") and slots[row].on_meta]
     known = {*written}
     restored = [
@@ -270,7 +270,7 @@ def missing(
     return found
 
 
-IS_META = attrgetter("is_meta")
+IS_ON_META = attrgetter("is_meta")
 
 
 def _nothing_to_keep(slot: Slot, share: Share, replays: Replays) -> Finding | None:
@@ -313,7 +313,7 @@ def _attributes(tree: Tree) -> Iterator[tuple[str, Tensor]]:
         hooked = {one.key for one in computed_by_hooks(node.module).values()} if node.module._forward_pre_hooks else ()
         for key, value in vars(node.module).items():
             if key not in REGISTERED and key not in hooked:
-                for part in _parts(value):
+                for part in _contained(value):
                     if isinstance(part, Tensor) and part.is_meta:
                         yield f"{node.name}.{key}".strip("."), part
 
@@ -321,7 +321,7 @@ def _attributes(tree: Tree) -> Iterator[tuple[str, Tensor]]:
 REGISTERED = frozenset({"_parameters", "_buffers", "_modules"})
 
 
-def _parts(value: Any) -> Collection[Any]:
+def _contained(value: Any) -> Collection[Any]:
     """A value, or what a plain container holds."""
     if type(value) in (list, tuple):
         return value  # type: ignore[no-any-return]  # one of the two
@@ -365,7 +365,7 @@ def materialize(tree: Tree, what: Missing, device: torch.device) -> None:
         new = _allocated(old, device)
         for buffer in what.buffers:
             if buffer.constant is not None:
-                draw(buffer.constant, local_of(new[id(buffer.slot.tensor)]))
+                draw_from_generator(buffer.constant, local_of(new[id(buffer.slot.tensor)]))
     except (RuntimeError, TypeError, MemoryError) as error:
         raise ApplyError(f"{len(old)} tensors cannot be made on {device}: {brief(error)}") from None
     with _building(None):  # else the new tensors would register on meta where `deferred()` is still open
@@ -435,7 +435,7 @@ def _holders(module: nn.Module, new: Mapping[int, Tensor]) -> Iterator[tuple[Any
             yield from ((value, place) for place, part in enumerate(value) if id(part) in new)
         elif type(value) is dict:
             yield from ((value, place) for place, part in value.items() if id(part) in new)
-        elif any(id(part) in new for part in _parts(value)):
+        elif any(id(part) in new for part in _contained(value)):
             yield vars(module), key
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from initplug.errors import NAME, ROWS, ApplyError, Finding, brief, did_you_mean, listed, near, shortened, warn
+from initplug.errors import NAME, ROWS, ApplyError, Finding, brief, did_you_mean, headed, near, shortened, warn
 from initplug.language.faults import shown
 from initplug.language.selectors import Matcher, Selector, SelectorError, parse, selector_of
 from initplug.planning.matching import hits_of, states_of
@@ -98,7 +98,7 @@ def chosen_by(only: Any, model: nn.Module, plan: Plan, tree: Tree, slots: Sequen
         raise ApplyError(f"only= is a selector or names, and reading it raised {brief(error, NAME)}") from None
     entries = [*dict.fromkeys(entry for entry in given if isinstance(entry, str))]
     names = _Names(slots, plan)
-    for spelled in (_named, _keyed):
+    for spelled in (_tensors_by_name, _keyed):
         if not names.known.issuperset(entries):
             with suppress(Exception):  # of the model's own code, or of a tree that is too deep for torch to name
                 names.add(spelled(model), prefix)
@@ -109,7 +109,7 @@ def chosen_by(only: Any, model: nn.Module, plan: Plan, tree: Tree, slots: Sequen
     found += [Finding(shown(entry), "it is no text") for entry in given if not isinstance(entry, str)]
     if found:
         counted = "1 entry that names and selects" if len(found) == 1 else f"{len(found)} entries that name and select"
-        raise ApplyError(listed(f"only= holds {counted} nothing", found), found)
+        raise ApplyError(headed(f"only= holds {counted} nothing", found), found)
     return names.chosen(entries, selected)
 
 
@@ -234,7 +234,7 @@ class _Names:
         return None
 
 
-def _named(model: nn.Module) -> dict[str, Tensor]:
+def _tensors_by_name(model: nn.Module) -> dict[str, Tensor]:
     return {
         **dict(model.named_parameters(remove_duplicate=False)),
         **dict(model.named_buffers(remove_duplicate=False)),
@@ -264,7 +264,7 @@ def _selected_by(
     texts: Iterable[str], tree: Tree, slots: Sequence[Slot], prefix: str
 ) -> tuple[Collection[int], list[tuple[str, str, str | None]]]:
     """The slots that any of some selectors selects; the selectors that select nothing, why, and the way out."""
-    read = {text: _read(text) for text in texts}
+    read = {text: _parsed_selector(text) for text in texts}
     missed: list[tuple[str, str, str | None]]
     missed = [(text, found, None) for text, found in read.items() if isinstance(found, str)]
     selectors = [found for found in read.values() if not isinstance(found, str)]
@@ -281,7 +281,7 @@ def _selected_by(
     return {*hits}, missed
 
 
-def _read(text: str) -> Selector | str:
+def _parsed_selector(text: str) -> Selector | str:
     """A selector, or what is to be said of what is none."""
     try:
         return parse(text)

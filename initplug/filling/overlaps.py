@@ -16,7 +16,7 @@ from initplug.auditing.verdicts import Judgement
 from initplug.columns import Coded
 from initplug.errors import shortened, warn
 from initplug.filling.copies import in_order
-from initplug.filling.exact import compared
+from initplug.filling.exact import compared_to_seed
 from initplug.filling.sharding import local_of
 from initplug.filling.write import Settings
 from initplug.planning.plan import Plan
@@ -52,12 +52,12 @@ def overlapping(plan: Plan, slots: Slots, statuses: Coded[Status], settings: Set
     written = to_write(statuses)
     if not len(written):
         return []
-    rows, tensors = _held(slots, statuses)
+    rows, tensors = _tensors_held(slots, statuses)
     starts = np.fromiter(map(Tensor.data_ptr, tensors), np.int64, len(tensors))
     if slots.plain and not slots.computed and all(map(Tensor.is_contiguous, tensors)):
         ends = starts + slots.kins.taken(rows).numbers(lambda kin: kin.nbytes)
     else:
-        ends = starts + np.fromiter(map(_reach, tensors), np.int64, len(tensors))
+        ends = starts + np.fromiter(map(_bytes_spanned, tensors), np.int64, len(tensors))
     order = np.argsort(starts)
     if (starts[order][1:] >= ends[order][:-1]).all():  # nearly always; parts of tensors only seem to share some
         return []
@@ -74,7 +74,7 @@ def overlapping(plan: Plan, slots: Slots, statuses: Coded[Status], settings: Set
     return found
 
 
-def _held(slots: Slots, statuses: Coded[Status]) -> tuple[list[int], list[Tensor]]:
+def _tensors_held(slots: Slots, statuses: Coded[Status]) -> tuple[list[int], list[Tensor]]:
     """The tensors in which slots that are written or kept have their values, each with the row of its slot."""
     tensors, computed = slots.tensors, {*slots.computed}
     kept = statuses.where(lambda status: status == "kept").tolist()
@@ -94,7 +94,7 @@ def _lies(tensor: Tensor) -> bool:
     return plain and not tensor.is_meta and not tensor.is_nested
 
 
-def _reach(tensor: Tensor) -> int:
+def _bytes_spanned(tensor: Tensor) -> int:
     """Bytes from the first element to the end of the last."""
     if tensor.is_contiguous():
         return tensor.numel() * tensor.element_size()
@@ -124,7 +124,7 @@ def _turns(plan: Plan, slots: Slots, written: NDArray[np.intp], settings: Settin
 # What lies in the same memory ---------------------------------------------------------------------------------
 
 
-class _Memory:
+class _Extent:
     """What NumPy is told of the memory of a tensor, of which it reads nothing.
 
     Args:
@@ -167,7 +167,7 @@ def _meeting(tensors: Sequence[Tensor]) -> Iterator[tuple[int, int]]:
     order = np.argsort(starts, kind="stable")
     sorted_tensors = [tensors[place] for place in order.tolist()]
     starts = starts[order]
-    ends = starts + np.array([_reach(tensor) for tensor in sorted_tensors], np.int64)
+    ends = starts + np.array([_bytes_spanned(tensor) for tensor in sorted_tensors], np.int64)
     periods, widths = np.array([_rows_of(tensor) for tensor in sorted_tensors], np.int64).T
     known: dict[int, NDArray[np.void]] = {}
     first, end = 0, 0
@@ -183,7 +183,7 @@ def _meeting(tensors: Sequence[Tensor]) -> Iterator[tuple[int, int]]:
         for other in before[~apart].tolist():  # those side by side in rows of one length are apart, and may be many
             for one in (place, other):
                 if one not in known:
-                    known[one] = np.asarray(_Memory(sorted_tensors[one]))
+                    known[one] = np.asarray(_Extent(sorted_tensors[one]))
             if np.shares_memory(known[place], known[other]):
                 yield int(order[other]), int(order[place])
 
@@ -225,7 +225,7 @@ def overwritten(
     held: set[int] = set()
     if settings.seed is not None:
         rows = np.array(sorted(drawn), np.intp)
-        found = compared(plan, slots, rows, {}, settings.seed, settings.threads, lambda _: None)
+        found = compared_to_seed(plan, slots, rows, {}, settings.seed, settings.threads, lambda _: None)
         held = {row for row, one in found.items() if not one.difference.unequal}
     judgements: dict[int, Judgement] = {}
     for first, last, whole in overlaps:

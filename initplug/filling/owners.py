@@ -75,7 +75,7 @@ def unwritable(tensor: Tensor) -> str | None:
     """Why a tensor cannot be filled in place; None if it can."""
     if is_sharded(tensor):
         return unplaceable(tensor) or unwritable(local_of(tensor))
-    reason = unreadable(tensor)
+    reason = untouchable(tensor)
     if reason is not None:
         return reason
     if tensor.is_inference() and not torch.is_inference_mode_enabled():
@@ -85,7 +85,7 @@ def unwritable(tensor: Tensor) -> str | None:
     return None
 
 
-def unreadable(tensor: Tensor) -> str | None:
+def untouchable(tensor: Tensor) -> str | None:
     """Why the elements of a tensor can neither be written nor read; None if they can, and of a DTensor."""
     reason = opaque(tensor)
     if reason is None and _has_own_operations(tensor) and not (tensor.is_meta or is_sharded(tensor) or _obeys(tensor)):
@@ -170,7 +170,7 @@ def rehearsal(slot: Slot, fill: Callable[[Tensor], object]) -> Rehearsal | str:
     device = torch.device("cpu") if slot.on_meta else slot.stored[0].device
     with torch.no_grad(), generators_kept(device):
         try:
-            copied, known = _copied(slot.computed)
+            copied, known = _computation_over_copies(slot.computed)
             value = _own(computed_value(copied))
             fill(value)
             assign(copied, value.clone())
@@ -187,7 +187,7 @@ def rehearsal(slot: Slot, fill: Callable[[Tensor], object]) -> Rehearsal | str:
     return Rehearsal(value, read, same(read, value))
 
 
-def _copied(computed: Computed) -> tuple[Computed, bool]:
+def _computation_over_copies(computed: Computed) -> tuple[Computed, bool]:
     """The same computation over copies of what is stored, on the CPU for what is on meta.
 
     Returns:

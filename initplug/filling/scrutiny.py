@@ -109,14 +109,14 @@ def look_through(plan: Plan, slots: Slots, statuses: Coded[Status], found: Verdi
                 found.add(row, Judgement("differs", seen))
 
 
-FEW = 512
+FEW_ELEMENTS = 512
 """Elements up to which tensors that are alike are first looked at all at once."""
 
 
 def _worth_a_look(slots: Slots, rows: Rows, share: Share) -> Rows:
     """The rows of tensors, all alike, in which something may repeat itself, or be in order."""
     tensors = slots.taken(rows).tensors
-    small = 1 < share.numel <= FEW and share.padding_row is None and getattr(torch, share.dtype) in SINGLE
+    small = 1 < share.numel <= FEW_ELEMENTS and share.padding_row is None and getattr(torch, share.dtype) in SINGLE
     plain = PLAIN_TENSORS.issuperset(map(type, tensors)) and not {*slots.computed}.intersection(rows.tolist())
     if not small or not plain or not are_in_order(tensors):
         return rows

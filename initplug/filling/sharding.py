@@ -113,12 +113,12 @@ def region_at(
     for placement, size, place in zip(placements, mesh, coordinate, strict=True):
         if _cuts(placement):
             cuts[placement.dim].append((placement, size, place))  # type: ignore[attr-defined]  # as those that cut have
-    along = [_held(size, tuple(cut)) if cut else ((0, size),) for size, cut in zip(shape, cuts, strict=True)]
+    along = [_stretches_held(size, tuple(cut)) if cut else ((0, size),) for size, cut in zip(shape, cuts, strict=True)]
     return Region(tuple(shape), tuple(along))
 
 
 @lru_cache(maxsize=4096)
-def _held(size: int, cuts: tuple[tuple[Any, int, int], ...]) -> Stretches:
+def _stretches_held(size: int, cuts: tuple[tuple[Any, int, int], ...]) -> Stretches:
     """The indices along a dimension that are left of it, as torch itself cuts them."""
     dim = cuts[0][0].dim
     indices = torch.arange(size, device="cpu").view([1] * dim + [size])
@@ -155,7 +155,7 @@ def twin_of(tensor: Tensor, device: torch.device) -> Tensor:
 # Ranks --------------------------------------------------------------------------------------------------------
 
 
-def resharded(model: nn.Module) -> None:
+def reshard(model: nn.Module) -> None:
     """Make FSDP2 modules hold their shards: what is written to gathered parameters is lost."""
     wrapped = fsdp_module()
     if wrapped is None or not _distributed():

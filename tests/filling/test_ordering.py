@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import initplug
 from initplug.filling import order as ordering
 from initplug.filling.order import order
-from initplug.filling.torch_draws import draw
+from initplug.filling.torch_draws import draw_from_generator
 from initplug.schemes.distributions import Constant, Drawn, Keep, Normal, Planned, Stacked, TruncatedNormal, Uniform
 
 NORMAL = Normal(0.0, 1.0)
@@ -91,7 +91,7 @@ def test_no_draw_is_in_order(distribution: Drawn, dtype: torch.dtype) -> None:
     for shape in [(2,), (3,), (7,), (16,), (64,), (40, 2), (2, 40), (3, 3), (300, 3), (64, 1, 3, 3), (8, 8, 3, 3)]:
         for _ in range(50):
             tensor = torch.empty(shape, dtype=dtype)
-            draw(distribution, tensor)
+            draw_from_generator(distribution, tensor)
             assert order(tensor, distribution) is None, shape
 
 
