@@ -1,4 +1,4 @@
-"""What ranks tell each other: one record each, over torch's own process groups."""
+"""Records that ranks tell each other, one each, over torch's own process groups."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Circle(NamedTuple):
 
     @classmethod
     def of(cls, group: Any) -> Circle:
-        """The ranks of one process group; None for all. A rank that is not one of them is alone.
+        """Return the ranks of one process group; None for all. A rank that is not one of them is alone.
 
         Raises:
             ApplyError: it is no process group.
@@ -46,7 +46,7 @@ class Circle(NamedTuple):
 
 
 def gather(record: Any, circle: Circle) -> dict[int, Any]:
-    """The record of every rank that can be heard of, by its global rank.
+    """Gather the record of every rank that can be heard of, by its global rank.
 
     Groups are used until each rank has heard of all with which those that it has heard of share something. Whether they
     have is known to all members of a group alike, so that none waits for another.
@@ -83,7 +83,7 @@ Table = Mapping[str, str]
 
 
 class Facts(NamedTuple):
-    """What ranks must say alike.
+    """The facts that ranks must say alike.
 
     Args:
         settings: by what they are called; the same on all ranks.
@@ -100,7 +100,7 @@ NO_FACTS = Facts({})
 
 
 def agree_on(work: Callable[[], Result], circle: Circle, facts: Callable[[Result], Facts], when: str) -> Result:
-    """What work gives, once every rank has done its own and all have the same facts.
+    """Do work, and return what it gives once every rank has done its own and all have the same facts.
 
     Args:
         work: of this rank.
@@ -212,7 +212,7 @@ VALUES_SHOWN = 4
 
 
 def _different(values: Mapping[int, Any]) -> str:
-    """What ranks say of a fact; nothing, if they all say the same."""
+    """Return what ranks say of a fact; nothing, if they all say the same."""
     by_value: dict[Any, list[int]] = {}
     for rank in sorted(values):
         by_value.setdefault(values[rank], []).append(rank)
@@ -223,7 +223,7 @@ def _different(values: Mapping[int, Any]) -> str:
 
 
 def ranked(ranks: Iterable[int]) -> str:
-    """Ranks as text, the first few of many.
+    """Return ranks as text, the first few of many.
 
     Example:
         >>> ranked([3]), ranked([0, 1, 2])

@@ -1,4 +1,4 @@
-"""Where versions of torch differ: what older ones lack or keep elsewhere, each with the version that brought it."""
+"""Differences between versions of torch: what older ones lack or keep elsewhere, and the version that brought it."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ ALIKE = {"read": "initialized", "exact": "ok"}
 
 
 def load_report(path: Path) -> dict[str, Any]:
-    """The rows of an audit that was saved as JSON.
+    """Return the rows of an audit that was saved as JSON.
 
     Raises:
         InitplugError: the file cannot be read, or holds no audit.
@@ -87,7 +87,7 @@ class Change(NamedTuple):
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
-    """The rows that are not what they were; those that came and went too.
+    """Return the rows that are not what they were; those that came and went too.
 
     Args:
         old: what `Audit.to_dict` gave.
@@ -127,7 +127,7 @@ def _value_meant(value: Any) -> Any:
 
 
 def _same_values(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether measured moments are those of the same values: extremes to the bit, sums up to their rounding."""
+    """Return whether measured moments are those of the same values: extremes to the bit, sums up to their rounding."""
     pairs = [(old[key], new[key]) for key in (f"measured_{field}" for field in ("mean", "std", "min", "max"))]
     if any(one is None or other is None for one, other in pairs):
         return all(one is None and other is None for one, other in pairs)
@@ -139,7 +139,7 @@ def _same_values(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
 
 
 def comparison(changed: Sequence[Change], name: str, *, every: bool = False) -> str:
-    """What changed as text, by rule, one line for the rows of repeated blocks that changed alike.
+    """Return what changed as text, by rule, one line for the rows of repeated blocks that changed alike.
 
     Args:
         changed: what `changes` found.
@@ -168,7 +168,7 @@ def comparison(changed: Sequence[Change], name: str, *, every: bool = False) -> 
 
 
 def _lines(group: Sequence[Change], every: bool) -> Iterable[tuple[str, str]]:
-    """Names, and what changed; values of rows that changed alike are told as those of one sample."""
+    """Yield names, and what changed; values of rows that changed alike are told as those of one sample."""
 
     def alike(row: Mapping[str, Any]) -> Hashable | None:
         return None if every else (row["facts"], row["values"])

@@ -1,4 +1,4 @@
-"""What a tensor holds: moments and extremes, measured in chunks."""
+"""Moments and extremes of what a tensor holds, measured in chunks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ times as long as the work. NumPy has no pool, but that of its linear algebra, wh
 
 
 class Moments(NamedTuple):
-    """What a tensor holds: population moments and extremes of `numel` elements."""
+    """Population moments and extremes of the `numel` elements of a tensor."""
 
     numel: int
     mean: float
@@ -30,7 +30,7 @@ class Moments(NamedTuple):
 
 
 def measure(tensor: Tensor, padding_row: int | None = None, without: Collection[float] = ()) -> Moments | None:
-    """Moments of a tensor in chunks; a padding row, which nothing draws, is left out, and so are given values.
+    """Measure a tensor in chunks; a padding row, which nothing draws, is left out, and so are given values.
 
     The deviation of complex elements is √E|z - mean|², their mean that of the real part, their extremes those of both
     parts. An empty tensor has no moments.
@@ -56,7 +56,7 @@ def measure(tensor: Tensor, padding_row: int | None = None, without: Collection[
 
 
 def _complex_moments(real: Moments, imaginary: Moments) -> Moments:
-    """The moments of complex elements from those of their parts."""
+    """Return the moments of complex elements from those of their parts."""
     std = math.hypot(real.std, imaginary.std, imaginary.mean)
     return Moments(real.numel, real.mean, std, min(real.min, imaginary.min), max(real.max, imaginary.max))
 
@@ -88,14 +88,14 @@ def _flat_pieces(tensor: Tensor) -> Iterator[NDArray[Any]]:
 
 
 def _wide_enough(piece: Tensor) -> NDArray[Any]:
-    """A piece in double precision, where single precision does not hold what it holds."""
+    """Return a piece in double precision, where single precision does not hold what it holds."""
     single = piece.dtype == torch.float32 or (piece.is_floating_point() and piece.element_size() < 4)
     values: NDArray[Any] = array_of(piece.to(torch.float32 if single else torch.float64).cpu())
     return values
 
 
 class _ArrayMemory:
-    """What NumPy is told of the memory of a tensor, which it keeps alive."""
+    """The memory of a tensor as NumPy reads it, kept alive."""
 
     def __init__(self, tensor: Tensor) -> None:
         self.tensor = tensor
@@ -112,7 +112,7 @@ NUMPY = {getattr(torch, name): np.dtype(name).str for name in ("float32", "float
 
 
 def array_of(tensor: Tensor) -> NDArray[Any]:
-    """The elements of a tensor on the CPU as an array over the same memory.
+    """Return the elements of a tensor on the CPU as an array over the same memory.
 
     `Tensor.numpy` gives the same, but from then on forbids all others to resize the memory, as FSDP does.
 
@@ -135,7 +135,7 @@ BINS = 48
 
 
 class Histogram(NamedTuple):
-    """How many elements lie where.
+    """Counts of elements by where they lie.
 
     Args:
         low: where the first bin begins.
@@ -153,7 +153,7 @@ class Histogram(NamedTuple):
 
 
 def histogram(tensor: Tensor, low: float, high: float, padding_row: int | None = None) -> Histogram:
-    """Counts of a real tensor's elements in chunks; NaN is not counted, nor is a padding row.
+    """Count a real tensor's elements in chunks; NaN is not counted, nor is a padding row.
 
     Example:
         >>> found = histogram(torch.tensor([-1.0, 0.0, 0.4, 1.0, 9.0]), 0.0, 1.0)
@@ -181,7 +181,7 @@ def histogram(tensor: Tensor, low: float, high: float, padding_row: int | None =
 
 
 def is_dense(tensor: Tensor) -> bool:
-    """Whether the elements fill one stretch of memory, in whatever order."""
+    """Return whether the elements fill one stretch of memory, in whatever order."""
     filled = 1
     for stride, size in sorted((stride, size) for stride, size in zip(tensor.stride(), tensor.shape, strict=True)):
         if size == 1:
@@ -207,7 +207,7 @@ def _measured(values: NDArray[Any]) -> Moments:
 
 
 def _scale(low: float, high: float) -> float:
-    """A power of two that brings elements of double precision to where their squares are neither infinite nor 0."""
+    """Return a power of two that keeps the squares of elements in double precision from being infinite or 0."""
     largest = max(-low, high, low, -high)
     if 1e-120 < largest < 1e120 or not math.isfinite(largest):
         return 1.0
@@ -215,7 +215,7 @@ def _scale(low: float, high: float) -> float:
 
 
 def _squares(values: NDArray[Any]) -> float:
-    """The sum of squares, over rows that linear algebra does not share among threads."""
+    """Return the sum of squares, over rows that linear algebra does not share among threads."""
     full = values.size - values.size % ROW
     rows, rest = values[:full].reshape(-1, ROW), values[full:]
     return math.fsum(np.vecdot(rows, rows).tolist()) + float(np.vecdot(rest, rest))
@@ -226,7 +226,7 @@ ROW = 1 << 12
 
 
 def together(one: Moments, other: Moments) -> Moments:
-    """The moments of both samples as one.
+    """Return the moments of both samples as one.
 
     Source: Chan, Golub, LeVeque 1979, Updating formulae and a pairwise algorithm for computing sample variances.
     """
@@ -258,7 +258,7 @@ class Measured(Sequence[Moments | None]):
 
     @classmethod
     def none(cls, count: int) -> Measured:
-        """A table of tensors that were not measured yet."""
+        """Return a table of tensors that were not measured yet."""
         return cls(np.zeros(count, MOMENT_COLUMNS))
 
     def __len__(self) -> int:
@@ -295,7 +295,7 @@ SINGLE = frozenset({torch.float32, torch.bfloat16, torch.float16})
 
 
 def measure_alike(tensors: Sequence[Tensor]) -> Measured:
-    """Moments of small tensors of one shape and one dtype of `SINGLE`, all at once, in double precision.
+    """Measure small tensors of one shape and one dtype of `SINGLE`, all at once, in double precision.
 
     Example:
         >>> [*measure_alike([torch.tensor([1.0, 3.0]), torch.tensor([5.0, 5.0])])]
@@ -339,7 +339,7 @@ def _measure_rows(rows: Tensor, table: NDArray[Any]) -> None:
 
 
 def measure_drawn(values: NDArray[np.float32], mean: float, std: float) -> Moments:
-    """Moments of a chunk that was just drawn, fast: sums in single precision over rows, in double over these.
+    """Measure a chunk that was just drawn, fast: sums in single precision over rows, in double over these.
 
     Args:
         values: one-dimensional, contiguous, not empty.

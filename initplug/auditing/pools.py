@@ -97,7 +97,7 @@ class _Pool:
 
 
 def judged_in_pools(shares: Coded[Share], measured: Measured, rows: Rows) -> dict[int, Judgement]:
-    """Judgements of tensors that differ together, though none does by itself.
+    """Return judgements of tensors that differ together, though none does by itself.
 
     Args:
         shares: of all slots.
@@ -138,7 +138,7 @@ def _problems(pools: Mapping[str, tuple[_Pool, str]]) -> Iterable[tuple[str, str
 
 
 def _single(distribution: object) -> Normal | Uniform | TruncatedNormal | None:
-    """The distribution of every element, where all are independent draws of one."""
+    """Return the distribution of every element, where all are independent draws of one."""
     one = (
         distribution.parts[0] if isinstance(distribution, Stacked) and len({*distribution.parts}) == 1 else distribution
     )

@@ -1,4 +1,4 @@
-"""What the ranks have measured of their parts of a model, brought together."""
+"""The measurements of all ranks, each of its part of a model, brought together."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from initplug.regions import Region
 
 
 class RankEntry(NamedTuple):
-    """What one rank knows of a slot.
+    """The knowledge of one rank about a slot.
 
     Args:
         moments: of what it holds; None where nothing was measured.
@@ -35,7 +35,7 @@ class RankEntry(NamedTuple):
 
 
 class Merged(NamedTuple):
-    """What all ranks together know of a slot.
+    """The knowledge of all ranks together about a slot.
 
     Args:
         moments: of every part once, however many ranks hold it.
@@ -109,7 +109,7 @@ def _outcome(status: Any) -> str:
 
 
 def exchange(plan: Plan, entries: Sequence[RankEntry], group: Any) -> tuple[Plan, dict[str, list[RankEntry]]]:
-    """What all ranks know of all slots, and the plan of them: pipeline stages hold different ones.
+    """Exchange what ranks know of their slots, and join the plan of them: pipeline stages hold different ones.
 
     Args:
         plan: of this rank's slots.
@@ -133,6 +133,6 @@ def exchange(plan: Plan, entries: Sequence[RankEntry], group: Any) -> tuple[Plan
 
 
 def _unpacked(packed: Mapping[int, bytes]) -> Iterable[Any]:
-    """The rows of all ranks, which are of this program's own making."""
+    """Yield the rows of all ranks, which are of this program's own making."""
     for rank in sorted(packed):
         yield from pickle.loads(packed[rank])

@@ -1,4 +1,4 @@
-"""What moments do not show: rows that are equal or hold one value, and blocks that come several times over.
+"""Repetition that moments do not show: rows that are equal or hold one value, and blocks that come several times over.
 
 A row is an index of the first dimension with all that it holds, a column one of the second. Rows are told apart by
 64-bit sums of their bits times random odd numbers, computed in chunks; those that look equal are compared in full.
@@ -32,7 +32,7 @@ WORD_DTYPES = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def repetition(tensor: Tensor, distribution: Planned | None, padding_row: int | None = None) -> str | None:
-    """What repeats itself in a tensor that was to be drawn element by element; None where nothing does.
+    """Return what repeats itself in a tensor that was to be drawn element by element; None where nothing does.
 
     Args:
         tensor: with values; its rows and columns are looked at, and those of the parts of a stacked one.
@@ -77,14 +77,14 @@ def repetition(tensor: Tensor, distribution: Planned | None, padding_row: int | 
 
 
 def _is_drawn_at_random(part: object) -> TypeGuard[Distribution]:
-    """Whether equal elements are a matter of chance."""
+    """Return whether equal elements are a matter of chance."""
     if isinstance(part, Batched):
         part = part.part
     return isinstance(part, Normal | Uniform | TruncatedNormal | Orthogonal) and part.std > 0
 
 
 def collision(distribution: Distribution, dtype: torch.dtype) -> float:
-    """How probable it is, at most, that two elements are equal: draws have 24 bits, dtypes their grid."""
+    """Return how probable it is, at most, that two elements are equal: draws have 24 bits, dtypes their grid."""
     limits = torch.finfo(dtype)
     ends = (abs(value) for value in (distribution.mean, distribution.low, distribution.high) if math.isfinite(value))
     grid = limits.smallest_normal * limits.eps + limits.eps * max(ends, default=0.0)
@@ -92,7 +92,7 @@ def collision(distribution: Distribution, dtype: torch.dtype) -> float:
 
 
 class _Sums(NamedTuple):
-    """What tells the slices of one dimension apart.
+    """The sums that tell the slices of one dimension apart.
 
     Args:
         dim: the dimension.
@@ -108,7 +108,7 @@ class _Sums(NamedTuple):
 
 
 def _sums(tensor: Tensor, padding_row: int | None) -> Iterator[_Sums]:
-    """The sums of rows, then of columns, from one pass."""
+    """Yield the sums of rows, then of columns, from one pass."""
     rows, columns = tensor.shape[0], tensor.shape[1] if tensor.ndim > 1 else 1
     inner = math.prod(tensor.shape[2:])
     device = tensor.device
@@ -144,14 +144,14 @@ def _sums(tensor: Tensor, padding_row: int | None) -> Iterator[_Sums]:
 
 
 def _firsts(tensor: Tensor) -> Tensor:
-    """The first element of every row."""
+    """Return the first element of every row."""
     while tensor.ndim > 1:
         tensor = tensor.select(1, 0)
     return tensor
 
 
 def _random(count: int, seed: int) -> Tensor:
-    """Odd numbers of 64 bits, the same at every call."""
+    """Return odd numbers of 64 bits, the same at every call."""
     return _kept_random(count, seed) if count <= SEARCHED_AT_A_TIME else _fresh_random(count, seed)
 
 
@@ -166,12 +166,12 @@ def _fresh_random(count: int, seed: int) -> Tensor:
 
 
 def _element_bits(values: Tensor) -> Tensor:
-    """The bits of elements as whole numbers; both zeros have the same."""
+    """Return the bits of elements as whole numbers; both zeros have the same."""
     return (values + 0).view(WORD_DTYPES[values.element_size()]).long()
 
 
 def _slices_repeated(tensor: Tensor, sums: _Sums, chance: float, free: int) -> str | None:
-    """What repeats itself among the slices of a dimension."""
+    """Return what repeats itself among the slices of a dimension."""
     count, dim = len(sums.sums), sums.dim
     word = "element" if tensor.ndim == 1 else ("row", "column")[dim]
     distinct = len(np.unique(sums.sums.cpu().numpy())) == count  # nearly always
@@ -200,7 +200,7 @@ def _slices_repeated(tensor: Tensor, sums: _Sums, chance: float, free: int) -> s
 
 
 def _improbable(chance: float, elements: int, attempts: float) -> bool:
-    """Whether so many elements are all equal, in any of so many attempts, by no chance worth thinking of."""
+    """Return whether so many elements are all equal, in any of so many attempts, by no chance worth thinking of."""
     return elements > 0 and attempts * chance**elements < CHANCE_OF_REPETITION
 
 
@@ -213,7 +213,7 @@ def _repeats(tensor: Tensor, sums: _Sums, period: int) -> bool:
 
 
 def _pieces_of_rows(tensor: Tensor) -> Iterator[Tensor]:
-    """A tensor in pieces of bounded size, of whole rows."""
+    """Yield a tensor in pieces of bounded size, of whole rows."""
     step = max(1, SEARCHED_AT_A_TIME * tensor.shape[0] // max(tensor.numel(), 1))
     for start in range(0, tensor.shape[0], step):
         yield tensor[start : start + step]

@@ -1,4 +1,4 @@
-"""Whether what was measured is what a distribution draws: limits of moments and extremes, and what lies beyond them."""
+"""Verdicts on what was measured: the limits of moments and extremes under a distribution, and what lies beyond them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ NOT_FINITE = "NaN or infinite elements"
 
 
 def judged(distribution: Planned | None, moments: Moments | None, dtype: torch.dtype, *, exact: bool = True) -> Verdict:
-    """Whether measured moments agree with a distribution.
+    """Return whether measured moments agree with a distribution.
 
     Constants must agree exactly after the cast to the dtype; means and variances within six standard errors of
     that distribution; extremes must lie inside its support, and neither further out nor further in than samples of
@@ -71,7 +71,7 @@ def judged(distribution: Planned | None, moments: Moments | None, dtype: torch.d
 def judgement(
     distribution: Planned | None, moments: Moments | None, dtype: torch.dtype, *, exact: bool = True
 ) -> Judgement:
-    """`judged`, with what speaks against the distribution.
+    """Return the verdict of `judged`, with what speaks against the distribution.
 
     Example:
         >>> from initplug.schemes.distributions import Constant
@@ -86,7 +86,7 @@ def judgement(
 def judged_together(
     distribution: Planned | None, measured: Measured, dtype: torch.dtype
 ) -> tuple[Verdict, NDArray[np.intp]]:
-    """The verdict on tensors of one size that are alike, and the rows of those on which `judgement` is another.
+    """Return the verdict on tensors of one size that are alike, and the rows of those on which `judgement` is another.
 
     Example:
         >>> from initplug.schemes.distributions import Constant
@@ -107,7 +107,7 @@ def judged_together(
 
 
 class Limits(NamedTuple):
-    """What the moments of a tensor must keep to.
+    """The limits that the moments of a tensor must keep to.
 
     Args:
         constant: the one value of all elements, as the dtype holds it; None where they are drawn.
@@ -158,7 +158,7 @@ def _within(limits: Limits, moments: Moments, dtype: torch.dtype, exact: bool) -
 
 
 def _is_finite(moments: Moments) -> Any:
-    """Whether nothing is infinite or NaN."""
+    """Return whether nothing is infinite or NaN."""
     return (abs(moments.std) < math.inf) & (abs(moments.min) < math.inf) & (abs(moments.max) < math.inf)
 
 
@@ -168,7 +168,7 @@ def _is_something(limits: Limits, moments: Moments) -> Any:
 
 
 def _keeps(limits: Limits, moments: Moments, dtype: torch.dtype, exact: bool) -> Any:
-    """Whether moments keep to limits that are known."""
+    """Return whether moments keep to limits that are known."""
     if limits.constant is not None:
         return _is_constant(limits.constant, moments, dtype, exact)
     return (
@@ -193,7 +193,7 @@ def _no_constant(value: float, moments: Moments) -> Judgement:
 
 
 def _beyond(limits: Limits, moments: Moments) -> Iterator[str]:
-    """What keeps to no limit."""
+    """Yield what lies beyond a limit."""
     if limits.varied and moments.min == moments.max:
         yield f"every element is {moments.min:.6g}"
         return
@@ -223,7 +223,7 @@ def _range_text(low: float, high: float) -> str:
 
 @lru_cache(maxsize=4096)
 def _limits(distribution: Single | Batched, numel: int, dtype: torch.dtype) -> Limits:
-    """The limits of a sample of a distribution; tensors that are alike share them."""
+    """Return the limits of a sample of a distribution; tensors that are alike share them."""
     part = distribution.part if isinstance(distribution, Batched) else distribution
     if math.isnan(distribution.std):
         return Limits(None, unknown=True, varied=numel > 1 and getattr(part, "gain", 1.0) != 0)
@@ -257,7 +257,7 @@ def _limits(distribution: Single | Batched, numel: int, dtype: torch.dtype) -> L
 
 
 def far_bounds(distribution: TruncatedNormal, numel: int, dtype: torch.dtype) -> list[float]:
-    """The bounds that so many draws do not come to, as the dtype holds them."""
+    """Return the bounds that so many draws do not come to, as the dtype holds them."""
     ends = zip((distribution.low, distribution.high), outer(distribution, _chance_beyond_limits() / numel), strict=True)
     return [cast(bound, dtype) for bound, reach in ends if math.isfinite(reach)]
 
@@ -306,7 +306,7 @@ def _is_constant(value: float, moments: Moments, dtype: torch.dtype, exact: bool
 
 
 def _mean_off(distribution: Distribution, numel: int, dtype: torch.dtype) -> float:
-    """Six standard errors of the mean, and what a skewed distribution adds to them in small samples.
+    """Return six standard errors of the mean, and what a skewed distribution adds to them in small samples.
 
     Source: Cornish and Fisher 1938, Moments and cumulants in the specification of distributions.
     """
@@ -316,7 +316,7 @@ def _mean_off(distribution: Distribution, numel: int, dtype: torch.dtype) -> flo
 
 
 def _std_limits(distribution: Distribution, numel: int, dtype: torch.dtype) -> tuple[float, float]:
-    """Six standard errors on the cube root of the variance, where small samples are close to normal.
+    """Return six standard errors on the cube root of the variance, where small samples are close to normal.
 
     The sample variance has relative variance κ/n - (n-3)/(n(n-1)), that of a chi-square with 2 over it degrees
     of freedom.
@@ -334,20 +334,20 @@ def _std_limits(distribution: Distribution, numel: int, dtype: torch.dtype) -> t
 
 
 def rounding(distribution: Distribution, dtype: torch.dtype) -> float:
-    """What share of the variance a dtype adds or takes: its own, near the smallest numbers most, and at the bounds."""
+    """Return the share of the variance that a dtype adds or takes: most near the smallest numbers, and at bounds."""
     smallest = min(finest(dtype) / distribution.std, 1.0)
     inside = 1e-5 + torch.finfo(dtype).eps ** 2 + smallest**2
     return float(inside + 2 * grain(distribution, dtype) / distribution.std)
 
 
 def grain(distribution: Distribution, dtype: torch.dtype) -> float:
-    """How far rounding to a dtype can move a bound, or a mean."""
+    """Return how far rounding to a dtype can move a bound, or a mean."""
     ends = (abs(value) for value in (distribution.mean, distribution.low, distribution.high) if math.isfinite(value))
     return float(torch.finfo(dtype).eps * max(ends)) + finest(dtype)
 
 
 def _end(bound: float, dtype: torch.dtype, further: Callable[[float, float], float]) -> float:
-    """A bound as the dtype holds it, or as single precision does, in which streams draw, where that is further out."""
+    """Return a bound as the dtype holds it, or single precision, in which streams draw, where that is further out."""
     exact = cast(bound, dtype)
     if dtype is not torch.float64 or not abs(bound) < torch.finfo(torch.float32).max:
         return exact
@@ -356,7 +356,7 @@ def _end(bound: float, dtype: torch.dtype, further: Callable[[float, float], flo
 
 @lru_cache(maxsize=4096)
 def cast(value: float, dtype: torch.dtype) -> float:
-    """A number as the dtype holds it."""
+    """Return a number as the dtype holds it."""
     if not math.isfinite(value):
         return value
     if not (dtype.is_floating_point or dtype.is_complex):

@@ -73,7 +73,7 @@ class Commands(click.Group):
 
 
 def main() -> None:
-    """The command `initplug`: whatever happens ends in a line, not in a traceback."""
+    """Run the command `initplug`: whatever happens ends in a line, not in a traceback."""
     for stream in (sys.stdout, sys.stderr):
         if stream is not None and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -220,7 +220,7 @@ def _print_plan(
 
 
 def _plan_of(target: Model, recipe: Recipe, real: bool) -> tuple[Plan, PlanError | None]:
-    """The plan, or as much as there is of it and what is wrong."""
+    """Return the plan, or as much as there is of it and what is wrong."""
     built = built_from(target, meta=not real)
     import initplug
 
@@ -377,7 +377,7 @@ def _show_audit(audit: Audit, every: bool, wide: bool) -> None:
 
 
 def _source(recipe: str) -> str:
-    """A RECIPE argument as `load` takes it; - is standard input."""
+    """Return a RECIPE argument as `load` takes it; - is standard input."""
     if recipe != "-":
         return recipe.replace("\n", " ")
     from initplug.language.yaml import MAX_CHARACTERS
@@ -401,13 +401,13 @@ def _check_readable(path: Path) -> None:
 
 
 def _model_and_recipe_named(given: CommandWords) -> tuple[Model, Recipe]:
-    """The MODEL and the RECIPE of a command."""
+    """Return the MODEL and the RECIPE of a command."""
     (model, recipe), overrides = given.split(["MODEL", "RECIPE"])
     return import_model(model), _recipe_from(recipe, overrides)
 
 
 def _model_and_recipe_of_config(composition: Composition) -> tuple[Model, Recipe]:
-    """The model and the recipe of a config, which is validated before anything is made of it."""
+    """Return the model and the recipe of a config, which is validated before anything is made of it."""
     target = enter_composition(composition).model()
     return target, composition.recipe()
 

@@ -1,4 +1,4 @@
-"""What `--config-dir` and `--config-name` name: model and recipe of a Hydra application's own config, also swept."""
+"""Model and recipe of a Hydra application's own config, also swept: what `--config-dir` and `--config-name` name."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class CommandWords(NamedTuple):
     config: str | None
 
     def split(self, names: Sequence[str]) -> tuple[list[str], list[str]]:
-        """The arguments of these names, and the overrides behind them."""
+        """Return the arguments of these names, and the overrides behind them."""
         if self.folder is not None:
             raise click.UsageError("--config-dir needs --config-name.")
         for name in names[len(self.words) :]:
@@ -47,7 +47,7 @@ class CommandWords(NamedTuple):
 
 
 def with_config(metavar: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """The words of a command as one parameter `given`, with the options that name a config."""
+    """Return the words of a command as one parameter `given`, with the options that name a config."""
 
     def decorated(command: Callable[..., Any]) -> Callable[..., Any]:
         def called(words: tuple[str, ...], config_dir: Path | None, config_name: str | None, **others: Any) -> Any:
@@ -70,7 +70,7 @@ Offer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
 def _offering(names: Sequence[str]) -> Offer:
-    """What a shell completes words with: presets and files, then keys; with a config its groups and keys."""
+    """Return what a shell completes words with: presets and files, then keys; with a config its groups and keys."""
 
     def offered(context: click.Context, _: click.Parameter, word: str) -> list[CompletionItem]:
         words = context.params.get("words") or ()
@@ -93,7 +93,7 @@ def _offering(names: Sequence[str]) -> Offer:
 
 
 def _keys(given: CommandWords, arguments: int, word: str) -> list[str]:
-    """What an override may begin with, by Hydra's own completion."""
+    """Return what an override may begin with, by Hydra's own completion."""
     from hydra._internal.core_plugins.bash_completion import BashCompletion
     from hydra.core.global_hydra import GlobalHydra
     from omegaconf import OmegaConf
@@ -109,7 +109,7 @@ def _keys(given: CommandWords, arguments: int, word: str) -> list[str]:
 
 
 def completion_script(shell: str, commands: click.Command) -> str:
-    """What makes a shell complete the words of `initplug`: click's own script."""
+    """Return what makes a shell complete the words of `initplug`: click's own script."""
     known = get_completion_class(shell)
     assert known is not None  # the command knows which shells there are
     script = known(commands, {}, "initplug", "_INITPLUG_COMPLETE").source()
@@ -135,11 +135,11 @@ class Composition(NamedTuple):
 
     @property
     def label(self) -> str:
-        """What it is called among the others of a sweep."""
+        """Its name among the others of a sweep."""
         return " ".join(self.swept)
 
     def recipe(self) -> Recipe:
-        """The node `init`, validated; nothing in it is ever instantiated."""
+        """Return the node `init`, validated; nothing in it is ever instantiated."""
         node = _node_at(self.config, "init")
         if node is None:
             raise Failure(f"{self.source} has no init: choose a recipe, such as +init=resnext", 2)
@@ -149,7 +149,7 @@ class Composition(NamedTuple):
             return load(node)
 
     def model(self) -> Model:
-        """The node `model`, the application's own, of which Hydra makes a model; its class is imported here."""
+        """Return the node `model`, the application's own, of which Hydra makes a model; its class is imported here."""
         from hydra.utils import get_object, instantiate
 
         node = _node_at(self.config, "model")
@@ -179,14 +179,14 @@ class Composition(NamedTuple):
 
 
 def _node_at(config: Any, key: str) -> Any:
-    """A node of a config; None where there is none."""
+    """Return a node of a config; None where there is none."""
     if key not in config:  # a value that is still missing is none, too
         return None
     return config[key]
 
 
 def _targets(node: Any) -> Iterator[str]:
-    """What a node and those below it name for Hydra to call."""
+    """Yield what a node and those below it name for Hydra to call."""
     from omegaconf import OmegaConf
 
     below = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
@@ -198,14 +198,14 @@ def _targets(node: Any) -> Iterator[str]:
 
 
 def _deepest(error: BaseException) -> BaseException:
-    """What Hydra's errors are about."""
+    """Return what Hydra's errors are about."""
     cause = error.__cause__
     return error if cause is None else _deepest(cause)
 
 
 @contextmanager
 def _unlogged() -> Iterator[None]:
-    """What Hydra logs beside raising it would be said twice."""
+    """Keep Hydra from logging what it also raises, which would be said twice."""
     log = logging.getLogger("hydra.utils")
     log.disabled = True
     try:
@@ -235,7 +235,7 @@ def application(given: CommandWords) -> Iterator[None]:
 
 @contextmanager
 def composed(given: CommandWords, *, sweep: bool = False) -> Iterator[list[Composition]]:
-    """Every config that the overrides stand for: one, or those of a sweep in Hydra's order."""
+    """Compose every config that the overrides stand for: one, or those of a sweep in Hydra's order."""
     assert given.config is not None  # who comes here has a config
     source = str((given.folder or Path()) / given.config)
     with application(given):
@@ -246,14 +246,14 @@ def composed(given: CommandWords, *, sweep: bool = False) -> Iterator[list[Compo
 
 
 def version_base() -> dict[str, str]:
-    """Hydra 1.3 wants to be told that it is meant as it is, later ones warn of it."""
+    """Return the argument by which Hydra 1.3 is told that it is meant as it is; later ones warn of it."""
     import hydra
 
     return {"version_base": "1.3"} if hydra.__version__.startswith("1.3.") else {}
 
 
 def enter_composition(composition: Composition) -> Composition:
-    """The composition, made the one of the running application, as `hydra.main` does."""
+    """Make a composition the one of the running application, as `hydra.main` does."""
     from hydra.core.hydra_config import HydraConfig
 
     HydraConfig.instance().set_config(composition.config)
@@ -286,7 +286,7 @@ def _composed(name: str, overrides: list[str]) -> Any:
 
 
 def _one_line(error: BaseException) -> str:
-    """All that an error of Hydra says, in one line, with what it follows from."""
+    """Return all that an error of Hydra says, in one line, with what it follows from."""
     said, _, _ = str(error).partition("Config search path:")
     text = " ".join(said.split())
     cause = _deepest(error)
@@ -294,7 +294,7 @@ def _one_line(error: BaseException) -> str:
 
 
 def _combinations(words: Sequence[str], sweep: bool) -> list[tuple[tuple[str, ...], list[str]]]:
-    """The cartesian product of what is swept, each with the overrides that tell it from the others."""
+    """Return the cartesian product of what is swept, each with the overrides that tell it from the others."""
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
@@ -324,7 +324,7 @@ def _combinations(words: Sequence[str], sweep: bool) -> list[tuple[tuple[str, ..
 
 
 def differences(plans: Mapping[str, Plan], *, color: bool = False) -> str:
-    """A table of the slots that not all plans treat alike, one column for each plan.
+    """Return a table of the slots that not all plans treat alike, one column for each plan.
 
     Args:
         plans: by the heading of their column.

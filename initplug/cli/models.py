@@ -1,4 +1,4 @@
-"""What MODEL on the command line names: a constructor, imported and called."""
+"""The constructor that MODEL on the command line names, imported and called."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ CALLED_TARGET = re.compile(r"(?P<where>.+?):(?P<name>[A-Za-z_][\w.]*)(?P<call>\(
 
 
 def shown_target(target: str) -> str:
-    """A MODEL argument as messages call it."""
+    """Return a MODEL argument as messages call it."""
     return cut(repr(target), NAME)
 
 
@@ -111,7 +111,7 @@ class Model(NamedTuple):
 
 
 def import_model(target: str) -> Model:
-    """What a MODEL argument names, imported: before recipes are read, since its module may have initializers."""
+    """Import what a MODEL argument names: before recipes are read, since its module may have initializers."""
     found = (CALLED_TARGET if target.endswith(")") else PLAIN_TARGET).fullmatch(target)
     if found is None:
         expected = "expected package.module:callable or path/to/file.py:callable"
@@ -125,7 +125,7 @@ def import_model(target: str) -> Model:
 
 
 def built_from(model: Model, *, meta: bool) -> nn.Module:
-    """The model that a MODEL argument names."""
+    """Build the model that a MODEL argument names."""
     torch = _torch()
     with user_code(f"MODEL {shown_target(model.target)} raised"):
         is_model = isinstance(model.constructor, torch.nn.Module)  # which asks it for its class
@@ -154,7 +154,7 @@ def _torch() -> Any:
 
 
 def _constructed(target: str, build: Callable[[], Any], *, meta: bool) -> Any:
-    """What a constructor gives; without memory for parameters if possible, else without memory for anything."""
+    """Call a constructor, without memory for parameters if possible, else without memory for anything."""
     import torch
 
     from initplug import deferred
@@ -173,7 +173,7 @@ def _constructed(target: str, build: Callable[[], Any], *, meta: bool) -> Any:
 
 
 def _arguments(target: str, call: str) -> tuple[list[Any], dict[str, Any]]:
-    """Literal arguments of a call."""
+    """Return the literal arguments of a call."""
     wrong = Failure(f"MODEL {shown_target(target)}: arguments are literals, such as (num_classes=10)", 2)
     try:
         with warnings.catch_warnings():
@@ -197,7 +197,7 @@ ABSENT = object()
 
 
 def _import_target(target: str, where: str, name: str) -> Any:
-    """The object that `where:name` names; the current directory comes first on the import path."""
+    """Import the object that `where:name` names; the current directory comes first on the import path."""
     said = f"MODEL {shown_target(target)} cannot be imported:"
     path = Path(where) if where.endswith(".py") else None
     with user_code(said, 2):
@@ -222,7 +222,7 @@ def _import_target(target: str, where: str, name: str) -> Any:
 
 
 def _file(path: Path) -> Any:
-    """A file as a module, and the files beside it where its own imports find them.
+    """Import a file as a module, with the files beside it where its own imports find them.
 
     It is imported by its own name, unless that is another module's, as that of a json.py: then its folder comes last on
     the import path, so that whoever imports json gets what it wants, and the file gets a name of its own.

@@ -30,7 +30,7 @@ OPEN = 1 << 24
 
 
 def weights_of(model: nn.Module, path: Path) -> dict[str, Tensor]:
-    """The tensors of a model's `state_dict`, tied ones once under their first name, if a file can hold them.
+    """Return the tensors of a model's `state_dict`, tied ones once under their first name, if a file can hold them.
 
     Args:
         model: of which nothing is changed.
@@ -109,12 +109,12 @@ def save_weights(model: nn.Module, path: Path) -> None:
 
 
 def _word(tensor: Tensor) -> str:
-    """The dtype of a tensor as a word: `float32`."""
+    """Return the dtype of a tensor as a word: `float32`."""
     return str(tensor.dtype).removeprefix("torch.")
 
 
 def _byte_windows(tensor: Tensor) -> Iterator[Any]:
-    """The bytes of a tensor in row-major order, of one window after the other."""
+    """Yield the bytes of a tensor in row-major order, of one window after the other."""
     import torch
 
     plain = tensor.detach().as_subclass(torch.Tensor)
@@ -134,7 +134,7 @@ def _row_windows(tensor: Tensor) -> Iterator[RowSlice]:
 
 
 def _state_of(model: nn.Module) -> dict[str, Tensor]:
-    """The tensors of a model's `state_dict`, which is its own code."""
+    """Return the tensors of a model's `state_dict`, which is its own code."""
     from torch import Tensor
 
     with user_code("the model's state_dict raised"):

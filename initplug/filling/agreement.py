@@ -1,4 +1,4 @@
-"""What the ranks of a sharded model must plan alike, so that their parts make one whole."""
+"""The facts that the ranks of a sharded model must plan alike, so that their parts make one whole."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def facts_of(
 
 
 def row_text(share: Share, status: Status) -> str:
-    """All that matters of a row to others that hold parts of the same tensor, or the same tensor."""
+    """Return all that matters of a row to others that hold parts of the same tensor, or the same tensor."""
     parts = [
         str(share.shape),
         share.dtype,
@@ -80,7 +80,7 @@ def row_text(share: Share, status: Status) -> str:
 
 
 def exact(value: object) -> str:
-    """A text of a distribution that tells any two apart, the same in every process.
+    """Return a text of a distribution that tells any two apart, the same in every process.
 
     Example:
         >>> from initplug.schemes.distributions import Normal, Stacked
@@ -107,7 +107,7 @@ LISTED = 16
 
 
 def _ranks_and_cuts(tensor: Tensor) -> tuple[tuple[int, ...], str]:
-    """The ranks that hold parts of a DTensor, and how it is cut among them."""
+    """Return the ranks that hold parts of a DTensor, and how it is cut among them."""
     sharded = cast("Any", tensor)
     mesh = sharded.device_mesh
     ranks = mesh.mesh.flatten().tolist()

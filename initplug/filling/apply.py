@@ -51,7 +51,7 @@ from initplug.values import is_whole, plain
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Values do not depend on autocast, nor on a default device that holds none; time not on what else is in memory.
+    """Keep values from depending on autocast or on a default device that holds none, and time on other memory.
 
     What is made here stays, and there is much of it: the collector of cycles would look through the whole process for
     nothing, which takes longer than filling thousands of small tensors.
@@ -165,14 +165,14 @@ def apply(
 
 
 def _circle_of_call(model: Any, group: Any, replicas: Replicas) -> Circle:
-    """The ranks that apply to a model together."""
+    """Return the ranks that apply to a model together."""
     if group is not None:
         return Circle.of(group)
     return circle_of(model, replicas) if isinstance(model, nn.Module) else Circle()
 
 
 class _Ready(NamedTuple):
-    """What is known once everything has been checked and before anything is written.
+    """The knowledge of a run once everything has been checked and before anything is written.
 
     `reasons` say why slots are left alone, beyond what the plan says.
     """
@@ -348,7 +348,7 @@ def audit(
 
 
 def _settings(seed: Any, threads: Any, measure: bool, progress: Progress | None) -> Settings:
-    """The settings of a call, checked and plain."""
+    """Return the settings of a call, checked and plain."""
     seed, threads = plain(seed), plain(threads)
     if seed is not None and not (is_whole(seed) and 0 <= seed < SEEDS):
         raise ApplyError(
@@ -367,7 +367,7 @@ def _spelled_value(value: Any) -> str:
 
 
 def _chosen_of(every: Coded[Status], chosen: Chosen) -> tuple[Coded[Status], Mapping[int, str]]:
-    """The status of each slot, which is `kept` where `only` leaves it out, and why."""
+    """Return the status of each slot, which is `kept` where `only` leaves it out, and why."""
     if isinstance(chosen.rows, range):
         return every, {}
     left = [row for row in range(len(every)) if row not in chosen.rows]
@@ -386,12 +386,12 @@ def _warn_of_left(chosen: Chosen, plan: Plan, *, restored: bool = False, writing
 
 
 def _as_it_stands(share: Share) -> Status:
-    """What measuring a model as it stands finds of a slot."""
+    """Return what measuring a model as it stands finds of a slot."""
     return "lazy" if share.lazy else "read" if share.numel else "empty"
 
 
 def _applied(share: Share) -> Status:
-    """What applying does to a slot that is chosen."""
+    """Return what applying does to a slot that is chosen."""
     if share.lazy:
         return "lazy"
     if share.rule is None or isinstance(share.distribution, Keep):

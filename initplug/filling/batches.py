@@ -19,7 +19,7 @@ from initplug.schemes.distributions import Constant, Drawn
 
 
 class LotKind(NamedTuple):
-    """What is drawn for tensors that are alike: of one shape and dtype.
+    """A kind of draw, for tensors that are alike: of one shape and dtype.
 
     Args:
         distribution: of the whole tensor.
@@ -53,7 +53,7 @@ class Lot(NamedTuple):
         return self.tensors[0].numel()
 
     def part(self, start: int, end: int) -> Lot:
-        """Some of them that follow each other."""
+        """Return some of them that follow each other."""
         return Lot(self.kind, self.rows[start:end], self.names[start:end], self.tensors[start:end])
 
 
@@ -68,7 +68,7 @@ Batch = list[Lot]
 
 
 def batches(lots: Sequence[Lot]) -> tuple[list[Batch], list[Lot]]:
-    """The lots of small tensors in batches, and the others."""
+    """Return the lots of small tensors in batches, and the others."""
     groups: dict[Any, list[Lot]] = {}
     large: list[Lot] = []
     for lot in lots:
@@ -120,12 +120,12 @@ def values_of(batch: Batch, seed: int) -> list[Tensor]:
 
 
 def _is_zero(distribution: Drawn) -> bool:
-    """Whether it gives 0, and not the -0 that is equal to it, so that both may be in one batch."""
+    """Return whether it gives 0, and not the -0 that is equal to it, so that both may be in one batch."""
     return isinstance(distribution, Constant) and distribution.value == 0 and math.copysign(1, distribution.value) > 0
 
 
 def _constant_tensors(batch: Batch) -> list[Tensor]:
-    """A constant in the shape of every tensor."""
+    """Return a constant in the shape of every tensor."""
     found: list[Tensor] = []
     for (constant, _, _), rows, _, (first, *_) in batch:
         assert isinstance(constant, Constant)  # as all of the batch
@@ -134,7 +134,7 @@ def _constant_tensors(batch: Batch) -> list[Tensor]:
 
 
 def _drawn_values(batch: Batch, seed: int) -> list[Tensor]:
-    """What is drawn for every tensor, in its shape."""
+    """Return what is drawn for every tensor, in its shape."""
     keys = keys_of(seed, [name for lot in batch for name in lot.names])
     numels = np.array([lot.numel for lot in batch])
     starts = np.array([_start(lot) for lot in batch])
@@ -153,16 +153,16 @@ def _drawn_values(batch: Batch, seed: int) -> list[Tensor]:
 
 
 def _is_run(region: Region | None) -> bool:
-    """Whether the elements that are held follow each other in the whole."""
+    """Return whether the elements that are held follow each other in the whole."""
     return region is None or (len(region.boxes) == 1 and len(region.boxes[0][1].runs[0]) == 1)
 
 
 def _start(lot: Lot) -> int:
-    """The place in the whole of the first element that is held."""
+    """Return the place in the whole of the first element that is held."""
     region = lot.kind.region
     return 0 if region is None else int(region.boxes[0][1].runs[0][0])
 
 
 def _padded(lot: Lot) -> int:
-    """Words of the blocks that hold those of a tensor."""
+    """Return the words of the blocks that hold those of a tensor."""
     return -(-(_start(lot) % BLOCK + lot.numel) // BLOCK) * BLOCK

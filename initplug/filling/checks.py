@@ -1,4 +1,4 @@
-"""What is found before the first write: slots that cannot be written."""
+"""Checks before the first write: slots that cannot be written."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def refuse(
 
 
 def unnamed(slots: Slots, statuses: Coded[Status]) -> list[Finding]:
-    """The slots whose names select no stream."""
+    """Return the slots whose names select no stream."""
     return [
         Finding(name, "its name holds half a character (a surrogate), so that it has no stream under a seed")
         for name in slots.taken(to_write(statuses)).names
@@ -144,7 +144,7 @@ DOUBLES = frozenset({"float64", "complex128"})
 
 
 def beyond_streams(plan: Plan, slots: Slots, statuses: Coded[Status]) -> list[Finding]:
-    """The slots that are to be drawn from what streams, which are of single precision, cannot resolve."""
+    """Return the slots that are to be drawn from what streams, which are of single precision, cannot resolve."""
     reasons = plan.shares.each(lambda share: _beyond_single(share.distribution, double=share.dtype in DOUBLES))
     names = slots.names
     rows = to_write(statuses)
@@ -176,7 +176,7 @@ def _beyond_single(distribution: Planned | None, *, double: bool) -> str | None:
 
 
 def unseeded(plan: Plan, slots: Slots, statuses: Coded[Status], replicas: Replicas) -> list[Finding]:
-    """The slots that ranks share and are to be written without a seed: torch's generator is each rank's own.
+    """Return the slots that ranks share and are to be written without a seed: torch's generator is each rank's own.
 
     Shards would get the same numbers of it, or each its own; replicas as well, but for what needs no generator.
     """
@@ -215,7 +215,7 @@ GENERATED = Orthogonal | DeltaOrthogonal | Sparse | Custom
 
 
 def _rehearse(plan: Plan, slots: Slots, statuses: Coded[Status], sources: Mapping[int, ValueSource]) -> list[Finding]:
-    """What keeps computed slots from being written, found on copies."""
+    """Return what keeps computed slots from being written, found on copies."""
     findings = []
     for row in slots.computed:
         if statuses[row] == "initialized":
@@ -226,7 +226,7 @@ def _rehearse(plan: Plan, slots: Slots, statuses: Coded[Status], sources: Mappin
 
 
 def _filling(source: ValueSource) -> Callable[[Tensor], object]:
-    """What gives a tensor the values of a source, or any while the source has none."""
+    """Return what gives a tensor the values of a source, or any while the source has none."""
     if isinstance(source, Redrawn):
         return nn.init.normal_
     on_meta = isinstance(source, Slot) and source.on_meta

@@ -52,7 +52,7 @@ class Order(NamedTuple):
 
 
 def orders_of(lots: Iterable[Lot]) -> list[Order]:
-    """The tensors of lots one by one, in the order of their rows."""
+    """Return the tensors of lots one by one, in the order of their rows."""
     found = [
         Order(int(row), name, tensor, kind)
         for kind, *columns in lots
@@ -79,7 +79,7 @@ class Job:
     piece: Piece
 
     def drawn(self, source: WordSource, out: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The draws that belong here, written to `out` as far as needed."""
+        """Return the draws that belong here, written to `out` as far as needed."""
         values = out if out is self.out else out[: self.size]
         streams.fill_box(values, self.piece.distribution, self.piece.key, self.piece.box, source, self.begin)
         return values
@@ -91,7 +91,7 @@ class Job:
 
 
 class Work(NamedTuple, Generic[ChunkResult]):
-    """What is done with every tensor.
+    """The work that is done with every tensor.
 
     Args:
         draws: with a stretch of draws, given what computes words and memory for `DRAWN_AT_A_TIME` elements; any thread
@@ -137,7 +137,7 @@ def work_on_chunks(
             work.done(orders[index].row)
 
     def jobs() -> Iterator[tuple[int, Job]]:
-        """The jobs, numbered; what is known as a whole, and orders that are cut to the end, are seen to on the way."""
+        """Yield the jobs, numbered; on the way hand on what is known as a whole, and end orders that are cut."""
         place = 0
         for index, order in enumerate(orders):
             kind = order.kind

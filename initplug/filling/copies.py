@@ -69,7 +69,7 @@ ValueSource = Slot | Stored | Redrawn
 
 
 def sources_of(plan: Plan, tree: Tree, slots: Sequence[Slot]) -> tuple[dict[int, ValueSource], dict[int, str]]:
-    """Where the copied and loaded slots of a model get their values, files opened.
+    """Return where the copied and loaded slots of a model get their values, files opened.
 
     Args:
         plan: of the model, or cut to it.
@@ -103,7 +103,7 @@ def sources_of(plan: Plan, tree: Tree, slots: Sequence[Slot]) -> tuple[dict[int,
 
 
 def _source_slot(name: str, source: Slot | None, slot: Slot) -> Slot | str:
-    """The slot that is copied, or why it cannot be."""
+    """Return the slot that is copied, or why it cannot be."""
     if source is None:
         return f"its source {name} is not in this model"
     tensor = source.tensor
@@ -116,7 +116,7 @@ def _source_slot(name: str, source: Slot | None, slot: Slot) -> Slot | str:
 
 
 def _source_in_file(path: str, key: str, slot: Slot, files: dict[str, Any]) -> Stored | str:
-    """The tensor in a file, or why it cannot be read any more."""
+    """Return the tensor in a file, or why it cannot be read any more."""
     try:
         if path not in files:
             if not Path(path).is_file():
@@ -217,7 +217,7 @@ def drawn_from(plan: Plan, slots: Sequence[Slot], row: int) -> Redrawn | None:
 
 
 def _reaches(source: Tensor, target: Tensor) -> bool:
-    """Whether a rank holds all of a source that it needs for a target."""
+    """Return whether a rank holds all of a source that it needs for a target."""
     region = region_of(source)
     return region is None or region == region_of(target)
 
@@ -225,7 +225,7 @@ def _reaches(source: Tensor, target: Tensor) -> bool:
 def unsourced(
     slots: Sequence[Slot], statuses: Coded[Status], sources: Mapping[int, ValueSource], lost: Mapping[int, str]
 ) -> list[Finding]:
-    """The slots that are to be written and whose source has no values to give."""
+    """Return the slots that are to be written and whose source has no values to give."""
     findings: list[Finding] = []
     if not sources and not lost:
         return findings
@@ -240,7 +240,7 @@ def unsourced(
 
 
 def in_order(plan: Plan, rows: Rows) -> Rows:
-    """Rows of a plan as they are written: draws and loads in its order, copies after their sources."""
+    """Return the rows of a plan as they are written: draws and loads in its order, copies after their sources."""
     if not any(isinstance(share.distribution, Copy) for share in plan.shares.values):
         return rows
     depth = depths(dict(zip(plan.names, (share.distribution for share in plan.shares), strict=True)))
@@ -259,7 +259,7 @@ def transfer(source: Slot | Stored, tensor: Tensor) -> None:
 
 
 def _held_windows(source: Slot | Stored, tensor: Tensor) -> Iterator[tuple[Tensor, Tensor, Window]]:
-    """What is held of a tensor, window by window, with the values that its source has there."""
+    """Yield what is held of a tensor, window by window, with the values that its source has there."""
     itemsize = _itemsize(source, tensor)
     region = region_of(tensor)
     if isinstance(source, Slot):
@@ -280,7 +280,7 @@ def _held_windows(source: Slot | Stored, tensor: Tensor) -> Iterator[tuple[Tenso
 
 
 def compared_to_source(source: ValueSource, tensor: Tensor) -> Verdict:
-    """Whether a tensor holds exactly what its source does after the cast; what is not finite differs."""
+    """Return whether a tensor holds exactly what its source does after the cast; what is not finite differs."""
     tensor = tensor.detach()
     if isinstance(source, Redrawn) or tensor.is_meta:
         return "untestable"
@@ -296,7 +296,7 @@ def compared_to_source(source: ValueSource, tensor: Tensor) -> Verdict:
 
 
 def _itemsize(source: Slot | Stored, tensor: Tensor) -> int:
-    """Bytes of an element in the widest form that it takes on its way; short floats are compared as float32."""
+    """Return bytes of an element in the widest form that it takes on its way; short floats are compared as float32."""
     stored = source.itemsize if isinstance(source, Stored) else source.tensor.element_size()
     return max(4, tensor.element_size(), stored)
 
@@ -308,14 +308,14 @@ def _window_of_file(source: Stored, window: Window) -> Tensor:
 
 
 def _comparable(values: Tensor) -> Tensor:
-    """The same numbers in a dtype that torch compares: short floats have few operations."""
+    """Return the same numbers in a dtype that torch compares: short floats have few operations."""
     if values.is_complex():
         values = torch.view_as_real(values.resolve_conj())
     return values.float() if values.is_floating_point() and values.element_size() < 4 else values
 
 
 def windows(shape: tuple[int, ...], itemsize: int) -> Iterator[Window]:
-    """Slices that cover a tensor in order, each of at most `WINDOW_BYTES`, of leading dimensions as far as they go.
+    """Yield slices that cover a tensor in order, of at most `WINDOW_BYTES` each, along as few dimensions as will do.
 
     Args:
         shape: of the tensor.

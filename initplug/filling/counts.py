@@ -17,7 +17,7 @@ HISTOGRAM_REACH = 4.5
 
 
 def count(plan: Plan, slots: Sequence[Slot], moments: Sequence[Moments | None]) -> dict[int, Histogram]:
-    """A histogram of every slot that was measured and whose elements vary.
+    """Return a histogram of every slot that was measured and whose elements vary.
 
     Args:
         plan: of the slots.
@@ -36,7 +36,7 @@ def count(plan: Plan, slots: Sequence[Slot], moments: Sequence[Moments | None]) 
 
 
 def _window(expected: Drawn | None, measured: Moments) -> tuple[float, float] | None:
-    """From where to where values are counted: where they were expected, and where they are.
+    """Return the ends between which values are counted: where they were expected, and where they are.
 
     Few elements far out stay outside, lest the others share one bin.
     """

@@ -17,7 +17,7 @@ SERIAL = MEASURED_AT_A_TIME
 
 
 def cut_view(view: Tensor, most: int, begin: int = 0) -> Iterator[tuple[Tensor, int]]:
-    """Views of at most `most` elements that follow each other in row-major order, with the place of their first.
+    """Yield views of at most `most` elements that follow each other in row-major order, with the place of their first.
 
     Example:
         >>> import torch
@@ -39,7 +39,7 @@ def cut_view(view: Tensor, most: int, begin: int = 0) -> Iterator[tuple[Tensor, 
 
 
 def paired_pieces(view: Tensor, values: Tensor, begin: int = 0) -> Iterator[tuple[Tensor, Tensor, int]]:
-    """Two tensors of the same shape cut to the same short pieces, with the place of their first element.
+    """Yield two tensors of the same shape cut to the same short pieces, with the place of their first element.
 
     Args:
         view: any dtype and layout.

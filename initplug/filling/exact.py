@@ -33,7 +33,7 @@ Casts = tuple[torch.dtype, ...]
 
 
 class Difference(NamedTuple):
-    """What tells the elements that a tensor holds from those that it was to be given.
+    """The difference between the elements that a tensor holds and those that it was to be given.
 
     Args:
         unequal: how many differ.
@@ -52,14 +52,14 @@ class Difference(NamedTuple):
     most: float = 0.0
 
     def then(self, other: Difference) -> Difference:
-        """The difference of both parts of a tensor, of which this one is the first."""
+        """Return the difference of both parts of a tensor, of which this one is the first."""
         first = self if self.unequal else other
         most = self.most if math.isnan(self.most) else max(other.most, self.most)  # of NaN `max` keeps the first
         return first._replace(unequal=self.unequal + other.unequal, total=self.total + other.total, most=most)
 
 
 class Compared(NamedTuple):
-    """What came of comparing a tensor.
+    """The outcome of comparing a tensor.
 
     Args:
         difference: from what it was to be given.
@@ -138,7 +138,7 @@ def _order(row: int, name: str, slot: Slot, share: Share) -> Order:
 
 
 def _equal_tensors(batch: Batch, seed: int) -> list[tuple[int, bool, Lot, int]]:
-    """Of every tensor of a batch its row, whether it holds what it was to be given, and where it stands in a lot."""
+    """Return each tensor of a batch by its row, whether it holds what it was to be given, and its place in a lot."""
     expected, found, begin = values_of(batch, seed), [], 0
     for lot in batch:
         step = max((SERIAL - 1) // lot.numel, 1)
@@ -155,7 +155,7 @@ def _equal_tensors(batch: Batch, seed: int) -> list[tuple[int, bool, Lot, int]]:
 
 
 def bits(values: Tensor) -> NDArray[np.integer]:
-    """The elements in row-major order as whole numbers of the same bits; of complex ones both parts."""
+    """Return the elements in row-major order as whole numbers of the same bits; of complex ones both parts."""
     values = values.detach()
     if values.is_complex():
         values = torch.view_as_real(values.resolve_conj())

@@ -1,4 +1,4 @@
-"""What tensors hold before they are written: values that no reset leaves, so that somebody has set them."""
+"""Values of tensors before they are written that no reset leaves, so that somebody has set them."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def warn_of_set_values(plan: Plan, slots: Slots, statuses: Coded[Status]) -> Non
 
 
 def _defaulting(recipe: Recipe) -> set[str]:
-    """The rules that draw what resets draw, as a whole or in parts."""
+    """Return the rules that draw what resets draw, as a whole or in parts."""
     rules = ((name, rule.init) for name, rule in recipe.rules.items() if rule is not None)
     return {name for name, init in rules if "default" in (init.fn, *(part.fn for part in init.parts))}
 
@@ -83,7 +83,7 @@ def _held_value(slot: Slot, share: Share) -> Tensor | None:
 
 
 def _set_among(slots: Slots, held: Sequence[tuple[int, Tensor]], share: Share) -> list[_Set]:
-    """Those of slots that are alike, as rows with what they hold, which hold one value that `default` does not give."""
+    """Return the rows, among slots that are alike, that hold one value which `default` does not give, with it."""
     try:
         alike = _ends_agree([tensor for _, tensor in held], share.distribution) if held else []
         return [
@@ -111,7 +111,7 @@ DEVICE = attrgetter("device")
 
 
 def _outer_elements(tensor: Tensor) -> Tensor:
-    """The first and the last element."""
+    """Return the first and the last element."""
     if tensor.is_contiguous():
         return tensor.as_strided((2,), (tensor.numel() - 1,))
     span = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
@@ -119,7 +119,7 @@ def _outer_elements(tensor: Tensor) -> Tensor:
 
 
 def _one_value(tensor: Tensor) -> Any:
-    """The value that all elements have; None if they differ."""
+    """Return the value that all elements have; None if they differ."""
     first = tensor.as_strided(tensor.shape, (0,) * tensor.ndim)
     return tensor.as_strided((), ()).item() if torch.equal(tensor, first) else None
 
@@ -135,7 +135,7 @@ CHANCE_OF_ONE_VALUE = 1e-6
 
 
 def _warning_lines(found: Sequence[_Set]) -> Iterator[str]:
-    """The lines of the warning."""
+    """Yield the lines of the warning."""
     counted = "1 tensor holds" if len(found) == 1 else f"{len(found)} tensors hold"
     yield f"{counted} one value throughout, which no reset leaves there: `default` overwrites what has set it"
     rows = [
@@ -154,7 +154,7 @@ def _warning_lines(found: Sequence[_Set]) -> Iterator[str]:
 
 
 def _recipe_number(value: Any, tensor: Tensor) -> str:
-    """A value as a recipe writes it, in the digits that its dtype tells apart."""
+    """Return a value as a recipe writes it, in the digits that its dtype tells apart."""
     if isinstance(value, float) and tensor.dtype != torch.float64:
         return str(np.float32(value)).removesuffix(".0")
     return str(int(value) if isinstance(value, bool) else value).removesuffix(".0")

@@ -1,4 +1,4 @@
-"""What slots hold after a write, or as they stand: moments, verdicts, and the audit of them."""
+"""Measurements of slots after a write, or as they stand: moments, verdicts, and the audit of them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from initplug.schemes.structures import Structured
 
 
 class Reading(NamedTuple):
-    """What an audit reads of the values.
+    """The extent to which an audit reads the values.
 
     Args:
         measure: moments, of the slots that were not measured as they were drawn.
@@ -69,7 +69,7 @@ def audited(
     settled: Mapping[int, Judgement] = MappingProxyType({}),
     replicas: Replicas = NO_REPLICAS,
 ) -> Audit:
-    """The audit of what the slots hold; of sharded ones of what this rank holds.
+    """Measure and judge what the slots hold, of sharded ones what this rank holds, and return the audit of it.
 
     Args:
         plan: of the slots.
@@ -170,14 +170,14 @@ def _measure_small(plan: Plan, slots: Slots, measured: Measured) -> None:
 
 
 def _is_small(share: Share) -> bool:
-    """Whether tensors are small, and one distribution is all that is to be said of their elements."""
+    """Return whether tensors are small, and one distribution is all that is to be said of their elements."""
     plain = share.distribution is None or isinstance(share.distribution, Single | Batched | Keep)
     known = 0 < share.numel <= SMALL and getattr(torch, share.dtype) in SINGLE
     return plain and known and not share.lazy and share.padding_row is None
 
 
 def _of_one_size(rows: Rows, measured: Measured) -> Iterator[Rows]:
-    """Rows apart by how many elements were measured, which ranks hold differently many of."""
+    """Yield rows apart by how many elements were measured, which ranks hold differently many of."""
     numels = measured.table["numel"][rows]
     if (numels == numels[0]).all():
         yield rows
@@ -188,7 +188,7 @@ def _of_one_size(rows: Rows, measured: Measured) -> Iterator[Rows]:
 def _judged(
     tensor: Tensor, share: Share, measured: Moments | None, source: ValueSource | None, *, exact: bool
 ) -> Judgement:
-    """What the values of a tensor say of its distribution: part by part, and of its padding row; or of its source."""
+    """Judge the values of a tensor by its distribution, part by part, and its padding row; or by its source."""
     local, region = local_of(tensor).detach(), region_of(tensor)
     distribution: Planned | None = share.distribution
     row = share.padding_row
@@ -236,7 +236,7 @@ def _part_judged(part: Planned, views: Sequence[Tensor], dtype: torch.dtype, *, 
 
 
 def _to_the_last_digit(judged: Judgement, distribution: Planned | None, views: Sequence[Tensor]) -> Judgement:
-    """The judgement of a constant so large that double precision, in which is measured, takes others for it."""
+    """Return the judgement of a constant so large that double precision, in which is measured, takes others for it."""
     if judged.verdict != "ok" or not isinstance(distribution, Constant) or abs(distribution.value) < EXACT_WHOLE:
         return judged
     value = int(distribution.value)
@@ -255,7 +255,7 @@ def _to_the_last_digit(judged: Judgement, distribution: Planned | None, views: S
 def _parts_drawn(
     local: Tensor, region: Region | None, distribution: Stacked
 ) -> Iterator[tuple[int, Planned, list[Tensor], bool]]:
-    """The parts that are drawn, counted from 1, with what is held of each, and whether that is all."""
+    """Yield the parts that are drawn, counted from 1, with what is held of each, and whether that is all."""
     extent = Box.whole(local.shape if region is None else region.shape)
     extents = split(extent, len(distribution.parts), distribution.dim)
     for place, (part, inner) in enumerate(zip(distribution.parts, extents, strict=True), 1):

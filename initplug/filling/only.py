@@ -1,4 +1,4 @@
-"""What `only=` chooses of a model: tensors by their names, whatever selectors select."""
+"""The choice that `only=` makes of a model: tensors by their names, whatever selectors select."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class InPart(NamedTuple):
 
     @property
     def reason(self) -> str:
-        """Why it is left alone."""
+        """The reason that it is left alone."""
         tie = "tied to" if self.stored == 1 else "also stored as"
         return f"{tie} {self.missing}, not listed"
 
@@ -49,7 +49,7 @@ class InPart(NamedTuple):
 
 
 class Chosen(NamedTuple):
-    """What is to be written, unless the plan leaves it alone.
+    """The slots that are to be written, unless the plan leaves them alone.
 
     Args:
         rows: positions of the slots, and after them of the buffers; a range where it is all.
@@ -62,14 +62,14 @@ class Chosen(NamedTuple):
     beside: Sequence[str] = ()
 
     def reason(self, row: int) -> str | None:
-        """The reason that a slot is left alone for; None where it is not."""
+        """Return the reason that a slot is left alone for; None where it is not."""
         if row in self.rows:
             return None
         return self.in_part[row].reason if row in self.in_part else "not in only"
 
 
 def chosen_by(only: Any, model: nn.Module, plan: Plan, tree: Tree, slots: Sequence[Slot], prefix: str) -> Chosen:
-    """The slots that `only` names or selects.
+    """Return the slots that `only` names or selects.
 
     An entry of a list that is a tensor's name is a name, any other a selector. A tensor of several names is chosen by
     names if all of them are listed, since torch lists every name as missing under which a tensor was not loaded; by a
@@ -149,7 +149,7 @@ def warn_of_unruled(chosen: Chosen, plan: Plan) -> None:
 
 
 class _Names:
-    """What the names of tensors stand for: the canonical ones, and those that torch has for them.
+    """The names of tensors and what they stand for: the canonical ones, and those that torch has for them.
 
     A piece of a slot is (row, place of a tensor among those that are stored for it, place that it is at): nearly always
     the one there is. A tied slot has one for every place, a parametrized one for every tensor that it is computed from.
@@ -198,7 +198,7 @@ class _Names:
             self.known.update(start + name for name in tensors)
 
     def chosen(self, entries: Iterable[str], selected: Collection[int]) -> Chosen:
-        """The slots of which all pieces are listed, and those that are selected."""
+        """Return the slots of which all pieces are listed, and those that are selected."""
         rows = {*selected}
         listed: dict[int, dict[tuple[int, int, int], str]] = {}
         for entry in entries:
@@ -216,7 +216,7 @@ class _Names:
         return Chosen(rows, in_part, beside)
 
     def nearest(self, entry: str) -> str | None:
-        """The hint for an entry that is no name: the nearest, or what is stored under it among others."""
+        """Return the hint for an entry that is no name: the nearest, or what is stored under it among others."""
         match = near(entry, self.known)
         pieces = self.pieces.get(match or "")
         if pieces and len((slot := self.slots[pieces[0][0]]).stored) > 1:
@@ -224,7 +224,7 @@ class _Names:
         return match and f"did you mean {match}?"
 
     def _missing(self, row: int, listed: Container[tuple[int, int, int]]) -> tuple[str, int] | None:
-        """The first name of a slot that is not listed: that of a place, or of one of so many tensors stored for it."""
+        """Return the first unlisted name of a slot: of a place, or of one of so many tensors stored for it."""
         count = len(self.slots[row].stored)
         for place, (name, _, _) in enumerate(self.slots[row].places):
             pieces = [(row, index, place) for index in range(count)]
@@ -247,7 +247,7 @@ def _keyed(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _selected(text: str, tree: Tree, slots: Sequence[Slot], prefix: str) -> Collection[int]:
-    """The slots that a selector selects."""
+    """Return the slots that a selector selects."""
     try:
         parse(text)
     except SelectorError as error:
@@ -263,7 +263,7 @@ def _selected(text: str, tree: Tree, slots: Sequence[Slot], prefix: str) -> Coll
 def _selected_by(
     texts: Iterable[str], tree: Tree, slots: Sequence[Slot], prefix: str
 ) -> tuple[Collection[int], list[tuple[str, str, str | None]]]:
-    """The slots that any of some selectors selects; the selectors that select nothing, why, and the way out."""
+    """Return the slots that any of some selectors selects; the selectors that select nothing, why, and the way out."""
     read = {text: _parsed_selector(text) for text in texts}
     missed: list[tuple[str, str, str | None]]
     missed = [(text, found, None) for text, found in read.items() if isinstance(found, str)]
@@ -282,7 +282,7 @@ def _selected_by(
 
 
 def _parsed_selector(text: str) -> Selector | str:
-    """A selector, or what is to be said of what is none."""
+    """Return a selector, or what is to be said of what is none."""
     try:
         return parse(text)
     except SelectorError as error:

@@ -18,7 +18,7 @@ CHANCE_OF_ORDER = 1e-12
 
 
 def order(tensor: Tensor, distribution: Planned | None, padding_row: int | None = None) -> str | None:
-    """In what order the elements of a tensor are that was to be drawn element by element; None where in no other.
+    """Return the order of elements in a tensor that was to be drawn one by one; None where they are in no order.
 
     Args:
         tensor: with values.
@@ -58,7 +58,7 @@ BEGINNING = 16
 
 
 def _beginnings(tensor: Tensor) -> Iterator[Tensor]:
-    """The first elements of the first row, and of the first column."""
+    """Yield the first elements of the first row, and of the first column."""
     row, column = tensor[0], tensor[:BEGINNING]
     while row.ndim > 1 and row[0].numel() >= BEGINNING:
         row = row[0]
@@ -85,7 +85,7 @@ def _as_doubles(values: Tensor) -> NDArray[np.float64]:
 
 
 def _row_pieces(tensor: Tensor) -> Iterator[NDArray[np.float64]]:
-    """The rows in pieces of bounded size; a long one in stretches that begin where the one before ends."""
+    """Yield the rows in pieces of bounded size; a long one in stretches that begin where the one before ends."""
     inner = tensor.numel() // tensor.shape[0]
     step = max(MEASURED_AT_A_TIME // inner, 1)
     for start in range(0, tensor.shape[0], step):
@@ -95,7 +95,7 @@ def _row_pieces(tensor: Tensor) -> Iterator[NDArray[np.float64]]:
 
 
 def _seams(tensor: Tensor) -> Iterator[NDArray[np.float64]]:
-    """The last element of every row and the first of the next, side by side."""
+    """Yield the last element of every row and the first of the next, side by side."""
     inner = tensor[0].numel()
     flat = tensor.reshape(tensor.shape[0], inner) if tensor.is_contiguous() else tensor.flatten(1)
     if len(flat) > 1:
@@ -103,7 +103,7 @@ def _seams(tensor: Tensor) -> Iterator[NDArray[np.float64]]:
 
 
 def _columns(tensor: Tensor, *, whole: bool = False) -> Iterator[NDArray[np.float64]]:
-    """The columns as lines, in pieces of bounded size.
+    """Yield the columns as lines, in pieces of bounded size.
 
     Args:
         tensor: with rows.
@@ -121,7 +121,7 @@ def _columns(tensor: Tensor, *, whole: bool = False) -> Iterator[NDArray[np.floa
 
 
 def _is_improbable(pieces: Iterator[NDArray[np.float64]]) -> bool:
-    """Whether independent draws come in one order by no chance worth thinking of: equal ones may change places."""
+    """Return whether independent draws hardly ever come in one order: equal ones may change places."""
     most, logarithm = math.log(CHANCE_OF_ORDER / 6), 0.0  # of two directions, and all elements, rows, or columns
     for lines in pieces:
         for line in lines:

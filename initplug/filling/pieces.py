@@ -1,4 +1,4 @@
-"""What is drawn where: a tensor in views whose elements are independent draws, and views whose values are known."""
+"""A tensor in pieces: views whose elements are independent draws, and views whose values are known."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Given:
 
 
 class Part(NamedTuple):
-    """What is held of a tensor in one box: a view with the sizes of the box."""
+    """The part of a tensor that is held in one box: a view with the sizes of the box."""
 
     view: Tensor
     box: Box
@@ -79,7 +79,7 @@ def pieces(
     region: Region | None = None,
     padding_row: int | None = None,
 ) -> Iterator[Piece | Given]:
-    """The views of a tensor, with what each is given: draws element by element, or values.
+    """Yield the views of a tensor, with what each is given: draws element by element, or values.
 
     Args:
         distribution: of the whole tensor.
@@ -124,7 +124,7 @@ def _covered(distribution: Drawn, parts: Sequence[Part], extent: Box) -> list[Pa
 def _pieces_of_parts(
     distribution: Drawn, parts: Sequence[Part], seed: int, name: str, extent: Box
 ) -> Iterator[Piece | Given]:
-    """The views of parts, with what each is given.
+    """Yield the views of parts, with what each is given.
 
     Args:
         distribution: of the extent.
@@ -203,12 +203,12 @@ class Draws:
     kinds: dict[str, str] = field(default_factory=dict)
 
     def normal(self, tag: str) -> NDArray[np.float32]:
-        """Standard normals of the tensor's shape, from the stream of this tag."""
+        """Return standard normals of the tensor's shape, from the stream of this tag."""
         check_tag(self.kinds, tag, "normal")
         return self._drawn(Normal(0.0, 1.0), tag)
 
     def uniform(self, tag: str) -> NDArray[np.float32]:
-        """Numbers in [0, 1) of the tensor's shape, from the stream of this tag."""
+        """Return numbers in [0, 1) of the tensor's shape, from the stream of this tag."""
         check_tag(self.kinds, tag, "uniform")
         return self._drawn(Uniform(0.0, 1.0), tag)
 

@@ -1,4 +1,4 @@
-"""What a seed says of slots: verdicts from comparing what they hold with what it gives them."""
+"""Verdicts under a seed: slots compared to what it gives them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ANOTHER_SEED = "another seed?"
 def judged_exactly(
     plan: Plan, slots: Slots, statuses: Coded[Status], projecting: Collection[int], settings: Settings
 ) -> dict[int, Judgement]:
-    """The verdicts on all slots that are read and whose values a seed gives.
+    """Return the verdicts on all slots that are read and whose values a seed gives.
 
     Args:
         plan: of the slots.
@@ -78,7 +78,7 @@ def judged_exactly(
 
 
 def _readable(slots: Slots) -> NDArray[np.bool_]:
-    """Of every slot, whether its owner holds the values itself and torch can compare them."""
+    """Return of every slot whether its owner holds the values itself and torch can compare them."""
     found = np.fromiter(
         (type(one) in PLAIN_TENSORS and opaque(one) is None for one in slots.tensors), np.bool_, len(slots)
     )
@@ -91,7 +91,7 @@ def _readable(slots: Slots) -> NDArray[np.bool_]:
 def _with_the_seed_doubted(
     judgements: dict[int, Judgement], found: Mapping[int, Compared], shares: Sequence[Share]
 ) -> dict[int, Judgement]:
-    """The judgements, which ask for another seed where no tensor that varies holds half of what this one gives."""
+    """Return the judgements, which ask for another seed where no tensor that varies holds half of what this gives."""
     varied = [one for row, one in found.items() if one.difference.total and _varies_with_seed(shares[row].distribution)]
     if not varied or any(2 * one.difference.unequal <= one.difference.total or one.rounded for one in varied):
         return judgements
@@ -112,7 +112,7 @@ def _varies_with_seed(distribution: Planned | None) -> bool:
 
 
 def judged_computed(slot: Slot, name: str, share: Share, seed: int, threads: int) -> Judgement:
-    """What a slot that its owner computes says of a seed: by its public value, as the owner would make it of a draw."""
+    """Judge a slot that its owner computes under a seed: by its public value, as the owner would make it of a draw."""
     distribution = share.distribution
     assert isinstance(distribution, Drawn)  # as everything that is compared here
 
@@ -134,7 +134,7 @@ def judged_computed(slot: Slot, name: str, share: Share, seed: int, threads: int
 
 
 def judgement_of(compared: Compared, share: Share, seed: int) -> Judgement:
-    """The verdict on a tensor that was compared, and what it is that differs."""
+    """Return the verdict on a tensor that was compared, and what it is that differs."""
     unequal, total, place, found, expected, most = compared.difference
     if not total:
         return UNTESTABLE

@@ -48,7 +48,7 @@ class Fitted(NamedTuple):
 
 
 def fitted(model: nn.Module, recipe: Any, prefix: str, only: Any = None) -> Fitted:
-    """The plan of the model's slots, with the slots in its order; judged where they are chosen.
+    """Return the plan of the model's slots, with the slots in its order; judged where they are chosen.
 
     Raises:
         RecipeError: the recipe cannot be read.
@@ -94,7 +94,7 @@ OTHER, REPLAN = "the plan is of another model", "plan the model as it is now"
 
 
 def _of_earlier(model: nn.Module, whole: Plan, prefix: str) -> tuple[Plan, Tree, Slots]:
-    """A plan, made earlier or of a larger model, cut to the slots of this one."""
+    """Return a plan, made earlier or of a larger model, cut to the slots of this one."""
     if whole.findings:
         head = f"the plan is unfinished: it was made with {len(whole.findings)} findings"
         raise ApplyError(headed(head, whole.findings), whole.findings)
@@ -149,7 +149,7 @@ def _warn_of_absent(names: Sequence[str]) -> None:
 
 
 def _misfit(kin: Kin, share: Share) -> str | None:
-    """What keeps a planned distribution from going to a tensor."""
+    """Return what keeps a planned distribution from going to a tensor."""
     if tuple(kin.shape) != share.shape:
         return f"its shape is {tuple(kin.shape)}, the plan's {share.shape}"
     if isinstance(share.distribution, Drawn):
@@ -161,12 +161,12 @@ def _misfit(kin: Kin, share: Share) -> str | None:
 
 
 def _may_be_padded(share: Share, kin: Kin) -> bool:
-    """Whether a slot may be the weight of an embedding with a padding row, here or elsewhere in the plan's model."""
+    """Return whether a slot may be an embedding's weight with a padding row, here or elsewhere in the plan's model."""
     return share.padding_row is not None or issubclass(kin.cls, EMBEDDINGS)
 
 
 def _padding_row(whole: Plan, position: int, tree: Tree, row: int) -> int | None:
-    """The padding row of a slot that is drawn: its own, or that of a further place outside this model."""
+    """Return the padding row of a slot that is drawn: its own, or that of a further place outside this model."""
     share, slot = whole.shares[position], tree.slots[row]
     found = padding_row(tree, slot) if isinstance(share.distribution, Drawn) else None
     if found is None and not {slot.name, *slot.aliases}.issuperset((whole.names[position], *whole.aliases(position))):
@@ -199,6 +199,6 @@ def _if_frozen(recipe: Recipe, share: Share) -> Share:
 
 
 def _of_this_model(share: Share, kin: Kin, padding: int | None) -> Share:
-    """What a plan says of a slot, with what is this model's own."""
+    """Return the share of a slot in a plan, with what is this model's own."""
     dtype = str(kin.dtype).removeprefix("torch.")
     return replace(share, padding_row=padding, dtype=dtype, trainable=kin.trainable)

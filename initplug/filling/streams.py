@@ -30,7 +30,7 @@ SHIFT = 14
 
 @lru_cache(maxsize=1)
 def _table() -> tuple[Floats, Floats]:
-    """Intercepts and slopes of the inverse normal distribution, by the high bits of the float of a word."""
+    """Return intercepts and slopes of the inverse normal distribution, by the high bits of the float of a word."""
     stored = np.load(Path(__file__).with_name("normal.npy"), allow_pickle=False)
     first = int(np.float32(1).view(np.uint32)) >> SHIFT
     expanded = np.zeros((2, 2, 1 << (31 - SHIFT)), np.float32)
@@ -46,7 +46,7 @@ TOP = np.float32(6.337957923)
 
 
 def make_normal(words: Words, out: Floats, source: WordSource) -> None:
-    """Standard normals, falling as the words rise: -Φ⁻¹((u + 1/2) / 2^32) to 5e-7, |z| up to 6.34.
+    """Write standard normals, falling as the words rise: -Φ⁻¹((u + 1/2) / 2^32) to 5e-7, |z| up to 6.34.
 
     Args:
         words: 32-bit words, at most the source's step; overwritten.
@@ -59,7 +59,7 @@ def make_normal(words: Words, out: Floats, source: WordSource) -> None:
 
 
 def _look_up(words: Words, out: Floats, places: NDArray[np.int64]) -> None:
-    """The normals of words whose floats, as signed numbers, lie in their memory; overwritten."""
+    """Overwrite words, whose floats lie in their memory as signed numbers, with their normals."""
     # Between two calls a thread holds the interpreter, for which others wait: calls are few, and made directly.
     intercepts, slopes = _table()
     floats = words.view(np.float32)
@@ -73,12 +73,12 @@ def _look_up(words: Words, out: Floats, places: NDArray[np.int64]) -> None:
 
 @lru_cache(maxsize=4096)
 def _words_within(low: float, high: float) -> tuple[int, int]:
-    """The first word whose normal lies in [low, high], and how many words do; at least one."""
+    """Return the first word whose normal lies in [low, high], and how many words do; at least one."""
     source = WordSource()
     z = np.empty(1, np.float32)
 
     def first_below(bound: float, strictly: bool) -> int:
-        """The first word whose normal is at most `bound`, or below it."""
+        """Return the first word whose normal is at most `bound`, or below it."""
         start, end = 0, 1 << 32
         while start < end:
             middle = (start + end) // 2
@@ -104,7 +104,7 @@ Elementwise = Normal | TruncatedNormal | Uniform
 
 @lru_cache(maxsize=4096)
 def sampler(distribution: Any) -> Sampler:
-    """What turns words into elements of a distribution, its numbers computed in double and rounded to float32.
+    """Return a sampler of a distribution, whose numbers are computed in double precision and rounded to float32.
 
     Args:
         distribution: Normal, TruncatedNormal or Uniform.
@@ -137,7 +137,7 @@ def sampler(distribution: Any) -> Sampler:
 def _elementwise_sampler(
     standard: Sampler, factors: Sequence[float], shift: float, bounds: tuple[np.float32, np.float32] | None = None
 ) -> Sampler:
-    """Standard values, step by step, times each factor plus `shift`, cut at the bounds."""
+    """Return a sampler of standard values, step by step, times each factor plus `shift`, cut at the bounds."""
     scales, summand = [np.float32(factor) for factor in factors if np.float32(factor) != 1], np.float32(shift)
     shifts = bool(summand != 0)
 
@@ -156,7 +156,7 @@ def _elementwise_sampler(
 
 
 def _multiples(unit: np.float32) -> Sampler:
-    """The high 24 bits of every word, which a float holds, times a unit."""
+    """Return a sampler of the high 24 bits of every word, which a float holds, times a unit."""
 
     def sample(words: Words, out: Floats, source: WordSource) -> None:  # noqa: ARG001  # a sampler, which needs no memory
         np.right_shift(words, EIGHT, words)
@@ -169,7 +169,7 @@ EIGHT = np.uint32(8)
 
 
 def _confined(begin: int, count: int) -> Sampler:
-    """Normals of the words from `begin` on, onto which all words are mapped in order."""
+    """Return a sampler of normals of the words from `begin` on, onto which all words are mapped in order."""
     factor, first = np.uint64(count), np.uint32(begin).view(np.int32)
 
     def sample(words: Words, out: Floats, source: WordSource) -> None:
@@ -189,7 +189,7 @@ def fill_box(
     source: WordSource,
     begin: int = 0,
 ) -> None:
-    """Elements of a box, in its own order, from `begin` on: as many as `out` holds.
+    """Write elements of a box, in its own order, from `begin` on: as many as `out` holds.
 
     Args:
         out: contiguous, written.
@@ -214,5 +214,5 @@ def fill_box(
 
 
 def spans(count: int) -> Iterator[tuple[int, int]]:
-    """The chunks of `count` elements, as (begin, end)."""
+    """Return the chunks of `count` elements, as (begin, end)."""
     return ((begin, min(begin + DRAWN_AT_A_TIME, count)) for begin in range(0, count, DRAWN_AT_A_TIME))

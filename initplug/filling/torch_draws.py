@@ -105,11 +105,11 @@ class Numbers:
         self._drawn: dict[str, Tensor] = {}
 
     def normal(self, tag: str) -> NDArray[float32]:
-        """Standard normal numbers; the same tag gives the same ones."""
+        """Return standard normal numbers; the same tag gives the same ones."""
         return self._numbers("normal", tag)
 
     def uniform(self, tag: str) -> NDArray[float32]:
-        """Numbers uniform in [0, 1); the same tag gives the same ones."""
+        """Return numbers uniform in [0, 1); the same tag gives the same ones."""
         return self._numbers("uniform", tag)
 
     def _numbers(self, kind: str, tag: str) -> NDArray[float32]:
@@ -122,14 +122,14 @@ class Numbers:
 
 
 def _kernel_centre(tensor: Tensor) -> Tensor:
-    """The matrix at the centre of a convolution's kernel."""
+    """Return the matrix at the centre of a convolution's kernel."""
     for dim in range(tensor.ndim - 1, 1, -1):
         tensor = tensor.select(dim, (tensor.shape[dim] - 1) // 2)
     return tensor
 
 
 def _draw_orthogonal(tensor: Tensor, gain: float) -> None:
-    """Torch's function, which knows no half precision and takes a view: elsewhere its draw is copied."""
+    """Call torch's function, which knows no half precision and takes a view: elsewhere its draw is copied."""
     half = tensor.dtype in (torch.float16, torch.bfloat16)
     if half or not tensor.is_contiguous():
         dtype = torch.float32 if half else tensor.dtype
@@ -144,7 +144,7 @@ def _scale_by_gain(tensor: Tensor, gain: float) -> None:
 
 
 def filler(share: Share) -> Callable[[Tensor], None]:
-    """What gives a tensor the values that its share plans, from torch's global generator."""
+    """Return what gives a tensor the values that its share plans, from torch's global generator."""
     distribution = share.distribution
     assert isinstance(distribution, Drawn)  # what `initialized` means
 

@@ -55,7 +55,7 @@ class Twin(NamedTuple):
 
 
 def judged_as_twins(slots: Slots, shares: Coded[Share], rows: Rows, exact: Container[int]) -> dict[int, Judgement]:
-    """Judgements of tensors that are copies, though they were to be independent.
+    """Return judgements of tensors that are copies, though they were to be independent.
 
     Args:
         slots: all slots.
@@ -72,7 +72,7 @@ def judged_as_twins(slots: Slots, shares: Coded[Share], rows: Rows, exact: Conta
 
 
 def twins(slots: Slots, shares: Coded[Share], rows: Rows, exact: Container[int]) -> Iterator[Twin]:
-    """The copies among tensors, each with its original: the one that is exact, or the first."""
+    """Yield the copies among tensors, each with its original: the one that is exact, or the first."""
     alike: dict[Any, list[_Samples]] = {}
     for share, group in shares.taken(rows).groups():
         draws = _draws(share)
@@ -99,7 +99,7 @@ def twins(slots: Slots, shares: Coded[Share], rows: Rows, exact: Container[int])
 
 
 class _Draws(NamedTuple):
-    """How probable it is that a draw repeats another.
+    """The probability that a draw repeats another.
 
     Args:
         free: elements that are drawn independently.
@@ -116,7 +116,7 @@ NOTHING = _Draws(0, 1.0, 1.0)
 
 
 def _draws(share: Share) -> _Draws:
-    """What is known of a share's draws; nothing of what is constant, computed by others, or drawn in another way."""
+    """Return what is known of a share's draws: nothing if they are constant, computed by others, or of another kind."""
     dtype: torch.dtype = getattr(torch, share.dtype)
     distribution = share.distribution
     parts = distribution.drawn if isinstance(distribution, Stacked) else [distribution]
@@ -166,7 +166,7 @@ class _Samples(NamedTuple):
 
 
 def _samples_of_alike(slots: Slots, rows: Rows, tolerance: float) -> Iterator[tuple[Any, _Samples]]:
-    """Samples of tensors that are alike, with what those have in common that are compared."""
+    """Yield samples of tensors that are alike, with what those have in common that are compared."""
     listed, tensors = rows.tolist(), slots.taken(rows).tensors
     first, computed = tensors[0], {*slots.computed}
     plain = PLAIN_TENSORS.issuperset(map(type, tensors)) and not computed.intersection(listed)
@@ -206,7 +206,7 @@ def _sampled_places(count: int) -> Tensor:
 
 
 def _reach_along_directions(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How far rows of elements, brought to unit length, reach along the directions; NaN of what has no length."""
+    """Return how far rows of elements, brought to unit length, reach along directions; NaN of what has no length."""
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         units = values / np.sqrt(np.vecdot(values, values))[:, None]
         found: NDArray[np.float64] = np.abs(np.stack([np.vecdot(units, way) for way in _directions(units.shape[1])], 1))
@@ -219,7 +219,7 @@ def _directions(count: int) -> NDArray[np.float64]:
 
 
 def _families(several: Sequence[_Samples]) -> Iterator[tuple[list[int], bool]]:
-    """Rows of tensors that seem to be copies of each other, in families of more than one, and whether by a factor."""
+    """Yield rows of tensors that seem to be copies of each other, two or more at a time, and whether by a factor."""
     reaches = np.concatenate([samples.reach for samples in several])
     rows = [row for samples in several for row in samples.rows]
     tolerances = np.concatenate([np.full(len(samples.rows), samples.tolerance) for samples in several])
@@ -248,7 +248,7 @@ def _families(several: Sequence[_Samples]) -> Iterator[tuple[list[int], bool]]:
 
 
 def _how(original: Tensor, copy: Tensor, *, scaled: bool) -> str | None:
-    """In what way one tensor is a copy of another; None where it is not."""
+    """Return in what way one tensor is a copy of another; None where it is not."""
     original = original.reshape(copy.shape) if original.shape != copy.shape else original
     if _agree(original, copy, lambda one, other: np.array_equal(one, other)):
         return "equals {}"

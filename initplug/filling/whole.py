@@ -30,7 +30,7 @@ ZEROS = "zeros"
 
 
 def compute(distribution: Structured, shape: tuple[int, ...], draw: Draw) -> NDArray[np.float32]:
-    """The values of a structured tensor.
+    """Return the values of a structured tensor.
 
     Orthogonal tensors take the normals in row-major order as a matrix of size(0) rows, a delta-orthogonal one those at
     the centre of its kernel. A sparse matrix takes its values in place, and is zero where a column's uniform numbers
@@ -81,7 +81,7 @@ def compute(distribution: Structured, shape: tuple[int, ...], draw: Draw) -> NDA
 
 
 def _tall(normals: NDArray[np.float32]) -> NDArray[np.float64]:
-    """A matrix in double precision, lying on its side where it has more columns than rows."""
+    """Return a matrix in double precision, lying on its side where it has more columns than rows."""
     return np.array(normals.T if normals.shape[0] < normals.shape[1] else normals, np.float64, order="C")
 
 
@@ -93,5 +93,5 @@ def _fill_orthogonal(target: NDArray[np.float32], tall: NDArray[np.float64], gai
 
 
 def _centre_of_array(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The matrix at the centre of a convolution's kernel, a view."""
+    """Return the matrix at the centre of a convolution's kernel, a view."""
     return values[(slice(None), slice(None), *((size - 1) // 2 for size in values.shape[2:]))]

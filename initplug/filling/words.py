@@ -29,7 +29,7 @@ SEEDS = 1 << 64
 
 
 def key_of(seed: int, name: str, tag: str = "") -> StreamKey:
-    """The Philox key of a stream: two 64-bit words of blake2b.
+    """Return the Philox key of a stream: two 64-bit words of blake2b.
 
     Args:
         seed: 0 to 2^64 - 1.
@@ -44,7 +44,7 @@ def key_of(seed: int, name: str, tag: str = "") -> StreamKey:
 
 
 def keys_of(seed: int, names: Iterable[str]) -> StreamKey:
-    """The keys of many streams, (streams, 2)."""
+    """Return the keys of many streams, (streams, 2)."""
     begun = hashlib.blake2b(f"initplug/1\0{seed}\0".encode(), digest_size=16)
     digests = bytearray()
     for name in names:
@@ -79,7 +79,7 @@ class WordSource:
         self._scratch = Scratch(wide.view(np.int64), wide)
 
     def words(self, key: StreamKey, start: int, count: int) -> Words:
-        """The 32-bit words `start` to `start + count` of a stream.
+        """Return the 32-bit words `start` to `start + count` of a stream.
 
         Philox steps before it gives words, so block b, words 8b to 8b + 7, needs the counter b - 1, modulo 2^256.
         """
@@ -92,7 +92,7 @@ class WordSource:
         return words if len(words) == count else words[offset : offset + count]
 
     def rows(self, key: StreamKey, firsts: NDArray[np.int64], out: Words) -> None:
-        """The words from each of many places on, as many as a row of `out` has."""
+        """Write words from each of many places on, as many as a row of `out` has."""
         philox, counter, state, length = self._philox, self._counter, self._state, out.shape[1]
         self._key[:] = key
         counter[1:] = 0
@@ -107,7 +107,7 @@ class WordSource:
             row[:] = as_words(philox.random_raw((offset + length + 1) // 2))[offset : offset + length]
 
     def scratch(self, count: int) -> Scratch:
-        """Memory for at most `step` elements."""
+        """Return memory for at most `step` elements."""
         if count == self.step:
             return self._scratch
         places, long = self._scratch
@@ -122,7 +122,7 @@ class Scratch(NamedTuple):
 
 
 def as_words(raw: NDArray[np.uint64]) -> Words:
-    """64-bit words as twice as many 32-bit ones, the low half first."""
+    """Return 64-bit words as twice as many 32-bit ones, the low half first."""
     return raw.astype("<u8", copy=False).view("<u4").astype(np.uint32, copy=False)
 
 
@@ -131,7 +131,7 @@ Constants = tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64]]
 
 
 def _constant_words(*numbers: int) -> Any:
-    """64-bit constants, as arrays without dimensions, which numpy takes faster than numbers."""
+    """Return 64-bit constants, as arrays without dimensions, which numpy takes faster than numbers."""
     return tuple(np.array(number, np.uint64) for number in numbers)
 
 
@@ -149,7 +149,7 @@ ROUNDS = 10
 def words_of_many(
     keys: StreamKey, counts: Sequence[int] | NDArray[np.int64], starts: Sequence[int] | NDArray[np.int64] | None = None
 ) -> tuple[Words, NDArray[np.int64]]:
-    """Words of many streams at once, as `WordSource.words` gives them one by one.
+    """Return words of many streams at once, as `WordSource.words` gives them one by one.
 
     Args:
         keys: (streams, 2), a key each.
@@ -172,7 +172,7 @@ def words_of_many(
 
 
 def _blocks(places: NDArray[np.uint64], low: Any, high: Any) -> Words:
-    """The words of blocks, eight of each.
+    """Return the words of blocks, eight of each.
 
     Args:
         places: of the blocks.
@@ -194,7 +194,7 @@ BLOCKS = 1 << 13
 def _encipher(
     a: NDArray[np.uint64], low: NDArray[np.uint64], high: NDArray[np.uint64], out: NDArray[np.uint64]
 ) -> None:
-    """Philox4x64 of some blocks, in place, since memory would take longer than the arithmetic.
+    """Encipher some blocks by Philox4x64, in place, since memory would take longer than the arithmetic.
 
     Args:
         a: the first words of their counters; the others are 0. Overwritten, as are the keys.
@@ -219,7 +219,7 @@ def _encipher(
 def _multiply_words(
     factor: NDArray[np.uint64], constant: Constants, high: NDArray[np.uint64], scratch: Sequence[NDArray[np.uint64]]
 ) -> None:
-    """A product of 64-bit words, from products of their halves: the low half in place, the high half in `high`."""
+    """Multiply 64-bit words by products of their halves: the low half in place, the high half in `high`."""
     below, middle, over = scratch
     whole, lower, upper = constant
     np.bitwise_and(factor, MASK, below)
@@ -241,7 +241,7 @@ def _multiply_words(
 def words_of_box(
     key: StreamKey, runs: tuple[NDArray[np.int64], int], begin: int, end: int, source: WordSource
 ) -> Words:
-    """The words of elements `begin` to `end` of a box, counted inside it.
+    """Return the words of elements `begin` to `end` of a box, counted inside it.
 
     Args:
         key: of the stream.
@@ -268,7 +268,7 @@ SHORT_ROWS_AT_A_TIME = 1 << 12
 
 
 def _fill_short_rows(key: StreamKey, firsts: NDArray[np.int64], out: Words) -> None:
-    """Words from each of many places on, as many as a row of `out` has."""
+    """Write words from each of many places on, as many as a row of `out` has."""
     length = out.shape[1]
     each = (length + 2 * BLOCK - 2) // BLOCK  # blocks that hold a row, wherever it begins
     step = max(SHORT_ROWS_AT_A_TIME // each, 1)

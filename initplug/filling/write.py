@@ -45,7 +45,7 @@ Progress = Callable[[int, int], None]
 
 
 class Settings(NamedTuple):
-    """How values are drawn.
+    """The settings by which values are drawn.
 
     Args:
         seed: of named streams; None for torch's global generator.
@@ -65,7 +65,7 @@ STRAYED = "the owner no longer holds the tensor that was written"
 
 @dataclass(slots=True)
 class Record:
-    """What has been written so far.
+    """The record of what has been written so far.
 
     Args:
         projected: the slots whose owners compute something else than they were given.
@@ -177,7 +177,7 @@ def _hand_over(plan: Plan, slot: Slot, value: torch.Tensor, record: Record, inde
 
 
 def _fill_from_streams(plan: Plan, slots: Slots, chosen: Rows, settings: Settings, record: Record) -> None:
-    """All slots from the streams of their names; those that owners compute one by one, through a tensor of its own."""
+    """Fill all slots from the streams of their names; those that owners compute go one by one through a new tensor."""
     assert settings.seed is not None  # what streams are named with
     shares, computed = plan.shares, slots.computed
     plain = np.setdiff1d(chosen, computed) if computed else chosen
@@ -227,7 +227,7 @@ def _redraw(source: Redrawn, value: torch.Tensor, settings: Settings) -> None:
 
 @contextmanager
 def private_generator(seed: int | None, name: str, device: torch.device) -> Iterator[None]:
-    """Setters may draw, as that of parametrizations.orthogonal does: under a seed from a generator of its own."""
+    """Let setters draw, as that of parametrizations.orthogonal does: under a seed from a generator of its own."""
     if seed is None:
         yield
         return
@@ -275,7 +275,7 @@ def lots_of(plan: Plan, slots: Slots, rows: Rows, measure: bool) -> list[Lot]:
 
 
 def _distribution_drawn(share: Share) -> Drawn:
-    """What a slot that is to be written is drawn from."""
+    """Return what a slot that is to be written is drawn from."""
     assert isinstance(share.distribution, Drawn)  # what `initialized` means
     return share.distribution
 

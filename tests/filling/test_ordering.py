@@ -42,7 +42,7 @@ SORTED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
 def test_order_is_named(
     name: str, dtype: torch.dtype, chunk: int, layout: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ordering, "CHUNK", chunk)
+    monkeypatch.setattr(ordering, "MEASURED_AT_A_TIME", chunk)
     make, words = SORTED[name]
     tensor = make(drawn(64, 48)).to(dtype)
     if layout == "transposed":

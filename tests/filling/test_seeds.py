@@ -379,7 +379,7 @@ def test_a_failure_among_small_tensors_says_which_batch_began(monkeypatch: pytes
             raise RuntimeError("no more memory")
         batches.draw_batch(batch, seed, measured)
 
-    monkeypatch.setattr(seeded, "draw", failing)
+    monkeypatch.setattr(seeded, "draw_batch", failing)
     with pytest.raises(initplug.ApplyError, match=r"writing stopped at rest\.scalar: RuntimeError: no more memory"):
         initplug.apply(Net(), RECIPE, seed=0)
 

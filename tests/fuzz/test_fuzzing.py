@@ -147,7 +147,7 @@ def test_bits_that_depend_on_the_number_of_threads_are_found(monkeypatch: pytest
     def threaded(lots: Any, seed: int, threads: int, *rest: Any) -> None:
         fill(lots, seed + (threads == 2), threads, *rest)
 
-    monkeypatch.setattr("initplug.filling.write.fill", threaded)
+    monkeypatch.setattr("initplug.filling.write.fill_from_names", threaded)
     made = {
         "layers": ["linear", "large"],
         "recipe": {"rules": {"*": "normal"}},
