@@ -6,7 +6,7 @@ from enum import Enum
 from numbers import Real
 from typing import Any
 
-LEAST, MOST = -(2**63), 2**64 - 1
+LEAST_WHOLE, MOST_WHOLE = -(2**63), 2**64 - 1
 """The whole numbers that 64 bits hold, with or without a sign."""
 
 PLAIN_TYPES = (bool, int, float, str)
@@ -49,4 +49,4 @@ def is_whole(value: Any) -> bool:
         >>> is_whole(3), is_whole(True), is_whole(2**64)
         (True, False, False)
     """
-    return type(value) is int and LEAST <= value <= MOST
+    return type(value) is int and LEAST_WHOLE <= value <= MOST_WHOLE

@@ -21,7 +21,7 @@ from torch.nn.utils.parametrize import register_parametrization
 import initplug
 from initplug.auditing.moments import array_of
 from initplug.cli import commands as cli
-from initplug.cli.models import built_from, import_model
+from initplug.cli.models import build_model, import_model
 
 ROOT = Path(initplug.__file__).parents[1]
 NET = "from torch import nn\n\n\ndef net(*given, **named):\n    return nn.Linear(2, 2)\n"
@@ -128,7 +128,7 @@ def test_classes_of_a_file_can_be_pickled_and_asked_for_their_types(folder: Path
     (folder / "sub").mkdir()
     (folder / f"{name}.py").write_text(TYPED)
     before = dict(sys.modules)
-    model = built_from(import_model(f"{name}.py:Net"), meta=False)
+    model = build_model(import_model(f"{name}.py:Net"), meta=False)
     assert pickle.loads(pickle.dumps(model)).widths == model.widths
     assert typing.get_type_hints(type(model).__init__)["return"] is type(None)
     assert all(sys.modules[known] is module for known, module in before.items())

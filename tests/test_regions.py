@@ -109,7 +109,7 @@ def test_small_and_large_parts_of_vectors_and_rows_are_those_of_the_whole(size: 
 def test_rows_of_words_are_those_of_the_stream_however_they_are_computed(places: list[int], length: int) -> None:
     key, source, firsts = key_of(3, "w"), WordSource(64), np.array(places, np.int64)
     one_by_one, at_once = np.empty((2, len(places), length), np.uint32)
-    source.rows(key, firsts, one_by_one)
+    source.fill_rows(key, firsts, one_by_one)
     _fill_short_rows(key, firsts, at_once)
     expected = [source.words(key, place, length) for place in places]
     assert (one_by_one == expected).all()

@@ -26,7 +26,7 @@ from initplug.cli.hydra_config import (
     run_each,
     with_config,
 )
-from initplug.cli.models import ENDS, Failure, Model, built_from, import_model, raised_at, user_code
+from initplug.cli.models import ENDS, Failure, Model, build_model, import_model, raised_at, user_code
 from initplug.cli.terminal import colored, progress, reported, table_of
 from initplug.errors import InitplugError, PlanError, RecipeError, brief, shortened, visible
 
@@ -111,7 +111,7 @@ def presets(model: str | None, real: bool) -> None:
 
         click.echo(listed())
         return
-    built = built_from(import_model(model), meta=not real)
+    built = build_model(import_model(model), meta=not real)
     import initplug
 
     with user_code():
@@ -221,7 +221,7 @@ def _print_plan(
 
 def _plan_of(target: Model, recipe: Recipe, real: bool) -> tuple[Plan, PlanError | None]:
     """Return the plan, or as much as there is of it and what is wrong."""
-    built = built_from(target, meta=not real)
+    built = build_model(target, meta=not real)
     import initplug
 
     try:
@@ -288,7 +288,7 @@ def apply(
             check_path(report, REPORTS)
         if out is not None and report is not None and destination(out) == destination(report):
             raise Failure(f"{out} and {report} are one file")
-        built = built_from(target, meta=False)
+        built = build_model(target, meta=False)
         if out is not None:
             weights_of(built, out)
     import initplug
@@ -345,7 +345,7 @@ def audit(
         if given is not None:
             _check_readable(given)
     old = None if against is None else load_report(against)
-    built = built_from(target, meta=False)
+    built = build_model(target, meta=False)
     if weights is not None:
         load_weights(built, weights)
     import initplug

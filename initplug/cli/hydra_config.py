@@ -358,10 +358,10 @@ def run_each(compositions: Iterable[Composition], work: Callable[[Composition], 
     Returns:
         The highest exit status.
     """
-    return max(_status(composition, work) for composition in compositions)
+    return max(_run_one(composition, work) for composition in compositions)
 
 
-def _status(composition: Composition, work: Callable[[Composition], Any]) -> int:
+def _run_one(composition: Composition, work: Callable[[Composition], Any]) -> int:
     try:
         work(enter_composition(composition))
     except RecipeError as error:

@@ -124,14 +124,14 @@ def import_model(target: str) -> Model:
     return Model(target, constructor, arguments, keywords)
 
 
-def built_from(model: Model, *, meta: bool) -> nn.Module:
+def build_model(model: Model, *, meta: bool) -> nn.Module:
     """Build the model that a MODEL argument names."""
     torch = _torch()
     with user_code(f"MODEL {shown_target(model.target)} raised"):
         is_model = isinstance(model.constructor, torch.nn.Module)  # which asks it for its class
     if is_model:
         return cast("nn.Module", model.constructor)
-    built = _constructed(model.target, lambda: model.constructor(*model.arguments, **model.keywords), meta=meta)
+    built = _construct(model.target, lambda: model.constructor(*model.arguments, **model.keywords), meta=meta)
     with user_code(f"MODEL {shown_target(model.target)} raised"):
         is_model = isinstance(built, torch.nn.Module)
     if not is_model:
@@ -153,7 +153,7 @@ def _torch() -> Any:
     return torch
 
 
-def _constructed(target: str, build: Callable[[], Any], *, meta: bool) -> Any:
+def _construct(target: str, build: Callable[[], Any], *, meta: bool) -> Any:
     """Call a constructor, without memory for parameters if possible, else without memory for anything."""
     import torch
 
@@ -210,7 +210,7 @@ def _import_target(target: str, where: str, name: str) -> Any:
     with user_code(said, 2):
         importlib.invalidate_caches()
         sys.path.insert(0, str(Path.cwd()))
-        found = importlib.import_module(where) if path is None else _file(path)
+        found = importlib.import_module(where) if path is None else _import_file(path)
         for step in name.split("."):
             above, found = found, getattr(found, step, ABSENT)
             if found is ABSENT:
@@ -221,7 +221,7 @@ def _import_target(target: str, where: str, name: str) -> Any:
     return found
 
 
-def _file(path: Path) -> Any:
+def _import_file(path: Path) -> Any:
     """Import a file as a module, with the files beside it where its own imports find them.
 
     It is imported by its own name, unless that is another module's, as that of a json.py: then its folder comes last on

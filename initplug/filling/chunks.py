@@ -131,7 +131,7 @@ def work_on_chunks(
         if outcome is not None:
             found[index].append((place, outcome))
 
-    def less(index: int) -> None:
+    def count_down(index: int) -> None:
         left[index] -= 1
         if not left[index]:
             work.done(orders[index].row)
@@ -153,7 +153,7 @@ def work_on_chunks(
                         place += 1
             except Exception as error:
                 raise FillError(order.row) from error
-            less(index)
+            count_down(index)
 
     queue = jobs()
 
@@ -172,7 +172,7 @@ def work_on_chunks(
                 raise FillError(orders[job.index].row) from error
             with lock:
                 note(job.index, place, outcome)
-                less(job.index)
+                count_down(job.index)
 
     threads = min(threads, MOST_WORKERS)
     inferring = torch.is_inference_mode_enabled()  # which every thread must say for itself

@@ -19,7 +19,7 @@ from initplug.planning.slots import Slot, Tree
 from initplug.planning.walk import buffers_of
 from initplug.values import plain
 
-BUFFERS = "rules take buffers with `kind: buffer`"
+BUFFER_HINT = "rules take buffers with `kind: buffer`"
 
 
 class InPart(NamedTuple):
@@ -144,7 +144,7 @@ def warn_of_unruled(chosen: Chosen, plan: Plan) -> None:
         return
     names = [*chosen.beside, *(plan.names[row] for row in rows)]
     if names:
-        hint = f"; {BUFFERS}" if chosen.beside else ""
+        hint = f"; {BUFFER_HINT}" if chosen.beside else ""
         warn(f"only= chooses nothing that a rule takes: {', '.join(shortened(names))}{hint}")
 
 
@@ -276,7 +276,7 @@ def _selected_by(
     idle = {*range(len(selectors))}.difference(*hits.values())
     beside = {hit for slot in (buffers_of(tree) if idle else ()) for hit in hits_of(slot, states, matcher)}
     for index in sorted(idle):
-        why = ("selects only buffers that no rule takes", BUFFERS) if index in beside else ("selects nothing", None)
+        why = ("selects only buffers that no rule takes", BUFFER_HINT) if index in beside else ("selects nothing", None)
         missed.append((selectors[index].text, *why))
     return {*hits}, missed
 

@@ -310,15 +310,15 @@ def refresh(computed: Computed) -> None:
     owner, by, key = computed.owner, computed.by, computed.key
     with torch.no_grad():
         if isinstance(by, ParametrizationList):
-            _refresh(by)
+            _refresh_singular_vectors(by)
             return
         if isinstance(by, SpectralNorm):
             matrix = by.reshape_weight_to_matrix(getattr(owner, f"{key}_orig"))
-            _dominant(matrix, getattr(owner, f"{key}_u"), getattr(owner, f"{key}_v"))
+            _write_dominant_vectors(matrix, getattr(owner, f"{key}_u"), getattr(owner, f"{key}_v"))
         setattr(owner, key, computed_value(computed))
 
 
-def _refresh(by: ParametrizationList) -> None:
+def _refresh_singular_vectors(by: ParametrizationList) -> None:
     """Write the singular vectors of spectral norms, which belong to the weight that was there before."""
     if not any(isinstance(part, _SpectralNorm) for part in by):
         return
@@ -326,7 +326,7 @@ def _refresh(by: ParametrizationList) -> None:
         value: Any = tuple(originals(by).values())
         for part in by:
             if isinstance(part, _SpectralNorm) and value[0].ndim > 1:
-                _dominant(part._reshape_weight_to_matrix(value[0]), part._u, part._v)
+                _write_dominant_vectors(part._reshape_weight_to_matrix(value[0]), part._u, part._v)
             value = (part(*value),)
 
 
@@ -334,7 +334,7 @@ STEPS = 64
 """Products with a matrix and its transpose after which its largest singular value is known to 1e-4 or better."""
 
 
-def _dominant(matrix: Tensor, left: Tensor, right: Tensor) -> None:
+def _write_dominant_vectors(matrix: Tensor, left: Tensor, right: Tensor) -> None:
     """Write the singular vectors of the largest singular value, by the method of Lanczos.
 
     The power method, by which torch finds them at registration, leaves 2 % after its 15 rounds and still 0.5 % after

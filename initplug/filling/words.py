@@ -91,7 +91,7 @@ class WordSource:
         words = as_words(self._philox.random_raw((offset + count + 1) // 2))
         return words if len(words) == count else words[offset : offset + count]
 
-    def rows(self, key: StreamKey, firsts: NDArray[np.int64], out: Words) -> None:
+    def fill_rows(self, key: StreamKey, firsts: NDArray[np.int64], out: Words) -> None:
         """Write words from each of many places on, as many as a row of `out` has."""
         philox, counter, state, length = self._philox, self._counter, self._state, out.shape[1]
         self._key[:] = key

@@ -65,7 +65,7 @@ STRAYED = "the owner no longer holds the tensor that was written"
 
 @dataclass(slots=True)
 class Record:
-    """The record of what has been written so far.
+    """The slots written so far, counted and measured.
 
     Args:
         projected: the slots whose owners compute something else than they were given.
@@ -83,7 +83,7 @@ class Record:
     total: int
     progress: Progress | None
 
-    def done(self, rows: Sequence[int] | Rows) -> None:
+    def count_done(self, rows: Sequence[int] | Rows) -> None:
         """Count slots as written."""
         before, self.count = self.count, self.count + len(rows)
         self.written.append(rows)
@@ -132,7 +132,7 @@ def write(
                     if not in_place(holders[at], keys[at], tensors[at]):
                         raise RuntimeError(STRAYED)
                 if not by_now:
-                    record.done([at])
+                    record.count_done([at])
     except FillError as stop:
         cause = stop.__cause__ or stop
         raise _interrupted(slots[stop.row], cause, slots, record) from cause
@@ -187,7 +187,7 @@ def _fill_from_streams(plan: Plan, slots: Slots, chosen: Rows, settings: Setting
         for row in padded.intersection(rows) if padded else ():
             share, tensor = shares[row], slots[row].tensor
             zero_padding(local_of(tensor), share.padding_row, share.distribution, region_of(tensor))
-        record.done(rows)
+        record.count_done(rows)
 
     fill_from_names(
         lots_of(plan, slots, plain, settings.measure), settings.seed, settings.threads, record.measured, done
@@ -202,7 +202,7 @@ def _fill_from_streams(plan: Plan, slots: Slots, chosen: Rows, settings: Setting
             _hand_over(plan, slots[index], value, record, index, settings.seed)
         except FillError as error:
             raise FillError(index) from error.__cause__
-        record.done([index])
+        record.count_done([index])
 
 
 def fill_alone(value: torch.Tensor, kind: LotKind, name: str, seed: int | None, threads: int) -> None:
