@@ -224,7 +224,7 @@ def _is_level(piece: Tensor) -> bool:
 
 
 def _equal_slices(tensor: Tensor, sums: _Sums, among: Tensor) -> list[tuple[int, int]]:
-    """(first, later) of slices that are equal, later ones ascending."""
+    """Return pairs (first, later) of slices that are equal, later ones ascending."""
     firsts: dict[int, int] = {}
     found: list[tuple[int, int]] = []
     for value, place in zip(sums.sums[among].tolist(), sums.places[among].tolist(), strict=True):

@@ -86,7 +86,7 @@ class Job:
 
     @property
     def size(self) -> int:
-        """Return how many elements it has."""
+        """The number of its elements."""
         return self.out.numel() if isinstance(self.out, Tensor) else self.out.size
 
 

@@ -256,7 +256,7 @@ def words_of_box(
     row, inside = divmod(begin, length)
     rows = firsts[row : -(-end // length)]
     gathered = np.empty((len(rows), length), np.uint32)
-    (_fill_short_rows if length <= SHORT else source.rows)(key, rows, gathered)
+    (_fill_short_rows if length <= SHORT else source.fill_rows)(key, rows, gathered)
     return gathered.reshape(-1)[inside : inside + end - begin]
 
 
