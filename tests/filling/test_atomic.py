@@ -295,7 +295,7 @@ def interrupted(line: int) -> Iterator[list[int]]:
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
         file = frame.f_code.co_filename
-        if frame.f_code.co_name == "_filled":
+        if frame.f_code.co_name == "_write_and_measure":
             started[0] = True
         if "/initplug/" not in file or file == backups.__file__:
             return None

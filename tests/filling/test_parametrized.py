@@ -489,7 +489,7 @@ MUTATIONS: list[tuple[Callable[[], None], Any, str, Any]] = [
     (partial_ties, execution, "reads_back", lambda slot, value: True),
     (nan_through_weight_norm, refusing, "rehearsed", lambda slot, fill: True),
     (missing_inverse, refusing, "refusal", lambda slot: None),
-    (stale_vectors, writing, "_refresh", lambda by: None),
+    (stale_vectors, writing, "_refresh_singular_vectors", lambda by: None),
     (moved_vectors, writing, "evaluating", NoContext),
 ]
 
