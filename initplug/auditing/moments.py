@@ -135,7 +135,7 @@ BINS = 48
 
 
 class Histogram(NamedTuple):
-    """Counts of elements by where they lie.
+    """The numbers of elements in bins of one width.
 
     Args:
         low: where the first bin begins.
