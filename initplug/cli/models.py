@@ -71,7 +71,7 @@ def raised_at(error: BaseException) -> str:
 def _is_ours(error: BaseException) -> bool:
     """Return whether it was a line of this package that raised an error, and nobody else's."""
     frames = traceback.extract_tb(error.__traceback__)
-    return bool(frames) and Path(__file__).parent in Path(frames[-1].filename).parents
+    return bool(frames) and Path(__file__).parent.parent in Path(frames[-1].filename).parents
 
 
 @contextmanager
