@@ -1,4 +1,4 @@
-"""What ranks tell each other: one record each, over torch's own process groups."""
+"""Records that ranks tell each other, one each, over torch's own process groups."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
-from initplug.errors import ApplyError, Finding, InitplugError, brief, listed
+from initplug.errors import ApplyError, Finding, InitplugError, brief, headed
 
 Result = TypeVar("Result")
 
@@ -29,7 +29,7 @@ class Circle(NamedTuple):
 
     @classmethod
     def of(cls, group: Any) -> Circle:
-        """The ranks of one process group; None for all. A rank that is not one of them is alone.
+        """Return the ranks of one process group; None for all. A rank that is not one of them is alone.
 
         Raises:
             ApplyError: it is no process group.
@@ -45,8 +45,8 @@ class Circle(NamedTuple):
             raise ApplyError(f"group={group!r} is no process group that can be used: {brief(error, 300)}") from error
 
 
-def gathered(record: Any, circle: Circle) -> dict[int, Any]:
-    """The record of every rank that can be heard of, by its global rank.
+def gather(record: Any, circle: Circle) -> dict[int, Any]:
+    """Gather the record of every rank that can be heard of, by its global rank.
 
     Groups are used until each rank has heard of all with which those that it has heard of share something. Whether they
     have is known to all members of a group alike, so that none waits for another.
@@ -83,7 +83,7 @@ Table = Mapping[str, str]
 
 
 class Facts(NamedTuple):
-    """What ranks must say alike.
+    """The facts that ranks must say alike.
 
     Args:
         settings: by what they are called; the same on all ranks.
@@ -99,8 +99,8 @@ class Facts(NamedTuple):
 NO_FACTS = Facts({})
 
 
-def agreed(work: Callable[[], Result], circle: Circle, facts: Callable[[Result], Facts], when: str) -> Result:
-    """What work gives, once every rank has done its own and all have the same facts.
+def agree_on(work: Callable[[], Result], circle: Circle, facts: Callable[[Result], Facts], when: str) -> Result:
+    """Do work, and return what it gives once every rank has done its own and all have the same facts.
 
     Args:
         work: of this rank.
@@ -120,14 +120,14 @@ def agreed(work: Callable[[], Result], circle: Circle, facts: Callable[[Result],
     except BaseException as error:  # of Ctrl-C, too, others hear at once
         said = f"{type(error).__name__}: {error}" if isinstance(error, InitplugError) else brief(error)
         with suppress(ApplyError):  # what went wrong here is what counts
-            gathered((said, {}, {}), circle)
+            gather((said, {}, {}), circle)
         raise
-    records = gathered((None, dict(own.settings), digests), circle)
+    records = gather((None, dict(own.settings), digests), circle)
     failed = {rank: said for rank, (said, _, _) in records.items() if said is not None}
     if failed:
         findings = [Finding(f"rank {rank}", failed[rank].replace("\n", "\n    ")) for rank in sorted(failed)]
         counted = f"{len(failed)} of {len(records)} ranks failed {when}"
-        raise ApplyError(listed(counted, findings), findings)
+        raise ApplyError(headed(counted, findings), findings)
     findings = [
         Finding(fact, differing)
         for fact in own.settings
@@ -135,7 +135,7 @@ def agreed(work: Callable[[], Result], circle: Circle, facts: Callable[[Result],
     ]
     findings += _unlike(own, {rank: told for rank, (_, _, told) in records.items()}, circle)
     if findings:
-        raise ApplyError(listed("the ranks disagree, so that nothing has been written", findings), findings)
+        raise ApplyError(headed("the ranks disagree, so that nothing has been written", findings), findings)
     return result
 
 
@@ -180,14 +180,14 @@ def _unlike(own: Facts, digests: Mapping[int, Mapping[tuple[int, ...], bytes]], 
         key for key, by_digest in doubtful.items() if any(each[0] == dist.get_rank() for each in by_digest.values())
     }
     packed = {key: zlib.compress(json.dumps(dict(tables.get(key, {}))).encode()) for key in mine}
-    told = gathered(packed, circle)
+    told = gather(packed, circle)
     findings: dict[str, Finding] = {}
     for key, by_digest in doubtful.items():
         columns = {tuple(ranks): json.loads(zlib.decompress(told[ranks[0]][key])) for ranks in by_digest.values()}
         for name in sorted({name for table in columns.values() for name in table}):
             rows = {ranks: table.get(name) for ranks, table in columns.items() if key != HELD or name in table}
             if len({*rows.values()}) > 1:
-                findings.setdefault(name, Finding(name, _apart(rows)))  # which may be in two tables
+                findings.setdefault(name, Finding(name, _apart_in_rows(rows)))  # which may be in two tables
     return [*findings.values()]
 
 
@@ -195,7 +195,7 @@ APART = "; "
 """What stands between the parts of a row's text."""
 
 
-def _apart(rows: Mapping[tuple[int, ...], str | None]) -> str:
+def _apart_in_rows(rows: Mapping[tuple[int, ...], str | None]) -> str:
     """Return what of a row is not the same on all ranks."""
     parts = {ranks: None if row is None else row.split(APART) for ranks, row in rows.items()}
     known = [part for part in parts.values() if part is not None]
@@ -207,23 +207,23 @@ def _apart(rows: Mapping[tuple[int, ...], str | None]) -> str:
     return _different(values)
 
 
-VARIANTS = 4
+VALUES_SHOWN = 4
 """How many different values of one thing a message shows."""
 
 
 def _different(values: Mapping[int, Any]) -> str:
-    """What ranks say of a fact; nothing, if they all say the same."""
+    """Return what ranks say of a fact; nothing, if they all say the same."""
     by_value: dict[Any, list[int]] = {}
     for rank in sorted(values):
         by_value.setdefault(values[rank], []).append(rank)
     if len(by_value) == 1:
         return ""
-    shown = [f"{value} on {ranked(ranks)}" for value, ranks in [*by_value.items()][:VARIANTS]]
-    return ", ".join(shown) + (f" and {len(by_value) - VARIANTS} more" if len(by_value) > VARIANTS else "")
+    shown = [f"{value} on {ranked(ranks)}" for value, ranks in [*by_value.items()][:VALUES_SHOWN]]
+    return ", ".join(shown) + (f" and {len(by_value) - VALUES_SHOWN} more" if len(by_value) > VALUES_SHOWN else "")
 
 
 def ranked(ranks: Iterable[int]) -> str:
-    """Ranks as text, the first few of many.
+    """Return ranks as text, the first few of many.
 
     Example:
         >>> ranked([3]), ranked([0, 1, 2])

@@ -55,20 +55,20 @@ class Coded(Sequence[T]):
         return map(self.values.__getitem__, self.codes.tolist())
 
     def each(self, function: Callable[[T], U]) -> Coded[U]:
-        """What a function makes of every value; it is called once for each."""
+        """Return what a function makes of every value; it is called once for each."""
         return Coded([function(value) for value in self.values], self.codes)
 
     def taken(self, rows: Sequence[int] | Rows) -> Coded[T]:
-        """Some of the rows, in the order of their positions given."""
+        """Return some of the rows, in the order of their positions given."""
         return Coded(self.values, self.codes[rows])
 
     def then(self, other: Coded[U]) -> Coded[T | U]:
-        """These rows, and after them those of another column."""
+        """Return these rows, and after them those of another column."""
         codes = np.concatenate([self.codes, other.codes + len(self.values)])
         return Coded([*self.values, *other.values], codes)
 
     def replaced(self, values: Mapping[int, U]) -> Coded[T | U]:
-        """The column with other values in some rows."""
+        """Return the column with other values in some rows."""
         if not values:
             return self
         other = coded(values.values())
@@ -77,23 +77,23 @@ class Coded(Sequence[T]):
         return Coded([*self.values, *other.values], codes)
 
     def numbers(self, function: Callable[[T], int]) -> NDArray[np.int64]:
-        """The number that a function gives for the value of every row; of values that do not occur it is not asked."""
+        """Return the number that a function gives for the value of every row; only values that occur are asked of."""
         found = np.zeros(len(self.values), np.int64)
         for code in np.flatnonzero(np.bincount(self.codes, minlength=len(self.values))).tolist():
             found[code] = function(self.values[code])
         return found[self.codes]
 
     def mask(self, holds: Callable[[T], object]) -> NDArray[np.bool_]:
-        """Of every row, whether a question holds of its value."""
+        """Return of every row whether a question holds of its value."""
         answers = np.fromiter((bool(holds(value)) for value in self.values), np.bool_, len(self.values))
         return answers[self.codes]
 
     def where(self, holds: Callable[[T], object]) -> Rows:
-        """The rows whose value a question holds of."""
+        """Return the rows whose value a question holds of."""
         return np.flatnonzero(self.mask(holds))
 
     def groups(self) -> list[tuple[T, Rows]]:
-        """The values that occur, in the order in which they first do, each with its rows."""
+        """Return the values that occur, in the order in which they first do, each with its rows."""
         short = self.codes.astype(np.min_scalar_type(len(self.values)))  # which numpy sorts many times as fast
         order = np.argsort(short, kind="stable")
         ends = np.flatnonzero(np.diff(self.codes[order])) + 1
@@ -109,7 +109,7 @@ class Coded(Sequence[T]):
 
 
 def coded(values: Iterable[U]) -> Coded[U]:
-    """A column of values, of which those count as one that are the same object."""
+    """Return a column of values, of which those count as one that are the same object."""
     rows = [*values]
     distinct = {id(value): value for value in rows}
     places = dict(zip(distinct, range(len(distinct)), strict=True))
@@ -117,7 +117,7 @@ def coded(values: Iterable[U]) -> Coded[U]:
 
 
 def paired(one: Coded[T], other: Coded[U]) -> Coded[tuple[T, U]]:
-    """Two columns side by side; a value is a pair that occurs.
+    """Return two columns side by side; a value is a pair that occurs.
 
     Example:
         >>> paired(coded("aab"), coded("xyx")).values

@@ -1,4 +1,4 @@
-"""What can go wrong, as data (`Finding`) and as exceptions that print it."""
+"""Faults as data (`Finding`) and as exceptions that print them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LINE = 1000
 
 
 def visible(text: str) -> str:
-    r"""A text with line breaks, control characters and marks of direction as escapes.
+    r"""Return a text with line breaks, control characters and marks of direction as escapes.
 
     Example:
         >>> print(visible("a\nb\x1b[31m"))
@@ -37,7 +37,7 @@ def visible(text: str) -> str:
 
 
 def cut(text: str, limit: int) -> str:
-    """A text on one line, without its middle where it is longer than `limit`.
+    """Return a text on one line, without its middle where it is longer than `limit`.
 
     Example:
         >>> cut("abcdefghij", 7)
@@ -49,7 +49,7 @@ def cut(text: str, limit: int) -> str:
 
 
 def bounded(message: str) -> str:
-    """A message of which every line is visible and bounded."""
+    """Return a message of which every line is visible and bounded."""
     return "\n".join(cut(line, 3 * LINE) for line in message.split("\n"))
 
 
@@ -75,7 +75,7 @@ class Finding:
 
     @classmethod
     def at(cls, location: str | None, path: str, message: str, hint: str | None = None) -> Finding:
-        """A finding whose place is told as `file:line`.
+        """Return a finding whose place is told as `file:line`.
 
         Example:
             >>> Finding.at("mine.yaml:3", "rules.bn", "selects nothing").line
@@ -112,7 +112,7 @@ class RecipeError(InitplugError):
 
     @classmethod
     def of(cls, findings: Sequence[Finding], *, usage: bool = False) -> RecipeError:
-        """The error that prints these findings, one per line."""
+        """Return the error that prints these findings, one per line."""
         return cls("\n".join(shortened([str(finding) for finding in findings])), findings, usage=usage)
 
 
@@ -137,7 +137,7 @@ CANDIDATES = 256
 
 
 def shortened(rows: Sequence[str], limit: int = ROWS) -> list[str]:
-    """The first `limit` rows, and a last one that counts the others.
+    """Return the first `limit` rows, and a last one that counts the others.
 
     Example:
         >>> shortened(["a", "b", "c"], limit=2)
@@ -148,8 +148,8 @@ def shortened(rows: Sequence[str], limit: int = ROWS) -> list[str]:
     return [*rows[:limit], f"… and {len(rows) - limit} more"]
 
 
-def listed(head: str, findings: Sequence[Finding]) -> str:
-    """A heading and the findings below it."""
+def headed(head: str, findings: Sequence[Finding]) -> str:
+    """Return a heading and the findings below it."""
     return "\n".join([head, *(f"  {row}" for row in shortened([str(finding) for finding in findings]))])
 
 
@@ -163,7 +163,7 @@ def first_line(error: BaseException) -> str:
 
 
 def brief(error: BaseException, limit: int | None = None) -> str:
-    """The class of an error of other code, and the first line of what it says, of at most `limit` characters.
+    """Return the class of an error of other code, and the first line of what it says, of at most `limit` characters.
 
     Example:
         >>> brief(ValueError("no such size"), limit=7), brief(MemoryError())
@@ -181,7 +181,7 @@ def warn(message: str) -> None:
 
 
 def near(word: str, known: Iterable[str]) -> str | None:
-    """The known word that `word` was probably meant to be.
+    """Return the known word that `word` was probably meant to be.
 
     Example:
         >>> near("fan_inn", ["fan_in", "fan_out"])
@@ -198,6 +198,6 @@ def near(word: str, known: Iterable[str]) -> str | None:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:
-    """The hint that names the nearest known word, if one is near."""
+    """Return the hint that names the nearest known word, if one is near."""
     match = near(word, known)
     return f"did you mean {match}?" if match else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
-PRESETS = "pkg://initplug.presets"
+SEARCH_PATH = "pkg://initplug.presets"
 
 
 class InitplugSearchPath(SearchPathPlugin):
@@ -17,5 +17,5 @@ class InitplugSearchPath(SearchPathPlugin):
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """Append the presets once, whichever ways the plugin was found, and whether or not the application did."""
-        if all(element.path != PRESETS for element in search_path.get_path()):
-            search_path.append("initplug", PRESETS)
+        if all(element.path != SEARCH_PATH for element in search_path.get_path()):
+            search_path.append("initplug", SEARCH_PATH)

@@ -119,7 +119,7 @@ class Initialize(Callback):  # type: ignore[misc]  # of Lightning, which need no
             check_path(report, REPORTS)
         recipe: Any = self.recipe
         only = None
-        changed = {id(tensor) for tensor in _tensors(pl_module) if _is_written(tensor, before)}
+        changed = {id(tensor) for tensor in _tensors(pl_module) if _is_written_since(tensor, before)}
         if changed:
             plan, _, slots, _, _ = fitted(pl_module, self.recipe, "")
             own = [slot.name for slot in slots if any(id(tensor) in changed for tensor in slot.stored)]
@@ -210,7 +210,7 @@ def _is_known(tensor: Any, traces: Mapping[int, Trace]) -> bool:
     return id(tensor) in traces and traces[id(tensor)].tensor() is tensor
 
 
-def _is_written(tensor: Any, traces: Mapping[int, Trace]) -> bool:
+def _is_written_since(tensor: Any, traces: Mapping[int, Trace]) -> bool:
     """Return whether a tensor has been written since it was traced; a cast writes nothing."""
     if not _is_known(tensor, traces):
         return False

@@ -1,4 +1,4 @@
-"""Which part of a tensor is held: global indices, whatever was cut along which dimension."""
+"""Parts of a tensor that are held: global indices, whatever was cut along which dimension."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class Box:
 
     @classmethod
     def whole(cls, shape: Sequence[int]) -> Box:
-        """All of a tensor."""
+        """Return all of a tensor."""
         return cls(tuple(shape), (0,) * len(shape), tuple(shape))
 
     def part(self, dim: int, start: int, size: int) -> Box:
-        """A stretch of the box along a dimension."""
+        """Return a stretch of the box along a dimension."""
         starts, sizes = list(self.starts), list(self.sizes)
         starts[dim] += start
         sizes[dim] = size
@@ -45,11 +45,11 @@ class Box:
 
     @property
     def count(self) -> int:
-        """How many elements it has."""
+        """The number of its elements."""
         return math.prod(self.sizes)
 
     def shared_with(self, other: Box) -> Box:
-        """What it has in common with another box of the same tensor."""
+        """Return what it has in common with another box of the same tensor."""
         starts = tuple(map(max, self.starts, other.starts))
         ends = [
             min(start + size, begin + length)
@@ -58,7 +58,7 @@ class Box:
         return Box(self.shape, starts, tuple(max(end - start, 0) for start, end in zip(starts, ends, strict=True)))
 
     def within(self, other: Box) -> tuple[slice, ...]:
-        """Where it lies in another box that it is a part of."""
+        """Return where it lies in another box that it is a part of."""
         return tuple(
             slice(start - begin, start - begin + size)
             for start, size, begin in zip(self.starts, self.sizes, other.starts, strict=True)
@@ -66,7 +66,7 @@ class Box:
 
     @cached_property
     def runs(self) -> tuple[NDArray[np.int64], int]:
-        """Where the stretches of consecutive indices that make up the box begin, in order, and how long each is."""
+        """Stretches of consecutive indices that make up the box: where each begins, in order, and how long it is."""
         dim = len(self.shape)
         length = 1  # of a run, which grows over all dimensions that the box fills, and one more
         strides = [1] * len(self.shape)
@@ -85,7 +85,7 @@ class Box:
 
 
 def split(extent: Box, parts: int, dim: int) -> list[Box]:
-    """An extent in parts along a dimension, as torch cuts chunks.
+    """Return an extent in parts along a dimension, as torch cuts chunks.
 
     Example:
         >>> [box.starts for box in split(Box.whole((6, 2)), 3, 0)]
@@ -101,7 +101,7 @@ Stretches = tuple[tuple[int, int], ...]
 
 
 def stretches_of(indices: NDArray[np.int64]) -> Stretches:
-    """Rising indices as stretches.
+    """Return rising indices as stretches.
 
     Example:
         >>> stretches_of(np.array([0, 1, 2, 6, 7]))
@@ -136,12 +136,12 @@ class Region:
 
     @classmethod
     def whole(cls, shape: Sequence[int]) -> Region:
-        """All of a tensor."""
+        """Return all of a tensor."""
         return cls(tuple(shape), tuple(((0, size),) for size in shape))
 
     @property
     def is_whole(self) -> bool:
-        """Whether nothing is missing."""
+        """True where nothing is missing."""
         return self.sizes == self.shape
 
     @cached_property
@@ -151,7 +151,7 @@ class Region:
 
     @property
     def count(self) -> int:
-        """How many elements are held."""
+        """The number of elements that are held."""
         return math.prod(self.sizes)
 
     @cached_property
@@ -168,7 +168,7 @@ class Region:
         return tuple(found)
 
     def place(self, dim: int, index: int) -> int | None:
-        """Where an index along a dimension lies in what is held; None if it is not."""
+        """Return where an index along a dimension lies in what is held; None if it is not."""
         before = 0
         for begin, size in self.stretches[dim]:
             if begin <= index < begin + size:

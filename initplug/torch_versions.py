@@ -1,4 +1,4 @@
-"""Where versions of torch differ: what older ones lack or keep elsewhere, each with the version that brought it."""
+"""Differences between versions of torch: what older ones lack or keep elsewhere, and the version that brought it."""
 
 from __future__ import annotations
 
@@ -63,15 +63,15 @@ def can_fill(dtype: torch.dtype) -> bool:
 
 def dtensor() -> type[DTensor] | None:
     """Return DTensor, or None as long as nobody has imported it."""
-    found: type[DTensor] | None = _imported(DTENSOR_HOMES, "DTensor")
+    found: type[DTensor] | None = _class_if_imported(DTENSOR_HOMES, "DTensor")
     return found
 
 
 def fsdp_module() -> type[Any] | None:
     """Return the class that `fully_shard` gives modules, or None as long as nobody has imported it."""
-    found: type[Any] | None = _imported(FSDP_HOMES, "FSDPModule")
+    found: type[Any] | None = _class_if_imported(FSDP_HOMES, "FSDPModule")
     return found
 
 
-def _imported(homes: tuple[str, ...], name: str) -> Any:
+def _class_if_imported(homes: tuple[str, ...], name: str) -> Any:
     return next((found for home in homes if (found := getattr(sys.modules.get(home), name, None)) is not None), None)

@@ -6,10 +6,10 @@ from enum import Enum
 from numbers import Real
 from typing import Any
 
-LEAST, MOST = -(2**63), 2**64 - 1
+LEAST_WHOLE, MOST_WHOLE = -(2**63), 2**64 - 1
 """The whole numbers that 64 bits hold, with or without a sign."""
 
-PLAIN = (bool, int, float, str)
+PLAIN_TYPES = (bool, int, float, str)
 
 
 def plain(value: Any) -> Any:
@@ -23,7 +23,7 @@ def plain(value: Any) -> Any:
         >>> [plain(np.int64(3)), plain(np.array(0.5)), plain(np.str_("fan_in")), plain([1])]
         [3, 0.5, 'fan_in', [1]]
     """
-    if value is None or type(value) in PLAIN:
+    if value is None or type(value) in PLAIN_TYPES:
         return value
     if isinstance(value, str):
         return str.__str__(value)
@@ -37,7 +37,7 @@ def plain(value: Any) -> Any:
         element = value.item() if getattr(value, "shape", None) == () else None
     except Exception:  # an array of others, or a tensor on meta, which holds no value
         return value
-    if isinstance(element, PLAIN):
+    if isinstance(element, PLAIN_TYPES):
         return plain(element)
     return float(element) if isinstance(element, Real) else value  # a long double
 
@@ -49,4 +49,4 @@ def is_whole(value: Any) -> bool:
         >>> is_whole(3), is_whole(True), is_whole(2**64)
         (True, False, False)
     """
-    return type(value) is int and LEAST <= value <= MOST
+    return type(value) is int and LEAST_WHOLE <= value <= MOST_WHOLE

@@ -16,7 +16,7 @@ from torch_parts import draws_well
 from initplug.auditing.moments import Moments, measure, measure_alike
 from initplug.auditing.verdicts import judged
 from initplug.filling.owners import unwritable
-from initplug.filling.torch_draws import draw
+from initplug.filling.torch_draws import draw_from_generator
 from initplug.schemes.distributions import Constant, Drawn, Keep, Normal, TruncatedNormal, Uniform, scaled
 
 LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -37,7 +37,7 @@ LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("chunk", [7, 1 << 20])
 def test_moments_are_those_of_numpy(layout: str, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("initplug.auditing.moments.CHUNK", chunk)
+    monkeypatch.setattr("initplug.auditing.moments.MEASURED_AT_A_TIME", chunk)
     base = torch.randn(6, 4, 5, 3, generator=torch.Generator().manual_seed(0)) + 2
     tensor = LAYOUTS[layout](base)
     values = tensor.double().numpy()
@@ -73,7 +73,7 @@ NARROW: dict[str, Callable[[Tensor], Tensor]] = {
 def test_moments_of_small_tensors_at_once_are_those_of_numpy(
     name: str, batch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("initplug.auditing.moments.CHUNK", batch)
+    monkeypatch.setattr("initplug.auditing.moments.MEASURED_AT_A_TIME", batch)
     tensors = NARROW[name](torch.randn(30, 6, 5, generator=torch.Generator().manual_seed(0))).unbind(0)
     found = measure_alike(tensors)
     assert found.rows.tolist() == list(range(30))
@@ -156,7 +156,7 @@ def test_no_false_alarm_in_hundreds_of_small_tensors(distribution: Drawn, numel:
     dtype = torch.float64 if distribution == Normal(3.0, 1e-6) else torch.float32
     for _ in range(400):
         tensor = torch.empty(numel, dtype=dtype)
-        draw(distribution, tensor)
+        draw_from_generator(distribution, tensor)
         assert judged(distribution, measure(tensor), dtype) == "ok", tensor
 
 
@@ -165,11 +165,11 @@ def test_no_false_alarm_in_hundreds_of_small_tensors(distribution: Drawn, numel:
 def test_no_false_alarm_in_large_tensors_of_short_dtypes(distribution: Drawn, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     tensor = torch.empty(2_000_000, dtype=dtype)
-    draw(distribution, tensor)
+    draw_from_generator(distribution, tensor)
     if not draws_well(dtype) and not isinstance(distribution, Uniform):
         assert judged(distribution, measure(tensor), dtype) == "differs"  # and rightly so
         tensor = torch.empty(2_000_000)
-        draw(distribution, tensor)
+        draw_from_generator(distribution, tensor)
     assert judged(distribution, measure(tensor.to(dtype)), dtype) == "ok"
 
 
@@ -184,7 +184,7 @@ def test_ten_percent_off_is_seen_in_ten_thousand_elements(
 ) -> None:
     torch.manual_seed(0)
     tensor = torch.empty(10_000, dtype=torch.float64)
-    draw(distribution, tensor)
+    draw_from_generator(distribution, tensor)
     assert judged(distribution, measure(tensor), torch.float64) == "ok"
     assert judged(distribution, measure(spoil(tensor, distribution)), torch.float64) == "differs"
 

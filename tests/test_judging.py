@@ -16,7 +16,7 @@ from torch_parts import draws_well
 from initplug.auditing import verdicts as judging
 from initplug.auditing.moments import Measured, Moments, measure
 from initplug.auditing.verdicts import judged_together, judgement
-from initplug.filling.torch_draws import draw
+from initplug.filling.torch_draws import draw_from_generator
 from initplug.schemes.distributions import (
     Batched,
     Constant,
@@ -41,7 +41,7 @@ DRAWN: list[Drawn] = [NORMAL, UNIFORM, TRUNCATED, Normal(1.0, 0.1), Uniform(0.0,
 def sample(distribution: Drawn, *shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
     tensor = torch.empty(shape, dtype=dtype if draws_well(dtype) else torch.float32)
     torch.manual_seed(seed)
-    draw(distribution, tensor)
+    draw_from_generator(distribution, tensor)
     return tensor.to(dtype)
 
 
@@ -55,7 +55,7 @@ def problem(distribution: Drawn, tensor: Tensor) -> str | None:
 
 @pytest.fixture
 def three_sigmas(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(judging, "SIGMAS", 3.0)
+    monkeypatch.setattr(judging, "SIGMAS_OF_ONE", 3.0)
     judging._limits.cache_clear()
     yield
     judging._limits.cache_clear()

@@ -21,7 +21,7 @@ from torch.nn.utils.parametrize import register_parametrization
 import initplug
 from initplug.auditing.moments import array_of
 from initplug.cli import commands as cli
-from initplug.cli.models import built_from, named
+from initplug.cli.models import build_model, import_model
 
 ROOT = Path(initplug.__file__).parents[1]
 NET = "from torch import nn\n\n\ndef net(*given, **named):\n    return nn.Linear(2, 2)\n"
@@ -128,7 +128,7 @@ def test_classes_of_a_file_can_be_pickled_and_asked_for_their_types(folder: Path
     (folder / "sub").mkdir()
     (folder / f"{name}.py").write_text(TYPED)
     before = dict(sys.modules)
-    model = built_from(named(f"{name}.py:Net"), meta=False)
+    model = build_model(import_model(f"{name}.py:Net"), meta=False)
     assert pickle.loads(pickle.dumps(model)).widths == model.widths
     assert typing.get_type_hints(type(model).__init__)["return"] is type(None)
     assert all(sys.modules[known] is module for known, module in before.items())
@@ -138,7 +138,7 @@ def test_classes_of_a_file_can_be_pickled_and_asked_for_their_types(folder: Path
 def test_a_file_with_a_name_of_its_own_is_what_its_neighbours_import(folder: Path) -> None:
     (folder / "mine.py").write_text("from torch import nn\nclass Base(nn.Linear): pass\nfrom neighbour import Net\n")
     (folder / "neighbour.py").write_text("import mine\nclass Net(mine.Base): pass\n")
-    constructor = named("mine.py:Net").constructor
+    constructor = import_model("mine.py:Net").constructor
     assert constructor.__mro__[1] is sys.modules["mine"].Base
 
 
@@ -162,7 +162,7 @@ def test_two_files_of_one_name_are_two_modules(folder: Path) -> None:
     for name in ("a", "b"):
         (folder / name).mkdir()
         (folder / name / "net.py").write_text(f"def net(): return {name!r}\n")
-    assert [named(f"{name}/net.py:net").constructor() for name in ("a", "b")] == ["a", "b"]
+    assert [import_model(f"{name}/net.py:net").constructor() for name in ("a", "b")] == ["a", "b"]
 
 
 # Literals ---------------------------------------------------------------------------------------------------
@@ -197,7 +197,7 @@ def test_what_is_no_call_with_literals_is_refused(folder: Path, call: str) -> No
 )
 def test_literals_arrive_as_they_are_written(folder: Path, call: str, given: object) -> None:
     (folder / "m.py").write_text(NET)
-    found = named(f"m:net{call}")
+    found = import_model(f"m:net{call}")
     assert (tuple(found.arguments), found.keywords) == given
 
 

@@ -87,7 +87,7 @@ POOLS = 1500
 def test_alarms_of_pools_are_as_rare_as_their_level_says(
     distribution: Planned, sizes: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pooling, "SIGMAS", 3.0)
+    monkeypatch.setattr(pooling, "SIGMAS_OF_POOL", 3.0)
     generator = np.random.default_rng(0)
     shares = [share(distribution, size) for size in sizes]
     drawn = [rows(distribution, (POOLS, size), generator) for size in sizes]

@@ -16,12 +16,12 @@ from torch import Tensor
 from torch_parts import STRIDED, Placement, Replicate, Shard, StridedShard
 
 from initplug.auditing.moments import Measured, Moments, measure
-from initplug.auditing.ranks import Entry, merged
+from initplug.auditing.ranks import RankEntry, merged
 from initplug.auditing.verdicts import OK, Judgement
-from initplug.filling.batches import SMALL, Kind, Lot
-from initplug.filling.seeded import fill
+from initplug.filling.batches import SMALL, Lot, LotKind
+from initplug.filling.seeded import fill_from_names
 from initplug.filling.sharding import held_in, is_sharded, region_at
-from initplug.filling.words import Source, _short_rows, key_of
+from initplug.filling.words import WordSource, _fill_short_rows, key_of
 from initplug.regions import Box, Region, split, stretches_of
 from initplug.schemes.distributions import Constant, Normal, Stacked, Uniform
 
@@ -62,9 +62,9 @@ def test_the_ranks_of_a_mesh_hold_every_element_as_often_as_it_is_replicated(
     assert (held == copies).all()
 
 
-def filled(tensor: Tensor, kind: Kind, seed: int) -> Moments | None:
+def filled(tensor: Tensor, kind: LotKind, seed: int) -> Moments | None:
     measured = Measured.none(1)
-    fill([Lot(kind, [0], ["w"], [tensor])], seed, 1, measured, lambda _: None)
+    fill_from_names([Lot(kind, [0], ["w"], [tensor])], seed, 1, measured, lambda _: None)
     return measured[0]
 
 
@@ -78,11 +78,11 @@ def test_what_a_rank_fills_is_its_part_of_the_whole(
         shape = (2 * shape[0], *shape[1:])
         distribution = Stacked((Normal(0.0, 1.0), Constant(1.0)), 0)
     whole = torch.empty(shape)
-    filled(whole, Kind(distribution, False), 5)
+    filled(whole, LotKind(distribution, False), 5)
     for coordinate in itertools.product(*map(range, mesh)):
         region = cut(shape, placements, mesh, coordinate)
         local = torch.full(region.sizes, math.nan)
-        filled(local, Kind(distribution, False, region), 5)
+        filled(local, LotKind(distribution, False, region), 5)
         for view, box in held_in(local, region):
             assert torch.equal(view, whole[box.within(Box.whole(shape))])
 
@@ -92,11 +92,11 @@ def test_what_a_rank_fills_is_its_part_of_the_whole(
 def test_small_and_large_parts_of_vectors_and_rows_are_those_of_the_whole(size: int, ranks: int) -> None:
     for shape, dim in [((size * ranks + 1,), 0), ((5, size * ranks + 1), 1), ((size + 3, 9), 0)]:
         whole = torch.empty(shape)
-        filled(whole, Kind(Normal(0.0, 1.0), False), 1)
+        filled(whole, LotKind(Normal(0.0, 1.0), False), 1)
         for rank in range(ranks):
             region = region_at(shape, [Shard(dim)], [ranks], [rank])
             local = torch.empty(region.sizes)
-            moments = filled(local, Kind(Normal(0.0, 1.0), True, region), 1)
+            moments = filled(local, LotKind(Normal(0.0, 1.0), True, region), 1)
             assert torch.equal(local, whole.chunk(ranks, dim)[rank] if local.numel() else local)
             measured = measure(local)
             assert (moments is None) == (measured is None)
@@ -107,10 +107,10 @@ def test_small_and_large_parts_of_vectors_and_rows_are_those_of_the_whole(size: 
 
 @given(st.lists(st.integers(0, 1 << 40), min_size=1, max_size=20), st.integers(1, 40))
 def test_rows_of_words_are_those_of_the_stream_however_they_are_computed(places: list[int], length: int) -> None:
-    key, source, firsts = key_of(3, "w"), Source(64), np.array(places, np.int64)
+    key, source, firsts = key_of(3, "w"), WordSource(64), np.array(places, np.int64)
     one_by_one, at_once = np.empty((2, len(places), length), np.uint32)
-    source.rows(key, firsts, one_by_one)
-    _short_rows(key, firsts, at_once)
+    source.fill_rows(key, firsts, one_by_one)
+    _fill_short_rows(key, firsts, at_once)
     expected = [source.words(key, place, length) for place in places]
     assert (one_by_one == expected).all()
     assert (at_once == expected).all()
@@ -135,7 +135,9 @@ def test_plain_tensors_are_not_sharded_and_a_part_is_counted_once() -> None:
     assert not is_sharded(torch.zeros(2))
     assert not is_sharded(torch.nn.Parameter(torch.zeros(2)))
     halves = [Region((4,), (((0, 2),),)), Region((4,), (((2, 2),),))]
-    parts = [Entry(Moments(2, mean, 0.5, mean - 1, mean + 1), halves[int(mean)], "initialized", OK) for mean in (0, 1)]
+    parts = [
+        RankEntry(Moments(2, mean, 0.5, mean - 1, mean + 1), halves[int(mean)], "initialized", OK) for mean in (0, 1)
+    ]
     found = merged([*parts, *parts], 4)
     assert found.moments == pytest.approx(Moments(4, 0.5, math.sqrt(0.5), -1, 2))
     assert (found.whole, found.judgement) == (True, OK)

@@ -1,1 +1,1 @@
-"""What was measured -> verdicts: of one slot, of many together, of ranks, of two audits."""
+"""Measurements -> verdicts: of one slot, of many together, of ranks, of two audits."""

@@ -1,4 +1,4 @@
-"""What every slot really got: the `Audit` that holds moments and verdicts beside the plan."""
+"""The `Audit`: what every slot really got, with moments and verdicts beside the plan."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from initplug.auditing.moments import Histogram, Measured, Moments
-from initplug.auditing.pools import POOLED, judged_in_pools
-from initplug.auditing.ranks import Entry, exchanged, merged
+from initplug.auditing.pools import POOLED_REASON, judged_in_pools
+from initplug.auditing.ranks import RankEntry, exchange, merged
 from initplug.auditing.verdicts import OK, Judgement, Verdict, judgement
 from initplug.columns import Coded, Rows
 from initplug.errors import InitplugError
@@ -31,7 +31,7 @@ Status = Literal["initialized", "kept", "empty", "lazy", "projected", "read"]
 
 
 def to_write(statuses: Coded[Status]) -> Rows:
-    """The rows of what applying gives values."""
+    """Return the rows of what applying gives values."""
     return statuses.where(lambda status: status == "initialized")
 
 
@@ -63,7 +63,7 @@ class Audited(Assignment):
     problem: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The row as plain data; missing and non-finite numbers are None."""
+        """Return the row as plain data; missing and non-finite numbers are None."""
         # Named, since `super()` without arguments does not survive a dataclass with slots.
         row = Assignment.to_dict(self)
         for field in MEASURED:
@@ -73,7 +73,7 @@ class Audited(Assignment):
 
 
 MEASURED = tuple(f"measured_{field}" for field in ("mean", "std", "min", "max", "count"))
-COLUMNS = (
+AUDIT_COLUMNS = (
     Column("parameter", "name", gives=True),
     Column("shape", "shape", least=WIDE),
     Column("rule", "rule", gives=True),
@@ -84,7 +84,7 @@ COLUMNS = (
 )
 
 
-KEYS = (*ROW_KEYS, *MEASURED, "status", "verdict", "problem")
+AUDIT_KEYS = (*ROW_KEYS, *MEASURED, "status", "verdict", "problem")
 
 
 class Audit:
@@ -129,7 +129,7 @@ class Audit:
 
     @property
     def histograms(self) -> dict[str, Histogram]:
-        """What was counted of the values, by name: of those that vary, where `histograms=True` asked for it."""
+        """Counts of the values by name: of those that vary, where `histograms=True` asked for it."""
         return {self.plan.names[index]: found for index, found in (self._histograms or {}).items()}
 
     def __len__(self) -> int:
@@ -145,7 +145,7 @@ class Audit:
         return name in self.plan
 
     def row(self, index: int) -> Audited:
-        """The row at a position."""
+        """Return the row at a position."""
         share, moments = self.plan.shares[index], self._moments[index]
         shared = {key: getattr(share, key) for key in SHARED}
         shared["reason"] = self._reasons.get(index, share.reason)
@@ -164,7 +164,7 @@ class Audit:
         )
 
     def reduced(self, group: Any = None) -> Audit:
-        """The audit of the whole model from those of all ranks, which all call this; one of them may save it.
+        """Return the audit of the whole model from those of all ranks, which all call this; one of them may save it.
 
         Of a sharded slot the parts are put together, each once, and judged as a whole; of one that every rank holds,
         a rank that differs is what counts. Slots that only some ranks have, as those of pipeline stages, are all there.
@@ -181,9 +181,9 @@ class Audit:
 
         if not (dist.is_available() and dist.is_initialized()):
             return self
-        planned = self.plan.shares.each(_planned)
+        planned = self.plan.shares.each(_planned_alike)
         entries = [
-            Entry(
+            RankEntry(
                 moments,
                 self._regions.get(index),
                 status,
@@ -195,7 +195,7 @@ class Audit:
                 zip(self._moments, self._statuses, self._verdicts, planned, strict=True)
             )
         ]
-        plan, known = exchanged(self.plan, entries, group)
+        plan, known = exchange(self.plan, entries, group)
         slots = [merged(known[name], share.numel) for name, share in zip(plan.names, plan.shares, strict=True)]
         found = [
             judgement(share.distribution, slot.moments, getattr(torch, share.dtype))
@@ -226,11 +226,11 @@ class Audit:
     def _alone(self, index: int, verdict: Verdict) -> Judgement:
         """Return what was found of a slot by itself: in pools of all ranks' parts it is judged anew."""
         reason = self._reasons.get(index)
-        return OK if reason == POOLED else Judgement(verdict, self._problems.get(index), reason)
+        return OK if reason == POOLED_REASON else Judgement(verdict, self._problems.get(index), reason)
 
     @property
     def summary(self) -> dict[str, Any]:
-        """How many slots and elements, and how many slots have each status and verdict."""
+        """The number of slots and elements, and the number of slots of each status and verdict."""
         return {
             "slots": len(self),
             "numel": self.plan.summary["numel"],
@@ -239,12 +239,12 @@ class Audit:
         }
 
     def problems(self) -> list[Audited]:
-        """The rows whose values are not what the plan says, or can neither be written nor read."""
+        """Return the rows whose values are not what the plan says, or can neither be written nor read."""
         verdicts = enumerate(self._verdicts)
         return [self.row(row) for row, verdict in verdicts if verdict == "differs" or row in self._problems]
 
     def to_dict(self) -> dict[str, Any]:
-        """The audit as plain data: schema, recipe, digest, seed, versions, rows, unmatched, unused, notes, summary.
+        """Return plain data: schema, recipe, digest, seed, versions, rows, unmatched, unused, notes, summary.
 
         With `histograms` by name, where they were asked for.
         """
@@ -266,25 +266,25 @@ class Audit:
         }
 
     def to_json(self) -> str:
-        """The audit as JSON text."""
+        """Return the audit as JSON text."""
         return to_json(self.to_dict())
 
     def to_csv(self) -> str:
-        """The rows as CSV text."""
-        return to_csv((row.to_dict() for row in self), KEYS)
+        """Return the rows as CSV text."""
+        return to_csv((row.to_dict() for row in self), AUDIT_KEYS)
 
     def to_markdown(self, *, every: bool = True) -> str:
-        """The rows as a Markdown table.
+        """Return the rows as a Markdown table.
 
         Args:
             every: False for one row where those of repeated blocks agree, as an appendix has them, and for one line on
                 what was kept where `only=` was given.
         """
         left = "" if every else self._left_out()
-        return to_markdown(self._rows(every), KEYS) + (f"\n{left}\n" if left else "")
+        return to_markdown(self._rows(every), AUDIT_KEYS) + (f"\n{left}\n" if left else "")
 
     def to_html(self) -> str:
-        """The audit as a page of its own, that needs no network: tree, table, recipe, densities, histograms."""
+        """Return the audit as a page of its own, that needs no network: tree, table, recipe, densities, histograms."""
         from initplug.reporting.page import page
 
         recipe = self.plan.recipe
@@ -314,7 +314,7 @@ class Audit:
         from initplug.reporting.page import fragment
 
         lines = [line for line in (self._left_out(), self.headline()) if line]
-        return fragment(COLUMNS, map(_with_ranges, self._rows(every=False)), lines)
+        return fragment(AUDIT_COLUMNS, map(_with_ranges, self._rows(every=False)), lines)
 
     def _rows(self, every: bool) -> Iterable[dict[str, Any]]:
         if every:
@@ -323,7 +323,7 @@ class Audit:
         return collapsed((self.row(index).to_dict() for index in range(len(self)) if index not in left), _agreed)
 
     def _kept(self) -> list[int]:
-        """The rows that are not worth a line where only some of a model was to be written: those that were kept."""
+        """Return the kept rows, which are not worth a line where only some of a model was to be written."""
         kept = [
             index
             for index, (status, verdict) in enumerate(zip(self._statuses, self._verdicts, strict=True))
@@ -332,14 +332,14 @@ class Audit:
         return kept if any(index in self._reasons for index in kept) else []
 
     def _left_out(self) -> str:
-        """One line on the rows that are not worth one each."""
+        """Return one line on the rows that are not worth one each."""
         kept = self._kept()
         reasons = Counter(self._reasons.get(index, self.plan.shares[index].reason) for index in kept)
         told = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
         return f"… {len(kept)} more kept: {told}" if kept else ""
 
     def to_text(self, *, width: int | None = None, color: bool = False, every: bool = False) -> str:
-        """The rows as a table for a terminal.
+        """Return the rows as a table for a terminal.
 
         Args:
             width: in characters; the terminal's unless given.
@@ -347,30 +347,30 @@ class Audit:
             every: a line for every slot, also where those of repeated blocks agree, or where it was kept by `only=`.
         """
         rows, left = map(_with_ranges, self._rows(every)), "" if every else self._left_out()
-        return table(COLUMNS, rows, more=left, footer=self.headline(), width=width, color=color)
+        return table(AUDIT_COLUMNS, rows, more=left, footer=self.headline(), width=width, color=color)
 
     def headline(self) -> str:
-        """One line that sums the audit up."""
+        """Return one line that sums the audit up."""
         summary = self.summary
         counts = [f"{count} {word}" for group in ("status", "verdict") for word, count in summary[group].items()]
         return "; ".join([self.plan.headline(), *([", ".join(counts)] if counts else [])])
 
 
-def _planned(share: Share) -> str:
+def _planned_alike(share: Share) -> str:
     """Return what all ranks that know a slot say of it; the file that they load it from may be each one's own."""
     said = "load" if isinstance(share.distribution, Load) else text(share.distribution) or "nothing"
     return f"{share.shape} {share.dtype} {said}"
 
 
 def _agreed(row: Mapping[str, Any]) -> Hashable | None:
-    """What rows have in common where one line stands for all; what differs stands alone."""
+    """Return what rows have in common where one line stands for all; what differs stands alone."""
     if row["verdict"] == "differs" or row["problem"] is not None:
         return None
     return agreed(row), row["status"], row["verdict"], row["measured_count"] is None
 
 
 def _with_ranges(row: dict[str, Any]) -> dict[str, Any]:
-    """The row with mean and standard deviation of what was expected and measured as one text each."""
+    """Return the row with mean and standard deviation of what was expected and measured as one text each."""
     verdict = row["verdict"] if row["status"] in ("initialized", "read") else row["status"]
     verdict = f"{verdict}, frozen" if row["status"] == "kept" and row["reason"] == FROZEN else verdict
     return {

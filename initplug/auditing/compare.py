@@ -28,7 +28,7 @@ FACTS = (
 )
 """What is compared as it stands, where both audits have it."""
 
-ROUNDING = 1e-5
+SUM_ROUNDING = 1e-5
 """How far measured moments may lie apart, in standard deviations, lest the way they were summed counts as a change."""
 
 ALIKE = {"read": "initialized", "exact": "ok"}
@@ -36,7 +36,7 @@ ALIKE = {"read": "initialized", "exact": "ok"}
 
 
 def load_report(path: Path) -> dict[str, Any]:
-    """The rows of an audit that was saved as JSON.
+    """Return the rows of an audit that was saved as JSON.
 
     Raises:
         InitplugError: the file cannot be read, or holds no audit.
@@ -48,7 +48,7 @@ def load_report(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise InitplugError(f"{path}: is no audit saved as .json: {str(error).partition(chr(10))[0]}") from None
     rows = data.get("rows") if isinstance(data, dict) else None
-    if not isinstance(rows, list) or not all(_is_row(row) for row in rows):
+    if not isinstance(rows, list) or not all(_is_report_row(row) for row in rows):
         raise InitplugError(f"{path}: is no audit saved as .json: it has no rows with a name and a rule")
     schema = data.get("schema")
     if schema != 1:
@@ -56,7 +56,7 @@ def load_report(path: Path) -> dict[str, Any]:
     return {"rows": rows}
 
 
-def _is_row(row: Any) -> bool:
+def _is_report_row(row: Any) -> bool:
     if not isinstance(row, dict) or not isinstance(row.get("name"), str):
         return False
     numbers = (row.get(f"{side}{field}") for side in ("", "measured_") for field in ("mean", "std", "min", "max"))
@@ -87,7 +87,7 @@ class Change(NamedTuple):
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
-    """The rows that are not what they were; those that came and went too.
+    """Return the rows that are not what they were; those that came and went too.
 
     Args:
         old: what `Audit.to_dict` gave.
@@ -118,28 +118,28 @@ def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterable[str]:
     for key in FACTS:
         if key == "distribution" and old.get("init") != new.get("init"):
             continue  # said already
-        if key in old and key in new and _meant(old[key]) != _meant(new[key]):
+        if key in old and key in new and _value_meant(old[key]) != _value_meant(new[key]):
             yield f"{key}: {cell(old[key])} → {cell(new[key])}"
 
 
-def _meant(value: Any) -> Any:
+def _value_meant(value: Any) -> Any:
     return ALIKE.get(value, value) if isinstance(value, str) else value
 
 
 def _same_values(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether measured moments are those of the same values: extremes to the bit, sums up to their rounding."""
+    """Return whether measured moments are those of the same values: extremes to the bit, sums up to their rounding."""
     pairs = [(old[key], new[key]) for key in (f"measured_{field}" for field in ("mean", "std", "min", "max"))]
     if any(one is None or other is None for one, other in pairs):
         return all(one is None and other is None for one, other in pairs)
     (mean, _), (std, _), *extremes = pairs
-    limit = ROUNDING * (abs(std) + abs(mean))
+    limit = SUM_ROUNDING * (abs(std) + abs(mean))
     return all(math.isclose(one, other, rel_tol=0, abs_tol=limit) for one, other in pairs[:2]) and all(
         one == other for one, other in extremes
     )
 
 
 def comparison(changed: Sequence[Change], name: str, *, every: bool = False) -> str:
-    """What changed as text, by rule, one line for the rows of repeated blocks that changed alike.
+    """Return what changed as text, by rule, one line for the rows of repeated blocks that changed alike.
 
     Args:
         changed: what `changes` found.
@@ -168,7 +168,7 @@ def comparison(changed: Sequence[Change], name: str, *, every: bool = False) -> 
 
 
 def _lines(group: Sequence[Change], every: bool) -> Iterable[tuple[str, str]]:
-    """Names, and what changed; values of rows that changed alike are told as those of one sample."""
+    """Yield names, and what changed; values of rows that changed alike are told as those of one sample."""
 
     def alike(row: Mapping[str, Any]) -> Hashable | None:
         return None if every else (row["facts"], row["values"])

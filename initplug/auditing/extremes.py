@@ -1,4 +1,4 @@
-"""Where the smallest and the largest of many independent elements lie: limits from order statistics.
+"""Limits from order statistics for the smallest and the largest of many independent elements.
 
 The largest of n elements lies below q with probability F(q)^n, and beyond q with at most n·(1 - F(q)). Both ends lie
 within [p, q] with (F(q) - F(p))^n.
@@ -44,7 +44,7 @@ class Extremes(NamedTuple):
 
 
 def extremes(distribution: object, numel: int, dtype: torch.dtype, tail: float) -> Extremes:
-    """The limits that the ends of a sample keep to, each but for a share `tail` of all samples.
+    """Return the limits that the ends of a sample keep to, each but for a share `tail` of all samples.
 
     Args:
         distribution: of every element; of others than normal, truncated normal and uniform nothing is known.
@@ -66,7 +66,7 @@ def extremes(distribution: object, numel: int, dtype: torch.dtype, tail: float) 
     grain = limits.eps * (width if isinstance(distribution, Uniform) else distribution.std) + step
 
     def within(share: float) -> tuple[float, float]:
-        """The values that such a share of the elements lies below, and beyond, less what rounding moves them."""
+        """Return the values that such a share of the elements lies below, and beyond, less what rounding moves them."""
         low, high = _quantiles(distribution, share)
         return low + grain + limits.eps * abs(low), high - grain - limits.eps * abs(high)
 
@@ -84,7 +84,7 @@ def extremes(distribution: object, numel: int, dtype: torch.dtype, tail: float) 
 
 
 def _quantiles(distribution: Normal | Uniform | TruncatedNormal, tail: float) -> tuple[float, float]:
-    """The values that a share `tail` of the elements lies below, and beyond."""
+    """Return the values that a share `tail` of the elements lies below, and beyond."""
     match distribution:
         case Normal(mean, std):
             reach = std * -STANDARD.inv_cdf(tail)
@@ -94,11 +94,13 @@ def _quantiles(distribution: Normal | Uniform | TruncatedNormal, tail: float) ->
             return low + share, high - share
         case TruncatedNormal(loc, scale, low, high):
             start, end = (low - loc) / scale, (high - loc) / scale
-            return loc + scale * _cut(start, end, tail), loc - scale * _cut(-end, -start, tail)
+            return loc + scale * _quantile_between(start, end, tail), loc - scale * _quantile_between(
+                -end, -start, tail
+            )
 
 
 def outer(distribution: Normal | Uniform | TruncatedNormal, tail: float) -> tuple[float, float]:
-    """The values that a share `tail` of the elements lies below, and beyond, where no bound comes before.
+    """Return the values that a share `tail` of the elements lies below, and beyond, where no bound comes before.
 
     Example:
         >>> [round(end, 3) for end in outer(TruncatedNormal(0.0, 0.02, -2.0, 0.02), 1e-12)]
@@ -114,23 +116,23 @@ def outer(distribution: Normal | Uniform | TruncatedNormal, tail: float) -> tupl
     return -math.inf, math.inf
 
 
-def _below(z: float) -> float:
+def _share_below(z: float) -> float:
     return math.erfc(-z / math.sqrt(2)) / 2
 
 
 def _far(start: float, end: float, tail: float) -> float:
-    """What a share `tail` of a standard normal between two cuts lies below; none where the cut itself limits it."""
+    """Return what a share `tail` of a standard normal between two cuts lies below; none where the cut is the limit."""
     share = tail * mass(start, end)
-    return STANDARD.inv_cdf(_below(start) + share) if _below(start) < share else -math.inf
+    return STANDARD.inv_cdf(_share_below(start) + share) if _share_below(start) < share else -math.inf
 
 
-def _cut(start: float, end: float, tail: float) -> float:
-    """The value that a share `tail` of a standard normal between two cuts lies below."""
-    share = min(max(_below(start) + tail * mass(start, end), FINEST), 1 - FINEST)
+def _quantile_between(start: float, end: float, tail: float) -> float:
+    """Return the value that a share `tail` of a standard normal between two cuts lies below."""
+    share = min(max(_share_below(start) + tail * mass(start, end), FINEST), 1 - FINEST)
     return min(max(STANDARD.inv_cdf(share), start), end)
 
 
 def finest(dtype: torch.dtype) -> float:
-    """The smallest number that a dtype holds."""
+    """Return the smallest number that a dtype holds."""
     limits = torch.finfo(dtype)
     return float(limits.smallest_normal * limits.eps)

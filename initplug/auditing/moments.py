@@ -1,4 +1,4 @@
-"""What a tensor holds: moments and extremes, measured in chunks."""
+"""Moments and extremes of what a tensor holds, measured in chunks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-CHUNK = 1 << 15
+MEASURED_AT_A_TIME = 1 << 15
 """Elements measured at a time: the scratch of a measurement, whatever the tensor's size.
 
 Torch hands nothing shorter to its pool of threads, which spin while they wait: beside busy neighbours that takes many
@@ -20,7 +20,7 @@ times as long as the work. NumPy has no pool, but that of its linear algebra, wh
 
 
 class Moments(NamedTuple):
-    """What a tensor holds: population moments and extremes of `numel` elements."""
+    """Population moments and extremes of the `numel` elements of a tensor."""
 
     numel: int
     mean: float
@@ -30,7 +30,7 @@ class Moments(NamedTuple):
 
 
 def measure(tensor: Tensor, padding_row: int | None = None, without: Collection[float] = ()) -> Moments | None:
-    """Moments of a tensor in chunks; a padding row, which nothing draws, is left out, and so are given values.
+    """Measure a tensor in chunks; a padding row, which nothing draws, is left out, and so are given values.
 
     The deviation of complex elements is √E|z - mean|², their mean that of the real part, their extremes those of both
     parts. An empty tensor has no moments.
@@ -43,7 +43,7 @@ def measure(tensor: Tensor, padding_row: int | None = None, without: Collection[
     if tensor.is_complex():
         tensor = tensor.resolve_conj()
         real, imaginary = (measure(part, padding_row) for part in torch.view_as_real(tensor).unbind(-1))
-        return None if real is None or imaginary is None else _joined(real, imaginary)
+        return None if real is None or imaginary is None else _complex_moments(real, imaginary)
     total: Moments | None = None
     for chunk in _chunks(tensor, padding_row):
         for value in without:
@@ -55,45 +55,47 @@ def measure(tensor: Tensor, padding_row: int | None = None, without: Collection[
     return total
 
 
-def _joined(real: Moments, imaginary: Moments) -> Moments:
-    """The moments of complex elements from those of their parts."""
+def _complex_moments(real: Moments, imaginary: Moments) -> Moments:
+    """Return the moments of complex elements from those of their parts."""
     std = math.hypot(real.std, imaginary.std, imaginary.mean)
     return Moments(real.numel, real.mean, std, min(real.min, imaginary.min), max(real.max, imaginary.max))
 
 
 def _chunks(tensor: Tensor, padding_row: int | None = None) -> Iterator[NDArray[Any]]:
-    """The elements as floats, in one-dimensional pieces of at most CHUNK, without a copy where memory allows it."""
+    """Yield the elements as floats, `MEASURED_AT_A_TIME` in a row, without a copy where memory allows it."""
     parts = [tensor] if padding_row is None else [tensor[:padding_row], tensor[padding_row + 1 :]]
     for part in parts:
         if part.numel():
-            yield from _pieces(part.resolve_neg())
+            yield from _flat_pieces(part.resolve_neg())
 
 
-def _pieces(tensor: Tensor) -> Iterator[NDArray[Any]]:
+def _flat_pieces(tensor: Tensor) -> Iterator[NDArray[Any]]:
     if is_dense(tensor):
         flat = tensor.as_strided((tensor.numel(),), (1,))
         if flat.is_cpu and flat.dtype in (torch.float32, torch.float64):
             values = array_of(flat)
-            yield from (values[start : start + CHUNK] for start in range(0, len(values), CHUNK))
+            yield from (
+                values[start : start + MEASURED_AT_A_TIME] for start in range(0, len(values), MEASURED_AT_A_TIME)
+            )
         else:
-            yield from (_floats(piece) for piece in torch.split(flat, CHUNK))
-    elif tensor.numel() <= CHUNK:
-        yield _floats(tensor.reshape(-1))
+            yield from (_wide_enough(piece) for piece in torch.split(flat, MEASURED_AT_A_TIME))
+    elif tensor.numel() <= MEASURED_AT_A_TIME:
+        yield _wide_enough(tensor.reshape(-1))
     else:
-        step = CHUNK * tensor.shape[0] // tensor.numel()
+        step = MEASURED_AT_A_TIME * tensor.shape[0] // tensor.numel()
         for part in torch.split(tensor, step) if step else tensor.unbind(0):
-            yield from _pieces(part)
+            yield from _flat_pieces(part)
 
 
-def _floats(piece: Tensor) -> NDArray[Any]:
-    """A piece in double precision, where single precision does not hold what it holds."""
+def _wide_enough(piece: Tensor) -> NDArray[Any]:
+    """Return a piece in double precision, where single precision does not hold what it holds."""
     single = piece.dtype == torch.float32 or (piece.is_floating_point() and piece.element_size() < 4)
     values: NDArray[Any] = array_of(piece.to(torch.float32 if single else torch.float64).cpu())
     return values
 
 
-class _Memory:
-    """What NumPy is told of the memory of a tensor, which it keeps alive."""
+class _ArrayMemory:
+    """The memory of a tensor as NumPy reads it, kept alive."""
 
     def __init__(self, tensor: Tensor) -> None:
         self.tensor = tensor
@@ -110,7 +112,7 @@ NUMPY = {getattr(torch, name): np.dtype(name).str for name in ("float32", "float
 
 
 def array_of(tensor: Tensor) -> NDArray[Any]:
-    """The elements of a tensor on the CPU as an array over the same memory.
+    """Return the elements of a tensor on the CPU as an array over the same memory.
 
     `Tensor.numpy` gives the same, but from then on forbids all others to resize the memory, as FSDP does.
 
@@ -125,7 +127,7 @@ def array_of(tensor: Tensor) -> NDArray[Any]:
     """
     if tensor.is_conj() or tensor.is_neg():
         raise ValueError("a conjugated or negated tensor is not what its memory holds")
-    return np.asarray(_Memory(tensor.detach()))
+    return np.asarray(_ArrayMemory(tensor.detach()))
 
 
 BINS = 48
@@ -133,7 +135,7 @@ BINS = 48
 
 
 class Histogram(NamedTuple):
-    """How many elements lie where.
+    """The numbers of elements in bins of one width.
 
     Args:
         low: where the first bin begins.
@@ -151,7 +153,7 @@ class Histogram(NamedTuple):
 
 
 def histogram(tensor: Tensor, low: float, high: float, padding_row: int | None = None) -> Histogram:
-    """Counts of a real tensor's elements in chunks; NaN is not counted, nor is a padding row.
+    """Count a real tensor's elements in chunks; NaN is not counted, nor is a padding row.
 
     Example:
         >>> found = histogram(torch.tensor([-1.0, 0.0, 0.4, 1.0, 9.0]), 0.0, 1.0)
@@ -179,7 +181,7 @@ def histogram(tensor: Tensor, low: float, high: float, padding_row: int | None =
 
 
 def is_dense(tensor: Tensor) -> bool:
-    """Whether the elements fill one stretch of memory, in whatever order."""
+    """Return whether the elements fill one stretch of memory, in whatever order."""
     filled = 1
     for stride, size in sorted((stride, size) for stride, size in zip(tensor.stride(), tensor.shape, strict=True)):
         if size == 1:
@@ -205,7 +207,7 @@ def _measured(values: NDArray[Any]) -> Moments:
 
 
 def _scale(low: float, high: float) -> float:
-    """A power of two that brings elements of double precision to where their squares are neither infinite nor 0."""
+    """Return a power of two that keeps the squares of elements in double precision from being infinite or 0."""
     largest = max(-low, high, low, -high)
     if 1e-120 < largest < 1e120 or not math.isfinite(largest):
         return 1.0
@@ -213,7 +215,7 @@ def _scale(low: float, high: float) -> float:
 
 
 def _squares(values: NDArray[Any]) -> float:
-    """The sum of squares, over rows that linear algebra does not share among threads."""
+    """Return the sum of squares, over rows that linear algebra does not share among threads."""
     full = values.size - values.size % ROW
     rows, rest = values[:full].reshape(-1, ROW), values[full:]
     return math.fsum(np.vecdot(rows, rows).tolist()) + float(np.vecdot(rest, rest))
@@ -224,7 +226,7 @@ ROW = 1 << 12
 
 
 def together(one: Moments, other: Moments) -> Moments:
-    """The moments of both samples as one.
+    """Return the moments of both samples as one.
 
     Source: Chan, Golub, LeVeque 1979, Updating formulae and a pairwise algorithm for computing sample variances.
     """
@@ -256,8 +258,8 @@ class Measured(Sequence[Moments | None]):
 
     @classmethod
     def none(cls, count: int) -> Measured:
-        """A table of tensors that were not measured yet."""
-        return cls(np.zeros(count, COLUMNS))
+        """Return a table of tensors that were not measured yet."""
+        return cls(np.zeros(count, MOMENT_COLUMNS))
 
     def __len__(self) -> int:
         return len(self.table)
@@ -285,7 +287,7 @@ class Measured(Sequence[Moments | None]):
         return np.flatnonzero(self.table["numel"])
 
 
-COLUMNS = np.dtype([(field, np.int64 if field == "numel" else np.float64) for field in Moments._fields])
+MOMENT_COLUMNS = np.dtype([(field, np.int64 if field == "numel" else np.float64) for field in Moments._fields])
 
 
 SINGLE = frozenset({torch.float32, torch.bfloat16, torch.float16})
@@ -293,14 +295,14 @@ SINGLE = frozenset({torch.float32, torch.bfloat16, torch.float16})
 
 
 def measure_alike(tensors: Sequence[Tensor]) -> Measured:
-    """Moments of small tensors of one shape and one dtype of `SINGLE`, all at once, in double precision.
+    """Measure small tensors of one shape and one dtype of `SINGLE`, all at once, in double precision.
 
     Example:
         >>> [*measure_alike([torch.tensor([1.0, 3.0]), torch.tensor([5.0, 5.0])])]
         [Moments(numel=2, mean=2.0, std=1.0, min=1.0, max=3.0), Moments(numel=2, mean=5.0, std=0.0, min=5.0, max=5.0)]
     """
-    found, step = Measured.none(len(tensors)), max((CHUNK - 1) // tensors[0].numel(), 1)
-    if len(tensors) <= FEW:
+    found, step = Measured.none(len(tensors)), max((MEASURED_AT_A_TIME - 1) // tensors[0].numel(), 1)
+    if len(tensors) <= FEW_TENSORS:
         for row, tensor in enumerate(tensors):
             found[row] = measure(tensor)
         return found
@@ -310,7 +312,7 @@ def measure_alike(tensors: Sequence[Tensor]) -> Measured:
     return found
 
 
-FEW = 3
+FEW_TENSORS = 3
 """How many tensors are measured faster one by one."""
 
 
@@ -337,7 +339,7 @@ def _measure_rows(rows: Tensor, table: NDArray[Any]) -> None:
 
 
 def measure_drawn(values: NDArray[np.float32], mean: float, std: float) -> Moments:
-    """Moments of a chunk that was just drawn, fast: sums in single precision over rows, in double over these.
+    """Measure a chunk that was just drawn, fast: sums in single precision over rows, in double over these.
 
     Args:
         values: one-dimensional, contiguous, not empty.

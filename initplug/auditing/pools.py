@@ -21,10 +21,10 @@ from initplug.columns import Coded, Rows
 from initplug.planning.evaluation import Share
 from initplug.schemes.distributions import Distribution, Normal, Stacked, TruncatedNormal, Uniform
 
-SIGMAS = 6.3
+SIGMAS_OF_POOL = 6.3
 """How many standard errors a pooled moment may be off: on two sides of two, less than 1e-9 of all pools are."""
 
-POOLED = "pooled"
+POOLED_REASON = "pooled"
 """The reason of tensors that differ together."""
 
 
@@ -76,7 +76,7 @@ class _Pool:
         Args:
             what: they are, such as `18 tensors of rule 'fc'`.
         """
-        sigmas = SIGMAS + (SIGMAS**2 - 1) / 6 * abs(self.skewness) / self.numel**1.5
+        sigmas = SIGMAS_OF_POOL + (SIGMAS_OF_POOL**2 - 1) / 6 * abs(self.skewness) / self.numel**1.5
         off = (sigmas * math.sqrt(self.numel) + self.shift) / self.numel
         mean = self.deviations / self.numel
         if abs(mean) > off:
@@ -85,7 +85,7 @@ class _Pool:
         if self.freedom and self.variance:
             # The cube root of a chi-square is close to normal: Wilson and Hilferty 1931.
             spread = 2 / (9 * 2 * self.freedom**2 / self.variance)
-            reach, tolerance = SIGMAS * math.sqrt(spread), self.stretch / self.freedom
+            reach, tolerance = SIGMAS_OF_POOL * math.sqrt(spread), self.stretch / self.freedom
             least = min(max(1 - spread - reach, 0.0) ** 3, 1 - tolerance)
             most = max((1 - spread + reach) ** 3, 1 + tolerance)
             ratio = self.squares / self.freedom
@@ -97,7 +97,7 @@ class _Pool:
 
 
 def judged_in_pools(shares: Coded[Share], measured: Measured, rows: Rows) -> dict[int, Judgement]:
-    """Judgements of tensors that differ together, though none does by itself.
+    """Return judgements of tensors that differ together, though none does by itself.
 
     Args:
         shares: of all slots.
@@ -126,7 +126,9 @@ def judged_in_pools(shares: Coded[Share], measured: Measured, rows: Rows) -> dic
                 model.add(chosen, measured.table[chosen], distribution, dtype)
         told.update(_problems({"": (model, "drawn tensors")}))
         pools[""] = model
-    return {row: Judgement("differs", problem, POOLED) for key, problem in told.items() for row in pools[key].rows}
+    return {
+        row: Judgement("differs", problem, POOLED_REASON) for key, problem in told.items() for row in pools[key].rows
+    }
 
 
 def _problems(pools: Mapping[str, tuple[_Pool, str]]) -> Iterable[tuple[str, str]]:
@@ -136,7 +138,7 @@ def _problems(pools: Mapping[str, tuple[_Pool, str]]) -> Iterable[tuple[str, str
 
 
 def _single(distribution: object) -> Normal | Uniform | TruncatedNormal | None:
-    """The distribution of every element, where all are independent draws of one."""
+    """Return the distribution of every element, where all are independent draws of one."""
     one = (
         distribution.parts[0] if isinstance(distribution, Stacked) and len({*distribution.parts}) == 1 else distribution
     )

@@ -1,4 +1,4 @@
-"""What the ranks have measured of their parts of a model, brought together."""
+"""The measurements of all ranks, each of its part of a model, brought together."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 
 from initplug.auditing.moments import Moments, together
 from initplug.auditing.verdicts import UNTESTABLE, Judgement
-from initplug.collectives import NO_FACTS, Circle, agreed, gathered
+from initplug.collectives import NO_FACTS, Circle, agree_on, gather
 from initplug.planning.plan import Plan
 from initplug.regions import Region
 
 
-class Entry(NamedTuple):
-    """What one rank knows of a slot.
+class RankEntry(NamedTuple):
+    """The knowledge of one rank about a slot.
 
     Args:
         moments: of what it holds; None where nothing was measured.
@@ -35,7 +35,7 @@ class Entry(NamedTuple):
 
 
 class Merged(NamedTuple):
-    """What all ranks together know of a slot.
+    """The knowledge of all ranks together about a slot.
 
     Args:
         moments: of every part once, however many ranks hold it.
@@ -51,7 +51,7 @@ class Merged(NamedTuple):
     whole: bool
 
 
-def merged(entries: Sequence[Entry], numel: int) -> Merged:
+def merged(entries: Sequence[RankEntry], numel: int) -> Merged:
     """Bring together what ranks know of a slot.
 
     Args:
@@ -61,8 +61,8 @@ def merged(entries: Sequence[Entry], numel: int) -> Merged:
     Example:
         >>> from initplug.auditing.verdicts import OK
         >>> left, right = Region((4,), (((0, 2),),)), Region((4,), (((2, 2),),))
-        >>> parts = [Entry(Moments(2, 1.0, 1.0, 0.0, 2.0), left, "initialized", OK)] * 2
-        >>> parts += [Entry(Moments(2, 3.0, 1.0, 2.0, 4.0), right, "initialized", OK)]
+        >>> parts = [RankEntry(Moments(2, 1.0, 1.0, 0.0, 2.0), left, "initialized", OK)] * 2
+        >>> parts += [RankEntry(Moments(2, 3.0, 1.0, 2.0, 4.0), right, "initialized", OK)]
         >>> merged(parts, 4).moments.numel, merged(parts, 4).whole
         (4, True)
     """
@@ -73,7 +73,7 @@ def merged(entries: Sequence[Entry], numel: int) -> Merged:
     views = [*dict.fromkeys(f"{entry.planned}, {_outcome(entry.status)}" for entry in entries)]
     if len(views) > 1:
         worst = Judgement("differs", f"the ranks disagree about it: {'; '.join(views[:VIEWS])}", "ranks disagree")
-    elif worst.verdict != "differs" and (apart := _apart(entries)):
+    elif worst.verdict != "differs" and (apart := _extremes_apart(entries)):
         worst = Judgement("differs", f"the ranks hold different values of it: {apart}", "ranks disagree")
     complete = [entry for entry in entries if entry.region is None]
     if complete:
@@ -87,7 +87,7 @@ def merged(entries: Sequence[Entry], numel: int) -> Merged:
     return Merged(moments, status, worst, whole=count == numel)
 
 
-def _apart(entries: Sequence[Entry]) -> str:
+def _extremes_apart(entries: Sequence[RankEntry]) -> str:
     """Return the extremes of replicas, and of parts that several ranks hold, where those are not the same."""
     alike: dict[Any, dict[str, None]] = {}
     for entry in entries:
@@ -108,8 +108,8 @@ def _outcome(status: Any) -> str:
     return "kept" if status == "kept" else "written"
 
 
-def exchanged(plan: Plan, entries: Sequence[Entry], group: Any) -> tuple[Plan, dict[str, list[Entry]]]:
-    """What all ranks know of all slots, and the plan of them: pipeline stages hold different ones.
+def exchange(plan: Plan, entries: Sequence[RankEntry], group: Any) -> tuple[Plan, dict[str, list[RankEntry]]]:
+    """Exchange what ranks know of their slots, and join the plan of them: pipeline stages hold different ones.
 
     Args:
         plan: of this rank's slots.
@@ -117,8 +117,8 @@ def exchanged(plan: Plan, entries: Sequence[Entry], group: Any) -> tuple[Plan, d
         group: process group of the ranks.
     """
     circle = Circle.of(group)
-    records = gathered(dict(zip(plan.names, entries, strict=True)), circle)
-    known: dict[str, list[Entry]] = {}
+    records = gather(dict(zip(plan.names, entries, strict=True)), circle)
+    known: dict[str, list[RankEntry]] = {}
     for rank in sorted(records):
         for name, entry in records[rank].items():
             known.setdefault(name, []).append(entry)
@@ -127,12 +127,12 @@ def exchanged(plan: Plan, entries: Sequence[Entry], group: Any) -> tuple[Plan, d
             (name, plan.aliases(plan.index_of(name)), share)
             for name, share in zip(plan.names, plan.shares, strict=True)
         ]
-        packed = agreed(lambda: pickle.dumps(rows), circle, lambda _: NO_FACTS, "to tell the others of their slots")
-        plan = plan.joined(_unpacked(gathered(packed, circle)))
+        packed = agree_on(lambda: pickle.dumps(rows), circle, lambda _: NO_FACTS, "to tell the others of their slots")
+        plan = plan.joined(_unpacked(gather(packed, circle)))
     return plan, known
 
 
 def _unpacked(packed: Mapping[int, bytes]) -> Iterable[Any]:
-    """The rows of all ranks, which are of this program's own making."""
+    """Yield the rows of all ranks, which are of this program's own making."""
     for rank in sorted(packed):
         yield from pickle.loads(packed[rank])

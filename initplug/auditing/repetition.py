@@ -1,4 +1,4 @@
-"""What moments do not show: rows that are equal or hold one value, and blocks that come several times over.
+"""Repetition that moments do not show: rows that are equal or hold one value, and blocks that come several times over.
 
 A row is an index of the first dimension with all that it holds, a column one of the second. Rows are told apart by
 64-bit sums of their bits times random odd numbers, computed in chunks; those that look equal are compared in full.
@@ -18,20 +18,21 @@ from torch import Tensor
 from initplug.schemes.distributions import Batched, Distribution, Normal, Planned, Stacked, TruncatedNormal, Uniform
 from initplug.schemes.structures import Orthogonal
 
-CHANCE = 1e-10
+CHANCE_OF_REPETITION = 1e-10
 """Rows are compared only where a tensor that was drawn has equal ones with a smaller probability."""
 
-CHUNK = (1 << 15) - 1
+SEARCHED_AT_A_TIME = (1 << 15) - 1
 """Elements looked at at a time: so few that torch adds them up in the calling thread."""
 
 MOST_BLOCKS = 64
 """How many equal blocks are looked for: the shards of a dimension."""
 
-WORDS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+WORD_DTYPES = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+"""Whole numbers of as many bytes as an element has."""
 
 
 def repetition(tensor: Tensor, distribution: Planned | None, padding_row: int | None = None) -> str | None:
-    """What repeats itself in a tensor that was to be drawn element by element; None where nothing does.
+    """Return what repeats itself in a tensor that was to be drawn element by element; None where nothing does.
 
     Args:
         tensor: with values; its rows and columns are looked at, and those of the parts of a stacked one.
@@ -47,13 +48,17 @@ def repetition(tensor: Tensor, distribution: Planned | None, padding_row: int | 
     tensor = tensor.detach()
     if tensor.layout != torch.strided or tensor.ndim == 0 or tensor.numel() == 0:
         return None
-    if isinstance(distribution, Stacked) and padding_row is None and not all(map(_varies, distribution.parts)):
+    if (
+        isinstance(distribution, Stacked)
+        and padding_row is None
+        and not all(map(_is_drawn_at_random, distribution.parts))
+    ):
         parts = distribution.parts
         pieces = zip(parts, tensor.chunk(len(parts), distribution.dim), strict=True)
         problems = [(place, repetition(piece, part)) for place, (part, piece) in enumerate(pieces, 1)]
         return next((f"part {place} of {len(parts)}: {problem}" for place, problem in problems if problem), None)
     drawn = distribution.drawn if isinstance(distribution, Stacked) else [distribution]
-    varied = [part for part in drawn if _varies(part)]
+    varied = [part for part in drawn if _is_drawn_at_random(part)]
     if not drawn or len(varied) < len(drawn):
         return None
     if isinstance(distribution, Batched):
@@ -65,21 +70,21 @@ def repetition(tensor: Tensor, distribution: Planned | None, padding_row: int | 
     fixed = 1 if any(isinstance(part, Batched | Orthogonal) for part in drawn) else 0
     for sums in _sums(tensor, padding_row):
         free = tensor.numel() // tensor.shape[sums.dim] - fixed
-        problem = _problem(tensor, sums, chance, free)
+        problem = _slices_repeated(tensor, sums, chance, free)
         if problem is not None:
             return problem
     return None
 
 
-def _varies(part: object) -> TypeGuard[Distribution]:
-    """Whether equal elements are a matter of chance."""
+def _is_drawn_at_random(part: object) -> TypeGuard[Distribution]:
+    """Return whether equal elements are a matter of chance."""
     if isinstance(part, Batched):
         part = part.part
     return isinstance(part, Normal | Uniform | TruncatedNormal | Orthogonal) and part.std > 0
 
 
 def collision(distribution: Distribution, dtype: torch.dtype) -> float:
-    """How probable it is, at most, that two elements are equal: draws have 24 bits, dtypes their grid."""
+    """Return how probable it is, at most, that two elements are equal: draws have 24 bits, dtypes their grid."""
     limits = torch.finfo(dtype)
     ends = (abs(value) for value in (distribution.mean, distribution.low, distribution.high) if math.isfinite(value))
     grid = limits.smallest_normal * limits.eps + limits.eps * max(ends, default=0.0)
@@ -87,7 +92,7 @@ def collision(distribution: Distribution, dtype: torch.dtype) -> float:
 
 
 class _Sums(NamedTuple):
-    """What tells the slices of one dimension apart.
+    """The sums that tell the slices of one dimension apart.
 
     Args:
         dim: the dimension.
@@ -103,7 +108,7 @@ class _Sums(NamedTuple):
 
 
 def _sums(tensor: Tensor, padding_row: int | None) -> Iterator[_Sums]:
-    """The sums of rows, then of columns, from one pass."""
+    """Yield the sums of rows, then of columns, from one pass."""
     rows, columns = tensor.shape[0], tensor.shape[1] if tensor.ndim > 1 else 1
     inner = math.prod(tensor.shape[2:])
     device = tensor.device
@@ -114,13 +119,13 @@ def _sums(tensor: Tensor, padding_row: int | None) -> Iterator[_Sums]:
         by_row[padding_row] = 0
     row_sums = torch.zeros(rows, dtype=torch.int64, device=device)
     column_sums = torch.zeros(columns, dtype=torch.int64, device=device)
-    step = max(1, CHUNK // max(columns * inner, 1))
-    width = max(1, CHUNK // inner) if step == 1 else columns
+    step = max(1, SEARCHED_AT_A_TIME // max(columns * inner, 1))
+    width = max(1, SEARCHED_AT_A_TIME // inner) if step == 1 else columns
     for start in range(0, rows, step):
         for left in range(0, columns, width):
             chunk = tensor[start : start + step]
             chunk = chunk[:, left : left + width] if tensor.ndim > 1 else chunk
-            words = _words(chunk).reshape(len(chunk), -1, inner)
+            words = _element_bits(chunk).reshape(len(chunk), -1, inner)
             places = by_place[left * inner : (left + words.shape[1]) * inner].view(words.shape[1:])
             row_sums[start : start + step] += (words * places).sum((1, 2))
             if columns > 1:
@@ -131,23 +136,23 @@ def _sums(tensor: Tensor, padding_row: int | None) -> Iterator[_Sums]:
     if padding_row is not None:
         kept = kept[kept != padding_row]
     if len(kept) > 1:
-        firsts = _words(_firsts(tensor))
+        firsts = _element_bits(_firsts(tensor))
         yield _Sums(0, row_sums[kept], (firsts * by_place.sum())[kept], kept)
     if columns > 1 and len(kept):
-        firsts = _words(_firsts(tensor[int(kept[0])]))
+        firsts = _element_bits(_firsts(tensor[int(kept[0])]))
         yield _Sums(1, column_sums, firsts * by_row.sum() * by_inner.sum(), torch.arange(columns, device=device))
 
 
 def _firsts(tensor: Tensor) -> Tensor:
-    """The first element of every row."""
+    """Return the first element of every row."""
     while tensor.ndim > 1:
         tensor = tensor.select(1, 0)
     return tensor
 
 
 def _random(count: int, seed: int) -> Tensor:
-    """Odd numbers of 64 bits, the same at every call."""
-    return _kept_random(count, seed) if count <= CHUNK else _fresh_random(count, seed)
+    """Return odd numbers of 64 bits, the same at every call."""
+    return _kept_random(count, seed) if count <= SEARCHED_AT_A_TIME else _fresh_random(count, seed)
 
 
 @lru_cache(maxsize=64)
@@ -160,13 +165,13 @@ def _fresh_random(count: int, seed: int) -> Tensor:
     return torch.randint(-(2**62), 2**62, (count,), dtype=torch.int64, generator=generator) * 2 + 1
 
 
-def _words(values: Tensor) -> Tensor:
-    """The bits of elements as whole numbers; both zeros have the same."""
-    return (values + 0).view(WORDS[values.element_size()]).long()
+def _element_bits(values: Tensor) -> Tensor:
+    """Return the bits of elements as whole numbers; both zeros have the same."""
+    return (values + 0).view(WORD_DTYPES[values.element_size()]).long()
 
 
-def _problem(tensor: Tensor, sums: _Sums, chance: float, free: int) -> str | None:
-    """What repeats itself among the slices of a dimension."""
+def _slices_repeated(tensor: Tensor, sums: _Sums, chance: float, free: int) -> str | None:
+    """Return what repeats itself among the slices of a dimension."""
     count, dim = len(sums.sums), sums.dim
     word = "element" if tensor.ndim == 1 else ("row", "column")[dim]
     distinct = len(np.unique(sums.sums.cpu().numpy())) == count  # nearly always
@@ -186,7 +191,7 @@ def _problem(tensor: Tensor, sums: _Sums, chance: float, free: int) -> str | Non
             head = f"{len(found)} of {tensor.shape[dim]} {word}s hold one value: " if len(found) > 1 else ""
             problems.append(f"{head}{word} {found[0]} is {value + 0.0:.6g} throughout")
     if not distinct and _improbable(chance, free, count * (count - 1) / 2):
-        pairs = _equal(tensor, sums, ~level)
+        pairs = _equal_slices(tensor, sums, ~level)
         if pairs:
             first, second = pairs[0]
             head = f"{len(pairs)} of {tensor.shape[dim]} {word}s equal an earlier one: " if len(pairs) > 1 else ""
@@ -195,21 +200,21 @@ def _problem(tensor: Tensor, sums: _Sums, chance: float, free: int) -> str | Non
 
 
 def _improbable(chance: float, elements: int, attempts: float) -> bool:
-    """Whether so many elements are all equal, in any of so many attempts, by no chance worth thinking of."""
-    return elements > 0 and attempts * chance**elements < CHANCE
+    """Return whether so many elements are all equal, in any of so many attempts, by no chance worth thinking of."""
+    return elements > 0 and attempts * chance**elements < CHANCE_OF_REPETITION
 
 
 def _repeats(tensor: Tensor, sums: _Sums, period: int) -> bool:
     if not torch.equal(sums.sums[period:], sums.sums[:-period]):
         return False
     size = tensor.shape[sums.dim] - period
-    pairs = zip(*(_pieces(tensor.narrow(sums.dim, start, size)) for start in (0, period)), strict=True)
+    pairs = zip(*(_pieces_of_rows(tensor.narrow(sums.dim, start, size)) for start in (0, period)), strict=True)
     return all(torch.equal(one, other) for one, other in pairs)
 
 
-def _pieces(tensor: Tensor) -> Iterator[Tensor]:
-    """A tensor in pieces of bounded size, of whole rows."""
-    step = max(1, CHUNK * tensor.shape[0] // max(tensor.numel(), 1))
+def _pieces_of_rows(tensor: Tensor) -> Iterator[Tensor]:
+    """Yield a tensor in pieces of bounded size, of whole rows."""
+    step = max(1, SEARCHED_AT_A_TIME * tensor.shape[0] // max(tensor.numel(), 1))
     for start in range(0, tensor.shape[0], step):
         yield tensor[start : start + step]
 
@@ -218,8 +223,8 @@ def _is_level(piece: Tensor) -> bool:
     return bool((piece == piece.flatten()[0]).all())
 
 
-def _equal(tensor: Tensor, sums: _Sums, among: Tensor) -> list[tuple[int, int]]:
-    """(first, later) of slices that are equal, later ones ascending."""
+def _equal_slices(tensor: Tensor, sums: _Sums, among: Tensor) -> list[tuple[int, int]]:
+    """Return pairs (first, later) of slices that are equal, later ones ascending."""
     firsts: dict[int, int] = {}
     found: list[tuple[int, int]] = []
     for value, place in zip(sums.sums[among].tolist(), sums.places[among].tolist(), strict=True):

@@ -1,4 +1,4 @@
-"""Whether what was measured is what a distribution draws: limits of moments and extremes, and what lies beyond them."""
+"""Verdicts on what was measured: the limits of moments and extremes under a distribution, and what lies beyond them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 ROUNDINGS = 64
 """How many units in the last place a constant may be off that was computed from others."""
 
-SIGMAS = 6.0
+SIGMAS_OF_ONE = 6.0
 """How many standard errors a measured moment may be off; extremes may be as improbable on either side."""
 
 
@@ -46,7 +46,7 @@ NOT_FINITE = "NaN or infinite elements"
 
 
 def judged(distribution: Planned | None, moments: Moments | None, dtype: torch.dtype, *, exact: bool = True) -> Verdict:
-    """Whether measured moments agree with a distribution.
+    """Return whether measured moments agree with a distribution.
 
     Constants must agree exactly after the cast to the dtype; means and variances within six standard errors of
     that distribution; extremes must lie inside its support, and neither further out nor further in than samples of
@@ -71,7 +71,7 @@ def judged(distribution: Planned | None, moments: Moments | None, dtype: torch.d
 def judgement(
     distribution: Planned | None, moments: Moments | None, dtype: torch.dtype, *, exact: bool = True
 ) -> Judgement:
-    """`judged`, with what speaks against the distribution.
+    """Return the verdict of `judged`, with what speaks against the distribution.
 
     Example:
         >>> from initplug.schemes.distributions import Constant
@@ -86,7 +86,7 @@ def judgement(
 def judged_together(
     distribution: Planned | None, measured: Measured, dtype: torch.dtype
 ) -> tuple[Verdict, NDArray[np.intp]]:
-    """The verdict on tensors of one size that are alike, and the rows of those on which `judgement` is another.
+    """Return the verdict on tensors of one size that are alike, and the rows of those on which `judgement` is another.
 
     Example:
         >>> from initplug.schemes.distributions import Constant
@@ -107,7 +107,7 @@ def judged_together(
 
 
 class Limits(NamedTuple):
-    """What the moments of a tensor must keep to.
+    """The limits that the moments of a tensor must keep to.
 
     Args:
         constant: the one value of all elements, as the dtype holds it; None where they are drawn.
@@ -158,7 +158,7 @@ def _within(limits: Limits, moments: Moments, dtype: torch.dtype, exact: bool) -
 
 
 def _is_finite(moments: Moments) -> Any:
-    """Whether nothing is infinite or NaN."""
+    """Return whether nothing is infinite or NaN."""
     return (abs(moments.std) < math.inf) & (abs(moments.min) < math.inf) & (abs(moments.max) < math.inf)
 
 
@@ -168,7 +168,7 @@ def _is_something(limits: Limits, moments: Moments) -> Any:
 
 
 def _keeps(limits: Limits, moments: Moments, dtype: torch.dtype, exact: bool) -> Any:
-    """Whether moments keep to limits that are known."""
+    """Return whether moments keep to limits that are known."""
     if limits.constant is not None:
         return _is_constant(limits.constant, moments, dtype, exact)
     return (
@@ -193,7 +193,7 @@ def _no_constant(value: float, moments: Moments) -> Judgement:
 
 
 def _beyond(limits: Limits, moments: Moments) -> Iterator[str]:
-    """What keeps to no limit."""
+    """Yield what lies beyond a limit."""
     if limits.varied and moments.min == moments.max:
         yield f"every element is {moments.min:.6g}"
         return
@@ -206,7 +206,7 @@ def _beyond(limits: Limits, moments: Moments) -> Iterator[str]:
     ):
         if not low <= value <= high:
             before = True
-            yield f"{what} {value:.6g}, not {_range(low, high)}"
+            yield f"{what} {value:.6g}, not {_range_text(low, high)}"
     if not before and limits.inner_low < moments.min and moments.max < limits.inner_high:
         reached = f"{limits.inner_low:.6g} below or {limits.inner_high:.6g} above"
         yield f"elements are {moments.min:.6g} to {moments.max:.6g}, where some should reach {reached}"
@@ -215,7 +215,7 @@ def _beyond(limits: Limits, moments: Moments) -> Iterator[str]:
         yield f"root mean square {math.hypot(moments.std, moments.mean):.6g}, not {limits.rms:.6g}"
 
 
-def _range(low: float, high: float) -> str:
+def _range_text(low: float, high: float) -> str:
     if math.isinf(high):
         return f"{low:.6g} or more"
     return f"{high:.6g} or less" if math.isinf(low) else f"{low:.6g} to {high:.6g}"
@@ -223,7 +223,7 @@ def _range(low: float, high: float) -> str:
 
 @lru_cache(maxsize=4096)
 def _limits(distribution: Single | Batched, numel: int, dtype: torch.dtype) -> Limits:
-    """The limits of a sample of a distribution; tensors that are alike share them."""
+    """Return the limits of a sample of a distribution; tensors that are alike share them."""
     part = distribution.part if isinstance(distribution, Batched) else distribution
     if math.isnan(distribution.std):
         return Limits(None, unknown=True, varied=numel > 1 and getattr(part, "gain", 1.0) != 0)
@@ -232,7 +232,7 @@ def _limits(distribution: Single | Batched, numel: int, dtype: torch.dtype) -> L
     off = _mean_off(distribution, numel, dtype)
     rms = math.hypot(distribution.std, distribution.mean) if isinstance(part, Fixed) else None
     least, most = _std_limits(distribution, numel, dtype) if rms is None else (0.0, math.inf)
-    ends = extremes(distribution, numel, dtype, _tail())
+    ends = extremes(distribution, numel, dtype, _chance_beyond_limits())
     return Limits(
         constant=None,
         min_low=max(_end(distribution.low, dtype, min) - 2 * finest(dtype), ends.min_low),
@@ -257,8 +257,8 @@ def _limits(distribution: Single | Batched, numel: int, dtype: torch.dtype) -> L
 
 
 def far_bounds(distribution: TruncatedNormal, numel: int, dtype: torch.dtype) -> list[float]:
-    """The bounds that so many draws do not come to, as the dtype holds them."""
-    ends = zip((distribution.low, distribution.high), outer(distribution, _tail() / numel), strict=True)
+    """Return the bounds that so many draws do not come to, as the dtype holds them."""
+    ends = zip((distribution.low, distribution.high), outer(distribution, _chance_beyond_limits() / numel), strict=True)
     return [cast(bound, dtype) for bound, reach in ends if math.isfinite(reach)]
 
 
@@ -275,16 +275,16 @@ def most_on_a_bound(numel: int) -> int:
     """
     count, rate = 0, numel * ON_A_BOUND
     share = total = math.exp(-rate)
-    while 1 - total > _tail():
+    while 1 - total > _chance_beyond_limits():
         count += 1
         share *= rate / count
         total += share
     return count
 
 
-def _tail() -> float:
+def _chance_beyond_limits() -> float:
     """Return how improbable it is that a moment, or an end, exceeds a limit."""
-    return math.erfc(SIGMAS / math.sqrt(2)) / 2
+    return math.erfc(SIGMAS_OF_ONE / math.sqrt(2)) / 2
 
 
 # Moments ----------------------------------------------------------------------------------------------------
@@ -306,17 +306,17 @@ def _is_constant(value: float, moments: Moments, dtype: torch.dtype, exact: bool
 
 
 def _mean_off(distribution: Distribution, numel: int, dtype: torch.dtype) -> float:
-    """Six standard errors of the mean, and what a skewed distribution adds to them in small samples.
+    """Return six standard errors of the mean, and what a skewed distribution adds to them in small samples.
 
     Source: Cornish and Fisher 1938, Moments and cumulants in the specification of distributions.
     """
     error = distribution.std / math.sqrt(numel)
-    sigmas = SIGMAS + (SIGMAS**2 - 1) / 6 * abs(distribution.skewness) / math.sqrt(numel)
+    sigmas = SIGMAS_OF_ONE + (SIGMAS_OF_ONE**2 - 1) / 6 * abs(distribution.skewness) / math.sqrt(numel)
     return sigmas * error + grain(distribution, dtype)
 
 
 def _std_limits(distribution: Distribution, numel: int, dtype: torch.dtype) -> tuple[float, float]:
-    """Six standard errors on the cube root of the variance, where small samples are close to normal.
+    """Return six standard errors on the cube root of the variance, where small samples are close to normal.
 
     The sample variance has relative variance κ/n - (n-3)/(n(n-1)), that of a chi-square with 2 over it degrees
     of freedom.
@@ -327,27 +327,27 @@ def _std_limits(distribution: Distribution, numel: int, dtype: torch.dtype) -> t
         return 0.0, math.inf
     freedom = 2 / (distribution.kurtosis / numel - (numel - 3) / (numel * (numel - 1)))
     spread, off = 2 / (9 * freedom), rounding(distribution, dtype)
-    middle, reach = 1 - spread, SIGMAS * math.sqrt(spread)
+    middle, reach = 1 - spread, SIGMAS_OF_ONE * math.sqrt(spread)
     least, most = min(max(middle - reach, 0.0) ** 3, 1 - off), max((middle + reach) ** 3, 1 + off)
     sample = distribution.std * math.sqrt((numel - 1) / numel)
     return sample * math.sqrt(max(least, 0.0)), sample * math.sqrt(most)
 
 
 def rounding(distribution: Distribution, dtype: torch.dtype) -> float:
-    """What share of the variance a dtype adds or takes: its own, near the smallest numbers most, and at the bounds."""
+    """Return the share of the variance that a dtype adds or takes: most near the smallest numbers, and at bounds."""
     smallest = min(finest(dtype) / distribution.std, 1.0)
     inside = 1e-5 + torch.finfo(dtype).eps ** 2 + smallest**2
     return float(inside + 2 * grain(distribution, dtype) / distribution.std)
 
 
 def grain(distribution: Distribution, dtype: torch.dtype) -> float:
-    """How far rounding to a dtype can move a bound, or a mean."""
+    """Return how far rounding to a dtype can move a bound, or a mean."""
     ends = (abs(value) for value in (distribution.mean, distribution.low, distribution.high) if math.isfinite(value))
     return float(torch.finfo(dtype).eps * max(ends)) + finest(dtype)
 
 
 def _end(bound: float, dtype: torch.dtype, further: Callable[[float, float], float]) -> float:
-    """A bound as the dtype holds it, or as single precision does, in which streams draw, where that is further out."""
+    """Return a bound as the dtype holds it, or single precision, in which streams draw, where that is further out."""
     exact = cast(bound, dtype)
     if dtype is not torch.float64 or not abs(bound) < torch.finfo(torch.float32).max:
         return exact
@@ -356,7 +356,7 @@ def _end(bound: float, dtype: torch.dtype, further: Callable[[float, float], flo
 
 @lru_cache(maxsize=4096)
 def cast(value: float, dtype: torch.dtype) -> float:
-    """A number as the dtype holds it."""
+    """Return a number as the dtype holds it."""
     if not math.isfinite(value):
         return value
     if not (dtype.is_floating_point or dtype.is_complex):

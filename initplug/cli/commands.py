@@ -17,16 +17,16 @@ import click
 from initplug._version import __version__
 from initplug.cli.hydra_config import (
     CONFIG_HELP,
+    CommandWords,
     Composition,
-    Words,
     completion_script,
     composed,
     differences,
-    each,
-    entered,
+    enter_composition,
+    run_each,
     with_config,
 )
-from initplug.cli.models import ENDS, Failure, Model, built_from, named, place_of, user_code
+from initplug.cli.models import ENDS, Failure, Model, build_model, import_model, raised_at, user_code
 from initplug.cli.terminal import colored, progress, reported, table_of
 from initplug.errors import InitplugError, PlanError, RecipeError, brief, shortened, visible
 
@@ -38,11 +38,13 @@ if TYPE_CHECKING:
 MODEL_HELP = """MODEL is package.module:callable or path/to/file.py:callable, optionally with literal arguments:
 'torchvision.models:resnet50(num_classes=10)'. RECIPE is a preset, a file, or - for standard input."""
 
-ALL = click.option("--all", "every", is_flag=True, help="A line for every slot, also where repeated blocks agree.")
-WIDE = click.option("--wide", is_flag=True, help="All columns, however wide the terminal is.")
-STRICT = click.option("--strict", is_flag=True, help="Warnings count as errors.")
-REAL = click.option("--real", is_flag=True, help="Build the model on the CPU instead of meta.")
-REPORT = click.option(
+ALL_OPTION = click.option(
+    "--all", "every", is_flag=True, help="A line for every slot, also where repeated blocks agree."
+)
+WIDE_OPTION = click.option("--wide", is_flag=True, help="All columns, however wide the terminal is.")
+STRICT_OPTION = click.option("--strict", is_flag=True, help="Warnings count as errors.")
+REAL_OPTION = click.option("--real", is_flag=True, help="Build the model on the CPU instead of meta.")
+REPORT_OPTION = click.option(
     "--report", type=click.Path(path_type=Path), help="Write the audit to this .html, .json, .csv or .md file."
 )
 
@@ -67,11 +69,11 @@ class Commands(click.Group):
         except ImportError as error:  # of what initplug needs: what users import is told by `user_code`
             raise Failure(f"{error}: pip install --force-reinstall initplug") from None
         except Exception as error:  # nobody has foreseen it, and the place is all that can be told
-            raise Failure(f"unexpected {brief(error)}{place_of(error)}") from None
+            raise Failure(f"unexpected {brief(error)}{raised_at(error)}") from None
 
 
 def main() -> None:
-    """The command `initplug`: whatever happens ends in a line, not in a traceback."""
+    """Run the command `initplug`: whatever happens ends in a line, not in a traceback."""
     for stream in (sys.stdout, sys.stderr):
         if stream is not None and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -99,7 +101,7 @@ def commands() -> None:
 
 @commands.command()
 @click.option("--for", "model", metavar="MODEL", help="Say which fit this model best: package.module:callable.")
-@REAL
+@REAL_OPTION
 def presets(model: str | None, real: bool) -> None:
     """List the recipes that ship with initplug, by family; or, the best first, those that fit a model."""
     if model is None:
@@ -109,7 +111,7 @@ def presets(model: str | None, real: bool) -> None:
 
         click.echo(listed())
         return
-    built = built_from(named(model), meta=not real)
+    built = build_model(import_model(model), meta=not real)
     import initplug
 
     with user_code():
@@ -119,7 +121,7 @@ def presets(model: str | None, real: bool) -> None:
 
 @commands.command()
 @with_config("RECIPE")
-def show(given: Words) -> None:
+def show(given: CommandWords) -> None:
     """Print a recipe as composed: its source and proofs, defaults merged, overrides applied.
 
     OVERRIDE is in Hydra's notation: rules.conv.init.mode=fan_in, rules.bias=null, ~rules.bias,
@@ -128,16 +130,16 @@ def show(given: Words) -> None:
     """
     if given.config is None:
         (recipe,), overrides = given.split(["RECIPE"])
-        loaded = _recipe(recipe, overrides)
+        loaded = _recipe_from(recipe, overrides)
     else:
         with composed(given) as (composition,):
-            loaded = entered(composition).recipe()
+            loaded = enter_composition(composition).recipe()
     click.echo(loaded.to_yaml(), nl=False)
 
 
 @commands.command()
 @click.argument("recipes", nargs=-1, required=True, metavar="RECIPE...")
-@STRICT
+@STRICT_OPTION
 def check(recipes: tuple[str, ...], strict: bool) -> None:
     """Validate recipes; every fault is printed as file:line:column: message."""
     from initplug.language.loading import compose, validate
@@ -188,11 +190,11 @@ def completion(shell: str) -> None:
 @commands.command(epilog=f"{MODEL_HELP} {CONFIG_HELP}")
 @with_config("MODEL RECIPE")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
-@ALL
-@WIDE
-@STRICT
-@REAL
-def plan(given: Words, as_json: bool, every: bool, wide: bool, strict: bool, real: bool) -> None:
+@ALL_OPTION
+@WIDE_OPTION
+@STRICT_OPTION
+@REAL_OPTION
+def plan(given: CommandWords, as_json: bool, every: bool, wide: bool, strict: bool, real: bool) -> None:
     """Say which rule every parameter gets, without writing anything.
 
     With --config-name a sweep, such as init=resnext,wrn model.depth=20,56, gives one line for every combination and a
@@ -201,13 +203,15 @@ def plan(given: Words, as_json: bool, every: bool, wide: bool, strict: bool, rea
     if given.config is not None:
         with composed(given, sweep=True) as compositions:
             if len(compositions) > 1:
-                sys.exit(_swept(compositions, as_json, strict, real))
-            _planned(*_chosen(compositions[0]), as_json, every, wide, strict, real)
+                sys.exit(_print_swept_plans(compositions, as_json, strict, real))
+            _print_plan(*_model_and_recipe_of_config(compositions[0]), as_json, every, wide, strict, real)
     else:
-        _planned(*_named(given), as_json, every, wide, strict, real)
+        _print_plan(*_model_and_recipe_named(given), as_json, every, wide, strict, real)
 
 
-def _planned(target: Model, recipe: Recipe, as_json: bool, every: bool, wide: bool, strict: bool, real: bool) -> None:
+def _print_plan(
+    target: Model, recipe: Recipe, as_json: bool, every: bool, wide: bool, strict: bool, real: bool
+) -> None:
     with reported(strict):
         result, problem = _plan_of(target, recipe, real)
         click.echo(result.to_json() if as_json else table_of(result, every, wide), nl=not as_json)
@@ -216,8 +220,8 @@ def _planned(target: Model, recipe: Recipe, as_json: bool, every: bool, wide: bo
 
 
 def _plan_of(target: Model, recipe: Recipe, real: bool) -> tuple[Plan, PlanError | None]:
-    """The plan, or as much as there is of it and what is wrong."""
-    built = built_from(target, meta=not real)
+    """Return the plan, or as much as there is of it and what is wrong."""
+    built = build_model(target, meta=not real)
     import initplug
 
     try:
@@ -229,20 +233,20 @@ def _plan_of(target: Model, recipe: Recipe, real: bool) -> tuple[Plan, PlanError
         return error.plan, error
 
 
-def _swept(compositions: list[Composition], as_json: bool, strict: bool, real: bool) -> int:
+def _print_swept_plans(compositions: list[Composition], as_json: bool, strict: bool, real: bool) -> int:
     """Plan every combination of a sweep: a line for each, and what differs."""
     plans: dict[tuple[str, ...], Plan] = {}
 
     def work(composition: Composition) -> None:
         with reported(strict):
-            result, problem = _plan_of(*_chosen(composition), real)
+            result, problem = _plan_of(*_model_and_recipe_of_config(composition), real)
             plans[composition.swept] = result
             if not as_json:
                 click.echo(f"{composition.label}: {result.headline()}")
             if problem is not None:
                 raise problem
 
-    status = each(compositions, work)
+    status = run_each(compositions, work)
     if as_json:
         found = [{"overrides": swept, "plan": result.to_dict()} for swept, result in plans.items()]
         click.echo(json.dumps(found, indent=1, allow_nan=False, ensure_ascii=False))
@@ -255,12 +259,12 @@ def _swept(compositions: list[Composition], as_json: bool, strict: bool, real: b
 @with_config("MODEL RECIPE")
 @click.option("--seed", type=int, help="Seed of the named streams, 0 to 2^64 - 1; without it torch's generator draws.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the weights to this .safetensors file.")
-@REPORT
-@ALL
-@WIDE
-@STRICT
+@REPORT_OPTION
+@ALL_OPTION
+@WIDE_OPTION
+@STRICT_OPTION
 def apply(
-    given: Words,
+    given: CommandWords,
     seed: int | None,
     out: Path | None,
     report: Path | None,
@@ -275,16 +279,16 @@ def apply(
 
     with ExitStack() as stack:
         if given.config is None:
-            target, loaded = _named(given)
+            target, loaded = _model_and_recipe_named(given)
         else:
-            target, loaded = _chosen(*stack.enter_context(composed(given)))
+            target, loaded = _model_and_recipe_of_config(*stack.enter_context(composed(given)))
         if out is not None:
             check_path(out, (".safetensors",))
         if report is not None:
             check_path(report, REPORTS)
         if out is not None and report is not None and check_destination(out) == check_destination(report):
             raise Failure(f"{out} and {report} are one file")
-        built = built_from(target, meta=False)
+        built = build_model(target, meta=False)
         if out is not None:
             weights_of(built, out)
     import initplug
@@ -306,10 +310,10 @@ def apply(
 @click.argument("overrides", nargs=-1, metavar="[OVERRIDE]...")
 @click.option("--weights", type=click.Path(path_type=Path), help="Measure these .safetensors weights.")
 @click.option("--seed", type=int, help="Compute what this seed gives once more, and compare every value to the bit.")
-@REPORT
-@ALL
-@WIDE
-@STRICT
+@REPORT_OPTION
+@ALL_OPTION
+@WIDE_OPTION
+@STRICT_OPTION
 @click.option("--against", type=click.Path(path_type=Path), help="Say what changed since this .json audit.")
 def audit(
     model: str,
@@ -333,15 +337,15 @@ def audit(
     from initplug.cli.weights import load_weights
     from initplug.tables.files import REPORTS, check_path
 
-    target = named(model)
-    loaded = _recipe(recipe, overrides)
+    target = import_model(model)
+    loaded = _recipe_from(recipe, overrides)
     if report is not None:
         check_path(report, REPORTS)
     for given in (weights, against):
         if given is not None:
             _check_readable(given)
     old = None if against is None else load_report(against)
-    built = built_from(target, meta=False)
+    built = build_model(target, meta=False)
     if weights is not None:
         load_weights(built, weights)
     import initplug
@@ -373,7 +377,7 @@ def _show_audit(audit: Audit, every: bool, wide: bool) -> None:
 
 
 def _source(recipe: str) -> str:
-    """A RECIPE argument as `load` takes it; - is standard input."""
+    """Return a RECIPE argument as `load` takes it; - is standard input."""
     if recipe != "-":
         return recipe.replace("\n", " ")
     from initplug.language.yaml import MAX_CHARACTERS
@@ -396,19 +400,19 @@ def _check_readable(path: Path) -> None:
         raise Failure(f"{path}: it is no regular file", 2)
 
 
-def _named(given: Words) -> tuple[Model, Recipe]:
-    """The MODEL and the RECIPE of a command."""
+def _model_and_recipe_named(given: CommandWords) -> tuple[Model, Recipe]:
+    """Return the MODEL and the RECIPE of a command."""
     (model, recipe), overrides = given.split(["MODEL", "RECIPE"])
-    return named(model), _recipe(recipe, overrides)
+    return import_model(model), _recipe_from(recipe, overrides)
 
 
-def _chosen(composition: Composition) -> tuple[Model, Recipe]:
-    """The model and the recipe of a config, which is validated before anything is made of it."""
-    target = entered(composition).model()
+def _model_and_recipe_of_config(composition: Composition) -> tuple[Model, Recipe]:
+    """Return the model and the recipe of a config, which is validated before anything is made of it."""
+    target = enter_composition(composition).model()
     return target, composition.recipe()
 
 
-def _recipe(recipe: str, overrides: Sequence[str]) -> Recipe:
+def _recipe_from(recipe: str, overrides: Sequence[str]) -> Recipe:
     from initplug.language.loading import load
 
     with user_code():  # initializers of installed packages

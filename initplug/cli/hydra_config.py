@@ -1,4 +1,4 @@
-"""What `--config-dir` and `--config-name` name: model and recipe of a Hydra application's own config, also swept."""
+"""Model and recipe of a Hydra application's own config, also swept: what `--config-dir` and `--config-name` name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
-from initplug.cli.models import Failure, Model, shown, user_code
+from initplug.cli.models import Failure, Model, shown_target, user_code
 from initplug.errors import InitplugError, RecipeError, did_you_mean, first_line, shortened
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ CONFIG_HELP = """With --config-dir and --config-name model and recipe are the no
 and every word is an override: init=wrn model.depth=20."""
 
 
-class Words(NamedTuple):
+class CommandWords(NamedTuple):
     """The words of a command that names its recipe, or a config that has it.
 
     Args:
@@ -38,7 +38,7 @@ class Words(NamedTuple):
     config: str | None
 
     def split(self, names: Sequence[str]) -> tuple[list[str], list[str]]:
-        """The arguments of these names, and the overrides behind them."""
+        """Return the arguments of these names, and the overrides behind them."""
         if self.folder is not None:
             raise click.UsageError("--config-dir needs --config-name.")
         for name in names[len(self.words) :]:
@@ -47,11 +47,11 @@ class Words(NamedTuple):
 
 
 def with_config(metavar: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """The words of a command as one parameter `given`, with the options that name a config."""
+    """Return the words of a command as one parameter `given`, with the options that name a config."""
 
     def decorated(command: Callable[..., Any]) -> Callable[..., Any]:
         def called(words: tuple[str, ...], config_dir: Path | None, config_name: str | None, **others: Any) -> Any:
-            return command(given=Words(words, config_dir, config_name), **others)
+            return command(given=CommandWords(words, config_dir, config_name), **others)
 
         called.__name__, called.__doc__ = command.__name__, command.__doc__
         called.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]  # click's own
@@ -70,11 +70,11 @@ Offer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
 def _offering(names: Sequence[str]) -> Offer:
-    """What a shell completes words with: presets and files, then keys; with a config its groups and keys."""
+    """Return what a shell completes words with: presets and files, then keys; with a config its groups and keys."""
 
     def offered(context: click.Context, _: click.Parameter, word: str) -> list[CompletionItem]:
         words = context.params.get("words") or ()
-        given = Words(tuple(words), context.params.get("config_dir"), context.params.get("config_name"))
+        given = CommandWords(tuple(words), context.params.get("config_dir"), context.params.get("config_name"))
         place = len(given.words)
         if given.config is None and names[place : place + 1] == ["RECIPE"]:
             from initplug.language.preset_list import presets
@@ -92,8 +92,8 @@ def _offering(names: Sequence[str]) -> Offer:
     return offered
 
 
-def _keys(given: Words, arguments: int, word: str) -> list[str]:
-    """What an override may begin with, by Hydra's own completion."""
+def _keys(given: CommandWords, arguments: int, word: str) -> list[str]:
+    """Return what an override may begin with, by Hydra's own completion."""
     from hydra._internal.core_plugins.bash_completion import BashCompletion
     from hydra.core.global_hydra import GlobalHydra
     from omegaconf import OmegaConf
@@ -109,7 +109,7 @@ def _keys(given: Words, arguments: int, word: str) -> list[str]:
 
 
 def completion_script(shell: str, commands: click.Command) -> str:
-    """What makes a shell complete the words of `initplug`: click's own script."""
+    """Return what makes a shell complete the words of `initplug`: click's own script."""
     known = get_completion_class(shell)
     assert known is not None  # the command knows which shells there are
     script = known(commands, {}, "initplug", "_INITPLUG_COMPLETE").source()
@@ -135,12 +135,12 @@ class Composition(NamedTuple):
 
     @property
     def label(self) -> str:
-        """What it is called among the others of a sweep."""
+        """Its name among the others of a sweep."""
         return " ".join(self.swept)
 
     def recipe(self) -> Recipe:
-        """The node `init`, validated; nothing in it is ever instantiated."""
-        node = _node(self.config, "init")
+        """Return the node `init`, validated; nothing in it is ever instantiated."""
+        node = _node_at(self.config, "init")
         if node is None:
             raise Failure(f"{self.source} has no init: choose a recipe, such as +init=resnext", 2)
         from initplug.language.loading import load
@@ -149,16 +149,16 @@ class Composition(NamedTuple):
             return load(node)
 
     def model(self) -> Model:
-        """The node `model`, the application's own, of which Hydra makes a model; its class is imported here."""
+        """Return the node `model`, the application's own, of which Hydra makes a model; its class is imported here."""
         from hydra.utils import get_object, instantiate
 
-        node = _node(self.config, "model")
-        name = _node(node, "_target_") if hasattr(node, "keys") else None
+        node = _node_at(self.config, "model")
+        name = _node_at(node, "_target_") if hasattr(node, "keys") else None
         if not isinstance(name, str):
             lacks = "no model" if node is None else "no model._target_"
             raise Failure(f"{self.source} has {lacks}, the class or function that makes the model", 2)
         sys.path.insert(0, str(Path.cwd()))
-        with user_code(f"MODEL {shown(name)} cannot be imported:", 2), _unlogged():
+        with user_code(f"MODEL {shown_target(name)} cannot be imported:", 2), _unlogged():
             try:
                 get_object(name)
             except Exception as error:
@@ -178,15 +178,15 @@ class Composition(NamedTuple):
         return Model(name, built, [], {})
 
 
-def _node(config: Any, key: str) -> Any:
-    """A node of a config; None where there is none."""
+def _node_at(config: Any, key: str) -> Any:
+    """Return a node of a config; None where there is none."""
     if key not in config:  # a value that is still missing is none, too
         return None
     return config[key]
 
 
 def _targets(node: Any) -> Iterator[str]:
-    """What a node and those below it name for Hydra to call."""
+    """Yield what a node and those below it name for Hydra to call."""
     from omegaconf import OmegaConf
 
     below = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
@@ -198,14 +198,14 @@ def _targets(node: Any) -> Iterator[str]:
 
 
 def _deepest(error: BaseException) -> BaseException:
-    """What Hydra's errors are about."""
+    """Return what Hydra's errors are about."""
     cause = error.__cause__
     return error if cause is None else _deepest(cause)
 
 
 @contextmanager
 def _unlogged() -> Iterator[None]:
-    """What Hydra logs beside raising it would be said twice."""
+    """Keep Hydra from logging what it also raises, which would be said twice."""
     log = logging.getLogger("hydra.utils")
     log.disabled = True
     try:
@@ -215,8 +215,8 @@ def _unlogged() -> Iterator[None]:
 
 
 @contextmanager
-def application(given: Words) -> Iterator[None]:
-    """While it lasts, the process is an application of Hydra with these configs; `entered` says with which."""
+def application(given: CommandWords) -> Iterator[None]:
+    """Make the process an application of Hydra with these configs for a while; `enter_composition` says with which."""
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.hydra_config import HydraConfig
@@ -234,8 +234,8 @@ def application(given: Words) -> Iterator[None]:
 
 
 @contextmanager
-def composed(given: Words, *, sweep: bool = False) -> Iterator[list[Composition]]:
-    """Every config that the overrides stand for: one, or those of a sweep in Hydra's order."""
+def composed(given: CommandWords, *, sweep: bool = False) -> Iterator[list[Composition]]:
+    """Compose every config that the overrides stand for: one, or those of a sweep in Hydra's order."""
     assert given.config is not None  # who comes here has a config
     source = str((given.folder or Path()) / given.config)
     with application(given):
@@ -246,14 +246,14 @@ def composed(given: Words, *, sweep: bool = False) -> Iterator[list[Composition]
 
 
 def version_base() -> dict[str, str]:
-    """Hydra 1.3 wants to be told that it is meant as it is, later ones warn of it."""
+    """Return the argument by which Hydra 1.3 is told that it is meant as it is; later ones warn of it."""
     import hydra
 
     return {"version_base": "1.3"} if hydra.__version__.startswith("1.3.") else {}
 
 
-def entered(composition: Composition) -> Composition:
-    """The composition, made the one of the running application, as `hydra.main` does."""
+def enter_composition(composition: Composition) -> Composition:
+    """Make a composition the one of the running application, as `hydra.main` does."""
     from hydra.core.hydra_config import HydraConfig
 
     HydraConfig.instance().set_config(composition.config)
@@ -286,7 +286,7 @@ def _composed(name: str, overrides: list[str]) -> Any:
 
 
 def _one_line(error: BaseException) -> str:
-    """All that an error of Hydra says, in one line, with what it follows from."""
+    """Return all that an error of Hydra says, in one line, with what it follows from."""
     said, _, _ = str(error).partition("Config search path:")
     text = " ".join(said.split())
     cause = _deepest(error)
@@ -294,7 +294,7 @@ def _one_line(error: BaseException) -> str:
 
 
 def _combinations(words: Sequence[str], sweep: bool) -> list[tuple[tuple[str, ...], list[str]]]:
-    """The cartesian product of what is swept, each with the overrides that tell it from the others."""
+    """Return the cartesian product of what is swept, each with the overrides that tell it from the others."""
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
@@ -324,7 +324,7 @@ def _combinations(words: Sequence[str], sweep: bool) -> list[tuple[tuple[str, ..
 
 
 def differences(plans: Mapping[str, Plan], *, color: bool = False) -> str:
-    """A table of the slots that not all plans treat alike, one column for each plan.
+    """Return a table of the slots that not all plans treat alike, one column for each plan.
 
     Args:
         plans: by the heading of their column.
@@ -352,18 +352,18 @@ def differences(plans: Mapping[str, Plan], *, color: bool = False) -> str:
     return table(columns, rows, footer=f"{len(rows)} of {len(cells)} slots differ", color=color)
 
 
-def each(compositions: Iterable[Composition], work: Callable[[Composition], Any]) -> int:
+def run_each(compositions: Iterable[Composition], work: Callable[[Composition], Any]) -> int:
     """Do the same with every composition of a sweep; what is wrong with one is told, and the others go on.
 
     Returns:
         The highest exit status.
     """
-    return max(_status(composition, work) for composition in compositions)
+    return max(_run_one(composition, work) for composition in compositions)
 
 
-def _status(composition: Composition, work: Callable[[Composition], Any]) -> int:
+def _run_one(composition: Composition, work: Callable[[Composition], Any]) -> int:
     try:
-        work(entered(composition))
+        work(enter_composition(composition))
     except RecipeError as error:
         click.echo(f"{composition.label}: {error}", err=True)
         return 2 if error.usage else 1

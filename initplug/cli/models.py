@@ -1,4 +1,4 @@
-"""What MODEL on the command line names: a constructor, imported and called."""
+"""The constructor that MODEL on the command line names, imported and called."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ def user_code(said: str | None = None, status: int = 1, way_out: str = "") -> It
         if said is None and isinstance(error, Exception) and _is_ours(error):
             raise  # the command says what and where
         if said is None:
-            raise Failure(f"the model's own code raised {brief(error)}{place_of(error)}", status) from None
+            raise Failure(f"the model's own code raised {brief(error)}{raised_at(error)}", status) from None
         hint = "" if isinstance(error, TypeError) else way_out
         raise Failure(f"{said} {brief(error)}{hint}", status) from None
 
 
-def place_of(error: BaseException) -> str:
+def raised_at(error: BaseException) -> str:
     """Return where an error was raised, in brackets."""
     frames = traceback.extract_tb(error.__traceback__)
     return f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
@@ -71,7 +71,7 @@ def place_of(error: BaseException) -> str:
 def _is_ours(error: BaseException) -> bool:
     """Return whether it was a line of this package that raised an error, and nobody else's."""
     frames = traceback.extract_tb(error.__traceback__)
-    return bool(frames) and Path(__file__).parent in Path(frames[-1].filename).parents
+    return bool(frames) and Path(__file__).parent.parent in Path(frames[-1].filename).parents
 
 
 @contextmanager
@@ -92,12 +92,12 @@ def _printing_elsewhere() -> Iterator[None]:
             os.close(kept)
 
 
-PLAIN = re.compile(r"(?P<where>.+):(?P<name>[A-Za-z_][\w.]*)", re.DOTALL)
-CALLED = re.compile(r"(?P<where>.+?):(?P<name>[A-Za-z_][\w.]*)(?P<call>\(.*\))", re.DOTALL)
+PLAIN_TARGET = re.compile(r"(?P<where>.+):(?P<name>[A-Za-z_][\w.]*)", re.DOTALL)
+CALLED_TARGET = re.compile(r"(?P<where>.+?):(?P<name>[A-Za-z_][\w.]*)(?P<call>\(.*\))", re.DOTALL)
 
 
-def shown(target: str) -> str:
-    """A MODEL argument as messages call it."""
+def shown_target(target: str) -> str:
+    """Return a MODEL argument as messages call it."""
     return cut(repr(target), NAME)
 
 
@@ -110,32 +110,32 @@ class Model(NamedTuple):
     keywords: dict[str, Any]
 
 
-def named(target: str) -> Model:
-    """What a MODEL argument names, imported: before recipes are read, since its module may have initializers."""
-    found = (CALLED if target.endswith(")") else PLAIN).fullmatch(target)
+def import_model(target: str) -> Model:
+    """Import what a MODEL argument names: before recipes are read, since its module may have initializers."""
+    found = (CALLED_TARGET if target.endswith(")") else PLAIN_TARGET).fullmatch(target)
     if found is None:
         expected = "expected package.module:callable or path/to/file.py:callable"
-        raise Failure(f"MODEL {shown(target)}: {expected}", 2)
+        raise Failure(f"MODEL {shown_target(target)}: {expected}", 2)
     where, name, call = found["where"], found["name"], found.groupdict().get("call")
     arguments, keywords = ([], {}) if call is None else _arguments(target, call)
-    constructor = _imported(target, where, name)
+    constructor = _import_target(target, where, name)
     if not callable(constructor):
-        raise Failure(f"MODEL {shown(target)}: {name} is a {type(constructor).__name__}, not a callable", 2)
+        raise Failure(f"MODEL {shown_target(target)}: {name} is a {type(constructor).__name__}, not a callable", 2)
     return Model(target, constructor, arguments, keywords)
 
 
-def built_from(model: Model, *, meta: bool) -> nn.Module:
-    """The model that a MODEL argument names."""
+def build_model(model: Model, *, meta: bool) -> nn.Module:
+    """Build the model that a MODEL argument names."""
     torch = _torch()
-    with user_code(f"MODEL {shown(model.target)} raised"):
+    with user_code(f"MODEL {shown_target(model.target)} raised"):
         is_model = isinstance(model.constructor, torch.nn.Module)  # which asks it for its class
     if is_model:
         return cast("nn.Module", model.constructor)
-    built = _constructed(model.target, lambda: model.constructor(*model.arguments, **model.keywords), meta=meta)
-    with user_code(f"MODEL {shown(model.target)} raised"):
+    built = _construct(model.target, lambda: model.constructor(*model.arguments, **model.keywords), meta=meta)
+    with user_code(f"MODEL {shown_target(model.target)} raised"):
         is_model = isinstance(built, torch.nn.Module)
     if not is_model:
-        raise Failure(f"MODEL {shown(model.target)} gave a {type(built).__name__}, not a torch.nn.Module")
+        raise Failure(f"MODEL {shown_target(model.target)} gave a {type(built).__name__}, not a torch.nn.Module")
     return cast("nn.Module", built)
 
 
@@ -153,13 +153,13 @@ def _torch() -> Any:
     return torch
 
 
-def _constructed(target: str, build: Callable[[], Any], *, meta: bool) -> Any:
-    """What a constructor gives; without memory for parameters if possible, else without memory for anything."""
+def _construct(target: str, build: Callable[[], Any], *, meta: bool) -> Any:
+    """Call a constructor, without memory for parameters if possible, else without memory for anything."""
     import torch
 
     from initplug import deferred
 
-    said = f"MODEL {shown(target)} raised"
+    said = f"MODEL {shown_target(target)} raised"
     if not meta:
         with user_code(said), torch.device("cpu"):
             return build()
@@ -173,8 +173,8 @@ def _constructed(target: str, build: Callable[[], Any], *, meta: bool) -> Any:
 
 
 def _arguments(target: str, call: str) -> tuple[list[Any], dict[str, Any]]:
-    """Literal arguments of a call."""
-    wrong = Failure(f"MODEL {shown(target)}: arguments are literals, such as (num_classes=10)", 2)
+    """Return the literal arguments of a call."""
+    wrong = Failure(f"MODEL {shown_target(target)}: arguments are literals, such as (num_classes=10)", 2)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of escapes that texts may hold
@@ -193,12 +193,12 @@ def _arguments(target: str, call: str) -> tuple[list[Any], dict[str, Any]]:
 
 # Where it is imported from ----------------------------------------------------------------------------------
 
-MISSING = object()
+ABSENT = object()
 
 
-def _imported(target: str, where: str, name: str) -> Any:
-    """The object that `where:name` names; the current directory comes first on the import path."""
-    said = f"MODEL {shown(target)} cannot be imported:"
+def _import_target(target: str, where: str, name: str) -> Any:
+    """Import the object that `where:name` names; the current directory comes first on the import path."""
+    said = f"MODEL {shown_target(target)} cannot be imported:"
     path = Path(where) if where.endswith(".py") else None
     with user_code(said, 2):
         if path is not None and not path.is_file():
@@ -210,17 +210,19 @@ def _imported(target: str, where: str, name: str) -> Any:
     with user_code(said, 2):
         importlib.invalidate_caches()
         sys.path.insert(0, str(Path.cwd()))
-        found = importlib.import_module(where) if path is None else _file(path)
+        found = importlib.import_module(where) if path is None else _import_file(path)
         for step in name.split("."):
-            above, found = found, getattr(found, step, MISSING)
-            if found is MISSING:
+            above, found = found, getattr(found, step, ABSENT)
+            if found is ABSENT:
                 hint = did_you_mean(step, dir(above))
-                raise Failure(f"MODEL {shown(target)}: {where} has no {step!r}" + (f" ({hint})" if hint else ""), 2)
+                raise Failure(
+                    f"MODEL {shown_target(target)}: {where} has no {step!r}" + (f" ({hint})" if hint else ""), 2
+                )
     return found
 
 
-def _file(path: Path) -> Any:
-    """A file as a module, and the files beside it where its own imports find them.
+def _import_file(path: Path) -> Any:
+    """Import a file as a module, with the files beside it where its own imports find them.
 
     It is imported by its own name, unless that is another module's, as that of a json.py: then its folder comes last on
     the import path, so that whoever imports json gets what it wants, and the file gets a name of its own.

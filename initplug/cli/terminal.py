@@ -1,4 +1,4 @@
-"""What the command line shows on a terminal: tables, a bar for what takes long, warnings as lines."""
+"""The terminal of the command line: tables, a bar for what takes long, warnings as lines."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 def table_of(rows: Plan | Audit, every: bool, wide: bool) -> str:
-    """A plan or an audit as a table for this terminal; `wide` for any."""
+    """Return a plan or an audit as a table for this terminal; `wide` for any."""
     from initplug.tables.text import UNBOUNDED
 
     return rows.to_text(width=UNBOUNDED if wide else None, color=colored(), every=every)
 
 
 def colored() -> bool:
-    """Whether standard output shows colours."""
+    """Return whether standard output shows colours."""
     return sys.stdout.isatty()
 
 
@@ -37,7 +37,7 @@ PATIENCE = 2.0
 
 @contextmanager
 def progress() -> Iterator[Callable[[int, int], None]]:
-    """What takes longer than `PATIENCE` shows a bar on standard error, with its rate and the time that remains."""
+    """Show a bar on standard error for what takes longer than `PATIENCE`, with its rate and the time that remains."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
     from initplug.planning.copies import Header
 
-Rows = slice | EllipsisType
+RowSlice = slice | EllipsisType
 """Some rows of a tensor, or all of it."""
 
-WINDOW = 1 << 22
+COPIED_AT_A_TIME = 1 << 22
 """Bytes that are copied at a time, whatever a tensor's size."""
 
 OPEN = 1 << 24
@@ -30,7 +30,7 @@ OPEN = 1 << 24
 
 
 def weights_of(model: nn.Module, path: Path) -> dict[str, Tensor]:
-    """The tensors of a model's `state_dict`, tied ones once under their first name, if a file can hold them.
+    """Return the tensors of a model's `state_dict`, tied ones once under their first name, if a file can hold them.
 
     Args:
         model: of which nothing is changed.
@@ -104,37 +104,37 @@ def save_weights(model: nn.Module, path: Path) -> None:
     with replacing(path) as file, file.open("wb") as stream:
         stream.write(len(text).to_bytes(8, "little") + text)
         for name in names:
-            for window in _windows(tensors[name]):
+            for window in _byte_windows(tensors[name]):
                 stream.write(window)
 
 
 def _word(tensor: Tensor) -> str:
-    """The dtype of a tensor as a word: `float32`."""
+    """Return the dtype of a tensor as a word: `float32`."""
     return str(tensor.dtype).removeprefix("torch.")
 
 
-def _windows(tensor: Tensor) -> Iterator[Any]:
-    """The bytes of a tensor in row-major order, of one window after the other."""
+def _byte_windows(tensor: Tensor) -> Iterator[Any]:
+    """Yield the bytes of a tensor in row-major order, of one window after the other."""
     import torch
 
     plain = tensor.detach().as_subclass(torch.Tensor)
-    for rows in _rows(tensor):
+    for rows in _row_windows(tensor):
         window = plain[rows].cpu().resolve_conj().resolve_neg().contiguous()
         yield window.reshape(-1).view(torch.uint8).numpy()
 
 
-def _rows(tensor: Tensor) -> Iterator[Rows]:
-    """Yield what of a tensor makes a window each: all of it, or as many rows as `WINDOW` has, at least one."""
-    if tensor.nbytes <= WINDOW or not tensor.dim():
+def _row_windows(tensor: Tensor) -> Iterator[RowSlice]:
+    """Yield the rows of each window: all of a tensor, or as many as `COPIED_AT_A_TIME` has, at least one."""
+    if tensor.nbytes <= COPIED_AT_A_TIME or not tensor.dim():
         yield ...
         return
-    step = max(1, WINDOW * len(tensor) // tensor.nbytes)
+    step = max(1, COPIED_AT_A_TIME * len(tensor) // tensor.nbytes)
     for start in range(0, len(tensor), step):
         yield slice(start, start + step)
 
 
 def _state_of(model: nn.Module) -> dict[str, Tensor]:
-    """The tensors of a model's `state_dict`, which is its own code."""
+    """Return the tensors of a model's `state_dict`, which is its own code."""
     from torch import Tensor
 
     with user_code("the model's state_dict raised"):
@@ -158,11 +158,11 @@ def load_weights(model: nn.Module, path: Path) -> None:
     own = _state_of(model)
     try:
         header = header_of(path)
-        _compare(own, header, path)
-        _compare_tied(own, header, path)
+        _refuse_other_tensors(own, header, path)
+        _refuse_untied_values(own, header, path)
         held = {id(tensor) for tensor in chain(model.parameters(), model.buffers()) if _has_memory(tensor)}
         if held.issuperset(map(id, own.values())):
-            _read({name: own[name] for name in header}, path)
+            _copy_from_file({name: own[name] for name in header}, path)
         else:  # what its `state_dict` makes anew, and what has no shape yet, only the model itself can take back
             with user_code():
                 model.load_state_dict(load_file(path), strict=False)
@@ -173,7 +173,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
         raise Failure(f"{path}: cannot be loaded: {detail}") from None
 
 
-def _compare(own: Mapping[str, Tensor], header: Header, path: Path) -> None:
+def _refuse_other_tensors(own: Mapping[str, Tensor], header: Header, path: Path) -> None:
     """Refuse a file that does not hold the tensors of a `state_dict`, each of them under one of its names."""
     from torch.nn.parameter import is_lazy
 
@@ -195,14 +195,14 @@ def _compare(own: Mapping[str, Tensor], header: Header, path: Path) -> None:
         raise Failure("\n".join([f"{path}: these are not the model's weights", *shortened(rows)]))
 
 
-def _compare_tied(own: Mapping[str, Tensor], header: Header, path: Path) -> None:
+def _refuse_untied_values(own: Mapping[str, Tensor], header: Header, path: Path) -> None:
     """Refuse a file that holds other values for one name of a tensor than for another: of which only one would stay."""
     from initplug.planning.copies import apart
 
     names: dict[Any, list[str]] = {}
     for name, tensor in own.items():
         if name in header:
-            names.setdefault(_place(tensor), []).append(name)
+            names.setdefault(_memory_place(tensor), []).append(name)
     rows = [
         f"  {other}: other values in the file than {tied[0]}, which it is tied to in the model"
         for tied in names.values()
@@ -212,14 +212,14 @@ def _compare_tied(own: Mapping[str, Tensor], header: Header, path: Path) -> None
         raise Failure("\n".join([f"{path}: these are not the model's weights", *shortened(rows)]))
 
 
-def _place(tensor: Tensor) -> Any:
+def _memory_place(tensor: Tensor) -> Any:
     """Return what tensors have in common that are one, or views of the same elements."""
     if not _has_memory(tensor) or not tensor.numel():
         return id(tensor)
     return tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride(), tensor.is_conj(), tensor.is_neg()
 
 
-def _read(tensors: Mapping[str, Tensor], path: Path) -> None:
+def _copy_from_file(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Copy tensors from a file that holds them."""
     import torch
     from safetensors import safe_open
@@ -231,14 +231,14 @@ def _read(tensors: Mapping[str, Tensor], path: Path) -> None:
                 tensors[name][rows].copy_(read)
 
 
-def _together(tensors: Mapping[str, Tensor]) -> Iterator[list[tuple[str, Rows]]]:
+def _together(tensors: Mapping[str, Tensor]) -> Iterator[list[tuple[str, RowSlice]]]:
     """Yield what is read while the file is open once: windows, of about `OPEN` bytes."""
-    parts: list[tuple[str, Rows]] = []
+    parts: list[tuple[str, RowSlice]] = []
     size = 0
     for name, tensor in tensors.items():
-        for rows in _rows(tensor):
+        for rows in _row_windows(tensor):
             parts.append((name, rows))
-            size += min(tensor.nbytes, WINDOW)
+            size += min(tensor.nbytes, COPIED_AT_A_TIME)
             if size >= OPEN:
                 yield parts
                 parts, size = [], 0

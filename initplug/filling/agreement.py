@@ -1,4 +1,4 @@
-"""What the ranks of a sharded model must plan alike, so that their parts make one whole."""
+"""The facts that the ranks of a sharded model must plan alike, so that their parts make one whole."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ def facts_of(
         elif mesh_of(sharded) is not None:
             placed = (mesh_of(sharded), cast("Any", sharded).placements)
             if placed not in known:
-                known[placed] = _placed(sharded)
+                known[placed] = _ranks_and_cuts(sharded)
             ranks, where = known[placed]
             shared.setdefault(ranks, {})[name] = f"{text}{APART}{where}"
     return Facts(settings, shared, held if plain else None)
 
 
 def row_text(share: Share, status: Status) -> str:
-    """All that matters of a row to others that hold parts of the same tensor, or the same tensor."""
+    """Return all that matters of a row to others that hold parts of the same tensor, or the same tensor."""
     parts = [
         str(share.shape),
         share.dtype,
@@ -80,7 +80,7 @@ def row_text(share: Share, status: Status) -> str:
 
 
 def exact(value: object) -> str:
-    """A text of a distribution that tells any two apart, the same in every process.
+    """Return a text of a distribution that tells any two apart, the same in every process.
 
     Example:
         >>> from initplug.schemes.distributions import Normal, Stacked
@@ -94,20 +94,20 @@ def exact(value: object) -> str:
         return f"({', '.join(map(exact, value))})"
     if callable(value):
         return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
-    if isinstance(value, float) and value.is_integer() and abs(value) < WHOLE and math.copysign(1, value) > 0:
+    if isinstance(value, float) and value.is_integer() and abs(value) < EXACT_WHOLE and math.copysign(1, value) > 0:
         return str(int(value))  # as the whole number that is equal to it, while -0.0 has other bits
     return repr(value)
 
 
-WHOLE = 1 << 53
+EXACT_WHOLE = 1 << 53
 """Up to where floats hold whole numbers exactly."""
 
 LISTED = 16
 """Up to how many ranks of a mesh are written out."""
 
 
-def _placed(tensor: Tensor) -> tuple[tuple[int, ...], str]:
-    """The ranks that hold parts of a DTensor, and how it is cut among them."""
+def _ranks_and_cuts(tensor: Tensor) -> tuple[tuple[int, ...], str]:
+    """Return the ranks that hold parts of a DTensor, and how it is cut among them."""
     sharded = cast("Any", tensor)
     mesh = sharded.device_mesh
     ranks = mesh.mesh.flatten().tolist()

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from initplug.auditing.audit import Audit, Status, to_write
-from initplug.collectives import NO_FACTS, Circle, agreed
+from initplug.collectives import NO_FACTS, Circle, agree_on
 from initplug.columns import Coded
-from initplug.errors import ApplyError, Finding, brief, listed
+from initplug.errors import ApplyError, Finding, brief, headed
 from initplug.filling.agreement import facts_of
 from initplug.filling.backups import Backup, backed_up, restored_on_failure
 from initplug.filling.checks import (
@@ -25,7 +25,7 @@ from initplug.filling.checks import (
     unseeded,
     unshaped,
 )
-from initplug.filling.copies import Source, redrawn, redrawn_from_elsewhere, sources_of, unsourced
+from initplug.filling.copies import ValueSource, redraw_across_ranks, redraw_from_elsewhere, sources_of, unsourced
 from initplug.filling.former import warn_of_set_values
 from initplug.filling.materialize import Missing, check_complete, device_of, materialize, missing
 from initplug.filling.measure import Reading, audited
@@ -35,7 +35,7 @@ from initplug.filling.owners import rehearsed
 from initplug.filling.recomputation import judged_exactly
 from initplug.filling.replicas import NO_REPLICAS, Replicas, replicated
 from initplug.filling.select import fitted
-from initplug.filling.sharding import circle_of, resharded
+from initplug.filling.sharding import circle_of, reshard
 from initplug.filling.torch_draws import filler
 from initplug.filling.words import SEEDS
 from initplug.filling.write import Progress, Settings, write
@@ -51,7 +51,7 @@ from initplug.values import is_whole, plain
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Values do not depend on autocast, nor on a default device that holds none; time not on what else is in memory.
+    """Keep values from depending on autocast or on a default device that holds none, and time on other memory.
 
     What is made here stays, and there is much of it: the collector of cycles would look through the whole process for
     nothing, which takes longer than filling thousands of small tensors.
@@ -132,12 +132,12 @@ def apply(
         ('initialized', 'ok')
     """
     if isinstance(model, nn.Module):
-        resharded(model)
+        reshard(model)
     replicas = replicated(model) if isinstance(model, nn.Module) else NO_REPLICAS
-    circle = _circle(model, group, replicas) if check else Circle()
+    circle = _circle_of_call(model, group, replicas) if check else Circle()
     with restored_on_failure() as backups, _undisturbed():
-        ready = agreed(
-            lambda: _ready(
+        ready = agree_on(
+            lambda: _prepare(
                 model,
                 recipe,
                 _settings(seed, threads, measure, progress),
@@ -161,18 +161,18 @@ def apply(
             "before anything was written",
         )
         backups += filter(None, [ready.backup])
-        return agreed(lambda: _filled(ready), circle, lambda _: NO_FACTS, "while values were written")
+        return agree_on(lambda: _write_and_measure(ready), circle, lambda _: NO_FACTS, "while values were written")
 
 
-def _circle(model: Any, group: Any, replicas: Replicas) -> Circle:
-    """The ranks that apply to a model together."""
+def _circle_of_call(model: Any, group: Any, replicas: Replicas) -> Circle:
+    """Return the ranks that apply to a model together."""
     if group is not None:
         return Circle.of(group)
     return circle_of(model, replicas) if isinstance(model, nn.Module) else Circle()
 
 
 class _Ready(NamedTuple):
-    """What is known once everything has been checked and before anything is written.
+    """The knowledge of a run once everything has been checked and before anything is written.
 
     `reasons` say why slots are left alone, beyond what the plan says.
     """
@@ -182,7 +182,7 @@ class _Ready(NamedTuple):
     slots: Slots
     statuses: Coded[Status]
     reasons: Mapping[int, str]
-    sources: Mapping[int, Source]
+    sources: Mapping[int, ValueSource]
     on_meta: Missing
     device: torch.device
     settings: Settings
@@ -191,7 +191,7 @@ class _Ready(NamedTuple):
     backup: Backup | None
 
 
-def _ready(
+def _prepare(
     model: nn.Module,
     recipe: Any,
     settings: Settings,
@@ -210,9 +210,9 @@ def _ready(
     statuses, reasons = _chosen_of(plan.shares.each(_applied), chosen)
     sources, lost = sources_of(plan, tree, slots)
     if lost and only is None and settings.seed is not None:
-        redrawn_from_elsewhere(plan, statuses, sources, lost)
+        redraw_from_elsewhere(plan, statuses, sources, lost)
     if sources:
-        redrawn(plan, slots, statuses, sources, lost)
+        redraw_across_ranks(plan, slots, statuses, sources, lost)
     on_meta = missing(plan, tree, slots, statuses, buffers, chosen.rows, whole=only is None)
     findings = [*on_meta.findings, *unsourced(slots, statuses, sources, lost)]
     findings += [*unshaped(plan, statuses, reasons), *unreachable(plan, tree, slots, statuses)]
@@ -230,7 +230,7 @@ def _ready(
     return _Ready(plan, tree, slots, statuses, reasons, sources, on_meta, where, settings, reading, replicas, backup)
 
 
-def _filled(ready: _Ready) -> Audit:
+def _write_and_measure(ready: _Ready) -> Audit:
     """Write what has been checked, and measure it."""
     plan, tree, slots, statuses, reasons, sources, on_meta, where, settings, reading, replicas, _ = ready
     materialize(tree, on_meta, where)
@@ -308,14 +308,14 @@ def audit(
         away = [one for row, one in elsewhere(tree, slots).items() if statuses[row] in ("read", "empty")]
         if away:
             findings = away
-            raise ApplyError(listed(f"{len(away)} of {len(slots)} slots hold no values", findings), findings)
+            raise ApplyError(headed(f"{len(away)} of {len(slots)} slots hold no values", findings), findings)
         if on_meta:
             findings = [Finding(name, "it is on meta and holds no values") for name in on_meta]
-            raise ApplyError(listed(f"{len(on_meta)} slots are on meta and hold no values", findings), findings)
+            raise ApplyError(headed(f"{len(on_meta)} slots are on meta and hold no values", findings), findings)
         fake = [row for row in slots.kins.where(lambda kin: not kin.plain).tolist() if is_fake(slots[row].tensor)]
         findings = [Finding(slots[row].name, f"{opaque(slots[row].tensor)}") for row in fake if statuses[row] == "read"]
         if findings:
-            raise ApplyError(listed(f"{len(findings)} of {len(slots)} slots hold no values", findings), findings)
+            raise ApplyError(headed(f"{len(findings)} of {len(slots)} slots hold no values", findings), findings)
         sources, lost = sources_of(plan, tree, slots)
         # A copy whose source lies outside this part of the model cannot be tested; a file could have been there.
         read = statuses.mask(lambda status: status == "read")
@@ -323,7 +323,7 @@ def audit(
         if files:
             findings = [Finding(slots[index].name, lost[index]) for index in files]
             head = f"{len(files)} of {len(slots)} slots cannot be compared with their file"
-            raise ApplyError(listed(head, findings), findings)
+            raise ApplyError(headed(head, findings), findings)
         projecting = {
             row
             for row in slots.computed
@@ -348,26 +348,26 @@ def audit(
 
 
 def _settings(seed: Any, threads: Any, measure: bool, progress: Progress | None) -> Settings:
-    """The settings of a call, checked and plain."""
+    """Return the settings of a call, checked and plain."""
     seed, threads = plain(seed), plain(threads)
     if seed is not None and not (is_whole(seed) and 0 <= seed < SEEDS):
         raise ApplyError(
-            f"seed={_given(seed)}: a seed is a whole number from 0 to 2^64 - 1, or None for torch's generator"
+            f"seed={_spelled_value(seed)}: a seed is a whole number from 0 to 2^64 - 1, or None for torch's generator"
         )
     if threads is not None and not (is_whole(threads) and threads >= 1):
-        raise ApplyError(f"threads={_given(threads)}: a number of threads is a whole number of at least 1")
+        raise ApplyError(f"threads={_spelled_value(threads)}: a number of threads is a whole number of at least 1")
     if progress is not None and not callable(progress):
         raise ApplyError(f"progress={shown(progress)}: it is called with the number of slots done and of all slots")
     return Settings(seed, threads or min(torch.get_num_threads(), MOST_THREADS), measure, progress)
 
 
-def _given(value: Any) -> str:
+def _spelled_value(value: Any) -> str:
     """Return an argument as its caller spells it."""
     return str(value) if isinstance(value, bool) else shown(value)
 
 
 def _chosen_of(every: Coded[Status], chosen: Chosen) -> tuple[Coded[Status], Mapping[int, str]]:
-    """The status of each slot, which is `kept` where `only` leaves it out, and why."""
+    """Return the status of each slot, which is `kept` where `only` leaves it out, and why."""
     if isinstance(chosen.rows, range):
         return every, {}
     left = [row for row in range(len(every)) if row not in chosen.rows]
@@ -386,12 +386,12 @@ def _warn_of_left(chosen: Chosen, plan: Plan, *, restored: bool = False, writing
 
 
 def _as_it_stands(share: Share) -> Status:
-    """What measuring a model as it stands finds of a slot."""
+    """Return what measuring a model as it stands finds of a slot."""
     return "lazy" if share.lazy else "read" if share.numel else "empty"
 
 
 def _applied(share: Share) -> Status:
-    """What applying does to a slot that is chosen."""
+    """Return what applying does to a slot that is chosen."""
     if share.lazy:
         return "lazy"
     if share.rule is None or isinstance(share.distribution, Keep):

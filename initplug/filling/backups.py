@@ -1,4 +1,4 @@
-"""What a model was before it was written to, and how it becomes that again."""
+"""Copies of what a model was before it was written to, and the way back to it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CONTAINERS = (list, dict, OrderedDict)
 
 @dataclass(frozen=True, slots=True)
 class _Values:
-    """What a tensor holds.
+    """The values that a tensor holds.
 
     Args:
         tensor: that is going to be written; of a DTensor the part that this rank holds.
@@ -40,7 +40,7 @@ class _Values:
 
 @dataclass(frozen=True, slots=True)
 class _Attributes:
-    """What a module refers to.
+    """The objects that a module refers to.
 
     Args:
         module: the module.
@@ -97,7 +97,7 @@ def backed_up(tree: Tree, slots: Slots, rows: Rows, device: torch.device) -> Bac
 
 
 def _written(slots: Slots) -> Iterator[Tensor]:
-    """The tensors that hold the values of slots, and those that setters keep beside them."""
+    """Yield the tensors that hold the values of slots, and those that setters keep beside them."""
     computed = {*slots.computed}
     for row, tensor in enumerate(slots.tensors):
         if row not in computed:
@@ -113,7 +113,7 @@ def _stored(slot: Slot) -> Iterator[Tensor]:
 
 
 def _beside(computed: Computed) -> Iterator[Tensor]:
-    """The tensors of what computes a value: singular vectors, and whatever parametrizations have of their own."""
+    """Yield the tensors of what computes a value: singular vectors, and whatever parametrizations have of their own."""
     if isinstance(computed.by, ParametrizationList):
         for part in computed.by.modules():
             every = (*part._parameters.values(), *part._buffers.values(), *vars(part).values())
@@ -125,7 +125,7 @@ def _beside(computed: Computed) -> Iterator[Tensor]:
 
 
 def _state(device: torch.device) -> Tensor:
-    """The state of the generator that torch draws from on a device."""
+    """Return the state of the generator that torch draws from on a device."""
     return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
 
 
@@ -178,13 +178,13 @@ def restored_on_failure() -> Iterator[list[Backup]]:
         try:
             put_back(backups[0])
         except Exception as failure:
-            message = f"{_said(error)}\nWhat was there could not be restored: {brief(failure)}"
+            message = f"{_failure_text(error)}\nWhat was there could not be restored: {brief(failure)}"
             raise ApplyError(message) from error
         if not isinstance(error, Exception) or isinstance(error, Warning):
             raise
         findings = error.findings if isinstance(error, InitplugError) else ()
-        raise ApplyError(f"{_said(error)}\n{RESTORED}", findings) from error
+        raise ApplyError(f"{_failure_text(error)}\n{RESTORED}", findings) from error
 
 
-def _said(error: BaseException) -> str:
+def _failure_text(error: BaseException) -> str:
     return str(error) if isinstance(error, InitplugError) else brief(error)

@@ -12,14 +12,14 @@ from torch import Tensor
 
 from initplug.auditing.moments import Measured, measure_alike
 from initplug.columns import Rows
-from initplug.filling.streams import CHUNK, Elementwise, sampler
-from initplug.filling.words import BLOCK, Source, keys_of, words_of_many
+from initplug.filling.streams import DRAWN_AT_A_TIME, Elementwise, sampler
+from initplug.filling.words import BLOCK, WordSource, keys_of, words_of_many
 from initplug.regions import Region
 from initplug.schemes.distributions import Constant, Drawn
 
 
-class Kind(NamedTuple):
-    """What is drawn for tensors that are alike: of one shape and dtype.
+class LotKind(NamedTuple):
+    """A kind of draw, for tensors that are alike: of one shape and dtype.
 
     Args:
         distribution: of the whole tensor.
@@ -42,7 +42,7 @@ class Lot(NamedTuple):
         tensors: any dtype, layout and device that the distribution fits; what is held of them, if not all is.
     """
 
-    kind: Kind
+    kind: LotKind
     rows: Sequence[int] | Rows
     names: Sequence[str]
     tensors: Sequence[Tensor]
@@ -53,7 +53,7 @@ class Lot(NamedTuple):
         return self.tensors[0].numel()
 
     def part(self, start: int, end: int) -> Lot:
-        """Some of them that follow each other."""
+        """Return some of them that follow each other."""
         return Lot(self.kind, self.rows[start:end], self.names[start:end], self.tensors[start:end])
 
 
@@ -64,11 +64,11 @@ FINE = 1 << 15
 """Elements that one thread computes at a time: its scratch lies in the first-level cache, near enough."""
 
 Batch = list[Lot]
-"""Small tensors of one distribution, dtype and device; at most CHUNK elements."""
+"""Small tensors of one distribution, dtype and device; at most `DRAWN_AT_A_TIME` elements."""
 
 
 def batches(lots: Sequence[Lot]) -> tuple[list[Batch], list[Lot]]:
-    """The lots of small tensors in batches, and the others."""
+    """Return the lots of small tensors in batches, and the others."""
     groups: dict[Any, list[Lot]] = {}
     large: list[Lot] = []
     for lot in lots:
@@ -87,7 +87,7 @@ def batches(lots: Sequence[Lot]) -> tuple[list[Batch], list[Lot]]:
             while start < len(lot.rows):
                 if room < padded:
                     found.append([])
-                    room = CHUNK
+                    room = DRAWN_AT_A_TIME
                 end = min(start + room // padded, len(lot.rows))
                 found[-1].append(lot.part(start, end))
                 room -= (end - start) * padded
@@ -95,7 +95,7 @@ def batches(lots: Sequence[Lot]) -> tuple[list[Batch], list[Lot]]:
     return found, large
 
 
-def draw(batch: Batch, seed: int, measured: Measured) -> None:
+def draw_batch(batch: Batch, seed: int, measured: Measured) -> None:
     """Fill small tensors of one distribution; the values are those that each would get alone.
 
     Args:
@@ -116,16 +116,16 @@ def draw(batch: Batch, seed: int, measured: Measured) -> None:
 def values_of(batch: Batch, seed: int) -> list[Tensor]:
     """Return what every tensor of a batch is given, in its shape, before the cast to its dtype."""
     constant = isinstance(batch[0].kind.distribution, Constant)
-    return _constants(batch) if constant else _drawn(batch, seed)
+    return _constant_tensors(batch) if constant else _drawn_values(batch, seed)
 
 
 def _is_zero(distribution: Drawn) -> bool:
-    """Whether it gives 0, and not the -0 that is equal to it, so that both may be in one batch."""
+    """Return whether it gives 0, and not the -0 that is equal to it, so that both may be in one batch."""
     return isinstance(distribution, Constant) and distribution.value == 0 and math.copysign(1, distribution.value) > 0
 
 
-def _constants(batch: Batch) -> list[Tensor]:
-    """A constant in the shape of every tensor."""
+def _constant_tensors(batch: Batch) -> list[Tensor]:
+    """Return a constant in the shape of every tensor."""
     found: list[Tensor] = []
     for (constant, _, _), rows, _, (first, *_) in batch:
         assert isinstance(constant, Constant)  # as all of the batch
@@ -133,15 +133,15 @@ def _constants(batch: Batch) -> list[Tensor]:
     return found
 
 
-def _drawn(batch: Batch, seed: int) -> list[Tensor]:
-    """What is drawn for every tensor, in its shape."""
+def _drawn_values(batch: Batch, seed: int) -> list[Tensor]:
+    """Return what is drawn for every tensor, in its shape."""
     keys = keys_of(seed, [name for lot in batch for name in lot.names])
     numels = np.array([lot.numel for lot in batch])
     starts = np.array([_start(lot) for lot in batch])
     rows = [len(lot.rows) for lot in batch]
     words, firsts = words_of_many(keys, np.repeat(numels, rows), np.repeat(starts, rows))
     values = np.empty(len(words), np.float32)
-    sampler(batch[0].kind.distribution)(words, values, Source(FINE))
+    sampler(batch[0].kind.distribution)(words, values, WordSource(FINE))
     drawn, place = torch.from_numpy(values), 0
     found: list[Tensor] = []
     for lot in batch:
@@ -153,16 +153,16 @@ def _drawn(batch: Batch, seed: int) -> list[Tensor]:
 
 
 def _is_run(region: Region | None) -> bool:
-    """Whether the elements that are held follow each other in the whole."""
+    """Return whether the elements that are held follow each other in the whole."""
     return region is None or (len(region.boxes) == 1 and len(region.boxes[0][1].runs[0]) == 1)
 
 
 def _start(lot: Lot) -> int:
-    """The place in the whole of the first element that is held."""
+    """Return the place in the whole of the first element that is held."""
     region = lot.kind.region
     return 0 if region is None else int(region.boxes[0][1].runs[0][0])
 
 
 def _padded(lot: Lot) -> int:
-    """Words of the blocks that hold those of a tensor."""
+    """Return the words of the blocks that hold those of a tensor."""
     return -(-(_start(lot) % BLOCK + lot.numel) // BLOCK) * BLOCK

@@ -1,8 +1,7 @@
-"""What is found before the first write: slots that cannot be written."""
+"""Checks before the first write: slots that cannot be written."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import compress
@@ -14,12 +13,13 @@ from torch import Tensor, nn
 from initplug.auditing.audit import Status, to_write
 from initplug.collectives import ranked
 from initplug.columns import Coded
-from initplug.errors import ApplyError, Finding, listed
-from initplug.filling.copies import Redrawn, Source, transfer
+from initplug.errors import ApplyError, Finding, headed
+from initplug.filling.copies import Redrawn, ValueSource, transfer
 from initplug.filling.owners import doubtful, refusal, rehearsed
 from initplug.filling.replicas import Replicas
 from initplug.filling.sharding import is_sharded, undivided
 from initplug.filling.torch_draws import filler
+from initplug.language.yaml import has_surrogate
 from initplug.planning.dtypes import check_dtype
 from initplug.planning.elsewhere import MARKS, elsewhere
 from initplug.planning.evaluation import LAZY
@@ -45,7 +45,7 @@ def refuse(
     plan: Plan,
     slots: Slots,
     statuses: Coded[Status],
-    sources: Mapping[int, Source],
+    sources: Mapping[int, ValueSource],
     found: Sequence[Finding],
 ) -> None:
     """Raise for every slot that is to be written and cannot be.
@@ -72,18 +72,15 @@ def refuse(
         of_slots = all(finding.path in plan for finding in findings)
         tensors = f"{len(findings)} tensor{'s' * (len(findings) > 1)}"
         counted = f"{len(findings)} of {len(slots)} slots" if of_slots else tensors
-        raise ApplyError(listed(f"{counted} cannot be written", findings), findings)
-
-
-SURROGATE = re.compile("[\ud800-\udfff]")
+        raise ApplyError(headed(f"{counted} cannot be written", findings), findings)
 
 
 def unnamed(slots: Slots, statuses: Coded[Status]) -> list[Finding]:
-    """The slots whose names select no stream."""
+    """Return the slots whose names select no stream."""
     return [
         Finding(name, "its name holds half a character (a surrogate), so that it has no stream under a seed")
         for name in slots.taken(to_write(statuses)).names
-        if not name.isascii() and SURROGATE.search(name)
+        if has_surrogate(name)
     ]
 
 
@@ -147,7 +144,7 @@ DOUBLES = frozenset({"float64", "complex128"})
 
 
 def beyond_streams(plan: Plan, slots: Slots, statuses: Coded[Status]) -> list[Finding]:
-    """The slots that are to be drawn from what streams, which are of single precision, cannot resolve."""
+    """Return the slots that are to be drawn from what streams, which are of single precision, cannot resolve."""
     reasons = plan.shares.each(lambda share: _beyond_single(share.distribution, double=share.dtype in DOUBLES))
     names = slots.names
     rows = to_write(statuses)
@@ -156,7 +153,7 @@ def beyond_streams(plan: Plan, slots: Slots, statuses: Coded[Status]) -> list[Fi
     return [Finding(names[row], str(reasons[row]), hint=hint) for row in lacking.tolist()]
 
 
-NARROW = 1e-3
+NARROW_STDS = 1e-3
 """Standard deviations between bounds below which the table of normals, good to 5e-7, gives no truncated ones."""
 
 
@@ -165,8 +162,8 @@ def _beyond_single(distribution: Planned | None, *, double: bool) -> str | None:
     parts = distribution.drawn if isinstance(distribution, Stacked) else [distribution]
     limits = torch.finfo(torch.float32)
     for part in parts:
-        if isinstance(part, TruncatedNormal) and part.high - part.low < NARROW * part.scale:
-            return f"{text(part)} is cut to less than {NARROW:g} std"
+        if isinstance(part, TruncatedNormal) and part.high - part.low < NARROW_STDS * part.scale:
+            return f"{text(part)} is cut to less than {NARROW_STDS:g} std"
         if not double or not isinstance(part, Single | Batched) or isinstance(part, Constant):
             continue
         if 0 < part.std < max(limits.smallest_normal, 64 * limits.eps * abs(part.mean)):
@@ -179,7 +176,7 @@ def _beyond_single(distribution: Planned | None, *, double: bool) -> str | None:
 
 
 def unseeded(plan: Plan, slots: Slots, statuses: Coded[Status], replicas: Replicas) -> list[Finding]:
-    """The slots that ranks share and are to be written without a seed: torch's generator is each rank's own.
+    """Return the slots that ranks share and are to be written without a seed: torch's generator is each rank's own.
 
     Shards would get the same numbers of it, or each its own; replicas as well, but for what needs no generator.
     """
@@ -217,8 +214,8 @@ GENERATED = Orthogonal | DeltaOrthogonal | Sparse | Custom
 """Structured distributions that take numbers from a generator."""
 
 
-def _rehearse(plan: Plan, slots: Slots, statuses: Coded[Status], sources: Mapping[int, Source]) -> list[Finding]:
-    """What keeps computed slots from being written, found on copies."""
+def _rehearse(plan: Plan, slots: Slots, statuses: Coded[Status], sources: Mapping[int, ValueSource]) -> list[Finding]:
+    """Return what keeps computed slots from being written, found on copies."""
     findings = []
     for row in slots.computed:
         if statuses[row] == "initialized":
@@ -228,8 +225,8 @@ def _rehearse(plan: Plan, slots: Slots, statuses: Coded[Status], sources: Mappin
     return findings
 
 
-def _filling(source: Source) -> Callable[[Tensor], object]:
-    """What gives a tensor the values of a source, or any while the source has none."""
+def _filling(source: ValueSource) -> Callable[[Tensor], object]:
+    """Return what gives a tensor the values of a source, or any while the source has none."""
     if isinstance(source, Redrawn):
         return nn.init.normal_
     on_meta = isinstance(source, Slot) and source.on_meta

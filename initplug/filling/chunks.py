@@ -16,13 +16,13 @@ from torch import Tensor
 
 from initplug.auditing.moments import array_of
 from initplug.filling import streams
-from initplug.filling.batches import FINE, Kind, Lot
-from initplug.filling.cuts import cut
+from initplug.filling.batches import FINE, Lot, LotKind
+from initplug.filling.cuts import cut_view
 from initplug.filling.pieces import Given, Piece, pieces
-from initplug.filling.streams import CHUNK
-from initplug.filling.words import STEP, Source
+from initplug.filling.streams import DRAWN_AT_A_TIME
+from initplug.filling.words import STEP, WordSource
 
-Outcome = TypeVar("Outcome")
+ChunkResult = TypeVar("ChunkResult")
 
 
 class FillError(Exception):
@@ -47,12 +47,12 @@ class Order(NamedTuple):
     row: int
     name: str
     tensor: Tensor
-    kind: Kind
+    kind: LotKind
     padding_row: int | None = None
 
 
 def orders_of(lots: Iterable[Lot]) -> list[Order]:
-    """The tensors of lots one by one, in the order of their rows."""
+    """Return the tensors of lots one by one, in the order of their rows."""
     found = [
         Order(int(row), name, tensor, kind)
         for kind, *columns in lots
@@ -67,7 +67,8 @@ class Job:
 
     Args:
         index: place of the tensor among the orders.
-        out: at most CHUNK elements, in the order of the piece: the memory itself where it is plain float32 on the CPU.
+        out: at most `DRAWN_AT_A_TIME` elements, in the order of the piece: the memory itself where it is plain float32
+            on the CPU.
         begin: place of the first in the piece.
         piece: that they belong to.
     """
@@ -77,30 +78,31 @@ class Job:
     begin: int
     piece: Piece
 
-    def drawn(self, source: Source, out: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The draws that belong here, written to `out` as far as needed."""
+    def drawn(self, source: WordSource, out: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the draws that belong here, written to `out` as far as needed."""
         values = out if out is self.out else out[: self.size]
-        streams.fill(values, self.piece.distribution, self.piece.key, self.piece.box, source, self.begin)
+        streams.fill_box(values, self.piece.distribution, self.piece.key, self.piece.box, source, self.begin)
         return values
 
     @property
     def size(self) -> int:
-        """Return how many elements it has."""
+        """The number of its elements."""
         return self.out.numel() if isinstance(self.out, Tensor) else self.out.size
 
 
 @dataclass(frozen=True)
-class Work(Generic[Outcome]):
-    """What is done with every tensor.
+class Work(Generic[ChunkResult]):
+    """The work that is done with every tensor.
 
     Args:
-        draws: with a stretch of draws, given what computes words and memory for CHUNK elements; any thread calls it.
+        draws: with a stretch of draws, given what computes words and memory for `DRAWN_AT_A_TIME` elements; any thread
+            calls it.
         given: with what is known as a whole, given the place of its order; one thread at a time calls it.
         done: with the row of a tensor that is finished; one thread at a time calls it.
     """
 
-    draws: Callable[[Job, Source, NDArray[np.float32]], Outcome | None]
-    given: Callable[[int, Given], Outcome | None]
+    draws: Callable[[Job, WordSource, NDArray[np.float32]], ChunkResult | None]
+    given: Callable[[int, Given], ChunkResult | None]
     done: Callable[[int], None]
 
 
@@ -108,7 +110,9 @@ MOST_WORKERS = 256
 """More threads than this draw no faster anywhere, and a system may not have them."""
 
 
-def shared(orders: Sequence[Order], seed: int, threads: int, work: Work[Outcome]) -> list[list[Outcome]]:
+def work_on_chunks(
+    orders: Sequence[Order], seed: int, threads: int, work: Work[ChunkResult]
+) -> list[list[ChunkResult]]:
     """Work on tensors in chunks that threads share.
 
     Returns:
@@ -120,21 +124,21 @@ def shared(orders: Sequence[Order], seed: int, threads: int, work: Work[Outcome]
     if not orders:
         return []
     # Chunks of a tensor are taken in order but may end in any.
-    found: list[list[tuple[int, Outcome]]] = [[] for _ in orders]
+    found: list[list[tuple[int, ChunkResult]]] = [[] for _ in orders]
     left = [1] * len(orders)  # jobs that are not done, and one for the cutting
     lock, failed = threading.Lock(), threading.Event()
 
-    def note(index: int, place: int, outcome: Outcome | None) -> None:
+    def note(index: int, place: int, outcome: ChunkResult | None) -> None:
         if outcome is not None:
             found[index].append((place, outcome))
 
-    def less(index: int) -> None:
+    def count_down(index: int) -> None:
         left[index] -= 1
         if not left[index]:
             work.done(orders[index].row)
 
     def jobs() -> Iterator[tuple[int, Job]]:
-        """The jobs, numbered; what is known as a whole, and orders that are cut to the end, are seen to on the way."""
+        """Yield the jobs, numbered; on the way hand on what is known as a whole, and end orders that are cut."""
         place = 0
         for index, order in enumerate(orders):
             kind = order.kind
@@ -150,14 +154,14 @@ def shared(orders: Sequence[Order], seed: int, threads: int, work: Work[Outcome]
                         place += 1
             except Exception as error:
                 raise FillError(order.row) from error
-            less(index)
+            count_down(index)
 
     queue = jobs()
 
     def until_done() -> None:
         # One thread works best on pieces that the first-level cache holds; several wait for each other between calls.
-        source = Source(STEP if threads > 1 else FINE)
-        scratch = np.empty(CHUNK, np.float32)
+        source = WordSource(STEP if threads > 1 else FINE)
+        scratch = np.empty(DRAWN_AT_A_TIME, np.float32)
         while not failed.is_set():
             with lock:
                 place, job = next(queue, (-1, None))
@@ -169,7 +173,7 @@ def shared(orders: Sequence[Order], seed: int, threads: int, work: Work[Outcome]
                 raise FillError(orders[job.index].row) from error
             with lock:
                 note(job.index, place, outcome)
-                less(job.index)
+                count_down(job.index)
 
     threads = min(threads, MOST_WORKERS)
     inferring = torch.is_inference_mode_enabled()  # which every thread must say for itself
@@ -196,8 +200,8 @@ def shared(orders: Sequence[Order], seed: int, threads: int, work: Work[Outcome]
 
 
 def _stretches(view: Tensor) -> Iterator[tuple[Tensor | NDArray[np.float32], int]]:
-    """At most CHUNK elements at a time in row-major order, with the place of their first."""
+    """Return a view in row-major order, at most `DRAWN_AT_A_TIME` elements each, with the place of their first."""
     if view.dtype == torch.float32 and view.device.type == "cpu" and view.is_contiguous() and not view.is_neg():
         flat: NDArray[np.float32] = array_of(view.view(-1))
         return ((flat[first:last], first) for first, last in streams.spans(len(flat)))
-    return cut(view, CHUNK)
+    return cut_view(view, DRAWN_AT_A_TIME)

@@ -18,7 +18,7 @@ from initplug.auditing.verdicts import Verdict
 from initplug.columns import Coded, Rows
 from initplug.errors import Finding
 from initplug.filling.cuts import give
-from initplug.filling.owners import unreadable, value_of
+from initplug.filling.owners import untouchable, value_of
 from initplug.filling.sharding import held_in, is_sharded, local_of, region_of
 from initplug.planning.copies import WORDS, depths, unlike
 from initplug.planning.evaluation import Share
@@ -26,7 +26,7 @@ from initplug.planning.plan import Plan
 from initplug.planning.slots import Slot, Tree
 from initplug.schemes.distributions import Copy, Drawn, Load
 
-WINDOW = 1 << 22
+WINDOW_BYTES = 1 << 22
 """Bytes that are read or compared at a time, whatever the tensor's size."""
 
 Window = tuple[slice, ...]
@@ -64,12 +64,12 @@ class Redrawn:
     casts: tuple[torch.dtype, ...]
 
 
-Source = Slot | Stored | Redrawn
+ValueSource = Slot | Stored | Redrawn
 """Where values come from. A slot, and not its tensor: it may yet be given another one."""
 
 
-def sources_of(plan: Plan, tree: Tree, slots: Sequence[Slot]) -> tuple[dict[int, Source], dict[int, str]]:
-    """Where the copied and loaded slots of a model get their values, files opened.
+def sources_of(plan: Plan, tree: Tree, slots: Sequence[Slot]) -> tuple[dict[int, ValueSource], dict[int, str]]:
+    """Return where the copied and loaded slots of a model get their values, files opened.
 
     Args:
         plan: of the model, or cut to it.
@@ -79,20 +79,20 @@ def sources_of(plan: Plan, tree: Tree, slots: Sequence[Slot]) -> tuple[dict[int,
     Returns:
         By position in the plan: the sources, and for those that have none, or one that does not fit, the reason.
     """
-    sources: dict[int, Source] = {}
+    sources: dict[int, ValueSource] = {}
     lost: dict[int, str] = {}
     files: dict[str, Any] = {}
     places: dict[str, Slot] = {}
     for index in plan.shares.where(lambda share: isinstance(share.distribution, Copy | Load)).tolist():
         slot = slots[index]
-        found: Source | str
+        found: ValueSource | str
         match plan.shares[index].distribution:
             case Copy(name):
                 places = places or {place: each for each in tree.slots for place, _, _ in each.places}
                 # A part of a model may know the source by an alias alone: the plan has them all.
-                found = _copied(name, slots[plan.index_of(name)] if name in plan else places.get(name), slot)
+                found = _source_slot(name, slots[plan.index_of(name)] if name in plan else places.get(name), slot)
             case Load(path, key):
-                found = _opened(path, key, slot, files)
+                found = _source_in_file(path, key, slot, files)
             case _:
                 continue
         if isinstance(found, str):
@@ -102,21 +102,21 @@ def sources_of(plan: Plan, tree: Tree, slots: Sequence[Slot]) -> tuple[dict[int,
     return sources, lost
 
 
-def _copied(name: str, source: Slot | None, slot: Slot) -> Slot | str:
-    """The slot that is copied, or why it cannot be."""
+def _source_slot(name: str, source: Slot | None, slot: Slot) -> Slot | str:
+    """Return the slot that is copied, or why it cannot be."""
     if source is None:
         return f"its source {name} is not in this model"
     tensor = source.tensor
     if source.lazy:
         return f"its source {name} waits for a first batch to learn its shape"
-    hidden = unreadable(tensor)
+    hidden = untouchable(tensor)
     if hidden is not None:
         return f"its source {name} cannot be read: {hidden}"
     return unlike(name, tuple(tensor.shape), tensor.dtype, slot.tensor) or source
 
 
-def _opened(path: str, key: str, slot: Slot, files: dict[str, Any]) -> Stored | str:
-    """The tensor in a file, or why it cannot be read any more."""
+def _source_in_file(path: str, key: str, slot: Slot, files: dict[str, Any]) -> Stored | str:
+    """Return the tensor in a file, or why it cannot be read any more."""
     try:
         if path not in files:
             if not Path(path).is_file():
@@ -130,11 +130,11 @@ def _opened(path: str, key: str, slot: Slot, files: dict[str, Any]) -> Stored | 
     return reason or Stored(files[path], key, shape, getattr(torch, WORDS[dtype]).itemsize)
 
 
-def redrawn(
+def redraw_across_ranks(
     plan: Plan,
     slots: Sequence[Slot],
     statuses: Coded[Status],
-    sources: dict[int, Source],
+    sources: dict[int, ValueSource],
     lost: dict[int, str],
 ) -> None:
     """Draw once more what is copied between tensors of which a rank holds different parts.
@@ -167,8 +167,8 @@ def redrawn(
             lost[index] = f"its source {name} is not drawn here and placed differently: give both the same placements"
 
 
-def redrawn_from_elsewhere(
-    plan: Plan, statuses: Coded[Status], sources: dict[int, Source], lost: dict[int, str]
+def redraw_from_elsewhere(
+    plan: Plan, statuses: Coded[Status], sources: dict[int, ValueSource], lost: dict[int, str]
 ) -> None:
     """Draw what is copied from another part of the model, such as a pipeline stage, which the whole's plan knows.
 
@@ -217,15 +217,15 @@ def drawn_from(plan: Plan, slots: Sequence[Slot], row: int) -> Redrawn | None:
 
 
 def _reaches(source: Tensor, target: Tensor) -> bool:
-    """Whether a rank holds all of a source that it needs for a target."""
+    """Return whether a rank holds all of a source that it needs for a target."""
     region = region_of(source)
     return region is None or region == region_of(target)
 
 
 def unsourced(
-    slots: Sequence[Slot], statuses: Coded[Status], sources: Mapping[int, Source], lost: Mapping[int, str]
+    slots: Sequence[Slot], statuses: Coded[Status], sources: Mapping[int, ValueSource], lost: Mapping[int, str]
 ) -> list[Finding]:
-    """The slots that are to be written and whose source has no values to give."""
+    """Return the slots that are to be written and whose source has no values to give."""
     findings: list[Finding] = []
     if not sources and not lost:
         return findings
@@ -240,7 +240,7 @@ def unsourced(
 
 
 def in_order(plan: Plan, rows: Rows) -> Rows:
-    """Rows of a plan as they are written: draws and loads in its order, copies after their sources."""
+    """Return the rows of a plan as they are written: draws and loads in its order, copies after their sources."""
     if not any(isinstance(share.distribution, Copy) for share in plan.shares.values):
         return rows
     depth = depths(dict(zip(plan.names, (share.distribution for share in plan.shares), strict=True)))
@@ -254,12 +254,12 @@ def transfer(source: Slot | Stored, tensor: Tensor) -> None:
         if not is_sharded(tensor) and not is_sharded(given):
             give(tensor, given)
             return
-    for view, read, window in _windows(source, tensor):
+    for view, read, window in _held_windows(source, tensor):
         give(view[window], read)
 
 
-def _windows(source: Slot | Stored, tensor: Tensor) -> Iterator[tuple[Tensor, Tensor, Window]]:
-    """What is held of a tensor, window by window, with the values that its source has there."""
+def _held_windows(source: Slot | Stored, tensor: Tensor) -> Iterator[tuple[Tensor, Tensor, Window]]:
+    """Yield what is held of a tensor, window by window, with the values that its source has there."""
     itemsize = _itemsize(source, tensor)
     region = region_of(tensor)
     if isinstance(source, Slot):
@@ -276,46 +276,46 @@ def _windows(source: Slot | Stored, tensor: Tensor) -> Iterator[tuple[Tensor, Te
                 slice(start, start + size)
                 for start, size in zip(box.starts[len(there) :], box.sizes[len(there) :], strict=True)
             )
-            yield view, _read(source, there) if isinstance(source, Stored) else given[there], window
+            yield view, _window_of_file(source, there) if isinstance(source, Stored) else given[there], window
 
 
-def compared(source: Source, tensor: Tensor) -> Verdict:
-    """Whether a tensor holds exactly what its source does after the cast; what is not finite differs."""
+def compared_to_source(source: ValueSource, tensor: Tensor) -> Verdict:
+    """Return whether a tensor holds exactly what its source does after the cast; what is not finite differs."""
     tensor = tensor.detach()
     if isinstance(source, Redrawn) or tensor.is_meta:
         return "untestable"
     if isinstance(source, Slot) and (source.on_meta or not _reaches(source.tensor, tensor)):
         return "untestable"
-    for view, read, window in _windows(source, tensor):
+    for view, read, window in _held_windows(source, tensor):
         found = view[window]
         expected = read.to(dtype=found.dtype, device=found.device)
-        found, expected = _plain(found), _plain(expected)
+        found, expected = _comparable(found), _comparable(expected)
         if not torch.equal(found, expected) or not torch.isfinite(found).all():
             return "differs"
     return "ok"
 
 
 def _itemsize(source: Slot | Stored, tensor: Tensor) -> int:
-    """Bytes of an element in the widest form that it takes on its way; short floats are compared as float32."""
+    """Return bytes of an element in the widest form that it takes on its way; short floats are compared as float32."""
     stored = source.itemsize if isinstance(source, Stored) else source.tensor.element_size()
     return max(4, tensor.element_size(), stored)
 
 
-def _read(source: Stored, window: Window) -> Tensor:
+def _window_of_file(source: Stored, window: Window) -> Tensor:
     # Libraries before 0.5 slice no tensor without dimensions.
     values: Tensor = source.file.get_slice(source.key)[window] if window else source.file.get_tensor(source.key)
     return values
 
 
-def _plain(values: Tensor) -> Tensor:
-    """The same numbers in a dtype that torch compares: short floats have few operations."""
+def _comparable(values: Tensor) -> Tensor:
+    """Return the same numbers in a dtype that torch compares: short floats have few operations."""
     if values.is_complex():
         values = torch.view_as_real(values.resolve_conj())
     return values.float() if values.is_floating_point() and values.element_size() < 4 else values
 
 
 def windows(shape: tuple[int, ...], itemsize: int) -> Iterator[Window]:
-    """Slices that cover a tensor in order, each of at most WINDOW bytes, of leading dimensions as far as they go.
+    """Yield slices that cover a tensor in order, of at most `WINDOW_BYTES` each, along as few dimensions as will do.
 
     Args:
         shape: of the tensor.
@@ -330,8 +330,8 @@ def windows(shape: tuple[int, ...], itemsize: int) -> Iterator[Window]:
         return
     size, *rest = shape
     row = itemsize * math.prod(rest)
-    if row <= WINDOW:
-        step = max(1, WINDOW // max(row, 1))
+    if row <= WINDOW_BYTES:
+        step = max(1, WINDOW_BYTES // max(row, 1))
         yield from ((slice(start, min(start + step, size)),) for start in range(0, size, step))
         return
     for start in range(size):

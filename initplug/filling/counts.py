@@ -12,12 +12,12 @@ from initplug.planning.plan import Plan
 from initplug.planning.slots import Slot
 from initplug.schemes.distributions import Drawn, closed_form
 
-REACH = 4.5
+HISTOGRAM_REACH = 4.5
 """Standard deviations about the mean that a histogram shows, of what was expected and of what was measured."""
 
 
 def count(plan: Plan, slots: Sequence[Slot], moments: Sequence[Moments | None]) -> dict[int, Histogram]:
-    """A histogram of every slot that was measured and whose elements vary.
+    """Return a histogram of every slot that was measured and whose elements vary.
 
     Args:
         plan: of the slots.
@@ -36,7 +36,7 @@ def count(plan: Plan, slots: Sequence[Slot], moments: Sequence[Moments | None]) 
 
 
 def _window(expected: Drawn | None, measured: Moments) -> tuple[float, float] | None:
-    """From where to where values are counted: where they were expected, and where they are.
+    """Return the ends between which values are counted: where they were expected, and where they are.
 
     Few elements far out stay outside, lest the others share one bin.
     """
@@ -44,6 +44,6 @@ def _window(expected: Drawn | None, measured: Moments) -> tuple[float, float] | 
     if expected is not None:
         ends.append((expected.mean, expected.std, expected.low, expected.high))
     known = [end for end in ends if math.isfinite(end[0]) and math.isfinite(end[1])]
-    lows = [max(low, mean - REACH * std) for mean, std, low, _ in known]
-    highs = [min(high, mean + REACH * std) for mean, std, _, high in known]
+    lows = [max(low, mean - HISTOGRAM_REACH * std) for mean, std, low, _ in known]
+    highs = [min(high, mean + HISTOGRAM_REACH * std) for mean, std, _, high in known]
     return (min(lows), max(highs)) if known and min(lows) < max(highs) else None

@@ -10,18 +10,18 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from initplug.auditing.moments import CHUNK
+from initplug.auditing.moments import MEASURED_AT_A_TIME
 
-SERIAL = CHUNK
+SERIAL = MEASURED_AT_A_TIME
 """Elements up to which torch copies, and below which it adds up, in the calling thread."""
 
 
-def cut(view: Tensor, most: int, begin: int = 0) -> Iterator[tuple[Tensor, int]]:
-    """Views of at most `most` elements that follow each other in row-major order, with the place of their first.
+def cut_view(view: Tensor, most: int, begin: int = 0) -> Iterator[tuple[Tensor, int]]:
+    """Yield views of at most `most` elements that follow each other in row-major order, with the place of their first.
 
     Example:
         >>> import torch
-        >>> [(tuple(part.shape), place) for part, place in cut(torch.empty(3, 4).t(), 6)]
+        >>> [(tuple(part.shape), place) for part, place in cut_view(torch.empty(3, 4).t(), 6)]
         [((2, 3), 0), ((2, 3), 6)]
     """
     if view.numel() <= most:
@@ -35,11 +35,11 @@ def cut(view: Tensor, most: int, begin: int = 0) -> Iterator[tuple[Tensor, int]]
         rows = max(most // inner, 1)
         for row in range(0, view.shape[0], rows):
             part = view.narrow(0, row, min(rows, view.shape[0] - row))
-            yield from cut(part if inner <= most else part[0], most, begin + row * inner)
+            yield from cut_view(part if inner <= most else part[0], most, begin + row * inner)
 
 
-def paired(view: Tensor, values: Tensor, begin: int = 0) -> Iterator[tuple[Tensor, Tensor, int]]:
-    """Two tensors of the same shape cut to the same short pieces, with the place of their first element.
+def paired_pieces(view: Tensor, values: Tensor, begin: int = 0) -> Iterator[tuple[Tensor, Tensor, int]]:
+    """Yield two tensors of the same shape cut to the same short pieces, with the place of their first element.
 
     Args:
         view: any dtype and layout.
@@ -51,18 +51,18 @@ def paired(view: Tensor, values: Tensor, begin: int = 0) -> Iterator[tuple[Tenso
             yield view, values, begin
     elif values.is_contiguous():
         flat = values.view(-1)
-        for piece, place in cut(view, SERIAL):
+        for piece, place in cut_view(view, SERIAL):
             yield piece, flat[place : place + piece.numel()].view(piece.shape), begin + place
     else:
         inner = view.numel() // view.shape[0]
         for row, (one, other) in enumerate(zip(view.unbind(0), values.unbind(0), strict=True)):
-            yield from paired(one, other, begin + row * inner)
+            yield from paired_pieces(one, other, begin + row * inner)
 
 
 def give(view: Tensor, values: Tensor) -> None:
     """Write values of the same shape, cast to the dtype; both may have any layout."""
     if view.is_cpu and values.is_cpu:
-        for piece, part, _ in paired(view, values):
+        for piece, part, _ in paired_pieces(view, values):
             piece.copy_(part)
     else:
         view.copy_(values)
@@ -71,7 +71,7 @@ def give(view: Tensor, values: Tensor) -> None:
 def set_to(view: Tensor, value: float) -> None:
     """Write one value throughout."""
     if view.is_cpu:
-        for piece, _ in cut(view, SERIAL):
+        for piece, _ in cut_view(view, SERIAL):
             piece.fill_(value)
     else:
         view.fill_(value)

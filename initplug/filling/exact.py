@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from initplug.auditing.moments import array_of
+from initplug.auditing.repetition import WORD_DTYPES
 from initplug.columns import Rows
-from initplug.filling.batches import Batch, Kind, Lot, batches, values_of
-from initplug.filling.chunks import Job, Order, Work, orders_of, shared
+from initplug.filling.batches import Batch, Lot, LotKind, batches, values_of
+from initplug.filling.chunks import Job, Order, Work, orders_of, work_on_chunks
 from initplug.filling.copies import Redrawn
-from initplug.filling.cuts import SERIAL, cut, paired
+from initplug.filling.cuts import SERIAL, cut_view, paired_pieces
 from initplug.filling.pieces import Given
 from initplug.filling.sharding import local_of, region_of
-from initplug.filling.words import Source
+from initplug.filling.words import WordSource
 from initplug.filling.write import lots_of
 from initplug.planning.evaluation import Share
 from initplug.planning.plan import Plan
@@ -32,7 +33,7 @@ Casts = tuple[torch.dtype, ...]
 
 
 class Difference(NamedTuple):
-    """What tells the elements that a tensor holds from those that it was to be given.
+    """The difference between the elements that a tensor holds and those that it was to be given.
 
     Args:
         unequal: how many differ.
@@ -51,14 +52,14 @@ class Difference(NamedTuple):
     most: float = 0.0
 
     def then(self, other: Difference) -> Difference:
-        """The difference of both parts of a tensor, of which this one is the first."""
+        """Return the difference of both parts of a tensor, of which this one is the first."""
         first = self if self.unequal else other
         most = self.most if math.isnan(self.most) else max(other.most, self.most)  # of NaN `max` keeps the first
         return first._replace(unequal=self.unequal + other.unequal, total=self.total + other.total, most=most)
 
 
 class Compared(NamedTuple):
-    """What came of comparing a tensor.
+    """The outcome of comparing a tensor.
 
     Args:
         difference: from what it was to be given.
@@ -69,11 +70,11 @@ class Compared(NamedTuple):
     rounded: torch.dtype | None = None
 
 
-NARROW = (torch.bfloat16, torch.float16, torch.float8_e4m3fn, torch.float8_e5m2)
+NARROW_DTYPES = (torch.bfloat16, torch.float16, torch.float8_e4m3fn, torch.float8_e5m2)
 """Dtypes that values may have been rounded to on their way."""
 
 
-def compared(
+def compared_to_seed(
     plan: Plan,
     slots: Slots,
     rows: Rows,
@@ -102,7 +103,7 @@ def compared(
     orders = orders_of(large)
     with torch.no_grad():
         for batch in small:
-            equal = _equal(batch, seed)
+            equal = _equal_tensors(batch, seed)
             for row, is_equal, lot, place in equal:
                 if is_equal:
                     found[row] = Compared(Difference(0, lot.numel))
@@ -116,7 +117,7 @@ def compared(
         casts.append(source.casts)
     differences = _differences(orders, casts, seed, threads, lambda: done(1))
     found.update((order.row, Compared(one)) for order, one in zip(orders, differences, strict=True))
-    for narrow in NARROW:
+    for narrow in NARROW_DTYPES:
         places = [place for place, one in enumerate(differences) if _may_be_rounded(orders[place], one, narrow)]
         through = [(*casts[place], narrow) for place in places]
         again = _differences([orders[place] for place in places], through, seed, threads, lambda: None)
@@ -129,15 +130,15 @@ def compared(
 def _order(row: int, name: str, slot: Slot, share: Share) -> Order:
     assert isinstance(share.distribution, Drawn)  # as everything that is compared here
     tensor = slot.tensor
-    kind = Kind(share.distribution, False, region_of(tensor))
+    kind = LotKind(share.distribution, False, region_of(tensor))
     return Order(row, name, local_of(tensor).detach(), kind, share.padding_row)
 
 
 # Small tensors ------------------------------------------------------------------------------------------------
 
 
-def _equal(batch: Batch, seed: int) -> list[tuple[int, bool, Lot, int]]:
-    """Of every tensor of a batch its row, whether it holds what it was to be given, and where it stands in a lot."""
+def _equal_tensors(batch: Batch, seed: int) -> list[tuple[int, bool, Lot, int]]:
+    """Return each tensor of a batch by its row, whether it holds what it was to be given, and its place in a lot."""
     expected, found, begin = values_of(batch, seed), [], 0
     for lot in batch:
         step = max((SERIAL - 1) // lot.numel, 1)
@@ -154,16 +155,13 @@ def _equal(batch: Batch, seed: int) -> list[tuple[int, bool, Lot, int]]:
 
 
 def bits(values: Tensor) -> NDArray[np.integer]:
-    """The elements in row-major order as whole numbers of the same bits; of complex ones both parts."""
+    """Return the elements in row-major order as whole numbers of the same bits; of complex ones both parts."""
     values = values.detach()
     if values.is_complex():
         values = torch.view_as_real(values.resolve_conj())
     flat = values.resolve_neg().reshape(-1).cpu()
-    words: NDArray[np.integer] = array_of(flat.view(WORDS[flat.element_size()]))
+    words: NDArray[np.integer] = array_of(flat.view(WORD_DTYPES[flat.element_size()]))
     return words
-
-
-WORDS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 # Chunks -------------------------------------------------------------------------------------------------------
@@ -174,7 +172,7 @@ def _differences(
 ) -> list[Difference]:
     """Return what tells tensors from what they were to be given, which may take further dtypes on its way."""
 
-    def draws(job: Job, source: Source, scratch: NDArray[np.float32]) -> Difference:
+    def draws(job: Job, source: WordSource, scratch: NDArray[np.float32]) -> Difference:
         values, out, box = job.drawn(source, scratch), job.out, job.piece.box
         through = casts[job.index]
         if isinstance(out, np.ndarray):
@@ -182,17 +180,17 @@ def _differences(
                 return Difference(0, job.size)
             out = torch.from_numpy(out)
         drawn = torch.from_numpy(values).view(out.shape)
-        return _summed(_difference(*pair, through, box, job.begin) for pair in paired(out, drawn))
+        return _summed(_difference(*pair, through, box, job.begin) for pair in paired_pieces(out, drawn))
 
     def given(index: int, one: Given) -> Difference:
         if isinstance(one.values, Tensor):
-            pairs: Iterator[tuple[Tensor, Tensor, int]] = paired(one.view, one.values)
+            pairs: Iterator[tuple[Tensor, Tensor, int]] = paired_pieces(one.view, one.values)
         else:
             constant = torch.empty((), dtype=one.view.dtype).fill_(one.values)
-            pairs = ((piece, constant.expand(piece.shape), begin) for piece, begin in cut(one.view, SERIAL))
+            pairs = ((piece, constant.expand(piece.shape), begin) for piece, begin in cut_view(one.view, SERIAL))
         return _summed(_difference(*pair, casts[index], one.box, 0) for pair in pairs)
 
-    parts = shared(orders, seed, threads, Work(draws, given, lambda _: done()))
+    parts = work_on_chunks(orders, seed, threads, Work(draws, given, lambda _: done()))
     return [_summed(iter(part)) for part in parts]
 
 
@@ -243,7 +241,7 @@ def _wide(values: Tensor) -> Tensor:
 def difference(found: Tensor, expected: Tensor) -> Difference:
     """Return what tells a whole tensor from another of its shape."""
     whole = Box.whole(found.shape)
-    return _summed(_difference(*pair, (), whole, 0) for pair in paired(found, expected))
+    return _summed(_difference(*pair, (), whole, 0) for pair in paired_pieces(found, expected))
 
 
 def _may_be_rounded(order: Order, difference: Difference, narrow: torch.dtype) -> bool:

@@ -1,4 +1,4 @@
-"""What tensors hold before they are written: values that no reset leaves, so that somebody has set them."""
+"""Values of tensors before they are written that no reset leaves, so that somebody has set them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def warn_of_set_values(plan: Plan, slots: Slots, statuses: Coded[Status]) -> Non
         """Return what a slot holds; nearly all of them are asked one question each."""
         tensor = tensors[row]
         if row in computed or type(tensor) not in PLAIN_TENSORS:
-            return _read(slots[row], share)
+            return _held_value(slots[row], share)
         return None if tensor.is_meta else tensor
 
     with torch.no_grad():
@@ -57,16 +57,16 @@ def warn_of_set_values(plan: Plan, slots: Slots, statuses: Coded[Status]) -> Non
                 pairs = ((row, held(row, share)) for row in rows[group].tolist())
                 found += _set_among(slots, [(row, tensor) for row, tensor in pairs if tensor is not None], share)
     if found:
-        warn("\n".join(_told(sorted(found, key=lambda one: one.slot.position))))
+        warn("\n".join(_warning_lines(sorted(found, key=lambda one: one.slot.position))))
 
 
 def _defaulting(recipe: Recipe) -> set[str]:
-    """The rules that draw what resets draw, as a whole or in parts."""
+    """Return the rules that draw what resets draw, as a whole or in parts."""
     rules = ((name, rule.init) for name, rule in recipe.rules.items() if rule is not None)
     return {name for name, init in rules if "default" in (init.fn, *(part.fn for part in init.parts))}
 
 
-def _read(slot: Slot, share: Share) -> Tensor | None:
+def _held_value(slot: Slot, share: Share) -> Tensor | None:
     """Return what an unusual slot holds here, if that can be read and has elements to compare."""
     # A rank may hold nothing but the padding row, which is zero by rights.
     if slot.on_meta or (share.padding_row is not None and is_sharded(slot.tensor)):
@@ -83,7 +83,7 @@ def _read(slot: Slot, share: Share) -> Tensor | None:
 
 
 def _set_among(slots: Slots, held: Sequence[tuple[int, Tensor]], share: Share) -> list[_Set]:
-    """Those of slots that are alike, as rows with what they hold, which hold one value that `default` does not give."""
+    """Return the rows, among slots that are alike, that hold one value which `default` does not give, with it."""
     try:
         alike = _ends_agree([tensor for _, tensor in held], share.distribution) if held else []
         return [
@@ -97,7 +97,7 @@ def _set_among(slots: Slots, held: Sequence[tuple[int, Tensor]], share: Share) -
 
 def _ends_agree(tensors: Sequence[Tensor], planned: Planned | None) -> list[bool]:
     """Return whether the first and the last element of each are equal, and no constant that is planned."""
-    parts = [*map(_ends, tensors)]
+    parts = [*map(_outer_elements, tensors)]
     if len({*map(DEVICE, parts)}) > 1:
         parts = [part.to(parts[0].device) for part in parts]
     ends = torch.stack(parts)
@@ -110,8 +110,8 @@ def _ends_agree(tensors: Sequence[Tensor], planned: Planned | None) -> list[bool
 DEVICE = attrgetter("device")
 
 
-def _ends(tensor: Tensor) -> Tensor:
-    """The first and the last element."""
+def _outer_elements(tensor: Tensor) -> Tensor:
+    """Return the first and the last element."""
     if tensor.is_contiguous():
         return tensor.as_strided((2,), (tensor.numel() - 1,))
     span = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
@@ -119,7 +119,7 @@ def _ends(tensor: Tensor) -> Tensor:
 
 
 def _one_value(tensor: Tensor) -> Any:
-    """The value that all elements have; None if they differ."""
+    """Return the value that all elements have; None if they differ."""
     first = tensor.as_strided(tensor.shape, (0,) * tensor.ndim)
     return tensor.as_strided((), ()).item() if torch.equal(tensor, first) else None
 
@@ -128,18 +128,18 @@ def _may_be_chance(value: Any, tensor: Tensor, planned: Planned | None) -> bool:
     """Return whether draws of a narrow dtype may come out equal in all of a few elements; they hardly ever are zero."""
     if isinstance(planned, Constant) or not value:
         return False
-    return torch.finfo(tensor.dtype).eps ** (tensor.numel() - 1) > CHANCE
+    return torch.finfo(tensor.dtype).eps ** (tensor.numel() - 1) > CHANCE_OF_ONE_VALUE
 
 
-CHANCE = 1e-6
+CHANCE_OF_ONE_VALUE = 1e-6
 
 
-def _told(found: Sequence[_Set]) -> Iterator[str]:
-    """The lines of the warning."""
+def _warning_lines(found: Sequence[_Set]) -> Iterator[str]:
+    """Yield the lines of the warning."""
     counted = "1 tensor holds" if len(found) == 1 else f"{len(found)} tensors hold"
     yield f"{counted} one value throughout, which no reset leaves there: `default` overwrites what has set it"
     rows = [
-        f"{one.slot.name} {one.share.shape}: {_number(one.value, one.slot.tensor)}, and `default` is "
+        f"{one.slot.name} {one.share.shape}: {_recipe_number(one.value, one.slot.tensor)}, and `default` is "
         f"{text(one.share.distribution)}"
         for one in found[: ROWS + 1]
     ]
@@ -147,12 +147,14 @@ def _told(found: Sequence[_Set]) -> Iterator[str]:
     slot, _, value = found[0]
     ways = [f"keep it with `{own_rule(slot, 'keep')}`"]
     if isinstance(value, int | float) and math.isfinite(value):
-        ways.insert(0, f"give it a later rule of its own, such as `{own_rule(slot, _number(value, slot.tensor))}`")
+        ways.insert(
+            0, f"give it a later rule of its own, such as `{own_rule(slot, _recipe_number(value, slot.tensor))}`"
+        )
     yield f"Where that is not meant, {', or '.join(ways)}."
 
 
-def _number(value: Any, tensor: Tensor) -> str:
-    """A value as a recipe writes it, in the digits that its dtype tells apart."""
+def _recipe_number(value: Any, tensor: Tensor) -> str:
+    """Return a value as a recipe writes it, in the digits that its dtype tells apart."""
     if isinstance(value, float) and tensor.dtype != torch.float64:
         return str(np.float32(value)).removesuffix(".0")
     return str(int(value) if isinstance(value, bool) else value).removesuffix(".0")

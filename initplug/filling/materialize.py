@@ -23,7 +23,7 @@ from initplug.auditing.audit import Status
 from initplug.columns import Coded
 from initplug.errors import ApplyError, Finding, brief, first_line, shortened
 from initplug.filling.sharding import is_sharded, local_of, twin_of
-from initplug.filling.torch_draws import draw
+from initplug.filling.torch_draws import draw_from_generator
 from initplug.planning.advice import own_rule
 from initplug.planning.evaluation import FROZEN, Share, has_default
 from initplug.planning.meta_buffers import Buffer, Restoration, restorations
@@ -37,7 +37,7 @@ from initplug.schemes.distributions import Keep, Stacked
 
 
 class _Building(threading.local):
-    """What a thread knows while it builds: the meta twin of every parameter that it has registered."""
+    """The memory of a thread while it builds: the meta twin of every parameter that it has registered."""
 
     twins: Any = None  # WeakTensorKeyDictionary[Parameter, Parameter]; None outside `deferred()`
 
@@ -110,7 +110,7 @@ def _patched() -> Iterator[None]:
 
 
 def _registering(register: Callable[..., None]) -> Callable[..., None]:
-    """`register_parameter` that registers parameters on meta in threads that build."""
+    """Return a `register_parameter` that registers parameters on meta in threads that build."""
 
     @wraps(register)
     def register_parameter(module: nn.Module, name: str, param: nn.Parameter | None) -> None:
@@ -154,7 +154,7 @@ SET_DATA = torch.Tensor.data.__set__  # type: ignore[attr-defined]  # a property
 
 
 def _twin(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor without values on another device: its class, strides, requires_grad and attributes kept."""
+    """Return a tensor without values on another device: its class, strides, requires_grad and attributes kept."""
     with torch.no_grad():
         if is_sharded(tensor):
             data = twin_of(tensor, device)
@@ -174,7 +174,7 @@ def _twin(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def device_of(device: Any) -> torch.device:
-    """The device that meta tensors go to.
+    """Return the device that meta tensors go to.
 
     Raises:
         ApplyError: it does not exist, or holds no values.
@@ -190,7 +190,7 @@ def device_of(device: Any) -> torch.device:
 
 
 def without_rule(plan: Plan, tree: Tree) -> list[Restoration]:
-    """The buffers on meta that no rule takes; the plan is told of all that are on meta."""
+    """Return the buffers on meta that no rule takes; the plan is told of all that are on meta."""
     buffers = restorations(tree, plan)
     plan.buffers = tuple(Buffer(buffer.name, buffer.restore) for buffer in buffers)
     return [buffer for buffer in buffers if buffer.restore != "rule"]
@@ -198,7 +198,7 @@ def without_rule(plan: Plan, tree: Tree) -> list[Restoration]:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """What a model has on meta, and what is to become of it.
+    """The tensors that a model has on meta, and what is to become of them.
 
     Args:
         slots: that are on meta and going to be written.
@@ -241,7 +241,7 @@ def missing(
         whole: whether nothing may stay on meta.
     """
     # The stand-in of a computed tensor is always on meta, so that this settles most.
-    on_meta = [*compress(range(len(slots)), map(IS_META, slots.tensors))]
+    on_meta = [*compress(range(len(slots)), map(IS_ON_META, slots.tensors))]
     written = [slots[row] for row in on_meta if statuses[row] in ("initialized", "empty") and slots[row].on_meta]
     known = {*written}
     restored = [
@@ -270,11 +270,11 @@ def missing(
     return found
 
 
-IS_META = attrgetter("is_meta")
+IS_ON_META = attrgetter("is_meta")
 
 
 def _nothing_to_keep(slot: Slot, share: Share, replays: Replays) -> Finding | None:
-    """What is wrong with a slot that is to keep values which it does not have, as a whole or in part."""
+    """Return what is wrong with a slot that is to keep values which it does not have, as a whole or in part."""
     planned = share.distribution
     if share.rule is not None and not isinstance(planned, Keep | Stacked):
         return None
@@ -299,7 +299,7 @@ def _nothing_to_keep(slot: Slot, share: Share, replays: Replays) -> Finding | No
 
 
 def _registered(tree: Tree) -> Iterator[tuple[str, Tensor]]:
-    """Parameters and buffers on meta, at every place, lazy ones left out."""
+    """Yield parameters and buffers on meta, at every place, lazy ones left out."""
     for node in tree.nodes:
         for held in (node.module._parameters, node.module._buffers):
             for key, tensor in held.items():
@@ -308,12 +308,12 @@ def _registered(tree: Tree) -> Iterator[tuple[str, Tensor]]:
 
 
 def _attributes(tree: Tree) -> Iterator[tuple[str, Tensor]]:
-    """Tensors on meta that modules hold beside their parameters and buffers, those that hooks compute left out."""
+    """Yield tensors on meta that modules hold beside parameters and buffers, those that hooks compute left out."""
     for node in tree.nodes:
         hooked = {one.key for one in computed_by_hooks(node.module).values()} if node.module._forward_pre_hooks else ()
         for key, value in vars(node.module).items():
             if key not in REGISTERED and key not in hooked:
-                for part in _parts(value):
+                for part in _contained(value):
                     if isinstance(part, Tensor) and part.is_meta:
                         yield f"{node.name}.{key}".strip("."), part
 
@@ -321,8 +321,8 @@ def _attributes(tree: Tree) -> Iterator[tuple[str, Tensor]]:
 REGISTERED = frozenset({"_parameters", "_buffers", "_modules"})
 
 
-def _parts(value: Any) -> Collection[Any]:
-    """A value, or what a plain container holds."""
+def _contained(value: Any) -> Collection[Any]:
+    """Return a value, or what a plain container holds."""
     if type(value) in (list, tuple):
         return value  # type: ignore[no-any-return]  # one of the two
     return list(value.values()) if type(value) is dict else (value,)
@@ -365,7 +365,7 @@ def materialize(tree: Tree, what: Missing, device: torch.device) -> None:
         new = _allocated(old, device)
         for buffer in what.buffers:
             if buffer.constant is not None:
-                draw(buffer.constant, local_of(new[id(buffer.slot.tensor)]))
+                draw_from_generator(buffer.constant, local_of(new[id(buffer.slot.tensor)]))
     except (RuntimeError, TypeError, MemoryError) as error:
         raise ApplyError(f"{len(old)} tensors cannot be made on {device}: {brief(error)}") from None
     with _building(None):  # else the new tensors would register on meta where `deferred()` is still open
@@ -380,7 +380,7 @@ def materialize(tree: Tree, what: Missing, device: torch.device) -> None:
 
 
 def _allocated(old: Mapping[int, Tensor], device: torch.device) -> dict[int, Tensor]:
-    """A new tensor for each; those that share a storage on meta share one on the device."""
+    """Return a new tensor for each; those that share a storage on meta share one on the device."""
     plain = {key: tensor for key, tensor in old.items() if tensor.layout == torch.strided and not is_sharded(tensor)}
     keys = {key: tensor.untyped_storage()._cdata for key, tensor in plain.items()}
     counts = Counter(keys.values())
@@ -427,7 +427,7 @@ def _install(tree: Tree, new: Mapping[int, Tensor]) -> None:
 
 
 def _holders(module: nn.Module, new: Mapping[int, Tensor]) -> Iterator[tuple[Any, Any]]:
-    """Where a module has old tensors beside its parameters and buffers: containers that can be changed, with places."""
+    """Yield the places of old tensors beside a module's parameters and buffers, each with its container."""
     for key, value in vars(module).items():
         if key in REGISTERED:
             continue
@@ -435,7 +435,7 @@ def _holders(module: nn.Module, new: Mapping[int, Tensor]) -> Iterator[tuple[Any
             yield from ((value, place) for place, part in enumerate(value) if id(part) in new)
         elif type(value) is dict:
             yield from ((value, place) for place, part in value.items() if id(part) in new)
-        elif any(id(part) in new for part in _parts(value)):
+        elif any(id(part) in new for part in _contained(value)):
             yield vars(module), key
 
 
@@ -444,5 +444,5 @@ def _exchanged(value: Any, new: Mapping[int, Tensor]) -> Any:
 
 
 def _moved(computed: Computed, new: Mapping[int, Tensor]) -> Computed:
-    """The same computation over the new tensors."""
+    """Return the same computation over the new tensors."""
     return replace(computed, stored=tuple(new.get(id(tensor), tensor) for tensor in computed.stored))

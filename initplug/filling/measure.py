@@ -1,4 +1,4 @@
-"""What slots hold after a write, or as they stand: moments, verdicts, and the audit of them."""
+"""Measurements of slots after a write, or as they stand: moments, verdicts, and the audit of them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from initplug.auditing.audit import Audit, Status
 from initplug.auditing.moments import SINGLE, Measured, Moments, measure, measure_alike, together
 from initplug.auditing.verdicts import NOT_FINITE, OK, UNTESTABLE, VERDICTS, Judgement, judged_together, judgement
 from initplug.columns import Coded, Rows
-from initplug.filling.agreement import WHOLE
+from initplug.filling.agreement import EXACT_WHOLE
 from initplug.filling.batches import SMALL
-from initplug.filling.copies import Redrawn, Source, compared
+from initplug.filling.copies import Redrawn, ValueSource, compared_to_source
 from initplug.filling.counts import count
-from initplug.filling.cuts import SERIAL, cut
+from initplug.filling.cuts import SERIAL, cut_view
 from initplug.filling.exact import bits
-from initplug.filling.owners import are_in_order, needs_others, padding, unreadable, value_of
+from initplug.filling.owners import are_in_order, needs_others, padding, untouchable, value_of
 from initplug.filling.replicas import NO_REPLICAS, Replicas
 from initplug.filling.scrutiny import (
     beside_bounds,
@@ -44,7 +44,7 @@ from initplug.schemes.structures import Structured
 
 
 class Reading(NamedTuple):
-    """What an audit reads of the values.
+    """The extent to which an audit reads the values.
 
     Args:
         measure: moments, of the slots that were not measured as they were drawn.
@@ -59,7 +59,7 @@ def audited(
     plan: Plan,
     slots: Slots,
     statuses: Coded[Status],
-    sources: Mapping[int, Source],
+    sources: Mapping[int, ValueSource],
     reading: Reading,
     *,
     projecting: Collection[int] = (),
@@ -69,7 +69,7 @@ def audited(
     settled: Mapping[int, Judgement] = MappingProxyType({}),
     replicas: Replicas = NO_REPLICAS,
 ) -> Audit:
-    """The audit of what the slots hold; of sharded ones of what this rank holds.
+    """Measure and judge what the slots hold, of sharded ones what this rank holds, and return the audit of it.
 
     Args:
         plan: of the slots.
@@ -136,7 +136,7 @@ def _measure_rest(
     plan: Plan,
     slots: Slots,
     statuses: Coded[Status],
-    sources: Mapping[int, Source],
+    sources: Mapping[int, ValueSource],
     projecting: Collection[int],
     found: Verdicts,
 ) -> None:
@@ -145,7 +145,7 @@ def _measure_rest(
         slot, share = slots[row], plan.shares[row]
         if share.lazy or not share.numel or slot.on_meta or needs_others(slot):
             continue
-        hidden = None if slot.computed is not None else unreadable(slot.tensor)
+        hidden = None if slot.computed is not None else untouchable(slot.tensor)
         if hidden is not None:
             if statuses[row] == "read" and share.reason is None:
                 found.note(row, Judgement("untestable", f"{hidden}; it can neither be written nor read", hidden))
@@ -170,14 +170,14 @@ def _measure_small(plan: Plan, slots: Slots, measured: Measured) -> None:
 
 
 def _is_small(share: Share) -> bool:
-    """Whether tensors are small, and one distribution is all that is to be said of their elements."""
+    """Return whether tensors are small, and one distribution is all that is to be said of their elements."""
     plain = share.distribution is None or isinstance(share.distribution, Single | Batched | Keep)
     known = 0 < share.numel <= SMALL and getattr(torch, share.dtype) in SINGLE
     return plain and known and not share.lazy and share.padding_row is None
 
 
 def _of_one_size(rows: Rows, measured: Measured) -> Iterator[Rows]:
-    """Rows apart by how many elements were measured, which ranks hold differently many of."""
+    """Yield rows apart by how many elements were measured, which ranks hold differently many of."""
     numels = measured.table["numel"][rows]
     if (numels == numels[0]).all():
         yield rows
@@ -185,8 +185,10 @@ def _of_one_size(rows: Rows, measured: Measured) -> Iterator[Rows]:
         yield from (rows[numels == numel] for numel in np.unique(numels))
 
 
-def _judged(tensor: Tensor, share: Share, measured: Moments | None, source: Source | None, *, exact: bool) -> Judgement:
-    """What the values of a tensor say of its distribution: part by part, and of its padding row; or of its source."""
+def _judged(
+    tensor: Tensor, share: Share, measured: Moments | None, source: ValueSource | None, *, exact: bool
+) -> Judgement:
+    """Judge the values of a tensor by its distribution, part by part, and its padding row; or by its source."""
     local, region = local_of(tensor).detach(), region_of(tensor)
     distribution: Planned | None = share.distribution
     row = share.padding_row
@@ -195,7 +197,7 @@ def _judged(tensor: Tensor, share: Share, measured: Moments | None, source: Sour
         if row is not None or len({*source.casts, tensor.dtype}) > 1:
             return UNTESTABLE
     elif isinstance(distribution, Copy | Load):
-        verdict = "untestable" if source is None else compared(source, tensor)
+        verdict = "untestable" if source is None else compared_to_source(source, tensor)
         return Judgement(verdict, f"not what {text(distribution)} gives" if verdict == "differs" else None)
     if measured is None:
         return UNTESTABLE
@@ -212,7 +214,7 @@ def _judged(tensor: Tensor, share: Share, measured: Moments | None, source: Sour
         place: _part_judged(part, views, tensor.dtype, exact=exact)
         if whole or not isinstance(part, Structured | Batched)
         else UNTESTABLE
-        for place, part, views, whole in _parts(local, region, distribution)
+        for place, part, views, whole in _parts_drawn(local, region, distribution)
     }
     for place, judged in judgements.items():
         if judged.verdict == "differs":
@@ -234,15 +236,15 @@ def _part_judged(part: Planned, views: Sequence[Tensor], dtype: torch.dtype, *, 
 
 
 def _to_the_last_digit(judged: Judgement, distribution: Planned | None, views: Sequence[Tensor]) -> Judgement:
-    """The judgement of a constant so large that double precision, in which is measured, takes others for it."""
-    if judged.verdict != "ok" or not isinstance(distribution, Constant) or abs(distribution.value) < WHOLE:
+    """Return the judgement of a constant so large that double precision, in which is measured, takes others for it."""
+    if judged.verdict != "ok" or not isinstance(distribution, Constant) or abs(distribution.value) < EXACT_WHOLE:
         return judged
     value = int(distribution.value)
     for view in views:
         if view.is_floating_point() or view.is_complex():
             return judged
         expected = bits(torch.empty((), dtype=view.dtype, device=view.device).fill_(value))
-        for piece, _ in cut(view, SERIAL):
+        for piece, _ in cut_view(view, SERIAL):
             others = np.flatnonzero(bits(piece) != expected)
             if len(others):
                 found = piece.reshape(-1)[int(others[0])].item()
@@ -250,10 +252,10 @@ def _to_the_last_digit(judged: Judgement, distribution: Planned | None, views: S
     return judged
 
 
-def _parts(
+def _parts_drawn(
     local: Tensor, region: Region | None, distribution: Stacked
 ) -> Iterator[tuple[int, Planned, list[Tensor], bool]]:
-    """The parts that are drawn, counted from 1, with what is held of each, and whether that is all."""
+    """Yield the parts that are drawn, counted from 1, with what is held of each, and whether that is all."""
     extent = Box.whole(local.shape if region is None else region.shape)
     extents = split(extent, len(distribution.parts), distribution.dim)
     for place, (part, inner) in enumerate(zip(distribution.parts, extents, strict=True), 1):

@@ -1,4 +1,4 @@
-"""What `only=` chooses of a model: tensors by their names, whatever selectors select."""
+"""The choice that `only=` makes of a model: tensors by their names, whatever selectors select."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from initplug.errors import NAME, ROWS, ApplyError, Finding, brief, did_you_mean, listed, near, shortened, warn
+from initplug.errors import NAME, ROWS, ApplyError, Finding, brief, did_you_mean, headed, near, shortened, warn
 from initplug.language.faults import shown
 from initplug.language.selectors import Matcher, Selector, SelectorError, parse, selector_of
 from initplug.planning.matching import hits_of, states_of
@@ -19,7 +19,7 @@ from initplug.planning.slots import Slot, Tree
 from initplug.planning.walk import buffers_of
 from initplug.values import plain
 
-BUFFERS = "rules take buffers with `kind: buffer`"
+BUFFER_HINT = "rules take buffers with `kind: buffer`"
 
 
 class InPart(NamedTuple):
@@ -39,7 +39,7 @@ class InPart(NamedTuple):
 
     @property
     def reason(self) -> str:
-        """Why it is left alone."""
+        """The reason that it is left alone."""
         tie = "tied to" if self.stored == 1 else "also stored as"
         return f"{tie} {self.missing}, not listed"
 
@@ -49,7 +49,7 @@ class InPart(NamedTuple):
 
 
 class Chosen(NamedTuple):
-    """What is to be written, unless the plan leaves it alone.
+    """The slots that are to be written, unless the plan leaves them alone.
 
     Args:
         rows: positions of the slots, and after them of the buffers; a range where it is all.
@@ -62,14 +62,14 @@ class Chosen(NamedTuple):
     beside: Sequence[str] = ()
 
     def reason(self, row: int) -> str | None:
-        """The reason that a slot is left alone for; None where it is not."""
+        """Return the reason that a slot is left alone for; None where it is not."""
         if row in self.rows:
             return None
         return self.in_part[row].reason if row in self.in_part else "not in only"
 
 
 def chosen_by(only: Any, model: nn.Module, plan: Plan, tree: Tree, slots: Sequence[Slot], prefix: str) -> Chosen:
-    """The slots that `only` names or selects.
+    """Return the slots that `only` names or selects.
 
     An entry of a list that is a tensor's name is a name, any other a selector. A tensor of several names is chosen by
     names if all of them are listed, since torch lists every name as missing under which a tensor was not loaded; by a
@@ -98,7 +98,7 @@ def chosen_by(only: Any, model: nn.Module, plan: Plan, tree: Tree, slots: Sequen
         raise ApplyError(f"only= is a selector or names, and reading it raised {brief(error, NAME)}") from None
     entries = [*dict.fromkeys(entry for entry in given if isinstance(entry, str))]
     names = _Names(slots, plan)
-    for spelled in (_named, _keyed):
+    for spelled in (_tensors_by_name, _keyed):
         if not names.known.issuperset(entries):
             with suppress(Exception):  # of the model's own code, or of a tree that is too deep for torch to name
                 names.add(spelled(model), prefix)
@@ -109,7 +109,7 @@ def chosen_by(only: Any, model: nn.Module, plan: Plan, tree: Tree, slots: Sequen
     found += [Finding(shown(entry), "it is no text") for entry in given if not isinstance(entry, str)]
     if found:
         counted = "1 entry that names and selects" if len(found) == 1 else f"{len(found)} entries that name and select"
-        raise ApplyError(listed(f"only= holds {counted} nothing", found), found)
+        raise ApplyError(headed(f"only= holds {counted} nothing", found), found)
     return names.chosen(entries, selected)
 
 
@@ -144,12 +144,12 @@ def warn_of_unruled(chosen: Chosen, plan: Plan) -> None:
         return
     names = [*chosen.beside, *(plan.names[row] for row in rows)]
     if names:
-        hint = f"; {BUFFERS}" if chosen.beside else ""
+        hint = f"; {BUFFER_HINT}" if chosen.beside else ""
         warn(f"only= chooses nothing that a rule takes: {', '.join(shortened(names))}{hint}")
 
 
 class _Names:
-    """What the names of tensors stand for: the canonical ones, and those that torch has for them.
+    """The names of tensors and what they stand for: the canonical ones, and those that torch has for them.
 
     A piece of a slot is (row, place of a tensor among those that are stored for it, place that it is at): nearly always
     the one there is. A tied slot has one for every place, a parametrized one for every tensor that it is computed from.
@@ -198,7 +198,7 @@ class _Names:
             self.known.update(start + name for name in tensors)
 
     def chosen(self, entries: Iterable[str], selected: Collection[int]) -> Chosen:
-        """The slots of which all pieces are listed, and those that are selected."""
+        """Return the slots of which all pieces are listed, and those that are selected."""
         rows = {*selected}
         listed: dict[int, dict[tuple[int, int, int], str]] = {}
         for entry in entries:
@@ -216,7 +216,7 @@ class _Names:
         return Chosen(rows, in_part, beside)
 
     def nearest(self, entry: str) -> str | None:
-        """The hint for an entry that is no name: the nearest, or what is stored under it among others."""
+        """Return the hint for an entry that is no name: the nearest, or what is stored under it among others."""
         match = near(entry, self.known)
         pieces = self.pieces.get(match or "")
         if pieces and len((slot := self.slots[pieces[0][0]]).stored) > 1:
@@ -224,7 +224,7 @@ class _Names:
         return match and f"did you mean {match}?"
 
     def _missing(self, row: int, listed: Container[tuple[int, int, int]]) -> tuple[str, int] | None:
-        """The first name of a slot that is not listed: that of a place, or of one of so many tensors stored for it."""
+        """Return the first unlisted name of a slot: of a place, or of one of so many tensors stored for it."""
         count = len(self.slots[row].stored)
         for place, (name, _, _) in enumerate(self.slots[row].places):
             pieces = [(row, index, place) for index in range(count)]
@@ -234,7 +234,7 @@ class _Names:
         return None
 
 
-def _named(model: nn.Module) -> dict[str, Tensor]:
+def _tensors_by_name(model: nn.Module) -> dict[str, Tensor]:
     return {
         **dict(model.named_parameters(remove_duplicate=False)),
         **dict(model.named_buffers(remove_duplicate=False)),
@@ -247,7 +247,7 @@ def _keyed(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _selected(text: str, tree: Tree, slots: Sequence[Slot], prefix: str) -> Collection[int]:
-    """The slots that a selector selects."""
+    """Return the slots that a selector selects."""
     try:
         parse(text)
     except SelectorError as error:
@@ -263,8 +263,8 @@ def _selected(text: str, tree: Tree, slots: Sequence[Slot], prefix: str) -> Coll
 def _selected_by(
     texts: Iterable[str], tree: Tree, slots: Sequence[Slot], prefix: str
 ) -> tuple[Collection[int], list[tuple[str, str, str | None]]]:
-    """The slots that any of some selectors selects; the selectors that select nothing, why, and the way out."""
-    read = {text: _read(text) for text in texts}
+    """Return the slots that any of some selectors selects; the selectors that select nothing, why, and the way out."""
+    read = {text: _parsed_selector(text) for text in texts}
     missed: list[tuple[str, str, str | None]]
     missed = [(text, found, None) for text, found in read.items() if isinstance(found, str)]
     selectors = [found for found in read.values() if not isinstance(found, str)]
@@ -276,13 +276,13 @@ def _selected_by(
     idle = {*range(len(selectors))}.difference(*hits.values())
     beside = {hit for slot in (buffers_of(tree) if idle else ()) for hit in hits_of(slot, states, matcher)}
     for index in sorted(idle):
-        why = ("selects only buffers that no rule takes", BUFFERS) if index in beside else ("selects nothing", None)
+        why = ("selects only buffers that no rule takes", BUFFER_HINT) if index in beside else ("selects nothing", None)
         missed.append((selectors[index].text, *why))
     return {*hits}, missed
 
 
-def _read(text: str) -> Selector | str:
-    """A selector, or what is to be said of what is none."""
+def _parsed_selector(text: str) -> Selector | str:
+    """Return a selector, or what is to be said of what is none."""
     try:
         return parse(text)
     except SelectorError as error:

@@ -10,15 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from initplug.auditing.moments import CHUNK, array_of
+from initplug.auditing.moments import MEASURED_AT_A_TIME, array_of
 from initplug.schemes.distributions import Normal, Planned, Stacked, TruncatedNormal, Uniform
 
-CHANCE = 1e-12
+CHANCE_OF_ORDER = 1e-12
 """How probable it may be, at most, that independent draws come in the order that they are found in."""
 
 
 def order(tensor: Tensor, distribution: Planned | None, padding_row: int | None = None) -> str | None:
-    """In what order the elements of a tensor are that was to be drawn element by element; None where in no other.
+    """Return the order of elements in a tensor that was to be drawn one by one; None where they are in no order.
 
     Args:
         tensor: with values.
@@ -42,9 +42,9 @@ def order(tensor: Tensor, distribution: Planned | None, padding_row: int | None 
     if not parts or not any(_begins_in_order(line) for line in _beginnings(parts[0])):
         return None  # nearly always
     for word, sign in (("rise", 1.0), ("fall", -1.0)):
-        if all(_rises(lines, sign) for part in parts for lines in _rows(part)):
-            if _is_improbable(lines for part in parts for lines in _rows(part)):
-                joined = all(_rises(ends, sign) for part in parts for ends in _ends(part))
+        if all(_rises(lines, sign) for part in parts for lines in _row_pieces(part)):
+            if _is_improbable(lines for part in parts for lines in _row_pieces(part)):
+                joined = all(_rises(ends, sign) for part in parts for ends in _seams(part))
                 return f"its elements {word} from first to last" if joined else f"the elements of every row {word}"
         elif all(_rises(lines, sign) for part in parts for lines in _columns(part)) and _is_improbable(
             lines for part in parts for lines in _columns(part, whole=True)
@@ -58,7 +58,7 @@ BEGINNING = 16
 
 
 def _beginnings(tensor: Tensor) -> Iterator[Tensor]:
-    """The first elements of the first row, and of the first column."""
+    """Yield the first elements of the first row, and of the first column."""
     row, column = tensor[0], tensor[:BEGINNING]
     while row.ndim > 1 and row[0].numel() >= BEGINNING:
         row = row[0]
@@ -70,7 +70,7 @@ def _beginnings(tensor: Tensor) -> Iterator[Tensor]:
 
 
 def _begins_in_order(line: Tensor) -> bool:
-    values = _floats(line)
+    values = _as_doubles(line)
     return bool((values[:-1] <= values[1:]).all() or (values[:-1] >= values[1:]).all())
 
 
@@ -79,31 +79,31 @@ def _rises(lines: NDArray[np.float64], sign: float) -> bool:
     return bool((sign * lines[:, :-1] <= sign * lines[:, 1:]).all())
 
 
-def _floats(values: Tensor) -> NDArray[np.float64]:
+def _as_doubles(values: Tensor) -> NDArray[np.float64]:
     found: NDArray[np.float64] = array_of(values.resolve_neg().cpu().to(torch.float64))
     return found
 
 
-def _rows(tensor: Tensor) -> Iterator[NDArray[np.float64]]:
-    """The rows in pieces of bounded size; a long one in stretches that begin where the one before ends."""
+def _row_pieces(tensor: Tensor) -> Iterator[NDArray[np.float64]]:
+    """Yield the rows in pieces of bounded size; a long one in stretches that begin where the one before ends."""
     inner = tensor.numel() // tensor.shape[0]
-    step = max(CHUNK // inner, 1)
+    step = max(MEASURED_AT_A_TIME // inner, 1)
     for start in range(0, tensor.shape[0], step):
         rows = tensor[start : start + step].reshape(-1, inner)
-        for left in range(0, max(inner - 1, 1), CHUNK):
-            yield _floats(rows[:, left : left + CHUNK + 1])
+        for left in range(0, max(inner - 1, 1), MEASURED_AT_A_TIME):
+            yield _as_doubles(rows[:, left : left + MEASURED_AT_A_TIME + 1])
 
 
-def _ends(tensor: Tensor) -> Iterator[NDArray[np.float64]]:
-    """The last element of every row and the first of the next, side by side."""
+def _seams(tensor: Tensor) -> Iterator[NDArray[np.float64]]:
+    """Yield the last element of every row and the first of the next, side by side."""
     inner = tensor[0].numel()
     flat = tensor.reshape(tensor.shape[0], inner) if tensor.is_contiguous() else tensor.flatten(1)
     if len(flat) > 1:
-        yield np.stack([_floats(flat[:-1, -1]), _floats(flat[1:, 0])], axis=1)
+        yield np.stack([_as_doubles(flat[:-1, -1]), _as_doubles(flat[1:, 0])], axis=1)
 
 
 def _columns(tensor: Tensor, *, whole: bool = False) -> Iterator[NDArray[np.float64]]:
-    """The columns as lines, in pieces of bounded size.
+    """Yield the columns as lines, in pieces of bounded size.
 
     Args:
         tensor: with rows.
@@ -113,16 +113,16 @@ def _columns(tensor: Tensor, *, whole: bool = False) -> Iterator[NDArray[np.floa
     if count == 1:
         yield np.full((1, 2), np.nan)  # there is no next one
         return
-    step = count if whole else max(CHUNK // inner, 1)
+    step = count if whole else max(MEASURED_AT_A_TIME // inner, 1)
     for start in range(0, count - 1, step):
-        yield _floats(tensor[start : start + step + 1].reshape(-1, inner)).T
+        yield _as_doubles(tensor[start : start + step + 1].reshape(-1, inner)).T
         if whole:
             return
 
 
 def _is_improbable(pieces: Iterator[NDArray[np.float64]]) -> bool:
-    """Whether independent draws come in one order by no chance worth thinking of: equal ones may change places."""
-    most, logarithm = math.log(CHANCE / 6), 0.0  # of two directions, and all elements, rows, or columns
+    """Return whether independent draws hardly ever come in one order: equal ones may change places."""
+    most, logarithm = math.log(CHANCE_OF_ORDER / 6), 0.0  # of two directions, and all elements, rows, or columns
     for lines in pieces:
         for line in lines:
             counts = np.unique(line, return_counts=True)[1].tolist()

@@ -16,7 +16,7 @@ from initplug.auditing.verdicts import Judgement
 from initplug.columns import Coded
 from initplug.errors import shortened, warn
 from initplug.filling.copies import in_order
-from initplug.filling.exact import compared
+from initplug.filling.exact import compared_to_seed
 from initplug.filling.sharding import local_of
 from initplug.filling.write import Settings
 from initplug.planning.plan import Plan
@@ -39,7 +39,7 @@ class Overlap(NamedTuple):
 
 
 def overlapping(plan: Plan, slots: Slots, statuses: Coded[Status], settings: Settings) -> list[Overlap]:
-    """Slots whose tensors share elements in memory, of which one at least is to be written.
+    """Return slots whose tensors share elements in memory, of which one at least is to be written.
 
     Where both are to be written, that is warned of.
 
@@ -52,12 +52,12 @@ def overlapping(plan: Plan, slots: Slots, statuses: Coded[Status], settings: Set
     written = to_write(statuses)
     if not len(written):
         return []
-    rows, tensors = _held(slots, statuses)
+    rows, tensors = _tensors_held(slots, statuses)
     starts = np.fromiter(map(Tensor.data_ptr, tensors), np.int64, len(tensors))
     if slots.plain and not slots.computed and all(map(Tensor.is_contiguous, tensors)):
         ends = starts + slots.kins.taken(rows).numbers(lambda kin: kin.nbytes)
     else:
-        ends = starts + np.fromiter(map(_reach, tensors), np.int64, len(tensors))
+        ends = starts + np.fromiter(map(_bytes_spanned, tensors), np.int64, len(tensors))
     order = np.argsort(starts)
     if (starts[order][1:] >= ends[order][:-1]).all():  # nearly always; parts of tensors only seem to share some
         return []
@@ -74,8 +74,8 @@ def overlapping(plan: Plan, slots: Slots, statuses: Coded[Status], settings: Set
     return found
 
 
-def _held(slots: Slots, statuses: Coded[Status]) -> tuple[list[int], list[Tensor]]:
-    """The tensors in which slots that are written or kept have their values, each with the row of its slot."""
+def _tensors_held(slots: Slots, statuses: Coded[Status]) -> tuple[list[int], list[Tensor]]:
+    """Return the tensors in which slots that are written or kept have their values, each with the row of its slot."""
     tensors, computed = slots.tensors, {*slots.computed}
     kept = statuses.where(lambda status: status == "kept").tolist()
     rows = [row for row in to_write(statuses).tolist() if row not in computed]
@@ -89,13 +89,13 @@ def _held(slots: Slots, statuses: Coded[Status]) -> tuple[list[int], list[Tensor
 
 
 def _lies(tensor: Tensor) -> bool:
-    """Whether a tensor that is kept is one of torch's own, with elements in memory."""
+    """Return whether a tensor that is kept is one of torch's own, with elements in memory."""
     plain = type(tensor) in PLAIN_TENSORS and tensor.layout == torch.strided
     return plain and not tensor.is_meta and not tensor.is_nested
 
 
-def _reach(tensor: Tensor) -> int:
-    """Bytes from the first element to the end of the last."""
+def _bytes_spanned(tensor: Tensor) -> int:
+    """Return the number of bytes from the first element to the end of the last."""
     if tensor.is_contiguous():
         return tensor.numel() * tensor.element_size()
     steps = sum(stride * (size - 1) for stride, size in zip(tensor.stride(), tensor.shape, strict=True))
@@ -107,7 +107,7 @@ Turn = tuple[int, ...]
 
 
 def _turns(plan: Plan, slots: Slots, written: NDArray[np.intp], settings: Settings) -> dict[int, Turn]:
-    """When each slot is written: under a seed first what owners hold themselves, then what they compute, then copies.
+    """Return the turn of each slot: under a seed first what owners hold, then what they compute, then copies.
 
     What is kept was there before.
     """
@@ -124,8 +124,8 @@ def _turns(plan: Plan, slots: Slots, written: NDArray[np.intp], settings: Settin
 # What lies in the same memory ---------------------------------------------------------------------------------
 
 
-class _Memory:
-    """What NumPy is told of the memory of a tensor, of which it reads nothing.
+class _Extent:
+    """The memory of a tensor as NumPy is told of it, which reads nothing there.
 
     Args:
         tensor: on any device.
@@ -143,7 +143,7 @@ class _Memory:
 
 
 def _shared(rows: Sequence[int], tensors: Sequence[Tensor], turns: Sequence[Turn]) -> Iterator[tuple[int, int, bool]]:
-    """Rows whose tensors share elements, in pairs, and whether they lie wholly in the same place.
+    """Yield rows whose tensors share elements, in pairs, and whether they lie wholly in the same place.
 
     Of those that wholly do, each is paired with the one that is written after it, and the last with others.
     """
@@ -162,12 +162,12 @@ def _shared(rows: Sequence[int], tensors: Sequence[Tensor], turns: Sequence[Turn
 
 
 def _meeting(tensors: Sequence[Tensor]) -> Iterator[tuple[int, int]]:
-    """The places of tensors that share elements, in pairs: exactly those, whatever their strides."""
+    """Yield the places of tensors that share elements, in pairs: exactly those, whatever their strides."""
     starts = np.array([tensor.data_ptr() for tensor in tensors], np.int64)
     order = np.argsort(starts, kind="stable")
     sorted_tensors = [tensors[place] for place in order.tolist()]
     starts = starts[order]
-    ends = starts + np.array([_reach(tensor) for tensor in sorted_tensors], np.int64)
+    ends = starts + np.array([_bytes_spanned(tensor) for tensor in sorted_tensors], np.int64)
     periods, widths = np.array([_rows_of(tensor) for tensor in sorted_tensors], np.int64).T
     known: dict[int, NDArray[np.void]] = {}
     first, end = 0, 0
@@ -183,13 +183,13 @@ def _meeting(tensors: Sequence[Tensor]) -> Iterator[tuple[int, int]]:
         for other in before[~apart].tolist():  # those side by side in rows of one length are apart, and may be many
             for one in (place, other):
                 if one not in known:
-                    known[one] = np.asarray(_Memory(sorted_tensors[one]))
+                    known[one] = np.asarray(_Extent(sorted_tensors[one]))
             if np.shares_memory(known[place], known[other]):
                 yield int(order[other]), int(order[place])
 
 
 def _rows_of(tensor: Tensor) -> tuple[int, int]:
-    """Bytes from one slice along the dimension of the largest stride to the next, and those that a slice spans."""
+    """Return the bytes between slices along the dimension of the largest stride, and those that a slice spans."""
     size = tensor.element_size()
     steps = sorted(
         (stride * size, count) for stride, count in zip(tensor.stride(), tensor.shape, strict=True) if count > 1
@@ -206,7 +206,7 @@ def _rows_of(tensor: Tensor) -> tuple[int, int]:
 def overwritten(
     plan: Plan, slots: Slots, statuses: Coded[Status], overlaps: Sequence[Overlap], settings: Settings
 ) -> dict[int, Judgement]:
-    """Judgements of what lost its values to a later write into its memory.
+    """Return judgements of what lost its values to a later write into its memory.
 
     Under a seed, whose threads write in no order, it is the values that tell who was written last.
 
@@ -225,7 +225,7 @@ def overwritten(
     held: set[int] = set()
     if settings.seed is not None:
         rows = np.array(sorted(drawn), np.intp)
-        found = compared(plan, slots, rows, {}, settings.seed, settings.threads, lambda _: None)
+        found = compared_to_seed(plan, slots, rows, {}, settings.seed, settings.threads, lambda _: None)
         held = {row for row, one in found.items() if not one.difference.unequal}
     judgements: dict[int, Judgement] = {}
     for first, last, whole in overlaps:

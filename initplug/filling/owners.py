@@ -33,7 +33,7 @@ from initplug.schemes.distributions import Keep, Planned, Stacked
 
 
 def doubtful(slots: Slots) -> Iterable[Slot]:
-    """What is no ordinary tensor in order, as nearly all are: that whose `refusal` is worth asking for."""
+    """Return the slots that are no ordinary tensors in order, as nearly all are: their `refusal` is to be asked for."""
     if not slots.computed and slots.plain and are_in_order(slots.tensors):
         return ()
     plain = ((slot, slot.computed is None and slot.kin.plain) for slot in slots)
@@ -41,7 +41,7 @@ def doubtful(slots: Slots) -> Iterable[Slot]:
 
 
 def are_in_order(tensors: Sequence[Tensor]) -> bool:
-    """Whether plain tensors are all in order: a question at a time for all of them."""
+    """Return whether plain tensors are all in order: a question at a time for all of them."""
     return (
         {*map(LAYOUT, tensors)} <= {torch.strided}
         and all(map(Tensor.is_contiguous, tensors))
@@ -54,7 +54,7 @@ LAYOUT, IS_NESTED = attrgetter("layout"), attrgetter("is_nested")
 
 
 def refusal(slot: Slot) -> str | None:
-    """Why a slot cannot be written; None if it can, as far as is known without trying."""
+    """Return why a slot cannot be written; None if it can, as far as is known without trying."""
     for tensor in slot.stored:
         reason = unwritable(tensor)
         if reason is not None:
@@ -72,10 +72,10 @@ def refusal(slot: Slot) -> str | None:
 
 
 def unwritable(tensor: Tensor) -> str | None:
-    """Why a tensor cannot be filled in place; None if it can."""
+    """Return why a tensor cannot be filled in place; None if it can."""
     if is_sharded(tensor):
         return unplaceable(tensor) or unwritable(local_of(tensor))
-    reason = unreadable(tensor)
+    reason = untouchable(tensor)
     if reason is not None:
         return reason
     if tensor.is_inference() and not torch.is_inference_mode_enabled():
@@ -85,8 +85,8 @@ def unwritable(tensor: Tensor) -> str | None:
     return None
 
 
-def unreadable(tensor: Tensor) -> str | None:
-    """Why the elements of a tensor can neither be written nor read; None if they can, and of a DTensor."""
+def untouchable(tensor: Tensor) -> str | None:
+    """Return why the elements of a tensor can neither be written nor read; None if they can, and of a DTensor."""
     reason = opaque(tensor)
     if reason is None and _has_own_operations(tensor) and not (tensor.is_meta or is_sharded(tensor) or _obeys(tensor)):
         return f"it is a {type(tensor).__name__}, whose operations are its own"
@@ -94,7 +94,7 @@ def unreadable(tensor: Tensor) -> str | None:
 
 
 def _has_own_operations(tensor: Tensor) -> bool:
-    """Whether the class of a tensor has a say in what torch's operations do."""
+    """Return whether the class of a tensor has a say in what torch's operations do."""
     if type(tensor) in PLAIN_TENSORS:
         return False
     own: Any = type(tensor)
@@ -111,7 +111,7 @@ TORCHS_OWN = frozenset(
 
 
 def _obeys(tensor: Tensor) -> bool:
-    """Whether a tensor with operations of its own takes values, keeps and tells them, tried on a copy."""
+    """Return whether a tensor with operations of its own takes values, keeps and tells them, tried on a copy."""
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they may warn of whatever they lack
@@ -124,7 +124,7 @@ def _obeys(tensor: Tensor) -> bool:
 
 
 def _overlaps(tensor: Tensor) -> bool:
-    """Whether two elements lie in one place: a stride that does not step over all that lies within."""
+    """Return whether two elements lie in one place: a stride that does not step over all that lies within."""
     reach = 0
     for stride, size in sorted((stride, size) for stride, size in zip(tensor.stride(), tensor.shape, strict=True)):
         if size > 1:
@@ -135,7 +135,7 @@ def _overlaps(tensor: Tensor) -> bool:
 
 
 def rehearsed(slot: Slot, fill: Callable[[Tensor], object]) -> bool | str:
-    """Whether a computed slot would read after a write what was written, tried on copies; or why it cannot be written.
+    """Return whether a computed slot would read what was written, tried on copies; or why it cannot be written.
 
     Args:
         slot: whose owner computes it. Neither it nor a global generator is moved.
@@ -146,7 +146,7 @@ def rehearsed(slot: Slot, fill: Callable[[Tensor], object]) -> bool | str:
 
 
 class Rehearsal(NamedTuple):
-    """What a computed slot would read as after a write.
+    """The value that a computed slot would read as after a write.
 
     Args:
         value: what it would be given.
@@ -170,7 +170,7 @@ def rehearsal(slot: Slot, fill: Callable[[Tensor], object]) -> Rehearsal | str:
     device = torch.device("cpu") if slot.on_meta else slot.stored[0].device
     with torch.no_grad(), generators_kept(device):
         try:
-            copied, known = _copied(slot.computed)
+            copied, known = _computation_over_copies(slot.computed)
             value = _own(computed_value(copied))
             fill(value)
             assign(copied, value.clone())
@@ -187,8 +187,8 @@ def rehearsal(slot: Slot, fill: Callable[[Tensor], object]) -> Rehearsal | str:
     return Rehearsal(value, read, same(read, value))
 
 
-def _copied(computed: Computed) -> tuple[Computed, bool]:
-    """The same computation over copies of what is stored, on the CPU for what is on meta.
+def _computation_over_copies(computed: Computed) -> tuple[Computed, bool]:
+    """Return the same computation over copies of what is stored, on the CPU for what is on meta.
 
     Returns:
         The copy, and whether it has all values: a parametrization's own tensors on meta have none yet.
@@ -214,7 +214,7 @@ def _copied(computed: Computed) -> tuple[Computed, bool]:
 
 
 def _zeros(tensor: Tensor) -> Any:
-    """Zeros on the CPU in the place of a tensor on meta; a parameter, if it is one."""
+    """Return zeros on the CPU in the place of a tensor on meta; a parameter, if it is one."""
     zeros = torch.zeros(tensor.shape, dtype=tensor.dtype, device="cpu")
     return nn.Parameter(zeros, requires_grad=False) if isinstance(tensor, nn.Parameter) else zeros
 
@@ -224,7 +224,7 @@ _KEEPING = threading.RLock()
 
 @contextmanager
 def generators_kept(device: torch.device) -> Iterator[None]:
-    """Draws that leave the global generators as they were, those of a device included.
+    """Leave the global generators as they were, those of a device included, whatever draws.
 
     One thread at a time: another's would be put back with what this one has drawn.
     """
@@ -236,17 +236,17 @@ def generators_kept(device: torch.device) -> Iterator[None]:
 
 
 def blank(slot: Slot) -> Tensor:
-    """A tensor of what a computed slot reads as, to be filled: parts that are kept stay."""
+    """Return a tensor of what a computed slot reads as, to be filled: parts that are kept stay."""
     return _own(value_of(slot))
 
 
 def _own(value: Tensor) -> Tensor:
-    """A copy in row-major order, in which torch draws the same whatever the layout of the original."""
+    """Return a copy in row-major order, in which torch draws the same whatever the layout of the original."""
     return value.detach().clone(memory_format=torch.contiguous_format)
 
 
 def value_of(slot: Slot) -> Tensor:
-    """The tensor of a slot as it stands, computed if its owner computes it."""
+    """Return the tensor of a slot as it stands, computed if its owner computes it."""
     return slot.tensor if slot.computed is None else computed_value(slot.computed)
 
 
@@ -256,7 +256,7 @@ def needs_others(slot: Slot) -> bool:
 
 
 def computed_value(computed: Computed) -> Tensor:
-    """What an owner computes, read in evaluation mode, so that reading changes nothing."""
+    """Return what an owner computes, read in evaluation mode, so that reading changes nothing."""
     owner, by = computed.owner, computed.by
     value: Any
     with torch.no_grad():
@@ -310,23 +310,23 @@ def refresh(computed: Computed) -> None:
     owner, by, key = computed.owner, computed.by, computed.key
     with torch.no_grad():
         if isinstance(by, ParametrizationList):
-            _refresh(by)
+            _refresh_singular_vectors(by)
             return
         if isinstance(by, SpectralNorm):
             matrix = by.reshape_weight_to_matrix(getattr(owner, f"{key}_orig"))
-            _dominant(matrix, getattr(owner, f"{key}_u"), getattr(owner, f"{key}_v"))
+            _write_dominant_vectors(matrix, getattr(owner, f"{key}_u"), getattr(owner, f"{key}_v"))
         setattr(owner, key, computed_value(computed))
 
 
-def _refresh(by: ParametrizationList) -> None:
-    """The singular vectors of spectral norms, which belong to the weight that was there before."""
+def _refresh_singular_vectors(by: ParametrizationList) -> None:
+    """Write the singular vectors of spectral norms, which belong to the weight that was there before."""
     if not any(isinstance(part, _SpectralNorm) for part in by):
         return
     with evaluating(by):
         value: Any = tuple(originals(by).values())
         for part in by:
             if isinstance(part, _SpectralNorm) and value[0].ndim > 1:
-                _dominant(part._reshape_weight_to_matrix(value[0]), part._u, part._v)
+                _write_dominant_vectors(part._reshape_weight_to_matrix(value[0]), part._u, part._v)
             value = (part(*value),)
 
 
@@ -334,7 +334,7 @@ STEPS = 64
 """Products with a matrix and its transpose after which its largest singular value is known to 1e-4 or better."""
 
 
-def _dominant(matrix: Tensor, left: Tensor, right: Tensor) -> None:
+def _write_dominant_vectors(matrix: Tensor, left: Tensor, right: Tensor) -> None:
     """Write the singular vectors of the largest singular value, by the method of Lanczos.
 
     The power method, by which torch finds them at registration, leaves 2 % after its 15 rounds and still 0.5 % after
@@ -371,7 +371,7 @@ SPANNED = 1e-6
 
 
 def padding(tensor: Tensor, row: int | None, distribution: Planned | None, region: Region | None) -> list[Tensor]:
-    """The views of an embedding's padding row that a draw covers: all of it, less what lies in kept parts.
+    """Return the views of an embedding's padding row that a draw covers: all of it, less what lies in kept parts.
 
     Args:
         tensor: what is held of the embedding.
@@ -405,7 +405,7 @@ def zero_padding(tensor: Tensor, row: int | None, distribution: Planned | None, 
 
 
 def arrived(tree: Tree, slot: Slot) -> bool:
-    """Whether every owner of a tensor still holds the very one that was written."""
+    """Return whether every owner of a tensor still holds the very one that was written."""
     computing = {(id(one.owner), one.key) for one in (slot.computed, *slot.also) if one is not None}
     for _, key, node in slot.places:
         module = tree.nodes[node].module
@@ -416,12 +416,12 @@ def arrived(tree: Tree, slot: Slot) -> bool:
 
 
 def in_place(holder: Mapping[str, Any], key: str, tensor: Tensor) -> bool:
-    """Whether an owner still holds a tensor."""
+    """Return whether an owner still holds a tensor."""
     return holder.get(key) is tensor
 
 
 def strayed(tree: Tree, slots: Slots, rows: Rows) -> int | None:
-    """The first of the rows whose owners do not all hold the very tensor that was written."""
+    """Return the first of the rows whose owners do not all hold the very tensor that was written."""
     chosen = slots if len(rows) == len(slots) else slots.taken(np.sort(rows))
     rare = {*slots.tied, *slots.computed}
     if not rare and all(map(is_, map(dict.get, chosen.holders, chosen.keys), chosen.tensors)):
@@ -430,12 +430,12 @@ def strayed(tree: Tree, slots: Slots, rows: Rows) -> int | None:
 
 
 def reads_back(slot: Slot, value: Tensor) -> bool:
-    """Whether every owner that computes a slot computes what it was given."""
+    """Return whether every owner that computes a slot computes what it was given."""
     return all(same(computed_value(one), value) for one in (slot.computed, *slot.also) if one is not None)
 
 
 def same(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors hold the same values up to the rounding of a computation.
+    """Return whether two tensors hold the same values up to the rounding of a computation.
 
     Example:
         >>> same(torch.ones(2), torch.ones(2) * (1 + 1e-7)), same(torch.ones(2), torch.zeros(2))

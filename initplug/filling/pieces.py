@@ -1,4 +1,4 @@
-"""What is drawn where: a tensor in views whose elements are independent draws, and views whose values are known."""
+"""A tensor in pieces: views whose elements are independent draws, and views whose values are known."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from initplug.filling import streams
 from initplug.filling.sharding import held_in
 from initplug.filling.streams import Elementwise
 from initplug.filling.whole import compute
-from initplug.filling.words import Key, Source, key_of
+from initplug.filling.words import StreamKey, WordSource, key_of
 from initplug.regions import Box, Region, split
 from initplug.schemes.distributions import (
     Batched,
@@ -45,7 +45,7 @@ class Piece:
 
     view: Tensor
     distribution: Elementwise
-    key: Key
+    key: StreamKey
     box: Box
 
 
@@ -65,7 +65,7 @@ class Given:
 
 
 class Part(NamedTuple):
-    """What is held of a tensor in one box: a view with the sizes of the box."""
+    """The part of a tensor that is held in one box: a view with the sizes of the box."""
 
     view: Tensor
     box: Box
@@ -79,7 +79,7 @@ def pieces(
     region: Region | None = None,
     padding_row: int | None = None,
 ) -> Iterator[Piece | Given]:
-    """The views of a tensor, with what each is given: draws element by element, or values.
+    """Yield the views of a tensor, with what each is given: draws element by element, or values.
 
     Args:
         distribution: of the whole tensor.
@@ -100,7 +100,7 @@ def pieces(
         beside = (whole.part(0, 0, padding_row), whole.part(0, padding_row + 1, rest))
         padding = _inside(parts, whole.part(0, padding_row, 1))
         parts = [part for extent in beside for part in _inside(parts, extent)]
-    found = _pieces(distribution, parts, seed, name, whole)
+    found = _pieces_of_parts(distribution, parts, seed, name, whole)
     if isinstance(distribution, Stacked | Batched) and math.isnan(distribution.std):
         # A later part may fail: all are computed before one is handed out, and written.
         found = iter(list(found))
@@ -121,8 +121,10 @@ def _covered(distribution: Drawn, parts: Sequence[Part], extent: Box) -> list[Pa
     ]
 
 
-def _pieces(distribution: Drawn, parts: Sequence[Part], seed: int, name: str, extent: Box) -> Iterator[Piece | Given]:
-    """The views of parts, with what each is given.
+def _pieces_of_parts(
+    distribution: Drawn, parts: Sequence[Part], seed: int, name: str, extent: Box
+) -> Iterator[Piece | Given]:
+    """Yield the views of parts, with what each is given.
 
     Args:
         distribution: of the extent.
@@ -137,13 +139,13 @@ def _pieces(distribution: Drawn, parts: Sequence[Part], seed: int, name: str, ex
         case Stacked(shares, dim):
             for share, inner in zip(shares, split(extent, len(shares), dim), strict=True):
                 if not isinstance(share, Keep):
-                    yield from _pieces(share, _inside(parts, inner), seed, name, inner)
+                    yield from _pieces_of_parts(share, _inside(parts, inner), seed, name, inner)
         case Batched(part, dims):
             for index in itertools.product(*(range(size) for size in extent.sizes[:dims])):
                 inner = extent
                 for dim, place in enumerate(index):
                     inner = inner.part(dim, place, 1)
-                yield from _whole(part, _inside(parts, inner), seed, name, inner, inner.sizes[dims:])
+                yield from _whole_pieces(part, _inside(parts, inner), seed, name, inner, inner.sizes[dims:])
         case Constant(value):
             yield from (Given(view, value, box) for view, box in parts)
         case Normal(mean, std) if parts[0].view.is_complex():
@@ -154,10 +156,10 @@ def _pieces(distribution: Drawn, parts: Sequence[Part], seed: int, name: str, ex
         case Normal() | Uniform() | TruncatedNormal():
             yield from (Piece(view, distribution, key_of(seed, name), box) for view, box in parts)
         case _:
-            yield from _whole(distribution, parts, seed, name, extent, extent.sizes)
+            yield from _whole_pieces(distribution, parts, seed, name, extent, extent.sizes)
 
 
-def _whole(
+def _whole_pieces(
     distribution: Structured, parts: Sequence[Part], seed: int, name: str, extent: Box, shape: tuple[int, ...]
 ) -> Iterator[Given]:
     """Yield what is held of a tensor that is computed as a whole, which is done once.
@@ -201,16 +203,16 @@ class Draws:
     kinds: dict[str, str] = field(default_factory=dict)
 
     def normal(self, tag: str) -> NDArray[np.float32]:
-        """Standard normals of the tensor's shape, from the stream of this tag."""
+        """Return standard normals of the tensor's shape, from the stream of this tag."""
         check_tag(self.kinds, tag, "normal")
         return self._drawn(Normal(0.0, 1.0), tag)
 
     def uniform(self, tag: str) -> NDArray[np.float32]:
-        """Numbers in [0, 1) of the tensor's shape, from the stream of this tag."""
+        """Return numbers in [0, 1) of the tensor's shape, from the stream of this tag."""
         check_tag(self.kinds, tag, "uniform")
         return self._drawn(Uniform(0.0, 1.0), tag)
 
     def _drawn(self, distribution: Elementwise, tag: str) -> NDArray[np.float32]:
         out = np.empty(math.prod(self.shape), np.float32)
-        streams.fill(out, distribution, key_of(self.seed, self.name, tag), self.box, Source())
+        streams.fill_box(out, distribution, key_of(self.seed, self.name, tag), self.box, WordSource())
         return out.reshape(self.shape)

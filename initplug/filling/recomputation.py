@@ -1,4 +1,4 @@
-"""What a seed says of slots: verdicts from comparing what they hold with what it gives them."""
+"""Verdicts under a seed: slots compared to what it gives them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import Tensor
 from initplug.auditing.audit import Status
 from initplug.auditing.verdicts import EXACT, OK, UNTESTABLE, Judgement
 from initplug.columns import Coded
-from initplug.errors import ApplyError, Finding, brief, listed
-from initplug.filling.batches import Kind
-from initplug.filling.checks import SURROGATE
+from initplug.errors import ApplyError, Finding, brief, headed
+from initplug.filling.batches import LotKind
 from initplug.filling.chunks import FillError
 from initplug.filling.copies import drawn_from
-from initplug.filling.exact import Compared, compared, difference
+from initplug.filling.exact import Compared, compared_to_seed, difference
 from initplug.filling.owners import Rehearsal, needs_others, rehearsal, same, unwritable, value_of, zero_padding
 from initplug.filling.write import Settings, fill_alone, private_generator
+from initplug.language.yaml import has_surrogate
 from initplug.planning.evaluation import Share
 from initplug.planning.opaque import opaque
 from initplug.planning.plan import Plan
@@ -33,7 +33,7 @@ ANOTHER_SEED = "another seed?"
 def judged_exactly(
     plan: Plan, slots: Slots, statuses: Coded[Status], projecting: Collection[int], settings: Settings
 ) -> dict[int, Judgement]:
-    """The verdicts on all slots that are read and whose values a seed gives.
+    """Return the verdicts on all slots that are read and whose values a seed gives.
 
     Args:
         plan: of the slots.
@@ -48,7 +48,7 @@ def judged_exactly(
     seed, threads, progress = settings.seed, settings.threads, settings.progress
     assert seed is not None  # without one there is nothing to compute
     shares, names = plan.shares, plan.names
-    named = np.array([not SURROGATE.search(name) for name in names], np.bool_)  # half a character selects no stream
+    named = np.array([not has_surrogate(name) for name in names], np.bool_)  # half a character selects no stream
     read = statuses.mask(lambda status: status == "read") & named
     drawn = np.flatnonzero(read & shares.mask(lambda share: isinstance(share.distribution, Drawn)))
     copied = np.flatnonzero(read & shares.mask(lambda share: isinstance(share.distribution, Copy))).tolist()
@@ -65,10 +65,10 @@ def judged_exactly(
                 progress(next(counter), total)
 
     try:
-        found = compared(plan, slots, owned, copies, seed, threads, done)
+        found = compared_to_seed(plan, slots, owned, copies, seed, threads, done)
     except FillError as stop:
         finding = Finding(names[stop.row], brief(stop.__cause__ or stop))
-        raise ApplyError(listed("values cannot be computed again", [finding]), [finding]) from stop.__cause__
+        raise ApplyError(headed("values cannot be computed again", [finding]), [finding]) from stop.__cause__
     judgements = {row: judgement_of(one, shares[row], seed) for row, one in found.items()}
     for row in computed:
         if not needs_others(slots[row]):
@@ -78,7 +78,7 @@ def judged_exactly(
 
 
 def _readable(slots: Slots) -> NDArray[np.bool_]:
-    """Of every slot, whether its owner holds the values itself and torch can compare them."""
+    """Return of every slot whether its owner holds the values itself and torch can compare them."""
     found = np.fromiter(
         (type(one) in PLAIN_TENSORS and opaque(one) is None for one in slots.tensors), np.bool_, len(slots)
     )
@@ -91,8 +91,8 @@ def _readable(slots: Slots) -> NDArray[np.bool_]:
 def _with_the_seed_doubted(
     judgements: dict[int, Judgement], found: Mapping[int, Compared], shares: Sequence[Share]
 ) -> dict[int, Judgement]:
-    """The judgements, which ask for another seed where no tensor that varies holds half of what this one gives."""
-    varied = [one for row, one in found.items() if one.difference.total and _varies(shares[row].distribution)]
+    """Return the judgements, which ask for another seed where no tensor that varies holds half of what this gives."""
+    varied = [one for row, one in found.items() if one.difference.total and _varies_with_seed(shares[row].distribution)]
     if not varied or any(2 * one.difference.unequal <= one.difference.total or one.rounded for one in varied):
         return judgements
     doubt = Judgement("differs", f"all drawn tensors differ: {ANOTHER_SEED}", ANOTHER_SEED)
@@ -104,7 +104,7 @@ def _with_the_seed_doubted(
     }
 
 
-def _varies(distribution: Planned | None) -> bool:
+def _varies_with_seed(distribution: Planned | None) -> bool:
     """Return whether another seed gives other values nearly everywhere."""
     drawn = distribution.drawn if isinstance(distribution, Copy) else distribution
     single = drawn.part if isinstance(drawn, Batched) else drawn
@@ -112,12 +112,12 @@ def _varies(distribution: Planned | None) -> bool:
 
 
 def judged_computed(slot: Slot, name: str, share: Share, seed: int, threads: int) -> Judgement:
-    """What a slot that its owner computes says of a seed: by its public value, as the owner would make it of a draw."""
+    """Judge a slot that its owner computes under a seed: by its public value, as the owner would make it of a draw."""
     distribution = share.distribution
     assert isinstance(distribution, Drawn)  # as everything that is compared here
 
     def fill(value: Tensor) -> None:
-        fill_alone(value, Kind(distribution, False), name, seed, threads)
+        fill_alone(value, LotKind(distribution, False), name, seed, threads)
         zero_padding(value, share.padding_row, distribution)
 
     with private_generator(seed, name, slot.stored[0].device):
@@ -134,7 +134,7 @@ def judged_computed(slot: Slot, name: str, share: Share, seed: int, threads: int
 
 
 def judgement_of(compared: Compared, share: Share, seed: int) -> Judgement:
-    """The verdict on a tensor that was compared, and what it is that differs."""
+    """Return the verdict on a tensor that was compared, and what it is that differs."""
     unequal, total, place, found, expected, most = compared.difference
     if not total:
         return UNTESTABLE

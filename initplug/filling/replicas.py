@@ -16,7 +16,7 @@ from initplug.planning.slots import Slots
 
 
 class Replicas(NamedTuple):
-    """What ranks share of a model without a mesh.
+    """The parts of a model that ranks share without a mesh.
 
     Args:
         groups: the process groups of those ranks.

@@ -1,4 +1,4 @@
-"""What speaks against slots beyond their own moments: repetition, order, bounds, sums over many, copies of others."""
+"""Faults of slots beyond their own moments: repetition, order, bounds, sums over many, copies of others."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from initplug.schemes.structures import Structured
 
 
 def measured_of(tensor: Tensor, share: Share, without: Collection[float] = ()) -> Moments | None:
-    """Moments of what this rank holds of a tensor, less some values; None where torch cannot compute with it."""
+    """Measure what this rank holds of a tensor, less some values; return None where torch cannot compute with it."""
     if tensor.layout != torch.strided:
         return None
     try:
@@ -40,7 +40,7 @@ def measured_of(tensor: Tensor, share: Share, without: Collection[float] = ()) -
 
 
 def look_at_bounds(plan: Plan, slots: Slots, found: Verdicts) -> Measured:
-    """The moments without elements on a bound that draws do not come to; what has such elements is judged anew."""
+    """Return the moments without elements on a bound that draws do not come to; judge anew what has such elements."""
     trimmed = Measured(found.measured.table.copy())
     table, tested = trimmed.table, found.mask("ok", "differs")
     for share, group in plan.shares.groups():
@@ -64,7 +64,7 @@ def beside_bounds(
     dtype: torch.dtype,
     again: Callable[[Collection[float]], Moments | None],
 ) -> tuple[Moments | None, Judgement | None]:
-    """The moments of a tensor without elements on a bound that draws do not come to, and what these say of it.
+    """Return the moments of a tensor without elements on a bound that draws do not come to, and what these say of it.
 
     Args:
         distribution: of every element; of no other than a truncated normal anything is said.
@@ -109,14 +109,14 @@ def look_through(plan: Plan, slots: Slots, statuses: Coded[Status], found: Verdi
                 found.add(row, Judgement("differs", seen))
 
 
-FEW = 512
+FEW_ELEMENTS = 512
 """Elements up to which tensors that are alike are first looked at all at once."""
 
 
 def _worth_a_look(slots: Slots, rows: Rows, share: Share) -> Rows:
-    """The rows of tensors, all alike, in which something may repeat itself, or be in order."""
+    """Return the rows of tensors, all alike, in which something may repeat itself, or be in order."""
     tensors = slots.taken(rows).tensors
-    small = 1 < share.numel <= FEW and share.padding_row is None and getattr(torch, share.dtype) in SINGLE
+    small = 1 < share.numel <= FEW_ELEMENTS and share.padding_row is None and getattr(torch, share.dtype) in SINGLE
     plain = PLAIN_TENSORS.issuperset(map(type, tensors)) and not {*slots.computed}.intersection(rows.tolist())
     if not small or not plain or not are_in_order(tensors):
         return rows

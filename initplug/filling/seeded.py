@@ -12,14 +12,14 @@ from torch import Tensor
 
 from initplug.auditing.moments import Measured, Moments, measure_drawn, together
 from initplug.columns import Rows
-from initplug.filling.batches import Lot, batches, draw
-from initplug.filling.chunks import FillError, Job, Work, orders_of, shared
+from initplug.filling.batches import Lot, batches, draw_batch
+from initplug.filling.chunks import FillError, Job, Work, orders_of, work_on_chunks
 from initplug.filling.cuts import give, set_to
 from initplug.filling.pieces import Given
-from initplug.filling.words import Source
+from initplug.filling.words import WordSource
 
 
-def fill(
+def fill_from_names(
     lots: Sequence[Lot], seed: int, threads: int, measured: Measured, done: Callable[[Sequence[int] | Rows], None]
 ) -> None:
     """Fill tensors from the streams of their names.
@@ -38,23 +38,23 @@ def fill(
     with torch.no_grad():
         for batch in small:
             try:
-                draw(batch, seed, measured)
+                draw_batch(batch, seed, measured)
             except Exception as error:
                 raise FillError(int(batch[0].rows[0])) from error
             for lot in batch:
                 done(lot.rows)
     orders = orders_of(large)
 
-    def draws(job: Job, source: Source, scratch: NDArray[np.float32]) -> Moments | None:
-        return _draw(job, source, scratch, orders[job.index].kind.measured)
+    def draws(job: Job, source: WordSource, scratch: NDArray[np.float32]) -> Moments | None:
+        return _draw_stretch(job, source, scratch, orders[job.index].kind.measured)
 
-    found = shared(orders, seed, threads, Work(draws, _write, lambda row: done([row])))
+    found = work_on_chunks(orders, seed, threads, Work(draws, _write_given, lambda row: done([row])))
     for order, moments in zip(orders, found, strict=True):
         if moments:
             measured[order.row] = reduce(together, moments)
 
 
-def _draw(job: Job, source: Source, scratch: NDArray[np.float32], measured: bool) -> Moments | None:
+def _draw_stretch(job: Job, source: WordSource, scratch: NDArray[np.float32], measured: bool) -> Moments | None:
     """Give a stretch its values: in place where it can be, else by one cast."""
     out, distribution = job.out, job.piece.distribution
     values = job.drawn(source, out if isinstance(out, np.ndarray) else scratch)
@@ -66,7 +66,7 @@ def _draw(job: Job, source: Source, scratch: NDArray[np.float32], measured: bool
     return measure_drawn(values, distribution.mean, distribution.std) if measured else None
 
 
-def _write(_: int, given: Given) -> None:
+def _write_given(_: int, given: Given) -> None:
     """Give a view the values that are known of it."""
     if isinstance(given.values, Tensor):
         give(given.view, given.values)

@@ -11,7 +11,7 @@ import numpy as np
 from torch import nn
 
 from initplug.columns import coded
-from initplug.errors import ROWS, ApplyError, Finding, did_you_mean, listed, shortened, warn
+from initplug.errors import ROWS, ApplyError, Finding, did_you_mean, headed, shortened, warn
 from initplug.filling.materialize import without_rule
 from initplug.filling.only import Chosen, chosen_by
 from initplug.filling.sharding import has_other_ranks
@@ -48,7 +48,7 @@ class Fitted(NamedTuple):
 
 
 def fitted(model: nn.Module, recipe: Any, prefix: str, only: Any = None) -> Fitted:
-    """The plan of the model's slots, with the slots in its order; judged where they are chosen.
+    """Return the plan of the model's slots, with the slots in its order; judged where they are chosen.
 
     Raises:
         RecipeError: the recipe cannot be read.
@@ -57,7 +57,7 @@ def fitted(model: nn.Module, recipe: Any, prefix: str, only: Any = None) -> Fitt
     """
     if isinstance(recipe, Plan):
         plan, tree, slots = _of_earlier(model, recipe, prefix)
-        found = _fit(model, plan, tree, slots, prefix, only)
+        found = _fit_to_model(model, plan, tree, slots, prefix, only)
         _refuse_thawed(plan, found.chosen)
         return found
     recipe = load(recipe)
@@ -65,12 +65,12 @@ def fitted(model: nn.Module, recipe: Any, prefix: str, only: Any = None) -> Fitt
     if not prefix:
         warn_if_bare(tree)
     plan, slots, misses = drafted(tree, recipe, prefix)
-    found = _fit(model, plan, tree, slots, prefix, only)
+    found = _fit_to_model(model, plan, tree, slots, prefix, only)
     report(plan, slots, misses, found.chosen.rows, part=bool(prefix))
     return found
 
 
-def _fit(model: nn.Module, plan: Plan, tree: Tree, slots: Slots, prefix: str, only: Any) -> Fitted:
+def _fit_to_model(model: nn.Module, plan: Plan, tree: Tree, slots: Slots, prefix: str, only: Any) -> Fitted:
     buffers = without_rule(plan, tree)
     places = slots if not buffers else [*slots, *(buffer.slot for buffer in buffers)]
     chosen = chosen_by(only, model, plan, tree, places, prefix)
@@ -87,17 +87,17 @@ def _refuse_thawed(plan: Plan, chosen: Chosen) -> None:
     reason = "it was frozen when it was planned, and is not any more"
     findings = [Finding(plan.names[row], reason, hint=REPLAN) for row in rows.tolist() if row in chosen.rows]
     if findings:
-        raise ApplyError(listed(OTHER, findings), findings)
+        raise ApplyError(headed(OTHER, findings), findings)
 
 
 OTHER, REPLAN = "the plan is of another model", "plan the model as it is now"
 
 
 def _of_earlier(model: nn.Module, whole: Plan, prefix: str) -> tuple[Plan, Tree, Slots]:
-    """A plan, made earlier or of a larger model, cut to the slots of this one."""
+    """Return a plan, made earlier or of a larger model, cut to the slots of this one."""
     if whole.findings:
         head = f"the plan is unfinished: it was made with {len(whole.findings)} findings"
-        raise ApplyError(listed(head, whole.findings), whole.findings)
+        raise ApplyError(headed(head, whole.findings), whole.findings)
     tree = walk(model, prefix)
     refuse_flat([*tree.flat.values()])
     if not prefix:
@@ -132,7 +132,7 @@ def _of_earlier(model: nn.Module, whole: Plan, prefix: str) -> tuple[Plan, Tree,
         positions[position] = row
         shares.append(own)
     if findings:
-        raise ApplyError(listed(OTHER, findings), findings)
+        raise ApplyError(headed(OTHER, findings), findings)
     if not prefix and len(positions) < len(whole) and not has_other_ranks():
         _warn_of_absent([name for position, name in enumerate(whole.names) if position not in positions])
     rows = np.array([*positions.values()], np.intp)
@@ -149,7 +149,7 @@ def _warn_of_absent(names: Sequence[str]) -> None:
 
 
 def _misfit(kin: Kin, share: Share) -> str | None:
-    """What keeps a planned distribution from going to a tensor."""
+    """Return what keeps a planned distribution from going to a tensor."""
     if tuple(kin.shape) != share.shape:
         return f"its shape is {tuple(kin.shape)}, the plan's {share.shape}"
     if isinstance(share.distribution, Drawn):
@@ -161,12 +161,12 @@ def _misfit(kin: Kin, share: Share) -> str | None:
 
 
 def _may_be_padded(share: Share, kin: Kin) -> bool:
-    """Whether a slot may be the weight of an embedding with a padding row, here or elsewhere in the plan's model."""
+    """Return whether a slot may be an embedding's weight with a padding row, here or elsewhere in the plan's model."""
     return share.padding_row is not None or issubclass(kin.cls, EMBEDDINGS)
 
 
 def _padding_row(whole: Plan, position: int, tree: Tree, row: int) -> int | None:
-    """The padding row of a slot that is drawn: its own, or that of a further place outside this model."""
+    """Return the padding row of a slot that is drawn: its own, or that of a further place outside this model."""
     share, slot = whole.shares[position], tree.slots[row]
     found = padding_row(tree, slot) if isinstance(share.distribution, Drawn) else None
     if found is None and not {slot.name, *slot.aliases}.issuperset((whole.names[position], *whole.aliases(position))):
@@ -199,6 +199,6 @@ def _if_frozen(recipe: Recipe, share: Share) -> Share:
 
 
 def _of_this_model(share: Share, kin: Kin, padding: int | None) -> Share:
-    """What a plan says of a slot, with what is this model's own."""
+    """Return the share of a slot in a plan, with what is this model's own."""
     dtype = str(kin.dtype).removeprefix("torch.")
     return replace(share, padding_row=padding, dtype=dtype, trainable=kin.trainable)

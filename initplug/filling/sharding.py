@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def is_sharded(tensor: Tensor) -> bool:
-    """Whether a tensor is a DTensor.
+    """Return whether a tensor is a DTensor.
 
     Example:
         >>> is_sharded(torch.zeros(2))
@@ -41,7 +41,7 @@ def is_sharded(tensor: Tensor) -> bool:
 
 
 def local_of(tensor: Tensor) -> Tensor:
-    """What this rank holds of a tensor; writing to it writes to the tensor."""
+    """Return what this rank holds of a tensor; writing to it writes to the tensor."""
     if type(tensor) in PLAIN_TENSORS or not is_sharded(tensor):
         return tensor
     with torch.no_grad():
@@ -50,7 +50,7 @@ def local_of(tensor: Tensor) -> Tensor:
 
 
 def unplaceable(tensor: Tensor) -> str | None:
-    """Why the elements of a DTensor have no place in a whole; None if they do."""
+    """Return why the elements of a DTensor have no place in a whole; None if they do."""
     placements = cast("DTensor", tensor).placements
     for placement in placements:
         if placement.is_partial():
@@ -72,7 +72,7 @@ def _cuts(placement: Placement) -> bool:
 
 
 def region_of(tensor: Tensor) -> Region | None:
-    """What part of a tensor this rank holds; None for all of it.
+    """Return what part of a tensor this rank holds; None for all of it.
 
     Args:
         tensor: plain, or a DTensor that `unplaceable` has no objection to.
@@ -86,7 +86,7 @@ def region_of(tensor: Tensor) -> Region | None:
 
 
 def local_row(tensor: Tensor, row: int | None) -> int | None:
-    """Where a row of a tensor lies in what this rank holds; None if it holds none of it."""
+    """Return where a row of a tensor lies in what this rank holds; None if it holds none of it."""
     region = None if row is None else region_of(tensor)
     return row if region is None or row is None else region.place(0, row)
 
@@ -94,7 +94,7 @@ def local_row(tensor: Tensor, row: int | None) -> int | None:
 def region_at(
     shape: Sequence[int], placements: Sequence[Placement], mesh: Sequence[int], coordinate: Sequence[int] | None
 ) -> Region:
-    """What part of a tensor the rank at a place of a mesh holds.
+    """Return what part of a tensor the rank at a place of a mesh holds.
 
     Args:
         shape: sizes of the whole tensor.
@@ -113,13 +113,13 @@ def region_at(
     for placement, size, place in zip(placements, mesh, coordinate, strict=True):
         if _cuts(placement):
             cuts[placement.dim].append((placement, size, place))  # type: ignore[attr-defined]  # as those that cut have
-    along = [_held(size, tuple(cut)) if cut else ((0, size),) for size, cut in zip(shape, cuts, strict=True)]
+    along = [_stretches_held(size, tuple(cut)) if cut else ((0, size),) for size, cut in zip(shape, cuts, strict=True)]
     return Region(tuple(shape), tuple(along))
 
 
 @lru_cache(maxsize=4096)
-def _held(size: int, cuts: tuple[tuple[Any, int, int], ...]) -> Stretches:
-    """The indices along a dimension that are left of it, as torch itself cuts them."""
+def _stretches_held(size: int, cuts: tuple[tuple[Any, int, int], ...]) -> Stretches:
+    """Return the indices along a dimension that are left of it, as torch itself cuts them."""
     dim = cuts[0][0].dim
     indices = torch.arange(size, device="cpu").view([1] * dim + [size])
     for placement, parts, place in cuts:
@@ -129,12 +129,12 @@ def _held(size: int, cuts: tuple[tuple[Any, int, int], ...]) -> Stretches:
 
 
 def held(tensor: Tensor) -> Iterator[tuple[Tensor, Box]]:
-    """What this rank holds of a tensor, in boxes: views that write to it, with their places in the whole."""
+    """Yield what this rank holds of a tensor, in boxes: views that write to it, with their places in the whole."""
     yield from held_in(local_of(tensor), region_of(tensor))
 
 
 def held_in(local: Tensor, region: Region | None) -> Iterator[tuple[Tensor, Box]]:
-    """The boxes of a region, as views of the tensor that holds it."""
+    """Yield the boxes of a region, as views of the tensor that holds it."""
     if region is None:
         yield local, Box.whole(local.shape)
         return
@@ -147,7 +147,7 @@ def held_in(local: Tensor, region: Region | None) -> Iterator[tuple[Tensor, Box]
 
 
 def twin_of(tensor: Tensor, device: torch.device) -> Tensor:
-    """A DTensor without values of the same placements, whose local part is on a device."""
+    """Return a DTensor without values of the same placements, whose local part is on a device."""
     with torch.no_grad():
         return torch.empty_like(tensor.detach(), device=device)
 
@@ -155,7 +155,7 @@ def twin_of(tensor: Tensor, device: torch.device) -> Tensor:
 # Ranks --------------------------------------------------------------------------------------------------------
 
 
-def resharded(model: nn.Module) -> None:
+def reshard(model: nn.Module) -> None:
     """Make FSDP2 modules hold their shards: what is written to gathered parameters is lost."""
     wrapped = fsdp_module()
     if wrapped is None or not _distributed():
@@ -166,13 +166,13 @@ def resharded(model: nn.Module) -> None:
 
 
 def _distributed() -> bool:
-    """Whether there are other ranks that somebody has spoken to."""
+    """Return whether there are other ranks that somebody has spoken to."""
     distributed: Any = sys.modules.get("torch.distributed")
     return distributed is not None and distributed.is_available() and distributed.is_initialized()
 
 
 def has_other_ranks() -> bool:
-    """Whether there are other processes, which may hold other parts of a model."""
+    """Return whether there are other processes, which may hold other parts of a model."""
     return _distributed() and bool(sys.modules["torch.distributed"].get_world_size() > 1)
 
 
@@ -190,7 +190,7 @@ def undivided(*, experts: bool) -> bool:
 
 
 def _modules(model: nn.Module) -> list[nn.Module]:
-    """All modules, whatever they say of themselves."""
+    """Return all modules, whatever they say of themselves."""
     found: dict[int, nn.Module] = {}
     waiting = [model]
     while waiting:
@@ -202,7 +202,7 @@ def _modules(model: nn.Module) -> list[nn.Module]:
 
 
 def circle_of(model: nn.Module, replicas: Replicas = NO_REPLICAS) -> Circle:
-    """The ranks of a model's meshes and replicas, and the process groups over which they hear of each other.
+    """Return the ranks of a model's meshes and replicas, and the process groups over which they hear of each other.
 
     The default group, if a mesh or a group takes all its ranks; otherwise those of replicas and of each dimension of
     each mesh, in an order that all ranks have in common: one after another along a mesh, whatever the order in which a
@@ -234,7 +234,7 @@ def circle_of(model: nn.Module, replicas: Replicas = NO_REPLICAS) -> Circle:
 
 
 def mesh_of(tensor: Tensor) -> DeviceMesh | None:
-    """The mesh that a DTensor lives on; None for what is none, and for a rank that has no part in it."""
+    """Return the mesh that a DTensor lives on; None for what is none, and for a rank that has no part in it."""
     if type(tensor) in PLAIN_TENSORS or not is_sharded(tensor):
         return None
     mesh = cast("DTensor", tensor).device_mesh

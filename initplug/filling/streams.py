@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from initplug.filling.words import BIG_END, Floats, Key, Source, Words, words_of
+from initplug.filling.words import BIG_END, Floats, StreamKey, Words, WordSource, words_of_box
 from initplug.regions import Box
 from initplug.schemes.distributions import Normal, TruncatedNormal, Uniform
 
-CHUNK = 1 << 18
+DRAWN_AT_A_TIME = 1 << 18
 """Elements drawn at a time, whatever the tensor's size."""
 
 # Normals ----------------------------------------------------------------------------------------------------
@@ -30,7 +30,7 @@ SHIFT = 14
 
 @lru_cache(maxsize=1)
 def _table() -> tuple[Floats, Floats]:
-    """Intercepts and slopes of the inverse normal distribution, by the high bits of the float of a word."""
+    """Return intercepts and slopes of the inverse normal distribution, by the high bits of the float of a word."""
     stored = np.load(Path(__file__).with_name("normal.npy"), allow_pickle=False)
     first = int(np.float32(1).view(np.uint32)) >> SHIFT
     expanded = np.zeros((2, 2, 1 << (31 - SHIFT)), np.float32)
@@ -45,8 +45,8 @@ TOP = np.float32(6.337957923)
 """The largest normal: -Φ⁻¹(2^-33)."""
 
 
-def to_normal(words: Words, out: Floats, source: Source) -> None:
-    """Standard normals, falling as the words rise: -Φ⁻¹((u + 1/2) / 2^32) to 5e-7, |z| up to 6.34.
+def make_normal(words: Words, out: Floats, source: WordSource) -> None:
+    """Write standard normals, falling as the words rise: -Φ⁻¹((u + 1/2) / 2^32) to 5e-7, |z| up to 6.34.
 
     Args:
         words: 32-bit words, at most the source's step; overwritten.
@@ -59,7 +59,7 @@ def to_normal(words: Words, out: Floats, source: Source) -> None:
 
 
 def _look_up(words: Words, out: Floats, places: NDArray[np.int64]) -> None:
-    """The normals of words whose floats, as signed numbers, lie in their memory; overwritten."""
+    """Overwrite words, whose floats lie in their memory as signed numbers, with their normals."""
     # Between two calls a thread holds the interpreter, for which others wait: calls are few, and made directly.
     intercepts, slopes = _table()
     floats = words.view(np.float32)
@@ -72,17 +72,17 @@ def _look_up(words: Words, out: Floats, places: NDArray[np.int64]) -> None:
 
 
 @lru_cache(maxsize=4096)
-def _cut(low: float, high: float) -> tuple[int, int]:
-    """The first word whose normal lies in [low, high], and how many words do; at least one."""
-    source = Source()
+def _words_within(low: float, high: float) -> tuple[int, int]:
+    """Return the first word whose normal lies in [low, high], and how many words do; at least one."""
+    source = WordSource()
     z = np.empty(1, np.float32)
 
     def first_below(bound: float, strictly: bool) -> int:
-        """The first word whose normal is at most `bound`, or below it."""
+        """Return the first word whose normal is at most `bound`, or below it."""
         start, end = 0, 1 << 32
         while start < end:
             middle = (start + end) // 2
-            to_normal(np.array([middle], np.uint32), z, source)
+            make_normal(np.array([middle], np.uint32), z, source)
             below = float(z[0]) < bound if strictly else float(z[0]) <= bound
             start, end = (start, middle) if below else (middle + 1, end)
         return start
@@ -95,7 +95,7 @@ def _cut(low: float, high: float) -> tuple[int, int]:
 
 # Distributions ----------------------------------------------------------------------------------------------
 
-Sampler = Callable[[Words, Floats, Source], None]
+Sampler = Callable[[Words, Floats, WordSource], None]
 """Turns words, which it overwrites, into the elements of a distribution."""
 
 Elementwise = Normal | TruncatedNormal | Uniform
@@ -104,44 +104,44 @@ Elementwise = Normal | TruncatedNormal | Uniform
 
 @lru_cache(maxsize=4096)
 def sampler(distribution: Any) -> Sampler:
-    """What turns words into elements of a distribution, its numbers computed in double and rounded to float32.
+    """Return a sampler of a distribution, whose numbers are computed in double precision and rounded to float32.
 
     Args:
         distribution: Normal, TruncatedNormal or Uniform.
 
     Example:
         >>> out = np.empty(2, np.float32)
-        >>> sampler(Uniform(0.0, 1.0))(np.array([0, 1 << 31], np.uint32), out, Source())
+        >>> sampler(Uniform(0.0, 1.0))(np.array([0, 1 << 31], np.uint32), out, WordSource())
         >>> out.tolist()
         [0.0, 0.5]
     """
     match distribution:
         case Normal(mean, std):
-            return _sampled(to_normal, [std], mean)
+            return _elementwise_sampler(make_normal, [std], mean)
         case Uniform(low, high):
             # A product with a power of two is exact, so that one multiplication does, but where it leads out of floats.
             exact = high - low > 2.0**-64
             first, *rest = [2.0**-24 * float(np.float32(high - low))] if exact else [2.0**-24, high - low]
-            return _sampled(_multiples(np.float32(first)), rest, low)
+            return _elementwise_sampler(_multiples(np.float32(first)), rest, low)
         case TruncatedNormal(loc, scale, low, high):
-            begin, count = _cut((low - loc) / scale, (high - loc) / scale)
-            sample, ends = _sampled(_confined(begin, count), [scale], loc), np.empty(2, np.float32)
+            begin, count = _words_within((low - loc) / scale, (high - loc) / scale)
+            sample, ends = _elementwise_sampler(_confined(begin, count), [scale], loc), np.empty(2, np.float32)
             # The map is monotone: where its ends lie inside the bounds, which rounding may exceed, all values do.
-            sample(np.array([0, (1 << 32) - 1], np.uint32), ends, Source(2))
+            sample(np.array([0, (1 << 32) - 1], np.uint32), ends, WordSource(2))
             bounds = np.float32(low), np.float32(high)
             inside = bounds[0] <= ends.min() and ends.max() <= bounds[1]
-            return sample if inside else _sampled(_confined(begin, count), [scale], loc, bounds)
+            return sample if inside else _elementwise_sampler(_confined(begin, count), [scale], loc, bounds)
     raise TypeError(f"{type(distribution).__name__} is not drawn element by element")
 
 
-def _sampled(
+def _elementwise_sampler(
     standard: Sampler, factors: Sequence[float], shift: float, bounds: tuple[np.float32, np.float32] | None = None
 ) -> Sampler:
-    """Standard values, step by step, times each factor plus `shift`, cut at the bounds."""
+    """Return a sampler of standard values, step by step, times each factor plus `shift`, cut at the bounds."""
     scales, summand = [np.float32(factor) for factor in factors if np.float32(factor) != 1], np.float32(shift)
     shifts = bool(summand != 0)
 
-    def sample(words: Words, out: Floats, source: Source) -> None:
+    def sample(words: Words, out: Floats, source: WordSource) -> None:
         for start in range(0, len(words), source.step):
             piece = out[start : start + source.step]
             standard(words[start : start + source.step], piece, source)
@@ -156,9 +156,9 @@ def _sampled(
 
 
 def _multiples(unit: np.float32) -> Sampler:
-    """The high 24 bits of every word, which a float holds, times a unit."""
+    """Return a sampler of the high 24 bits of every word, which a float holds, times a unit."""
 
-    def sample(words: Words, out: Floats, source: Source) -> None:  # noqa: ARG001  # a sampler, which needs no memory
+    def sample(words: Words, out: Floats, source: WordSource) -> None:  # noqa: ARG001  # a sampler, which needs no memory
         np.right_shift(words, EIGHT, words)
         np.multiply(words.view(np.int32), unit, out, dtype=np.float32, casting="unsafe")
 
@@ -169,10 +169,10 @@ EIGHT = np.uint32(8)
 
 
 def _confined(begin: int, count: int) -> Sampler:
-    """Normals of the words from `begin` on, onto which all words are mapped in order."""
+    """Return a sampler of normals of the words from `begin` on, onto which all words are mapped in order."""
     factor, first = np.uint64(count), np.uint32(begin).view(np.int32)
 
-    def sample(words: Words, out: Floats, source: Source) -> None:
+    def sample(words: Words, out: Floats, source: WordSource) -> None:
         places, long = source.scratch(len(words))
         np.multiply(words, factor, long, dtype=np.uint64)
         np.add(long.view(np.int32)[1 - BIG_END :: 2], first, words.view(np.float32), casting="unsafe", dtype=np.int32)
@@ -181,15 +181,15 @@ def _confined(begin: int, count: int) -> Sampler:
     return sample
 
 
-def fill(
+def fill_box(
     out: Floats,
     distribution: Elementwise,
-    key: Key,
+    key: StreamKey,
     box: Box,
-    source: Source,
+    source: WordSource,
     begin: int = 0,
 ) -> None:
-    """Elements of a box, in its own order, from `begin` on: as many as `out` holds.
+    """Write elements of a box, in its own order, from `begin` on: as many as `out` holds.
 
     Args:
         out: contiguous, written.
@@ -202,17 +202,17 @@ def fill(
     Example:
         >>> from initplug.filling.words import key_of
         >>> whole, part = np.empty(100, np.float32), np.empty(40, np.float32)
-        >>> key, source = key_of(0, "fc.weight"), Source()
-        >>> fill(whole, Normal(0.0, 1.0), key, Box.whole((10, 10)), source)
-        >>> fill(part, Normal(0.0, 1.0), key, Box.whole((10, 10)).part(1, 6, 4), source)
+        >>> key, source = key_of(0, "fc.weight"), WordSource()
+        >>> fill_box(whole, Normal(0.0, 1.0), key, Box.whole((10, 10)), source)
+        >>> fill_box(part, Normal(0.0, 1.0), key, Box.whole((10, 10)).part(1, 6, 4), source)
         >>> bool((whole.reshape(10, 10)[:, 6:] == part.reshape(10, 4)).all())
         True
     """
     sample, runs = sampler(distribution), box.runs
     for first, last in spans(len(out)):
-        sample(words_of(key, runs, begin + first, begin + last, source), out[first:last], source)
+        sample(words_of_box(key, runs, begin + first, begin + last, source), out[first:last], source)
 
 
 def spans(count: int) -> Iterator[tuple[int, int]]:
-    """The chunks of `count` elements, as (begin, end)."""
-    return ((begin, min(begin + CHUNK, count)) for begin in range(0, count, CHUNK))
+    """Return the chunks of `count` elements, as (begin, end)."""
+    return ((begin, min(begin + DRAWN_AT_A_TIME, count)) for begin in range(0, count, DRAWN_AT_A_TIME))

@@ -1,4 +1,4 @@
-"""What an audit says of slots while it is made: verdicts by columns, and what speaks against those that differ."""
+"""The verdicts of an audit while it is made, by columns, and what speaks against slots that differ."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from initplug.auditing.verdicts import VERDICTS, Judgement, Verdict
 
 @dataclass(frozen=True, slots=True)
 class Verdicts:
-    """What an audit knows by now of every slot.
+    """The verdicts of an audit by now, on every slot.
 
     Args:
         measured: moments of every slot.
@@ -30,7 +30,7 @@ class Verdicts:
 
     @classmethod
     def none(cls, measured: Measured, reasons: Mapping[int, str]) -> Verdicts:
-        """Nothing is known of any slot but why some were left alone."""
+        """Return verdicts that know nothing of any slot but why some were left alone."""
         return cls(measured, np.full(len(measured), VERDICTS.index("untestable"), np.intp), {}, {**reasons})
 
     def note(self, row: int, judged: Judgement) -> None:
@@ -53,7 +53,7 @@ class Verdicts:
         self.note(row, Judgement(judged.verdict, problem, self.reasons.get(row, judged.reason)))
 
     def mask(self, *verdicts: Verdict) -> NDArray[np.bool_]:
-        """Of every slot, whether it was judged to be one of these."""
+        """Return of every slot whether it was judged to be one of these."""
         return np.isin(self.codes, [VERDICTS.index(verdict) for verdict in verdicts])
 
     def judgement(self, row: int) -> Judgement:

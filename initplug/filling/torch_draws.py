@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def draw(distribution: Drawn, tensor: Tensor) -> None:
+def draw_from_generator(distribution: Drawn, tensor: Tensor) -> None:
     """Fill a tensor in place.
 
     Args:
@@ -38,21 +38,21 @@ def draw(distribution: Drawn, tensor: Tensor) -> None:
     if isinstance(distribution, Stacked | Batched) and math.isnan(distribution.std):
         # A later part may fail.
         whole = tensor.clone()
-        _draw(distribution, whole)
+        _draw_parts(distribution, whole)
         tensor.copy_(whole)
     else:
-        _draw(distribution, tensor)
+        _draw_parts(distribution, tensor)
 
 
-def _draw(distribution: Drawn, tensor: Tensor) -> None:
+def _draw_parts(distribution: Drawn, tensor: Tensor) -> None:
     match distribution:
         case Stacked(parts, dim):
             for part, piece in zip(parts, tensor.chunk(len(parts), dim), strict=True):
                 if not isinstance(part, Keep):
-                    _draw(part, piece)
+                    _draw_parts(part, piece)
         case Batched(part, dims):
             for index in itertools.product(*(range(size) for size in tensor.shape[:dims])):
-                _draw(part, tensor[index])
+                _draw_parts(part, tensor[index])
         case Constant(value):
             nn.init.constant_(tensor, value)
         case Normal(mean, std) if mean and tensor.is_complex():
@@ -68,16 +68,16 @@ def _draw(distribution: Drawn, tensor: Tensor) -> None:
                 warnings.filterwarnings("ignore", "mean is more than 2 std", UserWarning)
                 nn.init.trunc_normal_(tensor, loc, scale, low, high)
         case Orthogonal(gain):
-            _orthogonal(tensor, gain)
+            _draw_orthogonal(tensor, gain)
         case DeltaOrthogonal(gain):
             tensor.zero_()
-            _orthogonal(_centre(tensor), gain)
+            _draw_orthogonal(_kernel_centre(tensor), gain)
         case Dirac(gain, groups):
             nn.init.dirac_(tensor, groups)
-            _multiply(tensor, gain)
+            _scale_by_gain(tensor, gain)
         case Eye(gain):
             nn.init.eye_(tensor)
-            _multiply(tensor, gain)
+            _scale_by_gain(tensor, gain)
         case Sparse(scale, sparsity):
             with tensor.device:  # the permutation of rows is made where a surrounding `torch.device` says
                 nn.init.sparse_(tensor, sparsity, scale)
@@ -105,11 +105,11 @@ class Numbers:
         self._drawn: dict[str, Tensor] = {}
 
     def normal(self, tag: str) -> NDArray[float32]:
-        """Standard normal numbers; the same tag gives the same ones."""
+        """Return standard normal numbers; the same tag gives the same ones."""
         return self._numbers("normal", tag)
 
     def uniform(self, tag: str) -> NDArray[float32]:
-        """Numbers uniform in [0, 1); the same tag gives the same ones."""
+        """Return numbers uniform in [0, 1); the same tag gives the same ones."""
         return self._numbers("uniform", tag)
 
     def _numbers(self, kind: str, tag: str) -> NDArray[float32]:
@@ -121,15 +121,15 @@ class Numbers:
         return drawn.numpy().copy()  # whoever computes in place must not change what the tag gives
 
 
-def _centre(tensor: Tensor) -> Tensor:
-    """The matrix at the centre of a convolution's kernel."""
+def _kernel_centre(tensor: Tensor) -> Tensor:
+    """Return the matrix at the centre of a convolution's kernel."""
     for dim in range(tensor.ndim - 1, 1, -1):
         tensor = tensor.select(dim, (tensor.shape[dim] - 1) // 2)
     return tensor
 
 
-def _orthogonal(tensor: Tensor, gain: float) -> None:
-    """Torch's function, which knows no half precision and takes a view: elsewhere its draw is copied."""
+def _draw_orthogonal(tensor: Tensor, gain: float) -> None:
+    """Call torch's function, which knows no half precision and takes a view: elsewhere its draw is copied."""
     half = tensor.dtype in (torch.float16, torch.bfloat16)
     if half or not tensor.is_contiguous():
         dtype = torch.float32 if half else tensor.dtype
@@ -138,18 +138,18 @@ def _orthogonal(tensor: Tensor, gain: float) -> None:
         nn.init.orthogonal_(tensor, gain)
 
 
-def _multiply(tensor: Tensor, gain: float) -> None:
+def _scale_by_gain(tensor: Tensor, gain: float) -> None:
     if gain != 1:
         tensor.mul_(gain)
 
 
 def filler(share: Share) -> Callable[[Tensor], None]:
-    """What gives a tensor the values that its share plans, from torch's global generator."""
+    """Return what gives a tensor the values that its share plans, from torch's global generator."""
     distribution = share.distribution
     assert isinstance(distribution, Drawn)  # what `initialized` means
 
     def fill(tensor: Tensor) -> None:
-        draw(distribution, tensor)
+        draw_from_generator(distribution, tensor)
         zero_padding(tensor, share.padding_row, distribution)
 
     return fill

@@ -19,12 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from initplug.auditing.moments import array_of
-from initplug.auditing.repetition import collision
+from initplug.auditing.repetition import WORD_DTYPES, collision
 from initplug.auditing.verdicts import Judgement
 from initplug.columns import Coded, Rows
 from initplug.filling.batches import SMALL
-from initplug.filling.cuts import SERIAL, paired
-from initplug.filling.exact import WORDS
+from initplug.filling.cuts import SERIAL, paired_pieces
 from initplug.filling.owners import are_in_order, value_of
 from initplug.filling.sharding import local_of, region_of
 from initplug.planning.evaluation import Share
@@ -32,7 +31,7 @@ from initplug.planning.slots import PLAIN_TENSORS, Slots
 from initplug.schemes.distributions import Batched, Normal, Stacked, TruncatedNormal, Uniform
 from initplug.schemes.structures import Orthogonal, Sparse
 
-CHANCE = 1e-12
+CHANCE_OF_TWINS = 1e-12
 """How probable it may be that independent draws of a model agree anywhere."""
 
 SAMPLED = 32
@@ -56,7 +55,7 @@ class Twin(NamedTuple):
 
 
 def judged_as_twins(slots: Slots, shares: Coded[Share], rows: Rows, exact: Container[int]) -> dict[int, Judgement]:
-    """Judgements of tensors that are copies, though they were to be independent.
+    """Return judgements of tensors that are copies, though they were to be independent.
 
     Args:
         slots: all slots.
@@ -73,14 +72,14 @@ def judged_as_twins(slots: Slots, shares: Coded[Share], rows: Rows, exact: Conta
 
 
 def twins(slots: Slots, shares: Coded[Share], rows: Rows, exact: Container[int]) -> Iterator[Twin]:
-    """The copies among tensors, each with its original: the one that is exact, or the first."""
+    """Yield the copies among tensors, each with its original: the one that is exact, or the first."""
     alike: dict[Any, list[_Samples]] = {}
     for share, group in shares.taken(rows).groups():
         draws = _draws(share)
         if _is_rare(draws.equal, draws.free, len(rows)):
             tolerance = 8 * torch.finfo(getattr(torch, share.dtype)).eps
             scaled = _is_rare(draws.scaled, draws.free, len(rows))
-            for kind, samples in _sampled(slots, rows[group], tolerance if scaled else 0.0):
+            for kind, samples in _samples_of_alike(slots, rows[group], tolerance if scaled else 0.0):
                 alike.setdefault(kind, []).append(samples)
     for several in alike.values():
         for family, scaled in _families(several):
@@ -100,7 +99,7 @@ def twins(slots: Slots, shares: Coded[Share], rows: Rows, exact: Container[int])
 
 
 class _Draws(NamedTuple):
-    """How probable it is that a draw repeats another.
+    """The probability that a draw repeats another.
 
     Args:
         free: elements that are drawn independently.
@@ -117,7 +116,7 @@ NOTHING = _Draws(0, 1.0, 1.0)
 
 
 def _draws(share: Share) -> _Draws:
-    """What is known of a share's draws; nothing of what is constant, computed by others, or drawn in another way."""
+    """Return what is known of a share's draws: nothing if they are constant, computed by others, or of another kind."""
     dtype: torch.dtype = getattr(torch, share.dtype)
     distribution = share.distribution
     parts = distribution.drawn if isinstance(distribution, Stacked) else [distribution]
@@ -143,7 +142,9 @@ def _draws(share: Share) -> _Draws:
 def _is_rare(chance: float, free: int, count: int) -> bool:
     """Return whether no two of so many tensors agree by chance in so many elements, of which one may be given."""
     return (
-        free > 1 and chance < 1 and math.log(max(count, 2) ** 2 / 2) + (free - 1) * math.log(chance) < math.log(CHANCE)
+        free > 1
+        and chance < 1
+        and math.log(max(count, 2) ** 2 / 2) + (free - 1) * math.log(chance) < math.log(CHANCE_OF_TWINS)
     )
 
 
@@ -164,27 +165,27 @@ class _Samples(NamedTuple):
     tolerance: float
 
 
-def _sampled(slots: Slots, rows: Rows, tolerance: float) -> Iterator[tuple[Any, _Samples]]:
-    """Samples of tensors that are alike, with what those have in common that are compared."""
+def _samples_of_alike(slots: Slots, rows: Rows, tolerance: float) -> Iterator[tuple[Any, _Samples]]:
+    """Yield samples of tensors that are alike, with what those have in common that are compared."""
     listed, tensors = rows.tolist(), slots.taken(rows).tensors
     first, computed = tensors[0], {*slots.computed}
     plain = PLAIN_TENSORS.issuperset(map(type, tensors)) and not computed.intersection(listed)
     if plain and first.numel() <= SMALL and not first.is_complex() and are_in_order(tensors):
-        places = _places(first.numel())
+        places = _sampled_places(first.numel())
         step = max((SERIAL - 1) // first.numel(), 1)
         chosen = [
             torch.stack(tensors[start : start + step]).detach().reshape(-1, first.numel())[:, places].cpu()
             for start in range(0, len(tensors), step)
         ]
         values = torch.cat(chosen).to(torch.float64).numpy()
-        yield (first.numel(), first.dtype, None), _Samples(listed, _reach(values), tolerance)
+        yield (first.numel(), first.dtype, None), _Samples(listed, _reach_along_directions(values), tolerance)
         return
     for row in listed:
         whole = value_of(slots[row])
         if whole.layout == torch.strided and not whole.is_quantized:
             held = _values(slots, row)
             kind = (held.numel(), held.dtype, region_of(whole))
-            yield kind, _Samples([row], _reach(_chosen(held)[None]), tolerance)
+            yield kind, _Samples([row], _reach_along_directions(_sample_of(held)[None]), tolerance)
 
 
 def _values(slots: Slots, row: int) -> Tensor:
@@ -192,20 +193,20 @@ def _values(slots: Slots, row: int) -> Tensor:
     return torch.view_as_real(values.resolve_conj()) if values.is_complex() else values
 
 
-def _chosen(values: Tensor) -> NDArray[np.float64]:
-    words = values.resolve_neg().view(WORDS[values.element_size()])
-    chosen = torch.take(words, _places(values.numel()).to(values.device)).view(values.dtype)
+def _sample_of(values: Tensor) -> NDArray[np.float64]:
+    words = values.resolve_neg().view(WORD_DTYPES[values.element_size()])
+    chosen = torch.take(words, _sampled_places(values.numel()).to(values.device)).view(values.dtype)
     found: NDArray[np.float64] = chosen.cpu().to(torch.float64).numpy()
     return found
 
 
 @lru_cache(maxsize=256)
-def _places(count: int) -> Tensor:
+def _sampled_places(count: int) -> Tensor:
     return torch.from_numpy(np.unique(np.linspace(0, count - 1, min(SAMPLED, count)).astype(np.int64)))
 
 
-def _reach(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How far rows of elements, brought to unit length, reach along the directions; NaN of what has no length."""
+def _reach_along_directions(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return how far rows of elements, brought to unit length, reach along directions; NaN of what has no length."""
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         units = values / np.sqrt(np.vecdot(values, values))[:, None]
         found: NDArray[np.float64] = np.abs(np.stack([np.vecdot(units, way) for way in _directions(units.shape[1])], 1))
@@ -218,7 +219,7 @@ def _directions(count: int) -> NDArray[np.float64]:
 
 
 def _families(several: Sequence[_Samples]) -> Iterator[tuple[list[int], bool]]:
-    """Rows of tensors that seem to be copies of each other, in families of more than one, and whether by a factor."""
+    """Yield rows of tensors that seem to be copies of each other, two or more at a time, and whether by a factor."""
     reaches = np.concatenate([samples.reach for samples in several])
     rows = [row for samples in several for row in samples.rows]
     tolerances = np.concatenate([np.full(len(samples.rows), samples.tolerance) for samples in several])
@@ -247,7 +248,7 @@ def _families(several: Sequence[_Samples]) -> Iterator[tuple[list[int], bool]]:
 
 
 def _how(original: Tensor, copy: Tensor, *, scaled: bool) -> str | None:
-    """In what way one tensor is a copy of another; None where it is not."""
+    """Return in what way one tensor is a copy of another; None where it is not."""
     original = original.reshape(copy.shape) if original.shape != copy.shape else original
     if _agree(original, copy, lambda one, other: np.array_equal(one, other)):
         return "equals {}"
@@ -255,7 +256,9 @@ def _how(original: Tensor, copy: Tensor, *, scaled: bool) -> str | None:
         return "is {} negated"
     if not scaled:
         return None
-    one, other = (values.reshape(-1)[_places(copy.numel()).to(copy.device)].double() for values in (original, copy))
+    one, other = (
+        values.reshape(-1)[_sampled_places(copy.numel()).to(copy.device)].double() for values in (original, copy)
+    )
     largest = int(one.abs().argmax())
     factor, limits = float(other[largest] / one[largest]), torch.finfo(copy.dtype)
     smallest = limits.smallest_normal * limits.eps
@@ -269,5 +272,5 @@ def _how(original: Tensor, copy: Tensor, *, scaled: bool) -> str | None:
 def _agree(original: Tensor, copy: Tensor, agrees: Callable[[NDArray[np.float64], NDArray[np.float64]], bool]) -> bool:
     return all(
         agrees(*(array_of(piece.resolve_neg().reshape(-1).cpu().to(torch.float64)) for piece in (one, other)))
-        for one, other, _ in paired(original, copy)
+        for one, other, _ in paired_pieces(original, copy)
     )

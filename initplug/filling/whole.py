@@ -30,7 +30,7 @@ ZEROS = "zeros"
 
 
 def compute(distribution: Structured, shape: tuple[int, ...], draw: Draw) -> NDArray[np.float32]:
-    """The values of a structured tensor.
+    """Return the values of a structured tensor.
 
     Orthogonal tensors take the normals in row-major order as a matrix of size(0) rows, a delta-orthogonal one those at
     the centre of its kernel. A sparse matrix takes its values in place, and is zero where a column's uniform numbers
@@ -61,7 +61,7 @@ def compute(distribution: Structured, shape: tuple[int, ...], draw: Draw) -> NDA
         case Orthogonal(gain, rows, columns):
             _fill_orthogonal(values.reshape(rows, columns), _tall(draw.normal("").reshape(rows, columns)), gain)
         case DeltaOrthogonal(gain):
-            _fill_orthogonal(_centre(values), _tall(_centre(draw.normal(""))), gain)
+            _fill_orthogonal(_centre_of_array(values), _tall(_centre_of_array(draw.normal(""))), gain)
         case Dirac(gain, groups):
             each = shape[0] // groups
             centre = tuple(size // 2 for size in shape[2:])
@@ -81,7 +81,7 @@ def compute(distribution: Structured, shape: tuple[int, ...], draw: Draw) -> NDA
 
 
 def _tall(normals: NDArray[np.float32]) -> NDArray[np.float64]:
-    """A matrix in double precision, lying on its side where it has more columns than rows."""
+    """Return a matrix in double precision, lying on its side where it has more columns than rows."""
     return np.array(normals.T if normals.shape[0] < normals.shape[1] else normals, np.float64, order="C")
 
 
@@ -92,6 +92,6 @@ def _fill_orthogonal(target: NDArray[np.float32], tall: NDArray[np.float64], gai
     target[...] = tall.T if target.shape[0] < target.shape[1] else tall
 
 
-def _centre(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The matrix at the centre of a convolution's kernel, a view."""
+def _centre_of_array(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the matrix at the centre of a convolution's kernel, a view."""
     return values[(slice(None), slice(None), *((size - 1) // 2 for size in values.shape[2:]))]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 Words = NDArray[np.uint32]
 Floats = NDArray[np.float32]
-Key = NDArray[np.uint64]
+StreamKey = NDArray[np.uint64]
 
 STEP = 1 << 17
 """Elements that one of several threads computes at a time: few steps, since between their calls threads wait for the
@@ -28,8 +28,8 @@ SEEDS = 1 << 64
 """How many seeds there are."""
 
 
-def key_of(seed: int, name: str, tag: str = "") -> Key:
-    """The Philox key of a stream: two 64-bit words of blake2b.
+def key_of(seed: int, name: str, tag: str = "") -> StreamKey:
+    """Return the Philox key of a stream: two 64-bit words of blake2b.
 
     Args:
         seed: 0 to 2^64 - 1.
@@ -43,8 +43,8 @@ def key_of(seed: int, name: str, tag: str = "") -> Key:
     return keys_of(seed, [f"{name}\0{tag}" if tag else name]).reshape(2)
 
 
-def keys_of(seed: int, names: Iterable[str]) -> Key:
-    """The keys of many streams, (streams, 2)."""
+def keys_of(seed: int, names: Iterable[str]) -> StreamKey:
+    """Return the keys of many streams, (streams, 2)."""
     begun = hashlib.blake2b(f"initplug/1\0{seed}\0".encode(), digest_size=16)
     digests = bytearray()
     for name in names:
@@ -54,7 +54,7 @@ def keys_of(seed: int, names: Iterable[str]) -> Key:
     return np.frombuffer(bytes(digests), "<u8").astype(np.uint64).reshape(-1, 2)
 
 
-class Source:
+class WordSource:
     """A Philox generator that is set to any key and place, with the memory that drawing needs. One thread's own.
 
     Args:
@@ -78,8 +78,8 @@ class Source:
         wide = np.empty(step, np.uint64)
         self._scratch = Scratch(wide.view(np.int64), wide)
 
-    def words(self, key: Key, start: int, count: int) -> Words:
-        """The 32-bit words `start` to `start + count` of a stream.
+    def words(self, key: StreamKey, start: int, count: int) -> Words:
+        """Return the 32-bit words `start` to `start + count` of a stream.
 
         Philox steps before it gives words, so block b, words 8b to 8b + 7, needs the counter b - 1, modulo 2^256.
         """
@@ -91,8 +91,8 @@ class Source:
         words = as_words(self._philox.random_raw((offset + count + 1) // 2))
         return words if len(words) == count else words[offset : offset + count]
 
-    def rows(self, key: Key, firsts: NDArray[np.int64], out: Words) -> None:
-        """The words from each of many places on, as many as a row of `out` has."""
+    def fill_rows(self, key: StreamKey, firsts: NDArray[np.int64], out: Words) -> None:
+        """Write words from each of many places on, as many as a row of `out` has."""
         philox, counter, state, length = self._philox, self._counter, self._state, out.shape[1]
         self._key[:] = key
         counter[1:] = 0
@@ -107,7 +107,7 @@ class Source:
             row[:] = as_words(philox.random_raw((offset + length + 1) // 2))[offset : offset + length]
 
     def scratch(self, count: int) -> Scratch:
-        """Memory for at most `step` elements."""
+        """Return memory for at most `step` elements."""
         if count == self.step:
             return self._scratch
         places, long = self._scratch
@@ -122,7 +122,7 @@ class Scratch(NamedTuple):
 
 
 def as_words(raw: NDArray[np.uint64]) -> Words:
-    """64-bit words as twice as many 32-bit ones, the low half first."""
+    """Return 64-bit words as twice as many 32-bit ones, the low half first."""
     return raw.astype("<u8", copy=False).view("<u4").astype(np.uint32, copy=False)
 
 
@@ -130,26 +130,26 @@ BIG_END = int(sys.byteorder == "big")
 Constants = tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64]]
 
 
-def _constants(*numbers: int) -> Any:
-    """64-bit constants, as arrays without dimensions, which numpy takes faster than numbers."""
+def _constant_words(*numbers: int) -> Any:
+    """Return 64-bit constants, as arrays without dimensions, which numpy takes faster than numbers."""
     return tuple(np.array(number, np.uint64) for number in numbers)
 
 
-HALF, MASK = _constants(32, 0xFFFFFFFF)
+HALF, MASK = _constant_words(32, 0xFFFFFFFF)
 FACTORS: tuple[Constants, Constants] = (
-    _constants(0xD2E7470EE14C6C93, 0xE14C6C93, 0xD2E7470E),
-    _constants(0xCA5A826395121157, 0x95121157, 0xCA5A8263),
+    _constant_words(0xD2E7470EE14C6C93, 0xE14C6C93, 0xD2E7470E),
+    _constant_words(0xCA5A826395121157, 0x95121157, 0xCA5A8263),
 )
 """The multipliers, each with its low and its high half."""
 
-WEYL = _constants(0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B)
+WEYL = _constant_words(0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B)
 ROUNDS = 10
 
 
 def words_of_many(
-    keys: Key, counts: Sequence[int] | NDArray[np.int64], starts: Sequence[int] | NDArray[np.int64] | None = None
+    keys: StreamKey, counts: Sequence[int] | NDArray[np.int64], starts: Sequence[int] | NDArray[np.int64] | None = None
 ) -> tuple[Words, NDArray[np.int64]]:
-    """Words of many streams at once, as `Source.words` gives them one by one.
+    """Return words of many streams at once, as `WordSource.words` gives them one by one.
 
     Args:
         keys: (streams, 2), a key each.
@@ -172,7 +172,7 @@ def words_of_many(
 
 
 def _blocks(places: NDArray[np.uint64], low: Any, high: Any) -> Words:
-    """The words of blocks, eight of each.
+    """Return the words of blocks, eight of each.
 
     Args:
         places: of the blocks.
@@ -183,7 +183,7 @@ def _blocks(places: NDArray[np.uint64], low: Any, high: Any) -> Words:
     for start in range(0, len(places), BLOCKS):
         step = slice(start, start + BLOCKS)
         own = step if len(low) > 1 else slice(1)
-        _cipher(places[step].copy(), low[own].copy(), high[own].copy(), words[step])
+        _encipher(places[step].copy(), low[own].copy(), high[own].copy(), words[step])
     return as_words(words.reshape(-1))
 
 
@@ -191,8 +191,10 @@ BLOCKS = 1 << 13
 """Blocks that are computed at a time: what they take lies in the second-level cache."""
 
 
-def _cipher(a: NDArray[np.uint64], low: NDArray[np.uint64], high: NDArray[np.uint64], out: NDArray[np.uint64]) -> None:
-    """Philox4x64 of some blocks, in place, since memory would take longer than the arithmetic.
+def _encipher(
+    a: NDArray[np.uint64], low: NDArray[np.uint64], high: NDArray[np.uint64], out: NDArray[np.uint64]
+) -> None:
+    """Encipher some blocks by Philox4x64, in place, since memory would take longer than the arithmetic.
 
     Args:
         a: the first words of their counters; the others are 0. Overwritten, as are the keys.
@@ -202,8 +204,8 @@ def _cipher(a: NDArray[np.uint64], low: NDArray[np.uint64], high: NDArray[np.uin
     """
     b, c, d, up, over, *scratch = np.zeros((8, len(a)), np.uint64)
     for _ in range(ROUNDS):
-        _multiply(a, FACTORS[0], up, scratch)
-        _multiply(c, FACTORS[1], over, scratch)
+        _multiply_words(a, FACTORS[0], up, scratch)
+        _multiply_words(c, FACTORS[1], over, scratch)
         for high_half, other, key in ((over, b, low), (up, d, high)):
             np.bitwise_xor(high_half, other, high_half)
             np.bitwise_xor(high_half, key, high_half)
@@ -214,10 +216,10 @@ def _cipher(a: NDArray[np.uint64], low: NDArray[np.uint64], high: NDArray[np.uin
         out[:, column] = word
 
 
-def _multiply(
+def _multiply_words(
     factor: NDArray[np.uint64], constant: Constants, high: NDArray[np.uint64], scratch: Sequence[NDArray[np.uint64]]
 ) -> None:
-    """A product of 64-bit words, from products of their halves: the low half in place, the high half in `high`."""
+    """Multiply 64-bit words by products of their halves: the low half in place, the high half in `high`."""
     below, middle, over = scratch
     whole, lower, upper = constant
     np.bitwise_and(factor, MASK, below)
@@ -236,8 +238,10 @@ def _multiply(
     np.multiply(factor, whole, factor)
 
 
-def words_of(key: Key, runs: tuple[NDArray[np.int64], int], begin: int, end: int, source: Source) -> Words:
-    """The words of elements `begin` to `end` of a box, counted inside it.
+def words_of_box(
+    key: StreamKey, runs: tuple[NDArray[np.int64], int], begin: int, end: int, source: WordSource
+) -> Words:
+    """Return the words of elements `begin` to `end` of a box, counted inside it.
 
     Args:
         key: of the stream.
@@ -252,22 +256,22 @@ def words_of(key: Key, runs: tuple[NDArray[np.int64], int], begin: int, end: int
     row, inside = divmod(begin, length)
     rows = firsts[row : -(-end // length)]
     gathered = np.empty((len(rows), length), np.uint32)
-    (_short_rows if length <= SHORT else source.rows)(key, rows, gathered)
+    (_fill_short_rows if length <= SHORT else source.fill_rows)(key, rows, gathered)
     return gathered.reshape(-1)[inside : inside + end - begin]
 
 
 SHORT = 96
 """Words of a row up to which many rows at once are faster than one after another."""
 
-ROWS = 1 << 12
+SHORT_ROWS_AT_A_TIME = 1 << 12
 """Blocks that are computed at a time: what they take lies in the second-level cache."""
 
 
-def _short_rows(key: Key, firsts: NDArray[np.int64], out: Words) -> None:
-    """Words from each of many places on, as many as a row of `out` has."""
+def _fill_short_rows(key: StreamKey, firsts: NDArray[np.int64], out: Words) -> None:
+    """Write words from each of many places on, as many as a row of `out` has."""
     length = out.shape[1]
     each = (length + 2 * BLOCK - 2) // BLOCK  # blocks that hold a row, wherever it begins
-    step = max(ROWS // each, 1)
+    step = max(SHORT_ROWS_AT_A_TIME // each, 1)
     for start in range(0, len(firsts), step):
         first, offset = np.divmod(firsts[start : start + step], BLOCK)
         places = (first[:, None] + np.arange(each)).astype(np.uint64)

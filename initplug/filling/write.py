@@ -15,9 +15,9 @@ from initplug.auditing.audit import Status, to_write
 from initplug.auditing.moments import SINGLE, Measured
 from initplug.columns import Coded, Rows
 from initplug.errors import ApplyError, Finding, brief, shortened
-from initplug.filling.batches import Kind, Lot
+from initplug.filling.batches import Lot, LotKind
 from initplug.filling.chunks import FillError
-from initplug.filling.copies import Redrawn, Source, in_order, transfer
+from initplug.filling.copies import Redrawn, ValueSource, in_order, transfer
 from initplug.filling.cuts import give
 from initplug.filling.owners import (
     arrived,
@@ -31,7 +31,7 @@ from initplug.filling.owners import (
     value_of,
     zero_padding,
 )
-from initplug.filling.seeded import fill
+from initplug.filling.seeded import fill_from_names
 from initplug.filling.sharding import local_of, region_of
 from initplug.filling.streams import Elementwise
 from initplug.filling.torch_draws import filler
@@ -45,7 +45,7 @@ Progress = Callable[[int, int], None]
 
 
 class Settings(NamedTuple):
-    """How values are drawn.
+    """The settings by which values are drawn.
 
     Args:
         seed: of named streams; None for torch's global generator.
@@ -65,7 +65,7 @@ STRAYED = "the owner no longer holds the tensor that was written"
 
 @dataclass(slots=True)
 class Record:
-    """What has been written so far.
+    """The slots written so far, counted and measured.
 
     Args:
         projected: the slots whose owners compute something else than they were given.
@@ -83,7 +83,7 @@ class Record:
     total: int
     progress: Progress | None
 
-    def done(self, rows: Sequence[int] | Rows) -> None:
+    def count_done(self, rows: Sequence[int] | Rows) -> None:
         """Count slots as written."""
         before, self.count = self.count, self.count + len(rows)
         self.written.append(rows)
@@ -97,7 +97,7 @@ def write(
     tree: Tree,
     slots: Slots,
     statuses: Coded[Status],
-    sources: Mapping[int, Source],
+    sources: Mapping[int, ValueSource],
     settings: Settings,
 ) -> Record:
     """Fill every slot that is to be initialised: what is drawn first, what is copied after its source.
@@ -126,13 +126,13 @@ def write(
                 if at in rare:
                     if not by_now:
                         _write_rare(plan, slots, at, sources.get(at), settings, record)
-                    _settle(tree, slots, at, record)
+                    _settle_owners(tree, slots, at, record)
                 else:  # nearly all
                     filler(shares[at])(tensors[at])
                     if not in_place(holders[at], keys[at], tensors[at]):
                         raise RuntimeError(STRAYED)
                 if not by_now:
-                    record.done([at])
+                    record.count_done([at])
     except FillError as stop:
         cause = stop.__cause__ or stop
         raise _interrupted(slots[stop.row], cause, slots, record) from cause
@@ -141,7 +141,9 @@ def write(
     return record
 
 
-def _write_rare(plan: Plan, slots: Slots, row: int, source: Source | None, settings: Settings, record: Record) -> None:
+def _write_rare(
+    plan: Plan, slots: Slots, row: int, source: ValueSource | None, settings: Settings, record: Record
+) -> None:
     """Give a slot its values that has a source, is computed or is at several places."""
     slot = slots[row]
     value = slot.tensor if slot.computed is None else blank(slot)
@@ -154,7 +156,7 @@ def _write_rare(plan: Plan, slots: Slots, row: int, source: Source | None, setti
     _hand_over(plan, slot, value, record, row, settings.seed)
 
 
-def _settle(tree: Tree, slots: Slots, row: int, record: Record) -> None:
+def _settle_owners(tree: Tree, slots: Slots, row: int, record: Record) -> None:
     """Make sure that every owner of a slot holds what was written, or computes it."""
     slot = slots[row]
     if not arrived(tree, slot):
@@ -175,7 +177,7 @@ def _hand_over(plan: Plan, slot: Slot, value: torch.Tensor, record: Record, inde
 
 
 def _fill_from_streams(plan: Plan, slots: Slots, chosen: Rows, settings: Settings, record: Record) -> None:
-    """All slots from the streams of their names; those that owners compute one by one, through a tensor of its own."""
+    """Fill all slots from the streams of their names; those that owners compute go one by one through a new tensor."""
     assert settings.seed is not None  # what streams are named with
     shares, computed = plan.shares, slots.computed
     plain = np.setdiff1d(chosen, computed) if computed else chosen
@@ -185,33 +187,37 @@ def _fill_from_streams(plan: Plan, slots: Slots, chosen: Rows, settings: Setting
         for row in padded.intersection(rows) if padded else ():
             share, tensor = shares[row], slots[row].tensor
             zero_padding(local_of(tensor), share.padding_row, share.distribution, region_of(tensor))
-        record.done(rows)
+        record.count_done(rows)
 
-    fill(lots_of(plan, slots, plain, settings.measure), settings.seed, settings.threads, record.measured, done)
+    fill_from_names(
+        lots_of(plan, slots, plain, settings.measure), settings.seed, settings.threads, record.measured, done
+    )
     for index in chosen[np.isin(chosen, computed)].tolist():
         value, share = blank(slots[index]), shares[index]
         try:
-            fill_alone(value, Kind(_drawn(share), False), plan.names[index], settings.seed, settings.threads)
+            fill_alone(
+                value, LotKind(_distribution_drawn(share), False), plan.names[index], settings.seed, settings.threads
+            )
             zero_padding(value, share.padding_row, share.distribution)
             _hand_over(plan, slots[index], value, record, index, settings.seed)
         except FillError as error:
             raise FillError(index) from error.__cause__
-        record.done([index])
+        record.count_done([index])
 
 
-def fill_alone(value: torch.Tensor, kind: Kind, name: str, seed: int | None, threads: int) -> None:
+def fill_alone(value: torch.Tensor, kind: LotKind, name: str, seed: int | None, threads: int) -> None:
     """Fill one tensor from the streams of a name."""
     assert seed is not None  # what streams are named with
-    fill([Lot(kind, [0], [name], [value])], seed, threads, Measured.none(1), lambda _: None)
+    fill_from_names([Lot(kind, [0], [name], [value])], seed, threads, Measured.none(1), lambda _: None)
 
 
 def _redraw(source: Redrawn, value: torch.Tensor, settings: Settings) -> None:
     """Give what is held of a tensor the values that another has in the same places, from the streams of that one."""
     local, region = local_of(value), region_of(value)
-    distribution = _drawn(source.share)
+    distribution = _distribution_drawn(source.share)
     first, *further = source.casts
     drawn = local if {*source.casts} == {local.dtype} else torch.empty_like(local, dtype=first)
-    fill_alone(drawn, Kind(distribution, False, region), source.name, settings.seed, settings.threads)
+    fill_alone(drawn, LotKind(distribution, False, region), source.name, settings.seed, settings.threads)
     zero_padding(drawn, source.share.padding_row, distribution, region)
     if drawn is not local:
         for dtype in further:
@@ -221,7 +227,7 @@ def _redraw(source: Redrawn, value: torch.Tensor, settings: Settings) -> None:
 
 @contextmanager
 def private_generator(seed: int | None, name: str, device: torch.device) -> Iterator[None]:
-    """Setters may draw, as that of parametrizations.orthogonal does: under a seed from a generator of its own."""
+    """Let setters draw, as that of parametrizations.orthogonal does: under a seed from a generator of its own."""
     if seed is None:
         yield
         return
@@ -249,13 +255,13 @@ def lots_of(plan: Plan, slots: Slots, rows: Rows, measure: bool) -> list[Lot]:
     # A part of a model may know a tied tensor by an alias alone: its stream is that of the plan's name.
     names, tensors = plan.names, slots.tensors
     for share, group in plan.shares.taken(rows).groups():
-        distribution = _drawn(share)
+        distribution = _distribution_drawn(share)
         at_once = isinstance(distribution, Elementwise | Constant) and share.padding_row is None
         chosen = rows[group]
         held = [tensors[row] for row in chosen.tolist()]
         measured = measure and at_once and held[0].dtype in SINGLE
         if PLAIN_TENSORS.issuperset(map(type, held)) and all(map(IS_CPU, held)):
-            lots.append(Lot(Kind(distribution, measured), chosen, [names[row] for row in chosen.tolist()], held))
+            lots.append(Lot(LotKind(distribution, measured), chosen, [names[row] for row in chosen.tolist()], held))
             continue
         apart: dict[Any, tuple[list[int], list[str], list[torch.Tensor]]] = {}
         for row, tensor in zip(chosen.tolist(), held, strict=True):
@@ -264,12 +270,12 @@ def lots_of(plan: Plan, slots: Slots, rows: Rows, measure: bool) -> list[Lot]:
             places.append(row)
             streams.append(names[row])
             parts.append(local)
-        lots += [Lot(Kind(distribution, measured, region), *columns) for (region, _), columns in apart.items()]
+        lots += [Lot(LotKind(distribution, measured, region), *columns) for (region, _), columns in apart.items()]
     return lots
 
 
-def _drawn(share: Share) -> Drawn:
-    """What a slot that is to be written is drawn from."""
+def _distribution_drawn(share: Share) -> Drawn:
+    """Return what a slot that is to be written is drawn from."""
     assert isinstance(share.distribution, Drawn)  # what `initialized` means
     return share.distribution
 

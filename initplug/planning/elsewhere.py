@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from initplug.errors import Finding, PlanError, listed, shortened, warn
+from initplug.errors import Finding, PlanError, headed, shortened, warn
 from initplug.planning.slots import Slots, Tree
 
 GATHER = "apply before `deepspeed.zero.Init`, or inside `deepspeed.zero.GatheredParameters(…, modifier_rank=0)`"
@@ -92,7 +92,7 @@ def refuse_flat(findings: Sequence[Finding]) -> None:
     if findings:
         counted = "1 tensor is" if len(findings) == 1 else f"{len(findings)} tensors are"
         raise PlanError(
-            f"{listed(f'{counted} cut by FSDP1 without regard to shapes', findings)}\n{FLAT[0].upper()}{FLAT[1:]}.",
+            f"{headed(f'{counted} cut by FSDP1 without regard to shapes', findings)}\n{FLAT[0].upper()}{FLAT[1:]}.",
             findings,
         )
 

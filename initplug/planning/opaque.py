@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from initplug.columns import Coded
-from initplug.errors import Finding, listed, warn
+from initplug.errors import Finding, headed, warn
 from initplug.planning.evaluation import Share
 from initplug.planning.slots import PLAIN_TENSORS, Slots
 from initplug.schemes.distributions import Keep
@@ -49,4 +49,4 @@ def warn_of_opaque(slots: Slots, shares: Coded[Share]) -> None:
         if row not in computed and not is_fake(tensors[row]) and (reason := opaque(tensors[row])) is not None
     ]
     if findings:
-        warn(listed(f"{len(findings)} of {len(slots)} slots can neither be written nor read", findings))
+        warn(headed(f"{len(findings)} of {len(slots)} slots can neither be written nor read", findings))

@@ -31,8 +31,8 @@ from torch.distributed.tensor import Shard
 
 import initplug
 from initplug.auditing.moments import Measured
-from initplug.filling.batches import Kind, Lot
-from initplug.filling.seeded import fill
+from initplug.filling.batches import Lot, LotKind
+from initplug.filling.seeded import fill_from_names
 from initplug.filling.sharding import region_at
 from initplug.schemes.distributions import Constant, Drawn, Normal
 
@@ -118,14 +118,14 @@ def simulated(shapes: dict[str, tuple[int, ...]], dim: int, ranks: int, runs: in
         region = region_at(shape, [Shard(min(dim, len(shape) - 1))], [ranks], [ranks // 2])
         if region.sizes not in memory:
             memory[region.sizes] = torch.empty(region.sizes)
-        kind = Kind(drawn(name), True, None if region.is_whole else region)
+        kind = LotKind(drawn(name), True, None if region.is_whole else region)
         lot = alike.get((kind.distribution, region), Lot(kind, (), (), ()))
         more = Lot(kind, (*lot.rows, row), (*lot.names, name), (*lot.tensors, memory[region.sizes]))
         alike[kind.distribution, region] = more
         if len(shape) > 1 and region.count:
             rows.append(region.boxes[0][1].runs[1])
     lots, measured = [*alike.values()], Measured.none(len(shapes))
-    seconds = best(lambda: fill(lots, 0, 1, measured, lambda _: None), runs)
+    seconds = best(lambda: fill_from_names(lots, 0, 1, measured, lambda _: None), runs)
     return Share(seconds, sum(tensor.numel() for lot in lots for tensor in lot.tensors), min(rows, default=0))
 
 

@@ -110,12 +110,12 @@ SAVING = """
 import sys, time
 import initplug.cli.weights
 from initplug.cli.commands import main
-windows = initplug.cli.weights._windows
+windows = initplug.cli.weights._byte_windows
 def waiting(tensor):
     yield from windows(tensor)
     print("writing", file=sys.__stdout__, flush=True)
     time.sleep(60)
-initplug.cli.weights._windows = waiting
+initplug.cli.weights._byte_windows = waiting
 sys.argv[1:] = ["apply", "model.py:net", "zero.yaml", "--out", "w.safetensors"]
 main()
 """

@@ -89,7 +89,7 @@ def again(module: nn.Module) -> None:
 
 def failing_after(count: int, error: BaseException) -> Callable[..., Any]:
     """A function that draws chunks, and raises in place of the one with this number."""
-    draw, lock, seen = seeded._draw, threading.Lock(), iter(range(1 << 30))
+    draw, lock, seen = seeded._draw_stretch, threading.Lock(), iter(range(1 << 30))
 
     def failing(*given: Any) -> Any:
         with lock:
@@ -111,7 +111,7 @@ def test_an_error_in_a_filling_thread_ends_all_of_them_in_one_message(
 ) -> None:
     module = model()
     before = values(module)
-    monkeypatch.setattr(seeded, "_draw", failing_after(count, error))
+    monkeypatch.setattr(seeded, "_draw_stretch", failing_after(count, error))
     with nothing_left_behind(), pytest.raises(initplug.ApplyError, match="writing stopped at ") as caught:
         initplug.apply(module, RECIPE, seed=0, threads=threads)
     monkeypatch.undo()
@@ -130,7 +130,7 @@ def test_an_end_of_the_program_in_a_filling_thread_passes_and_joins_the_others(
     threads: int, error: BaseException, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = model()
-    monkeypatch.setattr(seeded, "_draw", failing_after(2, error))
+    monkeypatch.setattr(seeded, "_draw_stretch", failing_after(2, error))
     with nothing_left_behind(), pytest.raises(type(error)):
         initplug.apply(module, RECIPE, seed=0, threads=threads)
     monkeypatch.undo()

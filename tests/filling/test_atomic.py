@@ -264,13 +264,13 @@ def test_a_failure_before_any_operation_leaves_a_model_as_it_was(
 ) -> None:
     build, recipe = MODELS[case]
     model = build()
-    filled, watch = filling._filled, [Failing(0, error)]
+    filled, watch = filling._write_and_measure, [Failing(0, error)]
 
     def failing(ready: Any) -> Any:
         with watch[0]:
             return filled(ready)
 
-    monkeypatch.setattr(filling, "_filled", failing)
+    monkeypatch.setattr(filling, "_write_and_measure", failing)
     before, alive = everything(model), [places(model), [*vars(model).values()]]
     for stop in range(1, 1000):
         watch[0] = Failing(stop, error)
@@ -295,7 +295,7 @@ def interrupted(line: int) -> Iterator[list[int]]:
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
         file = frame.f_code.co_filename
-        if frame.f_code.co_name == "_filled":
+        if frame.f_code.co_name == "_write_and_measure":
             started[0] = True
         if "/initplug/" not in file or file == backups.__file__:
             return None
@@ -377,7 +377,7 @@ def test_files_that_go_away_leave_a_model_as_it_was(tmp_path: Path) -> None:
     save_file({"query.weight": torch.ones(4, 3)}, path)
     recipe = {"rules": {"*": "normal", "query.weight": f"load path={path}", "key.weight": "orthogonal"}}
     model = Copied()
-    gone = mock.patch("initplug.filling.copies._read", side_effect=OSError("it went away"))
+    gone = mock.patch("initplug.filling.copies._window_of_file", side_effect=OSError("it went away"))
     with restored(model), gone, pytest.raises(ApplyError, match="it went away"):
         initplug.apply(model, recipe, seed=0, atomic=True)
 

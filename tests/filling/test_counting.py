@@ -28,7 +28,7 @@ LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("chunk", [7, 1 << 16])
 def test_counts_are_those_of_numpy(layout: str, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("initplug.auditing.moments.CHUNK", chunk)
+    monkeypatch.setattr("initplug.auditing.moments.MEASURED_AT_A_TIME", chunk)
     tensor = LAYOUTS[layout](torch.randn(16, 25, generator=torch.Generator().manual_seed(0)))
     found = histogram(tensor, -1.5, 2.0)
     values = tensor.double().numpy()

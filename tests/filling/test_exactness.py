@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 import initplug
-from initplug.filling.streams import CHUNK
+from initplug.filling.streams import DRAWN_AT_A_TIME
 from initplug.torch_versions import can_fill
 
 
@@ -150,13 +150,13 @@ def test_a_padding_row_is_compared_with_zero() -> None:
 
 
 def test_many_elements_are_counted_over_chunks_and_the_first_of_them_is_told() -> None:
-    model = nn.Linear(1024, 3 * CHUNK // 1024 + 1, bias=False)
+    model = nn.Linear(1024, 3 * DRAWN_AT_A_TIME // 1024 + 1, bias=False)
     recipe = {"rules": {"*": "normal"}}
     initplug.apply(model, recipe, seed=0)
     with torch.no_grad():
         flat = model.weight.view(-1)
-        flat[[100, CHUNK + 5, 3 * CHUNK]] += 1
-        flat[2 * CHUNK] = math.nan
+        flat[[100, DRAWN_AT_A_TIME + 5, 3 * DRAWN_AT_A_TIME]] += 1
+        flat[2 * DRAWN_AT_A_TIME] = math.nan
     for threads in (1, 3):
         (row,) = initplug.audit(model, recipe, seed=0, threads=threads).problems()
         assert row.problem is not None

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import initplug
 from initplug.filling import order as ordering
 from initplug.filling.order import order
-from initplug.filling.torch_draws import draw
+from initplug.filling.torch_draws import draw_from_generator
 from initplug.schemes.distributions import Constant, Drawn, Keep, Normal, Planned, Stacked, TruncatedNormal, Uniform
 
 NORMAL = Normal(0.0, 1.0)
@@ -42,7 +42,7 @@ SORTED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
 def test_order_is_named(
     name: str, dtype: torch.dtype, chunk: int, layout: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ordering, "CHUNK", chunk)
+    monkeypatch.setattr(ordering, "MEASURED_AT_A_TIME", chunk)
     make, words = SORTED[name]
     tensor = make(drawn(64, 48)).to(dtype)
     if layout == "transposed":
@@ -91,7 +91,7 @@ def test_no_draw_is_in_order(distribution: Drawn, dtype: torch.dtype) -> None:
     for shape in [(2,), (3,), (7,), (16,), (64,), (40, 2), (2, 40), (3, 3), (300, 3), (64, 1, 3, 3), (8, 8, 3, 3)]:
         for _ in range(50):
             tensor = torch.empty(shape, dtype=dtype)
-            draw(distribution, tensor)
+            draw_from_generator(distribution, tensor)
             assert order(tensor, distribution) is None, shape
 
 

@@ -231,7 +231,7 @@ def test_the_norm_is_one_before_and_after_the_first_forward_pass(kind: str, olde
 def test_the_vectors_of_any_matrix_are_found(weight: Tensor) -> None:
     rows, columns = weight.shape
     left, right = torch.empty(rows), torch.empty(columns)
-    writing._dominant(weight, left, right)
+    writing._write_dominant_vectors(weight, left, right)
     assert (left @ weight @ right).item() == pytest.approx(torch.linalg.matrix_norm(weight, 2).item(), rel=1e-4)
     assert (left.norm().item(), right.norm().item()) == pytest.approx((1, 1))
 
@@ -489,7 +489,7 @@ MUTATIONS: list[tuple[Callable[[], None], Any, str, Any]] = [
     (partial_ties, execution, "reads_back", lambda slot, value: True),
     (nan_through_weight_norm, refusing, "rehearsed", lambda slot, fill: True),
     (missing_inverse, refusing, "refusal", lambda slot: None),
-    (stale_vectors, writing, "_refresh", lambda by: None),
+    (stale_vectors, writing, "_refresh_singular_vectors", lambda by: None),
     (moved_vectors, writing, "evaluating", NoContext),
 ]
 

@@ -14,7 +14,7 @@ import initplug
 from initplug.auditing import repetition as module
 from initplug.auditing.moments import measure
 from initplug.auditing.repetition import repetition
-from initplug.filling.torch_draws import draw
+from initplug.filling.torch_draws import draw_from_generator
 from initplug.schemes.distributions import (
     Batched,
     Constant,
@@ -73,7 +73,7 @@ SPOILT: dict[str, tuple[Callable[[], Tensor], str]] = {
 @pytest.mark.parametrize("chunk", [40, 1 << 16])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
 def test_what_repeats_is_named(name: str, chunk: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CHUNK", chunk)
+    monkeypatch.setattr(module, "SEARCHED_AT_A_TIME", chunk)
     make, problem = SPOILT[name]
     assert repetition(make().to(dtype), NORMAL) == problem
 
@@ -146,7 +146,7 @@ def test_no_false_alarm_in_thousands_of_draws(distribution: Drawn, dtype: torch.
     for shape in SHAPES:
         for _ in range(20):
             tensor = torch.empty(shape, dtype=dtype)
-            draw(single, tensor)
+            draw_from_generator(single, tensor)
             assert repetition(tensor, distribution) is None, shape
 
 

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 import initplug
 from initplug.auditing.moments import Measured
-from initplug.filling.streams import fill
-from initplug.filling.words import Source, key_of
+from initplug.filling.streams import fill_box
+from initplug.filling.words import WordSource, key_of
 from initplug.regions import Box
 from initplug.schemes.distributions import Normal, Uniform
 
@@ -86,7 +86,7 @@ def test_values_are_those_of_the_stream_of_the_name() -> None:
     model = nn.Sequential(nn.Linear(40, 30))
     initplug.apply(model, {"rules": {"*": "normal std=0.02"}}, seed=9)
     expected = np.empty(1200, np.float32)
-    fill(expected, Normal(0.0, 0.02), key_of(9, "0.weight"), Box.whole((30, 40)), Source())
+    fill_box(expected, Normal(0.0, 0.02), key_of(9, "0.weight"), Box.whole((30, 40)), WordSource())
     assert np.array_equal(values(model)["0.weight"].numpy(), expected.reshape(30, 40))
 
 
@@ -310,7 +310,7 @@ def test_functions_of_others_draw_from_streams_of_their_own(directions: str) -> 
     for model in models:
         initplug.apply(model, {"rules": {"*": directions}}, seed=6)
     expected = np.empty(600, np.float32)
-    fill(expected, Normal(0.0, 1.0), key_of(6, "weight", "rows"), Box.whole((20, 30)), Source())
+    fill_box(expected, Normal(0.0, 1.0), key_of(6, "weight", "rows"), Box.whole((20, 30)), WordSource())
     rows = expected.reshape(20, 30)
     assert np.array_equal(values(models[0])["weight"].numpy(), rows / np.linalg.norm(rows, axis=-1, keepdims=True))
     assert torch.equal(models[0].weight, models[1].weight)
@@ -326,7 +326,7 @@ def test_complex_parts_have_streams_of_their_own() -> None:
     assert audit.problems() == []
     for part, tag in ((model["w"].real, ""), (model["w"].imag, "imag")):
         expected = np.empty(200_000, np.float32)
-        fill(expected, Normal(0.0, 0.5 / 2**0.5), key_of(0, "w", tag), Box.whole((500, 400)), Source())
+        fill_box(expected, Normal(0.0, 0.5 / 2**0.5), key_of(0, "w", tag), Box.whole((500, 400)), WordSource())
         assert np.array_equal(part.detach().numpy(), expected.reshape(500, 400))
 
 
@@ -361,8 +361,8 @@ def test_a_failure_says_which_slot_and_what_was_written(threads: int, monkeypatc
             raise RuntimeError("no more memory")
         return draw(job, *rest)
 
-    draw = seeded._draw
-    monkeypatch.setattr(seeded, "_draw", failing)
+    draw = seeded._draw_stretch
+    monkeypatch.setattr(seeded, "_draw_stretch", failing)
     with pytest.raises(
         initplug.ApplyError, match=r"writing stopped at fc\.weight: RuntimeError: no more memory"
     ) as caught:
@@ -377,9 +377,9 @@ def test_a_failure_among_small_tensors_says_which_batch_began(monkeypatch: pytes
     def failing(batch: batches.Batch, seed: int, measured: Measured) -> None:
         if any("rest.scalar" in lot.names for lot in batch):
             raise RuntimeError("no more memory")
-        batches.draw(batch, seed, measured)
+        batches.draw_batch(batch, seed, measured)
 
-    monkeypatch.setattr(seeded, "draw", failing)
+    monkeypatch.setattr(seeded, "draw_batch", failing)
     with pytest.raises(initplug.ApplyError, match=r"writing stopped at rest\.scalar: RuntimeError: no more memory"):
         initplug.apply(Net(), RECIPE, seed=0)
 
@@ -393,7 +393,7 @@ def test_batches_of_small_tensors_hold_what_each_would_get_alone() -> None:
         init = Uniform(-1.0, 1.0) if len(name) == 2 else Normal(2.0, 0.5)
         expected = np.full(parameter.numel(), 3, np.float32)
         if not name.startswith("w1") or len(name) == 2:
-            fill(expected, init, key_of(8, name), Box.whole(parameter.shape), Source())
+            fill_box(expected, init, key_of(8, name), Box.whole(parameter.shape), WordSource())
         assert np.array_equal(parameter.detach().numpy().reshape(-1), expected), name
         row, double = audit[name], parameter.detach().double()
         assert row.measured_mean == pytest.approx(double.mean().item(), rel=1e-9)

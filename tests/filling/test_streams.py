@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 import initplug.filling.streams as streams
-from initplug.filling.streams import Elementwise, fill, sampler
-from initplug.filling.words import Source, key_of, words_of_many
+from initplug.filling.streams import Elementwise, fill_box, sampler
+from initplug.filling.words import WordSource, key_of, words_of_many
 from initplug.regions import Box
 from initplug.schemes.distributions import Normal, TruncatedNormal, Uniform
 
@@ -63,7 +63,7 @@ PLACES = [
 @pytest.mark.parametrize(("seed", "name", "start", "count"), PLACES)
 @pytest.mark.parametrize("tag", ["", "imag", "zeros"])
 def test_words_are_those_of_the_paper(seed: int, name: str, start: int, count: int, tag: str) -> None:
-    assert Source().words(key_of(seed, name, tag), start, count).tolist() == words_by_hand(
+    assert WordSource().words(key_of(seed, name, tag), start, count).tolist() == words_by_hand(
         seed, name, start, count, tag
     )
 
@@ -75,7 +75,7 @@ def test_words_of_many_streams_are_those_of_each(wanted: list[tuple[int, str, in
     keys = np.stack([key_of(seed, name) for seed, name, _ in wanted])
     words, firsts = words_of_many(keys, [count for _, _, count in wanted])
     for key, first, (_, _, count) in zip(keys, firsts.tolist(), wanted, strict=True):
-        assert words[first : first + count].tolist() == Source().words(key, 0, count).tolist()
+        assert words[first : first + count].tolist() == WordSource().words(key, 0, count).tolist()
 
 
 # Golden values: version 1 never changes ---------------------------------------------------------------------
@@ -91,7 +91,7 @@ DISTRIBUTIONS: dict[str, Elementwise] = {
 
 def drawn(distribution: Elementwise, seed: int, name: str, count: int, begin: int = 0) -> Floats:
     out = np.empty(count, np.float32)
-    fill(out, distribution, key_of(seed, name), Box.whole((begin + count,)), Source(), begin)
+    fill_box(out, distribution, key_of(seed, name), Box.whole((begin + count,)), WordSource(), begin)
     return out
 
 
@@ -122,7 +122,7 @@ def by_hand(distribution: Elementwise, seed: int, name: str, start: int, count: 
 @pytest.mark.parametrize(("seed", "name", "start", "count"), PLACES[:7])
 def test_values_are_those_computed_by_hand(kind: str, seed: int, name: str, start: int, count: int) -> None:
     values = np.empty(count, np.float32)
-    sampler(DISTRIBUTIONS[kind])(Source().words(key_of(seed, name), start, count), values, Source())
+    sampler(DISTRIBUTIONS[kind])(WordSource().words(key_of(seed, name), start, count), values, WordSource())
     assert values.tolist() == by_hand(DISTRIBUTIONS[kind], seed, name, start, count)
 
 
@@ -170,7 +170,7 @@ def test_normals_are_exact_to_a_millionth() -> None:
     every = np.array([*ends, *(2**32 - 1 - end for end in ends)], np.uint32)
     words = np.concatenate([every, np.random.default_rng(0).integers(0, 2**32, 1 << 20, np.uint32)])
     z = np.empty(len(words), np.float32)
-    sampler(Normal(0.0, 1.0))(words.copy(), z, Source())
+    sampler(Normal(0.0, 1.0))(words.copy(), z, WordSource())
     assert np.abs(z - exact(words)).max() < 1e-6
     assert np.abs(z).max() == np.float32(6.337958)
 
@@ -237,7 +237,7 @@ def test_a_broken_table_is_noticed(fault: Callable[[Floats, Floats], None], monk
 
 
 def test_bits_of_words_are_fair_and_independent() -> None:
-    words = Source().words(key_of(5, "bits"), 0, 1 << 20)
+    words = WordSource().words(key_of(5, "bits"), 0, 1 << 20)
     for shift in range(0, 32, 8):
         counts = np.bincount(words >> np.uint32(shift) & np.uint32(255), minlength=256)
         assert stats.chisquare(counts).pvalue > 1e-4
@@ -300,10 +300,10 @@ def boxes(draw: Any) -> Box:
 def test_a_box_holds_the_values_of_the_whole(box: Box, chunk: int) -> None:
     normal, key = Normal(0.0, 1.0), key_of(0, "weight")
     whole = np.empty(math.prod(box.shape), np.float32)
-    fill(whole, normal, key, Box.whole(box.shape), Source())
+    fill_box(whole, normal, key, Box.whole(box.shape), WordSource())
     part = np.empty(math.prod(box.sizes), np.float32)
     for begin in range(0, len(part), chunk):
-        fill(part[begin : begin + chunk], normal, key, box, Source(), begin)
+        fill_box(part[begin : begin + chunk], normal, key, box, WordSource(), begin)
     cut = tuple(slice(start, start + size) for start, size in zip(box.starts, box.sizes, strict=True))
     assert (part.reshape(box.sizes) == whole.reshape(box.shape)[cut]).all()
 
@@ -312,7 +312,7 @@ def test_a_box_holds_the_values_of_the_whole(box: Box, chunk: int) -> None:
 def test_the_step_changes_no_value(step: int) -> None:
     expected, values = np.empty(300_000, np.float32), np.empty(300_000, np.float32)
     box = Box.whole((300_000,))
-    fill(expected, DISTRIBUTIONS["cut"], key_of(0, "w"), box, Source())
+    fill_box(expected, DISTRIBUTIONS["cut"], key_of(0, "w"), box, WordSource())
     count = 2_000 if step == 1 else 300_000
-    fill(values[:count], DISTRIBUTIONS["cut"], key_of(0, "w"), box, Source(step=step))
+    fill_box(values[:count], DISTRIBUTIONS["cut"], key_of(0, "w"), box, WordSource(step=step))
     assert (values[:count] == expected[:count]).all()

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 import initplug
 from initplug.filling import copies as transferring
-from initplug.filling.copies import WINDOW, windows
+from initplug.filling.copies import WINDOW_BYTES, windows
 
 QUIET = {"unmatched": "keep", "unused": "ignore"}
 
@@ -287,7 +287,7 @@ def test_a_value_beyond_the_dtype_differs(tmp_path: Path) -> None:
 
 
 def test_an_audit_finds_the_difference_in_the_last_window() -> None:
-    size = WINDOW // 4 * 3
+    size = WINDOW_BYTES // 4 * 3
     model = tensors(a=torch.zeros(size), b=torch.zeros(size))
     with torch.no_grad():
         model.get_parameter("a")[-1] = 1
@@ -301,7 +301,7 @@ def test_an_audit_finds_the_difference_in_the_last_window() -> None:
 @settings(max_examples=200, deadline=None)
 def test_windows_cover_every_element_once_and_hold_to_their_limit(shape: list[int], itemsize: int, limit: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(transferring, "WINDOW", limit)
+        patch.setattr(transferring, "WINDOW_BYTES", limit)
         seen = torch.zeros(shape)
         for window in windows(tuple(shape), itemsize):
             assert seen[window].numel() * itemsize <= limit

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from preset_pool import NUMBERS, SIGNS, mutated
 
 from initplug.cli.commands import commands
-from initplug.cli.models import Failure, named
+from initplug.cli.models import Failure, import_model
 from initplug.errors import InitplugWarning
 
 WHERE = [
@@ -102,7 +102,7 @@ def checked(words: list[str]) -> bool:
 
 def _named(text: str) -> bool:
     try:
-        named(text)
+        import_model(text)
     except Failure as failure:
         assert failure.message.strip() and len(failure.message) < 20_000
         assert failure.exit_code == 2

@@ -142,12 +142,12 @@ def test_an_error_of_others_that_comes_out_of_load_is_found(monkeypatch: pytest.
 
 
 def test_bits_that_depend_on_the_number_of_threads_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    fill = seeded.fill
+    fill = seeded.fill_from_names
 
     def threaded(lots: Any, seed: int, threads: int, *rest: Any) -> None:
         fill(lots, seed + (threads == 2), threads, *rest)
 
-    monkeypatch.setattr("initplug.filling.write.fill", threaded)
+    monkeypatch.setattr("initplug.filling.write.fill_from_names", threaded)
     made = {
         "layers": ["linear", "large"],
         "recipe": {"rules": {"*": "normal"}},

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import integrate, stats
 
-from initplug.filling.torch_draws import draw
+from initplug.filling.torch_draws import draw_from_generator
 from initplug.schemes.densities import Curve, curve
 from initplug.schemes.distributions import (
     Batched,
@@ -135,7 +135,7 @@ def test_drawn_values_follow_their_curve(distribution: Drawn) -> None:
     values = []
     for _ in range(40):
         tensor = torch.empty(96, 32)
-        draw(distribution, tensor)
+        draw_from_generator(distribution, tensor)
         values.append(tensor.flatten())
     found = of(distribution)
     counts, edges = np.histogram(torch.cat(values).numpy(), 20, density=True)

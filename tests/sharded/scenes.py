@@ -557,7 +557,7 @@ def files_are_read_by_region(folder: Path) -> None:
     recipe = {"rules": {"load": {"match": "*", "init": {"fn": "load", "path": str(path)}}}}
     with raises("the ranks disagree"):
         initplug.apply(model, recipe, seed=0)
-    with mock.patch.object(transferring, "_read", wraps=transferring._read) as read:
+    with mock.patch.object(transferring, "_window_of_file", wraps=transferring._window_of_file) as read:
         audit = initplug.apply(model, recipe, seed=0, check=False, measure=False)
     windows = [call.args[1] for call in read.call_args_list]
     taken = sum(math.prod(part.stop - part.start for part in window) for window in windows)
