@@ -19,6 +19,7 @@ test: lint types tests ## Check style and types, run every test.
 lint: $(VENV)/installed-tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 
 types: $(VENV)/installed-tests
 	$(BIN)/mypy
