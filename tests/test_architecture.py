@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import pkgutil
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -99,6 +100,17 @@ def test_modules_of_a_folder_stand_in_an_order(folder: str) -> None:
         for name in imported(Path(folder) / f"{module}.py"):
             within = name.removeprefix(f"initplug.{folder}.").split(".")[0]
             assert not name.startswith(f"initplug.{folder}.") or within in order[:place], f"{module} imports {name}"
+
+
+def test_the_map_names_every_room_once_and_tests_that_are_there() -> None:
+    text = (PACKAGE.parent / "CONTRIBUTING.md").read_text().split("## Where things are")[1].split("\n## ")[0]
+    rows = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("|")][2:]
+    rooms = [name for row in rows for name in re.findall(r"`([\w/]+)`", row[1])]
+    modules = {path.with_suffix("").as_posix() for path in MODULES if path.stem != "__init__"}
+    assert sorted(rooms) == sorted(modules)
+    named = [name for row in rows for name in re.findall(r"`([\w/]+)`", row[2])]
+    assert all((PACKAGE.parent / "tests" / f"{name}.py").is_file() for name in named)
+    assert all(re.search("`", row[2]) for row in rows)
 
 
 PUBLIC = [
