@@ -103,9 +103,8 @@ def region_at(
         coordinate: of the rank; None for a rank outside the mesh, which holds nothing.
 
     Example:
-        >>> from torch.distributed.tensor import Shard
-        >>> region_at((7, 3), [Shard(0)], [4], [3]).stretches
-        (((6, 1),), ((0, 3),))
+        >>> region_at((7, 3), [], [], []).stretches, region_at((7, 3), [], [], None).count
+        ((((0, 7),), ((0, 3),)), 0)
     """
     if coordinate is None:
         return Region(tuple(shape), ((),) * len(shape))

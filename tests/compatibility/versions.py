@@ -22,8 +22,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import tomllib
-
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build" / "compatibility"
 GUIDE = ROOT / "examples" / "guide" / "compatibility.md"
@@ -198,6 +196,9 @@ def _tested(python: Path, name: str, words: Sequence[str]) -> dict[str, Any]:
 
 
 def _project() -> dict[str, Any]:
+    """Return what pyproject.toml says of the project; this needs Python 3.11."""
+    import tomllib
+
     project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     return project
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import jsonschema
+import pydantic
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
@@ -342,6 +343,10 @@ def test_structural_mutations_are_refused_by_both(recipe: Any, data: st.DataObje
 # Editors.
 
 
+@pytest.mark.skipif(
+    tuple(int(part) for part in pydantic.VERSION.split(".")[:2]) < (2, 10),
+    reason="pydantic before 2.10 says the same schema in more words",
+)
 def test_the_schema_that_editors_find_beside_the_presets_is_that_of_the_code() -> None:
     file = PRESETS.parent / "initplug.schema.json"
     assert json.loads(file.read_text()) == schema(), "initplug schema > initplug/presets/initplug.schema.json"
