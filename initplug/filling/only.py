@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from initplug.errors import NAME, ROWS, ApplyError, Finding, brief, did_you_mean, headed, near, shortened, warn
 from initplug.language.faults import shown
-from initplug.language.selectors import Matcher, Selector, SelectorError, parse, selector_of
+from initplug.language.matcher import Matcher
+from initplug.language.selectors import Selector, SelectorError, parse, selector_of
 from initplug.planning.matching import hits_of, states_of
 from initplug.planning.plan import Plan
 from initplug.planning.slots import Slot, Tree

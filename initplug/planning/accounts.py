@@ -14,9 +14,10 @@ import numpy as np
 from initplug.errors import NAME, cut, shortened
 from initplug.language.faults import shown
 from initplug.language.loading import load
+from initplug.language.matcher import class_matches
 from initplug.language.preset_list import presets
 from initplug.language.recipe import Recipe, Rule
-from initplug.language.selectors import Segment, class_matches, parse
+from initplug.language.selectors import Segment, parse
 from initplug.language.yaml import Place
 from initplug.planning.expected import Unmet, unmet
 from initplug.planning.matching import Clause, Decision, Matched, Winner, fits

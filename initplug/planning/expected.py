@@ -11,7 +11,8 @@ import numpy as np
 from initplug.columns import Rows
 from initplug.errors import near
 from initplug.language.expectation import Expectation
-from initplug.language.selectors import Selector, class_matches
+from initplug.language.matcher import class_matches
+from initplug.language.selectors import Selector
 from initplug.planning.matching import Clause, Frozen, Matched, Winner
 from initplug.planning.slots import Tree
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from initplug.language.factor import Factor
-from initplug.language.selectors import Matcher, parse
+from initplug.language.matcher import Matcher
+from initplug.language.selectors import parse
 from initplug.planning.expected import closest_module
 from initplug.planning.matching import states_of
 from initplug.planning.references import attribute

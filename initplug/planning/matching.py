@@ -10,8 +10,9 @@ import numpy as np
 from torch.nn.utils.parametrize import ParametrizationList
 
 from initplug.columns import Coded, paired
+from initplug.language.matcher import Matcher, State
 from initplug.language.recipe import Recipe, Rule
-from initplug.language.selectors import Matcher, Selector, State
+from initplug.language.selectors import Selector
 from initplug.planning.slots import Kin, Slot, SlotKind, Tree
 
 

@@ -14,7 +14,8 @@ from omegaconf import OmegaConf
 from torch import nn
 
 import initplug
-from initplug.language.selectors import Matcher, parse
+from initplug.language.matcher import Matcher
+from initplug.language.selectors import parse
 from initplug.language.yaml import MAX_CHARACTERS, MAX_PARTS
 
 LIMIT = 3
