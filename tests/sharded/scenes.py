@@ -164,7 +164,7 @@ def gathers_complex() -> bool:
     """Whether gloo takes complex numbers; old ones refuse them."""
     given = torch.zeros(1, dtype=torch.complex64)
     try:
-        dist.all_gather([given.clone() for _ in range(dist.get_world_size())], given)
+        dist.all_gather_into_tensor(given.repeat(dist.get_world_size()), given)
     except RuntimeError:
         return False
     return True
