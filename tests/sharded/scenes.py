@@ -160,14 +160,13 @@ def tensors_that_are_computed_as_a_whole(_: Path) -> None:
         bags_agree([(7, 5, 3)], mesh, [Shard(dim)], kernels)
 
 
-def gathers_complex() -> bool:
-    """Whether gloo takes complex numbers; old ones refuse them."""
-    given = torch.zeros(1, dtype=torch.complex64)
-    try:
-        dist.all_gather_into_tensor(given.repeat(dist.get_world_size()), given)
-    except RuntimeError:
-        return False
-    return True
+VERSION = tuple(int(part) for part in torch.__version__.split(".")[:2])
+
+RUNS_ON_CPUS = VERSION >= (2, 7)
+"""Whether modules of `fully_shard` run without a GPU: in 2.6 their gathering asks streams for events of CUDA."""
+
+GATHERS_COMPLEX = VERSION >= (2, 13)
+"""Whether gloo gathers complex numbers for DTensors: 2.6 does not, 2.13 does."""
 
 
 @scene()
@@ -176,7 +175,7 @@ def splits_and_complex_numbers(_: Path) -> None:
     gates = {"gates": {"split": [0, 1, "normal std=0.02", "uniform -1 1"]}, "qkv": {"fn": "xavier_uniform", "split": 3}}
     for placement in (Replicate(), Shard(0), Shard(1)):
         bags_agree([(12, 7)], mesh, [placement], gates)
-        if gathers_complex():
+        if GATHERS_COMPLEX:
             bags_agree([(9, 7)], mesh, [placement], {"z": "normal std=0.02"}, torch.complex64)
 
 
@@ -398,7 +397,7 @@ def two_dimensional_meshes_give_the_values_of_one_process(_: Path) -> None:
 
 @scene()
 def a_tied_model_stays_tied_and_trains_as_one_process_does(_: Path) -> None:
-    if "gpt2" not in CASES:
+    if not RUNS_ON_CPUS:
         return
     with initplug.deferred():
         model = gpt2()
@@ -418,6 +417,8 @@ def a_tied_model_stays_tied_and_trains_as_one_process_does(_: Path) -> None:
 
 @scene()
 def what_is_written_to_gathered_parameters_is_not_lost(_: Path) -> None:
+    if not RUNS_ON_CPUS:
+        return
     model: Any = fully_shard(Block(), mesh=mesh_of(dist.get_world_size()), reshard_after_forward=False)
     expected, recipe = Block(), {"rules": {"*": "normal"}}
     model(torch.zeros(2, 13))
