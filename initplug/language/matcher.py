@@ -152,6 +152,7 @@ class Matcher:
         selectors: parsed selectors; their positions are the numbers in `State.hits`.
 
     Example:
+        >>> from initplug.language.selectors import parse
         >>> matcher = Matcher([parse("conv*"), parse("^fc.bias")])
         >>> root = matcher.root(object)
         >>> matcher.step(matcher.step(root, "fc", None), "bias", None).hits
