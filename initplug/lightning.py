@@ -26,7 +26,7 @@ The second is the older name of the first.
 """
 
 MARK = "_initplug_initialised"
-"""What an initialised module carries, so that its copies, pickled ones too, are known for what they are."""
+"""The mark of an initialised module, by which its copies, pickled ones too, are known for what they are."""
 
 
 class Initialize(Callback):  # type: ignore[misc]  # of Lightning, which need not be there

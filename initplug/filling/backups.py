@@ -20,7 +20,7 @@ from initplug.planning.parametrized import Computed
 from initplug.planning.slots import Slot, Slots, Tree
 
 CONTAINERS = (list, dict, OrderedDict)
-"""What modules keep tensors in; their own parameters and buffers are in an OrderedDict before torch 2.5."""
+"""Containers of tensors in modules; their own parameters and buffers are in an OrderedDict before torch 2.5."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,7 +107,7 @@ TORCHS_OWN = frozenset(
     for one in (Tensor, nn.Parameter)
     for way in (one.__torch_function__, one.__torch_dispatch__)
 )
-"""What decides what operations do, unless a class of tensors has its own say."""
+"""The methods that decide what operations do, unless a class of tensors has its own."""
 
 
 def _obeys(tensor: Tensor) -> bool:

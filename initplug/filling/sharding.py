@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from initplug.collectives import Circle
 from initplug.filling.replicas import NO_REPLICAS, Replicas
+from initplug.planning.parametrized import submodules_of
 from initplug.planning.slots import PLAIN_TENSORS
 from initplug.regions import Box, Region, Stretches, stretches_of
 from initplug.torch_versions import dtensor, fsdp_module, marks_strided_shards
@@ -159,7 +160,7 @@ def reshard(model: nn.Module) -> None:
     wrapped = fsdp_module()
     if wrapped is None or not _distributed():
         return
-    for module in _modules(model):
+    for module in submodules_of(model).values():
         if isinstance(module, wrapped):
             module.reshard()
 
@@ -188,18 +189,6 @@ def undivided(*, experts: bool) -> bool:
     return _distributed() and sys.modules["torch.distributed"].get_world_size() == 1
 
 
-def _modules(model: nn.Module) -> list[nn.Module]:
-    """Return all modules, whatever they say of themselves."""
-    found: dict[int, nn.Module] = {}
-    waiting = [model]
-    while waiting:
-        module = waiting.pop()
-        if id(module) not in found:
-            found[id(module)] = module
-            waiting += [child for child in reversed(module._modules.values()) if child is not None]
-    return list(found.values())
-
-
 def circle_of(model: nn.Module, replicas: Replicas = NO_REPLICAS) -> Circle:
     """Return the ranks of a model's meshes and replicas, and the process groups over which they hear of each other.
 
@@ -212,7 +201,7 @@ def circle_of(model: nn.Module, replicas: Replicas = NO_REPLICAS) -> Circle:
     import torch.distributed as dist
 
     meshes: dict[DeviceMesh, None] = {}
-    for module in _modules(model) if dtensor() is not None else ():
+    for module in submodules_of(model).values() if dtensor() is not None else ():
         for tensor in (*module._parameters.values(), *module._buffers.values()):
             mesh = mesh_of(tensor) if tensor is not None else None
             if mesh is not None:
