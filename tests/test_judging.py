@@ -185,12 +185,12 @@ def test_limits_of_extremes_are_quantiles_of_samples_extremes(distribution: Draw
     limits = judging._limits(distribution, numel, torch.float64)
     tail = math.erfc(3 / math.sqrt(2)) / 2
     error = 4 * math.sqrt(tail / 20_000)
-    for share in ((found.min(1).values > limits.min_high), (found.max(1).values < limits.max_low)):
+    for share in ((found.min(1).values > limits.ends.min_high), (found.max(1).values < limits.ends.max_low)):
         assert share.double().mean().item() == pytest.approx(tail, abs=error)
-    both = (found.min(1).values > limits.inner_low) & (found.max(1).values < limits.inner_high)
+    both = (found.min(1).values > limits.ends.inner_low) & (found.max(1).values < limits.ends.inner_high)
     assert both.double().mean().item() == pytest.approx(tail, abs=error)
     if isinstance(distribution, Normal):
-        for share in ((found.min(1).values < limits.min_low), (found.max(1).values > limits.max_high)):
+        for share in ((found.min(1).values < limits.ends.min_low), (found.max(1).values > limits.ends.max_high)):
             assert share.double().mean().item() == pytest.approx(tail, abs=error)
 
 

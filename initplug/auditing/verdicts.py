@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from initplug.auditing.extremes import extremes, finest, outer
+from initplug.auditing.extremes import Extremes, extremes, finest, outer
 from initplug.auditing.moments import Measured, Moments
 from initplug.schemes.distributions import Batched, Distribution, Planned, Single, TruncatedNormal
 from initplug.schemes.structures import Fixed
@@ -111,12 +111,7 @@ class Limits(NamedTuple):
 
     Args:
         constant: the one value of all elements, as the dtype holds it; None where they are drawn.
-        min_low: least of what the smallest element may be.
-        min_high: most of it.
-        max_low: least of what the largest element may be.
-        max_high: most of it.
-        inner_low: what the smallest element must reach, if the largest does not reach `inner_high`.
-        inner_high: what the largest element must reach, if the smallest does not reach `inner_low`.
+        ends: where the smallest and the largest element must lie.
         mean_low: least mean.
         mean_high: largest mean.
         std_low: least standard deviation.
@@ -127,12 +122,7 @@ class Limits(NamedTuple):
     """
 
     constant: float | None
-    min_low: float = 0.0
-    min_high: float = 0.0
-    max_low: float = 0.0
-    max_high: float = 0.0
-    inner_low: float = math.inf
-    inner_high: float = -math.inf
+    ends: Extremes = Extremes()
     mean_low: float = 0.0
     mean_high: float = 0.0
     std_low: float = 0.0
@@ -172,11 +162,11 @@ def _keeps(limits: Limits, moments: Moments, dtype: torch.dtype, exact: bool) ->
     if limits.constant is not None:
         return _is_constant(limits.constant, moments, dtype, exact)
     return (
-        (limits.min_low <= moments.min)
-        & (moments.min <= limits.min_high)
-        & (limits.max_low <= moments.max)
-        & (moments.max <= limits.max_high)
-        & ((moments.min <= limits.inner_low) | (limits.inner_high <= moments.max))
+        (limits.ends.min_low <= moments.min)
+        & (moments.min <= limits.ends.min_high)
+        & (limits.ends.max_low <= moments.max)
+        & (moments.max <= limits.ends.max_high)
+        & ((moments.min <= limits.ends.inner_low) | (limits.ends.inner_high <= moments.max))
         & (limits.mean_low <= moments.mean)
         & (moments.mean <= limits.mean_high)
         & ((not limits.varied) | (moments.min != moments.max))
@@ -201,14 +191,14 @@ def _beyond(limits: Limits, moments: Moments) -> Iterator[str]:
     for what, value, low, high in (
         ("mean", moments.mean, limits.mean_low, limits.mean_high),
         ("std", moments.std, limits.std_low, limits.std_high),
-        ("smallest element", moments.min, limits.min_low, limits.min_high),
-        ("largest element", moments.max, limits.max_low, limits.max_high),
+        ("smallest element", moments.min, limits.ends.min_low, limits.ends.min_high),
+        ("largest element", moments.max, limits.ends.max_low, limits.ends.max_high),
     ):
         if not low <= value <= high:
             before = True
             yield f"{what} {value:.6g}, not {_range_text(low, high)}"
-    if not before and limits.inner_low < moments.min and moments.max < limits.inner_high:
-        reached = f"{limits.inner_low:.6g} below or {limits.inner_high:.6g} above"
+    if not before and limits.ends.inner_low < moments.min and moments.max < limits.ends.inner_high:
+        reached = f"{limits.ends.inner_low:.6g} below or {limits.ends.inner_high:.6g} above"
         yield f"elements are {moments.min:.6g} to {moments.max:.6g}, where some should reach {reached}"
     elif not before:
         assert limits.rms is not None  # nothing else is left
@@ -235,12 +225,10 @@ def _limits(distribution: Single | Batched, numel: int, dtype: torch.dtype) -> L
     ends = extremes(distribution, numel, dtype, _chance_beyond_limits())
     return Limits(
         constant=None,
-        min_low=max(_end(distribution.low, dtype, min) - 2 * finest(dtype), ends.min_low),
-        min_high=ends.min_high,
-        max_low=ends.max_low,
-        max_high=min(_end(distribution.high, dtype, max) + 2 * finest(dtype), ends.max_high),
-        inner_low=ends.inner_low,
-        inner_high=ends.inner_high,
+        ends=ends._replace(
+            min_low=max(_end(distribution.low, dtype, min) - 2 * finest(dtype), ends.min_low),
+            max_high=min(_end(distribution.high, dtype, max) + 2 * finest(dtype), ends.max_high),
+        ),
         mean_low=distribution.mean - off,
         mean_high=distribution.mean + off,
         std_low=least,
