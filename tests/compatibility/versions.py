@@ -230,7 +230,7 @@ def _results() -> dict[str, dict[str, Any]]:
             cell.strip() for cell in row.strip("|").split("|")
         )
         found[name] = {
-            **{"python": python, "torch": torch, "numpy": numpy, "pydantic": pydantic},
+            **{"Python": python, "torch": torch, "NumPy": numpy, "pydantic": pydantic},
             **{"passed": int(passed), "failed": int(failed), "skipped": int(skipped)},
         }
     return found

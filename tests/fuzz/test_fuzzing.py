@@ -29,7 +29,7 @@ import initplug
 from initplug import Recipe
 from initplug.errors import warn
 from initplug.filling import seeded
-from initplug.language import selectors
+from initplug.language import matcher
 
 HERE = Path(__file__).parent
 
@@ -108,7 +108,7 @@ def planted(monkeypatch: pytest.MonkeyPatch, name: str, plant: Callable[[], obje
 
 
 def test_a_matcher_that_forgets_types_disagrees_with_brute_force(monkeypatch: pytest.MonkeyPatch) -> None:
-    plant = lambda: monkeypatch.setattr(selectors, "_has_type", lambda *_: True)  # noqa: E731  # one line of a fault
+    plant = lambda: monkeypatch.setattr(matcher, "_has_type", lambda *_: True)  # noqa: E731  # one line of a fault
     failures = planted(monkeypatch, "selectors", plant, 8)
     assert failures and all("by brute force" in failure.told for failure in failures)
 
