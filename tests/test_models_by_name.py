@@ -237,8 +237,8 @@ class Loud(Exception):
         return "\\n\\n" + "loud " * 100_000 + "\\x1b[31m"
 
 
-def deep(*_):
-    return deep()
+def deep(depth=0):
+    return deep(depth + 1)
 
 
 class Getting:
