@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 LOWEST = (2, 4)
 """The lowest version that is supported: its DTensor and its `fully_shard` are the first that can be spoken to."""
 
-if tuple(int(part) for part in torch.__version__.split(".")[:2]) < LOWEST:
+VERSION = tuple(int(part) for part in torch.__version__.split(".")[:2])
+
+if VERSION < LOWEST:
     raise ImportError(f"initplug needs torch 2.4 or later, and this is {torch.__version__}: pip install 'torch>=2.4'")
 
 DTENSOR_HOMES = ("torch.distributed.tensor", "torch.distributed._tensor")
@@ -42,6 +44,13 @@ def dtype_named(word: str) -> torch.dtype | None:
 def marks_strided_shards() -> bool:
     """Return whether placements say in which order a dimension was cut twice: `_StridedShard` of 2.5 does."""
     return any(hasattr(sys.modules.get(f"{home}.placement_types"), "_StridedShard") for home in DTENSOR_HOMES)
+
+
+STRIDED_UNEVENLY = VERSION >= (2, 10)
+"""Whether `_StridedShard` may cut a dimension into unequal parts: 2.5 to 2.7 refuse it, 2.8 and 2.9 lose their order.
+
+    https://github.com/pytorch/pytorch/pull/163843
+"""
 
 
 @cache

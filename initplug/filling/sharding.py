@@ -20,7 +20,7 @@ from initplug.filling.replicas import NO_REPLICAS, Replicas
 from initplug.planning.parametrized import submodules_of
 from initplug.planning.slots import PLAIN_TENSORS
 from initplug.regions import Box, Region, Stretches, stretches_of
-from initplug.torch_versions import dtensor, fsdp_module, marks_strided_shards
+from initplug.torch_versions import STRIDED_UNEVENLY, dtensor, fsdp_module, marks_strided_shards
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -62,14 +62,31 @@ def unplaceable(tensor: Tensor) -> str | None:
     cut = [placement.dim for placement in placements if _cuts(placement)]  # type: ignore[attr-defined]  # those have one
     if len(cut) > len(set(cut)) and not marks_strided_shards():
         return f"one dimension is cut twice in its placements {placements}: torch says in which order since 2.5"
+    strided = {placement.dim for placement in placements if _is_strided(placement)}  # type: ignore[attr-defined]  # as above
+    if not STRIDED_UNEVENLY and any(_is_uneven(tensor, dim) for dim in strided):
+        return f"one dimension is cut twice in unequal parts in its placements {placements}: torch can since 2.10"
     held, local = region_of(tensor), local_of(tensor)
     if held is None or held.sizes == tuple(local.shape) or not (held.count or local.numel()):
         return None
     return f"this rank holds {tuple(local.shape)}, where {held.sizes} was expected of its placements {placements}"
 
 
+def _is_uneven(tensor: Tensor, dim: int) -> bool:
+    """Return whether a dimension of a DTensor is cut into parts of unequal sizes."""
+    sharded = cast("DTensor", tensor)
+    parts = 1
+    for placement, size in zip(sharded.placements, sharded.device_mesh.shape, strict=True):
+        if _cuts(placement) and placement.dim == dim:  # type: ignore[attr-defined]  # those that cut have one
+            parts *= size
+    return tensor.shape[dim] % parts != 0
+
+
 def _cuts(placement: Placement) -> bool:
-    return placement.is_shard() or type(placement).__name__ == "_StridedShard"
+    return placement.is_shard() or _is_strided(placement)
+
+
+def _is_strided(placement: Placement) -> bool:
+    return type(placement).__name__ == "_StridedShard"
 
 
 def region_of(tensor: Tensor) -> Region | None:

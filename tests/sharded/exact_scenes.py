@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from scenes import CASES, LLAMA, Bag, expected_of, fsdp, llama, mesh_of
+from scenes import CASES, LLAMA, TRANSFORMERS, Bag, expected_of, fsdp, llama, mesh_of
 from torch import nn
 from torch_parts import STRIDED, Placement, Replicate, Shard, StridedShard, distribute_tensor
 from world import scene
@@ -75,7 +75,7 @@ def a_padding_row_and_strided_parts_are_compared_where_they_lie(_: Path) -> None
         assert ", the first at [40, " in str(found.problem) and ": 1, not 0; off by 1 at most" in str(found.problem)
 
 
-@scene(2)
+@scene(2, lacks=TRANSFORMERS)
 def pools_and_copies_are_told_of_all_ranks_parts_together(_: Path) -> None:
     model: Any = fsdp(llama(), mesh_of(2))
     initplug.apply(model, LLAMA, seed=7)

@@ -22,7 +22,9 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 from torch_parts import (
+    CUTS_UNEVENLY,
     STRIDED,
+    VERSION,
     DTensor,
     Partial,
     Placement,
@@ -126,16 +128,20 @@ def odd_shapes_on_two_and_three_dimensions(_: Path) -> None:
     ]
     if STRIDED:
         pairs += [[first(dim), Shard(dim)] for dim in (0, 1) for first in (Shard, strided)]
-    mesh = mesh_of(2, 2)
-    for pair in pairs:
-        bags_agree([(11, 9), (3, 5), (64, 48), (5, 4, 3), (2, 2)], mesh, pair, PARTS)
     triples: list[tuple[tuple[int, ...], list[Placement]]] = [
         ((1, 2, 2), [Replicate(), Shard(0), Shard(1)]),
     ]
     if STRIDED:
         triples += [((2, 1, 2), [Shard(1), Shard(0), Shard(1)]), ((2, 2, 1), [strided(0), Shard(0), Shard(1)])]
-    for sizes, placements in triples:
-        bags_agree([(11, 9), (6, 5)], mesh_of(*sizes), placements, PARTS)
+    for sizes, placements in [((2, 2), pair) for pair in pairs] + triples:
+        mesh = mesh_of(*sizes)
+        shapes: list[tuple[int, ...]] = [(11, 9), (3, 5), (5, 4, 3), (2, 2), (6, 5), (64, 48), (2, 4)]
+        if any(StridedShard is type(placement) for placement in placements) and not CUTS_UNEVENLY:
+            with raises("one dimension is cut twice in unequal parts"):
+                bags_agree(shapes, mesh, placements, PARTS)
+            bags_agree([(64, 48)], mesh, placements, PARTS)
+        else:
+            bags_agree(shapes, mesh, placements, PARTS)
 
 
 @scene()
@@ -160,10 +166,12 @@ def tensors_that_are_computed_as_a_whole(_: Path) -> None:
         bags_agree([(7, 5, 3)], mesh, [Shard(dim)], kernels)
 
 
-VERSION = tuple(int(part) for part in torch.__version__.split(".")[:2])
+CPU_FORWARD = "" if VERSION >= (2, 7) else "modules of fully_shard that run without a GPU"
+"""What 2.6 lacks: its gathering asks streams for events of CUDA."""
 
-RUNS_ON_CPUS = VERSION >= (2, 7)
-"""Whether modules of `fully_shard` run without a GPU: in 2.6 their gathering asks streams for events of CUDA."""
+UNEVEN = "" if CUTS_UNEVENLY else "unequal parts of dimensions that are cut twice"
+
+TRANSFORMERS = "" if is_torch_available() else "a version that transformers takes"
 
 GATHERS_COMPLEX = VERSION >= (2, 13)
 """Whether gloo gathers complex numbers for DTensors: 2.6 does not, 2.13 does."""
@@ -345,10 +353,8 @@ def buffers_on_meta_are_restored_beside_shards(_: Path) -> None:
     same_values(model, expected_of("net"))
 
 
-@scene()
+@scene(lacks=TRANSFORMERS)
 def parameters_may_be_sharded_along_any_dimension(_: Path) -> None:
-    if "llama" not in CASES:
-        return  # nor does `fully_shard` take placements there
     model, size = llama(), dist.get_world_size()
 
     def last(parameter: nn.Parameter) -> Shard:  # torch wants even parts along all dimensions but the first
@@ -376,9 +382,14 @@ def two_dimensional_meshes_give_the_values_of_one_process(_: Path) -> None:
         with initplug.deferred():
             model = build()
         tensor_parallel(case, model, mesh["tp"])
+        uneven = STRIDED and not CUTS_UNEVENLY
+        if uneven and VERSION < (2, 8):
+            with pytest.raises(NotImplementedError, match="does not support uneven sharding"):
+                fsdp(model, mesh["dp"])
+            continue
         fsdp(model, mesh["dp"])
-        if not STRIDED:
-            with raises("torch says in which order since 2.5"):
+        if uneven or not STRIDED:
+            with raises("cut twice in unequal parts" if uneven else "torch says in which order since 2.5"):
                 initplug.apply(model, recipe, seed=7)
             continue
         assert any(
@@ -395,10 +406,8 @@ def two_dimensional_meshes_give_the_values_of_one_process(_: Path) -> None:
         same_values(model, expected_of(case))
 
 
-@scene()
+@scene(lacks=TRANSFORMERS or CPU_FORWARD)
 def a_tied_model_stays_tied_and_trains_as_one_process_does(_: Path) -> None:
-    if not RUNS_ON_CPUS:
-        return
     with initplug.deferred():
         model = gpt2()
     fsdp(model, mesh_of(dist.get_world_size()))
@@ -415,10 +424,8 @@ def a_tied_model_stays_tied_and_trains_as_one_process_does(_: Path) -> None:
     assert model.lm_head.weight is model.transformer.wte.weight
 
 
-@scene()
+@scene(lacks=CPU_FORWARD)
 def what_is_written_to_gathered_parameters_is_not_lost(_: Path) -> None:
-    if not RUNS_ON_CPUS:
-        return
     model: Any = fully_shard(Block(), mesh=mesh_of(dist.get_world_size()), reshard_after_forward=False)
     expected, recipe = Block(), {"rules": {"*": "normal"}}
     model(torch.zeros(2, 13))
@@ -546,7 +553,7 @@ def copies_of_kept_values_need_equal_placements(_: Path) -> None:
     assert all(map(torch.equal, before, map(whole, pair.parameters())))
 
 
-@scene()
+@scene(lacks=TRANSFORMERS)
 def files_are_read_by_region(folder: Path) -> None:
     expected = {name: tensor.detach() for name, tensor in expected_of("llama").named_parameters()}
     path = folder / f"body{dist.get_rank()}.safetensors"
@@ -670,7 +677,7 @@ def groups_narrow_what_is_compared(_: Path) -> None:
 # Audits.
 
 
-@scene()
+@scene(lacks=TRANSFORMERS)
 def an_audit_tells_of_the_local_part_and_reduced_of_the_whole(folder: Path) -> None:
     model, expected = fsdp(llama(), mesh_of(dist.get_world_size())), expected_of("llama")
     audit = initplug.apply(model, LLAMA, seed=7)
@@ -715,7 +722,7 @@ def plain_torch_gives_repeated_blocks_and_this_does_not(_: Path) -> None:
     assert torch.linalg.matrix_rank(whole(model.weight)) == 64
 
 
-@scene(4)
+@scene(4, lacks=TRANSFORMERS or UNEVEN)
 def a_checkpoint_is_the_same_on_another_mesh(folder: Path) -> None:
     mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("dp", "tp"))
     model = llama()

@@ -29,14 +29,19 @@ PATIENCE = 60
 """Seconds after which a rank that waits for others gives up."""
 
 Scene = Callable[[Path], None]
-SCENES: dict[str, tuple[Scene, tuple[int, ...]]] = {}
+SCENES: dict[str, tuple[Scene, tuple[int, ...], str]] = {}
 
 
-def scene(*sizes: int) -> Callable[[Scene], Scene]:
-    """Makes a function a scene of worlds of these sizes; it gets a folder that the ranks share."""
+def scene(*sizes: int, lacks: str = "") -> Callable[[Scene], Scene]:
+    """Makes a function a scene of worlds of these sizes; it gets a folder that the ranks share.
+
+    Args:
+        sizes: of the worlds.
+        lacks: what this version of torch lacks of what the scene needs; the scene is then told of, not played.
+    """
 
     def register(function: Scene) -> Scene:
-        SCENES[function.__name__] = function, sizes or (2, 4)
+        SCENES[function.__name__] = function, sizes or (2, 4), lacks
         return function
 
     return register
@@ -55,8 +60,11 @@ def perform(size: int, rank: int, folder: Path) -> None:
     try:
         last = sorted(SCENES, key=lambda name: name.startswith("zz"))  # after which no rank hears of another
         for name in last:
-            function, sizes = SCENES[name]
+            function, sizes, lacks = SCENES[name]
             if size in sizes and (len(sys.argv) < 3 or name in sys.argv[2:]):
+                if lacks:
+                    outcomes[name] = {"lacks": lacks}
+                    continue
                 shared = folder / name
                 shared.mkdir(exist_ok=True)
                 begin = time.perf_counter()
@@ -95,6 +103,7 @@ def main() -> None:
         for child in children:
             os.waitpid(child, 0)
         files = sorted(Path(folder).glob("rank*.json"))
+        sys.stdout.write("\n")  # after what gloo of some versions says there
         json.dump({file.stem: json.loads(file.read_text()) for file in files}, sys.stdout)
 
 

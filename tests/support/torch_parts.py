@@ -36,8 +36,16 @@ else:
         fsdp = import_module("torch.distributed._composable.fsdp")
     fully_shard = fsdp.fully_shard
 
+VERSION = tuple(int(part) for part in torch.__version__.split(".")[:2])
+
 STRIDED: bool = hasattr(placement_types, "_StridedShard")
 """Whether placements say in which order a dimension was cut twice: since 2.5."""
+
+CUTS_UNEVENLY: bool = VERSION >= (2, 10)
+"""Whether a dimension that is cut twice may have parts of unequal sizes.
+
+Torch 2.5 to 2.7 refuse them; what 2.8 and 2.9 hold of them differs from where they say that it lies.
+"""
 
 PACKED = pytest.mark.skipif(not hasattr(torch, "float4_e2m1fn_x2"), reason="torch has float4_e2m1fn_x2 since 2.8")
 
