@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import apply_error
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -59,19 +60,6 @@ def loading(path: Path, **more: str) -> dict[str, Any]:
 
 def verdicts(audit: initplug.Audit) -> dict[str, str]:
     return {row.name: row.verdict for row in audit}
-
-
-def refused(model: nn.Module, recipe: Any, **options: Any) -> str:
-    """The message of a refusal that leaves every value as it was."""
-
-    def values() -> dict[str, list[float]]:
-        return {name: value.to_dense().tolist() for name, value in model.state_dict().items() if not value.is_meta}
-
-    before = values()
-    with pytest.raises(initplug.ApplyError) as caught:
-        initplug.apply(model, recipe, **options)
-    assert values() == before
-    return str(caught.value)
 
 
 # --------------------------------------------------------------------------------------- copies
@@ -415,7 +403,7 @@ def test_a_file_that_changed_after_the_plan_is_refused_before_the_first_write(tm
     model = tensors(a=torch.ones(3), c=torch.ones(3))
     plan = initplug.plan(model, rules(a=f"load path={path}", c=2))
     changed(path, change)
-    lines = refused(model, plan).splitlines()
+    lines = apply_error(model, plan).splitlines()
     assert lines[0] == "1 of 2 slots cannot be written"
     assert lines[1].startswith(f"  a: {CHANGES[change].format(path=path)}")
     with pytest.raises(initplug.ApplyError, match="1 of 2 slots cannot be compared with their file"):
@@ -430,7 +418,7 @@ def test_a_file_that_changed_after_the_plan_is_refused_before_the_first_write(tm
 def test_a_source_on_meta_that_nothing_fills_is_refused() -> None:
     model = tensors(a=torch.ones(3), b=torch.ones(3, device="meta"), c=torch.ones(3))
     recipe = rules(a="copy source=b", c=2)
-    assert refused(model, recipe) == (
+    assert apply_error(model, recipe) == (
         "2 of 3 slots cannot be written\n"
         "  b: no rule takes it, and there is nothing to keep: it is on meta (give it a later rule of its own, such as "
         "`^b: 1`)\n"
@@ -442,7 +430,7 @@ def test_a_source_on_meta_that_nothing_fills_is_refused() -> None:
 def test_a_sparse_source_is_refused() -> None:
     model = tensors(a=torch.ones(3), b=torch.ones(3).to_sparse())
     assert (
-        refused(model, rules(a="copy source=b")).splitlines()[1]
+        apply_error(model, rules(a="copy source=b")).splitlines()[1]
         == "  a: its source b cannot be read: its layout is sparse_coo"
     )
 
@@ -450,7 +438,7 @@ def test_a_sparse_source_is_refused() -> None:
 def test_a_part_whose_source_lies_outside_is_refused() -> None:
     plan = initplug.plan(Moco(), MOCO)
     stage = Moco().encoder_k
-    lines = refused(stage, plan, prefix="encoder_k").splitlines()
+    lines = apply_error(stage, plan, prefix="encoder_k").splitlines()
     assert lines[0] == "5 of 5 slots cannot be written"
     assert lines[1] == "  encoder_k.0.weight: its source encoder_q.0.weight is not in this model"
 
@@ -499,7 +487,7 @@ def test_a_part_may_know_the_source_by_an_alias_alone() -> None:
 def test_a_reused_plan_asks_again_what_can_be_cast() -> None:
     plan = initplug.plan(tensors(a=torch.zeros(3), b=torch.zeros(3)), rules(a="copy source=b"))
     model = tensors(a=torch.zeros(3, dtype=torch.int64), b=torch.zeros(3))
-    assert refused(model, plan).splitlines()[1] == "  a: b is float32, which cannot be cast to int64"
+    assert apply_error(model, plan).splitlines()[1] == "  a: b is float32, which cannot be cast to int64"
 
 
 def test_a_failure_while_copying_says_what_was_written() -> None:

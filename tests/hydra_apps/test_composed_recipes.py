@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from applications import Application, composing, written
 from omegaconf import OmegaConf, open_dict
+from refusals import recipe_error
 from torch import nn
 
 import initplug
@@ -28,12 +29,6 @@ def application(conf: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Applica
     monkeypatch.chdir(conf.parent)
     with composing(conf) as composed:
         yield composed
-
-
-def told(config: Any) -> str:
-    with pytest.raises(initplug.RecipeError) as caught:
-        initplug.load(config)
-    return str(caught.value)
 
 
 # Overrides.
@@ -153,7 +148,7 @@ def test_configs_containers_and_dataclasses_are_one(recipe: Any) -> None:
 
 
 def test_a_class_is_no_recipe() -> None:
-    assert "a mapping or a Recipe, not a type" in told(Own)
+    assert "a mapping or a Recipe, not a type" in recipe_error(Own)
 
 
 def test_interpolations_are_resolved_against_the_whole_config(application: Application) -> None:
@@ -236,12 +231,12 @@ def test_what_is_wrong_is_told_with_the_line_that_it_came_from(
     application: Application, overrides: list[str], name: str, message: str
 ) -> None:
     config = application(*overrides, name=name)
-    assert told(config.init if name == "config" else config.model.init) == message
+    assert recipe_error(config.init if name == "config" else config.model.init) == message
 
 
 def test_overrides_with_interpolations_hide_no_places(application: Application) -> None:
     config = application("init.rules.conv.init.mode=${mode}", "mode=fan_x", "+copy=${init}")
-    assert told(config.init) == (
+    assert recipe_error(config.init) == (
         "command line: init.rules.conv.init.mode=${mode}: init.rules.conv.init.mode: 'fan_x' is not one of fan_in, "
         "fan_out (did you mean fan_in?)"
     )
@@ -267,7 +262,7 @@ def test_of_except_and_exclude_the_later_layer_s_counts(
 
 
 def test_except_and_exclude_of_one_file_are_refused_with_their_place(application: Application) -> None:
-    assert told(application("init=both").init) == (
+    assert recipe_error(application("init=both").init) == (
         "conf/init/both.yaml:3:27: init.rules.conv.exclude: except and exclude are two names of one key "
         "(keep one of them, or set one to null)"
     )
@@ -290,7 +285,7 @@ def test_what_code_set_has_no_place_but_the_config(application: Application) -> 
     with open_dict(config):
         config.init.rules.head.init.std = -3
         config.init.rules.added = {"match": "[", "init": 0}
-    assert told(config.init) == (
+    assert recipe_error(config.init) == (
         "<config>: init.rules.head.init.std: -3 is not a number of at least 0\n"
         "<config>: init.rules.added.match: bad selector '[': '[' is never closed"
     )
@@ -299,7 +294,7 @@ def test_what_code_set_has_no_place_but_the_config(application: Application) -> 
 def test_a_config_of_another_composition_has_the_places_of_its_own(application: Application) -> None:
     config = application("init=mine", "init.rules.head.init.std=-3")
     application("init=wrn")
-    assert told(config.init) == (
+    assert recipe_error(config.init) == (
         "command line: init.rules.head.init.std=-3: init.rules.head.init.std: -3 is not a number of at least 0"
     )
 
@@ -316,7 +311,7 @@ def test_where_places_cannot_be_told_the_path_is(
     else:
         loader = GlobalHydra.instance().config_loader()
         monkeypatch.setattr(loader, broken, lambda *_, **__: 1 / 0)
-    assert told(config.init) == "<config>: init.rules.head.init.std: -3 is not a number of at least 0"
+    assert recipe_error(config.init) == "<config>: init.rules.head.init.std: -3 is not a number of at least 0"
 
 
 APP = """\

@@ -15,6 +15,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import plan_error
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch_parts import PACKED
@@ -63,13 +64,6 @@ def tensors(**named: Tensor) -> nn.Module:
 
 def rules(**inits: Any) -> dict[str, Any]:
     return {**QUIET, "rules": {name: {"match": f"^{name}", "init": init} for name, init in inits.items()}}
-
-
-def plan_error(model: nn.Module, recipe: Any, **options: Any) -> str:
-    with pytest.raises(initplug.PlanError) as caught:
-        initplug.plan(model, recipe, **options)
-    assert caught.value.findings
-    return str(caught.value)
 
 
 def reason(model: nn.Module, recipe: Any, **options: Any) -> str:

@@ -17,6 +17,7 @@ import pytest
 import torch
 from annotated_types import Ge, Gt, Interval, Le
 from numpy.typing import NDArray
+from refusals import rule_error
 from torch import nn
 
 import initplug
@@ -37,12 +38,6 @@ def module_of(*shape: int, dtype: torch.dtype = torch.float32) -> nn.Module:
 
 def planned(init: Any, *shape: int) -> initplug.Assignment:
     return initplug.plan(module_of(*shape), {"rules": {"w*": init}})["w"]
-
-
-def refused(init: Any) -> str:
-    with pytest.raises(initplug.RecipeError) as caught:
-        initplug.load({"rules": {"w*": init}})
-    return str(caught.value)
 
 
 def misfit(init: Any, *shape: int) -> str:
@@ -313,7 +308,7 @@ def test_whatever_a_function_for_any_shape_raises_is_told_of_the_recipe() -> Non
         return initplug.Normal(0.0, {1.0: 0.5}[width])
 
     assert read_init("picky").fn == "picky"
-    assert refused("picky width=2") == "<mapping>: rules['w*']: picky failed: KeyError: 2"
+    assert rule_error("picky width=2") == "<mapping>: rules['w*']: picky failed: KeyError: 2"
 
 
 def test_all_forms_say_the_same() -> None:
@@ -345,7 +340,7 @@ def test_all_forms_say_the_same() -> None:
 )
 def test_arguments_are_validated_strictly(init: Any, message: str) -> None:
     initplug.initializer(tuned)
-    assert refused(init) == message
+    assert rule_error(init) == message
 
 
 def test_a_bare_number_is_shown_where_it_could_go() -> None:
@@ -353,7 +348,7 @@ def test_a_bare_number_is_shown_where_it_could_go() -> None:
         return initplug.Constant(share)
 
     initplug.initializer(labelled)
-    assert refused("labelled 3").endswith("labelled takes no bare number: write share=3")
+    assert rule_error("labelled 3").endswith("labelled takes no bare number: write share=3")
 
 
 def test_a_missing_argument_is_told() -> None:
@@ -361,7 +356,7 @@ def test_a_missing_argument_is_told() -> None:
         return initplug.Constant(share)
 
     initplug.initializer(bare=("share",))(given)
-    assert refused("given") == "<mapping>: rules['w*']: given needs share (write given share=…)"
+    assert rule_error("given") == "<mapping>: rules['w*']: given needs share (write given share=…)"
     assert planned("given 3", 2).distribution == initplug.Constant(3)
 
 
@@ -788,7 +783,9 @@ def test_a_text_is_read_as_what_it_was_written_of(arguments: dict[str, Any], tex
 
 def test_a_word_of_two_arguments_is_refused_alone() -> None:
     initplug.initializer(packing)
-    assert refused("packing bell") == ("<mapping>: rules['w*']: 'bell' is a word of rows and columns (write rows=bell)")
+    assert rule_error("packing bell") == (
+        "<mapping>: rules['w*']: 'bell' is a word of rows and columns (write rows=bell)"
+    )
 
 
 # Names that other initializers give a meaning.
@@ -812,4 +809,4 @@ def test_what_a_function_raises_without_a_tensor_is_told(error: BaseException, t
         raise error
 
     initplug.initializer(any_shape=True)(probed)
-    assert refused("probed") == f"<mapping>: rules['w*']: {told}"
+    assert rule_error("probed") == f"<mapping>: rules['w*']: {told}"

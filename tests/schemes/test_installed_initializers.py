@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from refusals import rule_error
 
 import initplug
 from initplug.language.schema import schema
@@ -78,10 +79,8 @@ def here(site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         sys.modules.pop(name, None)
 
 
-def refused(init: object) -> str:
-    with pytest.raises(initplug.RecipeError) as caught:
-        initplug.load({"rules": {"w*": init}})
-    return str(caught.value).removeprefix("<mapping>: rules['w*']: ")
+def reason(init: object) -> str:
+    return rule_error(init).removeprefix("<mapping>: rules['w*']: ")
 
 
 def command(site: Path, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -146,8 +145,8 @@ def test_the_command_ends_in_one_line_where_a_package_is_broken(site: Path, inst
 def test_names_are_listed_and_nothing_is_loaded_before_its_use(install: Install) -> None:
     install("spiralling", SPIRAL, spiral="spiralling:spiral", halves="spiralling:halves")
     assert {"spiral", "halves"} <= set(all_names())
-    assert refused("spirl") == "unknown initializer 'spirl' (did you mean spiral?)"
-    assert ", sparse, spiral, " in refused("xyz")
+    assert reason("spirl") == "unknown initializer 'spirl' (did you mean spiral?)"
+    assert ", sparse, spiral, " in reason("xyz")
     assert "spiralling" not in sys.modules
     assert initplug.load({"rules": {"w*": "halves"}}).rules
     assert "spiralling" in sys.modules
@@ -174,8 +173,8 @@ def test_a_module_that_was_imported_before_is_no_clash(install: Install) -> None
 def test_what_cannot_be_loaded_is_told(install: Install, module: str, value: str, told: str) -> None:
     install("other", module, spiral=value)
     expected = f"other 1.0 (entry point spiral = {value}) {told} (mend or remove that package)"
-    assert refused("spiral") == expected
-    assert refused({"fn": "spiral"}) == f"<mapping>: rules['w*'].fn: {expected}"
+    assert reason("spiral") == expected
+    assert reason({"fn": "spiral"}) == f"<mapping>: rules['w*'].fn: {expected}"
     assert initplug.load({"rules": {"w*": "zeros"}}).rules
 
 
@@ -186,7 +185,7 @@ def test_a_package_that_was_mended_is_loaded_again(
     monkeypatch.setattr(sys, "dont_write_bytecode", True)  # the file may be mended within a tick of its clock
     half = "import initplug\n\n@initplug.initializer\ndef late(fans):\n    return initplug.Constant(1.0)\n"
     install("other", half + "raise RuntimeError('no licence')\n", late="other:late")
-    assert "cannot be loaded: RuntimeError: no licence" in refused("late")
+    assert "cannot be loaded: RuntimeError: no licence" in reason("late")
     (site / "other.py").write_text("# mended\n" + half)
     assert initplug.load({"rules": {"w*": "late"}}).rules
 
@@ -194,18 +193,18 @@ def test_a_package_that_was_mended_is_loaded_again(
 @pytest.mark.usefixtures("here")
 def test_what_is_no_function_is_told(install: Install) -> None:
     install("other", SPIRAL, number="other:number", nothing="other")
-    assert refused("number") == (
+    assert reason("number") == (
         "other 1.0 (entry point number = other:number): an initializer is a function, not 3 "
         "(mend or remove that package)"
     )
-    assert "an initializer is a function, not <module 'other'" in refused("nothing")
+    assert "an initializer is a function, not <module 'other'" in reason("nothing")
 
 
 @pytest.mark.usefixtures("here")
 def test_a_name_that_two_packages_claim_is_told(install: Install) -> None:
     install("spiralling", SPIRAL, spiral="spiralling:spiral")
     install("other", SPIRAL, spiral="other:spiral")
-    told = refused("spiral")
+    told = reason("spiral")
     assert "spiralling 1.0 (entry point spiral = spiralling:spiral)" in told
     assert "other 1.0 (entry point spiral = other:spiral)" in told
     assert told.endswith(" both claim the initializer 'spiral' (mend or remove that package)")
@@ -215,7 +214,7 @@ def test_a_name_that_two_packages_claim_is_told(install: Install) -> None:
 @pytest.mark.usefixtures("here")
 def test_a_built_in_name_that_a_package_claims_is_told(install: Install) -> None:
     install("other", SPIRAL, normal="other:halves")
-    assert refused("normal std=2") == (
+    assert reason("normal std=2") == (
         "other 1.0 (entry point normal = other:halves) claims the initializer 'normal', which initplug has itself "
         "(mend or remove that package)"
     )
@@ -229,7 +228,7 @@ def test_a_name_that_a_loaded_function_has_is_told(install: Install) -> None:
         return initplug.Constant(1.0)
 
     install("other", "def spiral(fans):\n    ...\n", spiral="other:spiral")
-    assert refused("spiral") == (
+    assert reason("spiral") == (
         "other 1.0 (entry point spiral = other:spiral): there is already an initializer called 'spiral' "
         f"({__name__}) (mend or remove that package)"
     )

@@ -46,7 +46,7 @@ def image(model: nn.Module) -> list[dict[str, Any]]:
             "resizable": None
             if is_lazy(tensor) or tensor.layout != torch.strided
             else tensor.untyped_storage().resizable(),
-            "version": None if tensor.is_inference() else tensor._version,
+            "version": None if is_lazy(tensor) or tensor.is_inference() else tensor._version,
             "requires_grad": tensor.requires_grad,
             "gradient": id(tensor.grad) if tensor.is_leaf and tensor.grad is not None else None,
             "bits": bits(tensor),
@@ -60,12 +60,33 @@ def modes(model: nn.Module) -> list[tuple[str, type, bool]]:
     return [(name, type(part), part.training) for name, part in nn.Module.named_modules(model, remove_duplicate=False)]
 
 
+def attributes(model: nn.Module) -> list[dict[str, object]]:
+    """Return what every module holds, as attributes and in its tables of tensors."""
+    return [
+        vars(part) | {table: dict(vars(part)[table]) for table in ("_parameters", "_buffers", "_modules")}
+        for part in nn.Module.modules(model)
+    ]
+
+
+def same_objects(before: list[dict[str, object]], after: list[dict[str, object]]) -> bool:
+    """Return whether attributes are the very objects that they were."""
+
+    def identities(each: dict[str, object]) -> dict[str, object]:
+        return {
+            key: {name: id(part) for name, part in value.items()} if type(value) is dict else id(value)
+            for key, value in each.items()
+        }
+
+    return list(map(identities, before)) == list(map(identities, after))
+
+
 @contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
     """Assert that nothing of a model, nor the global generator, is changed inside."""
-    alive = places(model)  # else an identity could be given anew
+    held = attributes(model)  # alive, else an identity could be given anew
     before, modes_before, state = image(model), modes(model), torch.get_rng_state()
     yield
-    assert image(model) == before and alive
+    assert image(model) == before
+    assert same_objects(held, attributes(model))
     assert modes(model) == modes_before
     assert torch.equal(torch.get_rng_state(), state)

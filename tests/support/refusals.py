@@ -1,0 +1,39 @@
+"""What is refused: the messages of errors, after which a model is what it was."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from torch import nn
+from untouched import untouched
+
+import initplug
+
+
+def recipe_error(source: Any, *overrides: str) -> str:
+    """Return the message of a recipe that cannot be loaded."""
+    with pytest.raises(initplug.RecipeError) as caught:
+        initplug.load(source, overrides)
+    assert caught.value.findings
+    return str(caught.value)
+
+
+def rule_error(init: Any) -> str:
+    """Return the message of an initializer that no recipe takes."""
+    return recipe_error({"rules": {"w*": init}})
+
+
+def plan_error(model: nn.Module, recipe: Any, **options: Any) -> str:
+    """Return the message of a plan that cannot be made."""
+    with untouched(model), pytest.raises(initplug.PlanError) as caught:
+        initplug.plan(model, recipe, **options)
+    assert caught.value.findings
+    return str(caught.value)
+
+
+def apply_error(model: Any, recipe: Any, **options: Any) -> str:
+    """Return the message of what cannot be applied."""
+    with untouched(model), pytest.raises(initplug.ApplyError) as caught:
+        initplug.apply(model, recipe, **options)
+    return str(caught.value)
