@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from samples import numpy_sample
 from torch import Tensor
 from torch_parts import draws_well
 
@@ -80,19 +81,8 @@ def test_alarms_are_as_rare_as_their_level_says(distribution: Drawn, numel: int)
 
 
 def rows(distribution: Drawn, count: int, numel: int, generator: np.random.Generator) -> Iterator[Tensor]:
-    """Samples that numpy draws, by rejection where a normal is cut."""
     for _ in range(count):
-        match distribution:
-            case Normal(mean, std):
-                values = generator.normal(mean, std, numel)
-            case Uniform(low, high):
-                values = generator.uniform(low, high, numel)
-            case TruncatedNormal(loc, scale, low, high):
-                tried = generator.normal(loc, scale, 12 * numel)
-                values = tried[(low <= tried) & (tried <= high)][:numel]
-            case _:
-                raise AssertionError(distribution)
-        yield torch.from_numpy(values)
+        yield torch.from_numpy(numpy_sample(distribution, (numel,), generator))
 
 
 def test_no_alarm_in_thirty_thousand_tensors() -> None:

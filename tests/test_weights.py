@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner
+from nets import copied_state
 from safetensors.torch import load_file, save, save_file
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
@@ -108,7 +109,7 @@ def test_parametrized_tensors_are_written_as_what_they_are_made_of(tmp_path: Pat
     written = load_file(tmp_path / "w.safetensors")
     assert written.keys() == model.state_dict().keys()
     assert all(written[name].equal(tensor) for name, tensor in model.state_dict().items())
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    before = copied_state(model)
     for tensor in model.state_dict().values():
         tensor.zero_()
     load_weights(model, tmp_path / "w.safetensors")
@@ -180,7 +181,7 @@ def test_what_was_written_is_read_back(tmp_path: Path, kind: str) -> None:
     module = nn.Module()
     for name, tensor in MADE[kind]().items():
         module.register_buffer(name, tensor.clone())
-    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    before = copied_state(module)
     save_weights(module, tmp_path / "w.safetensors")
     for tensor in module.state_dict().values():
         tensor.copy_(torch.zeros(()))
@@ -242,7 +243,7 @@ def test_weights_of_another_model_are_refused_and_nothing_is_read(
     path = tmp_path / "w.safetensors"
     save_file(given, path)
     model = nn.Linear(2, 3)
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    before = copied_state(model)
     assert told(load_weights, model, path) == f"{path}: these are not the model's weights\n{message}"
     assert all(before[name].equal(tensor) for name, tensor in model.state_dict().items())
 

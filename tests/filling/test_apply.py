@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from nets import every_tensor
 from torch import nn
 
 import initplug
@@ -35,19 +36,13 @@ NAMES = ["conv.weight", "conv.bias", "bn.weight", "bn.bias", "fc.weight", "fc.bi
 GOOD: dict[str, Any] = {"rules": {"*": "normal std=0.5", "bn.weight": 1, "*.bias": 0}}
 
 
-def tensors(model: nn.Module) -> dict[str, torch.Tensor]:
-    found: dict[str, torch.Tensor] = dict(model.named_parameters(remove_duplicate=False))
-    found.update(model.named_buffers(remove_duplicate=False))
-    return found
-
-
 def image(model: nn.Module) -> dict[str, bytes]:
     """Every tensor's bytes, NaN and negative zero included."""
     return {
         name: bytes(value.detach().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
         if value.numel() and value.ndim
         else repr(value).encode()
-        for name, value in tensors(model).items()
+        for name, value in every_tensor(model).items()
     }
 
 
@@ -148,12 +143,12 @@ def test_nothing_is_written_after_a_failure(failure: str) -> None:
     torch.manual_seed(0)
     model = build()
     recipe_or_plan = recipe()
-    before, versions = image(model), {name: value._version for name, value in tensors(model).items()}
+    before, versions = image(model), {name: value._version for name, value in every_tensor(model).items()}
     state = torch.get_rng_state()
     with pytest.raises(error, match=words):
         initplug.apply(model, recipe_or_plan, **options)
     assert changed(before, model) == set()
-    assert {name: value._version for name, value in tensors(model).items()} == versions
+    assert {name: value._version for name, value in every_tensor(model).items()} == versions
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -245,14 +240,14 @@ def test_apply_is_the_loop_one_writes_by_hand() -> None:
 def test_apply_takes_a_plan_and_leaves_gradients_and_identity_alone() -> None:
     ours, theirs = Net(), Net()
     ours.fc.weight.requires_grad_(False)
-    identities = {name: (id(value), value.data_ptr()) for name, value in tensors(ours).items()}
+    identities = {name: (id(value), value.data_ptr()) for name, value in every_tensor(ours).items()}
     plan = initplug.plan(Net().to("meta"), {**GOOD, "frozen": "write"})
     torch.manual_seed(2)
     initplug.apply(ours, plan)
     torch.manual_seed(2)
     by_hand(theirs)
     assert equal(ours, theirs)
-    assert {name: (id(value), value.data_ptr()) for name, value in tensors(ours).items()} == identities
+    assert {name: (id(value), value.data_ptr()) for name, value in every_tensor(ours).items()} == identities
     assert [name for name, p in ours.named_parameters() if not p.requires_grad] == ["fc.weight"]
     assert all(p.grad is None and p.is_leaf for p in ours.parameters())
 

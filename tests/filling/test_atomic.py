@@ -12,6 +12,7 @@ from unittest import mock
 
 import pytest
 import torch
+from nets import built_deferred, built_on_meta
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
@@ -28,15 +29,6 @@ from initplug.filling import backups
 
 NORMAL: dict[str, Any] = {"rules": {"*": "normal std=0.5"}}
 RESTORED = "\nEverything is as it was: what had been written has been restored."
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Thousands of small operations, for which torch's threads would wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def attributes(model: nn.Module) -> list[Any]:
@@ -147,16 +139,6 @@ def _old() -> Any:
     return pytest.warns(FutureWarning, match="weight_norm")
 
 
-def deferred(build: Callable[[], nn.Module]) -> nn.Module:
-    with initplug.deferred():
-        return build()
-
-
-def on_meta(build: Callable[[], nn.Module]) -> nn.Module:
-    with torch.device("meta"):
-        return build()
-
-
 def views_on_meta() -> Any:
     model: Any = nn.Module()
     memory = torch.empty(60, device="meta")
@@ -167,7 +149,7 @@ def views_on_meta() -> Any:
 
 
 def half_deferred() -> nn.Module:
-    return nn.Sequential(Tied(), deferred(lambda: nn.LSTM(3, 4)), nn.Linear(3, 3))
+    return nn.Sequential(Tied(), built_deferred(lambda: nn.LSTM(3, 4)), nn.Linear(3, 3))
 
 
 class Copied(nn.Module):
@@ -192,10 +174,10 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], dict[str, Any]]] = {
     "computed": (Computed, NORMAL),
     "lstm": (lambda: nn.LSTM(3, 4, 2, bidirectional=True), NORMAL),
     "copied": (Copied, COPIES),
-    "deferred lstm": (lambda: deferred(lambda: nn.LSTM(3, 4, 2)), NORMAL),
-    "deferred and tied": (lambda: deferred(Tied), NORMAL),
-    "deferred and computed": (lambda: deferred(lambda: parametrizations.weight_norm(nn.Linear(4, 4))), NORMAL),
-    "buffers on meta": (lambda: on_meta(lambda: nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))), NORMAL),
+    "deferred lstm": (lambda: built_deferred(lambda: nn.LSTM(3, 4, 2)), NORMAL),
+    "deferred and tied": (lambda: built_deferred(Tied), NORMAL),
+    "deferred and computed": (lambda: built_deferred(lambda: parametrizations.weight_norm(nn.Linear(4, 4))), NORMAL),
+    "buffers on meta": (lambda: built_on_meta(lambda: nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))), NORMAL),
     "views on meta": (views_on_meta, NORMAL),
     "partly deferred": (half_deferred, NORMAL),
 }
@@ -351,7 +333,7 @@ def test_an_owner_that_refuses_a_tensor_or_loses_it_leaves_a_model_as_it_was() -
                 raise TypeError("no")
             super().__setattr__(key, value)
 
-    model = deferred(lambda: nn.Sequential(Tied(), Stubborn(3, 3)))
+    model = built_deferred(lambda: nn.Sequential(Tied(), Stubborn(3, 3)))
     with restored(model), pytest.raises(ApplyError, match=r"1\.bias: it cannot be replaced"):
         initplug.apply(model, NORMAL, atomic=True)
 

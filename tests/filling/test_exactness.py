@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from nets import copied_state
 from numpy.typing import NDArray
+from recipes import verdicts
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
@@ -70,10 +72,6 @@ def drawn(dtype: torch.dtype = torch.float32) -> Any:
     return model
 
 
-def verdicts(audit: initplug.Audit) -> dict[str, str]:
-    return {row.name: row.verdict for row in audit}
-
-
 @pytest.mark.parametrize("threads", [1, 2, 8])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
 def test_what_a_seed_gave_is_exact(dtype: torch.dtype, threads: int) -> None:
@@ -86,7 +84,7 @@ def test_what_a_seed_gave_is_exact(dtype: torch.dtype, threads: int) -> None:
 
 def test_nothing_is_written_and_no_generator_moves() -> None:
     model = drawn()
-    before = {name: value.clone() for name, value in model.state_dict().items()}
+    before = copied_state(model)
     state, numpys = torch.random.get_rng_state(), np.random.get_state(legacy=False)
     initplug.audit(model, RECIPE, seed=SEED + 1)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
+from nets import copied_state, filled
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.nn.utils import parametrize
@@ -42,13 +41,6 @@ def told(model: nn.Module, recipe: Any = "torch_default", **options: Any) -> lis
     lines = [line for one in caught for line in str(one.message).splitlines()]
     assert len(caught) <= 1
     return [line.split()[0] for line in lines if line.startswith("  ")]
-
-
-def filled(model: nn.Module, value: float = 0, *names: str) -> nn.Module:
-    with torch.no_grad():
-        for name in names or [name for name, _ in model.named_parameters()]:
-            model.get_parameter(name).fill_(value)
-    return model
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -162,21 +154,18 @@ def test_dtypes_that_few_can_compare_do_no_harm(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:DTensor random operators may not")  # torch 2.4, of any CPU mesh
-def test_each_rank_looks_at_what_it_holds(tmp_path: Path) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
-    try:
-        mesh = init_device_mesh("cpu", (1,))
-        for value in (0, None):
-            model = nn.Sequential(nn.Embedding(4, 4, padding_idx=0), nn.Linear(4, 4))
-            if value is not None:
-                filled(model, value)
-            for module in model:
-                for name, tensor in [*module.named_parameters()]:
-                    module.register_parameter(name, nn.Parameter(distribute_tensor(tensor.detach(), mesh, [Shard(0)])))
-            # Of an embedding with a padding row a rank may hold that row alone, so that nothing can be told.
-            assert told(model, seed=0) == ([] if value is None else ["1.weight", "1.bias"])
-    finally:
-        dist.destroy_process_group()
+@pytest.mark.usefixtures("world_of_one")
+def test_each_rank_looks_at_what_it_holds() -> None:
+    mesh = init_device_mesh("cpu", (1,))
+    for value in (0, None):
+        model = nn.Sequential(nn.Embedding(4, 4, padding_idx=0), nn.Linear(4, 4))
+        if value is not None:
+            filled(model, value)
+        for module in model:
+            for name, tensor in [*module.named_parameters()]:
+                module.register_parameter(name, nn.Parameter(distribute_tensor(tensor.detach(), mesh, [Shard(0)])))
+        # Of an embedding with a padding row a rank may hold that row alone, so that nothing can be told.
+        assert told(model, seed=0) == ([] if value is None else ["1.weight", "1.bias"])
 
 
 def test_ties_are_told_of_once_and_what_owners_compute_too() -> None:
@@ -202,7 +191,7 @@ def test_ties_are_told_of_once_and_what_owners_compute_too() -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_it_is_told_before_anything_is_written(seed: int | None) -> None:
     model = Gate()
-    before, state = {name: value.clone() for name, value in model.state_dict().items()}, torch.get_rng_state()
+    before, state = copied_state(model), torch.get_rng_state()
     with pytest.raises(initplug.InitplugWarning):  # an error in these tests
         initplug.apply(model, "torch_default", seed=seed)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())

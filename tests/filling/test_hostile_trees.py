@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from nets import quietly
 from torch import Tensor, nn
 
 import initplug
@@ -314,9 +314,7 @@ def test_containers_of_parameters() -> None:
 
 @SEEDS
 def test_lazy_modules_wait_and_are_written_once_they_know_their_shapes(seed: int | None) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model = nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d(), nn.Flatten(), nn.LazyLinear(2))
+    model = quietly(lambda: nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d(), nn.Flatten(), nn.LazyLinear(2)))
     recipe = {"rules": {"*": "normal std=0.5", "buffers": {"match": "running_mean", "kind": "buffer", "init": 0}}}
     with pytest.raises(initplug.ApplyError, match="7 of 7 slots cannot be written"):
         initplug.apply(model, recipe, seed=seed)

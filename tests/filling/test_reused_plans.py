@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from nets import quietly
 from refusals import apply_error
 from torch import nn
 
@@ -160,9 +161,7 @@ def test_interleaved_columns_of_one_memory_are_no_overlap() -> None:
 
 
 def test_a_lazy_tensor_is_left_to_its_first_batch() -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model = nn.LazyLinear(3)
+    model = quietly(lambda: nn.LazyLinear(3))
     rules = {"w": {"match": "*.weight", "ndim": 2, "init": "xavier_uniform"}, "*.bias": 0}
     with pytest.warns(initplug.InitplugWarning, match="2 of 2 slots wait"):
         plan = initplug.plan(model, {"rules": rules})

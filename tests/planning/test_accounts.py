@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from nets import copied_state
 from torch import nn
 from torch.nn.utils import parametrizations
 
@@ -531,7 +532,7 @@ def test_expectations_hold_on_meta_and_write_nothing() -> None:
         model = Net()
     assert unmet({"match": "wq.weight"}, "h.*", 2, model) != []
     real, rules = Net(), {"*": 0, "r": {"match": "wq.weight", "init": 0, "expect": {"per": "h.*", "times": 2}}}
-    before = {name: value.clone() for name, value in real.state_dict().items()}
+    before = copied_state(real)
     with pytest.raises(initplug.PlanError, match="expects 2 slots"):
         initplug.apply(real, {"rules": rules})
     assert all(torch.equal(value, before[name]) for name, value in real.state_dict().items())

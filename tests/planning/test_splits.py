@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from recipes import QUIET
 from torch import Tensor, nn
 
 import initplug
-
-QUIET = {"unmatched": "keep", "unused": "ignore"}
 
 
 def plan_of(model: nn.Module, match: str, init: Any) -> initplug.Plan:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from commands import command
 from refusals import rule_error
 
 import initplug
@@ -83,30 +83,24 @@ def reason(init: object) -> str:
     return rule_error(init).removeprefix("<mapping>: rules['w*']: ")
 
 
-def command(site: Path, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])}
-    line = [sys.executable, "-m", "initplug", *words]
-    return subprocess.run(line, capture_output=True, text=True, env=environment, cwd=cwd, timeout=120, check=False)
-
-
 RECIPE = "rules:\n  weight*: spiral 2\n  bias*: halves share=0.25\n"
 
 
 def test_the_commands_know_what_is_installed(site: Path, install: Install, tmp_path: Path) -> None:
     install("spiralling", SPIRAL, spiral="spiralling:spiral", halves="spiralling:halves")
     (tmp_path / "recipe.yaml").write_text(RECIPE)
-    done = command(site, "check", "recipe.yaml", cwd=tmp_path)
+    done = command(tmp_path, "check", "recipe.yaml", path=site)
     assert (done.stdout, done.stderr, done.returncode) == ("recipe.yaml: ok, 2 rules\n", "loading spiral\n", 0)
-    done = command(site, "plan", "torch.nn:Linear(8, 4)", "recipe.yaml", "--json", cwd=tmp_path)
+    done = command(tmp_path, "plan", "torch.nn:Linear(8, 4)", "recipe.yaml", "--json", path=site)
     weight, bias = json.loads(done.stdout)["rows"]
     assert (weight["init"], weight["distribution"], weight["std"]) == ("spiral 2", "spiral(turns=2)", None)
     assert (bias["init"], bias["mean"]) == ("halves share=0.25", 0.25)
-    done = command(site, "apply", "torch.nn:Linear(8, 4)", "recipe.yaml", "--report", "audit.json", cwd=tmp_path)
+    done = command(tmp_path, "apply", "torch.nn:Linear(8, 4)", "recipe.yaml", "--report", "audit.json", path=site)
     assert done.returncode == 0, done.stderr
     weight, bias = json.loads((tmp_path / "audit.json").read_text())["rows"]
     assert 0 <= weight["measured_min"] < 1 < weight["measured_max"] < 2
     assert (weight["verdict"], bias["verdict"]) == ("untestable", "ok")
-    done = command(site, "schema", cwd=tmp_path)
+    done = command(tmp_path, "schema", path=site)
     texts = json.loads(done.stdout)["$defs"]["text"]["anyOf"][0]["pattern"]
     assert re.match(texts, "spiral 2") and re.match(texts, "halves share=0.25")
 
@@ -125,7 +119,7 @@ def test_the_file_of_a_model_may_have_initializers(site: Path, tmp_path: Path) -
     """
     (tmp_path / "net.py").write_text(textwrap.dedent(text))
     (tmp_path / "recipe.yaml").write_text("rules:\n  '*': thirds\n")
-    done = command(site, "plan", "net.py:net", "recipe.yaml", "--json", cwd=tmp_path)
+    done = command(tmp_path, "plan", "net.py:net", "recipe.yaml", "--json", path=site)
     assert done.returncode == 0, done.stderr
     assert [row["mean"] for row in json.loads(done.stdout)["rows"]] == [1 / 3, 1 / 3]
 
@@ -133,7 +127,7 @@ def test_the_file_of_a_model_may_have_initializers(site: Path, tmp_path: Path) -
 def test_the_command_ends_in_one_line_where_a_package_is_broken(site: Path, install: Install, tmp_path: Path) -> None:
     install("breaking", BROKEN, spiral="breaking:spiral")
     (tmp_path / "recipe.yaml").write_text("rules:\n  weight*: spiral 2\n")
-    done = command(site, "check", "recipe.yaml", cwd=tmp_path)
+    done = command(tmp_path, "check", "recipe.yaml", path=site)
     assert (done.stdout, done.returncode) == ("", 1)
     assert done.stderr == (
         "recipe.yaml:2:12: rules['weight*']: breaking 1.0 (entry point spiral = breaking:spiral) cannot be loaded: "
@@ -260,6 +254,6 @@ def test_a_package_that_pip_installs_is_found(tmp_path: Path) -> None:
     line = [*pip, "--target", str(tmp_path / "site"), str(tmp_path / "thirds-2.0-py3-none-any.whl")]
     subprocess.run(line, check=True, timeout=120, capture_output=True)
     (tmp_path / "recipe.yaml").write_text("rules:\n  '*': third\n")
-    done = command(tmp_path / "site", "plan", "torch.nn:Linear(8, 4)", "recipe.yaml", "--json", cwd=tmp_path)
+    done = command(tmp_path, "plan", "torch.nn:Linear(8, 4)", "recipe.yaml", "--json", path=tmp_path / "site")
     assert done.returncode == 0, done.stderr
     assert [row["mean"] for row in json.loads(done.stdout)["rows"]] == [1 / 3, 1 / 3]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from nets import of_shape
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -17,14 +18,8 @@ from initplug.auditing.verdicts import judged
 from initplug.schemes.distributions import scaled
 
 
-def module_of(*shape: int, dtype: torch.dtype = torch.float32) -> nn.Module:
-    module = nn.Module()
-    module.register_parameter("w", nn.Parameter(torch.full(shape, 7.0, dtype=dtype)))
-    return module
-
-
 def filled(shape: tuple[int, ...], init: Any, dtype: torch.dtype = torch.float32) -> Tensor:
-    module = module_of(*shape, dtype=dtype)
+    module = of_shape(*shape, dtype=dtype)
     torch.manual_seed(3)
     audit = initplug.apply(module, {"rules": {"w*": init}})
     assert audit["w"].verdict == "ok"
@@ -121,7 +116,7 @@ SHAPES = [
 @pytest.mark.parametrize("factor", [1.0, -0.5])
 def test_moments_are_those_of_the_values(shape: tuple[int, ...], init: str, factor: float) -> None:
     tensor = filled(shape, init).double() * factor
-    planned = initplug.plan(module_of(*shape), {"rules": {"w*": init}})["w"].distribution
+    planned = initplug.plan(of_shape(*shape), {"rules": {"w*": init}})["w"].distribution
     distribution = scaled(planned, factor)  # type: ignore[arg-type]  # these initializers all draw
     error = distribution.std / tensor.numel() ** 0.5
     assert tensor.mean().item() == pytest.approx(distribution.mean, abs=6 * error)
@@ -150,5 +145,5 @@ MISFITS = [
 @pytest.mark.parametrize(("shape", "init", "reason"), MISFITS)
 def test_a_shape_that_cannot_hold_the_structure_is_told(shape: tuple[int, ...], init: str, reason: str) -> None:
     with pytest.raises(initplug.PlanError) as caught:
-        initplug.plan(module_of(*shape), {"rules": {"w*": init}})
+        initplug.plan(of_shape(*shape), {"rules": {"w*": init}})
     assert f"w {shape}: {init.split()[0]} does not fit: {reason}; rule 'w*'" in str(caught.value)
