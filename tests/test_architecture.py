@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 import pkgutil
 import re
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 import initplug
 from initplug.language.loading import load
 from initplug.language.preset_list import PRESETS, presets
+from initplug.schemes.distributions import Distribution
 
 PACKAGE = Path(initplug.__file__).parent
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
@@ -161,6 +163,27 @@ def test_no_submodule_takes_a_public_name() -> None:
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'initplug' has no attribute 'aply'"):
         initplug.aply  # noqa: B018  # reading the name is what is tested
+
+
+def public_methods(cls: type) -> Iterator[tuple[str, object]]:
+    """The methods and properties of a class that this package has written."""
+    for name in dir(cls):
+        held = inspect.getattr_static(cls, name)
+        function = held.fget if isinstance(held, property) else getattr(held, "__func__", held)
+        if not name.startswith("_") and getattr(function, "__module__", "").startswith("initplug."):
+            yield name, held
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_names_say_what_they_are(name: str) -> None:
+    public = getattr(initplug, name)
+    assert inspect.getdoc(public)
+    if inspect.isfunction(public):
+        assert ">>> " in str(public.__doc__), f"{name} has no example that is run"
+        return
+    for method, held in public_methods(public):
+        # `Distribution` says of all distributions what their moments and bounds are.
+        assert inspect.getdoc(held) or hasattr(Distribution, method), f"{name}.{method}"
 
 
 def loaded_by(code: str) -> set[str]:
