@@ -20,6 +20,7 @@ from initplug.language.preset_list import PRESETS, presets
 from initplug.schemes.distributions import Distribution
 
 PACKAGE = Path(initplug.__file__).parent
+TESTS = PACKAGE.parent / "tests"
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
 BELOW_AUDITING = {
@@ -104,15 +105,39 @@ def test_modules_of_a_folder_stand_in_an_order(folder: str) -> None:
             assert not name.startswith(f"initplug.{folder}.") or within in order[:place], f"{module} imports {name}"
 
 
-def test_the_map_names_every_room_once_and_tests_that_are_there() -> None:
+def rows_of_the_map() -> list[list[str]]:
+    """Behaviour, rooms and tests, as CONTRIBUTING.md has them."""
     text = (PACKAGE.parent / "CONTRIBUTING.md").read_text().split("## Where things are")[1].split("\n## ")[0]
-    rows = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("|")][2:]
-    rooms = [name for row in rows for name in re.findall(r"`([\w/]+)`", row[1])]
+    return [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("|")][2:]
+
+
+def quoted(cell: str) -> list[str]:
+    return re.findall(r"`([\w/]+)`", cell)
+
+
+def test_the_map_names_every_room_once() -> None:
+    rooms = [name for _, cell, _ in rows_of_the_map() for name in quoted(cell)]
     modules = {path.with_suffix("").as_posix() for path in MODULES if path.stem != "__init__"}
     assert sorted(rooms) == sorted(modules)
-    named = [name for row in rows for name in re.findall(r"`([\w/]+)`", row[2])]
-    assert all((PACKAGE.parent / "tests" / f"{name}.py").is_file() for name in named)
-    assert all(re.search("`", row[2]) for row in rows)
+
+
+def test_the_map_names_every_file_of_tests() -> None:
+    assert all(quoted(tests) for _, _, tests in rows_of_the_map())
+    named = {name for _, _, tests in rows_of_the_map() for name in quoted(tests)}
+    folders = {name for name in named if name.endswith("/")}
+    assert all((TESTS / folder).is_dir() for folder in folders)
+    files = {path.relative_to(TESTS).with_suffix("").as_posix() for path in TESTS.rglob("test_*.py")}
+    assert named - folders == {file for file in files if not file.startswith((*folders,))}
+
+
+@pytest.mark.parametrize(("behaviour", "rooms", "tests"), rows_of_the_map(), ids=lambda cell: cell.strip())
+def test_the_tests_of_a_room_speak_of_what_it_does(behaviour: str, rooms: str, tests: str) -> None:
+    # Words may be inflected: their first letters say enough.
+    stems = {word[:5].lower() for word in re.findall(r"[A-Za-z]{4,}", behaviour + rooms)}
+    for name in quoted(tests):
+        if not name.endswith("/"):
+            text = name + (TESTS / f"{name}.py").read_text().lower()
+            assert any(stem in text for stem in stems), f"{name} says nothing of {behaviour.strip()}"
 
 
 PUBLIC = [
