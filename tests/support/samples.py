@@ -22,9 +22,10 @@ def numpy_sample(distribution: Any, shape: tuple[int, ...], generator: np.random
             return generator.uniform(low, high, shape)
         case TruncatedNormal(loc, scale, low, high):
             count = math.prod(shape)
+            share = (math.erf((high - loc) / scale / math.sqrt(2)) - math.erf((low - loc) / scale / math.sqrt(2))) / 2
             kept = np.empty(0)
             while len(kept) < count:
-                tried = generator.normal(loc, scale, 12 * count)
+                tried = generator.normal(loc, scale, math.ceil(1.1 * (count - len(kept)) / share) + 10)
                 kept = np.concatenate([kept, tried[(low <= tried) & (tried <= high)]])
             return kept[:count].reshape(shape)
     raise AssertionError(distribution)
