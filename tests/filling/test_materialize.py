@@ -403,11 +403,9 @@ def test_a_plan_of_real_buffers_lists_none() -> None:
 
 
 def test_what_nothing_restores_is_refused_by_name() -> None:
-    assert apply_error(built_on_meta(Many), TABLE) == (
-        "1 tensor cannot be written\n"
-        "  mask: it is a buffer on meta, and nothing restores it (build it on a device, or under "
-        "`initplug.deferred()` if it was not, or add a rule with `kind: buffer`)"
-    )
+    first, only = apply_error(built_on_meta(Many), TABLE).splitlines()
+    assert first == "1 tensor cannot be written"
+    assert only.startswith("  mask: it is a buffer on meta, and nothing restores it (")
 
 
 def test_buffers_on_meta_get_the_values_that_construction_gives() -> None:

@@ -394,12 +394,11 @@ def test_a_file_that_changed_after_the_plan_is_refused_before_the_first_write(tm
 def test_a_source_on_meta_that_nothing_fills_is_refused() -> None:
     model = holding(a=torch.ones(3), b=torch.ones(3, device="meta"), c=torch.ones(3))
     recipe = rules(a="copy source=b", c=2)
-    assert apply_error(model, recipe) == (
-        "2 of 3 slots cannot be written\n"
-        "  b: no rule takes it, and there is nothing to keep: it is on meta (give it a later rule of its own, such as "
-        "`^b: 1`)\n"
-        "  a: its source b is on meta and holds no values"
-    )
+    first, source, copied = apply_error(model, recipe).splitlines()
+    assert first == "2 of 3 slots cannot be written"
+    assert source.startswith("  b: no rule takes it, and there is nothing to keep: it is on meta (")
+    assert source.endswith("such as `^b: 1`)")
+    assert copied == "  a: its source b is on meta and holds no values"
     assert initplug.apply(model, recipe, only="c")["a"].status == "kept"
 
 
