@@ -52,7 +52,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def written(folder: Path) -> None:
+def write_old(folder: Path) -> None:
     out = ("--out", "w.safetensors", "--report", "old.json")
     invoke("apply", "model.py:net", "recipe.yaml", "--seed", "0", *out)
     assert (folder / "old.json").is_file()
@@ -62,7 +62,7 @@ AUDIT = ("audit", "model.py:net", "recipe.yaml", "--weights", "w.safetensors")
 
 
 def test_pages_have_histograms_and_data_has_none(folder: Path) -> None:
-    written(folder)
+    write_old(folder)
     assert "histograms" not in json.loads((folder / "old.json").read_text())
     invoke("apply", "model.py:net", "recipe.yaml", "--report", "apply.html")
     invoke(*AUDIT, "--report", "audit.html")
@@ -71,7 +71,7 @@ def test_pages_have_histograms_and_data_has_none(folder: Path) -> None:
 
 
 def test_weights_are_checked_against_yesterday(folder: Path) -> None:
-    written(folder)
+    write_old(folder)
     result = invoke(*AUDIT, "--against", "old.json")
     assert result.stdout == "every row is what it was in old.json\n"
     result = invoke(*AUDIT, "rules.bias.init=1", "--against", "old.json", status=1)
@@ -100,7 +100,7 @@ def test_weights_are_checked_against_yesterday(folder: Path) -> None:
     ],
 )
 def test_what_cannot_be_compared_is_one_line(folder: Path, against: str, status: int, message: str) -> None:
-    written(folder)
+    write_old(folder)
     result = invoke(*AUDIT, "--against", against, status=status)
     assert result.stdout == ""
     assert result.stderr.startswith(message)

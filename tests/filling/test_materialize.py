@@ -36,7 +36,7 @@ def apply(model: nn.Module, recipe: Any, **options: Any) -> Any:
 # ------------------------------------------------------------------------------ the same as with memory
 
 
-class Tied(nn.Module):
+class TiedAndDoubled(nn.Module):
     """A head tied to an embedding, and a Parameter that is registered twice itself."""
 
     def __init__(self) -> None:
@@ -97,7 +97,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
     "lstm": (lambda: nn.LSTM(3, 4, 2, bidirectional=True), torch.ones(5, 2, 3)),
     "gru cell": (lambda: nn.GRUCell(3, 4), torch.ones(2, 3)),
     "norms": (norms, torch.arange(24.0).view(2, 3, 4)),
-    "tied": (Tied, torch.arange(7)),
+    "tied": (TiedAndDoubled, torch.arange(7)),
     "attention": (Attention, torch.linspace(-1, 1, 5 * 8).view(5, 8)),
     "lists": (Lists, torch.ones(3)),
     "strided": (Strided, torch.ones(2, 3, 4, 4)),
@@ -167,7 +167,7 @@ def test_an_lstm_computes_with_its_new_weights() -> None:
 
 
 def test_ties_stay_ties() -> None:
-    late = built_deferred(Tied)
+    late = built_deferred(TiedAndDoubled)
     assert late.wte.weight is late.head.weight
     assert late.scale is late.again
     audit = apply(late, NOISE)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from applications import Application, composing, written
+from applications import Application, composing, write_configs
 from omegaconf import OmegaConf, open_dict
 from refusals import recipe_error
 from torch import nn
@@ -21,7 +21,7 @@ import initplug
 
 @pytest.fixture(scope="module")
 def conf(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return written(tmp_path_factory.mktemp("user") / "conf")
+    return write_configs(tmp_path_factory.mktemp("user") / "conf")
 
 
 @pytest.fixture

@@ -60,33 +60,25 @@ def modes(model: nn.Module) -> list[tuple[str, type, bool]]:
     return [(name, type(part), part.training) for name, part in nn.Module.named_modules(model, remove_duplicate=False)]
 
 
-def attributes(model: nn.Module) -> list[dict[str, object]]:
-    """Return what every module holds, as attributes and in its tables of tensors."""
-    return [
-        vars(part) | {table: dict(vars(part)[table]) for table in ("_parameters", "_buffers", "_modules")}
-        for part in nn.Module.modules(model)
-    ]
-
-
-def same_objects(before: list[dict[str, object]], after: list[dict[str, object]]) -> bool:
-    """Return whether attributes are the very objects that they were."""
-
-    def identities(each: dict[str, object]) -> dict[str, object]:
-        return {
-            key: {name: id(part) for name, part in value.items()} if type(value) is dict else id(value)
-            for key, value in each.items()
-        }
-
-    return list(map(identities, before)) == list(map(identities, after))
+def attributes(model: nn.Module) -> list[Any]:
+    """What modules refer to, by identity: tensors, lists, dictionaries and what is in them."""
+    found: list[Any] = []
+    for name, module in nn.Module.named_modules(model, remove_duplicate=False):
+        for key, value in vars(module).items():
+            inside = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+            found.append((name, key, id(value), [id(one) for one in inside], type(value)))
+    return found
 
 
 @contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
     """Assert that nothing of a model, nor the global generator, is changed inside."""
-    held = attributes(model)  # alive, else an identity could be given anew
-    before, modes_before, state = image(model), modes(model), torch.get_rng_state()
+    # Held, else an identity could be given anew.
+    alive = places(model), [dict(vars(module)) for module in nn.Module.modules(model)]
+    before, held = image(model), attributes(model)
+    modes_before, state = modes(model), torch.get_rng_state()
     yield
-    assert image(model) == before
-    assert same_objects(held, attributes(model))
+    assert image(model) == before and alive
+    assert attributes(model) == held
     assert modes(model) == modes_before
     assert torch.equal(torch.get_rng_state(), state)
