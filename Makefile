@@ -69,7 +69,7 @@ browser: ## Install Chromium for the tests of the page, as root on Debian.
 screenshots: $(VENV)/installed-tests ## Draw the picture of the page that the README shows.
 	$(BIN)/python tests/reporting/screenshots.py
 
-coverage: $(VENV)/installed-tests ## Measure which lines and branches the tests run.
+coverage: $(VENV)/installed-tests ## Measure which lines and branches the tests run; fewer than before are an error.
 	$(BIN)/pytest -n 2 --cov --cov-report=term-missing
 
 benchmark: $(VENV)/installed-tests ## Time the start, the matcher beside loops over regular expressions, seeds beside torch.nn.init, shards beside the whole, planning by shapes of trees.
