@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from applications import Application, composing, write_configs
 from omegaconf import OmegaConf, open_dict
-from refusals import recipe_error
+from recipe_errors import recipe_error
 from torch import nn
 
 import initplug

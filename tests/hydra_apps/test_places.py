@@ -13,7 +13,7 @@ from applications import Application, composing
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from refusals import recipe_error
+from recipe_errors import recipe_error
 from torch import nn
 
 import initplug

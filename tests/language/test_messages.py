@@ -8,7 +8,7 @@ from typing import NoReturn
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from refusals import recipe_error
+from recipe_errors import recipe_error
 
 import initplug
 

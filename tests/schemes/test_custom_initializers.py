@@ -18,7 +18,7 @@ import torch
 from annotated_types import Ge, Gt, Interval, Le
 from nets import of_shape
 from numpy.typing import NDArray
-from refusals import rule_error
+from recipe_errors import rule_error
 from torch import nn
 
 import initplug

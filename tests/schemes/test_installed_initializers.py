@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from commands import command
-from refusals import rule_error
+from recipe_errors import rule_error
 
 import initplug
 from initplug.language.schema import schema

@@ -1,4 +1,4 @@
-"""What is refused: the messages of errors, after which a model is what it was."""
+"""The messages of plans and writes that are refused, after which a model is what it was."""
 
 from __future__ import annotations
 
@@ -9,19 +9,6 @@ from torch import nn
 from untouched import untouched
 
 import initplug
-
-
-def recipe_error(source: Any, *overrides: str) -> str:
-    """Return the message of a recipe that cannot be loaded."""
-    with pytest.raises(initplug.RecipeError) as caught:
-        initplug.load(source, overrides)
-    assert caught.value.findings
-    return str(caught.value)
-
-
-def rule_error(init: Any) -> str:
-    """Return the message of an initializer that no recipe takes."""
-    return recipe_error({"rules": {"w*": init}})
 
 
 def plan_error(model: nn.Module, recipe: Any, **options: Any) -> str:

@@ -1,4 +1,4 @@
-"""What must stay as it is: values to the bit, identities, versions, flags, modes, classes and the generator."""
+"""All that a refusal leaves as it is: values to the bit, identities, versions, flags, modes, classes, the generator."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def modes(model: nn.Module) -> list[tuple[str, type, bool]]:
 
 
 def attributes(model: nn.Module) -> list[Any]:
-    """What modules refer to, by identity: tensors, lists, dictionaries and what is in them."""
+    """Return what modules refer to, by identity: tensors, lists, dictionaries and what is in them."""
     found: list[Any] = []
     for name, module in nn.Module.named_modules(model, remove_duplicate=False):
         for key, value in vars(module).items():
