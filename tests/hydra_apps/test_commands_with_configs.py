@@ -64,12 +64,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def run_with_config(command: str, *words: str) -> Result:
+def run(command: str, *words: str) -> Result:
     return CliRunner().invoke(commands, [command, "--config-dir", "conf", "--config-name", "config", *words])
 
 
 def test_show_prints_the_composed_recipe_of_the_config(folder: Path) -> None:
-    done = run_with_config("show", "init=mine", "init.rules.bias=null")
+    done = run("show", "init=mine", "init.rules.bias=null")
     assert done.exit_code == 0
     assert done.stdout == initplug.load(folder / "conf/init/mine.yaml", ["rules.bias=null"]).to_yaml()
 
@@ -85,7 +85,7 @@ def test_show_needs_no_torch(folder: Path) -> None:
 
 
 def test_plan_builds_the_config_s_own_model(folder: Path) -> None:
-    done = run_with_config("plan", "model.depth=2", "init=mine", "width=8", "--json")
+    done = run("plan", "model.depth=2", "init=mine", "width=8", "--json")
     assert done.exit_code == 0
     rows = {row["name"]: row for row in json.loads(done.stdout)["rows"]}
     assert rows["body.1.weight"]["shape"] == [8, 8, 3, 3]
@@ -95,7 +95,7 @@ def test_plan_builds_the_config_s_own_model(folder: Path) -> None:
 
 
 def test_apply_writes_what_the_config_says(folder: Path) -> None:
-    done = run_with_config("apply", "init=wrn", "--seed", "3", "--out", "out.safetensors", "--report", "audit.json")
+    done = run("apply", "init=wrn", "--seed", "3", "--out", "out.safetensors", "--report", "audit.json")
     assert done.exit_code == 0, done.output
     report = json.loads(Path("audit.json").read_text())
     assert (report["recipe"], report["seed"], report["summary"]["verdict"]) == ("wrn", 3, {"ok": 6})
@@ -103,7 +103,7 @@ def test_apply_writes_what_the_config_says(folder: Path) -> None:
 
 
 def test_a_sweep_prints_a_line_for_every_combination_and_what_differs(folder: Path) -> None:
-    done = run_with_config("plan", "init=resnext,mine", "width=4")
+    done = run("plan", "init=resnext,mine", "width=4")
     assert done.exit_code == 0
     assert done.stderr == ""
     assert done.stdout == (
@@ -118,7 +118,7 @@ def test_a_sweep_prints_a_line_for_every_combination_and_what_differs(folder: Pa
 
 
 def test_a_sweep_is_the_product_of_what_is_swept_in_the_order_of_hydra(folder: Path) -> None:
-    lines = run_with_config("plan", "init=resnext,wrn", "model.depth=1", "width=4,8").stdout.splitlines()
+    lines = run("plan", "init=resnext,wrn", "model.depth=1", "width=4,8").stdout.splitlines()
     assert lines[:4] == [
         "init=resnext width=4: resnext: 6 slots, 206 elements",
         "init=resnext width=8: resnext: 6 slots, 690 elements",
@@ -128,7 +128,7 @@ def test_a_sweep_is_the_product_of_what_is_swept_in_the_order_of_hydra(folder: P
 
 
 def test_slots_that_only_some_combinations_have_differ(folder: Path) -> None:
-    lines = run_with_config("plan", "model.depth=range(1,4)").stdout.splitlines()
+    lines = run("plan", "model.depth=range(1,4)").stdout.splitlines()
     assert lines[:3] == [
         "model.depth=1: resnext: 6 slots, 206 elements",
         "model.depth=2: resnext: 8 slots, 354 elements",
@@ -139,23 +139,23 @@ def test_slots_that_only_some_combinations_have_differ(folder: Path) -> None:
 
 
 def test_a_sweep_of_what_changes_nothing_says_so(folder: Path) -> None:
-    assert run_with_config("plan", "init.unused=warn,ignore").stdout.endswith("\n\nno differences\n")
+    assert run("plan", "init.unused=warn,ignore").stdout.endswith("\n\nno differences\n")
 
 
 def test_a_sweep_as_json_holds_every_plan(folder: Path) -> None:
-    plans = json.loads(run_with_config("plan", "init=resnext,wrn", "width=5", "--json").stdout)
+    plans = json.loads(run("plan", "init=resnext,wrn", "width=5", "--json").stdout)
     assert [plan["overrides"] for plan in plans] == [["init=resnext"], ["init=wrn"]]
     assert [plan["plan"]["recipe"] for plan in plans] == ["resnext", "wrn"]
 
 
 def test_an_override_with_a_space_in_it_is_one_in_the_json_of_a_sweep(folder: Path) -> None:
-    plans = json.loads(run_with_config("plan", "init.rules.classifier.init='xavier_uniform relu',0", "--json").stdout)
+    plans = json.loads(run("plan", "init.rules.classifier.init='xavier_uniform relu',0", "--json").stdout)
     assert [len(plan["overrides"]) for plan in plans] == [1, 1]
     assert "xavier_uniform relu" in plans[0]["overrides"][0]
 
 
 def test_what_is_wrong_with_one_combination_leaves_the_others(folder: Path) -> None:
-    done = run_with_config("plan", "init=resnext,bad,wrn")
+    done = run("plan", "init=resnext,bad,wrn")
     assert done.exit_code == 1
     assert [line.partition(":")[0] for line in done.stdout.splitlines()[:2]] == ["init=resnext", "init=wrn"]
     assert done.stderr.startswith("init=bad: conf/init/bad.yaml:4:23: init.rules.conv.init.mode: 'fan_inn' is not one ")
@@ -247,12 +247,12 @@ def test_what_is_wrong_with_one_combination_leaves_the_others(folder: Path) -> N
 def test_everything_that_is_wrong_ends_in_a_message(
     folder: Path, command: str, words: list[str], status: int, message: str
 ) -> None:
-    done = run_with_config(command, *words)
+    done = run(command, *words)
     assert (done.exit_code, done.stderr) == (status, message + "\n")
 
 
 def test_a_config_that_is_no_yaml_is_told_with_its_line(folder: Path) -> None:
-    done = run_with_config("show", "init=unfinished")
+    done = run("show", "init=unfinished")
     assert done.exit_code == 1
     assert done.stderr.startswith(f"{folder}/conf/init/unfinished.yaml:2:1: not YAML: ")
     assert done.stderr.count("\n") == 1
