@@ -28,12 +28,15 @@ types: $(VENV)/installed-tests
 tests: $(VENV)/installed-tests
 	PYTHONPATH=tests/fuzz $(BIN)/pytest -n 2 -p fuzz_summary
 
-# No models of others, browser, ranks, killed processes, fuzzers or compilers.
+# Left out: models of others, browser, ranks, killed processes, fuzzers, torch.compile; packages that are installed, texts
+# of a megabyte, trees of thousands of modules. What is left takes some 90 seconds of processors.
 QUICK := tests/language tests/schemes tests/planning tests/tables tests/test_architecture.py tests/test_columns.py \
     tests/test_judging.py tests/test_regions.py tests/test_values.py initplug
+SLOW := schemes/test_installed_initializers language/test_bounds planning/test_deep_trees planning/test_wrappers \
+    planning/test_wrapped_trees
 
 quick: $(VENV)/installed-tests ## Run what takes less than a minute.
-	$(BIN)/pytest -n 2 $(QUICK)
+	$(BIN)/pytest -n 2 $(QUICK) $(SLOW:%=--ignore=tests/%.py)
 
 compat: $(BIN)/python ## Run the suite on each torch that is supported; VERSIONS="2.4.1 2.9.1" for some of them.
 	$(BIN)/python tests/compatibility/versions.py torch $(VERSIONS)
@@ -66,7 +69,7 @@ browser: ## Install Chromium for the tests of the page, as root on Debian.
 screenshots: $(VENV)/installed-tests ## Draw the picture of the page that the README shows.
 	$(BIN)/python tests/reporting/screenshots.py
 
-coverage: $(VENV)/installed-tests ## Measure which lines and branches the tests run.
+coverage: $(VENV)/installed-tests ## Measure which lines and branches the tests run; fewer than before are an error.
 	$(BIN)/pytest -n 2 --cov --cov-report=term-missing
 
 benchmark: $(VENV)/installed-tests ## Time the start, the matcher beside loops over regular expressions, seeds beside torch.nn.init, shards beside the whole, planning by shapes of trees.

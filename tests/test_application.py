@@ -36,7 +36,7 @@ class Result(NamedTuple):
         return next(row for row in self.audit["rows"] if name in (row["name"], *row["aliases"]))
 
 
-def run(script: str, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def run_example(script: str, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     # One thread: more of them wait for each other where the tests run beside other tests.
     # Old versions of torch leave a folder to be removed at exit.
     filters = ["-W", "error", "-W", "ignore:Implicitly cleaning up:ResourceWarning"]
@@ -46,7 +46,7 @@ def run(script: str, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]
 
 
 def train(folder: Path, *words: str) -> None:
-    done = run("train.py", *words, cwd=folder)
+    done = run_example("train.py", *words, cwd=folder)
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -230,21 +230,21 @@ def test_no_config_sets_a_search_path() -> None:
 def test_the_sweep_is_drawn_with_a_panel_for_every_depth_and_a_curve_for_every_recipe(
     sweep: Path, tmp_path: Path
 ) -> None:
-    done = run("compare.py", str(sweep), "--out", "losses.svg", cwd=tmp_path)
+    done = run_example("compare.py", str(sweep), "--out", "losses.svg", cwd=tmp_path)
     assert (done.returncode, done.stderr, done.stdout) == (0, "", "6 runs -> losses.svg\n")
     drawn = (tmp_path / "losses.svg").read_text()
     texts = re.findall(r">(.*)</text>", drawn)
     assert [text for text in texts if "=" in text] == ["model.depth=20", "model.depth=56"]
     assert [text for text in texts if text in RECIPES] == list(RECIPES)
 
-    done = run("compare.py", str(sweep), "--out", "again.svg", cwd=tmp_path)
+    done = run_example("compare.py", str(sweep), "--out", "again.svg", cwd=tmp_path)
     assert (tmp_path / "again.svg").read_text() == drawn
 
 
 def test_overrides_of_a_recipe_are_curves_of_their_own_and_seeds_are_not(tmp_path: Path) -> None:
     swept = ["init=resnext", "init.rules.conv.init.mode=fan_in,fan_out", "seed=0,1"]
     train(tmp_path, "-m", "hydra.sweep.dir=sweep", *swept, "+init.rules.head={match: fc.*, init: 0}", "steps=2")
-    done = run("compare.py", "sweep", "--out", "losses.svg", cwd=tmp_path)
+    done = run_example("compare.py", "sweep", "--out", "losses.svg", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     drawn = (tmp_path / "losses.svg").read_text()
     for mode in ("fan_in", "fan_out"):
@@ -254,7 +254,7 @@ def test_overrides_of_a_recipe_are_curves_of_their_own_and_seeds_are_not(tmp_pat
 
 
 def test_a_folder_without_runs_is_a_usage_error(tmp_path: Path) -> None:
-    done = run("compare.py", str(tmp_path), cwd=tmp_path)
+    done = run_example("compare.py", str(tmp_path), cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.endswith(f"error: no run with losses in {tmp_path}\n")
     assert not (tmp_path / "losses.svg").exists()

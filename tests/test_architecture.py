@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 import pkgutil
 import re
 import subprocess
@@ -16,8 +17,10 @@ import pytest
 import initplug
 from initplug.language.loading import load
 from initplug.language.preset_list import PRESETS, presets
+from initplug.schemes.distributions import Distribution
 
 PACKAGE = Path(initplug.__file__).parent
+TESTS = PACKAGE.parent / "tests"
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
 BELOW_AUDITING = {
@@ -102,15 +105,39 @@ def test_modules_of_a_folder_stand_in_an_order(folder: str) -> None:
             assert not name.startswith(f"initplug.{folder}.") or within in order[:place], f"{module} imports {name}"
 
 
-def test_the_map_names_every_room_once_and_tests_that_are_there() -> None:
+def rows_of_the_map() -> list[list[str]]:
+    """Behaviour, rooms and tests, as CONTRIBUTING.md has them."""
     text = (PACKAGE.parent / "CONTRIBUTING.md").read_text().split("## Where things are")[1].split("\n## ")[0]
-    rows = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("|")][2:]
-    rooms = [name for row in rows for name in re.findall(r"`([\w/]+)`", row[1])]
+    return [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("|")][2:]
+
+
+def quoted(cell: str) -> list[str]:
+    return re.findall(r"`([\w/]+)`", cell)
+
+
+def test_the_map_names_every_room_once() -> None:
+    rooms = [name for _, cell, _ in rows_of_the_map() for name in quoted(cell)]
     modules = {path.with_suffix("").as_posix() for path in MODULES if path.stem != "__init__"}
     assert sorted(rooms) == sorted(modules)
-    named = [name for row in rows for name in re.findall(r"`([\w/]+)`", row[2])]
-    assert all((PACKAGE.parent / "tests" / f"{name}.py").is_file() for name in named)
-    assert all(re.search("`", row[2]) for row in rows)
+
+
+def test_the_map_names_every_file_of_tests() -> None:
+    assert all(quoted(tests) for _, _, tests in rows_of_the_map())
+    named = {name for _, _, tests in rows_of_the_map() for name in quoted(tests)}
+    folders = {name for name in named if name.endswith("/")}
+    assert all((TESTS / folder).is_dir() for folder in folders)
+    files = {path.relative_to(TESTS).with_suffix("").as_posix() for path in TESTS.rglob("test_*.py")}
+    assert named - folders == {file for file in files if not file.startswith((*folders,))}
+
+
+@pytest.mark.parametrize(("behaviour", "rooms", "tests"), rows_of_the_map(), ids=lambda cell: cell.strip())
+def test_the_tests_of_a_room_speak_of_what_it_does(behaviour: str, rooms: str, tests: str) -> None:
+    # Words may be inflected: their first letters say enough.
+    stems = {word[:5].lower() for word in re.findall(r"[A-Za-z]{4,}", behaviour + rooms)}
+    for name in quoted(tests):
+        if not name.endswith("/"):
+            text = name + (TESTS / f"{name}.py").read_text().lower()
+            assert any(stem in text for stem in stems), f"{name} says nothing of {behaviour.strip()}"
 
 
 PUBLIC = [
@@ -161,6 +188,27 @@ def test_no_submodule_takes_a_public_name() -> None:
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'initplug' has no attribute 'aply'"):
         initplug.aply  # noqa: B018  # reading the name is what is tested
+
+
+def public_methods(cls: type) -> Iterator[tuple[str, object]]:
+    """The methods and properties of a class that this package has written."""
+    for name in dir(cls):
+        held = inspect.getattr_static(cls, name)
+        function = held.fget if isinstance(held, property) else getattr(held, "__func__", held)
+        if not name.startswith("_") and getattr(function, "__module__", "").startswith("initplug."):
+            yield name, held
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_names_say_what_they_are(name: str) -> None:
+    public = getattr(initplug, name)
+    assert inspect.getdoc(public)
+    if inspect.isfunction(public):
+        assert ">>> " in str(public.__doc__), f"{name} has no example that is run"
+        return
+    for method, held in public_methods(public):
+        # `Distribution` says of all distributions what their moments and bounds are.
+        assert inspect.getdoc(held) or hasattr(Distribution, method), f"{name}.{method}"
 
 
 def loaded_by(code: str) -> set[str]:

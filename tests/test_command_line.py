@@ -237,7 +237,7 @@ for name, arguments in json.loads(sys.argv[1]).items():
 """
 
 
-def run(folder: Path, logs: Path, commands: dict[str, list[str]]) -> Runs:
+def run_all(folder: Path, logs: Path, commands: dict[str, list[str]]) -> Runs:
     driver = [sys.executable, "-c", DRIVER, json.dumps(commands), str(logs)]
     subprocess.run(driver, cwd=folder, env=environment(), stdin=subprocess.DEVNULL, timeout=300, check=True)
     return {
@@ -263,8 +263,8 @@ def runs(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     names = list(FIRST)
     halves = [{name: FIRST[name] for name in names[i::2]} for i in (0, 1)]
     with ThreadPoolExecutor(2) as pool:
-        first, second = pool.map(lambda half: run(folder, logs, half), halves)
-    return {**first, **second, **run(folder, logs, SECOND)}
+        first, second = pool.map(lambda half: run_all(folder, logs, half), halves)
+    return {**first, **second, **run_all(folder, logs, SECOND)}
 
 
 def test_the_driver_runs_what_python_runs(folder: Path, runs: Runs) -> None:

@@ -67,13 +67,13 @@ def test_the_readme_runs_from_top_to_bottom(
             compared += 1
         elif block.language == "console":
             for command, output in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block.text, re.MULTILINE):
-                assert run(command) == output
+                assert run_in_shell(command) == output
                 commands += 1
     assert (compared, commands) == (2, 5)
     assert initplug.load("mine.yaml").rules.keys() == {"conv", "bn", "bias", "classifier", "head"}
 
 
-def run(command: str) -> str:
+def run_in_shell(command: str) -> str:
     """The standard output of a command, `initplug` and `python` being those of the tests."""
     python = Path(sys.executable)
     environment = {**os.environ, "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}"}
@@ -238,7 +238,7 @@ def test_the_guide_to_hydra_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(block.text)
         for command, output in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block.text, re.MULTILINE):
-            assert run(command) == output
+            assert run_in_shell(command) == output
             commands += 1
     assert commands == 8
 

@@ -1,4 +1,4 @@
-"""Where something that initplug needs is missing, too old or broken, one line says what to install."""
+"""Commands and imports where something that initplug needs is missing, too old or broken: a line says what to do."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from samples import numpy_sample
 from torch import Tensor
 from torch_parts import draws_well
 
@@ -70,7 +71,7 @@ SIMULATED = 4000
 def test_alarms_are_as_rare_as_their_level_says(distribution: Drawn, numel: int) -> None:
     generator = np.random.default_rng(0)
     alarms = 0
-    for row in rows(distribution, SIMULATED, numel, generator):
+    for row in numpy_rows(distribution, SIMULATED, numel, generator):
         alarms += judgement(distribution, measure(row), torch.float64).verdict != "ok"
     # Two moments on two sides, extremes on two sides of two, and both together, each at the tail of 3 sigmas: at most
     # 9 of 0.135 %.
@@ -79,20 +80,9 @@ def test_alarms_are_as_rare_as_their_level_says(distribution: Drawn, numel: int)
     assert 0 < alarms < most
 
 
-def rows(distribution: Drawn, count: int, numel: int, generator: np.random.Generator) -> Iterator[Tensor]:
-    """Samples that numpy draws, by rejection where a normal is cut."""
+def numpy_rows(distribution: Drawn, count: int, numel: int, generator: np.random.Generator) -> Iterator[Tensor]:
     for _ in range(count):
-        match distribution:
-            case Normal(mean, std):
-                values = generator.normal(mean, std, numel)
-            case Uniform(low, high):
-                values = generator.uniform(low, high, numel)
-            case TruncatedNormal(loc, scale, low, high):
-                tried = generator.normal(loc, scale, 12 * numel)
-                values = tried[(low <= tried) & (tried <= high)][:numel]
-            case _:
-                raise AssertionError(distribution)
-        yield torch.from_numpy(values)
+        yield torch.from_numpy(numpy_sample(distribution, (numel,), generator))
 
 
 def test_no_alarm_in_thirty_thousand_tensors() -> None:
@@ -100,7 +90,7 @@ def test_no_alarm_in_thirty_thousand_tensors() -> None:
     generator = np.random.default_rng(1)
     for distribution in DRAWN:
         for numel in (2, 10, 100, 400):
-            for row in rows(distribution, 1250, numel, generator):
+            for row in numpy_rows(distribution, 1250, numel, generator):
                 assert problem(distribution, row.float()) is None, (distribution, numel)
 
 
@@ -181,7 +171,7 @@ def test_a_reason_gives_what_was_measured_and_what_was_expected() -> None:
 def test_limits_of_extremes_are_quantiles_of_samples_extremes(distribution: Drawn) -> None:
     generator = np.random.default_rng(2)
     numel = 50
-    found = torch.stack(list(rows(distribution, 20_000, numel, generator)))
+    found = torch.stack(list(numpy_rows(distribution, 20_000, numel, generator)))
     limits = judging._limits(distribution, numel, torch.float64)
     tail = math.erfc(3 / math.sqrt(2)) / 2
     error = 4 * math.sqrt(tail / 20_000)

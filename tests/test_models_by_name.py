@@ -49,7 +49,7 @@ def plan(model: str) -> Result:
     return CliRunner().invoke(cli.commands, ["plan", model, "torch_default"])
 
 
-def refused(model: str, status: int) -> str:
+def line_of_refusal(model: str, status: int) -> str:
     """The one line that a MODEL is refused with."""
     done = plan(model)
     assert (done.exit_code, done.stdout) == (status, ""), done.output
@@ -179,7 +179,7 @@ ODD = [
 @pytest.mark.parametrize("call", ODD, ids=[ascii(call)[:40] for call in ODD])
 def test_what_is_no_call_with_literals_is_refused(folder: Path, call: str) -> None:
     (folder / "m.py").write_text(NET)
-    line = refused(f"m:net{call}", 2)
+    line = line_of_refusal(f"m:net{call}", 2)
     assert line.startswith(("MODEL 'm:net(", 'MODEL "m:net(')) and len(line) < 1000
     assert line.endswith((": arguments are literals, such as (num_classes=10)", "path/to/file.py:callable"))
 
@@ -206,14 +206,14 @@ def test_literals_arrive_as_they_are_written(folder: Path, call: str, given: obj
 )
 def test_what_names_nothing_is_refused(folder: Path, target: str) -> None:
     (folder / "m.py").write_text(NET)
-    assert refused(target, 2).startswith("MODEL '")
+    assert line_of_refusal(target, 2).startswith("MODEL '")
 
 
 @pytest.mark.parametrize("size", [1000, 60_000])
 def test_long_texts_are_refused_soon(folder: Path, size: int) -> None:
     """In a time that grows with the text: were it squares, the long one would take minutes."""
     for text in ("m:a(" * size, "m:a(" * size + ")", "m:" * size, ":" * size, "m:net(" + "1," * size + "x)"):
-        assert len(refused(text, 2)) < 2000
+        assert len(line_of_refusal(text, 2)) < 2000
 
 
 # Code that raises -------------------------------------------------------------------------------------------
@@ -324,7 +324,7 @@ def raising(folder: Path) -> None:
     ],
 )
 def test_whatever_a_constructor_raises_is_a_line(raising: None, call: str, said: str) -> None:
-    line = refused(f"raising.py:raising{call}", 1)
+    line = line_of_refusal(f"raising.py:raising{call}", 1)
     assert line.startswith(f"MODEL {f'raising.py:raising{call}'!r} {said}") and len(line) < 4000
     assert line.isprintable()
 
@@ -347,7 +347,7 @@ def test_whatever_a_constructor_raises_is_a_line(raising: None, call: str, said:
 )
 def test_whatever_a_name_leads_to_is_a_line(raising: None, name: str, status: int, said: str) -> None:
     separator = "" if said.startswith(":") else " "
-    assert refused(f"raising.py:{name}", status).startswith(f"MODEL 'raising.py:{name}'{separator}{said}")
+    assert line_of_refusal(f"raising.py:{name}", status).startswith(f"MODEL 'raising.py:{name}'{separator}{said}")
 
 
 @pytest.mark.parametrize("text", ["raise BaseException('no')", "import sys; sys.exit(9)", "raise GeneratorExit", "0/0"])
@@ -355,14 +355,14 @@ def test_whatever_an_import_raises_is_a_line(folder: Path, text: str) -> None:
     (folder / "bad.py").write_text(f"{text}\n")
     before = set(sys.modules)
     for target in ("bad.py:net", "bad:net"):
-        assert refused(target, 2).startswith(f"MODEL {target!r} cannot be imported: ")
+        assert line_of_refusal(target, 2).startswith(f"MODEL {target!r} cannot be imported: ")
     assert "bad" not in set(sys.modules) - before
 
 
 def test_what_a_model_raises_later_is_a_line_with_its_place(raising: None, folder: Path) -> None:
     place = RAISING[: RAISING.index("no names")].count("\n") + 1
     line = f"the model's own code raised Base: no names ({folder / 'raising.py'}:{place})"
-    assert refused("raising.py:Odd()", 1) == line
+    assert line_of_refusal("raising.py:Odd()", 1) == line
 
 
 def test_a_keyboard_interrupt_is_one_word(folder: Path) -> None:
@@ -401,7 +401,7 @@ def test_a_wrapper_around_nothing_is_a_module_without_tensors() -> None:
 
 BAD = """
 import contextlib, io, json, pathlib, sys
-sys.path[:0] = ["language", "."]
+sys.path[:0] = ["language", "support", "."]
 from click.testing import CliRunner
 from test_messages import BAD_OVERRIDES, BAD_TEXTS
 from test_models_by_name import NET, ODD, RAISING
@@ -467,6 +467,6 @@ def test_what_this_package_raises_is_not_blamed_on_the_model(folder: Path, monke
         return array_of(torch.zeros(2, dtype=torch.complex64).conj())
 
     monkeypatch.setattr(initplug, "plan", ours)
-    line = refused("net.py:net()", 1)
+    line = line_of_refusal("net.py:net()", 1)
     assert line.startswith("unexpected ValueError: a conjugated or negated tensor is not what its memory holds (")
     assert "moments.py:" in line

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from samples import numpy_sample
 from torch import nn
 
 import initplug
@@ -47,20 +48,8 @@ def share(distribution: Planned, numel: int, rule: str = "w") -> Share:
     )
 
 
-def rows(distribution: Planned, shape: tuple[int, ...], generator: np.random.Generator) -> NDArray[np.float64]:
-    """Samples that numpy draws, by rejection where a normal is cut."""
-    match distribution:
-        case Normal(mean, std):
-            return generator.normal(mean, std, shape)
-        case Uniform(low, high):
-            return generator.uniform(low, high, shape)
-        case TruncatedNormal(loc, scale, low, high):
-            count = math.prod(shape)
-            tried = generator.normal(loc, scale, 12 * count)
-            return tried[(low <= tried) & (tried <= high)][:count].reshape(shape)
-        case Stacked(parts, _):
-            return rows(parts[0], shape, generator)
-    raise AssertionError(distribution)
+def sample(distribution: Planned, shape: tuple[int, ...], generator: np.random.Generator) -> NDArray[np.float64]:
+    return numpy_sample(distribution.parts[0] if isinstance(distribution, Stacked) else distribution, shape, generator)
 
 
 def measured(samples: NDArray[np.float64]) -> Measured:
@@ -90,7 +79,7 @@ def test_alarms_of_pools_are_as_rare_as_their_level_says(
     monkeypatch.setattr(pooling, "SIGMAS_OF_POOL", 3.0)
     generator = np.random.default_rng(0)
     shares = [share(distribution, size) for size in sizes]
-    drawn = [rows(distribution, (POOLS, size), generator) for size in sizes]
+    drawn = [sample(distribution, (POOLS, size), generator) for size in sizes]
     alarms = sum(alarmed(shares, [each[pool] for each in drawn]) for pool in range(POOLS))
     level = 4 * math.erfc(3 / math.sqrt(2)) / 2  # two moments on two sides
     assert alarms < POOLS * level + 4 * math.sqrt(POOLS * level)
@@ -100,7 +89,7 @@ def test_alarms_of_pools_are_as_rare_as_their_level_says(
 def test_at_the_stated_level_no_pool_in_thousands_is_flagged(distribution: Planned) -> None:
     generator = np.random.default_rng(1)
     shares = [share(distribution, 30, rule) for rule in "aabbc"]
-    for drawn in rows(distribution, (2000, 5, 30), generator):
+    for drawn in sample(distribution, (2000, 5, 30), generator):
         assert not alarmed(shares, [*drawn])
 
 

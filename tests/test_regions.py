@@ -62,7 +62,7 @@ def test_the_ranks_of_a_mesh_hold_every_element_as_often_as_it_is_replicated(
     assert (held == copies).all()
 
 
-def filled(tensor: Tensor, kind: LotKind, seed: int) -> Moments | None:
+def moments_of_fill(tensor: Tensor, kind: LotKind, seed: int) -> Moments | None:
     measured = Measured.none(1)
     fill_from_names([Lot(kind, [0], ["w"], [tensor])], seed, 1, measured, lambda _: None)
     return measured[0]
@@ -78,11 +78,11 @@ def test_what_a_rank_fills_is_its_part_of_the_whole(
         shape = (2 * shape[0], *shape[1:])
         distribution = Stacked((Normal(0.0, 1.0), Constant(1.0)), 0)
     whole = torch.empty(shape)
-    filled(whole, LotKind(distribution, False), 5)
+    moments_of_fill(whole, LotKind(distribution, False), 5)
     for coordinate in itertools.product(*map(range, mesh)):
         region = cut(shape, placements, mesh, coordinate)
         local = torch.full(region.sizes, math.nan)
-        filled(local, LotKind(distribution, False, region), 5)
+        moments_of_fill(local, LotKind(distribution, False, region), 5)
         for view, box in held_in(local, region):
             assert torch.equal(view, whole[box.within(Box.whole(shape))])
 
@@ -92,11 +92,11 @@ def test_what_a_rank_fills_is_its_part_of_the_whole(
 def test_small_and_large_parts_of_vectors_and_rows_are_those_of_the_whole(size: int, ranks: int) -> None:
     for shape, dim in [((size * ranks + 1,), 0), ((5, size * ranks + 1), 1), ((size + 3, 9), 0)]:
         whole = torch.empty(shape)
-        filled(whole, LotKind(Normal(0.0, 1.0), False), 1)
+        moments_of_fill(whole, LotKind(Normal(0.0, 1.0), False), 1)
         for rank in range(ranks):
             region = region_at(shape, [Shard(dim)], [ranks], [rank])
             local = torch.empty(region.sizes)
-            moments = filled(local, LotKind(Normal(0.0, 1.0), True, region), 1)
+            moments = moments_of_fill(local, LotKind(Normal(0.0, 1.0), True, region), 1)
             assert torch.equal(local, whole.chunk(ranks, dim)[rank] if local.numel() else local)
             measured = measure(local)
             assert (moments is None) == (measured is None)

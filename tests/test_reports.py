@@ -10,10 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from commands import invoke
 
 import initplug
-import initplug.cli.commands as cli
 
 ROOT = Path(initplug.__file__).parents[1]
 
@@ -53,15 +52,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def run(*arguments: str, status: int = 0) -> Result:
-    result = CliRunner().invoke(cli.commands, arguments)
-    assert result.exit_code == status, result.output
-    return result
-
-
-def written(folder: Path) -> None:
+def write_old(folder: Path) -> None:
     out = ("--out", "w.safetensors", "--report", "old.json")
-    run("apply", "model.py:net", "recipe.yaml", "--seed", "0", *out)
+    invoke("apply", "model.py:net", "recipe.yaml", "--seed", "0", *out)
     assert (folder / "old.json").is_file()
 
 
@@ -69,19 +62,19 @@ AUDIT = ("audit", "model.py:net", "recipe.yaml", "--weights", "w.safetensors")
 
 
 def test_pages_have_histograms_and_data_has_none(folder: Path) -> None:
-    written(folder)
+    write_old(folder)
     assert "histograms" not in json.loads((folder / "old.json").read_text())
-    run("apply", "model.py:net", "recipe.yaml", "--report", "apply.html")
-    run(*AUDIT, "--report", "audit.html")
+    invoke("apply", "model.py:net", "recipe.yaml", "--report", "apply.html")
+    invoke(*AUDIT, "--report", "audit.html")
     for name in ("apply", "audit"):
         assert '"counted":true' in (folder / f"{name}.html").read_text()
 
 
 def test_weights_are_checked_against_yesterday(folder: Path) -> None:
-    written(folder)
-    result = run(*AUDIT, "--against", "old.json")
+    write_old(folder)
+    result = invoke(*AUDIT, "--against", "old.json")
     assert result.stdout == "every row is what it was in old.json\n"
-    result = run(*AUDIT, "rules.bias.init=1", "--against", "old.json", status=1)
+    result = invoke(*AUDIT, "rules.bias.init=1", "--against", "old.json", status=1)
     assert result.stdout == (
         "13 rows are not what they were in old.json\n"
         "rule bias: 13\n"
@@ -89,10 +82,10 @@ def test_weights_are_checked_against_yesterday(folder: Path) -> None:
         "  head.bias    init: constant 0 → constant 1; verdict: ok → differs\n"
     )
     assert result.stderr == "13 of 26 rows changed\n"
-    everything = run(*AUDIT, "rules.bias.init=1", "--against", "old.json", "--all", status=1)
+    everything = invoke(*AUDIT, "rules.bias.init=1", "--against", "old.json", "--all", status=1)
     assert everything.stdout.count("constant 1") == 13
     changed = ("audit", "model.py:changed", "recipe.yaml", "--against", "old.json", "--report", "new.html")
-    result = run(*changed, status=1)
+    result = invoke(*changed, status=1)
     assert "  h.0-11.weight  verdict: ok → differs; values: " in result.stdout
     assert (folder / "new.html").is_file()
 
@@ -107,8 +100,8 @@ def test_weights_are_checked_against_yesterday(folder: Path) -> None:
     ],
 )
 def test_what_cannot_be_compared_is_one_line(folder: Path, against: str, status: int, message: str) -> None:
-    written(folder)
-    result = run(*AUDIT, "--against", against, status=status)
+    write_old(folder)
+    result = invoke(*AUDIT, "--against", against, status=status)
     assert result.stdout == ""
     assert result.stderr.startswith(message)
     assert result.stderr.count("\n") == 1
@@ -116,18 +109,18 @@ def test_what_cannot_be_compared_is_one_line(folder: Path, against: str, status:
 
 def test_blocks_take_one_line_unless_all_are_asked_for(folder: Path) -> None:
     for command in (("plan",), ("apply", "--seed", "0")):
-        short = run(command[0], "model.py:net", "recipe.yaml", *command[1:]).stdout
+        short = invoke(command[0], "model.py:net", "recipe.yaml", *command[1:]).stdout
         assert len(short.splitlines()) == 2 + 4 + 1
         assert "h.0-11.weight" in short
-        long = run(command[0], "model.py:net", "recipe.yaml", *command[1:], "--all").stdout
+        long = invoke(command[0], "model.py:net", "recipe.yaml", *command[1:], "--all").stdout
         assert len(long.splitlines()) == 2 + 26 + 1
         assert "h.7.weight" in long
 
 
 def test_wide_has_every_column_on_a_narrow_terminal(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    narrow = run("apply", "model.py:net", "recipe.yaml").stdout
-    wide = run("apply", "model.py:net", "recipe.yaml", "--wide").stdout
+    narrow = invoke("apply", "model.py:net", "recipe.yaml").stdout
+    wide = invoke("apply", "model.py:net", "recipe.yaml", "--wide").stdout
     assert max(map(len, narrow.splitlines())) <= 80
     assert "initializer" not in narrow
     assert "initializer" in wide and "32×32" in wide
@@ -136,7 +129,7 @@ def test_wide_has_every_column_on_a_narrow_terminal(folder: Path, monkeypatch: p
 def test_an_empty_model_has_no_report_and_the_old_file_stays(folder: Path) -> None:
     (folder / "audit.html").write_text("yesterday's")
     for command in (("apply",), ("audit",)):
-        result = run(*command, "model.py:empty", "recipe.yaml", "--report", "audit.html", status=1)
+        result = invoke(*command, "model.py:empty", "recipe.yaml", "--report", "audit.html", status=1)
         assert result.stderr == (
             "warning: the Identity has no parameters, so that there is nothing to initialise; is it built later?\n"
             "InitplugError: audit.html: nothing to report: the model has no parameters; the file is left as it is\n"
@@ -157,7 +150,7 @@ def test_a_report_that_cannot_be_written_is_told_before_anything_is(folder: Path
     (folder / "folder.html").mkdir()
     before = sorted(folder.iterdir())
     arguments = ("apply", "model.py:net", "recipe.yaml", "--out", "w.safetensors", "--report", report)
-    result = run(*arguments, status=1)
+    result = invoke(*arguments, status=1)
     assert result.stderr == f"InitplugError: {message}\n"
     assert sorted(path for path in folder.iterdir() if path.name != "__pycache__") == before
 
@@ -187,4 +180,4 @@ def on_a_terminal(*arguments: str) -> str:
 def test_colours_are_for_terminals(folder: Path) -> None:
     arguments = ("apply", "model.py:net", "recipe.yaml", "--seed", "0")
     assert "\x1b[32mok" in on_a_terminal(*arguments)
-    assert "\x1b" not in run(*arguments).stdout
+    assert "\x1b" not in invoke(*arguments).stdout

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner
+from nets import copied_state
 from safetensors.torch import load_file, save, save_file
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
@@ -25,14 +26,14 @@ from initplug.planning.dtypes import CODES
 from initplug.torch_versions import dtype_named
 
 
-def holding(**tensors: Tensor) -> nn.Module:
+def with_buffers(**tensors: Tensor) -> nn.Module:
     module = nn.Module()
     for name, tensor in tensors.items():
         module.register_buffer(name, tensor)
     return module
 
 
-def told(work: Any, *arguments: Any) -> str:
+def failure_of(work: Any, *arguments: Any) -> str:
     with pytest.raises(Failure) as caught:
         work(*arguments)
     assert "\n" not in caught.value.message or "not the model's weights\n" in caught.value.message
@@ -108,7 +109,7 @@ def test_parametrized_tensors_are_written_as_what_they_are_made_of(tmp_path: Pat
     written = load_file(tmp_path / "w.safetensors")
     assert written.keys() == model.state_dict().keys()
     assert all(written[name].equal(tensor) for name, tensor in model.state_dict().items())
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    before = copied_state(model)
     for tensor in model.state_dict().values():
         tensor.zero_()
     load_weights(model, tmp_path / "w.safetensors")
@@ -153,8 +154,8 @@ REFUSED = [
 def test_what_the_format_has_no_place_for_is_refused_by_name(tmp_path: Path, name: str, made: Any, reason: str) -> None:
     path = tmp_path / "w.safetensors"
     path.write_text("old")
-    model = holding(first=torch.zeros(2), **{name: made()})
-    assert told(save_weights, model, path).startswith(f"{path}: {visible(name)} cannot be saved: {reason}")
+    model = with_buffers(first=torch.zeros(2), **{name: made()})
+    assert failure_of(save_weights, model, path).startswith(f"{path}: {visible(name)} cannot be saved: {reason}")
     assert path.read_text() == "old"
 
 
@@ -180,7 +181,7 @@ def test_what_was_written_is_read_back(tmp_path: Path, kind: str) -> None:
     module = nn.Module()
     for name, tensor in MADE[kind]().items():
         module.register_buffer(name, tensor.clone())
-    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    before = copied_state(module)
     save_weights(module, tmp_path / "w.safetensors")
     for tensor in module.state_dict().values():
         tensor.copy_(torch.zeros(()))
@@ -242,12 +243,12 @@ def test_weights_of_another_model_are_refused_and_nothing_is_read(
     path = tmp_path / "w.safetensors"
     save_file(given, path)
     model = nn.Linear(2, 3)
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    assert told(load_weights, model, path) == f"{path}: these are not the model's weights\n{message}"
+    before = copied_state(model)
+    assert failure_of(load_weights, model, path) == f"{path}: these are not the model's weights\n{message}"
     assert all(before[name].equal(tensor) for name, tensor in model.state_dict().items())
 
 
-class Tied(nn.Module):
+class TiedAndViewed(nn.Module):
     """A layer under two names, and a view of it under a third."""
 
     def __init__(self) -> None:
@@ -259,11 +260,11 @@ class Tied(nn.Module):
 
 @pytest.mark.parametrize("other", ["head.weight", "head.view"])
 def test_a_file_that_unties_what_is_tied_is_refused_and_nothing_is_read(tmp_path: Path, other: str) -> None:
-    path, model = tmp_path / "w.safetensors", Tied()
+    path, model = tmp_path / "w.safetensors", TiedAndViewed()
     same = {name: torch.ones(4, 3) for name in ("emb.weight", "head.weight", "head.view")}
     save_file({**same, other: torch.arange(12.0).view(4, 3)}, path)
     before = model.emb.weight.clone()
-    assert told(load_weights, model, path) == (
+    assert failure_of(load_weights, model, path) == (
         f"{path}: these are not the model's weights\n"
         f"  {other}: other values in the file than emb.weight, which it is tied to in the model"
     )
@@ -301,7 +302,7 @@ def test_junk_is_answered_in_one_line(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "w.safetensors"
     path.write_bytes(JUNK[kind])
     assert re.fullmatch(
-        rf"{re.escape(str(path))}( is no safetensors file)?: .*", told(load_weights, nn.Linear(2, 2), path)
+        rf"{re.escape(str(path))}( is no safetensors file)?: .*", failure_of(load_weights, nn.Linear(2, 2), path)
     )
 
 
@@ -310,7 +311,8 @@ def test_packed_numbers_are_refused_by_name(tmp_path: Path) -> None:
     path.write_bytes(header('{"w": {"dtype": "F4", "shape": [4], "data_offsets": [0, 2]}}', bytes(2)))
     message = "the dtype of w, F4, is none that can be cast"
     assert (
-        told(load_weights, holding(w=torch.zeros(4)), path) == f"{path}: these are not the model's weights\n  {message}"
+        failure_of(load_weights, with_buffers(w=torch.zeros(4)), path)
+        == f"{path}: these are not the model's weights\n  {message}"
     )
 
 

@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 from libraries import load_example, pytorchcv_model, timm_model, torchvision_model
+from nets import copied_state, filled
 from procedures import prlz77
+from recipes import verdicts
 from torch import Tensor, nn
 
 import initplug
@@ -27,15 +29,8 @@ CLASSIFIER = "classifier.weight"
 resnext29: Callable[..., nn.Module] = load_example("resnext").resnext29
 
 
-def erase(model: nn.Module) -> nn.Module:
-    """Overwrite every parameter with `FILL`."""
-    for parameter in model.parameters():
-        nn.init.constant_(parameter, FILL)
-    return model
-
-
 def test_two_passes_in_the_sources_order_give_its_95_tensors_bit_for_bit() -> None:
-    theirs, ours = erase(resnext29()), erase(resnext29())
+    theirs, ours = filled(resnext29(), FILL), filled(resnext29(), FILL)
     rest = [name for name, _ in ours.named_parameters() if name != CLASSIFIER]
 
     torch.manual_seed(SEED)
@@ -167,7 +162,7 @@ def third_party_ids() -> Iterator[str]:
 def test_third_party_resnexts_get_the_recipe_whole(
     constructor: Callable[[str], nn.Module], name: str, side: int
 ) -> None:
-    model = erase(constructor(name))
+    model = filled(constructor(name), FILL)
     plan = initplug.plan(model, "resnext")
     assert_plan_follows(plan, by_type(model))
 
@@ -187,7 +182,7 @@ def test_audit_tells_torchs_defaults_from_the_recipe() -> None:
     """Negative control: norms agree with torch's construction, nothing drawn does."""
     torch.manual_seed(SEED)
     model = resnext29()
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    before = copied_state(model)
     audit = initplug.audit(model, "resnext")
     differing = [row.name for row in audit if row.verdict == "differs"]
     assert differing == [name for name in before if "conv" in name or name.startswith("classifier")]
@@ -201,9 +196,9 @@ def test_audit_tells_fan_in_from_fan_out() -> None:
     model = resnext29(cardinality=2, base_width=4)
     torch.manual_seed(SEED)
     initplug.apply(model, initplug.load("resnext", overrides=["rules.conv.init.mode=fan_in"]))
-    verdicts = {row.name: row.verdict for row in initplug.audit(model, "resnext")}
+    found = verdicts(initplug.audit(model, "resnext"))
     for path, module in model.named_modules():
         if isinstance(module, nn.Conv2d):
             same = module.in_channels // module.groups == module.out_channels
-            assert verdicts.pop(f"{path}.weight") == ("ok" if same else "differs"), path
-    assert set(verdicts.values()) == {"ok"}
+            assert found.pop(f"{path}.weight") == ("ok" if same else "differs"), path
+    assert set(found.values()) == {"ok"}

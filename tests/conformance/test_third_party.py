@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from nets import filled
 from scipy import stats
 from third_party import LIBRARIES, THIRD_PARTY, ThirdParty
 from torch import Tensor, nn
@@ -96,13 +97,6 @@ class Snapshot:
         assert [name for name, held in buffers.items() if not torch.equal(held, self.buffers[name])] == []
 
 
-def erase(model: nn.Module) -> nn.Module:
-    """Overwrite every parameter with `FILL`."""
-    for parameter in model.parameters():
-        nn.init.constant_(parameter, FILL)
-    return model
-
-
 def tensors(output: Any) -> Iterator[Tensor]:
     """The floating-point tensors in what a model returns."""
     if isinstance(output, Tensor) and output.is_floating_point():
@@ -126,7 +120,7 @@ def assert_runs(case: ThirdParty, model: nn.Module) -> None:
 @MODELS
 def test_recipe_without_names_fills_every_parameter_and_nothing_else(name: str) -> None:
     torch.manual_seed(SEED)
-    model = erase(THIRD_PARTY[name].build())
+    model = filled(THIRD_PARTY[name].build(), FILL)
     before, places = Snapshot(model), places_of(model)
 
     plan = initplug.plan(model, NAMELESS)

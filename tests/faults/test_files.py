@@ -12,17 +12,16 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from commands import command, invoke
 from safetensors.torch import load_file
 from torch import nn
 
 import initplug
-from initplug.cli import commands as cli
 from initplug.tables.replacement import PREFIX, _prefix, replacing
 
 ROOT = Path(initplug.__file__).parents[1]
@@ -65,33 +64,12 @@ def started(code: str, folder: Path) -> subprocess.Popen[str]:
     return process
 
 
-def run(*arguments: str) -> Result:
-    """A command without a process of its own."""
-    return CliRunner().invoke(cli.commands, list(arguments))
-
-
 def ended(process: subprocess.Popen[str], number: signal.Signals | None = None) -> tuple[int, str, str]:
     """Status and output of a program that was sent a signal."""
     if number is not None:
         process.send_signal(number)
     stdout, stderr = process.communicate(timeout=300)
     return process.returncode, stdout, stderr
-
-
-def command(
-    folder: Path, *arguments: str, before: Callable[[], None] | None = None
-) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, "-m", "initplug", *arguments],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        preexec_fn=before,
-    )
 
 
 # Kills ------------------------------------------------------------------------------------------------------
@@ -165,7 +143,7 @@ def test_what_sigkill_leaves_the_next_run_removes_and_no_other_does(folder: Path
     assert len(left) == 1 and names(folder) == before
     initplug.apply(nn.Linear(2, 2), RECIPE).save(folder / "other.json")
     assert left < names(folder)
-    assert run("apply", "model.py:net", "zero.yaml", "--out", "w.safetensors").exit_code == 0
+    assert invoke("apply", "model.py:net", "zero.yaml", "--out", "w.safetensors").exit_code == 0
     assert not left & names(folder)
     assert load_file(folder / "w.safetensors").keys() == {"weight", "bias"}
 
@@ -308,7 +286,7 @@ def test_permissions_are_those_of_any_new_file(folder: Path, mask: int, mode: in
     (folder / "w.safetensors").touch(mode=0o640)
     before = os.umask(mask)
     try:
-        done = run("apply", "model.py:net", "zero.yaml", "--out", "w.safetensors", "--report", "r.json")
+        done = invoke("apply", "model.py:net", "zero.yaml", "--out", "w.safetensors", "--report", "r.json")
     finally:
         os.umask(before)
     assert done.exit_code == 0
@@ -327,7 +305,7 @@ def test_a_name_may_be_as_long_as_the_system_has_it(tmp_path: Path, audit: initp
 
 def test_weights_under_the_longest_name(folder: Path) -> None:
     longest = "x" * (255 - len(".safetensors")) + ".safetensors"
-    assert run("apply", "model.py:net", "zero.yaml", "--out", longest).exit_code == 0
+    assert invoke("apply", "model.py:net", "zero.yaml", "--out", longest).exit_code == 0
     assert load_file(folder / longest).keys() == {"weight", "bias"}
 
 
@@ -351,7 +329,7 @@ def test_a_link_to_no_file_yet_makes_one(tmp_path: Path, audit: initplug.Audit) 
 def test_the_weights_of_a_link(folder: Path) -> None:
     (folder / "store").mkdir()
     (folder / "w.safetensors").symlink_to("store/blob")
-    assert run("apply", "model.py:net", "zero.yaml", "--out", "w.safetensors").exit_code == 0
+    assert invoke("apply", "model.py:net", "zero.yaml", "--out", "w.safetensors").exit_code == 0
     assert (folder / "w.safetensors").is_symlink()
     assert load_file(folder / "store" / "blob").keys() == {"weight", "bias"}
 
@@ -386,7 +364,7 @@ ODD = [
 @pytest.mark.parametrize(("name", "reason"), ODD)
 def test_what_is_no_regular_file_is_refused_before_the_work_begins(odd: Path, name: str, reason: str) -> None:
     message = f"{name}.json: cannot be written: {reason}"
-    done = run("apply", "model.py:net", "zero.yaml", "--report", f"{name}.json")
+    done = invoke("apply", "model.py:net", "zero.yaml", "--report", f"{name}.json")
     assert (done.exit_code, done.stdout, done.stderr) == (1, "", f"InitplugError: {message}\n")
     assert not (odd / "built").exists()
     audit = initplug.apply(nn.Linear(2, 2), RECIPE)
@@ -404,7 +382,7 @@ def test_a_link_into_no_folder_names_the_folder(odd: Path) -> None:
 
 def test_the_weights_go_to_no_fifo(odd: Path) -> None:
     os.mkfifo(odd / "w.safetensors")
-    done = run("apply", "model.py:net", "zero.yaml", "--out", "w.safetensors")
+    done = invoke("apply", "model.py:net", "zero.yaml", "--out", "w.safetensors")
     assert (done.exit_code, done.stdout) == (1, "")
     assert done.stderr == "InitplugError: w.safetensors: cannot be written: it is a FIFO and no regular file\n"
     assert not (odd / "built").exists()
@@ -457,7 +435,7 @@ def test_a_file_system_without_locks_is_written_to_and_nothing_is_removed(
 
 def test_weights_and_report_are_two_files(folder: Path) -> None:
     (folder / "r.json").symlink_to("w.safetensors")
-    done = run("apply", "model.py:net", "zero.yaml", "--out", "w.safetensors", "--report", "r.json")
+    done = invoke("apply", "model.py:net", "zero.yaml", "--out", "w.safetensors", "--report", "r.json")
     assert (done.exit_code, done.stderr) == (1, "w.safetensors and r.json are one file\n")
     assert not (folder / "built").exists() and not (folder / "w.safetensors").exists()
 
@@ -469,5 +447,5 @@ def test_a_model_reads_the_file_that_its_weights_replace(folder: Path) -> None:
 
     save_file(before.state_dict(), folder / "w.safetensors")
     (folder / "load.yaml").write_text("rules:\n  '*': load path=w.safetensors\n")
-    assert run("apply", "model.py:net", "load.yaml", "--out", "w.safetensors").exit_code == 0
+    assert invoke("apply", "model.py:net", "load.yaml", "--out", "w.safetensors").exit_code == 0
     assert all(tensor.equal(before.state_dict()[name]) for name, tensor in load_file(folder / "w.safetensors").items())

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from nets import copied_values
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -26,10 +27,6 @@ def model() -> nn.Module:
     """Large tensors, which threads share, and small ones, which go in batches."""
     with torch.random.fork_rng():
         return nn.Sequential(*(nn.Linear(rows, columns) for rows, columns in SIZES))
-
-
-def values(module: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in module.named_parameters()}
 
 
 @contextmanager
@@ -67,15 +64,15 @@ def is_partly_written(module: nn.Module, before: dict[str, Tensor], names: list[
     """Assert that what is said to be written is, to the bit."""
     whole = model()
     initplug.apply(whole, RECIPE, seed=0, threads=1)
-    wanted = values(whole)
-    for name, tensor in values(module).items():
+    wanted = copied_values(whole)
+    for name, tensor in copied_values(module).items():
         if name in names:
             assert torch.equal(tensor, wanted[name]), name
     for parameter in module.parameters():
         assert parameter.requires_grad and parameter.is_leaf
     # What threads had begun may be there in part; all that is small and not listed is as it was.
     for name in {"2.weight", "2.bias"} - {*names}:
-        assert torch.equal(values(module)[name], before[name]), name
+        assert torch.equal(copied_values(module)[name], before[name]), name
 
 
 def again(module: nn.Module) -> None:
@@ -83,8 +80,8 @@ def again(module: nn.Module) -> None:
     whole = model()
     initplug.apply(whole, RECIPE, seed=0, threads=1)
     initplug.apply(module, RECIPE, seed=0, threads=3)
-    wanted = values(whole)
-    assert all(torch.equal(tensor, wanted[name]) for name, tensor in values(module).items())
+    wanted = copied_values(whole)
+    assert all(torch.equal(tensor, wanted[name]) for name, tensor in copied_values(module).items())
 
 
 def failing_after(count: int, error: BaseException) -> Callable[..., Any]:
@@ -110,7 +107,7 @@ def test_an_error_in_a_filling_thread_ends_all_of_them_in_one_message(
     threads: int, count: int, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = model()
-    before = values(module)
+    before = copied_values(module)
     monkeypatch.setattr(seeded, "_draw_stretch", failing_after(count, error))
     with nothing_left_behind(), pytest.raises(initplug.ApplyError, match="writing stopped at ") as caught:
         initplug.apply(module, RECIPE, seed=0, threads=threads)
@@ -202,13 +199,13 @@ def test_a_parametrization_that_raises_midway_names_its_slot(seed: int | None) -
     parametrization = Failing(times=100)
     parametrize.register_parametrization(module[1], "weight", parametrization)
     initplug.apply(module, RECIPE, seed=1)
-    before = values(module)
+    before = copied_values(module)
     parametrization.times = 0
     with pytest.raises(initplug.ApplyError) as caught:
         initplug.apply(module, RECIPE, seed=seed)
     assert "1.weight" in str(caught.value) and "no inverse of this" in str(caught.value)
     assert torch.equal(
-        values(module)["1.parametrizations.weight.original"], before["1.parametrizations.weight.original"]
+        copied_values(module)["1.parametrizations.weight.original"], before["1.parametrizations.weight.original"]
     )
 
 
@@ -220,15 +217,15 @@ def test_an_initializer_of_others_that_raises_midway_leaves_its_slot_as_it_was()
         return np.ones(shape, np.float32)
 
     module = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 4), nn.Linear(4, 5))
-    before = values(module)
+    before = copied_values(module)
     recipe = {"rules": {"*.weight": "fails_for_wide", "*.bias": 0}}
     with nothing_left_behind(), pytest.raises(initplug.ApplyError) as caught:
         initplug.apply(module, recipe, seed=0, threads=1)
     told = "writing stopped at 2.weight: ValueError: fails_for_wide failed: RuntimeError: too wide for this\n"
     assert str(caught.value).startswith(told)
-    assert torch.equal(values(module)["2.weight"], before["2.weight"])
+    assert torch.equal(copied_values(module)["2.weight"], before["2.weight"])
     for name in [line.strip() for line in str(caught.value).splitlines()[2:]]:
-        assert torch.equal(values(module)[name], torch.full_like(before[name], float(name.endswith("weight"))))
+        assert torch.equal(copied_values(module)[name], torch.full_like(before[name], float(name.endswith("weight"))))
 
 
 def test_an_owner_that_takes_no_tensor_is_told_before_anything_else_is_written() -> None:

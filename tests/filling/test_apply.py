@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from nets import every_tensor
 from torch import nn
 
 import initplug
@@ -35,19 +36,13 @@ NAMES = ["conv.weight", "conv.bias", "bn.weight", "bn.bias", "fc.weight", "fc.bi
 GOOD: dict[str, Any] = {"rules": {"*": "normal std=0.5", "bn.weight": 1, "*.bias": 0}}
 
 
-def tensors(model: nn.Module) -> dict[str, torch.Tensor]:
-    found: dict[str, torch.Tensor] = dict(model.named_parameters(remove_duplicate=False))
-    found.update(model.named_buffers(remove_duplicate=False))
-    return found
-
-
 def image(model: nn.Module) -> dict[str, bytes]:
     """Every tensor's bytes, NaN and negative zero included."""
     return {
         name: bytes(value.detach().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
         if value.numel() and value.ndim
         else repr(value).encode()
-        for name, value in tensors(model).items()
+        for name, value in every_tensor(model).items()
     }
 
 
@@ -57,7 +52,7 @@ def changed(before: dict[str, bytes], model: nn.Module) -> set[str]:
     return {name for name in before if before[name] != after[name]}
 
 
-def rows(audit: Any) -> dict[str, dict[str, Any]]:
+def rows_by_name(audit: Any) -> dict[str, dict[str, Any]]:
     return {row["name"]: row for row in audit.to_dict()["rows"]}
 
 
@@ -148,12 +143,12 @@ def test_nothing_is_written_after_a_failure(failure: str) -> None:
     torch.manual_seed(0)
     model = build()
     recipe_or_plan = recipe()
-    before, versions = image(model), {name: value._version for name, value in tensors(model).items()}
+    before, versions = image(model), {name: value._version for name, value in every_tensor(model).items()}
     state = torch.get_rng_state()
     with pytest.raises(error, match=words):
         initplug.apply(model, recipe_or_plan, **options)
     assert changed(before, model) == set()
-    assert {name: value._version for name, value in tensors(model).items()} == versions
+    assert {name: value._version for name, value in every_tensor(model).items()} == versions
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -236,23 +231,23 @@ def test_apply_is_the_loop_one_writes_by_hand() -> None:
     torch.manual_seed(1)
     by_hand(theirs)
     assert equal(ours, theirs)
-    assert list(rows(audit)) == NAMES
-    assert {row["status"] for row in rows(audit).values()} == {"initialized"}
-    assert {row["verdict"] for row in rows(audit).values()} == {"ok"}
+    assert list(rows_by_name(audit)) == NAMES
+    assert {row["status"] for row in rows_by_name(audit).values()} == {"initialized"}
+    assert {row["verdict"] for row in rows_by_name(audit).values()} == {"ok"}
     assert list(audit.problems()) == []
 
 
 def test_apply_takes_a_plan_and_leaves_gradients_and_identity_alone() -> None:
     ours, theirs = Net(), Net()
     ours.fc.weight.requires_grad_(False)
-    identities = {name: (id(value), value.data_ptr()) for name, value in tensors(ours).items()}
+    identities = {name: (id(value), value.data_ptr()) for name, value in every_tensor(ours).items()}
     plan = initplug.plan(Net().to("meta"), {**GOOD, "frozen": "write"})
     torch.manual_seed(2)
     initplug.apply(ours, plan)
     torch.manual_seed(2)
     by_hand(theirs)
     assert equal(ours, theirs)
-    assert {name: (id(value), value.data_ptr()) for name, value in tensors(ours).items()} == identities
+    assert {name: (id(value), value.data_ptr()) for name, value in every_tensor(ours).items()} == identities
     assert [name for name, p in ours.named_parameters() if not p.requires_grad] == ["fc.weight"]
     assert all(p.grad is None and p.is_leaf for p in ours.parameters())
 
@@ -266,7 +261,7 @@ def test_planning_reads_no_value_and_moves_no_generator() -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
-class Tied(nn.Module):
+class TiedOften(nn.Module):
     def __init__(self, padding: int | None = None) -> None:
         super().__init__()
         self.head = nn.Linear(8, 20)
@@ -277,7 +272,7 @@ class Tied(nn.Module):
 
 
 def test_a_tied_tensor_is_drawn_once() -> None:
-    ours, theirs = Tied(), Tied()
+    ours, theirs = TiedOften(), TiedOften()
     torch.manual_seed(3)
     audit = initplug.apply(ours, {"rules": {"*": "uniform 0 1"}})
     torch.manual_seed(3)
@@ -285,16 +280,16 @@ def test_a_tied_tensor_is_drawn_once() -> None:
         nn.init.uniform_(parameter, 0, 1)
     assert equal(ours, theirs)
     assert ours.head.weight is ours.wte.weight is ours.again.weight
-    assert list(rows(audit)) == ["head.weight", "head.bias", "last.weight", "last.bias"]
+    assert list(rows_by_name(audit)) == ["head.weight", "head.bias", "last.weight", "last.bias"]
     (aliased,) = [a for a in initplug.plan(ours, {"rules": {"*": 0}}) if a.aliases]
     assert {aliased.name, *aliased.aliases} == {"head.weight", "wte.weight", "again.weight"}
-    assert rows(audit)["head.weight"]["numel"] == 160
+    assert rows_by_name(audit)["head.weight"]["numel"] == 160
     assert audit.to_dict()["summary"]["numel"] == 160 + 20 + 16 + 2
 
 
 @pytest.mark.parametrize("selector", ["head.weight", "wte.weight", "<Embedding>.weight", "again.*"])
 def test_padding_rows_are_zero_under_any_alias(selector: str) -> None:
-    model = Tied(padding=5)
+    model = TiedOften(padding=5)
     recipe = {"unmatched": "keep", "rules": {selector: "normal std=2"}}
     torch.manual_seed(4)
     audit = initplug.apply(model, recipe)
@@ -302,7 +297,7 @@ def test_padding_rows_are_zero_under_any_alias(selector: str) -> None:
     expected = nn.init.normal_(torch.empty(20, 8), 0, 2)
     expected[5] = 0
     assert torch.equal(model.head.weight.detach(), expected)
-    assert rows(audit)["head.weight"]["verdict"] == "ok"
+    assert rows_by_name(audit)["head.weight"]["verdict"] == "ok"
 
 
 @pytest.mark.parametrize("build", [nn.Embedding, nn.EmbeddingBag])
@@ -318,7 +313,7 @@ def test_padding_rows_of_drawn_and_constant_values(build: Any, spec: Any) -> Non
     assert not model.weight[2].any()
     assert (model.weight[[0, 1, 3, 4, 5]] != 0).all(dim=1).all()
     assert (model.weight != 9).all()
-    assert rows(audit)["weight"]["verdict"] == "ok"
+    assert rows_by_name(audit)["weight"]["verdict"] == "ok"
 
 
 def test_padding_rows_are_left_alone_by_keep() -> None:
@@ -346,12 +341,12 @@ def test_buffers_are_written_only_on_request() -> None:
     before = image(model)
     audit = initplug.apply(model, {"rules": {"*": 2, "*.bias": 0}})
     assert changed(before, model) == {"lin.weight", "lin.bias"}
-    assert set(rows(audit)) == {"lin.weight", "lin.bias"}
+    assert set(rows_by_name(audit)) == {"lin.weight", "lin.bias"}
     rules = {"*": 2, "mask": {"match": "^bias", "kind": "buffer", "init": 0.5}}
     audit = initplug.apply(model, {"rules": rules})
     assert (model.bias == 0.5).all()
-    assert rows(audit)["bias"]["kind"] == "buffer"
-    assert rows(audit)["bias"]["verdict"] == "ok"
+    assert rows_by_name(audit)["bias"]["kind"] == "buffer"
+    assert rows_by_name(audit)["bias"]["verdict"] == "ok"
     rules = {"*": 2, "all": {"match": "*", "kind": "buffer", "init": 3}}
     initplug.apply(model, {"rules": rules})
     assert model.steps.tolist() == [3, 3]
@@ -370,7 +365,7 @@ def test_integers_and_bools_take_constants() -> None:
     audit = initplug.apply(model, {"rules": rules})
     assert model.steps.tolist() == [2] * 6
     assert model.flags.tolist() == [True] * 3
-    assert {row["verdict"] for row in rows(audit).values()} == {"ok"}
+    assert {row["verdict"] for row in rows_by_name(audit).values()} == {"ok"}
 
 
 # ------------------------------------------------------------------------------------------ only, prefix
@@ -400,7 +395,7 @@ def test_only_writes_those_and_keeps_the_rest(only: Any, expected: list[str]) ->
     by_hand(theirs, expected)
     assert equal(ours, theirs)
     assert changed(before, ours) == set(expected)
-    status = {name: row["status"] for name, row in rows(audit).items()}
+    status = {name: row["status"] for name, row in rows_by_name(audit).items()}
     assert status == {name: "initialized" if name in expected else "kept" for name in NAMES}
 
 
@@ -435,19 +430,22 @@ def test_only_takes_the_missing_keys_of_a_checkpoint() -> None:
     assert torch.equal(model.fc.weight, source.fc.weight)
     assert torch.equal(model.bn.running_var, source.bn.running_var)
     assert not torch.equal(model.head.weight, source.head.weight)
-    written = {name for name, row in rows(audit).items() if row["status"] == "initialized"}
+    written = {name for name, row in rows_by_name(audit).items() if row["status"] == "initialized"}
     assert written == {"head.weight", "fc.bias", "bn.running_mean"}
     nn.init.constant_(model.bn.running_mean, 5.0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", initplug.InitplugWarning)
         audit = initplug.apply(model, GOOD, only=missing)
     assert (model.bn.running_mean == 5).all()
-    assert {name for name, row in rows(audit).items() if row["status"] == "initialized"} == {"head.weight", "fc.bias"}
+    assert {name for name, row in rows_by_name(audit).items() if row["status"] == "initialized"} == {
+        "head.weight",
+        "fc.bias",
+    }
 
 
 @pytest.mark.parametrize("only", ["again.weight", ["**.again.weight"], ["again.weight", "wte.weight", "head.weight"]])
 def test_only_takes_a_tied_tensor_by_any_selector_or_by_all_of_its_names(only: Any) -> None:
-    model = Tied()
+    model = TiedOften()
     before = image(model)
     initplug.apply(model, {"rules": {"*": "uniform 0 1"}}, only=only)
     assert changed(before, model) == {"head.weight", "wte.weight", "again.weight"}
@@ -460,7 +458,7 @@ def test_prefix_gives_a_stage_the_names_of_the_whole() -> None:
     plan = initplug.plan(whole.second, recipe, prefix="second")
     assert [a.name for a in plan] == [f"second.{name}" for name in NAMES]
     audit = initplug.apply(whole.second, recipe, prefix="second")
-    assert list(rows(audit)) == [f"second.{name}" for name in NAMES]
+    assert list(rows_by_name(audit)) == [f"second.{name}" for name in NAMES]
     assert (whole.second.fc.weight == 3).all()
     assert (whole.second.fc.bias == 5).all()
     assert (whole.second.conv.weight == 1).all()
@@ -500,7 +498,7 @@ def test_keep_is_kept_and_untestable() -> None:
     before = image(model)
     audit = initplug.apply(model, {"rules": {"*": "keep", "fc.bias": 4}})
     assert changed(before, model) == {"fc.bias"}
-    found = {name: (row["status"], row["verdict"]) for name, row in rows(audit).items()}
+    found = {name: (row["status"], row["verdict"]) for name, row in rows_by_name(audit).items()}
     assert found.pop("fc.bias") == ("initialized", "ok")
     assert set(found.values()) == {("kept", "untestable")}
 
@@ -510,7 +508,7 @@ def test_unmatched_keep_is_kept() -> None:
     before = image(model)
     audit = initplug.apply(model, {"unmatched": "keep", "rules": {"fc.*": 4}})
     assert changed(before, model) == {"fc.weight", "fc.bias"}
-    row = rows(audit)["head.weight"]
+    row = rows_by_name(audit)["head.weight"]
     assert (row["rule"], row["status"], row["verdict"]) == (None, "kept", "untestable")
     assert "head.weight" in json.dumps(audit.to_dict()["unmatched"])
     assert "fc.weight" not in json.dumps(audit.to_dict()["unmatched"])
@@ -522,9 +520,9 @@ def test_zero_element_tensors_are_recorded_no_ops() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         audit = initplug.apply(model, {"rules": {"*": "normal", "*.weight": "kaiming_normal fan_out"}})
-    assert rows(audit)["none.weight"]["status"] == "empty"
-    assert rows(audit)["none.weight"]["measured_mean"] is None
-    assert rows(audit)["some.weight"]["status"] == "initialized"
+    assert rows_by_name(audit)["none.weight"]["status"] == "empty"
+    assert rows_by_name(audit)["none.weight"]["measured_mean"] is None
+    assert rows_by_name(audit)["some.weight"]["status"] == "initialized"
 
 
 def test_audit_reads_and_writes_nothing() -> None:
@@ -535,8 +533,8 @@ def test_audit_reads_and_writes_nothing() -> None:
     audit = initplug.audit(model, GOOD)
     assert changed(before, model) == set()
     assert torch.equal(torch.get_rng_state(), state)
-    assert {row["status"] for row in rows(audit).values()} == {"read"}
-    assert {row["verdict"] for row in rows(audit).values()} == {"ok"}
+    assert {row["status"] for row in rows_by_name(audit).values()} == {"read"}
+    assert {row["verdict"] for row in rows_by_name(audit).values()} == {"ok"}
     assert list(audit.problems()) == []
 
 
@@ -561,10 +559,10 @@ def test_another_recipe_differs(spec: Any, other: Any) -> None:
     model = nn.Linear(200, 300, bias=False)
     torch.manual_seed(10)
     audit = initplug.apply(model, {"rules": {"*": spec}})
-    assert rows(audit)["weight"]["verdict"] == "ok"
-    assert rows(initplug.audit(model, {"rules": {"*": spec}}))["weight"]["verdict"] == "ok"
+    assert rows_by_name(audit)["weight"]["verdict"] == "ok"
+    assert rows_by_name(initplug.audit(model, {"rules": {"*": spec}}))["weight"]["verdict"] == "ok"
     audit = initplug.audit(model, {"rules": {"*": other}})
-    assert rows(audit)["weight"]["verdict"] == "differs"
+    assert rows_by_name(audit)["weight"]["verdict"] == "differs"
     assert len(list(audit.problems())) == 1
 
 
@@ -574,7 +572,7 @@ def test_constants_are_judged_after_the_cast(dtype: torch.dtype, value: float) -
     model = nn.Linear(3, 3).to(dtype)
     audit = initplug.apply(model, {"rules": {"*": value}})
     assert torch.equal(model.weight, torch.full((3, 3), value, dtype=dtype))
-    assert {row["verdict"] for row in rows(audit).values()} == {"ok"}
+    assert {row["verdict"] for row in rows_by_name(audit).values()} == {"ok"}
 
 
 def test_one_changed_element_of_a_constant_differs() -> None:
@@ -582,7 +580,7 @@ def test_one_changed_element_of_a_constant_differs() -> None:
     initplug.apply(model, {"rules": {"*": 0}})
     with torch.no_grad():
         model.weight[3, 4] = 1e-30
-    found = rows(initplug.audit(model, {"rules": {"*": 0}}))
+    found = rows_by_name(initplug.audit(model, {"rules": {"*": 0}}))
     assert (found["weight"]["verdict"], found["bias"]["verdict"]) == ("differs", "ok")
 
 
@@ -590,7 +588,7 @@ def test_measured_moments_are_those_of_numpy() -> None:
     model = nn.Linear(50, 40).double()
     with torch.no_grad():
         model.weight.normal_(1e6, 1e-3)
-    row = rows(initplug.audit(model, {"rules": {"*": "normal"}}))["weight"]
+    row = rows_by_name(initplug.audit(model, {"rules": {"*": "normal"}}))["weight"]
     values = model.weight.detach().numpy()
     assert row["measured_mean"] == pytest.approx(values.mean(), rel=1e-12)
     assert row["measured_std"] == pytest.approx(values.std(), rel=1e-5)
@@ -600,7 +598,7 @@ def test_measured_moments_are_those_of_numpy() -> None:
 
 def test_without_measuring_there_are_no_numbers() -> None:
     audit = initplug.apply(Net(), GOOD, measure=False)
-    row = rows(audit)["conv.weight"]
+    row = rows_by_name(audit)["conv.weight"]
     assert row["measured_mean"] is None
     assert (row["status"], row["verdict"]) == ("initialized", "untestable")
 
@@ -681,7 +679,7 @@ def test_to_dict_of_an_audit() -> None:
 def test_rows_say_what_the_tensors_are() -> None:
     model = Net()
     model.head.weight.requires_grad_(False)
-    found = rows(initplug.apply(model, {**GOOD, "frozen": "write"}))
+    found = rows_by_name(initplug.apply(model, {**GOOD, "frozen": "write"}))
     row = found["conv.weight"]
     assert list(row["shape"]) == [4, 2, 3, 3]
     assert row["numel"] == 72
@@ -711,12 +709,12 @@ def test_json_has_no_nan(build: Callable[[], nn.Module], tmp_path: Path) -> None
 
 
 def test_nan_and_infinity_differ() -> None:
-    found = rows(initplug.audit(broken(), {"rules": {"*": "normal std=0.5"}}))
+    found = rows_by_name(initplug.audit(broken(), {"rules": {"*": "normal std=0.5"}}))
     assert found["conv.weight"]["verdict"] == "differs"
     assert found["conv.weight"]["measured_mean"] is None
     assert found["fc.weight"]["verdict"] == "differs"
     assert found["fc.bias"]["verdict"] == "differs"
-    found = rows(initplug.audit(broken(), {"rules": {"*": 0}}))
+    found = rows_by_name(initplug.audit(broken(), {"rules": {"*": 0}}))
     assert found["conv.weight"]["verdict"] == "differs"
 
 
@@ -729,7 +727,7 @@ def test_save_as_csv_and_markdown(tmp_path: Path) -> None:
     assert [line["name"] for line in lines] == NAMES
     assert [line["rule"] for line in lines][-1] == "pipe"
     assert np.array([float(line["measured_mean"]) for line in lines]) == pytest.approx(
-        np.array([row["measured_mean"] for row in rows(audit).values()])
+        np.array([row["measured_mean"] for row in rows_by_name(audit).values()])
     )
     assert "nan" not in text.lower()
     assert list(csv.DictReader(io.StringIO(audit.to_csv()))) == lines

@@ -12,6 +12,7 @@ from unittest import mock
 
 import pytest
 import torch
+from nets import built_deferred, built_on_meta
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
@@ -19,7 +20,7 @@ from torch.nn.utils import spectral_norm as older_spectral_norm
 from torch.nn.utils import weight_norm as older_weight_norm
 from torch.nn.utils.parametrize import register_parametrization
 from torch.utils._python_dispatch import TorchDispatchMode
-from untouched import bits, modes, places
+from untouched import attributes, bits, modes, places
 
 import initplug
 from initplug import ApplyError
@@ -28,25 +29,6 @@ from initplug.filling import backups
 
 NORMAL: dict[str, Any] = {"rules": {"*": "normal std=0.5"}}
 RESTORED = "\nEverything is as it was: what had been written has been restored."
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Thousands of small operations, for which torch's threads would wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def attributes(model: nn.Module) -> list[Any]:
-    """What modules refer to, by identity: tensors, lists, dictionaries and what is in them."""
-    found: list[Any] = []
-    for name, module in nn.Module.named_modules(model, remove_duplicate=False):
-        for key, value in vars(module).items():
-            inside = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
-            found.append((name, key, id(value), [id(one) for one in inside], type(value)))
-    return found
 
 
 def everything(model: nn.Module) -> list[Any]:
@@ -81,7 +63,7 @@ def restored(model: nn.Module) -> Iterator[None]:
 # Models.
 
 
-class Tied(nn.Module):
+class PaddedAndTied(nn.Module):
     """An embedding with a padding row, and a head that shares its weight."""
 
     def __init__(self) -> None:
@@ -147,16 +129,6 @@ def _old() -> Any:
     return pytest.warns(FutureWarning, match="weight_norm")
 
 
-def deferred(build: Callable[[], nn.Module]) -> nn.Module:
-    with initplug.deferred():
-        return build()
-
-
-def on_meta(build: Callable[[], nn.Module]) -> nn.Module:
-    with torch.device("meta"):
-        return build()
-
-
 def views_on_meta() -> Any:
     model: Any = nn.Module()
     memory = torch.empty(60, device="meta")
@@ -167,7 +139,7 @@ def views_on_meta() -> Any:
 
 
 def half_deferred() -> nn.Module:
-    return nn.Sequential(Tied(), deferred(lambda: nn.LSTM(3, 4)), nn.Linear(3, 3))
+    return nn.Sequential(PaddedAndTied(), built_deferred(lambda: nn.LSTM(3, 4)), nn.Linear(3, 3))
 
 
 class Copied(nn.Module):
@@ -187,15 +159,15 @@ BUFFERS: dict[str, Any] = {
     }
 }
 MODELS: dict[str, tuple[Callable[[], nn.Module], dict[str, Any]]] = {
-    "tied": (Tied, NORMAL),
+    "tied": (PaddedAndTied, NORMAL),
     "shared": (Shared, BUFFERS),
     "computed": (Computed, NORMAL),
     "lstm": (lambda: nn.LSTM(3, 4, 2, bidirectional=True), NORMAL),
     "copied": (Copied, COPIES),
-    "deferred lstm": (lambda: deferred(lambda: nn.LSTM(3, 4, 2)), NORMAL),
-    "deferred and tied": (lambda: deferred(Tied), NORMAL),
-    "deferred and computed": (lambda: deferred(lambda: parametrizations.weight_norm(nn.Linear(4, 4))), NORMAL),
-    "buffers on meta": (lambda: on_meta(lambda: nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))), NORMAL),
+    "deferred lstm": (lambda: built_deferred(lambda: nn.LSTM(3, 4, 2)), NORMAL),
+    "deferred and tied": (lambda: built_deferred(PaddedAndTied), NORMAL),
+    "deferred and computed": (lambda: built_deferred(lambda: parametrizations.weight_norm(nn.Linear(4, 4))), NORMAL),
+    "buffers on meta": (lambda: built_on_meta(lambda: nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))), NORMAL),
     "views on meta": (views_on_meta, NORMAL),
     "partly deferred": (half_deferred, NORMAL),
 }
@@ -351,11 +323,11 @@ def test_an_owner_that_refuses_a_tensor_or_loses_it_leaves_a_model_as_it_was() -
                 raise TypeError("no")
             super().__setattr__(key, value)
 
-    model = deferred(lambda: nn.Sequential(Tied(), Stubborn(3, 3)))
+    model = built_deferred(lambda: nn.Sequential(PaddedAndTied(), Stubborn(3, 3)))
     with restored(model), pytest.raises(ApplyError, match=r"1\.bias: it cannot be replaced"):
         initplug.apply(model, NORMAL, atomic=True)
 
-    model = nn.Sequential(Tied(), nn.Linear(3, 3))
+    model = nn.Sequential(PaddedAndTied(), nn.Linear(3, 3))
 
     def steal(done: int, _: int) -> None:
         if done == 4:
@@ -394,7 +366,7 @@ def test_the_copy_is_taken_once_all_is_checked(monkeypatch: pytest.MonkeyPatch) 
         return backed_up(*given)
 
     monkeypatch.setattr(filling, "backed_up", watched)
-    model = Tied()
+    model = PaddedAndTied()
     for recipe, seed in (({"rules": {"*": "nothing"}}, 0), ({"rules": {"*.bias": 0}}, 0), (NORMAL, -1)):
         with pytest.raises(initplug.InitplugError):
             initplug.apply(model, recipe, atomic=True, seed=seed)
@@ -419,15 +391,15 @@ def test_only_what_is_written_is_copied(monkeypatch: pytest.MonkeyPatch) -> None
     initplug.apply(model, NORMAL, atomic=True)
     tied = 4 * (7 * 5 + 5 + 5 + 7)
     assert sizes == [tied, tied + 4 * (9 + 3)]  # nothing for the LSTM, which was on meta
-    assert initplug.plan(Tied(), NORMAL).summary["atomic"] == tied
+    assert initplug.plan(PaddedAndTied(), NORMAL).summary["atomic"] == tied
     kept = {"rules": {**NORMAL["rules"], "norm.*": "keep"}}
-    assert initplug.plan(Tied(), kept).summary["atomic"] == tied - 4 * 10
+    assert initplug.plan(PaddedAndTied(), kept).summary["atomic"] == tied - 4 * 10
     with torch.device("meta"):
-        assert initplug.plan(Tied().half(), kept).summary["atomic"] == (tied - 4 * 10) // 2
+        assert initplug.plan(PaddedAndTied().half(), kept).summary["atomic"] == (tied - 4 * 10) // 2
 
 
 def test_no_memory_for_the_copy_is_one_clear_error() -> None:
-    model, said = Tied(), RuntimeError("DefaultCPUAllocator: can't allocate memory\nand more")
+    model, said = PaddedAndTied(), RuntimeError("DefaultCPUAllocator: can't allocate memory\nand more")
     with restored(model), mock.patch.object(Tensor, "clone", side_effect=said), pytest.raises(ApplyError) as caught:
         initplug.apply(model, NORMAL, atomic=True)
     assert str(caught.value) == (
@@ -449,7 +421,7 @@ def test_without_it_a_failure_says_how_far_it_came() -> None:
 
 
 def test_what_cannot_be_restored_is_said() -> None:
-    model = Tied()
+    model = PaddedAndTied()
 
     def progress(done: int, _: int) -> None:
         raise OSError("the disk is full")

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 from untouched import untouched
@@ -18,14 +16,6 @@ import initplug
 from initplug import ApplyError, InitplugWarning, PlanError
 
 RECIPE: dict[str, Any] = {"rules": {"*.weight": "normal std=0.02", "*.bias": 0}}
-
-
-@pytest.fixture
-def world_of_one() -> Iterator[None]:
-    store: Any = vars(dist)["HashStore"]()  # which the stubs leave out
-    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
-    yield
-    dist.destroy_process_group()
 
 
 # DeepSpeed.

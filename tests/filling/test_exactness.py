@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from nets import copied_state
 from numpy.typing import NDArray
+from recipes import verdicts
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
@@ -61,7 +63,7 @@ RECIPE = {"frozen": "write", "rules": RULES}
 SEED = 5
 
 
-def drawn(dtype: torch.dtype = torch.float32) -> Any:
+def drawn_net(dtype: torch.dtype = torch.float32) -> Any:
     model = Net()
     for name, module in model.named_children():
         if name != "wave":
@@ -70,14 +72,10 @@ def drawn(dtype: torch.dtype = torch.float32) -> Any:
     return model
 
 
-def verdicts(audit: initplug.Audit) -> dict[str, str]:
-    return {row.name: row.verdict for row in audit}
-
-
 @pytest.mark.parametrize("threads", [1, 2, 8])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
 def test_what_a_seed_gave_is_exact(dtype: torch.dtype, threads: int) -> None:
-    audit = initplug.audit(drawn(dtype), RECIPE, seed=SEED, threads=threads)
+    audit = initplug.audit(drawn_net(dtype), RECIPE, seed=SEED, threads=threads)
     assert set(verdicts(audit).values()) == {"exact"}
     assert audit.summary["verdict"] == {"exact": len(audit)}
     assert audit.seed == SEED
@@ -85,8 +83,8 @@ def test_what_a_seed_gave_is_exact(dtype: torch.dtype, threads: int) -> None:
 
 
 def test_nothing_is_written_and_no_generator_moves() -> None:
-    model = drawn()
-    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model = drawn_net()
+    before = copied_state(model)
     state, numpys = torch.random.get_rng_state(), np.random.get_state(legacy=False)
     initplug.audit(model, RECIPE, seed=SEED + 1)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -113,7 +111,7 @@ PLACES: dict[str, Callable[[Net], Tensor]] = {
 
 @pytest.mark.parametrize("name", PLACES)
 def test_one_element_that_is_off_by_one_bit_is_found_and_placed(name: str) -> None:
-    model = drawn()
+    model = drawn_net()
     tensor = PLACES[name](model)
     with torch.no_grad():
         place = tuple(size - 1 for size in tensor.shape)
@@ -132,7 +130,7 @@ def test_one_element_that_is_off_by_one_bit_is_found_and_placed(name: str) -> No
 
 
 def test_a_part_that_is_kept_is_not_compared_and_the_others_are() -> None:
-    model = drawn()
+    model = drawn_net()
     with torch.no_grad():
         model.lstm.weight_ih_l0[17] = 3.0  # the third part, which is kept
         model.lstm.weight_hh_l0[9, 2] = 1.5  # the second, which is 1
@@ -142,7 +140,7 @@ def test_a_part_that_is_kept_is_not_compared_and_the_others_are() -> None:
 
 
 def test_a_padding_row_is_compared_with_zero() -> None:
-    model = drawn()
+    model = drawn_net()
     with torch.no_grad():
         model.table.weight[3, 4] = 1.0
     (row,) = initplug.audit(model, RECIPE, seed=SEED).problems()
@@ -168,7 +166,7 @@ def test_many_elements_are_counted_over_chunks_and_the_first_of_them_is_told() -
 
 
 def test_another_seed_is_asked_for_where_every_drawn_tensor_differs() -> None:
-    audit = initplug.audit(drawn(), RECIPE, seed=SEED + 1)
+    audit = initplug.audit(drawn_net(), RECIPE, seed=SEED + 1)
     found = verdicts(audit)
     assert {name for name, verdict in found.items() if verdict == "exact"} == {"norm.weight", "norm.bias", "count"}
     assert set(found.values()) == {"exact", "differs"}
@@ -177,8 +175,8 @@ def test_another_seed_is_asked_for_where_every_drawn_tensor_differs() -> None:
 
 
 def test_another_seed_is_not_asked_for_where_one_drawn_tensor_is_as_it_was() -> None:
-    model = drawn()
-    other = drawn()
+    model = drawn_net()
+    other = drawn_net()
     initplug.apply(other, RECIPE, seed=SEED + 1)
     other.small.load_state_dict(model.small.state_dict())
     audit = initplug.audit(other, RECIPE, seed=SEED)
@@ -256,7 +254,7 @@ def test_a_scheme_that_fails_is_named() -> None:
 
 
 def test_a_copy_of_a_draw_is_compared_with_the_draw_and_not_with_what_its_source_holds_now() -> None:
-    model = drawn()
+    model = drawn_net()
     with torch.no_grad():
         model.small.weight.zero_()
     audit = initplug.audit(model, RECIPE, seed=SEED)
@@ -313,7 +311,7 @@ def test_computed_tensors_are_compared_by_what_their_owners_make_of_a_draw() -> 
 
 
 def test_only_what_is_chosen_is_compared() -> None:
-    model = drawn()
+    model = drawn_net()
     with torch.no_grad():
         model.small.weight.zero_()
         model.large.weight[0, 0] = math.nan
@@ -328,7 +326,7 @@ def test_only_what_is_chosen_is_compared() -> None:
 
 def test_progress_is_told_of_every_slot_that_is_compared() -> None:
     told: list[tuple[int, int]] = []
-    initplug.audit(drawn(), RECIPE, seed=SEED, threads=2, progress=lambda done, total: told.append((done, total)))
+    initplug.audit(drawn_net(), RECIPE, seed=SEED, threads=2, progress=lambda done, total: told.append((done, total)))
     assert [done for done, _ in told] == [*range(1, len(told) + 1)]
     assert {total for _, total in told} == {len(told)}
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
+from nets import copied_state, filled
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.nn.utils import parametrize
@@ -34,7 +33,7 @@ class Gate(nn.Module):
         nn.init.constant_(self.norm.weight, 1e-5)
 
 
-def told(model: nn.Module, recipe: Any = "torch_default", **options: Any) -> list[str]:
+def names_told(model: nn.Module, recipe: Any = "torch_default", **options: Any) -> list[str]:
     """The names that applying warns of."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -44,18 +43,11 @@ def told(model: nn.Module, recipe: Any = "torch_default", **options: Any) -> lis
     return [line.split()[0] for line in lines if line.startswith("  ")]
 
 
-def filled(model: nn.Module, value: float = 0, *names: str) -> nn.Module:
-    with torch.no_grad():
-        for name in names or [name for name, _ in model.named_parameters()]:
-            model.get_parameter(name).fill_(value)
-    return model
-
-
 @pytest.mark.parametrize("seed", SEEDS)
 def test_what_a_constructor_sets_is_told_once_and_by_name(seed: int | None) -> None:
     model = Gate()
-    assert told(model, seed=seed) == ["fc.weight", "norm.weight"]
-    assert told(model, seed=seed) == []  # they hold what `default` gives now
+    assert names_told(model, seed=seed) == ["fc.weight", "norm.weight"]
+    assert names_told(model, seed=seed) == []  # they hold what `default` gives now
 
 
 FRESH: dict[str, Callable[[], nn.Module]] = {
@@ -83,19 +75,19 @@ FRESH: dict[str, Callable[[], nn.Module]] = {
 def test_what_torch_constructs_is_silent(kind: str, dtype: torch.dtype) -> None:
     if kind == "spectral_norm" and dtype == torch.bfloat16:
         return  # torch cannot
-    assert told(FRESH[kind]().to(dtype), seed=0) == []
+    assert names_told(FRESH[kind]().to(dtype), seed=0) == []
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("value", [0, 0.5, -3])
 def test_every_dtype_is_looked_at(dtype: torch.dtype, value: float) -> None:
-    assert told(filled(nn.Linear(8, 8, dtype=dtype), value), seed=0) == ["weight", "bias"]
+    assert names_told(filled(nn.Linear(8, 8, dtype=dtype), value), seed=0) == ["weight", "bias"]
 
 
 def test_a_few_equal_draws_of_a_narrow_dtype_are_chance() -> None:
-    assert told(filled(nn.Linear(8, 2, dtype=torch.bfloat16), 0.125, "bias"), seed=0) == []
-    assert told(filled(nn.Linear(8, 2, dtype=torch.bfloat16), 0, "bias"), seed=0) == ["bias"]
-    assert told(filled(nn.Linear(8, 2), 0.125, "bias"), seed=0) == ["bias"]
+    assert names_told(filled(nn.Linear(8, 2, dtype=torch.bfloat16), 0.125, "bias"), seed=0) == []
+    assert names_told(filled(nn.Linear(8, 2, dtype=torch.bfloat16), 0, "bias"), seed=0) == ["bias"]
+    assert names_told(filled(nn.Linear(8, 2), 0.125, "bias"), seed=0) == ["bias"]
 
 
 def test_one_element_and_one_that_is_other_say_nothing() -> None:
@@ -103,9 +95,9 @@ def test_one_element_and_one_that_is_other_say_nothing() -> None:
     with torch.no_grad():
         model.get_parameter("weight")[3, 3] = 1
         model.get_parameter("bias")[-1] = 1
-    assert told(model) == []
-    assert told(filled(nn.Linear(8, 1), 2, "bias")) == []
-    assert told(filled(nn.Linear(8, 8), float("nan"))) == []
+    assert names_told(model) == []
+    assert names_told(filled(nn.Linear(8, 1), 2, "bias")) == []
+    assert names_told(filled(nn.Linear(8, 8), float("nan"))) == []
 
 
 @pytest.mark.parametrize("order", ["slices", "channels_last", "transposed"])
@@ -123,20 +115,20 @@ def test_layouts_are_looked_at_as_they_are(order: str) -> None:
         layer = nn.Conv2d(6, 6, 3)
         weight = layer.weight.detach() if value is None else torch.full_like(layer.weight, value)
         layer.weight = nn.Parameter(ordered(weight))
-        assert told(layer, seed=0) == ([] if value is None else ["weight"])
+        assert names_told(layer, seed=0) == ([] if value is None else ["weight"])
 
 
 def test_what_is_not_written_or_not_by_default_is_not_told_of() -> None:
-    assert told(Gate(), only="fc") == ["fc.weight"]
-    assert told(Gate(), only="norm.bias") == []
-    assert told(Gate(), {"rules": {"*": "default", "*.weight": "keep"}}) == []
-    assert told(Gate(), {"rules": {"*": "normal", "norm.*": "keep default"}}) == []
-    assert told(Gate(), {"rules": {"*": "default", "fc.weight": {"split": ["default", "keep"]}, "norm.*": 1}}) == [
-        "fc.weight"
-    ]
+    assert names_told(Gate(), only="fc") == ["fc.weight"]
+    assert names_told(Gate(), only="norm.bias") == []
+    assert names_told(Gate(), {"rules": {"*": "default", "*.weight": "keep"}}) == []
+    assert names_told(Gate(), {"rules": {"*": "normal", "norm.*": "keep default"}}) == []
+    assert names_told(
+        Gate(), {"rules": {"*": "default", "fc.weight": {"split": ["default", "keep"]}, "norm.*": 1}}
+    ) == ["fc.weight"]
     with initplug.deferred():
         late = Gate()
-    assert told(late) == []
+    assert names_told(late) == []
 
 
 @pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.complex64, torch.int8, torch.uint16, torch.bool])
@@ -155,28 +147,25 @@ def test_dtypes_that_few_can_compare_do_no_harm(dtype: torch.dtype) -> None:
         with pytest.raises(initplug.PlanError, match="cannot be filled by torch"):
             initplug.plan(model, recipe)
         return
-    names = told(model, recipe, seed=0)
+    names = names_told(model, recipe, seed=0)
     assert names in ([], ["one"])  # where torch can compare, it is told
     assert names or dtype in (torch.float8_e4m3fn, torch.uint16)
     assert dtype.is_complex or not model.one.float().any()
 
 
 @pytest.mark.filterwarnings("ignore:DTensor random operators may not")  # torch 2.4, of any CPU mesh
-def test_each_rank_looks_at_what_it_holds(tmp_path: Path) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
-    try:
-        mesh = init_device_mesh("cpu", (1,))
-        for value in (0, None):
-            model = nn.Sequential(nn.Embedding(4, 4, padding_idx=0), nn.Linear(4, 4))
-            if value is not None:
-                filled(model, value)
-            for module in model:
-                for name, tensor in [*module.named_parameters()]:
-                    module.register_parameter(name, nn.Parameter(distribute_tensor(tensor.detach(), mesh, [Shard(0)])))
-            # Of an embedding with a padding row a rank may hold that row alone, so that nothing can be told.
-            assert told(model, seed=0) == ([] if value is None else ["1.weight", "1.bias"])
-    finally:
-        dist.destroy_process_group()
+@pytest.mark.usefixtures("world_of_one")
+def test_each_rank_looks_at_what_it_holds() -> None:
+    mesh = init_device_mesh("cpu", (1,))
+    for value in (0, None):
+        model = nn.Sequential(nn.Embedding(4, 4, padding_idx=0), nn.Linear(4, 4))
+        if value is not None:
+            filled(model, value)
+        for module in model:
+            for name, tensor in [*module.named_parameters()]:
+                module.register_parameter(name, nn.Parameter(distribute_tensor(tensor.detach(), mesh, [Shard(0)])))
+        # Of an embedding with a padding row a rank may hold that row alone, so that nothing can be told.
+        assert names_told(model, seed=0) == ([] if value is None else ["1.weight", "1.bias"])
 
 
 def test_ties_are_told_of_once_and_what_owners_compute_too() -> None:
@@ -189,7 +178,7 @@ def test_ties_are_told_of_once_and_what_owners_compute_too() -> None:
 
     tied = nn.ModuleDict({"one": nn.Linear(4, 4), "other": nn.Linear(4, 4)})
     tied["other"].weight = filled(tied["one"], 0, "weight").weight
-    assert told(tied) == ["one.weight"]
+    assert names_told(tied) == ["one.weight"]
     layer = filled(nn.Linear(4, 4), 0, "weight")
     parametrize.register_parametrization(layer, "weight", Shifted())
     with (
@@ -202,7 +191,7 @@ def test_ties_are_told_of_once_and_what_owners_compute_too() -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_it_is_told_before_anything_is_written(seed: int | None) -> None:
     model = Gate()
-    before, state = {name: value.clone() for name, value in model.state_dict().items()}, torch.get_rng_state()
+    before, state = copied_state(model), torch.get_rng_state()
     with pytest.raises(initplug.InitplugWarning):  # an error in these tests
         initplug.apply(model, "torch_default", seed=seed)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())

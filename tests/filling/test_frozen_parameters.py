@@ -30,13 +30,15 @@ class Net(nn.Module):
 RULES: dict[str, Any] = {"weights": {"match": "*.weight", "init": "normal std=0.02"}, "*.bias": 0}
 
 
-def outcome(recipe: Any, model: nn.Module | None = None, **options: Any) -> dict[str, tuple[str, str | None, Any]]:
+def rows_in_short(
+    recipe: Any, model: nn.Module | None = None, **options: Any
+) -> dict[str, tuple[str, str | None, Any]]:
     """Status, reason and rule of every row, where nothing is warned of."""
     audit = initplug.apply(model or Net(), recipe, **options)
     return {row.name: (row.status, row.reason, row.rule) for row in audit}
 
 
-def told(recipe: Any, model: nn.Module | None = None, **options: Any) -> tuple[initplug.Audit, str]:
+def applied_and_told(recipe: Any, model: nn.Module | None = None, **options: Any) -> tuple[initplug.Audit, str]:
     """The audit, and the one warning of it."""
     with pytest.warns(InitplugWarning) as caught:
         audit = initplug.apply(model or Net(), recipe, **options)
@@ -53,7 +55,9 @@ KEPT, WRITTEN = ("kept", "frozen", None), ("initialized", None, "weights")
 @pytest.mark.parametrize("init", ["normal", 0, "default", "sincos", {"fn": "normal", "split": 2}, "keep default"])
 def test_rules_that_draw_leave_a_frozen_parameter_alone(init: Any) -> None:
     model = Net()
-    audit, warning = told({"rules": {**RULES, "table": {"match": "positions", "init": init}}}, model, seed=0)
+    audit, warning = applied_and_told(
+        {"rules": {**RULES, "table": {"match": "positions", "init": init}}}, model, seed=0
+    )
     assert torch.equal(model.positions.weight, TABLE)
     assert (audit["positions.weight"].status, audit["positions.weight"].reason) == ("kept", "frozen")
     assert (audit["positions.weight"].rule, audit["positions.weight"].distribution) == (None, None)
@@ -75,7 +79,7 @@ def test_rules_that_draw_leave_a_frozen_parameter_alone(init: Any) -> None:
 def test_a_rule_and_its_recipe_say_who_takes_them(settings: Any, rule: Any, expected: Any) -> None:
     rules = {"rest": {"match": "*", "init": 1, "trainable": True}, "weights": {**RULES["weights"], **rule}}
     model = Net()
-    found = outcome({**settings, "rules": rules}, model)
+    found = rows_in_short({**settings, "rules": rules}, model)
     assert found["positions.weight"] == expected
     assert torch.equal(model.positions.weight, TABLE) == (expected == KEPT)
     taken = "rest" if rule.get("trainable") is False else "weights"
@@ -91,11 +95,11 @@ def test_copy_load_and_keep_take_them_as_they_say_where_values_come_from(tmp_pat
     save_file({"positions.weight": torch.ones(8, 4)}, tmp_path / "table.safetensors")
     load = {"fn": "load", "path": str(tmp_path / "table.safetensors")}
     model = Net()
-    assert outcome({"rules": {**RULES, "positions": {"match": "positions", "init": load}}}, model)[
+    assert rows_in_short({"rules": {**RULES, "positions": {"match": "positions", "init": load}}}, model)[
         "positions.weight"
     ] == ("initialized", None, "positions")
     assert (model.positions.weight == 1).all()
-    kept = outcome({"rules": {**RULES, "positions": {"match": "positions", "init": "keep"}}})
+    kept = rows_in_short({"rules": {**RULES, "positions": {"match": "positions", "init": "keep"}}})
     assert kept["positions.weight"] == ("kept", "keep", "positions")
 
     pair = nn.ModuleDict({"q": nn.Linear(4, 4), "k": nn.Linear(4, 4).requires_grad_(False)})
@@ -108,26 +112,26 @@ def test_what_is_copied_from_a_frozen_parameter_is_what_it_keeps() -> None:
     model = Net()
     model.again = nn.Embedding(8, 4)
     again = {"match": "again", "init": {"fn": "copy", "source": "..positions.weight"}}
-    told({"rules": {**RULES, "again": again}}, model, seed=0)
+    applied_and_told({"rules": {**RULES, "again": again}}, model, seed=0)
     assert torch.equal(model.again.weight, TABLE)
 
 
 def test_an_earlier_rule_that_takes_them_wins_over_a_later_one_that_leaves_them() -> None:
     rules = {"table": {"match": "positions", "init": "sincos", "trainable": "any"}, **RULES}
-    audit, warning = told({"rules": rules})
+    audit, warning = applied_and_told({"rules": rules})
     assert (audit["positions.weight"].rule, audit["positions.weight"].status) == ("table", "initialized")
     assert "positions.weight  rule 'weights'" in warning
-    outcome({"rules": {**RULES, "table": rules["table"]}})  # in this order there is nothing to say
+    rows_in_short({"rules": {**RULES, "table": rules["table"]}})  # in this order there is nothing to say
 
 
 def test_a_parametrized_tensor_is_frozen_if_all_that_it_is_computed_from_is() -> None:
     model = nn.Sequential(parametrizations.weight_norm(nn.Linear(4, 4)), nn.Linear(4, 4))
     first: Any = model[0].parametrizations
     first.weight.original0.requires_grad_(False)
-    assert outcome({"rules": RULES}, model)["0.weight"] == WRITTEN
+    assert rows_in_short({"rules": RULES}, model)["0.weight"] == WRITTEN
     first.weight.original1.requires_grad_(False)
     before = model[0].weight.clone()  # type: ignore[operator]  # torch types attributes as tensors or modules
-    audit, _ = told({"rules": RULES}, model)
+    audit, _ = applied_and_told({"rules": RULES}, model)
     assert (audit["0.weight"].status, audit["0.weight"].reason) == ("kept", "frozen")
     assert torch.equal(model[0].weight, before)  # type: ignore[arg-type]  # likewise
 
@@ -136,14 +140,14 @@ def test_a_tied_parameter_is_frozen_once() -> None:
     model = nn.ModuleDict({"a": nn.Embedding(8, 4), "b": nn.Linear(4, 8, bias=False), "c": nn.Linear(2, 2)})
     model["b"].weight = model["a"].weight
     model["a"].requires_grad_(False)
-    audit, warning = told({"rules": RULES}, model)
+    audit, warning = applied_and_told({"rules": RULES}, model)
     assert (audit["b.weight"].name, audit["b.weight"].reason) == ("a.weight", "frozen")
     assert warning.count("rule 'weights'") == 1
 
 
 def test_buffers_are_no_frozen_parameters() -> None:
     rules = {"*": 1, "stats": {"match": "running_*", "kind": "buffer", "init": 0}}
-    assert outcome({"rules": rules}, nn.BatchNorm1d(3))["running_var"] == ("initialized", None, "stats")
+    assert rows_in_short({"rules": rules}, nn.BatchNorm1d(3))["running_var"] == ("initialized", None, "stats")
 
 
 def test_the_base_of_an_adapted_model_is_left_alone() -> None:
@@ -158,7 +162,7 @@ def test_the_base_of_an_adapted_model_is_left_alone() -> None:
 
     model = nn.Sequential(Adapted(), Adapted())
     base = {name: value.clone() for name, value in model.named_parameters() if "base_layer" in name}
-    audit, _ = told({"defaults": ["transformers_base"], "unused": "ignore"}, model, seed=0)
+    audit, _ = applied_and_told({"defaults": ["transformers_base"], "unused": "ignore"}, model, seed=0)
     assert all(torch.equal(model.get_parameter(name), value) for name, value in base.items())
     assert {row.name for row in audit if row.status == "kept"} == {*base}
     assert {row.status for row in audit if "lora" in row.name} == {"initialized"}
@@ -167,7 +171,7 @@ def test_the_base_of_an_adapted_model_is_left_alone() -> None:
 def test_what_else_is_drawn_under_a_seed_does_not_depend_on_what_is_frozen() -> None:
     frozen, free = Net(), Net()
     free.positions.requires_grad_(True)
-    told({"rules": RULES}, frozen, seed=3)
+    applied_and_told({"rules": RULES}, frozen, seed=3)
     initplug.apply(free, {"rules": RULES}, seed=3)
     assert torch.equal(frozen.fc.weight, free.fc.weight)
     written = Net()
@@ -180,7 +184,7 @@ def test_what_else_is_drawn_under_a_seed_does_not_depend_on_what_is_frozen() -> 
 
 def test_one_warning_names_ten_of_them_and_counts_the_rest() -> None:
     model = nn.Sequential(*(nn.Linear(2, 2, bias=False).requires_grad_(False) for _ in range(12)), nn.Linear(2, 2))
-    _, warning = told({"name": "mine", "rules": RULES}, model)
+    _, warning = applied_and_told({"name": "mine", "rules": RULES}, model)
     assert warning.splitlines() == [
         "rules of mine leave 12 frozen parameters alone (requires_grad=False)",
         *(f"  {index}.weight  rule 'weights'" for index in range(10)),
@@ -198,7 +202,7 @@ def test_plan_apply_and_audit_say_it_once_each() -> None:
         assert len(caught) == 1
     with pytest.warns(InitplugWarning):
         plan = initplug.plan(model, {"rules": RULES})
-    told(plan, model)
+    applied_and_told(plan, model)
 
 
 def test_rules_that_match_nothing_else_are_in_use() -> None:
@@ -207,7 +211,7 @@ def test_rules_that_match_nothing_else_are_in_use() -> None:
         "table": {"match": "positions", "init": 0},
         "told": {"match": "posi*", "init": 0, "trainable": True},
     }
-    audit, warning = told({"unused": "error", "rules": rules})
+    audit, warning = applied_and_told({"unused": "error", "rules": rules})
     assert audit.unused == ()
     assert "rule 'table'" in warning
 
@@ -231,18 +235,18 @@ def test_where_nothing_is_left_to_write_it_is_an_error_that_offers_to_write() ->
 
 def test_what_keeps_values_that_are_there_is_something_to_write_where_there_are_none() -> None:
     recipe = {"rules": {"<Linear>": "keep default", "<Embedding>": "normal"}}
-    audit, warning = told({"name": "mine", **recipe})
+    audit, warning = applied_and_told({"name": "mine", **recipe})
     assert {row.status for row in audit} == {"kept"}
     assert "positions.weight" in warning
 
 
 def test_a_frozen_stage_of_a_model_is_only_warned_of() -> None:
-    audit, _ = told({"rules": RULES}, nn.Linear(2, 2).requires_grad_(False), prefix="stage")
+    audit, _ = applied_and_told({"rules": RULES}, nn.Linear(2, 2).requires_grad_(False), prefix="stage")
     assert {row.status for row in audit} == {"kept"}
 
 
 def test_tables_mark_them() -> None:
-    audit, _ = told({"rules": RULES})
+    audit, _ = applied_and_told({"rules": RULES})
     for text in (audit.to_text(width=200), audit.plan.to_text(width=200)):
         (line,) = [line for line in text.splitlines() if "positions.weight" in line]
         assert "frozen" in line
@@ -279,13 +283,13 @@ def test_on_meta_it_is_planned_with_a_warning_and_refused_by_name() -> None:
 def test_what_is_frozen_after_it_was_planned_is_kept_and_said() -> None:
     plan = initplug.plan(Net().requires_grad_(True), {"rules": RULES})
     model = Net()
-    audit, warning = told(plan, model)
+    audit, warning = applied_and_told(plan, model)
     assert torch.equal(model.positions.weight, TABLE)
     row = audit["positions.weight"]
     assert (row.status, row.reason, row.rule, row.distribution) == ("kept", "frozen", None, None)
     assert "positions.weight  rule 'weights'" in warning
     written = initplug.plan(Net().requires_grad_(True), {"frozen": "write", "rules": RULES})
-    assert outcome(written, model)["positions.weight"] == WRITTEN
+    assert rows_in_short(written, model)["positions.weight"] == WRITTEN
 
 
 def test_what_was_frozen_when_it_was_planned_and_is_not_any_more_is_refused() -> None:
@@ -298,7 +302,7 @@ def test_what_was_frozen_when_it_was_planned_and_is_not_any_more_is_refused() ->
         "the plan is of another model\n"
         "  positions.weight: it was frozen when it was planned, and is not any more (plan the model as it is now)"
     )
-    assert outcome(plan, model, only="fc")["fc.weight"] == WRITTEN
+    assert rows_in_short(plan, model, only="fc")["fc.weight"] == WRITTEN
 
 
 @pytest.mark.parametrize(

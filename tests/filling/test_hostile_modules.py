@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from parametrization_parts import Doubled
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from untouched import places, untouched
@@ -220,14 +221,6 @@ def test_default_reads_the_resets_below_tricks(trick: type[Base]) -> None:
     with untouched(model):
         plan = initplug.plan(model, {"rules": {"*": "keep", "<Linear>": "default"}})
     assert plan["lin.weight"].high == pytest.approx(5**-0.5)
-
-
-class Doubled(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return 2 * x
-
-    def right_inverse(self, value: Tensor) -> Tensor:
-        return value / 2
 
 
 @pytest.mark.parametrize("trick", [Dropping, Cloning])

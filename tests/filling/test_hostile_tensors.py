@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from nets import quietly
+from recipes import statuses
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.utils import parametrizations
@@ -133,10 +135,8 @@ def float8() -> Tensor:
     return torch.zeros(4).to(torch.float8_e4m3fn)
 
 
-def quantized() -> Tensor:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return torch.quantize_per_tensor(torch.zeros(4, 4), 0.1, 0, torch.qint8)
+def quantized() -> Any:
+    return quietly(lambda: torch.quantize_per_tensor(torch.zeros(4, 4), 0.1, 0, torch.qint8))
 
 
 def compressed() -> Tensor:
@@ -187,7 +187,7 @@ def test_a_parameter_that_has_no_sizes_is_refused_and_can_be_kept(layout: torch.
         initplug.apply(model, {"rules": {"*": 0.5}})
     assert model["plain"].tolist() == [1, 1, 1]
     audit = initplug.apply(model, {"rules": {"*": 0.5, "^ragged": "keep"}})
-    assert {row.name: row.status for row in audit} == {"ragged": "kept", "plain": "initialized"}
+    assert statuses(audit) == {"ragged": "kept", "plain": "initialized"}
 
 
 @pytest.mark.parametrize("kind", REFUSED)
@@ -359,9 +359,7 @@ def test_tensors_that_only_pretend_to_have_values_are_never_called_initialized()
 
 
 def lazy(*kinds: Callable[[], nn.Module]) -> nn.Sequential:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Lazy modules are a new feature", category=UserWarning)
-        return nn.Sequential(*(kind() for kind in kinds))
+    return nn.Sequential(*(quietly(kind) for kind in kinds))
 
 
 @pytest.mark.parametrize("init", ["xavier_uniform", "orthogonal", "normal", "default", 0, "kaiming_normal effective"])
@@ -382,7 +380,7 @@ def test_lazy_tensors_are_refused_until_they_know_their_shape(init: Any) -> None
     torch.manual_seed(0)
     expected = nn.init.normal_(torch.empty(6, 6), std=0.5)
     assert torch.equal(model[1].weight, expected)  # what waits draws nothing
-    assert {row.name: row.status for row in audit} == {
+    assert statuses(audit) == {
         "0.weight": "lazy", "0.bias": "lazy", "1.weight": "initialized", "1.bias": "initialized",
         "2.weight": "lazy", "2.bias": "lazy", "2.running_mean": "lazy", "2.running_var": "lazy",
     }  # fmt: skip

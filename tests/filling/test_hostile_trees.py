@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from nets import quietly
 from torch import Tensor, nn
 
 import initplug
@@ -20,7 +20,7 @@ def lone(tensor: Tensor, *, requires_grad: bool = True) -> nn.ParameterDict:
     return nn.ParameterDict({"w": nn.Parameter(tensor, requires_grad=requires_grad)})
 
 
-def drawn(shape: tuple[int, ...], std: float = 0.5) -> Tensor:
+def draw_by_hand(shape: tuple[int, ...], std: float = 0.5) -> Tensor:
     """What a hand-written draw gives from the seed 0."""
     torch.manual_seed(0)
     return nn.init.normal_(torch.empty(shape), std=std)
@@ -43,7 +43,7 @@ def test_empty_tensors_are_recorded_and_draw_nothing(seed: int | None) -> None:
     audit = initplug.apply(model, {**WRITE, "rules": {"*": "normal", "w.**": "xavier_uniform"}}, seed=seed)
     assert (audit["w"].status, audit["w"].verdict, audit["w"].measured_mean) == ("empty", "untestable", None)
     if seed is None:
-        assert torch.equal(model["v"], drawn((4,), 1.0))
+        assert torch.equal(model["v"], draw_by_hand((4,), 1.0))
 
 
 @SEEDS
@@ -143,7 +143,7 @@ def test_one_tensor_at_many_places_is_one_slot_and_one_draw(seed: int | None) ->
         "layers.0.bias": ("layers.1.bias", "again.bias"),
     }
     if seed is None:
-        assert torch.equal(shared, drawn((5, 5)))
+        assert torch.equal(shared, draw_by_hand((5, 5)))
 
 
 def test_a_tensor_of_two_owners_is_selected_by_either_type_and_keeps_its_padding_row() -> None:
@@ -314,9 +314,7 @@ def test_containers_of_parameters() -> None:
 
 @SEEDS
 def test_lazy_modules_wait_and_are_written_once_they_know_their_shapes(seed: int | None) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model = nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d(), nn.Flatten(), nn.LazyLinear(2))
+    model = quietly(lambda: nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d(), nn.Flatten(), nn.LazyLinear(2)))
     recipe = {"rules": {"*": "normal std=0.5", "buffers": {"match": "running_mean", "kind": "buffer", "init": 0}}}
     with pytest.raises(initplug.ApplyError, match="7 of 7 slots cannot be written"):
         initplug.apply(model, recipe, seed=seed)

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
 import torch
+from parametrization_parts import older
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import prune
@@ -14,12 +14,6 @@ from untouched import bits, untouched
 import initplug
 
 NORMAL: dict[str, Any] = {"rules": {"*": "normal std=0.5", "*.bias": "uniform -0.1 0.1"}}
-
-
-def older(wrap: Callable[..., Any], module: nn.Module, *arguments: Any, **named: Any) -> Any:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=FutureWarning, message=".*(weight_norm|spectral_norm).*")
-        return wrap(module, *arguments, **named)
 
 
 def pruned(module: nn.Module, mask: Tensor, name: str = "weight") -> nn.Module:

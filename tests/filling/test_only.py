@@ -18,6 +18,8 @@ from initplug.errors import InitplugWarning
 
 RECIPE: dict[str, Any] = {"rules": {"*.weight": "normal std=0.02", "*.bias": 0}}
 
+NOTHING = "only= holds 1 entry that names and selects nothing"
+
 COMPILED = pytest.param(
     torch.compile,
     id="_orig_mod.",
@@ -25,11 +27,11 @@ COMPILED = pytest.param(
 )
 
 
-def written(audit: Iterable[initplug.Assignment]) -> list[str]:
+def names_written(audit: Iterable[initplug.Assignment]) -> list[str]:
     return [row.name for row in audit if row.status == "initialized"]  # type: ignore[attr-defined]  # rows of an audit
 
 
-class Tied(nn.Module):
+class TiedAround(nn.Module):
     """An embedding that is also the head, and a layer between."""
 
     def __init__(self) -> None:
@@ -61,7 +63,7 @@ def stack() -> nn.Module:
     ],
 )
 def test_entries_are_names_and_selectors(only: Any, expected: list[str]) -> None:
-    assert written(initplug.apply(stack(), RECIPE, only=only)) == expected
+    assert names_written(initplug.apply(stack(), RECIPE, only=only)) == expected
 
 
 def test_an_entry_that_is_a_name_is_no_selector() -> None:
@@ -69,9 +71,9 @@ def test_an_entry_that_is_a_name_is_no_selector() -> None:
     model.scale = nn.Parameter(torch.ones(3))
     model.inner = nn.ParameterDict({"scale": torch.ones(3)})
     recipe = {"rules": {"*": 2}}
-    assert written(initplug.apply(model, recipe, only=["scale"])) == ["scale"]
-    assert written(initplug.apply(model, recipe, only=["**.scale"])) == ["scale", "inner.scale"]
-    assert written(initplug.apply(model, recipe, only="scale")) == ["scale", "inner.scale"]
+    assert names_written(initplug.apply(model, recipe, only=["scale"])) == ["scale"]
+    assert names_written(initplug.apply(model, recipe, only=["**.scale"])) == ["scale", "inner.scale"]
+    assert names_written(initplug.apply(model, recipe, only="scale")) == ["scale", "inner.scale"]
 
 
 @pytest.mark.parametrize(
@@ -90,13 +92,12 @@ def test_an_entry_that_is_a_name_is_no_selector() -> None:
         (
             ["1.biass"],
             [
-                "only= holds 1 entry that names and selects nothing",
+                NOTHING,
                 "  1.biass: the model has no such tensor, and it selects nothing (did you mean 1.bias?)",
             ],
         ),
-        ([b"1.bias"], ["only= holds 1 entry that names and selects nothing", "  b'1.bias': it is no text"]),
-        (b"1", ["only= holds 1 entry that names and selects nothing", "  49: it is no text"]),
-        (3, ["only= is a selector or names, not 3"]),
+        ([b"1.bias"], [NOTHING, "  b'1.bias': it is no text"]),
+        (b"1", [NOTHING, "  49: it is no text"]),
     ],
 )
 def test_what_names_and_selects_nothing_is_refused_all_at_once(only: Any, expected: list[str]) -> None:
@@ -124,17 +125,17 @@ def test_names_are_known_whatever_a_model_says_of_itself(method: str, gives: Any
     with pytest.raises(initplug.ApplyError) as caught:
         initplug.apply(model, RECIPE, seed=0, only=["l.weigth"])
     assert str(caught.value).splitlines() == [
-        "only= holds 1 entry that names and selects nothing",
+        NOTHING,
         "  l.weigth: the model has no such tensor, and it selects nothing (did you mean l.weight?)",
     ]
-    assert written(initplug.apply(model, RECIPE, seed=0, only=["l.weight", "*.bias"])) == ["l.weight", "l.bias"]
+    assert names_written(initplug.apply(model, RECIPE, seed=0, only=["l.weight", "*.bias"])) == ["l.weight", "l.bias"]
 
 
 def test_meta_slots_that_are_not_chosen_stay_there_and_buffers_may_be_named() -> None:
     with torch.device("meta"):
         model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
     audit = initplug.apply(model, {"rules": {"*": 1}}, only=["1.running_mean", "0.*"], seed=0)
-    assert written(audit) == ["0.weight", "0.bias"]
+    assert names_written(audit) == ["0.weight", "0.bias"]
     assert {name for name, tensor in model.state_dict().items() if not tensor.is_meta} == {
         "0.weight",
         "0.bias",
@@ -145,14 +146,14 @@ def test_meta_slots_that_are_not_chosen_stay_there_and_buffers_may_be_named() ->
 def test_names_of_a_part_are_those_of_the_whole_or_its_own() -> None:
     for only in (["stage.0.weight"], ["0.weight"], ["stage.0.*weight"]):
         inner = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.Linear(2, 2)))
-        assert written(initplug.apply(inner, RECIPE, prefix="stage", only=only)) == ["stage.0.weight"]
+        assert names_written(initplug.apply(inner, RECIPE, prefix="stage", only=only)) == ["stage.0.weight"]
 
 
 def test_a_part_knows_the_names_that_its_tensors_have_in_the_whole() -> None:
-    plan = initplug.plan(Tied(), RECIPE)
+    plan = initplug.plan(TiedAround(), RECIPE)
     for only in ("emb.weight", "head.weight"):
         part = nn.Linear(8, 20, bias=False)
-        assert written(initplug.apply(part, plan, prefix="head", seed=0, only=[only])) == ["emb.weight"]
+        assert names_written(initplug.apply(part, plan, prefix="head", seed=0, only=[only])) == ["emb.weight"]
 
 
 # What is judged ---------------------------------------------------------------------------------------------
@@ -184,7 +185,7 @@ def test_rules_are_unused_on_the_whole_model() -> None:
 
 
 def test_a_tensor_that_was_loaded_under_another_name_keeps_what_was_loaded() -> None:
-    model, loaded = Tied(), torch.full((20, 8), 3.0)
+    model, loaded = TiedAround(), torch.full((20, 8), 3.0)
     missing = model.load_state_dict({"emb.weight": loaded}, strict=False).missing_keys
     assert missing == ["new.weight", "new.bias", "head.weight"]
     with pytest.warns(InitplugWarning) as caught:
@@ -205,7 +206,7 @@ def test_a_tensor_that_was_loaded_under_another_name_keeps_what_was_loaded() -> 
 
 
 def test_the_selector_that_is_offered_selects_the_tensor_alone_under_wrappers_and_prefixes() -> None:
-    class Weighty(Tied):
+    class Weighty(TiedAround):
         def __init__(self) -> None:
             super().__init__()
             self.weight = self.emb.weight
@@ -213,14 +214,14 @@ def test_the_selector_that_is_offered_selects_the_tensor_alone_under_wrappers_an
     for model, listed in ((Weighty(), "head.weight"), (nn.DataParallel(Weighty()), "module.head.weight")):
         with pytest.warns(InitplugWarning, match=r"or the selector '\^weight'\.$"):
             initplug.apply(model, RECIPE, only=[listed])
-        assert written(initplug.apply(model, RECIPE, only=["^weight"])) == ["weight"]
+        assert names_written(initplug.apply(model, RECIPE, only=["^weight"])) == ["weight"]
     with pytest.warns(InitplugWarning, match=r"or the selector '\^a\.b\.weight'\.$"):
         initplug.apply(Weighty(), RECIPE, prefix="a.b", only=["head.weight"])
-    assert written(initplug.apply(Weighty(), RECIPE, prefix="a.b", only=["^a.b.weight"])) == ["a.b.weight"]
+    assert names_written(initplug.apply(Weighty(), RECIPE, prefix="a.b", only=["^a.b.weight"])) == ["a.b.weight"]
 
 
 def test_several_tensors_that_are_listed_in_part() -> None:
-    model = nn.ModuleDict({"one": Tied(), "two": Tied()})
+    model = nn.ModuleDict({"one": TiedAround(), "two": TiedAround()})
     with pytest.warns(InitplugWarning) as caught:
         initplug.apply(model, RECIPE, only=["two.emb.weight", "one.head.weight"])
     assert [str(each.message).splitlines() for each in caught] == [
@@ -235,22 +236,22 @@ def test_several_tensors_that_are_listed_in_part() -> None:
 
 @pytest.mark.parametrize("wrap", [pytest.param(nn.DataParallel, id="module."), COMPILED])
 def test_names_under_wrappers_are_those_of_the_same_places(wrap: Any) -> None:
-    model, loaded = wrap(Tied()), torch.full((20, 8), 3.0)
+    model, loaded = wrap(TiedAround()), torch.full((20, 8), 3.0)
     start = next(iter(model.state_dict())).partition("emb")[0]
     missing = model.load_state_dict({f"{start}head.weight": loaded}, strict=False).missing_keys
     assert f"{start}emb.weight" in missing
     with pytest.warns(InitplugWarning, match=f"{start}emb.weight is listed, head.weight is not"):
         audit = initplug.apply(model, RECIPE, only=missing)
-    assert written(audit) == ["new.weight", "new.bias"]
+    assert names_written(audit) == ["new.weight", "new.bias"]
     assert audit["emb.weight"].reason == "tied to head.weight, not listed"
     every = [*missing, "head.weight"]  # one as torch calls it, the other by its canonical name
-    assert written(initplug.apply(model, RECIPE, only=every)) == ["emb.weight", "new.weight", "new.bias"]
+    assert names_written(initplug.apply(model, RECIPE, only=every)) == ["emb.weight", "new.weight", "new.bias"]
 
 
 def test_a_parametrized_tensor_is_taken_where_all_that_it_is_computed_from_is_missing() -> None:
     model = nn.Sequential(parametrizations.weight_norm(nn.Linear(4, 4)), nn.Linear(4, 4))
     scale, direction = (f"0.parametrizations.weight.original{index}" for index in (0, 1))
-    assert written(initplug.apply(model, RECIPE, only=[scale, direction])) == ["0.weight"]
+    assert names_written(initplug.apply(model, RECIPE, only=[scale, direction])) == ["0.weight"]
 
 
 @pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated:FutureWarning")
@@ -276,17 +277,17 @@ def test_part_of_a_parametrized_tensor_leads_to_its_public_name(norm: Any, store
         ]
     ]
     for way_out in (stored, ["^0.weight"], ["0.weight"]):
-        assert written(initplug.apply(model, RECIPE, seed=0, only=way_out)) == ["0.weight"]
+        assert names_written(initplug.apply(model, RECIPE, seed=0, only=way_out)) == ["0.weight"]
     for entry in (f"**.{listed}", f"{listed[:-1]}*"):
         with pytest.raises(initplug.ApplyError, match=r"selects nothing \(did you mean 0\.weight\?\)$"):
             initplug.apply(model, RECIPE, seed=0, only=[entry])
 
 
 def test_nobody_is_warned_of_a_tied_tensor_that_would_be_kept_all_the_same() -> None:
-    model = Tied()
+    model = TiedAround()
     rules = {**RECIPE["rules"], "kept": {"match": "emb", "init": "keep"}}
     audit = initplug.apply(model, {"rules": rules}, only=["head.weight", "new.bias"])
-    assert written(audit) == ["new.bias"]
+    assert names_written(audit) == ["new.bias"]
 
 
 # Nothing to write -------------------------------------------------------------------------------------------------
@@ -323,9 +324,9 @@ def test_a_choice_of_which_no_rule_takes_anything_is_warned_of(
 def test_buffers_that_no_rule_takes_are_welcome_beside_what_one_does() -> None:
     model = normed()
     missing = ["1.weight", "1.bias", "1.running_mean", "1.running_var", "1.num_batches_tracked"]
-    assert written(initplug.apply(model, RECIPE, only=missing)) == ["1.weight", "1.bias"]
+    assert names_written(initplug.apply(model, RECIPE, only=missing)) == ["1.weight", "1.bias"]
     kept = {"rules": {"*.weight": "keep", "*.bias": 0}}
-    assert written(initplug.apply(model, kept, only=["1.weight", "1.running_mean"])) == []
+    assert names_written(initplug.apply(model, kept, only=["1.weight", "1.running_mean"])) == []
     model.get_submodule("1").requires_grad_(False)
     with pytest.warns(InitplugWarning, match="frozen") as caught:
         initplug.apply(model, RECIPE, only=["1.weight"])
@@ -346,19 +347,18 @@ def test_a_selector_of_buffers_that_no_rule_takes_says_so_and_its_way_out_works(
         ("1.running_mean", f"only='1.running_mean' {why}"),
         (
             ["**.running_*", "0.bias"],
-            "only= holds 1 entry that names and selects nothing\n"
-            f"  **.running_*: the model has no such tensor, and it {why}",
+            f"{NOTHING}\n  **.running_*: the model has no such tensor, and it {why}",
         ),
     ):
         with untouched(model), pytest.raises(initplug.ApplyError) as caught:
             initplug.apply(model, RECIPE, seed=0, only=only)
         assert str(caught.value) == expected
     for chosen in ("1.running_mean", ["**.running_*"], ["1.running_mean"]):
-        assert written(initplug.apply(model, {"rules": rules}, seed=0, only=chosen)) == ["1.running_mean"]
+        assert names_written(initplug.apply(model, {"rules": rules}, seed=0, only=chosen)) == ["1.running_mean"]
 
 
 def test_an_audit_warns_of_what_is_listed_in_part() -> None:
-    model = Tied()
+    model = TiedAround()
     initplug.apply(model, RECIPE, seed=0)
     with pytest.warns(InitplugWarning) as caught:
         initplug.audit(model, RECIPE, seed=0, only=["emb.weight"])

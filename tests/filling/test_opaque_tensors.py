@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from nets import quietly
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -42,13 +42,6 @@ class Counting(Tensor):
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         Counting.seen += 1
         return super().__torch_function__(func, types, args, kwargs or {})  # type: ignore[no-untyped-call]  # torch's
-
-
-def quietly(build: Callable[[], Tensor]) -> Tensor:
-    """Tensors of kinds that torch warns are prototypes."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return build()
 
 
 def masked() -> Tensor:

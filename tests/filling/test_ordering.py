@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from samples import normals
 from torch import Tensor, nn
 
 import initplug
@@ -16,10 +17,6 @@ from initplug.filling.torch_draws import draw_from_generator
 from initplug.schemes.distributions import Constant, Drawn, Keep, Normal, Planned, Stacked, TruncatedNormal, Uniform
 
 NORMAL = Normal(0.0, 1.0)
-
-
-def drawn(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
 
 
 SORTED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
@@ -44,7 +41,7 @@ def test_order_is_named(
 ) -> None:
     monkeypatch.setattr(ordering, "MEASURED_AT_A_TIME", chunk)
     make, words = SORTED[name]
-    tensor = make(drawn(64, 48)).to(dtype)
+    tensor = make(normals(64, 48)).to(dtype)
     if layout == "transposed":
         tensor = tensor.t().contiguous().t()
     assert order(tensor, NORMAL) == words
@@ -53,11 +50,11 @@ def test_order_is_named(
 
 
 def test_vectors_and_padding_rows() -> None:
-    assert order(drawn(64).sort().values, NORMAL) == "its elements rise from first to last"
-    table = drawn(64, 48).sort(dim=1).values
+    assert order(normals(64).sort().values, NORMAL) == "its elements rise from first to last"
+    table = normals(64, 48).sort(dim=1).values
     table[5] = 0
     assert order(table, NORMAL, padding_row=5) == "the elements of every row rise"
-    assert order(drawn(64, 48), NORMAL, padding_row=5) is None
+    assert order(normals(64, 48), NORMAL, padding_row=5) is None
 
 
 PASSED_OVER: dict[str, tuple[Tensor, Planned | None]] = {
@@ -80,8 +77,8 @@ def test_what_could_be_chance_or_was_not_to_be_drawn_is_passed_over(name: str) -
 
 def test_parts_that_are_all_drawn_are_looked_at_as_a_whole() -> None:
     both = Stacked((NORMAL, Uniform(-1.0, 1.0)), 0)
-    assert order(drawn(64, 48).sort(dim=1).values, both) == "the elements of every row rise"
-    assert order(drawn(64, 48).sort(dim=1).values, Stacked((NORMAL, Constant(0.0)), 0)) is None
+    assert order(normals(64, 48).sort(dim=1).values, both) == "the elements of every row rise"
+    assert order(normals(64, 48).sort(dim=1).values, Stacked((NORMAL, Constant(0.0)), 0)) is None
 
 
 @pytest.mark.parametrize("distribution", [NORMAL, Uniform(-0.1, 0.1), TruncatedNormal(0.0, 0.02, -0.04, 0.04)], ids=str)

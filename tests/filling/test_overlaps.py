@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from parametrizing import Halved
+from parametrization_parts import Halved
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import copy
 import math
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from parametrization_parts import Doubled, Exponential, Symmetric, older, with_parts
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
@@ -20,37 +20,9 @@ ADAPTERS = {"match": "*lora*", "init": "normal std=0.1", "optional": True}
 RECIPE = {"rules": {"*.weight": "normal std=0.5", "*.bias": 0.25, "adapters": ADAPTERS}}
 
 
-def old(wrap: Callable[[nn.Module], nn.Module], module: nn.Module) -> nn.Module:
-    """One of torch's older functions, which warn that they are old."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        return wrap(module)
-
-
 def pruned(how: Any, module: nn.Module, *arguments: Any, **named: Any) -> nn.Module:
     how(module, "weight", *arguments, **named)
     return module
-
-
-class Exponential(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x.exp()
-
-    def right_inverse(self, value: Tensor) -> Tensor:
-        return value.log()
-
-
-class Doubled(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return 2 * x
-
-    def right_inverse(self, value: Tensor) -> Tensor:
-        return value / 2
-
-
-class Symmetric(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x.triu() + x.triu(1).T
 
 
 class LowRank(nn.Module):
@@ -68,12 +40,6 @@ class LowRank(nn.Module):
         return value - self.lora_a @ self.lora_b
 
 
-def registered(module: nn.Module, *parts: nn.Module, name: str = "weight") -> nn.Module:
-    for part in parts:
-        parametrize.register_parametrization(module, name, part)
-    return module
-
-
 def linear(rows: int = 20, columns: int = 30) -> nn.Linear:
     return nn.Linear(columns, rows)
 
@@ -82,10 +48,10 @@ FAITHFUL: dict[str, Callable[[], nn.Module]] = {
     "weight_norm": lambda: parametrizations.weight_norm(linear()),
     "weight_norm along another dim": lambda: parametrizations.weight_norm(linear(), dim=1),
     "weight_norm of a convolution": lambda: parametrizations.weight_norm(nn.Conv2d(3, 8, 3)),
-    "weight_norm below another": lambda: registered(parametrizations.weight_norm(linear()), Doubled()),
-    "custom": lambda: registered(linear(), Doubled(), Doubled()),
-    "adapter": lambda: registered(linear(), LowRank(20, 30)),
-    "old weight_norm": lambda: old(nn.utils.weight_norm, linear()),
+    "weight_norm below another": lambda: with_parts(parametrizations.weight_norm(linear()), Doubled()),
+    "custom": lambda: with_parts(linear(), Doubled(), Doubled()),
+    "adapter": lambda: with_parts(linear(), LowRank(20, 30)),
+    "old weight_norm": lambda: older(nn.utils.weight_norm, linear()),
     "pruned by a full mask": lambda: pruned(prune.custom_from_mask, linear(), torch.ones(20, 30)),
 }
 PROJECTING: dict[str, Callable[[], nn.Module]] = {
@@ -98,7 +64,7 @@ PROJECTING: dict[str, Callable[[], nn.Module]] = {
     ),
     "orthogonal by cayley": lambda: parametrizations.orthogonal(linear(20, 20), orthogonal_map="cayley"),
     "orthogonal by matrix_exp": lambda: parametrizations.orthogonal(linear(20, 20), orthogonal_map="matrix_exp"),
-    "old spectral_norm": lambda: old(nn.utils.spectral_norm, linear()),
+    "old spectral_norm": lambda: older(nn.utils.spectral_norm, linear()),
     "pruned": lambda: pruned(prune.l1_unstructured, linear(), 0.5),
     "pruned twice": lambda: pruned(prune.random_structured, pruned(prune.l1_unstructured, linear(), 0.3), 0.2, dim=0),
 }
@@ -200,13 +166,13 @@ NORMED: dict[str, Callable[[], Any]] = {
 
 
 @pytest.mark.parametrize("kind", NORMED)
-@pytest.mark.parametrize("older", [False, True])
+@pytest.mark.parametrize("old", [False, True])
 @pytest.mark.parametrize("training", [False, True])
-def test_the_norm_is_one_before_and_after_the_first_forward_pass(kind: str, older: bool, training: bool) -> None:
-    if older and kind == "complex":
+def test_the_norm_is_one_before_and_after_the_first_forward_pass(kind: str, old: bool, training: bool) -> None:
+    if old and kind == "complex":
         return  # torch's older function multiplies by the vectors without conjugating them
     plain = NORMED[kind]()
-    model: Any = old(nn.utils.spectral_norm, plain) if older else parametrizations.spectral_norm(plain)
+    model: Any = older(nn.utils.spectral_norm, plain) if old else parametrizations.spectral_norm(plain)
     initplug.apply(model.train(training), {"rules": {"*": "normal"}}, seed=0)
     rows = 1 if kind == "transposed" else 0  # the dimension whose slices torch takes for rows
     for _ in range(2):
@@ -268,7 +234,7 @@ def test_default_reaches_a_weight_that_was_computed_below_a_reset() -> None:
 
 
 def test_parameters_of_parametrizations_are_slots_and_come_first() -> None:
-    model = nn.ModuleDict({"fc": registered(linear(), LowRank(20, 30))})
+    model = nn.ModuleDict({"fc": with_parts(linear(), LowRank(20, 30))})
     names = ["fc.bias", "fc.parametrizations.weight.0.lora_a", "fc.parametrizations.weight.0.lora_b", "fc.weight"]
     assert [row.name for row in initplug.plan(model, RECIPE)] == names
     initplug.apply(model, RECIPE, seed=0)
@@ -280,14 +246,14 @@ def test_parameters_of_parametrizations_are_slots_and_come_first() -> None:
 def test_places_are_counted_without_the_holder_of_parametrizations() -> None:
     model = nn.Sequential(linear(), linear())
     model.register_parameter("scale", nn.Parameter(torch.ones(3)))
-    registered(model, Doubled(), name="scale")
+    with_parts(model, Doubled(), name="scale")
     plan = initplug.plan(model, {"rules": {"*": 0, "^-1": 1}})
     assert [row.rule for row in plan] == ["*", "*", "^-1", "^-1", "*"]
 
 
 def test_selectors_and_references_see_public_names() -> None:
     model = nn.ModuleDict(
-        {"a": parametrizations.weight_norm(linear(20, 16)), "b": old(nn.utils.weight_norm, linear(20, 16))}
+        {"a": parametrizations.weight_norm(linear(20, 16)), "b": older(nn.utils.weight_norm, linear(20, 16))}
     )
     rules = {"<Linear>.weight": "xavier_uniform", "*.bias": "fan_uniform of=weight", "<Parametrized*>": 5}
     with pytest.warns(initplug.InitplugWarning, match="selects nothing"):
@@ -314,7 +280,7 @@ def test_only_takes_what_a_state_dict_calls_it(kind: str, raw: list[str]) -> Non
 
 
 def test_padding_rows_of_a_computed_embedding_stay_zero() -> None:
-    model = registered(nn.Embedding(5, 4, padding_idx=2), Doubled())
+    model = with_parts(nn.Embedding(5, 4, padding_idx=2), Doubled())
     initplug.apply(model, {"rules": {"*": "normal"}})
     weight = model(torch.arange(5))
     assert not weight[2].any() and weight[[0, 1, 3, 4]].all()
@@ -330,7 +296,7 @@ def tie(model: nn.ModuleDict, name: str, other: str) -> None:
 def test_a_plain_tensor_and_one_computed_from_it_are_one_slot() -> None:
     model = nn.ModuleDict({"plain": linear(6, 6), "doubled": linear(6, 6)})
     tie(model, "doubled", "plain")
-    registered(model["doubled"], Doubled())
+    with_parts(model["doubled"], Doubled())
     plan = initplug.plan(model, {"rules": {"*.weight": "normal", "*.bias": 0}})
     assert (plan["plain.weight"].aliases, len(plan)) == (("doubled.weight",), 3)
     audit = initplug.apply(model, plan, seed=0)
@@ -342,7 +308,7 @@ def test_two_owners_that_compute_from_one_tensor_are_one_slot() -> None:
     model = nn.ModuleDict({"a": linear(6, 6), "b": linear(6, 6)})
     tie(model, "b", "a")
     for name in ("a", "b"):
-        registered(model[name], Doubled())
+        with_parts(model[name], Doubled())
     torch.manual_seed(0)
     expected = nn.init.normal_(torch.empty(6, 6))
     torch.manual_seed(0)
@@ -365,12 +331,12 @@ def test_tensors_that_share_only_a_part_of_what_they_store_are_told() -> None:
 
 REFUSED: dict[str, tuple[Callable[[], nn.Module], Any, str]] = {
     "no right_inverse": (
-        lambda: registered(linear(6, 6), Symmetric()),
+        lambda: with_parts(linear(6, 6), Symmetric()),
         "normal",
         r"0\.weight: its parametrization Symmetric has no right_inverse",
     ),
     "no right_inverse below one": (
-        lambda: registered(linear(6, 6), Symmetric(), Doubled()),
+        lambda: with_parts(linear(6, 6), Symmetric(), Doubled()),
         "normal",
         "Symmetric has no right_inverse",
     ),
@@ -390,16 +356,16 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], Any, str]] = {
         "SpectralNorm makes it infinite or NaN",
     ),
     "zero through the old weight_norm": (
-        lambda: old(nn.utils.weight_norm, linear()),
+        lambda: older(nn.utils.weight_norm, linear()),
         0,
         "WeightNorm makes it infinite",
     ),
     "zero through the old spectral_norm": (
-        lambda: old(nn.utils.spectral_norm, linear()),
+        lambda: older(nn.utils.spectral_norm, linear()),
         0,
         "SpectralNorm makes it infinite",
     ),
-    "a logarithm of what is negative": (lambda: registered(linear(), Exponential()), "normal", "Exponential makes it"),
+    "a logarithm of what is negative": (lambda: with_parts(linear(), Exponential()), "normal", "Exponential makes it"),
 }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from parametrizing import Halved, Noisy
+from parametrization_parts import Halved, Noisy, public_weight, with_parts
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 from untouched import bits, untouched
@@ -45,12 +45,6 @@ class Summed(nn.Module):
 
     def right_inverse(self, value: Tensor) -> tuple[Tensor, Tensor]:
         return value / 2, value / 2
-
-
-def with_parts(module: nn.Module, *parts: nn.Module, name: str = "weight", unsafe: bool = False) -> nn.Module:
-    for part in parts:
-        parametrize.register_parametrization(module, name, part, unsafe=unsafe)
-    return module
 
 
 KINDS: dict[str, Callable[[], nn.Module]] = {
@@ -91,13 +85,6 @@ def model_of(kind: str) -> nn.Sequential:
     return nn.Sequential(nn.Linear(3, 5), KINDS[kind](), nn.Linear(2, 7))
 
 
-def read(module: nn.Module) -> Tensor:
-    """The public weight in evaluation mode, read on a copy."""
-    copied: Any = copy.deepcopy(module).eval()
-    value: Tensor = copied.weight.detach()
-    return value
-
-
 def public(raw: str) -> str:
     head, found, tail = raw.partition(".parametrizations.")
     return f"{head}.{tail.split('.')[0]}" if found else raw
@@ -112,7 +99,7 @@ def by_hand(model: nn.Sequential) -> dict[str, Tensor]:
             continue
         place, key = name.split(".")
         owner: Any = model[int(place)]
-        value = torch.empty(read(owner).shape if key == "weight" else owner.bias.shape)
+        value = torch.empty(public_weight(owner).shape if key == "weight" else owner.bias.shape)
         if key == "weight":
             nn.init.normal_(value, std=0.5)
         else:
@@ -145,7 +132,7 @@ def test_what_is_stored_equals_what_a_user_would_store(kind: str) -> None:
     assert (row.status, row.verdict) == (("projected", "untestable") if kind in PROJECTED else ("initialized", "ok"))
     assert tuple(row.shape) == tuple(drawn["1.weight"].shape)
     if kind in FAITHFUL:
-        assert torch.allclose(read(ours[1]), drawn["1.weight"], rtol=1e-5, atol=1e-6)
+        assert torch.allclose(public_weight(ours[1]), drawn["1.weight"], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -158,7 +145,7 @@ def test_what_is_measured_is_there_and_modes_and_readings_stay(kind: str, traini
     modes = [part.training for part in model.modules()]
     readings = [int(count) for name, count in model.named_buffers() if name.endswith("readings")]
     audit = initplug.apply(model, NORMAL)
-    value = read(model[1])
+    value = public_weight(model[1])
     row = audit["1.weight"]
     assert row.measured_mean == pytest.approx(value.mean().item(), abs=1e-5)
     assert row.measured_std == pytest.approx(value.std(correction=0).item(), rel=1e-4)
@@ -195,7 +182,7 @@ def test_the_largest_singular_value_is_one_at_once(kind: str, training: bool, in
     model = KINDS[kind]().train(training)
     initplug.apply(model, {"rules": {"*": 0.1, "*.weight": init}})
     norm: Any = model.get_submodule("parametrizations.weight.0")
-    matrix = norm._reshape_weight_to_matrix(read(model))
+    matrix = norm._reshape_weight_to_matrix(public_weight(model))
     assert torch.linalg.matrix_norm(matrix, 2).item() == pytest.approx(1, abs=0.05)
     assert norm._u.norm().item() == pytest.approx(1, abs=1e-4) and norm._v.norm().item() == pytest.approx(1, abs=1e-4)
 
@@ -233,12 +220,12 @@ def test_a_value_that_the_parametrization_can_hold_is_no_projection() -> None:
 def test_a_kept_part_reads_as_before(kind: str, dim: int, parts: list[Any]) -> None:
     model = model_of(kind)
     _scribble()
-    before = read(model[1]).chunk(2, dim)
+    before = public_weight(model[1]).chunk(2, dim)
     recipe = {"rules": {"*": 0, "^1.weight": {"split": parts, "dim": dim}}}
     torch.manual_seed(0)
     audit = initplug.apply(model, recipe)
     torch.manual_seed(0)
-    after = read(model[1]).chunk(2, dim)
+    after = public_weight(model[1]).chunk(2, dim)
     for part, old, new in zip(parts, before, after, strict=True):
         if part == "keep":
             assert torch.allclose(new, old, rtol=1e-5, atol=1e-6)
@@ -264,7 +251,7 @@ def test_cached_readings_are_neither_believed_nor_left_behind() -> None:
         initplug.plan(model, NORMAL)
         audit = initplug.apply(model, NORMAL)
         assert len(parametrize._cache) <= entries
-    new = read(layer)
+    new = public_weight(layer)
     assert not torch.equal(old, new)
     assert audit["1.weight"].measured_mean == pytest.approx(new.mean().item(), abs=1e-6)
     assert audit["1.weight"].status == "initialized"
@@ -273,7 +260,7 @@ def test_cached_readings_are_neither_believed_nor_left_behind() -> None:
 def test_a_stack_that_torch_itself_cannot_read_is_refused_by_name() -> None:
     stack = parametrizations.weight_norm(with_parts(nn.Linear(6, 8), Halved()))  # torch registers it without a word
     with pytest.raises(TypeError):
-        read(stack)
+        public_weight(stack)
     model = nn.Sequential(nn.Linear(2, 2), stack)
     with untouched(model), pytest.raises(initplug.InitplugError, match=r"1\.weight"):
         initplug.apply(model, NORMAL)
@@ -318,10 +305,10 @@ def test_the_model_still_trains_saves_and_sheds_its_parametrization(kind: str) -
     model: Any = KINDS[kind]()
     initplug.apply(model, NORMAL)
     model.eval()
-    value = read(model)
+    value = public_weight(model)
     twin: Any = KINDS[kind]().eval()
     twin.load_state_dict(model.state_dict())
-    assert torch.allclose(read(twin), value, atol=1e-6)
+    assert torch.allclose(public_weight(twin), value, atol=1e-6)
     model.weight.sum().backward()
     stored = model.get_submodule("parametrizations.weight")
     assert any(parameter.grad is not None for parameter in stored.parameters())

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import pytest
 import torch
-from parametrizing import Halved, Noisy
+from parametrization_parts import Halved, Noisy, public_weight, with_parts
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations, parametrize
+from torch.nn.utils import parametrizations
 from untouched import untouched
 
 import initplug
@@ -26,19 +25,6 @@ class Adapter(nn.Module):
 
     def right_inverse(self, value: Tensor) -> Tensor:
         return value - self.lora_B @ self.lora_A
-
-
-def with_parts(module: nn.Module, *parts: nn.Module, name: str = "weight", unsafe: bool = False) -> nn.Module:
-    for part in parts:
-        parametrize.register_parametrization(module, name, part, unsafe=unsafe)
-    return module
-
-
-def read(module: nn.Module) -> Tensor:
-    """The public weight in evaluation mode, read on a copy."""
-    copied: Any = copy.deepcopy(module).eval()
-    value: Tensor = copied.weight.detach()
-    return value
 
 
 def test_several_tensors_of_one_module_and_a_buffer_can_be_parametrized() -> None:
@@ -82,7 +68,7 @@ def test_parameters_of_parametrizations_are_slots_of_their_own_and_every_value_s
     assert (audit[f"{prefix}.lora_A"].rule, audit[f"{prefix}.lora_B"].module_type) == ("^**.lora_A", "Adapter")
     assert {(row.status, row.verdict) for row in audit} == {("initialized", "ok")}
     assert {row.verdict for row in initplug.audit(model, {"rules": rules})} == {"ok"}
-    assert read(model["fc"]).std().item() == pytest.approx(0.5, rel=0.2)
+    assert public_weight(model["fc"]).std().item() == pytest.approx(0.5, rel=0.2)
 
 
 def test_a_parametrization_may_hold_parametrized_modules() -> None:
@@ -148,7 +134,7 @@ def test_what_changes_a_weight_after_it_was_set_is_not_hidden(how: str) -> None:
     with_parts(model["head"], Scaled() if how == "buffer" else Shifted(tail))
     scale = {"match": "scale", "kind": "buffer", "init": 4, "optional": True}
     audit = initplug.apply(model, {"rules": {"*": 0, "*.weight": "normal std=0.5", "scale": scale}})
-    row, value = audit["head.weight"], read(model["head"])
+    row, value = audit["head.weight"], public_weight(model["head"])
     assert row.measured_std == pytest.approx(value.std(correction=0).item(), rel=1e-4)
     assert row.verdict == ("ok" if value.std().item() == pytest.approx(0.5, rel=0.1) else "differs")
 
@@ -170,7 +156,7 @@ def test_an_original_tied_to_a_plain_tensor_is_drawn_once(first: str) -> None:
     names = ["table.weight", "head.weight"] if first == "plain" else ["head.weight", "table.weight"]
     assert [(row.name, row.aliases) for row in audit] == [(names[0], (names[1],)), ("last.weight", ())]
     assert {row.status for row in audit} == {"initialized"}
-    assert torch.equal(table.weight, expected) and torch.equal(read(head), expected)
+    assert torch.equal(table.weight, expected) and torch.equal(public_weight(head), expected)
     assert torch.equal(model["last"].get_parameter("weight"), last)
     for selector in ("<Linear>.weight", "<Embedding>.weight", "table.weight", "head.weight"):
         assert initplug.plan(model, {"rules": {"*": 0, selector: 1}})[names[1]].rule == selector
@@ -199,7 +185,7 @@ def test_every_owner_of_a_shared_original_has_a_fresh_spectral_norm(training: bo
     assert [(row.name, row.aliases, row.status) for row in audit] == [
         ("0.weight", ("1.weight", "2.weight"), "projected")
     ]
-    norms = [torch.linalg.matrix_norm(read(layer), 2).item() for layer in model[1:]]
+    norms = [torch.linalg.matrix_norm(public_weight(layer), 2).item() for layer in model[1:]]
     assert norms == pytest.approx([1, 1], abs=0.05)
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 import timeit
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
+from samples import normals
 from torch import Tensor, nn
 
 import initplug
@@ -31,8 +33,7 @@ from initplug.schemes.structures import Dirac, Eye, Orthogonal, SinCos, Sparse
 NORMAL = Normal(0.0, 0.02)
 
 
-def drawn(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
-    return (torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) * 0.02).to(dtype)
+drawn = partial(normals, std=0.02)
 
 
 def with_rows(tensor: Tensor, **changes: int | str) -> Tensor:

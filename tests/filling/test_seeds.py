@@ -5,7 +5,6 @@ import math
 import os
 import signal
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -16,6 +15,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nets import copied_values, quietly
 from torch import Tensor, nn
 
 import initplug
@@ -66,10 +66,6 @@ class Rest(nn.Module):
         self.scalar = nn.Parameter(torch.zeros(()))
 
 
-def values(model: nn.Module) -> dict[str, Tensor]:
-    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-
-
 def same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
     return one.keys() <= other.keys() and all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
@@ -79,7 +75,7 @@ def reference() -> dict[str, Tensor]:
     model = Net()
     audit = initplug.apply(model, RECIPE, seed=5)
     assert audit.problems() == [] and audit.seed == 5
-    return values(model)
+    return copied_values(model)
 
 
 def test_values_are_those_of_the_stream_of_the_name() -> None:
@@ -87,7 +83,7 @@ def test_values_are_those_of_the_stream_of_the_name() -> None:
     initplug.apply(model, {"rules": {"*": "normal std=0.02"}}, seed=9)
     expected = np.empty(1200, np.float32)
     fill_box(expected, Normal(0.0, 0.02), key_of(9, "0.weight"), Box.whole((30, 40)), WordSource())
-    assert np.array_equal(values(model)["0.weight"].numpy(), expected.reshape(30, 40))
+    assert np.array_equal(copied_values(model)["0.weight"].numpy(), expected.reshape(30, 40))
 
 
 @settings(max_examples=8, deadline=None)
@@ -96,7 +92,7 @@ def test_neither_order_nor_neighbours_nor_threads_matter(order: list[str], threa
     model, expected = Net((*order, "more") if more else tuple(order)), Net()
     initplug.apply(model, RECIPE, seed=5, threads=threads)
     initplug.apply(expected, RECIPE, seed=5, threads=1)
-    assert same(values(expected), values(model))
+    assert same(copied_values(expected), copied_values(model))
 
 
 def test_the_order_of_rules_that_do_not_meet_does_not_matter() -> None:
@@ -104,14 +100,14 @@ def test_the_order_of_rules_that_do_not_meet_does_not_matter() -> None:
     one, other = (nn.ModuleDict({"a": nn.Linear(4, 4), "b": nn.Linear(4, 4)}) for _ in range(2))
     initplug.apply(one, {"rules": rules}, seed=1)
     initplug.apply(other, {"rules": dict(reversed(rules.items()))}, seed=1)
-    assert same(values(one), values(other))
+    assert same(copied_values(one), copied_values(other))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
 def test_another_dtype_is_the_float32_draw_cast_once(dtype: torch.dtype, reference: dict[str, Tensor]) -> None:
     model = Net().to(dtype)
     audit = initplug.apply(model, RECIPE, seed=5)
-    assert same(values(model), {name: tensor.to(dtype) for name, tensor in reference.items()})
+    assert same(copied_values(model), {name: tensor.to(dtype) for name, tensor in reference.items()})
     assert audit.problems() == []
 
 
@@ -181,16 +177,14 @@ def test_wrappers_and_prefixes_do_not_change_the_stream() -> None:
 def test_seeds_and_names_give_other_values() -> None:
     model = nn.ModuleList([nn.Linear(100, 100), nn.Linear(100, 100)])
     initplug.apply(model, {"rules": {"*": "normal"}}, seed=0)
-    first = values(model)
+    first = copied_values(model)
     assert abs((first["0.weight"] * first["1.weight"]).mean().item()) < 0.05
     initplug.apply(model, {"rules": {"*": "normal"}}, seed=1)
-    assert abs((first["0.weight"] * values(model)["0.weight"]).mean().item()) < 0.05
+    assert abs((first["0.weight"] * copied_values(model)["0.weight"]).mean().item()) < 0.05
 
 
 def test_no_global_generator_is_moved() -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model = nn.Sequential(nn.utils.parametrizations.orthogonal(nn.Linear(4, 6)), Net())
+    model = quietly(lambda: nn.Sequential(nn.utils.parametrizations.orthogonal(nn.Linear(4, 6)), Net()))
     torch.manual_seed(0)
     np.random.seed(0)
     before = torch.get_rng_state(), np.random.get_state(legacy=False)["state"]["key"].copy()
@@ -218,13 +212,13 @@ def test_threads_that_apply_at_once_move_no_global_generator_and_do_not_disturb_
         initplug.apply(model, {"rules": {"*": "normal"}}, seed=0)
         return model
 
-    alone, models = values(applied(built())), [built() for _ in range(8)]
+    alone, models = copied_values(applied(built())), [built() for _ in range(8)]
     torch.manual_seed(0)
     before = torch.get_rng_state()
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(applied, models))
     assert torch.equal(before, torch.get_rng_state())
-    assert all(torch.equal(values(model)[name], alone[name]) for model in together for name in alone)
+    assert all(torch.equal(copied_values(model)[name], alone[name]) for model in together for name in alone)
 
 
 @pytest.mark.parametrize("seed", [None, 0])
@@ -275,10 +269,10 @@ def test_whole_tensor_schemes_know_the_seed_alone(init: str, dtype: torch.dtype)
         model = nn.ParameterDict({"w": nn.Parameter(torch.zeros(WHOLE[init], dtype=dtype))})
         audit = initplug.apply(model, {"rules": {"^w": init}}, seed=4, threads=threads)
         assert audit["w"].verdict == "ok"
-        drawn.append(values(model)["w"])
+        drawn.append(copied_values(model)["w"])
     single = nn.ParameterDict({"w": nn.Parameter(torch.zeros(WHOLE[init]))})
     initplug.apply(single, {"rules": {"^w": init}}, seed=4)
-    assert torch.equal(drawn[0], drawn[1]) and torch.equal(drawn[0], values(single)["w"].to(dtype))
+    assert torch.equal(drawn[0], drawn[1]) and torch.equal(drawn[0], copied_values(single)["w"].to(dtype))
 
 
 def test_orthogonal_parts_and_stacks_are_orthogonal_each() -> None:
@@ -288,7 +282,7 @@ def test_orthogonal_parts_and_stacks_are_orthogonal_each() -> None:
     split, stacked = {"fn": "orthogonal", "split": 3}, {"fn": "orthogonal", "batch_dims": 1}
     audit = initplug.apply(model, {"rules": {"^packed": split, "^stack": stacked}}, seed=0)
     assert audit.problems() == []
-    parts = [*values(model)["packed"].chunk(3), *values(model)["stack"]]
+    parts = [*copied_values(model)["packed"].chunk(3), *copied_values(model)["stack"]]
     for part in parts:
         assert torch.allclose(part @ part.T, torch.eye(16), atol=1e-6)
     assert not any(torch.equal(one, other) for one in parts for other in parts if one is not other)
@@ -312,7 +306,9 @@ def test_functions_of_others_draw_from_streams_of_their_own(directions: str) -> 
     expected = np.empty(600, np.float32)
     fill_box(expected, Normal(0.0, 1.0), key_of(6, "weight", "rows"), Box.whole((20, 30)), WordSource())
     rows = expected.reshape(20, 30)
-    assert np.array_equal(values(models[0])["weight"].numpy(), rows / np.linalg.norm(rows, axis=-1, keepdims=True))
+    assert np.array_equal(
+        copied_values(models[0])["weight"].numpy(), rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+    )
     assert torch.equal(models[0].weight, models[1].weight)
     assert torch.equal(models[0].weight.bfloat16(), models[2].weight)
     split = nn.Linear(30, 20, bias=False)
@@ -437,7 +433,7 @@ def test_a_gpu_gets_the_bits_of_the_cpu() -> None:
     here, there = Net(), Net().cuda()
     for model in (here, there):
         initplug.apply(model, RECIPE, seed=0)
-    assert same(values(here), values(there.cpu()))
+    assert same(copied_values(here), copied_values(there.cpu()))
 
 
 @pytest.mark.parametrize("collecting", [True, False])

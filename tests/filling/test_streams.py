@@ -89,7 +89,7 @@ DISTRIBUTIONS: dict[str, Elementwise] = {
 }
 
 
-def drawn(distribution: Elementwise, seed: int, name: str, count: int, begin: int = 0) -> Floats:
+def drawn_elements(distribution: Elementwise, seed: int, name: str, count: int, begin: int = 0) -> Floats:
     out = np.empty(count, np.float32)
     fill_box(out, distribution, key_of(seed, name), Box.whole((begin + count,)), WordSource(), begin)
     return out
@@ -142,7 +142,7 @@ def test_version_1_does_not_drift(kind: str) -> None:
     for seed in (0, 1, 2**63):
         for name in ("weight", "layers.11.mlp.c_fc.weight"):
             for begin in (0, 1_000_003):
-                digest.update(drawn(DISTRIBUTIONS[kind], seed, name, 70_000, begin).astype("<f4").tobytes())
+                digest.update(drawn_elements(DISTRIBUTIONS[kind], seed, name, 70_000, begin).astype("<f4").tobytes())
     assert digest.hexdigest() == GOLDEN[kind]
 
 
@@ -198,7 +198,7 @@ def agrees_with_a_normal(z: Floats) -> bool:
 
 @pytest.mark.parametrize(("seed", "name"), [(0, "weight"), (1, "layers.3.mlp.weight")])
 def test_normals_are_normal(seed: int, name: str) -> None:
-    assert agrees_with_a_normal(drawn(Normal(0.0, 1.0), seed, name, COUNT))
+    assert agrees_with_a_normal(drawn_elements(Normal(0.0, 1.0), seed, name, COUNT))
 
 
 def widened(intercepts: Floats, slopes: Floats) -> None:
@@ -233,7 +233,7 @@ def test_a_broken_table_is_noticed(fault: Callable[[Floats, Floats], None], monk
     fault(intercepts, slopes)
     monkeypatch.setattr(streams, "_table", lambda: (intercepts, slopes))
     sampler.cache_clear()
-    assert not agrees_with_a_normal(drawn(Normal(0.0, 1.0), 0, "weight", COUNT))
+    assert not agrees_with_a_normal(drawn_elements(Normal(0.0, 1.0), 0, "weight", COUNT))
 
 
 def test_bits_of_words_are_fair_and_independent() -> None:
@@ -246,7 +246,7 @@ def test_bits_of_words_are_fair_and_independent() -> None:
 
 
 def test_uniforms_are_uniform() -> None:
-    values = drawn(Uniform(-0.1, 0.3), 0, "weight", 1 << 20)
+    values = drawn_elements(Uniform(-0.1, 0.3), 0, "weight", 1 << 20)
     assert stats.kstest(values, stats.uniform(-0.1, 0.4).cdf).pvalue > 1e-4
     assert values.min() >= np.float32(-0.1) and values.max() <= np.float32(0.3)
 
@@ -255,7 +255,7 @@ def test_uniforms_are_uniform() -> None:
     ("low", "high"), [(-2.0, 2.0), (-1.0, 0.5), (0.0, 6.0), (3.0, 5.0), (-0.01, 0.01), (-30.0, 1.0)]
 )
 def test_truncated_normals_are_truncated_normals(low: float, high: float) -> None:
-    values = drawn(TruncatedNormal(0.5, 0.2, 0.5 + 0.2 * low, 0.5 + 0.2 * high), 0, "weight", 1 << 19)
+    values = drawn_elements(TruncatedNormal(0.5, 0.2, 0.5 + 0.2 * low, 0.5 + 0.2 * high), 0, "weight", 1 << 19)
     assert values.min() >= np.float32(0.5 + 0.2 * low) and values.max() <= np.float32(0.5 + 0.2 * high)
     assert stats.kstest(values, stats.truncnorm(low, high, 0.5, 0.2).cdf).pvalue > 1e-4
 
@@ -266,16 +266,16 @@ def test_bounds_are_never_exceeded(low: float, width: float, scale: float, loc: 
     bounds = loc + scale * low, loc + scale * (low + width)
     if not bounds[0] < bounds[1]:
         return
-    values = drawn(TruncatedNormal(loc, scale, *bounds), 0, "weight", 1000)
+    values = drawn_elements(TruncatedNormal(loc, scale, *bounds), 0, "weight", 1000)
     assert values.min() >= np.float32(bounds[0]) and values.max() <= np.float32(bounds[1])
 
 
 def test_names_seeds_and_neighbours_are_uncorrelated() -> None:
     normal = Normal(0.0, 1.0)
-    one = drawn(normal, 0, "layers.0.weight", COUNT).astype(np.float64)
+    one = drawn_elements(normal, 0, "layers.0.weight", COUNT).astype(np.float64)
     others: list[NDArray[Any]] = [
-        drawn(normal, 0, "layers.1.weight", COUNT),
-        drawn(normal, 1, "layers.0.weight", COUNT),
+        drawn_elements(normal, 0, "layers.1.weight", COUNT),
+        drawn_elements(normal, 1, "layers.0.weight", COUNT),
         np.roll(one, 1),
         np.roll(one, 8),
     ]

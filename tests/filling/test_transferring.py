@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from commands import command
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nets import Tied, holding
+from recipes import QUIET, rules, verdicts
+from refusals import apply_error
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -19,8 +21,6 @@ from torch import Tensor, nn
 import initplug
 from initplug.filling import copies as transferring
 from initplug.filling.copies import WINDOW_BYTES, windows
-
-QUIET = {"unmatched": "keep", "unused": "ignore"}
 
 
 class Moco(nn.Module):
@@ -34,44 +34,8 @@ class Moco(nn.Module):
         return nn.Sequential(nn.Conv2d(2, 8, 3, bias=False), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(8, 4))
 
 
-class Tied(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.emb, self.head, self.other = nn.Embedding(4, 3), nn.Linear(3, 4, bias=False), nn.Embedding(4, 3)
-        self.head.weight = self.emb.weight
-
-
-def tensors(**named: Tensor) -> nn.Module:
-    module = nn.Module()
-    for name, tensor in named.items():
-        floats = tensor.is_floating_point() or tensor.is_complex()
-        module.register_parameter(name, nn.Parameter(tensor, requires_grad=floats))
-    return module
-
-
-def rules(**inits: Any) -> dict[str, Any]:
-    return {**QUIET, "rules": {name: {"match": f"^{name}", "init": init} for name, init in inits.items()}}
-
-
 def loading(path: Path, **more: str) -> dict[str, Any]:
     return {**QUIET, "rules": {"*": {"fn": "load", "path": str(path), **more}}}
-
-
-def verdicts(audit: initplug.Audit) -> dict[str, str]:
-    return {row.name: row.verdict for row in audit}
-
-
-def refused(model: nn.Module, recipe: Any, **options: Any) -> str:
-    """The message of a refusal that leaves every value as it was."""
-
-    def values() -> dict[str, list[float]]:
-        return {name: value.to_dense().tolist() for name, value in model.state_dict().items() if not value.is_meta}
-
-    before = values()
-    with pytest.raises(initplug.ApplyError) as caught:
-        initplug.apply(model, recipe, **options)
-    assert values() == before
-    return str(caught.value)
 
 
 # --------------------------------------------------------------------------------------- copies
@@ -98,7 +62,7 @@ def test_a_momentum_encoder_has_the_bits_of_a_hand_written_loop() -> None:
 
 
 def test_copies_consume_no_random_numbers() -> None:
-    model = tensors(a=torch.zeros(5), b=torch.zeros(5), c=torch.zeros(5))
+    model = holding(a=torch.zeros(5), b=torch.zeros(5), c=torch.zeros(5))
     torch.manual_seed(0)
     initplug.apply(model, rules(a="copy source=b", b="normal", c="normal"))
     after = torch.rand(1)
@@ -124,7 +88,7 @@ def test_chains_of_copies_all_hold_what_their_first_source_does(data: st.DataObj
         drawn = data.draw(st.sampled_from(["normal", "uniform -1 1", "keep"]))
         inits[f"p{index}"] = drawn if link < 0 else f"copy source=p{order[link]}"
         roots[index] = index if link < 0 else roots[order[link]]
-    model = tensors(**{f"p{index}": torch.full((3,), float(index)) for index in range(count)})
+    model = holding(**{f"p{index}": torch.full((3,), float(index)) for index in range(count)})
     audit = initplug.apply(model, rules(**{name: inits[name] for name in data.draw(st.permutations(sorted(inits)))}))
     for index, root in roots.items():
         assert torch.equal(model.get_parameter(f"p{index}"), model.get_parameter(f"p{root}"))
@@ -135,7 +99,7 @@ def test_chains_of_copies_all_hold_what_their_first_source_does(data: st.DataObj
 
 def test_a_long_chain_is_no_recursion() -> None:
     count = 3000
-    model = tensors(**{f"p{index}": torch.zeros(2) for index in range(count)})
+    model = holding(**{f"p{index}": torch.zeros(2) for index in range(count)})
     recipe = {"rules": {f"^p{index}": f"copy source=p{index + 1}" for index in range(count - 1)}}
     recipe["rules"][f"^p{count - 1}"] = "normal"
     audit = initplug.apply(model, recipe)
@@ -145,14 +109,14 @@ def test_a_long_chain_is_no_recursion() -> None:
 
 
 def test_a_kept_source_is_copied_as_it_stands() -> None:
-    model = tensors(a=torch.zeros(3), b=torch.tensor([1.0, 2.0, 3.0]))
+    model = holding(a=torch.zeros(3), b=torch.tensor([1.0, 2.0, 3.0]))
     audit = initplug.apply(model, rules(a="copy source=b"))
     assert model.get_parameter("a").tolist() == [1, 2, 3]
     assert [(row.status, row.verdict) for row in audit] == [("initialized", "ok"), ("kept", "untestable")]
 
 
 def test_a_source_that_is_not_selected_is_copied_as_it_stands() -> None:
-    model = tensors(a=torch.zeros(3), b=torch.tensor([1.0, 2.0, 3.0]))
+    model = holding(a=torch.zeros(3), b=torch.tensor([1.0, 2.0, 3.0]))
     audit = initplug.apply(model, rules(a="copy source=b", b="normal"), only="a")
     assert model.get_parameter("a").tolist() == model.get_parameter("b").tolist() == [1, 2, 3]
     assert [(row.status, row.verdict) for row in audit] == [("initialized", "ok"), ("kept", "untestable")]
@@ -176,17 +140,17 @@ def test_a_source_that_is_not_selected_is_copied_as_it_stands() -> None:
 )
 def test_a_shorter_dtype_gets_the_cast(source: torch.dtype, target: torch.dtype, tmp_path: Path) -> None:
     values = (torch.arange(24).reshape(4, 6) / (1 if not source.is_floating_point else 7)).to(source)
-    model = tensors(a=torch.zeros(4, 6, dtype=target), b=values)
+    model = holding(a=torch.zeros(4, 6, dtype=target), b=values)
     assert initplug.apply(model, rules(a="copy source=b"))["a"].verdict == "ok"
     assert torch.equal(model.get_parameter("a").view(torch.uint8), values.to(target).view(torch.uint8))
     save_file({"a": values}, tmp_path / "w.safetensors")
-    other = tensors(a=torch.zeros(4, 6, dtype=target))
+    other = holding(a=torch.zeros(4, 6, dtype=target))
     assert initplug.apply(other, loading(tmp_path / "w.safetensors"))["a"].verdict == "ok"
     assert torch.equal(other.get_parameter("a").view(torch.uint8), values.to(target).view(torch.uint8))
 
 
 def test_a_view_of_another_layout_is_filled() -> None:
-    model = tensors(
+    model = holding(
         a=torch.zeros(3, 5).t(), b=torch.arange(15.0).reshape(5, 3), c=torch.zeros(5, 3)[:, :1].expand(5, 3)
     )
     assert initplug.apply(model, rules(a="copy source=b"))["a"].verdict == "ok"
@@ -233,13 +197,13 @@ def test_a_parameter_takes_the_values_of_a_buffer() -> None:
 
 def test_progress_counts_copies() -> None:
     seen: list[tuple[int, int]] = []
-    model = tensors(a=torch.zeros(3), b=torch.zeros(3))
+    model = holding(a=torch.zeros(3), b=torch.zeros(3))
     initplug.apply(model, rules(a="copy source=b", b=1), progress=lambda done, total: seen.append((done, total)))
     assert seen == [(1, 2), (2, 2)]
 
 
 def test_nothing_is_compared_without_measuring() -> None:
-    model = tensors(a=torch.zeros(3), b=torch.zeros(3))
+    model = holding(a=torch.zeros(3), b=torch.zeros(3))
     audit = initplug.apply(model, rules(a="copy source=b", b=1), measure=False)
     assert verdicts(audit) == {"a": "untestable", "b": "untestable"}
 
@@ -248,7 +212,7 @@ def test_nothing_is_compared_without_measuring() -> None:
 
 
 def test_an_audit_compares_a_copy_with_its_source_exactly() -> None:
-    model = tensors(a=torch.arange(6.0), b=torch.arange(6.0))
+    model = holding(a=torch.arange(6.0), b=torch.arange(6.0))
     recipe = rules(a="copy source=b")
     assert initplug.audit(model, recipe)["a"].verdict == "ok"
     with torch.no_grad():
@@ -263,7 +227,7 @@ def test_an_audit_compares_a_copy_with_its_source_exactly() -> None:
 
 def test_an_audit_compares_with_the_file_exactly(tmp_path: Path) -> None:
     save_file({"a": torch.arange(6.0)}, tmp_path / "w.safetensors")
-    model = tensors(a=torch.arange(6.0))
+    model = holding(a=torch.arange(6.0))
     assert initplug.audit(model, loading(tmp_path / "w.safetensors"))["a"].verdict == "ok"
     with torch.no_grad():
         model.get_parameter("a")[5] += 1e-6
@@ -275,20 +239,20 @@ def test_an_audit_compares_with_the_file_exactly(tmp_path: Path) -> None:
 def test_values_that_are_not_finite_differ(tmp_path: Path, bad: float, dtype: torch.dtype) -> None:
     values = torch.tensor([1.0, bad]).to(dtype)
     save_file({"a": values, "b": values.clone()}, tmp_path / "w.safetensors")
-    model = tensors(a=torch.zeros(2, dtype=dtype), b=torch.zeros(2, dtype=dtype))
+    model = holding(a=torch.zeros(2, dtype=dtype), b=torch.zeros(2, dtype=dtype))
     assert verdicts(initplug.apply(model, loading(tmp_path / "w.safetensors"))) == {"a": "differs", "b": "differs"}
     assert initplug.apply(model, rules(a="copy source=b"))["a"].verdict == "differs"
 
 
 def test_a_value_beyond_the_dtype_differs(tmp_path: Path) -> None:
     save_file({"a": torch.tensor([1e6])}, tmp_path / "w.safetensors")
-    model = tensors(a=torch.zeros(1, dtype=torch.float16))
+    model = holding(a=torch.zeros(1, dtype=torch.float16))
     assert initplug.apply(model, loading(tmp_path / "w.safetensors"))["a"].verdict == "differs"
 
 
 def test_an_audit_finds_the_difference_in_the_last_window() -> None:
     size = WINDOW_BYTES // 4 * 3
-    model = tensors(a=torch.zeros(size), b=torch.zeros(size))
+    model = holding(a=torch.zeros(size), b=torch.zeros(size))
     with torch.no_grad():
         model.get_parameter("a")[-1] = 1
     assert initplug.audit(model, rules(a="copy source=b"))["a"].verdict == "differs"
@@ -346,7 +310,7 @@ def test_a_large_tensor_is_read_by_slices_of_a_few_megabytes(
         return Recorded(safe_open(path, framework=framework), sizes)
 
     monkeypatch.setattr(transferring, "safe_open", recorded)
-    model = tensors(a=torch.zeros(shape, dtype=torch.bfloat16))
+    model = holding(a=torch.zeros(shape, dtype=torch.bfloat16))
     audit = initplug.apply(model, loading(tmp_path / "w.safetensors"))
     assert audit["a"].verdict == "ok"
     assert torch.equal(model.get_parameter("a"), values.bfloat16())
@@ -372,14 +336,14 @@ def test_a_state_dict_is_loaded_with_its_buffers(tmp_path: Path) -> None:
 
 def test_a_scalar_is_loaded(tmp_path: Path) -> None:
     save_file({"a": torch.tensor(3.0)}, tmp_path / "w.safetensors")
-    model = tensors(a=torch.tensor(0.0))
+    model = holding(a=torch.tensor(0.0))
     assert initplug.apply(model, loading(tmp_path / "w.safetensors"))["a"].verdict == "ok"
     assert model.get_parameter("a").item() == 3
 
 
 def test_a_copy_of_a_loaded_tensor_holds_what_the_file_does(tmp_path: Path) -> None:
     save_file({"b": torch.arange(3.0)}, tmp_path / "w.safetensors")
-    model = tensors(a=torch.zeros(3), b=torch.zeros(3))
+    model = holding(a=torch.zeros(3), b=torch.zeros(3))
     audit = initplug.apply(model, rules(a="copy source=b", b=f"load path={tmp_path}/w.safetensors"))
     assert model.get_parameter("a").tolist() == [0, 1, 2]
     assert verdicts(audit) == {"a": "ok", "b": "ok"}
@@ -412,10 +376,10 @@ CHANGES = {
 def test_a_file_that_changed_after_the_plan_is_refused_before_the_first_write(tmp_path: Path, change: str) -> None:
     path = tmp_path / "w.safetensors"
     save_file({"a": torch.zeros(3)}, path)
-    model = tensors(a=torch.ones(3), c=torch.ones(3))
+    model = holding(a=torch.ones(3), c=torch.ones(3))
     plan = initplug.plan(model, rules(a=f"load path={path}", c=2))
     changed(path, change)
-    lines = refused(model, plan).splitlines()
+    lines = apply_error(model, plan).splitlines()
     assert lines[0] == "1 of 2 slots cannot be written"
     assert lines[1].startswith(f"  a: {CHANGES[change].format(path=path)}")
     with pytest.raises(initplug.ApplyError, match="1 of 2 slots cannot be compared with their file"):
@@ -428,21 +392,20 @@ def test_a_file_that_changed_after_the_plan_is_refused_before_the_first_write(tm
 
 
 def test_a_source_on_meta_that_nothing_fills_is_refused() -> None:
-    model = tensors(a=torch.ones(3), b=torch.ones(3, device="meta"), c=torch.ones(3))
+    model = holding(a=torch.ones(3), b=torch.ones(3, device="meta"), c=torch.ones(3))
     recipe = rules(a="copy source=b", c=2)
-    assert refused(model, recipe) == (
-        "2 of 3 slots cannot be written\n"
-        "  b: no rule takes it, and there is nothing to keep: it is on meta (give it a later rule of its own, such as "
-        "`^b: 1`)\n"
-        "  a: its source b is on meta and holds no values"
-    )
+    first, source, copied = apply_error(model, recipe).splitlines()
+    assert first == "2 of 3 slots cannot be written"
+    assert source.startswith("  b: no rule takes it, and there is nothing to keep: it is on meta (")
+    assert source.endswith("such as `^b: 1`)")
+    assert copied == "  a: its source b is on meta and holds no values"
     assert initplug.apply(model, recipe, only="c")["a"].status == "kept"
 
 
 def test_a_sparse_source_is_refused() -> None:
-    model = tensors(a=torch.ones(3), b=torch.ones(3).to_sparse())
+    model = holding(a=torch.ones(3), b=torch.ones(3).to_sparse())
     assert (
-        refused(model, rules(a="copy source=b")).splitlines()[1]
+        apply_error(model, rules(a="copy source=b")).splitlines()[1]
         == "  a: its source b cannot be read: its layout is sparse_coo"
     )
 
@@ -450,7 +413,7 @@ def test_a_sparse_source_is_refused() -> None:
 def test_a_part_whose_source_lies_outside_is_refused() -> None:
     plan = initplug.plan(Moco(), MOCO)
     stage = Moco().encoder_k
-    lines = refused(stage, plan, prefix="encoder_k").splitlines()
+    lines = apply_error(stage, plan, prefix="encoder_k").splitlines()
     assert lines[0] == "5 of 5 slots cannot be written"
     assert lines[1] == "  encoder_k.0.weight: its source encoder_q.0.weight is not in this model"
 
@@ -497,14 +460,14 @@ def test_a_part_may_know_the_source_by_an_alias_alone() -> None:
 
 
 def test_a_reused_plan_asks_again_what_can_be_cast() -> None:
-    plan = initplug.plan(tensors(a=torch.zeros(3), b=torch.zeros(3)), rules(a="copy source=b"))
-    model = tensors(a=torch.zeros(3, dtype=torch.int64), b=torch.zeros(3))
-    assert refused(model, plan).splitlines()[1] == "  a: b is float32, which cannot be cast to int64"
+    plan = initplug.plan(holding(a=torch.zeros(3), b=torch.zeros(3)), rules(a="copy source=b"))
+    model = holding(a=torch.zeros(3, dtype=torch.int64), b=torch.zeros(3))
+    assert apply_error(model, plan).splitlines()[1] == "  a: b is float32, which cannot be cast to int64"
 
 
 def test_a_failure_while_copying_says_what_was_written() -> None:
     shared = torch.zeros(4)
-    model = tensors(a=torch.zeros(2), b=shared[:3], c=shared[1:])
+    model = holding(a=torch.zeros(2), b=shared[:3], c=shared[1:])
     with pytest.raises(initplug.ApplyError, match=r"writing stopped at c: RuntimeError(.|\n)*1 of 2 slots"):
         initplug.apply(model, rules(a=1, c="copy source=b"))
 
@@ -518,11 +481,6 @@ from torch import nn
 def net():
     return nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8), nn.Linear(8, 2))
 """
-
-
-def command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "initplug", *words]
-    return subprocess.run(line, capture_output=True, text=True, cwd=folder, timeout=120, check=False)
 
 
 @pytest.fixture(scope="module")

@@ -83,7 +83,7 @@ init:
 Application = Callable[..., Any]
 
 
-def written(folder: Path) -> Path:
+def write_configs(folder: Path) -> Path:
     """The configs of an application, written below a folder."""
     for name, text in FILES.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

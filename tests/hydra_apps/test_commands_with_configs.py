@@ -158,10 +158,8 @@ def test_what_is_wrong_with_one_combination_leaves_the_others(folder: Path) -> N
     done = run("plan", "init=resnext,bad,wrn")
     assert done.exit_code == 1
     assert [line.partition(":")[0] for line in done.stdout.splitlines()[:2]] == ["init=resnext", "init=wrn"]
-    assert done.stderr == (
-        "init=bad: conf/init/bad.yaml:4:23: init.rules.conv.init.mode: 'fan_inn' is not one of fan_in, fan_out "
-        "(did you mean fan_in?)\n"
-    )
+    assert done.stderr.startswith("init=bad: conf/init/bad.yaml:4:23: init.rules.conv.init.mode: 'fan_inn' is not one ")
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from applications import written
+from applications import write_configs
 from click.testing import CliRunner
 
 from initplug.cli.commands import commands
@@ -21,7 +21,7 @@ CONFIG = ["--config-dir", "conf", "--config-name", "config"]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("completed")
-    written(folder / "conf")
+    write_configs(folder / "conf")
     return folder
 
 

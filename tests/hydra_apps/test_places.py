@@ -13,6 +13,7 @@ from applications import Application, composing
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from recipe_errors import recipe_error
 from torch import nn
 
 import initplug
@@ -63,12 +64,6 @@ def application(conf: Path) -> Iterator[Application]:
         yield composed
 
 
-def told(recipe: Any) -> str:
-    with pytest.raises(initplug.RecipeError) as caught:
-        initplug.load(recipe)
-    return str(caught.value)
-
-
 def told_by(callback: Any) -> str:
     """What a callback of Lightning says when it begins."""
     with pytest.raises(initplug.RecipeError) as caught:
@@ -95,23 +90,23 @@ def test_what_stands_in_the_node_that_is_instantiated(application: Application) 
 def test_an_override_is_told_through_instantiate(application: Application) -> None:
     override = "init.rules.conv.init.mode=fan_x"
     assert told_by(instantiate(application(override).callback, **TRUSTED)).startswith(
-        f"command line: {override}: init.rules.conv.init.mode: 'fan_x' is not one of fan_in, fan_out"
+        f"command line: {override}: init.rules.conv.init.mode: 'fan_x' is not one of "
     )
 
 
 def test_a_rule_that_was_given_a_value_is_offered_under_its_key_in_the_config(application: Application) -> None:
-    said = told(application("init.rules.conv=zeros").init)
+    said = recipe_error(application("init.rules.conv=zeros").init)
     assert said.endswith("; to change the rule called conv, set init.rules.conv.init=zeros)")
     initplug.load(application("init.rules.conv.init=zeros").init)
-    assert "to change" not in told(application("+init.rules.fresh=zeros").init)
+    assert "to change" not in recipe_error(application("+init.rules.fresh=zeros").init)
 
 
 def test_as_plain_data_and_in_another_config(application: Application) -> None:
     config = application("std=-1")
     data = OmegaConf.to_container(config.init, resolve=True)
-    assert told(data) == MINE
-    assert told(OmegaConf.create(data)) == MINE
-    assert told(OmegaConf.create({"a": {"b": data}}).a.b) == MINE
+    assert recipe_error(data) == MINE
+    assert recipe_error(OmegaConf.create(data)) == MINE
+    assert recipe_error(OmegaConf.create({"a": {"b": data}}).a.b) == MINE
 
 
 def test_rules_of_what_is_handed_on_are_located(application: Application) -> None:
@@ -127,9 +122,11 @@ def test_rules_of_what_is_handed_on_are_located(application: Application) -> Non
 def test_data_that_are_no_part_of_the_config_have_no_place_in_it(application: Application) -> None:
     data: Any = OmegaConf.to_container(application("std=-1").init, resolve=True)
     data["rules"]["classifier"]["init"] = "normal std=-2"
-    assert told(data) == "<mapping>: rules.classifier.init: std: -2 is not a number of at least 0"
-    assert told(OmegaConf.create(data)) == "<config>: rules.classifier.init: std: -2 is not a number of at least 0"
-    assert told({"rules": {"a*": -1, "b": 0}}).startswith("<mapping>: rules.b: ")
+    assert recipe_error(data) == "<mapping>: rules.classifier.init: std: -2 is not a number of at least 0"
+    assert (
+        recipe_error(OmegaConf.create(data)) == "<config>: rules.classifier.init: std: -2 is not a number of at least 0"
+    )
+    assert recipe_error({"rules": {"a*": -1, "b": 0}}).startswith("<mapping>: rules.b: ")
 
 
 # compose ----------------------------------------------------------------------------------------------------
@@ -139,21 +136,25 @@ def test_a_config_that_was_composed_without_an_application(conf: Path) -> None:
     (conf / "config.yaml").write_text(CONFIGS["config.yaml"].replace("std: 1", "std: -1"))
     (conf / "broken.yaml").write_text("defaults: [nowhere]\n")
     with initialize_config_dir(str(conf), **version_base()):
-        assert told(compose("config").init) == MINE
-        assert told(compose("config", ["trainer=null"]).init) == MINE
+        assert recipe_error(compose("config").init) == MINE
+        assert recipe_error(compose("config", ["trainer=null"]).init) == MINE
         assert told_by(instantiate(compose("config").callback, **TRUSTED)) == MINE
         override = "init.rules.conv.init.mode=fan_x"
         known = compose("config", ["std=1", override], return_hydra_config=True)
-        assert told(known.init).startswith(f"command line: {override}: init.rules.conv.init.mode: 'fan_x' is not")
-        assert told(compose("config", ["std=1", override]).init).startswith("<config>: init.rules.conv.init.mode: ")
+        assert recipe_error(known.init).startswith(
+            f"command line: {override}: init.rules.conv.init.mode: 'fan_x' is not"
+        )
+        assert recipe_error(compose("config", ["std=1", override]).init).startswith(
+            "<config>: init.rules.conv.init.mode: "
+        )
         last = compose("config")
-    assert told(last.init) == "<config>: init.rules.classifier.init: std: -1 is not a number of at least 0"
+    assert recipe_error(last.init) == "<config>: init.rules.classifier.init: std: -1 is not a number of at least 0"
 
 
 def test_a_config_of_another_composition_is_not_taken_for_that_of_the_application(application: Application) -> None:
     other = compose("config", ["init.rules.conv.init.mode=fan_x"])
     application("init=wrn")
-    assert told(other.init).startswith("<config>: init.rules.conv.init.mode: 'fan_x' is not one of fan_in, fan_out")
+    assert recipe_error(other.init).startswith("<config>: init.rules.conv.init.mode: 'fan_x' is not one of ")
 
 
 # Programs ---------------------------------------------------------------------------------------------------
@@ -242,9 +243,12 @@ def test_what_a_file_makes_of_the_preset_that_it_extends_is_told_of_the_file(
     conf: Path, rule: str, message: str
 ) -> None:
     (conf / "init" / "mine.yaml").write_text(f"defaults: [resnext, _self_]\nrules:\n\n\n\n\n  {rule}\n")
-    assert told("conf/init/mine.yaml").splitlines()[0] == f"conf/init/mine.yaml:{message}"
+    assert recipe_error("conf/init/mine.yaml").splitlines()[0] == f"conf/init/mine.yaml:{message}"
     with composing(conf) as composed:
-        assert told(composed().init).splitlines()[0] == f"conf/init/mine.yaml:{message.replace('rules', 'init.rules')}"
+        assert (
+            recipe_error(composed().init).splitlines()[0]
+            == f"conf/init/mine.yaml:{message.replace('rules', 'init.rules')}"
+        )
 
 
 def test_an_initializer_that_a_file_gives_a_rule_and_that_does_not_fit_is_told_of_the_file(conf: Path) -> None:

@@ -43,7 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(folder: Path, *words: str, line: str = "") -> str:
+def run_application(folder: Path, *words: str, line: str = "") -> str:
     environment = {**os.environ, "COMP_LINE": f"python app.py {line}", "COMP_POINT": str(len(f"python app.py {line}"))}
     command = [sys.executable, "-W", "error", "app.py", *words]
     done = subprocess.run(
@@ -55,25 +55,28 @@ def run(folder: Path, *words: str, line: str = "") -> str:
 
 
 def test_a_preset_is_chosen_and_overridden_with_no_search_path_set_and_no_torch(folder: Path) -> None:
-    assert run(folder, "init=wrn_lua", "init.rules.conv.init.mode=fan_out") == "wrn_lua fan_out False\n"
+    assert run_application(folder, "init=wrn_lua", "init.rules.conv.init.mode=fan_out") == "wrn_lua fan_out False\n"
 
 
 def test_a_file_of_the_application_comes_before_the_preset_of_its_name(folder: Path) -> None:
-    assert run(folder, "init=wrn") == "my own mine False\n"
+    assert run_application(folder, "init=wrn") == "my own mine False\n"
 
 
 def test_the_search_path_names_the_presets_once_after_the_application(folder: Path) -> None:
-    lines = run(folder, "--info", "searchpath").splitlines()
+    lines = run_application(folder, "--info", "searchpath").splitlines()
     providers = [line.split("|")[1].strip() for line in lines if "://" in line]
     assert providers == ["hydra", "main", "initplug", "schema"]
 
 
 def test_an_application_that_sets_the_search_path_itself_is_as_before(folder: Path) -> None:
-    assert run(folder, "hydra.searchpath=[pkg://initplug.presets]", "init=wrn_pytorch") == "wrn_pytorch fan_in False\n"
+    assert (
+        run_application(folder, "hydra.searchpath=[pkg://initplug.presets]", "init=wrn_pytorch")
+        == "wrn_pytorch fan_in False\n"
+    )
 
 
 def test_help_lists_the_presets(folder: Path) -> None:
-    assert f"init: {', '.join(presets())}\n" in run(folder, "--help")
+    assert f"init: {', '.join(presets())}\n" in run_application(folder, "--help")
 
 
 @pytest.mark.parametrize(
@@ -87,7 +90,7 @@ def test_help_lists_the_presets(folder: Path) -> None:
     ],
 )
 def test_presets_and_keys_are_completed(folder: Path, line: str, offered: list[str]) -> None:
-    assert sorted(run(folder, "-sc", "query=bash", line=line).split()) == offered
+    assert sorted(run_application(folder, "-sc", "query=bash", line=line).split()) == offered
 
 
 TIMED = """\

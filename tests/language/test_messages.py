@@ -8,6 +8,7 @@ from typing import NoReturn
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recipe_errors import recipe_error
 
 import initplug
 
@@ -539,21 +540,14 @@ BAD_OVERRIDES: list[tuple[str, str]] = [
 ]
 
 
-def message(source: object, *overrides: str) -> str:
-    with pytest.raises(initplug.RecipeError) as caught:
-        initplug.load(source, overrides)
-    assert caught.value.findings
-    return str(caught.value)
-
-
 @pytest.mark.parametrize(("text", "expected"), BAD_TEXTS, ids=[repr(text)[:60] for text, _ in BAD_TEXTS])
 def test_a_bad_text_has_its_message(text: str, expected: str) -> None:
-    assert message(text) == expected
+    assert recipe_error(text) == expected
 
 
 @pytest.mark.parametrize(("override", "expected"), BAD_OVERRIDES, ids=[override for override, _ in BAD_OVERRIDES])
 def test_a_bad_override_has_its_message(override: str, expected: str) -> None:
-    assert message("resnext", override) == expected
+    assert recipe_error("resnext", override) == expected
 
 
 def test_the_table_is_long_enough() -> None:
@@ -596,13 +590,13 @@ BAD_SOURCES: list[tuple[object, str]] = [
 
 @pytest.mark.parametrize(("source", "expected"), BAD_SOURCES, ids=[repr(source)[:40] for source, _ in BAD_SOURCES])
 def test_a_bad_source_has_its_message(source: object, expected: str) -> None:
-    assert message(source) == expected
+    assert recipe_error(source) == expected
 
 
 def test_a_mapping_inside_itself_is_no_recipe() -> None:
     rules: dict[str, object] = {}
     rules["a*"] = rules
-    assert message({"rules": rules}) == "<mapping>: rules['a*']['a*']['a*']: nested deeper than 32"
+    assert recipe_error({"rules": rules}) == "<mapping>: rules['a*']['a*']['a*']: nested deeper than 32"
 
 
 DOTTED = {"rules": {"conv*": "kaiming_normal", "bn.weight": 1, "<Linear>.weight": 1, "*.bias": 0}}
@@ -640,7 +634,7 @@ DOTTED_OVERRIDES: list[tuple[str, str]] = [
 
 @pytest.mark.parametrize(("override", "expected"), DOTTED_OVERRIDES, ids=[override for override, _ in DOTTED_OVERRIDES])
 def test_an_override_of_a_rule_that_is_called_as_it_selects(override: str, expected: str) -> None:
-    assert message(DOTTED, override) == f"override: {override}: {expected}"
+    assert recipe_error(DOTTED, override) == f"override: {override}: {expected}"
 
 
 @pytest.mark.parametrize(
@@ -799,7 +793,7 @@ HINTS: list[tuple[str, str, tuple[str, ...]]] = [
 
 @pytest.mark.parametrize(("override", "expected", "ways_out"), HINTS, ids=[override for override, _, _ in HINTS])
 def test_every_way_out_of_an_override_works(override: str, expected: str, ways_out: tuple[str, ...]) -> None:
-    assert message("resnext", override) == f"override: {override}: {expected}"
+    assert recipe_error("resnext", override) == f"override: {override}: {expected}"
     for way_out in ways_out:
         initplug.load("resnext", [way_out])
 
@@ -825,23 +819,23 @@ def test_a_rule_that_is_null_or_a_list_has_a_way_out_too() -> None:
         ),
         ("~name", "name does not exist, so it cannot be deleted", "+name=mine"),
     ):
-        assert message(recipe, override) == f"override: {override}: {expected}"
+        assert recipe_error(recipe, override) == f"override: {override}: {expected}"
         initplug.load(recipe, [way_out])
-    assert message({"rules": {}}, "~rules.w").endswith("cannot be deleted (it has no rules)")
+    assert recipe_error({"rules": {}}, "~rules.w").endswith("cannot be deleted (it has no rules)")
 
 
 def test_only_a_rule_that_was_there_can_be_changed() -> None:
     text = "defaults: [resnext]\nrules:\n  conv: zeros\n  new: zeros\n"
-    first, second = message(text).splitlines()
+    first, second = recipe_error(text).splitlines()
     assert first.endswith("; to change the rule called conv, set rules.conv.init=zeros)")
     assert second.endswith("new.**: zeros by name, <…>: zeros by type)")
-    assert "to change" not in message({"rules": {"new": 0}})
+    assert "to change" not in recipe_error({"rules": {"new": 0}})
     text = "defaults: [resnext]\nrules:\n  clasifier: zeros\n  convs: {init: zeros}\n"
-    first, second = message(text).splitlines()
+    first, second = recipe_error(text).splitlines()
     assert first.endswith("clasifier.**: zeros by name, <…>: zeros by type; or did you mean classifier?)")
     assert second.endswith("(add match:, or name the rule by its selector, convs.**; or did you mean conv?)")
-    assert message("resnext", "+rules.clasifier.init=0").endswith("clasifier.**; or did you mean classifier?)")
-    assert message("resnext", "rules={conv: 0}").endswith("set rules.conv.init=0)")
+    assert recipe_error("resnext", "+rules.clasifier.init=0").endswith("clasifier.**; or did you mean classifier?)")
+    assert recipe_error("resnext", "rules={conv: 0}").endswith("set rules.conv.init=0)")
 
 
 def test_overrides_are_a_list() -> None:
@@ -853,51 +847,51 @@ def test_overrides_are_a_list() -> None:
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
-    assert message(tmp_path / "no.yaml") == f"{tmp_path}/no.yaml: cannot be read: No such file or directory"
+    assert recipe_error(tmp_path / "no.yaml") == f"{tmp_path}/no.yaml: cannot be read: No such file or directory"
 
 
 def test_a_directory(tmp_path: Path) -> None:
-    assert message(tmp_path) == f"{tmp_path}: cannot be read: Is a directory"
+    assert recipe_error(tmp_path) == f"{tmp_path}: cannot be read: Is a directory"
 
 
 def test_a_binary_file(tmp_path: Path) -> None:
     path = tmp_path / "weights.yaml"
     path.write_bytes(bytes(range(256)))
-    assert message(path) == f"{path}: not a text file (UTF-8)"
+    assert recipe_error(path) == f"{path}: not a text file (UTF-8)"
 
 
 def test_ten_megabytes_of_brackets(tmp_path: Path) -> None:
     path = tmp_path / "brackets.yaml"
     path.write_text("[" * 10_000_000)
-    assert message(path) == f"{path}: the text has more than 262,144 characters ({SMALLER})"
+    assert recipe_error(path) == f"{path}: the text has more than 262,144 characters ({SMALLER})"
 
 
 SMALLER = "a selector stands for many names: *.bias, <Conv2d>.weight"
 
 
 def test_deep_nesting() -> None:
-    assert message("rules: " + "[" * 40 + "\n") == "<text>:1:39: nested deeper than 32"
-    assert message("[" * 200_000 + "\n") == "<text>:1:33: nested deeper than 32"
+    assert recipe_error("rules: " + "[" * 40 + "\n") == "<text>:1:39: nested deeper than 32"
+    assert recipe_error("[" * 200_000 + "\n") == "<text>:1:33: nested deeper than 32"
 
 
 def test_a_cycle_in_defaults_is_found_where_it_closes(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("defaults: [b]\nrules: {}\n")
     (tmp_path / "b.yaml").write_text("defaults: [a]\nrules: {}\n")
     expected = f"{tmp_path}/b.yaml:1:12: defaults[0]: 'a' is composed twice: `defaults` repeat a recipe or form a cycle"
-    assert message(tmp_path / "a.yaml") == expected
+    assert recipe_error(tmp_path / "a.yaml") == expected
 
 
 def test_a_recipe_that_two_others_include_is_refused_as_hydra_refuses_it(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("defaults: [b, c]\nrules: {}\n")
     (tmp_path / "b.yaml").write_text("defaults: [resnext]\nrules: {}\n")
     (tmp_path / "c.yaml").write_text("defaults: [resnext]\nrules: {}\n")
-    assert "'resnext' is composed twice" in message(tmp_path / "a.yaml")
+    assert "'resnext' is composed twice" in recipe_error(tmp_path / "a.yaml")
 
 
 def test_a_fault_in_a_merged_file_is_told_there(tmp_path: Path) -> None:
     (tmp_path / "base.yaml").write_text("rules:\n  a:\n    match: a*\n    init: {fn: normal, std: -1}\n")
     (tmp_path / "mine.yaml").write_text("defaults: [base]\nrules:\n  b: {match: b*, init: kaiming_normal fan_inn}\n")
-    assert message(tmp_path / "mine.yaml").splitlines() == [
+    assert recipe_error(tmp_path / "mine.yaml").splitlines() == [
         f"{tmp_path}/base.yaml:4:29: rules.a.init.std: -1 is not a number of at least 0",
         f"{tmp_path}/mine.yaml:3:39: rules.b.init: 'fan_inn' is no word of kaiming_normal (did you mean fan_in?)",
     ]
@@ -907,7 +901,7 @@ def test_a_key_left_over_from_a_merge_names_its_initializer(tmp_path: Path) -> N
     (tmp_path / "base.yaml").write_text("rules:\n  a:\n    match: a*\n    init: {fn: kaiming_normal, mode: fan_out}\n")
     mine = tmp_path / "mine.yaml"
     mine.write_text("defaults: [base]\nrules:\n  a: {init: {fn: normal, std: 0.02}}\n")
-    assert message(mine) == (
+    assert recipe_error(mine) == (
         f"{tmp_path}/base.yaml:4:32: rules.a.init.mode: normal takes no mode: it is left over from kaiming_normal, since "
         "merging keeps keys (to replace the whole initializer, write init: normal std=0.02)"
     )
@@ -917,11 +911,11 @@ def test_a_left_over_key_in_a_config_says_why_it_may_be_there() -> None:
     from omegaconf import OmegaConf
 
     config = OmegaConf.create({"rules": {"a*": {"fn": "orthogonal_like", "mode": "fan_out"}}})
-    assert "unknown initializer 'orthogonal_like'" in message(config)
+    assert "unknown initializer 'orthogonal_like'" in recipe_error(config)
     config = OmegaConf.create(
         {"rules": {"a": {"match": "a*", "init": {"fn": "constant", "value": 1, "mode": "fan_out"}}}}
     )
-    assert message(config) == (
+    assert recipe_error(config) == (
         "<config>: rules.a.init.mode: constant takes no mode: it belongs to kaiming_uniform, kaiming_normal, "
         "variance_scaling, fan_uniform and may be left over, since Hydra merges mappings (to replace the whole "
         "initializer, write init: constant 1)"
@@ -932,7 +926,7 @@ def test_a_missing_value_in_a_config_is_told_with_its_key() -> None:
     from omegaconf import OmegaConf
 
     config = OmegaConf.create({"rules": {"a": {"match": "a*", "init": {"fn": "normal", "std": "???"}}}})
-    assert message(config) == "<config>: rules.a.init.std: Missing mandatory value: std"
+    assert recipe_error(config) == "<config>: rules.a.init.std: Missing mandatory value: std"
 
 
 def test_a_mapping_whose_keys_cannot_be_listed() -> None:
@@ -941,7 +935,7 @@ def test_a_mapping_whose_keys_cannot_be_listed() -> None:
             raise RuntimeError("no keys\nat all")
 
     expected = "<mapping>: rules.conv.init: its keys cannot be listed: RuntimeError: no keys"
-    assert message({"rules": {"conv": {"match": "a*", "init": Broken()}}}) == expected
+    assert recipe_error({"rules": {"conv": {"match": "a*", "init": Broken()}}}) == expected
 
 
 def test_findings_carry_their_parts() -> None:
@@ -955,7 +949,7 @@ def test_findings_carry_their_parts() -> None:
 
 def test_at_most_ten_findings_are_printed() -> None:
     text = "rules:\n" + "".join(f"  a{index}*: nope\n" for index in range(13))
-    lines = message(text).splitlines()
+    lines = recipe_error(text).splitlines()
     assert len(lines) == 11
     assert lines[-1] == "… and 3 more"
 

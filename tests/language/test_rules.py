@@ -35,7 +35,7 @@ NAMES = ["scale", "conv1.weight", "conv1.bias", "bn.weight", "bn.bias", "fc.weig
 Row = tuple[str, str | None, str | None, tuple[str, ...], str | None]
 
 
-def rows(recipe: Any, model: nn.Module | None = None) -> list[Row]:
+def planned_rows(recipe: Any, model: nn.Module | None = None) -> list[Row]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", initplug.InitplugWarning)
         plan = initplug.plan(model or Net(), recipe)
@@ -43,7 +43,7 @@ def rows(recipe: Any, model: nn.Module | None = None) -> list[Row]:
 
 
 def winners(recipe: Any, model: nn.Module | None = None) -> dict[str, str | None]:
-    return {name: rule for name, rule, *_ in rows(recipe, model)}
+    return {name: rule for name, rule, *_ in planned_rows(recipe, model)}
 
 
 def loose(rules: dict[str, Any], **settings: Any) -> dict[str, Any]:
@@ -125,7 +125,7 @@ def test_adding_a_rule_never_changes_the_earlier_hits_of_the_others(kept: list[A
     after = dict([*items[:place], ("new", added), *items[place:]])
 
     def hits(rules: dict[str, Any]) -> dict[str, set[str]]:
-        every = rows(loose(rules))
+        every = planned_rows(loose(rules))
         return {name: {*shadowed, *([] if rule is None else [rule])} for name, rule, _, shadowed, _ in every}
 
     old, new = hits(before), hits(after)
@@ -133,7 +133,7 @@ def test_adding_a_rule_never_changes_the_earlier_hits_of_the_others(kept: list[A
     alone = {name for name, found in hits({"new": added}).items() if found}
     assert {name for name, found in new.items() if "new" in found} == alone
     order = list(after)
-    for name, rule, _, shadowed, _ in rows(loose(after)):
+    for name, rule, _, shadowed, _ in planned_rows(loose(after)):
         expected = [candidate for candidate in order if candidate in new[name]]
         assert [*shadowed, *([] if rule is None else [rule])] == expected
 
@@ -259,12 +259,14 @@ def test_findings_of_different_kinds_are_reported_together() -> None:
 def test_a_short_rule_may_hold_the_keys_of_a_named_one() -> None:
     short = loose({"*.weight": {"init": {"fn": "normal", "std": 0.5}, "except": "bn.*", "ndim": ">=2"}})
     named = loose({"*.weight": {"match": "*.weight", "init": "normal std=0.5", "except": "bn.*", "ndim": ">=2"}})
-    assert rows(short) == rows(named)
+    assert planned_rows(short) == planned_rows(named)
     assert {name for name, rule in winners(short).items() if rule} == {"conv1.weight", "fc.weight"}
 
 
 def test_a_mapping_without_rule_keys_is_an_initializer() -> None:
-    assert rows(loose({"fc.*": {"fn": "normal", "std": 0.5}})) == rows(loose({"fc.*": {"init": "normal std=0.5"}}))
+    assert planned_rows(loose({"fc.*": {"fn": "normal", "std": 0.5}})) == planned_rows(
+        loose({"fc.*": {"init": "normal std=0.5"}})
+    )
 
 
 @pytest.mark.parametrize("key", ["bn", "conv1", "weight"])
@@ -391,12 +393,12 @@ def test_the_literal_file_with_its_unquoted_star(tmp_path: Path) -> None:
 def test_a_recipe_is_loaded_from_everything_that_holds_one(tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
     path.write_text(BASE)
-    expected = rows(path)
+    expected = planned_rows(path)
     loaded = initplug.load(path)
     assert isinstance(loaded, initplug.Recipe)
     config = OmegaConf.create(yaml.safe_load(BASE))
     for source in (BASE, str(path), yaml.safe_load(BASE), config, loaded, initplug.load(loaded)):
-        assert rows(source) == expected
+        assert planned_rows(source) == expected
 
 
 # ----------------------------------------------------------------------------------------------- defaults
@@ -413,7 +415,7 @@ rules:
 """
 
 
-def written(folder: Path, **files: str) -> Path:
+def write_recipes(folder: Path, **files: str) -> Path:
     for name, text in files.items():
         (folder / f"{name}.yaml").write_text(text)
     return folder / f"{next(iter(files))}.yaml"
@@ -474,28 +476,28 @@ DEFAULTS: dict[str, dict[str, str]] = {
 
 @pytest.mark.parametrize("files", DEFAULTS.values(), ids=DEFAULTS.keys())
 def test_defaults_compose_as_hydra_composes_them(tmp_path: Path, files: dict[str, str]) -> None:
-    path = written(tmp_path, **files)
-    assert rows(path) == rows(composed(tmp_path, "top"))
+    path = write_recipes(tmp_path, **files)
+    assert planned_rows(path) == planned_rows(composed(tmp_path, "top"))
 
 
 def test_defaults_by_hand(tmp_path: Path) -> None:
-    path = written(tmp_path, **DEFAULTS["self last: own values win"])
+    path = write_recipes(tmp_path, **DEFAULTS["self last: own values win"])
     plan = initplug.plan(Net(), path)
     assert plan["conv1.weight"].std == pytest.approx((2 / 18) ** 0.5, rel=1e-12)
     assert plan["conv1.bias"].mean == 3
-    path = written(tmp_path, **DEFAULTS["self first: the preset's values win"])
+    path = write_recipes(tmp_path, **DEFAULTS["self first: the preset's values win"])
     plan = initplug.plan(Net(), path)
     assert plan["conv1.bias"].mean == 0
     assert plan["fc.weight"].rule == "fc"
     assert set(plan["fc.bias"].shadowed) == {"mine", "bias"}
-    path = written(tmp_path, **DEFAULTS["a disabled rule comes back in its place"])
+    path = write_recipes(tmp_path, **DEFAULTS["a disabled rule comes back in its place"])
     plan = initplug.plan(Net(), path)
     assert plan["scale"].mean == 7
     assert plan["conv1.bias"].rule == "bias"
 
 
 def test_defaults_take_a_preset(tmp_path: Path) -> None:
-    path = written(tmp_path, top="defaults: [torch_default, _self_]\nunused: ignore\nrules:\n  fc.bias: 3\n")
+    path = write_recipes(tmp_path, top="defaults: [torch_default, _self_]\nunused: ignore\nrules:\n  fc.bias: 3\n")
     plan = initplug.plan(nn.ModuleDict({"fc": nn.Linear(2, 3)}), path)
     assert plan["fc.bias"].mean == 3
     assert plan["fc.weight"].high == pytest.approx(0.5**0.5)
@@ -515,13 +517,13 @@ def test_exclude_is_another_name_of_except(key: str) -> None:
 @pytest.mark.parametrize(("below", "above"), [("except", "exclude"), ("exclude", "except"), ("exclude", "exclude")])
 def test_of_except_and_exclude_the_later_layer_s_counts(tmp_path: Path, below: str, above: str) -> None:
     top = f"defaults: [base, _self_]\nrules:\n  w: {{{above}: scale}}\n"
-    path = written(tmp_path, top=top, base=EXCLUDING % below)
+    path = write_recipes(tmp_path, top=top, base=EXCLUDING % below)
     recipes = [initplug.load(path), initplug.load(EXCLUDING % below, [f"++rules.w.{above}=scale"])]
     recipes.append(initplug.load(EXCLUDING % below, ["++rules.w={" + above + ": scale}"]))
     for recipe in recipes:
         rule = recipe.rules["w"]
         assert rule is not None and rule.except_ == ("scale",)
-    undone = written(tmp_path, top=f"defaults: [base, _self_]\nrules:\n  w: {{{above}: bn.*}}\n", base=top, x="")
+    undone = write_recipes(tmp_path, top=f"defaults: [base, _self_]\nrules:\n  w: {{{above}: bn.*}}\n", base=top, x="")
     (tmp_path / "base.yaml").write_text(top.replace("base", "first"))
     (tmp_path / "first.yaml").write_text(EXCLUDING % below)
     rule = initplug.load(undone).rules["w"]
@@ -529,14 +531,16 @@ def test_of_except_and_exclude_the_later_layer_s_counts(tmp_path: Path, below: s
 
 
 def test_an_exclude_that_is_null_is_none(tmp_path: Path) -> None:
-    path = written(tmp_path, top="defaults: [base, _self_]\nrules:\n  w: {exclude: null}\n", base=EXCLUDING % "except")
+    path = write_recipes(
+        tmp_path, top="defaults: [base, _self_]\nrules:\n  w: {exclude: null}\n", base=EXCLUDING % "except"
+    )
     rule = initplug.load(path).rules["w"]
     assert rule is not None and rule.except_ == ("fc.*",)
 
 
 def test_both_in_one_layer_are_an_error_whatever_lies_above(tmp_path: Path) -> None:
     both = "rules:\n  w: {match: '*', except: a, exclude: b, init: 0}\n"
-    path = written(tmp_path, top="defaults: [base, _self_]\nrules:\n  w: {except: c}\n", base=both)
+    path = write_recipes(tmp_path, top="defaults: [base, _self_]\nrules:\n  w: {except: c}\n", base=both)
     with pytest.raises(initplug.RecipeError, match=r"base.yaml:2:30: rules.w.exclude: except and exclude are two"):
         initplug.load(path)
     with pytest.raises(initplug.RecipeError, match="two names of one key"):
@@ -551,9 +555,9 @@ def test_a_rule_reads_back_with_its_expectation() -> None:
 
 def test_defaults_are_relative_to_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "elsewhere").mkdir()
-    path = written(tmp_path, top="defaults: [base, _self_]\n", base=BASE)
+    path = write_recipes(tmp_path, top="defaults: [base, _self_]\n", base=BASE)
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert rows(path) == rows(BASE)
+    assert planned_rows(path) == planned_rows(BASE)
 
 
 @pytest.mark.parametrize(
@@ -578,7 +582,7 @@ def test_defaults_are_relative_to_the_file(tmp_path: Path, monkeypatch: pytest.M
     ],
 )
 def test_bad_defaults_are_recipe_errors(tmp_path: Path, files: dict[str, str], words: list[str]) -> None:
-    path = written(tmp_path, **files)
+    path = write_recipes(tmp_path, **files)
     with pytest.raises(initplug.RecipeError) as caught:
         initplug.load(path)
     for word in words:
@@ -586,7 +590,7 @@ def test_bad_defaults_are_recipe_errors(tmp_path: Path, files: dict[str, str], w
 
 
 def test_a_key_left_over_from_a_merge_is_named(tmp_path: Path) -> None:
-    path = written(
+    path = write_recipes(
         tmp_path, top="defaults: [base, _self_]\nrules:\n  conv: {init: {fn: constant, value: 1}}\n", base=BASE
     )
     with pytest.raises(initplug.RecipeError, match=r"mode.*kaiming_normal|kaiming_normal.*mode"):
@@ -619,18 +623,18 @@ OVERRIDES: list[list[str]] = [
 
 @pytest.mark.parametrize("overrides", OVERRIDES, ids=[" ".join(one) for one in OVERRIDES])
 def test_overrides_act_as_hydra_applies_them(tmp_path: Path, overrides: list[str]) -> None:
-    path = written(tmp_path, recipe=BASE)
-    expected = rows(composed(tmp_path, "recipe", overrides))
-    assert rows(initplug.load(path, overrides=overrides)) == expected
-    assert rows(initplug.load(BASE, overrides=overrides)) == expected
-    assert expected != rows(path) or overrides == ["name=other", "unmatched=keep"]
+    path = write_recipes(tmp_path, recipe=BASE)
+    expected = planned_rows(composed(tmp_path, "recipe", overrides))
+    assert planned_rows(initplug.load(path, overrides=overrides)) == expected
+    assert planned_rows(initplug.load(BASE, overrides=overrides)) == expected
+    assert expected != planned_rows(path) or overrides == ["name=other", "unmatched=keep"]
 
 
 def test_overrides_come_after_defaults(tmp_path: Path) -> None:
-    path = written(tmp_path, top="defaults: [base, _self_]\nrules:\n  bias: {init: 3}\n", base=BASE)
+    path = write_recipes(tmp_path, top="defaults: [base, _self_]\nrules:\n  bias: {init: 3}\n", base=BASE)
     overrides = ["rules.bias.init=6", "rules.conv.init.mode=fan_in"]
     recipe = initplug.load(path, overrides=overrides)
-    assert rows(recipe) == rows(composed(tmp_path, "top", overrides))
+    assert planned_rows(recipe) == planned_rows(composed(tmp_path, "top", overrides))
     assert initplug.plan(Net(), recipe)["conv1.bias"].mean == 6
 
 
@@ -755,10 +759,10 @@ RULES = st.one_of(
 TEXTS = st.text(alphabet="abXY 0:#-'\"\n*&!%@{}[],é…", max_size=40).map(lambda text: f"about {text}")
 
 
-def outcome(recipe: Any, model: nn.Module) -> tuple[list[Row], int]:
+def plan_or_findings(recipe: Any, model: nn.Module) -> tuple[list[Row], int]:
     """The plan, or as much of it as there is, and the number of findings."""
     try:
-        return rows(recipe, model), 0
+        return planned_rows(recipe, model), 0
     except initplug.PlanError as error:
         return [(a.name, a.rule, a.selector, tuple(a.shadowed), a.init) for a in error.plan], len(error.findings)
 
@@ -769,7 +773,7 @@ def test_mapping_to_yaml_to_recipe_is_the_identity(rules: dict[str, Any], about:
     recipe = loose(json.loads(json.dumps(rules)), about=about, name="x", source=[about, "arXiv:1611.05431"])
     text = yaml.safe_dump(recipe, sort_keys=False, default_flow_style=seed.choice([True, False, None])) + "\n"
     model = nn.Sequential(Net(), Masked())
-    assert outcome(text, model) == outcome(recipe, model)
+    assert plan_or_findings(text, model) == plan_or_findings(recipe, model)
 
 
 @pytest.mark.parametrize("sign", ["\x85", "\u2028", "\u2029", "\ufeff", "a\x85b", "\u2028 ", "\n\x85", "\x85\n"])
@@ -809,7 +813,7 @@ def test_what_show_prints_is_the_recipe(tmp_path: Path) -> None:
     back.write_text(text)
     assert show(back) == text
     model = nn.Sequential(Net(), Masked())
-    assert rows(back, model) == rows(source, model)
+    assert planned_rows(back, model) == planned_rows(source, model)
     original = yaml.safe_load(source.read_text().replace("  *.bias", '  "*.bias"').replace("1e-6", "1.0e-6"))
     printed = yaml.safe_load(text)
     for key in ("name", "about", "source", "unmatched", "unused", "frozen"):
@@ -819,10 +823,10 @@ def test_what_show_prints_is_the_recipe(tmp_path: Path) -> None:
 
 
 def test_show_composes_defaults_and_overrides(tmp_path: Path) -> None:
-    path = written(tmp_path, **DEFAULTS["nested"])
+    path = write_recipes(tmp_path, **DEFAULTS["nested"])
     overrides = ["rules.conv.init.mode=fan_in", "~rules.fc", "+rules.x={match: 'fc.*', init: zeros}"]
     text = show(path, *overrides)
     config = composed(tmp_path, "top", overrides)
     assert "defaults" not in yaml.safe_load(text)
     assert list(yaml.safe_load(text)["rules"]) == list(config.rules)
-    assert rows(text) == rows(config)
+    assert planned_rows(text) == planned_rows(config)

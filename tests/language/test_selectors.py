@@ -402,12 +402,12 @@ def literal(text: str) -> tuple[Token, ...]:
     return tuple(Token("one", character, character) for character in text)
 
 
-def written(tokens: tuple[Token, ...]) -> str:
+def text_of(tokens: tuple[Token, ...]) -> str:
     return "".join(token.text for token in tokens)
 
 
 def no_double_star(tokens: list[tuple[Token, ...]]) -> bool:
-    return "**" not in "".join(written(piece) for piece in tokens)
+    return "**" not in "".join(text_of(piece) for piece in tokens)
 
 
 PLAIN_PIECES = st.one_of(
@@ -431,7 +431,7 @@ PLAIN_GLOBS = st.lists(PLAIN_PIECES, min_size=1, max_size=3).filter(no_double_st
 
 
 def group(options: list[tuple[Token, ...]]) -> tuple[Token, ...]:
-    return (Token("group", "(" + "|".join(written(option) for option in options) + ")", options=tuple(options)),)
+    return (Token("group", "(" + "|".join(text_of(option) for option in options) + ")", options=tuple(options)),)
 
 
 GROUPS = st.lists(PLAIN_GLOBS, min_size=2, max_size=3).map(group)
@@ -452,17 +452,17 @@ TYPES = st.lists(
 
 
 def bracketed(types: list[tuple[str, tuple[Token, ...]]]) -> str:
-    return "<" + "|".join((f"{package}." if package else "") + written(name) for package, name in types) + ">"
+    return "<" + "|".join((f"{package}." if package else "") + text_of(name) for package, name in types) + ">"
 
 
 SEGMENTS = st.one_of(
-    NAME_GLOBS.map(lambda name: Segment(written(name), name=name)),
-    NAME_GLOBS.map(lambda name: Segment(written(name), name=name)),
+    NAME_GLOBS.map(lambda name: Segment(text_of(name), name=name)),
+    NAME_GLOBS.map(lambda name: Segment(text_of(name), name=name)),
     st.just(Segment("**", anywhere=True)),
     st.sampled_from([-1, -2, -3]).map(lambda place: Segment(str(place), place=place)),
     TYPES.map(lambda types: Segment(bracketed(types), types=tuple(types))),
     st.tuples(NAME_GLOBS, TYPES).map(
-        lambda pair: Segment(written(pair[0]) + bracketed(pair[1]), name=pair[0], types=tuple(pair[1]))
+        lambda pair: Segment(text_of(pair[0]) + bracketed(pair[1]), name=pair[0], types=tuple(pair[1]))
     ),
 )
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from nets import copied_state
 from torch import nn
 from torch.nn.utils import parametrizations
 
@@ -33,7 +34,7 @@ class Net(nn.Module):
         self.fc = nn.Linear(4, 8)
 
 
-def told(model: nn.Module, recipe: Any, **options: Any) -> tuple[initplug.Plan, list[str]]:
+def planned_and_told(model: nn.Module, recipe: Any, **options: Any) -> tuple[initplug.Plan, list[str]]:
     """A plan, and the lines of what is warned of."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -43,12 +44,12 @@ def told(model: nn.Module, recipe: Any, **options: Any) -> tuple[initplug.Plan, 
 
 def reported(rule: dict[str, Any], model: nn.Module | None = None) -> list[str]:
     """What is said of the selectors of a rule that takes something."""
-    _, lines = told(model or Net(), {"rules": {"*": "keep", "r": {"init": 0, **rule}}})
+    _, lines = planned_and_told(model or Net(), {"rules": {"*": "keep", "r": {"init": 0, **rule}}})
     return [line for line in lines if line.startswith("rule 'r'")]
 
 
 def noted(rule: dict[str, Any], model: nn.Module | None = None) -> list[str]:
-    plan, lines = told(model or Net(), {"rules": {"*": "keep", "r": {"init": 0, **rule}}})
+    plan, lines = planned_and_told(model or Net(), {"rules": {"*": "keep", "r": {"init": 0, **rule}}})
     assert lines == []
     return [note.message for note in plan.notes if note.rule == "r"]
 
@@ -197,11 +198,13 @@ def test_a_parametrized_tensor_has_its_public_name() -> None:
 def test_frozen_parameters_are_selected_all_the_same() -> None:
     model = Net()
     model.fc.weight.requires_grad_(False)
-    _, lines = told(model, {"rules": {"*": "keep", "r": {"match": ["fc.weight", "fc.bias"], "init": 0}}})
+    _, lines = planned_and_told(model, {"rules": {"*": "keep", "r": {"match": ["fc.weight", "fc.bias"], "init": 0}}})
     assert not any("effect" in line or "nothing" in line for line in lines)
-    _, lines = told(model, {"rules": {"*": "keep", "r": {"match": "fc", "except": "fc.weight", "init": 0}}})
+    _, lines = planned_and_told(model, {"rules": {"*": "keep", "r": {"match": "fc", "except": "fc.weight", "init": 0}}})
     assert lines == []
-    _, lines = told(Net(), {"rules": {"*": "keep", "r": {"match": "fc.bias", "trainable": False, "init": 0}}})
+    _, lines = planned_and_told(
+        Net(), {"rules": {"*": "keep", "r": {"match": "fc.bias", "trainable": False, "init": 0}}}
+    )
     assert lines[1] == (
         "rule 'r' \"fc.bias\": selects only parameters that require a gradient, and the rule takes frozen ones"
     )
@@ -214,7 +217,7 @@ def test_rules_that_select_nothing_tell_each_of_their_selectors() -> None:
         "b": {"match": "fc", "except": ["fc.*", "yyy"], "init": 0},
         "off": None,
     }
-    plan, lines = told(Net(), {"rules": rules})
+    plan, lines = planned_and_told(Net(), {"rules": rules})
     assert plan.unused == ("a", "b")
     assert lines == [
         "2 rules of the recipe select nothing",
@@ -236,13 +239,13 @@ def test_unused_says_what_selectors_without_effect_are() -> None:
         ("rules.r.match[1]", "selects nothing", "closest: fc.bias"),
         ("rules.r.except", "takes nothing away", None),
     ]
-    plan, lines = told(Net(), {"unused": "ignore", "rules": rules})
+    plan, lines = planned_and_told(Net(), {"unused": "ignore", "rules": rules})
     assert lines == [] and plan.notes == () and plan.unused == ()
 
 
 def test_a_part_of_a_model_need_not_use_all_that_is_said_of_the_whole() -> None:
     rules = {"head": {"match": "^fc.weight", "init": 0}, "*": {"match": ["*", "^fc.bias"], "except": "^emb", "init": 0}}
-    plan, lines = told(Net().h, {"unused": "error", "rules": rules}, prefix="h")
+    plan, lines = planned_and_told(Net().h, {"unused": "error", "rules": rules}, prefix="h")
     assert lines == [] and plan.notes == ()
 
 
@@ -261,7 +264,7 @@ def test_what_is_reported_is_what_selects_nothing_by_itself() -> None:
     for _ in range(300):
         match, left_out = draw.sample(texts, draw.randint(1, 4)), draw.sample(texts, draw.randint(0, 3))
         rule: dict[str, Any] = {"match": match, "init": 0, **({"except": left_out} if left_out else {})}
-        plan, lines = told(model, {"rules": {"*": "keep", "r": rule}})
+        plan, lines = planned_and_told(model, {"rules": {"*": "keep", "r": rule}})
         selected = set().union(*(alone[text] for text in match))
         rest = selected.difference(*(alone[text] for text in left_out))
         dead = [f'match "{text}"' for text in match if not alone[text]]
@@ -280,7 +283,7 @@ def test_what_is_reported_is_what_selects_nothing_by_itself() -> None:
 
 
 def covered(rules: dict[str, Any], model: nn.Module | None = None) -> list[str]:
-    _, lines = told(model or Net(), {"rules": rules})
+    _, lines = planned_and_told(model or Net(), {"rules": rules})
     return [line for line in lines if "put it after" in line]
 
 
@@ -310,14 +313,14 @@ def test_a_specific_rule_before_a_general_one_is_told_where_to_go() -> None:
 )
 def test_a_rule_that_others_cover_in_any_other_way_is_only_noted(rules: dict[str, Any]) -> None:
     first = next(iter(rules))
-    wins = any(row.rule == first for row in told(Net(), {"rules": rules})[0])
-    plan, lines = told(Net(), {"unmatched": "keep", "rules": rules})
+    wins = any(row.rule == first for row in planned_and_told(Net(), {"rules": rules})[0])
+    plan, lines = planned_and_told(Net(), {"unmatched": "keep", "rules": rules})
     assert lines == []
     assert [note.rule for note in plan.notes] == ([] if wins or rules[first] is None else [first])
 
 
 def test_a_rule_that_wins_nothing_is_in_the_data() -> None:
-    plan, _ = told(Net(), {"rules": {"fc": {"match": "fc.weight", "init": 1}, "*": 0}})
+    plan, _ = planned_and_told(Net(), {"rules": {"fc": {"match": "fc.weight", "init": 1}, "*": 0}})
     assert [(note.rule, note.message, note.reported) for note in plan.notes] == [
         ("fc", "wins nothing, since '*' takes all that it selects", True)
     ]
@@ -328,15 +331,15 @@ def test_a_rule_that_wins_nothing_is_in_the_data() -> None:
 def test_a_rule_of_another_layer_is_only_noted(tmp_path: Path) -> None:
     (tmp_path / "base.yaml").write_text("rules:\n  head: {match: fc.weight, init: 1}\n")
     (tmp_path / "top.yaml").write_text("defaults: [base, _self_]\nrules:\n  '*': 0\n")
-    plan, lines = told(Net(), tmp_path / "top.yaml")
+    plan, lines = planned_and_told(Net(), tmp_path / "top.yaml")
     assert lines == []
     assert [str(note) for note in plan.notes] == [
         f"rule 'head' ({tmp_path / 'base.yaml'}:2): wins nothing, since '*' takes all that it selects"
     ]
     recipe = initplug.load("rules:\n  head: {match: fc.weight, init: 1}\n", ["+rules.all={match: '*', init: 0}"])
-    assert told(Net(), recipe)[1] == []
+    assert planned_and_told(Net(), recipe)[1] == []
     both = ["+rules.head={match: fc.weight, init: 1}", "+rules.all={match: '*', init: 0}"]
-    assert told(Net(), initplug.load("rules:\n  '*.bias': 0\n", both))[1][1].startswith(
+    assert planned_and_told(Net(), initplug.load("rules:\n  '*.bias': 0\n", both))[1][1].startswith(
         "rule 'head' \"fc.weight\" (over"
     )
 
@@ -348,7 +351,7 @@ def test_selectors_of_presets_are_noted_and_never_warned_of(tmp_path: Path) -> N
     (tmp_path / "mine.yaml").write_text("defaults: [timm_vit, _self_]\nrules:\n  rest: {init: keep}\n")
     for source in ("timm_vit", tmp_path / "mine.yaml", initplug.load(initplug.load("timm_vit").plain())):
         recipe = initplug.load(source, ["unmatched=keep"])
-        plan, lines = told(nn.TransformerEncoderLayer(4, 2, 8), recipe)
+        plan, lines = planned_and_told(nn.TransformerEncoderLayer(4, 2, 8), recipe)
         assert [line for line in lines if "effect" in line or "put it after" in line] == []
         assert plan.notes and all(note.shipped and not note.reported for note in plan.notes)
         assert "of presets without effect" in plan.headline() or "of a preset without effect" in plan.headline()
@@ -362,14 +365,14 @@ def test_what_a_user_says_over_a_preset_is_reported(tmp_path: Path) -> None:
     )
     name = next(iter(initplug.load("torch_default").rules))
     path.write_text(path.read_text().replace("rest", name))
-    _, lines = told(Net(), path)
+    _, lines = planned_and_told(Net(), path)
     assert lines == [
         f"2 selectors of {path} have no effect",
         f"rule '{name}', except \"fc.wieght\" ({path}:3:{len(name) + 14}): takes nothing away; closest: fc.weight",
         f"rule 'w', match \"fcc\" ({path}:4:19): selects nothing; closest: fc",
         "Mend or remove them, or mark the rule `optional: true`.",
     ]
-    assert "rules.w.match=[fc,fe]" in told(Net(), initplug.load(path, ["rules.w.match=[fc,fe]"]))[1][2]
+    assert "rules.w.match=[fc,fe]" in planned_and_told(Net(), initplug.load(path, ["rules.w.match=[fc,fe]"]))[1][2]
 
 
 # Places.
@@ -382,7 +385,7 @@ def test_each_selector_has_its_line_and_column(tmp_path: Path) -> None:
         "    exclude: fc.wieght\n    init: 0\n  fd.wight: 0\n"
     )
     for recipe in (path, initplug.load(initplug.load(path), ["unmatched=keep"])):
-        _, lines = told(Net(), recipe)
+        _, lines = planned_and_told(Net(), recipe)
         assert lines[1] == f"rule 'fd.wight' ({path}:9:3); closest: fc.weight"
         assert lines[4] == f"rule 'r', match \"fc.bais\" ({path}:6:10): selects nothing; closest: fc.bias"
         assert lines[5] == f"rule 'r', exclude \"fc.wieght\" ({path}:7:14): takes nothing away; closest: fc.weight"
@@ -397,7 +400,7 @@ def test_each_selector_has_its_line_and_column(tmp_path: Path) -> None:
 
 def test_notes_show_below_the_table_and_in_the_data() -> None:
     rules = {"*": 0, "r": {"match": ["fc", "fc.bias"], "init": 0}}
-    plan, _ = told(Net(), {"name": "mine", "rules": rules})
+    plan, _ = planned_and_told(Net(), {"name": "mine", "rules": rules})
     note = "rule 'r': match \"fc.bias\" selects nothing that the selectors before it do not"
     assert plan.to_text().splitlines()[-1] == f"note: {note}"
     assert plan.headline().endswith("elements; 1 note")
@@ -515,7 +518,7 @@ def test_expectations_are_those_of_a_count_by_hand() -> None:
 
 def test_expectations_are_judged_on_the_whole_model() -> None:
     rules = {"r": {"match": "*", "init": 0, "expect": {"per": "<Net>", "times": 99}}}
-    plan, lines = told(Net().h[0], {"rules": rules}, prefix="h.0")
+    plan, lines = planned_and_told(Net().h[0], {"rules": rules}, prefix="h.0")
     assert lines == []
     assert [str(note) for note in plan.notes] == [
         "rule 'r': what it expects is judged on the whole model, and this is a part of one"
@@ -531,7 +534,7 @@ def test_expectations_hold_on_meta_and_write_nothing() -> None:
         model = Net()
     assert unmet({"match": "wq.weight"}, "h.*", 2, model) != []
     real, rules = Net(), {"*": 0, "r": {"match": "wq.weight", "init": 0, "expect": {"per": "h.*", "times": 2}}}
-    before = {name: value.clone() for name, value in real.state_dict().items()}
+    before = copied_state(real)
     with pytest.raises(initplug.PlanError, match="expects 2 slots"):
         initplug.apply(real, {"rules": rules})
     assert all(torch.equal(value, before[name]) for name, value in real.state_dict().items())

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
-
 import pytest
 import torch
+from nets import quietly
 from torch import nn
 
 import initplug
@@ -13,9 +12,7 @@ from initplug.torch_versions import can_fill
 
 
 def model(dtype: torch.dtype) -> nn.Module:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        tensor = torch.zeros(3, 4).to(dtype)
+    tensor = quietly(lambda: torch.zeros(3, 4).to(dtype))
     module = nn.Module()
     module.register_parameter("w", nn.Parameter(tensor, requires_grad=False))
     return module

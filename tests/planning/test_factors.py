@@ -41,7 +41,7 @@ def rule(match: Any, fn: str, factor: Any, **arguments: Any) -> dict[str, Any]:
     return {"rules": {**REST, "r": {"match": match, "init": {"fn": fn, **arguments, "factor": factor}}}}
 
 
-def drawn(model: nn.Module, recipe: dict[str, Any], only: str) -> nn.Module:
+def initialized(model: nn.Module, recipe: dict[str, Any], only: str) -> nn.Module:
     torch.manual_seed(0)
     initplug.apply(model, recipe, only=only)
     return model
@@ -50,7 +50,7 @@ def drawn(model: nn.Module, recipe: dict[str, Any], only: str) -> nn.Module:
 def test_the_residual_projections_of_nanogpt_have_their_bits() -> None:
     """karpathy/nanoGPT model.py:138-145: N(0, 0.02/√(2·n_layer)) for every c_proj.weight, in their order."""
     recipe = rule("c_proj.weight", "normal", {"count": "<Block>", "times": 2}, std=0.02)
-    model = drawn(GPT(), recipe, "c_proj.weight")
+    model = initialized(GPT(), recipe, "c_proj.weight")
     torch.manual_seed(0)
     for block in model.get_submodule("layers").children():
         expected = nn.init.normal_(torch.empty(16, 64), mean=0.0, std=0.02 / math.sqrt(2 * 5))

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from refusals import apply_error, plan_error
 from torch import nn
 
 import initplug
@@ -36,13 +37,6 @@ def gpt() -> nn.Module:
     model = nn.Module()
     model.add_module("h", nn.ModuleList([Block(), Block()]))
     return model
-
-
-def plan_error(model: nn.Module, recipe: Any, **options: Any) -> str:
-    with pytest.raises(initplug.PlanError) as caught:
-        initplug.plan(model, recipe, **options)
-    assert caught.value.findings
-    return str(caught.value)
 
 
 def test_unmatched_parameters_name_the_closest_rule(tmp_path: Path) -> None:
@@ -209,12 +203,6 @@ def test_places_need_the_whole_model() -> None:
         "rule 'last' counts in the model (h.-1), which takes the whole of it; "
         "plan the whole (meta) model and apply that Plan to the part"
     )
-
-
-def apply_error(model: Any, recipe: Any, **options: Any) -> str:
-    with pytest.raises(initplug.ApplyError) as caught:
-        initplug.apply(model, recipe, **options)
-    return str(caught.value)
 
 
 @pytest.mark.parametrize("seed", [-1, 2**64, 1.0, True, "0"])

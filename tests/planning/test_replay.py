@@ -36,7 +36,7 @@ def module_with(reset: Reset) -> nn.Module:
     return module
 
 
-def outcome(reset: Reset, name: str = "lin.weight") -> Outcome | None:
+def outcome_of_reset(reset: Reset, name: str = "lin.weight") -> Outcome | None:
     module = module_with(reset)
     before = copy.deepcopy(module.state_dict())
     state = torch.get_rng_state()
@@ -80,7 +80,7 @@ def by_erfinv(tensor: torch.Tensor, mean: float, std: float, low: float, high: f
 
 @pytest.mark.parametrize(("mean", "std", "low", "high"), [(0, 0.02, -2, 2), (0, 0.5, -1, 1), (0.3, 1, -1, 0.5)])
 def test_truncated_normals_by_erfinv_are_read(mean: float, std: float, low: float, high: float) -> None:
-    found = outcome(lambda m: by_erfinv(m.lin.weight.data, mean, std, low, high))
+    found = outcome_of_reset(lambda m: by_erfinv(m.lin.weight.data, mean, std, low, high))
     assert isinstance(found, TruncatedNormal)
     assert (found.low, found.high) == (low, high)
     assert (found.loc, found.scale) == pytest.approx((mean, std), rel=1e-12)
@@ -88,7 +88,7 @@ def test_truncated_normals_by_erfinv_are_read(mean: float, std: float, low: floa
 
 @pytest.mark.parametrize(("reset", "expected"), READ)
 def test_fills_are_read(reset: Reset, expected: Outcome | None) -> None:
-    found = outcome(reset)
+    found = outcome_of_reset(reset)
     if isinstance(expected, Uniform):
         assert isinstance(found, Uniform)
         assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
@@ -132,7 +132,7 @@ UNREAD: list[tuple[Reset, str]] = [
 
 @pytest.mark.parametrize(("reset", "reason"), UNREAD, ids=[reason[:30] for _, reason in UNREAD])
 def test_what_cannot_be_read_is_named(reset: Reset, reason: str) -> None:
-    assert outcome(reset) == reason
+    assert outcome_of_reset(reset) == reason
 
 
 class Parent(nn.Module):
@@ -161,7 +161,7 @@ def test_a_reset_that_reaches_outside_is_stopped_before_it_writes(reset: Reset) 
     assert "outside the module" in str(outcomes["w"])
 
 
-class Tied(nn.Module):
+class OneOrTwo(nn.Module):
     def __init__(self, tie: bool) -> None:
         super().__init__()
         self.a = nn.Parameter(torch.empty(8, 8))
@@ -185,8 +185,8 @@ class Flagged(nn.Module):
 
 def test_what_a_reset_depends_on_is_told_apart() -> None:
     known: dict[Any, Any] = {}
-    assert replayed(Tied(True), known)["a"] == Uniform(-5.0, 5.0)
-    assert replayed(Tied(False), known)["a"] == Normal(0.0, 1.0)
+    assert replayed(OneOrTwo(True), known)["a"] == Uniform(-5.0, 5.0)
+    assert replayed(OneOrTwo(False), known)["a"] == Normal(0.0, 1.0)
     assert replayed(Flagged(True, 1.0), known)["w"] == Normal(0.0, 2.0)
     assert replayed(Flagged(False, 1.0), known)["w"] == Normal(0.0, 20.0)
     assert replayed(Flagged(True, 3.0), known)["w"] == Normal(0.0, 6.0)

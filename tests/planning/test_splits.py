@@ -7,18 +7,17 @@ from typing import Any
 
 import pytest
 import torch
+from recipes import QUIET
 from torch import Tensor, nn
 
 import initplug
-
-QUIET = {"unmatched": "keep", "unused": "ignore"}
 
 
 def plan_of(model: nn.Module, match: str, init: Any) -> initplug.Plan:
     return initplug.plan(model, {**QUIET, "rules": {"r": {"match": match, "init": init}}})
 
 
-def filled(model: nn.Module, match: str, init: Any) -> initplug.Audit:
+def applied_rule(model: nn.Module, match: str, init: Any) -> initplug.Audit:
     torch.manual_seed(0)
     return initplug.apply(model, {**QUIET, "rules": {"r": {"match": match, "init": init}}})
 
@@ -32,7 +31,7 @@ def tensor_module(*shape: int) -> nn.Module:
 def test_packed_projections_have_the_bits_of_a_loop_over_their_thirds() -> None:
     """timm vision_transformer init_weights_vit_moco: qkv is U(±√(6/(out/3 + in)))."""
     model = nn.MultiheadAttention(16, 4)
-    audit = filled(model, "in_proj_weight", {"fn": "xavier_uniform", "split": 3})
+    audit = applied_rule(model, "in_proj_weight", {"fn": "xavier_uniform", "split": 3})
     torch.manual_seed(0)
     thirds = [nn.init.xavier_uniform_(torch.empty(16, 16)) for _ in range(3)]
     assert torch.equal(model.in_proj_weight, torch.cat(thirds))
@@ -44,7 +43,7 @@ def test_packed_projections_have_the_bits_of_a_loop_over_their_thirds() -> None:
 
 def test_columns_of_a_transposed_projection_are_split_along_them() -> None:
     model = tensor_module(8, 24)
-    filled(model, "w", "xavier_normal split=3 dim=1")
+    applied_rule(model, "w", "xavier_normal split=3 dim=1")
     torch.manual_seed(0)
     expected = torch.empty(8, 24)
     for third in expected.chunk(3, 1):
@@ -55,7 +54,7 @@ def test_columns_of_a_transposed_projection_are_split_along_them() -> None:
 def test_the_forget_gate_of_an_lstm() -> None:
     """Gates lie in the order i, f, g, o: Jozefowicz et al. 2015 set the bias of f to 1."""
     model = nn.LSTM(3, 5, num_layers=2, bidirectional=True)
-    audit = filled(model, "bias_ih_l*", {"split": [0, 1, 0, 0]})
+    audit = applied_rule(model, "bias_ih_l*", {"split": [0, 1, 0, 0]})
     for name in ("bias_ih_l0", "bias_ih_l1", "bias_ih_l0_reverse", "bias_ih_l1_reverse"):
         assert model.get_parameter(name).tolist() == [0.0] * 5 + [1.0] * 5 + [0.0] * 10
         row = audit[name]
@@ -65,7 +64,7 @@ def test_the_forget_gate_of_an_lstm() -> None:
 
 def test_the_gates_of_a_gru_are_orthogonal_one_by_one() -> None:
     model = nn.GRU(4, 6)
-    filled(model, "weight_hh_l0", "orthogonal split=3")
+    applied_rule(model, "weight_hh_l0", "orthogonal split=3")
     torch.manual_seed(0)
     gates = [nn.init.orthogonal_(torch.empty(6, 6)) for _ in range(3)]
     assert torch.equal(model.get_parameter("weight_hh_l0"), torch.cat(gates))
@@ -73,7 +72,7 @@ def test_the_gates_of_a_gru_are_orthogonal_one_by_one() -> None:
 
 def test_a_zero_gate_leaves_the_other_parts() -> None:
     model = tensor_module(6, 4)
-    audit = filled(model, "w", {"split": ["keep", "keep", 0]})
+    audit = applied_rule(model, "w", {"split": ["keep", "keep", 0]})
     assert model.get_parameter("w").sum(1).tolist() == [28.0] * 4 + [0.0] * 2
     assert (audit["w"].mean, audit["w"].std, audit["w"].verdict) == (None, None, "ok")
     with torch.no_grad():
@@ -102,7 +101,7 @@ def test_an_expert_stack_has_the_fans_of_one_expert() -> None:
 @pytest.mark.parametrize("shape", [(5, 8, 6), (2, 3, 6, 8)])
 def test_every_matrix_of_a_stack_is_orthogonal(shape: tuple[int, ...]) -> None:
     model = tensor_module(*shape)
-    audit = filled(model, "w", f"orthogonal 2 batch_dims={len(shape) - 2}")
+    audit = applied_rule(model, "w", f"orthogonal 2 batch_dims={len(shape) - 2}")
     torch.manual_seed(0)
     stack = model.get_parameter("w").detach().reshape(-1, *shape[-2:])
     for matrix in stack:
@@ -128,7 +127,7 @@ def test_a_strided_tensor_is_written_in_place() -> None:
     module = nn.Module()
     base = torch.full((4, 6, 3), 7.0)
     module.register_parameter("w", nn.Parameter(base.transpose(0, 2)))
-    filled(module, "w", {"fn": "orthogonal", "batch_dims": 1, "split": 2, "dim": -1})
+    applied_rule(module, "w", {"fn": "orthogonal", "batch_dims": 1, "split": 2, "dim": -1})
     part: Tensor = module.get_parameter("w").detach()[1, :, :2]
     assert torch.allclose(part.T @ part, torch.eye(2), atol=1e-6)
     assert not base.eq(7).any()
@@ -163,7 +162,7 @@ def test_a_reset_that_draws_the_whole_has_no_parts(init: Any) -> None:
 def test_the_padding_row_is_zero_where_it_is_drawn(split: Any, expected: list[float]) -> None:
     model = nn.Embedding(8, 4, padding_idx=2)
     nn.init.constant_(model.weight, 7)
-    audit = filled(model, "weight", split)
+    audit = applied_rule(model, "weight", split)
     assert model.weight[2].tolist() == expected
     assert audit["weight"].verdict != "differs"
 
@@ -195,7 +194,7 @@ def test_orthogonal_tensors_in_any_layout(init: str) -> None:
     module = nn.Module()
     memory = torch.full((8, 4, 6, 2), 7.0).contiguous(memory_format=torch.channels_last)
     module.register_parameter("w", nn.Parameter(memory))
-    assert filled(module, "w", init)["w"].verdict == "ok"
+    assert applied_rule(module, "w", init)["w"].verdict == "ok"
 
 
 MISFITS: list[tuple[tuple[int, ...], Any, str]] = [

@@ -15,6 +15,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nets import Tied, holding
+from recipes import QUIET, rules
+from refusals import plan_error
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch_parts import PACKED
@@ -23,8 +26,6 @@ import initplug
 from initplug.planning import copies as transfers
 from initplug.planning.copies import castable, depths, settled
 from initplug.schemes.distributions import Constant, Copy, Keep, Load, Normal, Planned
-
-QUIET = {"unmatched": "keep", "unused": "ignore"}
 
 
 class Attention(nn.Module):
@@ -44,32 +45,6 @@ class Moco(nn.Module):
         encoder = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
         encoder.add_module("layers", nn.ModuleList([Attention(), Attention()]))
         return encoder
-
-
-class Tied(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.emb, self.head, self.other = nn.Embedding(4, 3), nn.Linear(3, 4, bias=False), nn.Embedding(4, 3)
-        self.head.weight = self.emb.weight
-
-
-def tensors(**named: Tensor) -> nn.Module:
-    module = nn.Module()
-    for name, tensor in named.items():
-        floats = tensor.is_floating_point() or tensor.is_complex()
-        module.register_parameter(name, nn.Parameter(tensor, requires_grad=floats))
-    return module
-
-
-def rules(**inits: Any) -> dict[str, Any]:
-    return {**QUIET, "rules": {name: {"match": f"^{name}", "init": init} for name, init in inits.items()}}
-
-
-def plan_error(model: nn.Module, recipe: Any, **options: Any) -> str:
-    with pytest.raises(initplug.PlanError) as caught:
-        initplug.plan(model, recipe, **options)
-    assert caught.value.findings
-    return str(caught.value)
 
 
 def reason(model: nn.Module, recipe: Any, **options: Any) -> str:
@@ -155,7 +130,7 @@ def test_a_plan_with_a_copy_is_data() -> None:
 
 def test_a_copy_of_a_copy_expects_what_the_first_draws() -> None:
     zero = torch.zeros(3)
-    model = tensors(a=zero, b=zero.clone(), c=zero.clone(), d=zero.clone())
+    model = holding(a=zero, b=zero.clone(), c=zero.clone(), d=zero.clone())
     plan = initplug.plan(model, rules(d="uniform -1 1", a="copy source=b", b="copy source=c", c="copy source=d"))
     assert {name: plan[name].high for name in "abcd"} == dict.fromkeys("abcd", 1.0)
     kept = initplug.plan(model, rules(d="keep", a="copy source=b", b="copy source=c", c="copy source=d"))
@@ -203,7 +178,7 @@ def _orbit(links: list[int], index: int) -> set[int]:
 
 def test_a_circle_is_shown() -> None:
     zero = torch.zeros(3)
-    model = tensors(a=zero, b=zero.clone(), c=zero.clone(), d=zero.clone())
+    model = holding(a=zero, b=zero.clone(), c=zero.clone(), d=zero.clone())
     recipe = rules(a="copy source=b", b="copy source=c", c="copy source=^b", d="copy source=a")
     assert reason(model, recipe) == "b (3,): copy: copies in a circle: b <- c <- b"
 
@@ -280,7 +255,7 @@ DTYPES = [torch.float32, torch.bfloat16, torch.float64, torch.int64, torch.uint8
 def test_casts_that_cut_nothing_off_are_planned(source: torch.dtype, target: torch.dtype) -> None:
     real, whole = DTYPES[:3], DTYPES[3:6]
     refused = (source in real and target in whole) or (source.is_complex and not target.is_complex)
-    model = tensors(a=torch.zeros(3, dtype=source), b=torch.zeros(3, dtype=target))
+    model = holding(a=torch.zeros(3, dtype=source), b=torch.zeros(3, dtype=target))
     recipe = rules(b="copy source=a")
     if not refused:
         assert sources(initplug.plan(model, recipe)) == {"b": "a"}
@@ -298,7 +273,7 @@ def test_packed_dtypes_are_cast_to_themselves_alone() -> None:
 
 
 def test_an_empty_copy_is_no_copy() -> None:
-    plan = initplug.plan(tensors(a=torch.zeros(0, 3)), {"rules": {"a*": "copy source=nothing"}})
+    plan = initplug.plan(holding(a=torch.zeros(0, 3)), {"rules": {"a*": "copy source=nothing"}})
     assert plan["a"].distribution is None
 
 
@@ -432,7 +407,7 @@ def test_names_in_a_file_are_those_of_the_whole_model(tmp_path: Path) -> None:
 
 
 def test_what_is_no_safetensors_file_has_its_message(tmp_path: Path) -> None:
-    model = tensors(a=torch.zeros(3))
+    model = holding(a=torch.zeros(3))
     bad = tmp_path / "bad.safetensors"
     bad.write_bytes(b"\x00" * 4)
     assert reason(model, load_of(tmp_path / "none")) == f"a (3,): load: there is no file {tmp_path}/none"
@@ -447,7 +422,7 @@ def test_what_is_no_safetensors_file_has_its_message(tmp_path: Path) -> None:
 
 def test_a_tensor_that_is_not_in_the_file_has_a_neighbour(tmp_path: Path) -> None:
     path = saved(tmp_path / "w.safetensors", model__weight=torch.zeros(3))
-    model = tensors(weight=torch.zeros(3))
+    model = holding(weight=torch.zeros(3))
     assert reason(model, load_of(path)) == (f"weight (3,): load: {path} has no 'weight' (did you mean model.weight?)")
     assert reason(model, load_of(path, prefix="modl.")) == (
         f"weight (3,): load: {path} has no 'modl.weight' (did you mean model.weight?)"
@@ -471,7 +446,7 @@ def test_what_is_wrong_everywhere_is_searched_for_as_often_as_it_is_shown(
 
 def test_a_tensor_of_another_shape_is_refused(tmp_path: Path) -> None:
     path = saved(tmp_path / "w.safetensors", a=torch.zeros(3, 1))
-    assert reason(tensors(a=torch.zeros(3)), load_of(path)) == (f"a (3,): load: the shape of 'a' in {path} is (3, 1)")
+    assert reason(holding(a=torch.zeros(3)), load_of(path)) == (f"a (3,): load: the shape of 'a' in {path} is (3, 1)")
 
 
 @pytest.mark.parametrize(
@@ -480,7 +455,7 @@ def test_a_tensor_of_another_shape_is_refused(tmp_path: Path) -> None:
 def test_a_cast_that_cuts_off_is_refused(tmp_path: Path, stored: torch.dtype, wanted: torch.dtype) -> None:
     path = saved(tmp_path / "w.safetensors", a=torch.zeros(3, dtype=stored))
     names = [str(dtype).removeprefix("torch.") for dtype in (stored, wanted)]
-    assert reason(tensors(a=torch.zeros(3, dtype=wanted)), load_of(path)) == (
+    assert reason(holding(a=torch.zeros(3, dtype=wanted)), load_of(path)) == (
         f"a (3,): load: 'a' in {path} is {names[0]}, which cannot be cast to {names[1]}"
     )
 
@@ -489,7 +464,7 @@ def test_a_cast_that_cuts_off_is_refused(tmp_path: Path, stored: torch.dtype, wa
 def test_a_dtype_that_packs_numbers_is_refused(tmp_path: Path) -> None:
     path = saved(tmp_path / "w.safetensors", a=torch.zeros(3, dtype=torch.uint8).view(torch.float4_e2m1fn_x2))
     # Such a file counts its numbers one by one.
-    assert reason(tensors(a=torch.zeros(6)), load_of(path)) == (
+    assert reason(holding(a=torch.zeros(6)), load_of(path)) == (
         f"a (6,): load: the dtype of 'a' in {path}, F4, is none that can be cast"
     )
 
@@ -497,7 +472,7 @@ def test_a_dtype_that_packs_numbers_is_refused(tmp_path: Path) -> None:
 def test_a_finding_stands_at_its_rule(tmp_path: Path) -> None:
     recipe = tmp_path / "r.yaml"
     recipe.write_text("rules:\n  '*': 0\n  a*: load path=none.safetensors\n")
-    assert plan_error(tensors(a=torch.zeros(3)), recipe).splitlines()[1] == (
+    assert plan_error(holding(a=torch.zeros(3)), recipe).splitlines()[1] == (
         f"  a (3,): load: there is no file {tmp_path}/none.safetensors; rule 'a*' ({recipe}:3)"
     )
 
@@ -506,7 +481,7 @@ def test_a_finding_stands_at_its_rule(tmp_path: Path) -> None:
 
 
 def paths(source: Any, **options: Any) -> list[str]:
-    plan = initplug.plan(tensors(a=torch.zeros(3)), initplug.load(source, **options))
+    plan = initplug.plan(holding(a=torch.zeros(3)), initplug.load(source, **options))
     return [load.path for load in loads(plan).values()]
 
 
@@ -629,7 +604,7 @@ def test_a_recipe_is_as_portable_as_it_is_written(tmp_path: Path) -> None:
     assert str(tmp_path) not in recipes[0].to_yaml()
     shutil.rmtree(tmp_path / "two")
     assert paths(recipes[0]) == [str(tmp_path / "one" / "w.safetensors")]
-    assert "there is no file" in plan_error(tensors(a=torch.zeros(3)), recipes[1])
+    assert "there is no file" in plan_error(holding(a=torch.zeros(3)), recipes[1])
 
 
 def test_the_distribution_of_a_source_is_not_of_the_copy() -> None:

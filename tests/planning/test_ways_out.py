@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from nets import built_deferred, built_on_meta
+from parametrization_parts import Symmetric
+from recipes import statuses
+from torch import nn
 from torch.nn.utils import parametrize
 
 import initplug
@@ -64,21 +67,11 @@ class Named(nn.Module):
             self.register_parameter(name, nn.Parameter(torch.zeros(2)))
 
 
-def late(build: Callable[[], nn.Module]) -> nn.Module:
-    with initplug.deferred():
-        return build()
-
-
-def on_meta(build: Callable[[], nn.Module]) -> nn.Module:
-    with torch.device("meta"):
-        return build()
-
-
 def recipe(*lines: str, settings: str = "frozen: write") -> initplug.Recipe:
     return initplug.load("\n".join([settings, "rules:", *(f"  {line}" for line in lines), ""]))
 
 
-def told(build: Callable[[], nn.Module], rules: Any) -> initplug.InitplugError:
+def raised_by(build: Callable[[], nn.Module], rules: Any) -> initplug.InitplugError:
     with pytest.raises(initplug.InitplugError) as caught:
         initplug.apply(build(), rules, seed=0)
     return caught.value
@@ -89,14 +82,14 @@ def offered(text: str) -> list[str]:
     return re.findall(r"`([^`]*: [^`]*)`", text)
 
 
-@pytest.mark.parametrize("building", [late, on_meta])
+@pytest.mark.parametrize("building", [built_deferred, built_on_meta])
 @pytest.mark.parametrize("trainable", ["frozen: write", "frozen: keep"])
 def test_what_has_no_default_on_meta_gets_a_rule_of_its_own(building: Any, trainable: str) -> None:
     def build() -> nn.Module:
         return building(Scaled)  # type: ignore[no-any-return]  # one of the two
 
     every = 'every: {match: "*", init: default, trainable: any}'
-    error = told(build, recipe(every, settings=trainable))
+    error = raised_by(build, recipe(every, settings=trainable))
     assert [finding.path for finding in error.findings] == HARD
     assert "keep" not in str(error).replace(trainable, "")
     lines = [offered(finding.message)[0] for finding in error.findings]
@@ -110,7 +103,7 @@ def test_what_has_no_default_on_meta_gets_a_rule_of_its_own(building: Any, train
 
 def test_what_has_no_default_in_memory_is_kept() -> None:
     every = 'every: {match: "*", init: default, trainable: any}'
-    error = told(Scaled, recipe(every))
+    error = raised_by(Scaled, recipe(every))
     assert all(finding.message.endswith("; `keep` leaves it as it is") for finding in error.findings)
     model = Scaled()
     keeps = [f"{name}: {{match: ^{name}, trainable: any, init: keep}}" for name in HARD]
@@ -120,7 +113,7 @@ def test_what_has_no_default_in_memory_is_kept() -> None:
 
 
 def test_names_of_any_kind_are_offered_as_they_have_to_be_written() -> None:
-    error = told(lambda: late(Named), recipe('"*": default'))
+    error = raised_by(lambda: built_deferred(Named), recipe('"*": default'))
     lines = {finding.path: offered(finding.message)[0] for finding in error.findings}
     for name in NAMES:
         plan = initplug.plan(Named(), recipe('"*": zeros', lines[name]))
@@ -129,7 +122,7 @@ def test_names_of_any_kind_are_offered_as_they_have_to_be_written() -> None:
 
 
 def test_nothing_to_keep_on_meta_has_a_default_or_gets_a_rule_of_its_own() -> None:
-    error = told(lambda: late(Scaled), recipe('every: {match: "*", init: keep, trainable: any}'))
+    error = raised_by(lambda: built_deferred(Scaled), recipe('every: {match: "*", init: keep, trainable: any}'))
     lines = []
     for finding in error.findings:
         if finding.path.startswith("fc."):
@@ -138,14 +131,17 @@ def test_nothing_to_keep_on_meta_has_a_default_or_gets_a_rule_of_its_own() -> No
         else:
             lines += offered(str(finding.hint))
     named = [line.replace("own:", f"own{place}:") for place, line in enumerate(lines)]
-    audit = initplug.apply(late(Scaled), recipe('every: {match: "*", init: keep, trainable: any}', *named), seed=0)
+    keep = 'every: {match: "*", init: keep, trainable: any}'
+    audit = initplug.apply(built_deferred(Scaled), recipe(keep, *named), seed=0)
     assert {row.status for row in audit} == {"initialized"}
 
 
 def test_a_part_that_has_nothing_to_keep_can_be_drawn() -> None:
-    error = told(lambda: late(lambda: nn.Linear(4, 4)), {"rules": {"*": {"split": ["keep", 0]}}})
+    error = raised_by(lambda: built_deferred(lambda: nn.Linear(4, 4)), {"rules": {"*": {"split": ["keep", 0]}}})
     assert {finding.hint for finding in error.findings} == {"`keep default` draws what the resets of construction draw"}
-    audit = initplug.apply(late(lambda: nn.Linear(4, 4)), {"rules": {"*": {"split": ["keep default", 0]}}}, seed=0)
+    audit = initplug.apply(
+        built_deferred(lambda: nn.Linear(4, 4)), {"rules": {"*": {"split": ["keep default", 0]}}}, seed=0
+    )
     assert audit.problems() == []
 
 
@@ -158,54 +154,49 @@ def test_a_default_that_is_drawn_as_a_whole_is_not_offered_to_a_part() -> None:
         def reset_parameters(self) -> None:
             nn.init.orthogonal_(self.w)
 
-    (finding,) = told(lambda: late(Whole), {"rules": {"*": {"split": ["keep", 0]}}}).findings
+    (finding,) = raised_by(lambda: built_deferred(Whole), {"rules": {"*": {"split": ["keep", 0]}}}).findings
     (line,) = offered(str(finding.hint))
-    assert initplug.apply(late(Whole), recipe('"*": {split: [keep, 0]}', line), seed=0).problems() == []
-    (finding,) = told(lambda: late(Whole), {"rules": {"*": "keep"}}).findings
+    assert initplug.apply(built_deferred(Whole), recipe('"*": {split: [keep, 0]}', line), seed=0).problems() == []
+    (finding,) = raised_by(lambda: built_deferred(Whole), {"rules": {"*": "keep"}}).findings
     assert finding.hint == "`keep default` draws what the resets of construction draw"
 
 
-@pytest.mark.parametrize("building", [late, on_meta])
+@pytest.mark.parametrize("building", [built_deferred, built_on_meta])
 def test_what_no_rule_takes_on_meta_gets_a_rule_of_its_own(building: Any) -> None:
     settings = "unmatched: keep"
-    error = told(lambda: building(lambda: nn.Linear(4, 4)), recipe("'*.bias': 0", settings=settings))
+    error = raised_by(lambda: building(lambda: nn.Linear(4, 4)), recipe("'*.bias': 0", settings=settings))
     (line,) = offered(str(error.findings[0].hint))
     audit = initplug.apply(building(lambda: nn.Linear(4, 4)), recipe("'*.bias': 0", line, settings=settings), seed=0)
     assert {row.status for row in audit} == {"initialized"}
 
 
 def test_what_no_rule_takes_in_memory_is_kept_as_the_message_says() -> None:
-    error = told(lambda: nn.Linear(4, 4), recipe("'*.bias': 0"))
+    error = raised_by(lambda: nn.Linear(4, 4), recipe("'*.bias': 0"))
     assert offered(str(error)) == ["unmatched: keep"]
     audit = initplug.apply(nn.Linear(4, 4), recipe("'*.bias': 0", settings="unmatched: keep"))
-    assert {row.name: row.status for row in audit} == {"weight": "kept", "bias": "initialized"}
+    assert statuses(audit) == {"weight": "kept", "bias": "initialized"}
 
 
 def test_what_is_frozen_on_meta_gets_values_in_both_ways() -> None:
-    def build() -> nn.Module:
-        return late(lambda: nn.ParameterDict({"a": nn.Parameter(torch.zeros(2), False), "b": torch.zeros(2)}))
+    def build() -> Any:
+        return built_deferred(lambda: nn.ParameterDict({"a": nn.Parameter(torch.zeros(2), False), "b": torch.zeros(2)}))
 
-    error = told(build, {"rules": {"*": "ones"}})
+    error = raised_by(build, {"rules": {"*": "ones"}})
     (finding,) = error.findings
     assert finding.hint == "`frozen: write`, or a rule with `trainable: any`, gives it values"
     for rules in (recipe('"*": ones'), recipe('"*": ones', "a: {match: ^a, init: 0, trainable: any}", settings="")):
         assert {row.status for row in initplug.apply(build(), rules)} == {"initialized"}
 
 
-class Symmetric(nn.Module):
-    def forward(self, value: Tensor) -> Tensor:
-        return value.triu() + value.triu(1).mT
-
-
 def test_what_cannot_be_assigned_is_kept_in_memory() -> None:
     def build() -> nn.Module:
         return parametrize.register_parametrization(nn.Linear(4, 4), "weight", Symmetric())
 
-    assert "so that nothing can be assigned; `keep` it" in str(told(build, {"rules": {"*": "normal"}}))
-    late_error = str(told(lambda: late(build), {"rules": {"*": "normal"}}))
+    assert "so that nothing can be assigned; `keep` it" in str(raised_by(build, {"rules": {"*": "normal"}}))
+    late_error = str(raised_by(lambda: built_deferred(build), {"rules": {"*": "normal"}}))
     assert "so that nothing can be assigned; build the model with memory and `keep` it" in late_error
     audit = initplug.apply(build(), {"rules": {"*": "normal", "^weight": "keep"}}, seed=0)
-    assert {row.name: row.status for row in audit} == {"bias": "initialized", "weight": "kept"}
+    assert statuses(audit) == {"bias": "initialized", "weight": "kept"}
 
 
 class Masked(nn.Module):
@@ -220,15 +211,15 @@ class Masked(nn.Module):
 def test_buffers_that_nothing_restores_come_back_in_all_three_ways() -> None:
     rules = {"rules": {"*": "normal"}}
     wanted = "build it on a device, or under `initplug.deferred()` if it was not, or add a rule with `kind: buffer`"
-    (finding,) = told(lambda: on_meta(lambda: Masked(False)), rules).findings
+    (finding,) = raised_by(lambda: built_on_meta(lambda: Masked(False)), rules).findings
     assert (finding.path, finding.hint) == ("mask", wanted)
-    (finding,) = told(lambda: late(lambda: Masked(True)), rules).findings
+    (finding,) = raised_by(lambda: built_deferred(lambda: Masked(True)), rules).findings
     assert (finding.path, finding.hint) == ("mask", wanted)
     buffer = {"match": "mask", "kind": "buffer", "init": 1}
     for model, more in (
         (Masked(False), {}),
-        (late(lambda: Masked(False)), {}),
-        (late(lambda: Masked(True)), {"own": buffer}),
+        (built_deferred(lambda: Masked(False)), {}),
+        (built_deferred(lambda: Masked(True)), {"own": buffer}),
     ):
         audit = initplug.apply(model, {"rules": {"*": "normal", **more}}, seed=0)
         assert {row.status for row in audit} == {"initialized"} and not model.get_buffer("mask").is_meta

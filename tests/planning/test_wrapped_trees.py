@@ -1,12 +1,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.distributed.fsdp import FullyShardedDataParallel
@@ -18,13 +17,7 @@ import initplug
 
 Wrap = Callable[[nn.Module], Any]
 
-
-@pytest.fixture(scope="module", autouse=True)
-def process_group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    store = tmp_path_factory.mktemp("store") / "file"
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=0, world_size=1)
-    yield
-    dist.destroy_process_group()
+pytestmark = pytest.mark.usefixtures("world_of_one")
 
 
 class Block(nn.Module):
@@ -97,7 +90,7 @@ def everywhere(wrap: Wrap) -> nn.Module:
     return whole
 
 
-def tensors(model: nn.Module) -> list[Tensor]:
+def plain_parameters(model: nn.Module) -> list[Tensor]:
     return list(nn.Module.parameters(model))
 
 
@@ -113,14 +106,14 @@ def test_a_model_wrapped_at_every_level_plans_and_fills_as_the_plain_one(wrap: s
     assert found["blocks.0.k.weight"].std == pytest.approx(1 / 3)
     assert found["blocks.1.k.bias"].high == pytest.approx(0.25)
 
-    kept = [id(tensor) for tensor in tensors(wrapped)]
+    kept = [id(tensor) for tensor in plain_parameters(wrapped)]
     for model in (plain, wrapped):
         torch.manual_seed(11)
         audit = initplug.apply(model, RECIPE)
         assert [row.name for row in audit] == RAW and audit.problems() == []
         assert {row.status for row in audit} == {"initialized"}
-    assert all(torch.equal(*pair) for pair in zip(tensors(plain), tensors(wrapped), strict=True))
-    assert [id(tensor) for tensor in tensors(wrapped)] == kept
+    assert all(torch.equal(*pair) for pair in zip(plain_parameters(plain), plain_parameters(wrapped), strict=True))
+    assert [id(tensor) for tensor in plain_parameters(wrapped)] == kept
     assert {row.verdict for row in initplug.audit(wrapped, RECIPE)} == {"ok"}
     x = torch.randn(3, 6)
     with eager():
@@ -145,10 +138,10 @@ def test_only_takes_every_raw_and_every_canonical_name(wrap: str, source: str) -
         names = list(model.state_dict()) if source == "state_dict" else [name for name, _ in model.named_parameters()]
     assert len(names) == len(RAW)
     for canonical, name in zip(RAW, names, strict=True):
-        before = [tensor.detach().clone() for tensor in tensors(model)]
+        before = [tensor.detach().clone() for tensor in plain_parameters(model)]
         audit = initplug.apply(model, {"rules": {"*": "normal"}}, only=[name])
         assert [row.name for row in audit if row.status == "initialized"] == [canonical]
-        moved = [not torch.equal(*pair) for pair in zip(before, tensors(model), strict=True)]
+        moved = [not torch.equal(*pair) for pair in zip(before, plain_parameters(model), strict=True)]
         assert moved == [other == canonical for other in RAW]
 
 
@@ -279,7 +272,7 @@ def test_fsdp1_is_refused_by_name_and_nothing_beside_it_is_written(originals: bo
     model = nn.Sequential(nn.Linear(3, 3), wrap(Block()) if level == "inner" else Block())
     if level == "root":
         model = nn.Sequential(nn.Linear(2, 2), wrap(model))
-    before = [(id(tensor), tensor._version, tensor.detach().clone()) for tensor in tensors(model)]
+    before = [(id(tensor), tensor._version, tensor.detach().clone()) for tensor in plain_parameters(model)]
     state = torch.get_rng_state()
     with pytest.raises(initplug.InitplugError) as caught:
         initplug.apply(model, {"rules": {"*": "normal"}})
@@ -290,7 +283,7 @@ def test_fsdp1_is_refused_by_name_and_nothing_beside_it_is_written(originals: bo
         assert {f"{below}.q.weight", f"{below}.q.bias", f"{below}.k.weight", f"{below}.k.bias"} <= paths
     assert "0.weight" not in paths and "0.bias" not in paths
     assert torch.equal(torch.get_rng_state(), state)
-    for (identity, version, value), tensor in zip(before, tensors(model), strict=True):
+    for (identity, version, value), tensor in zip(before, plain_parameters(model), strict=True):
         assert (identity, version) == (id(tensor), tensor._version) and torch.equal(value, tensor)
     # What lies beside the flat parameters can still be had.
     audit = initplug.apply(model, {"rules": {"*": "normal std=0.5"}}, only="^0")
@@ -300,6 +293,6 @@ def test_fsdp1_is_refused_by_name_and_nothing_beside_it_is_written(originals: bo
 def test_copies_of_a_wrapped_model_are_independent() -> None:
     model = compiled(Net())
     other = copy.deepcopy(model)
-    before = [tensor.detach().clone() for tensor in tensors(model)]
+    before = [tensor.detach().clone() for tensor in plain_parameters(model)]
     initplug.apply(other, RECIPE)
-    assert all(torch.equal(*pair) for pair in zip(before, tensors(model), strict=True))
+    assert all(torch.equal(*pair) for pair in zip(before, plain_parameters(model), strict=True))

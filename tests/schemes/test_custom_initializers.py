@@ -16,7 +16,9 @@ import numpy as np
 import pytest
 import torch
 from annotated_types import Ge, Gt, Interval, Le
+from nets import of_shape
 from numpy.typing import NDArray
+from recipe_errors import rule_error
 from torch import nn
 
 import initplug
@@ -29,20 +31,8 @@ from initplug.schemes.registry import REGISTRY, RESERVED, Reference
 from initplug.schemes.structures import Dirac, Draw, Eye, Orthogonal, SinCos
 
 
-def module_of(*shape: int, dtype: torch.dtype = torch.float32) -> nn.Module:
-    module = nn.Module()
-    module.register_parameter("w", nn.Parameter(torch.full(shape, 7, dtype=dtype), dtype.is_floating_point))
-    return module
-
-
 def planned(init: Any, *shape: int) -> initplug.Assignment:
-    return initplug.plan(module_of(*shape), {"rules": {"w*": init}})["w"]
-
-
-def refused(init: Any) -> str:
-    with pytest.raises(initplug.RecipeError) as caught:
-        initplug.load({"rules": {"w*": init}})
-    return str(caught.value)
+    return initplug.plan(of_shape(*shape), {"rules": {"w*": init}})["w"]
 
 
 def misfit(init: Any, *shape: int) -> str:
@@ -313,7 +303,7 @@ def test_whatever_a_function_for_any_shape_raises_is_told_of_the_recipe() -> Non
         return initplug.Normal(0.0, {1.0: 0.5}[width])
 
     assert read_init("picky").fn == "picky"
-    assert refused("picky width=2") == "<mapping>: rules['w*']: picky failed: KeyError: 2"
+    assert rule_error("picky width=2") == "<mapping>: rules['w*']: picky failed: KeyError: 2"
 
 
 def test_all_forms_say_the_same() -> None:
@@ -345,7 +335,7 @@ def test_all_forms_say_the_same() -> None:
 )
 def test_arguments_are_validated_strictly(init: Any, message: str) -> None:
     initplug.initializer(tuned)
-    assert refused(init) == message
+    assert rule_error(init) == message
 
 
 def test_a_bare_number_is_shown_where_it_could_go() -> None:
@@ -353,7 +343,7 @@ def test_a_bare_number_is_shown_where_it_could_go() -> None:
         return initplug.Constant(share)
 
     initplug.initializer(labelled)
-    assert refused("labelled 3").endswith("labelled takes no bare number: write share=3")
+    assert rule_error("labelled 3").endswith("labelled takes no bare number: write share=3")
 
 
 def test_a_missing_argument_is_told() -> None:
@@ -361,7 +351,7 @@ def test_a_missing_argument_is_told() -> None:
         return initplug.Constant(share)
 
     initplug.initializer(bare=("share",))(given)
-    assert refused("given") == "<mapping>: rules['w*']: given needs share (write given share=…)"
+    assert rule_error("given") == "<mapping>: rules['w*']: given needs share (write given share=…)"
     assert planned("given 3", 2).distribution == initplug.Constant(3)
 
 
@@ -375,7 +365,7 @@ def test_a_function_is_not_called_before_there_is_a_tensor() -> None:
     initplug.initializer(counted)
     recipe = initplug.load({"rules": {"w*": "counted"}})
     assert calls == []
-    initplug.plan(module_of(4, 2), recipe)
+    initplug.plan(of_shape(4, 2), recipe)
     assert calls == [Fans((4, 2))]
 
 
@@ -395,7 +385,7 @@ def test_a_distribution_is_planned_drawn_and_measured() -> None:
     initplug.initializer(tuned)
     row = planned("tuned width=2", 64, 100)
     assert (row.mean, row.std, row.low, row.high) == (0.0, 0.2, None, None)
-    module = module_of(64, 100)
+    module = of_shape(64, 100)
     torch.manual_seed(5)
     audit = initplug.apply(module, {"rules": {"w*": "tuned width=2 factor=0.5"}})
     torch.manual_seed(5)
@@ -512,7 +502,7 @@ def test_every_distribution_may_be_given(given: Drawn) -> None:
 
     initplug.initializer(odd)
     assert planned("odd", 6, 4).distribution == given
-    assert initplug.apply(module_of(6, 4), {"rules": {"w*": "odd"}}).summary["verdict"].keys() <= {"ok"}
+    assert initplug.apply(of_shape(6, 4), {"rules": {"w*": "odd"}}).summary["verdict"].keys() <= {"ok"}
 
 
 def test_numbers_of_numpy_become_plain_ones() -> None:
@@ -536,7 +526,7 @@ def whole() -> None:
 @pytest.mark.usefixtures("whole")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_a_whole_tensor_is_computed_from_the_global_generator_and_cast_once(dtype: torch.dtype) -> None:
-    module = module_of(6, 4, dtype=dtype)
+    module = of_shape(6, 4, dtype=dtype)
     torch.manual_seed(3)
     audit = initplug.apply(module, {"rules": {"w*": "ramp 0.1 factor=3"}})
     torch.manual_seed(3)
@@ -551,7 +541,7 @@ def test_a_whole_tensor_is_computed_from_the_global_generator_and_cast_once(dtyp
 
 @pytest.mark.usefixtures("whole")
 def test_what_has_become_infinite_differs() -> None:
-    module, recipe = module_of(6, 4), {"rules": {"w*": "ramp"}}
+    module, recipe = of_shape(6, 4), {"rules": {"w*": "ramp"}}
     assert initplug.audit(module, recipe)["w"].verdict == "untestable"
     module.get_parameter("w").data[0, 0] = math.inf
     assert initplug.audit(module, recipe)["w"].verdict == "differs"
@@ -559,7 +549,7 @@ def test_what_has_become_infinite_differs() -> None:
 
 @pytest.mark.usefixtures("whole")
 def test_parts_and_stacks_are_computed_one_by_one() -> None:
-    module = module_of(2, 6, 4)
+    module = of_shape(2, 6, 4)
     torch.manual_seed(3)
     initplug.apply(module, {"rules": {"w*": {"fn": "ramp", "batch_dims": 1, "split": 3, "dim": 1}}})
     # A split comes first: three parts, and two tensors of (2, 4) in each.
@@ -571,7 +561,7 @@ def test_parts_and_stacks_are_computed_one_by_one() -> None:
 
 @pytest.mark.usefixtures("whole")
 def test_a_part_may_be_whole_and_another_kept() -> None:
-    module = module_of(6, 4)
+    module = of_shape(6, 4)
     audit = initplug.apply(module, {"rules": {"w*": {"split": ["ramp", "keep", 0]}}})
     first, second, third = module.get_parameter("w").chunk(3)
     assert (second == 7).all() and (third == 0).all() and (first != 7).all()
@@ -588,7 +578,7 @@ def test_padding_rows_are_zeroed_after_it() -> None:
 
 @pytest.mark.usefixtures("whole")
 def test_a_plan_of_it_survives_pickling() -> None:
-    module = module_of(6, 4)
+    module = of_shape(6, 4)
     plan = pickle.loads(pickle.dumps(initplug.plan(module, {"rules": {"w*": "ramp"}})))
     torch.manual_seed(3)
     initplug.apply(module, plan)
@@ -606,7 +596,7 @@ def test_a_plan_of_it_survives_pickling() -> None:
 )
 def test_dtypes_that_take_no_draws_are_refused_by_the_plan(dtype: torch.dtype, told: str) -> None:
     with pytest.raises(initplug.PlanError, match=told):
-        initplug.plan(module_of(6, 4, dtype=dtype), {"frozen": "write", "rules": {"w*": "ramp"}})
+        initplug.plan(of_shape(6, 4, dtype=dtype), {"frozen": "write", "rules": {"w*": "ramp"}})
 
 
 def test_a_tag_gives_the_same_numbers_again_whatever_became_of_them() -> None:
@@ -619,7 +609,7 @@ def test_a_tag_gives_the_same_numbers_again_whatever_became_of_them() -> None:
         return first - 2 * draw.uniform("angle")
 
     initplug.initializer(kind="whole")(twice)
-    module = module_of(50, 4)
+    module = of_shape(50, 4)
     initplug.apply(module, {"rules": {"w*": "twice"}})
     assert (module.get_parameter("w") == 0).all()
 
@@ -654,7 +644,7 @@ def test_a_bad_whole_is_told_and_its_tensor_stays(
     shape: tuple[int, ...] = (6, 4)
     if init != "bad":
         shape = (2, 6, 4) if "batch_dims" in init else (6, 8)
-    module = module_of(*shape, dtype=torch.float16)
+    module = of_shape(*shape, dtype=torch.float16)
     with pytest.raises(initplug.ApplyError) as caught:
         initplug.apply(module, {"rules": {"w*": init}}, seed=seed)
     assert str(caught.value) == f"writing stopped at w: ValueError: {told}\n0 of 1 slots had been written"
@@ -668,7 +658,7 @@ def test_a_tag_that_is_no_text_is_told_with_and_without_a_seed(seed: int | None)
 
     initplug.initializer(kind="whole")(numbered)
     with pytest.raises(initplug.ApplyError, match="numbered failed: TypeError: a tag is a text, not 3"):
-        initplug.apply(module_of(6, 4), {"rules": {"w*": "numbered"}}, seed=seed)
+        initplug.apply(of_shape(6, 4), {"rules": {"w*": "numbered"}}, seed=seed)
 
 
 def test_arrays_of_any_layout_are_taken() -> None:
@@ -679,7 +669,7 @@ def test_arrays_of_any_layout_are_taken() -> None:
         return values
 
     initplug.initializer(kind="whole")(turned)
-    module = module_of(2, 3)
+    module = of_shape(2, 3)
     initplug.apply(module, {"rules": {"w*": "turned"}})
     assert module.get_parameter("w").tolist() == [[5, 3, 1], [4, 2, 0]]
 
@@ -698,7 +688,7 @@ def test_nothing_of_a_tensor_is_written_where_a_later_part_fails(init: Any, seed
         return draw.normal("a")
 
     initplug.initializer(kind="whole")(second)
-    module = module_of(300, 100, 4)
+    module = of_shape(300, 100, 4)
     with pytest.raises(initplug.ApplyError, match="second failed: RuntimeError: not again"):
         initplug.apply(module, {"rules": {"w*": init}}, seed=seed)
     assert len(calls) == 2
@@ -711,7 +701,7 @@ def test_a_tensor_without_dimensions_may_be_whole(seed: int | None) -> None:
         return 0 * draw.normal("a") + np.float32(0.5)
 
     initplug.initializer(kind="whole")(scalar)
-    module = module_of()
+    module = of_shape()
     initplug.apply(module, {"rules": {"w*": "scalar factor=3"}}, seed=seed)
     assert module.get_parameter("w").item() == 1.5
 
@@ -742,7 +732,7 @@ def test_batch_dims_stack_what_an_initializer_gives(given: Drawn, columns: tuple
         return given
 
     initplug.initializer(packed)
-    module = module_of(3, 4, 2) if columns else module_of(3, 4, 2, 1)
+    module = of_shape(3, 4, 2) if columns else of_shape(3, 4, 2, 1)
     audit = initplug.apply(module, {"rules": {"w*": {"fn": "packed", "batch_dims": 1}}}, seed=seed)
     assert audit["w"].verdict == "ok"
     for one in module.get_parameter("w"):
@@ -788,7 +778,9 @@ def test_a_text_is_read_as_what_it_was_written_of(arguments: dict[str, Any], tex
 
 def test_a_word_of_two_arguments_is_refused_alone() -> None:
     initplug.initializer(packing)
-    assert refused("packing bell") == ("<mapping>: rules['w*']: 'bell' is a word of rows and columns (write rows=bell)")
+    assert rule_error("packing bell") == (
+        "<mapping>: rules['w*']: 'bell' is a word of rows and columns (write rows=bell)"
+    )
 
 
 # Names that other initializers give a meaning.
@@ -812,4 +804,4 @@ def test_what_a_function_raises_without_a_tensor_is_told(error: BaseException, t
         raise error
 
     initplug.initializer(any_shape=True)(probed)
-    assert refused("probed") == f"<mapping>: rules['w*']: {told}"
+    assert rule_error("probed") == f"<mapping>: rules['w*']: {told}"

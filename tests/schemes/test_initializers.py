@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from nets import copied_state
 from scipy import integrate, special, stats
 from torch import nn
 from torch_parts import draws_well
@@ -642,7 +643,7 @@ def test_default_replays_a_tree_of_leaves_bit_for_bit() -> None:
 
 def test_planning_default_draws_nothing_and_changes_nothing() -> None:
     model = nn.Transformer(12, 2, 1, 1, 20, batch_first=True)
-    before = {name: value.clone() for name, value in model.state_dict().items()}
+    before = copied_state(model)
     torch.manual_seed(1)
     state = torch.get_rng_state()
     initplug.plan(model, DEFAULT)

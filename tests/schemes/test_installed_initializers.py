@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -13,6 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from commands import command
+from recipe_errors import rule_error
 
 import initplug
 from initplug.language.schema import schema
@@ -78,16 +79,8 @@ def here(site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         sys.modules.pop(name, None)
 
 
-def refused(init: object) -> str:
-    with pytest.raises(initplug.RecipeError) as caught:
-        initplug.load({"rules": {"w*": init}})
-    return str(caught.value).removeprefix("<mapping>: rules['w*']: ")
-
-
-def command(site: Path, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])}
-    line = [sys.executable, "-m", "initplug", *words]
-    return subprocess.run(line, capture_output=True, text=True, env=environment, cwd=cwd, timeout=120, check=False)
+def reason(init: object) -> str:
+    return rule_error(init).removeprefix("<mapping>: rules['w*']: ")
 
 
 RECIPE = "rules:\n  weight*: spiral 2\n  bias*: halves share=0.25\n"
@@ -96,18 +89,18 @@ RECIPE = "rules:\n  weight*: spiral 2\n  bias*: halves share=0.25\n"
 def test_the_commands_know_what_is_installed(site: Path, install: Install, tmp_path: Path) -> None:
     install("spiralling", SPIRAL, spiral="spiralling:spiral", halves="spiralling:halves")
     (tmp_path / "recipe.yaml").write_text(RECIPE)
-    done = command(site, "check", "recipe.yaml", cwd=tmp_path)
+    done = command(tmp_path, "check", "recipe.yaml", path=site)
     assert (done.stdout, done.stderr, done.returncode) == ("recipe.yaml: ok, 2 rules\n", "loading spiral\n", 0)
-    done = command(site, "plan", "torch.nn:Linear(8, 4)", "recipe.yaml", "--json", cwd=tmp_path)
+    done = command(tmp_path, "plan", "torch.nn:Linear(8, 4)", "recipe.yaml", "--json", path=site)
     weight, bias = json.loads(done.stdout)["rows"]
     assert (weight["init"], weight["distribution"], weight["std"]) == ("spiral 2", "spiral(turns=2)", None)
     assert (bias["init"], bias["mean"]) == ("halves share=0.25", 0.25)
-    done = command(site, "apply", "torch.nn:Linear(8, 4)", "recipe.yaml", "--report", "audit.json", cwd=tmp_path)
+    done = command(tmp_path, "apply", "torch.nn:Linear(8, 4)", "recipe.yaml", "--report", "audit.json", path=site)
     assert done.returncode == 0, done.stderr
     weight, bias = json.loads((tmp_path / "audit.json").read_text())["rows"]
     assert 0 <= weight["measured_min"] < 1 < weight["measured_max"] < 2
     assert (weight["verdict"], bias["verdict"]) == ("untestable", "ok")
-    done = command(site, "schema", cwd=tmp_path)
+    done = command(tmp_path, "schema", path=site)
     texts = json.loads(done.stdout)["$defs"]["text"]["anyOf"][0]["pattern"]
     assert re.match(texts, "spiral 2") and re.match(texts, "halves share=0.25")
 
@@ -126,7 +119,7 @@ def test_the_file_of_a_model_may_have_initializers(site: Path, tmp_path: Path) -
     """
     (tmp_path / "net.py").write_text(textwrap.dedent(text))
     (tmp_path / "recipe.yaml").write_text("rules:\n  '*': thirds\n")
-    done = command(site, "plan", "net.py:net", "recipe.yaml", "--json", cwd=tmp_path)
+    done = command(tmp_path, "plan", "net.py:net", "recipe.yaml", "--json", path=site)
     assert done.returncode == 0, done.stderr
     assert [row["mean"] for row in json.loads(done.stdout)["rows"]] == [1 / 3, 1 / 3]
 
@@ -134,7 +127,7 @@ def test_the_file_of_a_model_may_have_initializers(site: Path, tmp_path: Path) -
 def test_the_command_ends_in_one_line_where_a_package_is_broken(site: Path, install: Install, tmp_path: Path) -> None:
     install("breaking", BROKEN, spiral="breaking:spiral")
     (tmp_path / "recipe.yaml").write_text("rules:\n  weight*: spiral 2\n")
-    done = command(site, "check", "recipe.yaml", cwd=tmp_path)
+    done = command(tmp_path, "check", "recipe.yaml", path=site)
     assert (done.stdout, done.returncode) == ("", 1)
     assert done.stderr == (
         "recipe.yaml:2:12: rules['weight*']: breaking 1.0 (entry point spiral = breaking:spiral) cannot be loaded: "
@@ -146,8 +139,8 @@ def test_the_command_ends_in_one_line_where_a_package_is_broken(site: Path, inst
 def test_names_are_listed_and_nothing_is_loaded_before_its_use(install: Install) -> None:
     install("spiralling", SPIRAL, spiral="spiralling:spiral", halves="spiralling:halves")
     assert {"spiral", "halves"} <= set(all_names())
-    assert refused("spirl") == "unknown initializer 'spirl' (did you mean spiral?)"
-    assert ", sparse, spiral, " in refused("xyz")
+    assert reason("spirl") == "unknown initializer 'spirl' (did you mean spiral?)"
+    assert ", sparse, spiral, " in reason("xyz")
     assert "spiralling" not in sys.modules
     assert initplug.load({"rules": {"w*": "halves"}}).rules
     assert "spiralling" in sys.modules
@@ -174,8 +167,8 @@ def test_a_module_that_was_imported_before_is_no_clash(install: Install) -> None
 def test_what_cannot_be_loaded_is_told(install: Install, module: str, value: str, told: str) -> None:
     install("other", module, spiral=value)
     expected = f"other 1.0 (entry point spiral = {value}) {told} (mend or remove that package)"
-    assert refused("spiral") == expected
-    assert refused({"fn": "spiral"}) == f"<mapping>: rules['w*'].fn: {expected}"
+    assert reason("spiral") == expected
+    assert reason({"fn": "spiral"}) == f"<mapping>: rules['w*'].fn: {expected}"
     assert initplug.load({"rules": {"w*": "zeros"}}).rules
 
 
@@ -186,7 +179,7 @@ def test_a_package_that_was_mended_is_loaded_again(
     monkeypatch.setattr(sys, "dont_write_bytecode", True)  # the file may be mended within a tick of its clock
     half = "import initplug\n\n@initplug.initializer\ndef late(fans):\n    return initplug.Constant(1.0)\n"
     install("other", half + "raise RuntimeError('no licence')\n", late="other:late")
-    assert "cannot be loaded: RuntimeError: no licence" in refused("late")
+    assert "cannot be loaded: RuntimeError: no licence" in reason("late")
     (site / "other.py").write_text("# mended\n" + half)
     assert initplug.load({"rules": {"w*": "late"}}).rules
 
@@ -194,18 +187,18 @@ def test_a_package_that_was_mended_is_loaded_again(
 @pytest.mark.usefixtures("here")
 def test_what_is_no_function_is_told(install: Install) -> None:
     install("other", SPIRAL, number="other:number", nothing="other")
-    assert refused("number") == (
+    assert reason("number") == (
         "other 1.0 (entry point number = other:number): an initializer is a function, not 3 "
         "(mend or remove that package)"
     )
-    assert "an initializer is a function, not <module 'other'" in refused("nothing")
+    assert "an initializer is a function, not <module 'other'" in reason("nothing")
 
 
 @pytest.mark.usefixtures("here")
 def test_a_name_that_two_packages_claim_is_told(install: Install) -> None:
     install("spiralling", SPIRAL, spiral="spiralling:spiral")
     install("other", SPIRAL, spiral="other:spiral")
-    told = refused("spiral")
+    told = reason("spiral")
     assert "spiralling 1.0 (entry point spiral = spiralling:spiral)" in told
     assert "other 1.0 (entry point spiral = other:spiral)" in told
     assert told.endswith(" both claim the initializer 'spiral' (mend or remove that package)")
@@ -215,7 +208,7 @@ def test_a_name_that_two_packages_claim_is_told(install: Install) -> None:
 @pytest.mark.usefixtures("here")
 def test_a_built_in_name_that_a_package_claims_is_told(install: Install) -> None:
     install("other", SPIRAL, normal="other:halves")
-    assert refused("normal std=2") == (
+    assert reason("normal std=2") == (
         "other 1.0 (entry point normal = other:halves) claims the initializer 'normal', which initplug has itself "
         "(mend or remove that package)"
     )
@@ -229,7 +222,7 @@ def test_a_name_that_a_loaded_function_has_is_told(install: Install) -> None:
         return initplug.Constant(1.0)
 
     install("other", "def spiral(fans):\n    ...\n", spiral="other:spiral")
-    assert refused("spiral") == (
+    assert reason("spiral") == (
         "other 1.0 (entry point spiral = other:spiral): there is already an initializer called 'spiral' "
         f"({__name__}) (mend or remove that package)"
     )
@@ -261,6 +254,6 @@ def test_a_package_that_pip_installs_is_found(tmp_path: Path) -> None:
     line = [*pip, "--target", str(tmp_path / "site"), str(tmp_path / "thirds-2.0-py3-none-any.whl")]
     subprocess.run(line, check=True, timeout=120, capture_output=True)
     (tmp_path / "recipe.yaml").write_text("rules:\n  '*': third\n")
-    done = command(tmp_path / "site", "plan", "torch.nn:Linear(8, 4)", "recipe.yaml", "--json", cwd=tmp_path)
+    done = command(tmp_path, "plan", "torch.nn:Linear(8, 4)", "recipe.yaml", "--json", path=tmp_path / "site")
     assert done.returncode == 0, done.stderr
     assert [row["mean"] for row in json.loads(done.stdout)["rows"]] == [1 / 3, 1 / 3]

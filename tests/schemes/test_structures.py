@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from nets import of_shape
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -17,14 +18,8 @@ from initplug.auditing.verdicts import judged
 from initplug.schemes.distributions import scaled
 
 
-def module_of(*shape: int, dtype: torch.dtype = torch.float32) -> nn.Module:
-    module = nn.Module()
-    module.register_parameter("w", nn.Parameter(torch.full(shape, 7.0, dtype=dtype)))
-    return module
-
-
-def filled(shape: tuple[int, ...], init: Any, dtype: torch.dtype = torch.float32) -> Tensor:
-    module = module_of(*shape, dtype=dtype)
+def filled_by(shape: tuple[int, ...], init: Any, dtype: torch.dtype = torch.float32) -> Tensor:
+    module = of_shape(*shape, dtype=dtype)
     torch.manual_seed(3)
     audit = initplug.apply(module, {"rules": {"w*": init}})
     assert audit["w"].verdict == "ok"
@@ -54,25 +49,25 @@ def test_the_bits_are_those_of_torch(
     expected = torch.full(shape, 7.0, dtype=dtype)
     torch.manual_seed(3)
     torchs(expected)
-    assert torch.equal(filled(shape, init, dtype), expected)
+    assert torch.equal(filled_by(shape, init, dtype), expected)
 
 
 @pytest.mark.parametrize(("shape", "init"), [((64, 32), "orthogonal 2"), ((16, 8, 3), "dirac"), ((9, 9), "eye")])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_short_dtypes_hold_the_float32_values_rounded(shape: tuple[int, ...], init: str, dtype: torch.dtype) -> None:
-    assert torch.equal(filled(shape, init, dtype), filled(shape, init).to(dtype))
+    assert torch.equal(filled_by(shape, init, dtype), filled_by(shape, init).to(dtype))
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (32, 8), (8, 32), (16, 4, 3, 3)])
 def test_orthogonal_rows_or_columns(shape: tuple[int, ...]) -> None:
-    matrix = filled(shape, "orthogonal gain=1.5").double().flatten(1)
+    matrix = filled_by(shape, "orthogonal gain=1.5").double().flatten(1)
     small = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     assert torch.allclose(small @ small.T, 2.25 * torch.eye(small.shape[0], dtype=torch.float64), atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(8, 4, 3), (8, 8, 3, 5), (6, 2, 1, 3, 3), (4, 4, 2, 2)])
 def test_delta_orthogonal_keeps_norms(shape: tuple[int, ...]) -> None:
-    tensor = filled(shape, "delta_orthogonal gain=2").double()
+    tensor = filled_by(shape, "delta_orthogonal gain=2").double()
     centre = tensor
     for dim in reversed(range(2, len(shape))):
         centre = centre.select(dim, (shape[dim] - 1) // 2)
@@ -93,13 +88,13 @@ def mae_table(dim: int, side: int) -> NDArray[np.float64]:
 
 
 def test_sincos_on_a_grid_is_that_of_mae() -> None:
-    table = filled((1, 1 + 49, 24), "sincos grid=2 skip=1")
+    table = filled_by((1, 1 + 49, 24), "sincos grid=2 skip=1")
     assert torch.equal(table[0, 0], torch.zeros(24))
     assert torch.allclose(table[0, 1:], torch.from_numpy(mae_table(24, 7)).float(), atol=1e-6)
 
 
 def test_sincos_of_a_sequence() -> None:
-    table = filled((10, 6), "sincos base=100")
+    table = filled_by((10, 6), "sincos base=100")
     position, frequency = 7, 2
     angle = position * 100 ** (-2 * frequency / 6)
     assert table[position, frequency] == pytest.approx(np.sin(angle), abs=1e-6)
@@ -120,8 +115,8 @@ SHAPES = [
 @pytest.mark.parametrize(("shape", "init"), SHAPES)
 @pytest.mark.parametrize("factor", [1.0, -0.5])
 def test_moments_are_those_of_the_values(shape: tuple[int, ...], init: str, factor: float) -> None:
-    tensor = filled(shape, init).double() * factor
-    planned = initplug.plan(module_of(*shape), {"rules": {"w*": init}})["w"].distribution
+    tensor = filled_by(shape, init).double() * factor
+    planned = initplug.plan(of_shape(*shape), {"rules": {"w*": init}})["w"].distribution
     distribution = scaled(planned, factor)  # type: ignore[arg-type]  # these initializers all draw
     error = distribution.std / tensor.numel() ** 0.5
     assert tensor.mean().item() == pytest.approx(distribution.mean, abs=6 * error)
@@ -150,5 +145,5 @@ MISFITS = [
 @pytest.mark.parametrize(("shape", "init", "reason"), MISFITS)
 def test_a_shape_that_cannot_hold_the_structure_is_told(shape: tuple[int, ...], init: str, reason: str) -> None:
     with pytest.raises(initplug.PlanError) as caught:
-        initplug.plan(module_of(*shape), {"rules": {"w*": init}})
+        initplug.plan(of_shape(*shape), {"rules": {"w*": init}})
     assert f"w {shape}: {init.split()[0]} does not fit: {reason}; rule 'w*'" in str(caught.value)

@@ -21,7 +21,7 @@ def model() -> nn.Module:
     return nn.ModuleDict({"h": nn.ModuleList(nn.Linear(64, 64) for _ in range(12)), "head": nn.Linear(64, 8)})
 
 
-def told(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+def compared(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     return comparison(changes(old, new), "old.json").splitlines()
 
 
@@ -34,7 +34,7 @@ def test_weights_that_were_written_are_what_they_were_when_read() -> None:
         assert (
             changes(json.loads(json.dumps(read)), initplug.audit(net, RECIPE, seed=0).to_dict()) == [] or seed is None
         )
-    assert told(written, read) == ["every row is what it was in old.json"]
+    assert compared(written, read) == ["every row is what it was in old.json"]
 
 
 def test_changed_rows_are_told_by_rule_and_alike_ones_together() -> None:
@@ -42,7 +42,7 @@ def test_changed_rows_are_told_by_rule_and_alike_ones_together() -> None:
     old = initplug.apply(net, RECIPE, seed=0).to_dict()
     rules = {**RECIPE["rules"], "*.bias": 1, "late": {"match": "^head.weight", "init": "normal std=0.5"}}
     new = initplug.apply(net, {"rules": rules}, seed=0).to_dict()
-    assert told(old, new) == [
+    assert compared(old, new) == [
         "14 rows are not what they were in old.json",
         "rule *.bias: 13",
         "  h.0-11.bias  init: constant 0 → constant 1; values: 0 → 1",
@@ -58,7 +58,7 @@ def test_other_values_of_blocks_are_told_as_one_sample() -> None:
     net = model()
     old = initplug.apply(net, RECIPE, seed=0).to_dict()
     new = initplug.apply(net, RECIPE, seed=1).to_dict()
-    lines = told(old, new)
+    lines = compared(old, new)
     assert [line.split()[0] for line in lines] == ["13", "rule", "h.0-11.weight", "head.weight"]
     row = initplug.apply(net, RECIPE, seed=0)["h.0.weight"]
     assert row.std is not None
@@ -73,7 +73,7 @@ def test_one_changed_value_is_seen() -> None:
     with torch.no_grad():
         net.get_parameter("h.3.weight")[0, 0] = 0.0700001
     new = initplug.audit(net, RECIPE).to_dict()
-    assert told(old, new)[:2] == ["1 row is not what it was in old.json", "rule w: 1"]
+    assert compared(old, new)[:2] == ["1 row is not what it was in old.json", "rule w: 1"]
     assert [change.name for change in changes(old, new)] == ["h.3.weight"]
 
 
@@ -83,7 +83,7 @@ def test_rows_come_and_go() -> None:
     del net.head
     net.tail = nn.Linear(2, 2)
     new = initplug.apply(net, RECIPE, seed=0).to_dict()
-    assert told(old, new) == [
+    assert compared(old, new) == [
         "4 rows are not what they were in old.json",
         "rule w: 2",
         "  tail.weight  new",

@@ -1,4 +1,4 @@
-"""What must stay as it is: values to the bit, identities, versions, flags, modes, classes and the generator."""
+"""All that a refusal leaves as it is: values to the bit, identities, versions, flags, modes, classes, the generator."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def image(model: nn.Module) -> list[dict[str, Any]]:
             "resizable": None
             if is_lazy(tensor) or tensor.layout != torch.strided
             else tensor.untyped_storage().resizable(),
-            "version": None if tensor.is_inference() else tensor._version,
+            "version": None if is_lazy(tensor) or tensor.is_inference() else tensor._version,
             "requires_grad": tensor.requires_grad,
             "gradient": id(tensor.grad) if tensor.is_leaf and tensor.grad is not None else None,
             "bits": bits(tensor),
@@ -60,12 +60,25 @@ def modes(model: nn.Module) -> list[tuple[str, type, bool]]:
     return [(name, type(part), part.training) for name, part in nn.Module.named_modules(model, remove_duplicate=False)]
 
 
+def attributes(model: nn.Module) -> list[Any]:
+    """Return what modules refer to, by identity: tensors, lists, dictionaries and what is in them."""
+    found: list[Any] = []
+    for name, module in nn.Module.named_modules(model, remove_duplicate=False):
+        for key, value in vars(module).items():
+            inside = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+            found.append((name, key, id(value), [id(one) for one in inside], type(value)))
+    return found
+
+
 @contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
     """Assert that nothing of a model, nor the global generator, is changed inside."""
-    alive = places(model)  # else an identity could be given anew
-    before, modes_before, state = image(model), modes(model), torch.get_rng_state()
+    # Held, else an identity could be given anew.
+    alive = places(model), [dict(vars(module)) for module in nn.Module.modules(model)]
+    before, held = image(model), attributes(model)
+    modes_before, state = modes(model), torch.get_rng_state()
     yield
     assert image(model) == before and alive
+    assert attributes(model) == held
     assert modes(model) == modes_before
     assert torch.equal(torch.get_rng_state(), state)
