@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+import libraries  # noqa: F401  # it makes them importable
 import torch
 from torch import Tensor, nn
 
