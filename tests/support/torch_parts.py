@@ -54,7 +54,7 @@ PACKED = pytest.mark.skipif(not hasattr(torch, "float4_e2m1fn_x2"), reason="torc
 def draws_well(dtype: torch.dtype) -> bool:
     """Return whether torch's own normals of a dtype have the tails of one: their kurtosis is 3 within 3 in 1,000.
 
-    Those of half precision were cut off before DRAWS_SINCE.
+    Those of half precision were cut off before 2.12.
     """
     drawn = torch.empty(1 << 22, dtype=dtype).normal_(generator=torch.Generator().manual_seed(0)).double()
     return bool(abs(drawn.pow(4).mean() / drawn.var() ** 2 - 3) < 0.009)  # 3.8 standard errors
