@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from initplug.language.loading import load as load
     from initplug.language.recipe import Recipe as Recipe
     from initplug.language.recipe import Rule as Rule
-    from initplug.planning.plan import Assignment as Assignment
+    from initplug.planning.assignment import Assignment as Assignment
     from initplug.planning.plan import Plan as Plan
     from initplug.planning.plan import plan as plan
     from initplug.schemes.distributions import Constant as Constant
@@ -48,7 +48,7 @@ _HOMES = {
     "Recipe": "language.recipe",
     "Rule": "language.recipe",
     "Plan": "planning.plan",
-    "Assignment": "planning.plan",
+    "Assignment": "planning.assignment",
     "Audit": "auditing.audit",
     "Fans": "schemes.fans",
     "Constant": "schemes.distributions",

@@ -15,7 +15,7 @@ from initplug.collectives import APART, Facts
 from initplug.columns import Coded, paired
 from initplug.filling.replicas import Replicas
 from initplug.filling.sharding import is_sharded, mesh_of
-from initplug.planning.evaluation import Share
+from initplug.planning.assignment import Share
 from initplug.planning.plan import Plan
 from initplug.planning.slots import Slots
 

@@ -40,8 +40,8 @@ from initplug.filling.torch_draws import filler
 from initplug.filling.words import SEEDS
 from initplug.filling.write import Progress, Settings, write
 from initplug.language.faults import shown
+from initplug.planning.assignment import Share
 from initplug.planning.elsewhere import elsewhere
-from initplug.planning.evaluation import Share
 from initplug.planning.opaque import is_fake, opaque
 from initplug.planning.plan import Plan, warn_of_frozen, warn_of_lazy
 from initplug.planning.slots import Slots, Tree

@@ -20,9 +20,9 @@ from initplug.filling.replicas import Replicas
 from initplug.filling.sharding import is_sharded, undivided
 from initplug.filling.torch_draws import filler
 from initplug.language.yaml import has_surrogate
+from initplug.planning.assignment import LAZY
 from initplug.planning.dtypes import check_dtype
 from initplug.planning.elsewhere import MARKS, elsewhere
-from initplug.planning.evaluation import LAZY
 from initplug.planning.plan import Plan
 from initplug.planning.slots import Slot, Slots, Tree
 from initplug.schemes.calls import MisfitError

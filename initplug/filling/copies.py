@@ -20,8 +20,8 @@ from initplug.errors import Finding
 from initplug.filling.cuts import give
 from initplug.filling.owners import untouchable, value_of
 from initplug.filling.sharding import held_in, is_sharded, local_of, region_of
+from initplug.planning.assignment import Share
 from initplug.planning.copies import WORDS, depths, unlike
-from initplug.planning.evaluation import Share
 from initplug.planning.plan import Plan
 from initplug.planning.slots import Slot, Tree
 from initplug.schemes.distributions import Copy, Drawn, Load

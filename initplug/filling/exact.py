@@ -23,7 +23,7 @@ from initplug.filling.pieces import Given
 from initplug.filling.sharding import local_of, region_of
 from initplug.filling.words import WordSource
 from initplug.filling.write import lots_of
-from initplug.planning.evaluation import Share
+from initplug.planning.assignment import Share
 from initplug.planning.plan import Plan
 from initplug.planning.slots import Slot, Slots
 from initplug.regions import Box

@@ -19,7 +19,7 @@ from initplug.filling.owners import generators_kept, value_of
 from initplug.filling.sharding import is_sharded, local_of
 from initplug.language.recipe import Recipe
 from initplug.planning.advice import own_rule
-from initplug.planning.evaluation import Share
+from initplug.planning.assignment import Share
 from initplug.planning.plan import Plan
 from initplug.planning.slots import PLAIN_TENSORS, Slot, Slots
 from initplug.schemes.distributions import Constant, Planned, text

@@ -25,7 +25,8 @@ from initplug.errors import ApplyError, Finding, brief, first_line, shortened
 from initplug.filling.sharding import is_sharded, local_of, twin_of
 from initplug.filling.torch_draws import draw_from_generator
 from initplug.planning.advice import own_rule
-from initplug.planning.evaluation import FROZEN, Share, has_default
+from initplug.planning.assignment import FROZEN, Share
+from initplug.planning.evaluation import has_default
 from initplug.planning.meta_buffers import Buffer, Restoration, restorations
 from initplug.planning.parametrized import Computed, computed_by_hooks
 from initplug.planning.plan import Plan

@@ -35,7 +35,7 @@ from initplug.filling.scrutiny import (
 )
 from initplug.filling.sharding import held_in, local_of, mesh_of, region_of
 from initplug.filling.tally import Verdicts
-from initplug.planning.evaluation import Share
+from initplug.planning.assignment import Share
 from initplug.planning.plan import Plan
 from initplug.planning.slots import PLAIN_TENSORS, Slots
 from initplug.regions import Box, Region, split

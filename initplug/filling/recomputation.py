@@ -20,7 +20,7 @@ from initplug.filling.exact import Compared, compared_to_seed, difference
 from initplug.filling.owners import Rehearsal, needs_others, rehearsal, same, unwritable, value_of, zero_padding
 from initplug.filling.write import Settings, fill_alone, private_generator
 from initplug.language.yaml import has_surrogate
-from initplug.planning.evaluation import Share
+from initplug.planning.assignment import Share
 from initplug.planning.opaque import opaque
 from initplug.planning.plan import Plan
 from initplug.planning.slots import PLAIN_TENSORS, Slot, Slots

@@ -22,7 +22,7 @@ from initplug.filling.owners import are_in_order, needs_others, value_of
 from initplug.filling.sharding import local_of, local_row, region_of
 from initplug.filling.tally import Verdicts
 from initplug.filling.twins import judged_as_twins
-from initplug.planning.evaluation import Share
+from initplug.planning.assignment import Share
 from initplug.planning.plan import Plan
 from initplug.planning.slots import PLAIN_TENSORS, Slots
 from initplug.schemes.distributions import Batched, Stacked, TruncatedNormal

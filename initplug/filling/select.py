@@ -17,9 +17,9 @@ from initplug.filling.only import Chosen, chosen_by
 from initplug.filling.sharding import has_other_ranks
 from initplug.language.loading import load
 from initplug.language.recipe import Recipe
+from initplug.planning.assignment import FROZEN, Share
 from initplug.planning.dtypes import check_dtype
 from initplug.planning.elsewhere import refuse_flat
-from initplug.planning.evaluation import FROZEN, Share
 from initplug.planning.meta_buffers import Restoration
 from initplug.planning.plan import Plan, drafted, report, tree_for, warn_if_bare
 from initplug.planning.references import EMBEDDINGS, padding_row

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from initplug.filling.owners import zero_padding
-from initplug.planning.evaluation import Share
+from initplug.planning.assignment import Share
 from initplug.schemes.distributions import Batched, Constant, Drawn, Keep, Normal, Stacked, TruncatedNormal, Uniform
 from initplug.schemes.structures import Custom, DeltaOrthogonal, Dirac, Eye, Orthogonal, SinCos, Sparse, check_tag
 

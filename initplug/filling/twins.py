@@ -26,7 +26,7 @@ from initplug.filling.batches import SMALL
 from initplug.filling.cuts import SERIAL, paired_pieces
 from initplug.filling.owners import are_in_order, value_of
 from initplug.filling.sharding import local_of, region_of
-from initplug.planning.evaluation import Share
+from initplug.planning.assignment import Share
 from initplug.planning.slots import PLAIN_TENSORS, Slots
 from initplug.schemes.distributions import Batched, Normal, Stacked, TruncatedNormal, Uniform
 from initplug.schemes.structures import Orthogonal, Sparse

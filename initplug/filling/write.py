@@ -36,7 +36,7 @@ from initplug.filling.sharding import local_of, region_of
 from initplug.filling.streams import Elementwise
 from initplug.filling.torch_draws import filler
 from initplug.filling.words import key_of
-from initplug.planning.evaluation import Share
+from initplug.planning.assignment import Share
 from initplug.planning.plan import Plan
 from initplug.planning.slots import PLAIN_TENSORS, Slot, Slots, Tree
 from initplug.schemes.distributions import Constant, Drawn

@@ -13,13 +13,14 @@ from initplug.columns import Coded, Rows, coded, paired
 from initplug.language.init import Init
 from initplug.language.recipe import Recipe
 from initplug.planning.advice import own_rule
+from initplug.planning.assignment import FROZEN, LAZY, UNMATCHED, Share
 from initplug.planning.copies import Known, copied, loaded, settled
 from initplug.planning.dtypes import check_dtype
 from initplug.planning.factors import Places, multiplier
 from initplug.planning.matching import Frozen, Winner
 from initplug.planning.references import EMBEDDINGS, layout_of, padding_row, referred
 from initplug.planning.resets import Replays, default_of
-from initplug.planning.slots import Slot, SlotKind, Slots, Tree
+from initplug.planning.slots import Slot, Slots, Tree
 from initplug.schemes.calls import MisfitError, distribution_of
 from initplug.schemes.distributions import (
     Batched,
@@ -35,51 +36,6 @@ from initplug.schemes.distributions import (
 from initplug.schemes.fans import PLAIN_LAYOUT, Fans, Layout, fans_of
 from initplug.schemes.structures import Structured
 from initplug.schemes.transfers import TRANSFERS
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """The properties that slots which are alike share: everything but their names.
-
-    Args:
-        padding_row: of an embedding, which gets zeros.
-        lazy: whether it waits for a first batch to learn its shape.
-        passed: the rule that would draw it, were it not frozen.
-
-    The others are those of `Assignment`.
-    """
-
-    kind: SlotKind
-    module_type: str
-    shape: tuple[int, ...]
-    dtype: str
-    numel: int
-    trainable: bool
-    rule: str | None
-    selector: str | None
-    location: str | None
-    shadowed: tuple[str, ...]
-    init: str | None
-    distribution: Planned | None
-    fan_in: int | None
-    fan_out: int | None
-    reason: str | None = None
-    padding_row: int | None = None
-    lazy: bool = False
-    passed: str | None = None
-
-    @property
-    def judgeable(self) -> bool:
-        """Return whether the moments of all elements say whether they are what was planned."""
-        known = isinstance(self.distribution, Single | Batched)
-        return known and (self.padding_row is None or not isinstance(self.distribution, Structured))
-
-
-UNMATCHED, FROZEN = "no rule", "frozen"
-"""The reasons of slots that no rule takes."""
-
-LAZY = "lazy"
-"""The reason of slots that wait for a first batch to learn their shape."""
 
 
 class Miss(NamedTuple):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
@@ -17,8 +16,9 @@ from initplug.errors import Finding, PlanError, did_you_mean, shortened, visible
 from initplug.language.loading import load
 from initplug.language.recipe import Recipe, Rule
 from initplug.planning.accounts import Accounts, Note, accounts_of
+from initplug.planning.assignment import FROZEN, LAZY, ROW_KEYS, UNMATCHED, Assignment, Share, agreed, table_row
 from initplug.planning.elsewhere import refuse_flat, warn_of_elsewhere
-from initplug.planning.evaluation import FROZEN, LAZY, UNMATCHED, Miss, Share, evaluate
+from initplug.planning.evaluation import Miss, evaluate
 from initplug.planning.findings import (
     Block,
     Left,
@@ -35,113 +35,14 @@ from initplug.planning.matching import matched
 from initplug.planning.meta_buffers import Buffer, restorations
 from initplug.planning.opaque import warn_of_opaque
 from initplug.planning.resets import Replays
-from initplug.planning.slots import SlotKind, Slots, Tree
+from initplug.planning.slots import Slots, Tree
 from initplug.planning.walk import walk
-from initplug.schemes import distributions
-from initplug.schemes.distributions import Keep, Planned, closed_form
+from initplug.schemes.distributions import Keep
 from initplug.schemes.peaks import peak_of
 from initplug.tables.files import save, to_csv, to_json, to_markdown
 from initplug.tables.grouping import collapsed
-from initplug.tables.text import WIDE, Column, spread, table
+from initplug.tables.text import WIDE, Column, table
 from initplug.values import plain
-
-
-@dataclass(frozen=True, slots=True)
-class Assignment:
-    """One slot of a plan: who it is, which rule it gets, and what that comes down to.
-
-    Args:
-        name: canonical name.
-        aliases: further names of the same tensor.
-        kind: parameter or buffer.
-        module_type: class of the owner.
-        shape: sizes, in elements.
-        dtype: such as `float32`.
-        numel: number of elements.
-        trainable: whether it requires a gradient.
-        rule: name of the winning rule; None where no rule matches.
-        selector: the selector of the rule that matched.
-        location: file and line of the rule.
-        shadowed: rules that match too and come before.
-        init: the initializer as one line.
-        distribution: what the initializer comes down to; None where nothing is to be drawn.
-        fan_in: under the rule's fan rule; None below two dimensions.
-        fan_out: likewise.
-        reason: why nothing is to be written, such as `no rule`, `frozen` or `keep`; None where something is.
-    """
-
-    name: str
-    aliases: tuple[str, ...]
-    kind: SlotKind
-    module_type: str
-    shape: tuple[int, ...]
-    dtype: str
-    numel: int
-    trainable: bool
-    rule: str | None
-    selector: str | None
-    location: str | None
-    shadowed: tuple[str, ...]
-    init: str | None
-    distribution: Planned | None
-    fan_in: int | None
-    fan_out: int | None
-    reason: str | None
-
-    @property
-    def mean(self) -> float | None:
-        """Expected mean of the elements."""
-        drawn = closed_form(self.distribution)
-        return None if drawn is None else drawn.mean
-
-    @property
-    def std(self) -> float | None:
-        """Expected standard deviation of the elements."""
-        drawn = closed_form(self.distribution)
-        return None if drawn is None else drawn.std
-
-    @property
-    def low(self) -> float | None:
-        """Lower bound of the elements; None where there is none."""
-        return self._bound("low")
-
-    @property
-    def high(self) -> float | None:
-        """Upper bound of the elements; None where there is none."""
-        return self._bound("high")
-
-    @property
-    def peak(self) -> int | None:
-        """Bytes that drawing it whole from a seed holds at the peak; None where it is drawn in chunks of a few MB."""
-        return peak_of(self.distribution, self.shape)
-
-    def _bound(self, side: str) -> float | None:
-        drawn = closed_form(self.distribution)
-        bound = None if drawn is None else getattr(drawn, side)
-        return None if bound in (None, distributions.INFINITY, -distributions.INFINITY) else bound
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the row as plain data; missing numbers are None."""
-        row = {field.name: getattr(self, field.name) for field in fields(self)}
-        row["distribution"] = distributions.text(self.distribution)
-        row.update(mean=self.mean, std=self.std, low=self.low, high=self.high, peak=self.peak)
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in row.items()}
-
-
-def agreed(row: Mapping[str, Any]) -> Hashable:
-    """Return what rows of repeated blocks have in common where one line stands for all of them."""
-    return tuple(tuple(row[key]) if isinstance(row[key], list) else row[key] for key in AGREED)
-
-
-def table_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the row as tables show it: with mean and standard deviation as one text, and a mark of what is frozen."""
-    frozen = row["rule"] is None and not row["trainable"]
-    return {**row, "init": FROZEN if frozen else row["init"], "expected": spread(row["mean"], row["std"])}
-
-
-SHARED = tuple(field.name for field in fields(Assignment) if field.name not in ("name", "aliases"))
-AGREED = (*(key for key in SHARED if key not in ("selector", "location")), "mean", "std")
-ROW_KEYS = (*(field.name for field in fields(Assignment)), "mean", "std", "low", "high", "peak")
 
 
 class Plan:
@@ -206,8 +107,7 @@ class Plan:
 
     def row(self, index: int) -> Assignment:
         """Return the assignment at a position."""
-        share = self._shares[index]
-        return Assignment(self._names[index], self.aliases(index), *(getattr(share, key) for key in SHARED))
+        return Assignment(self._names[index], self.aliases(index), self._shares[index])
 
     @property
     def shares(self) -> Coded[Share]:
