@@ -91,7 +91,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Work(Generic[ChunkResult]):
+class ChunkWork(Generic[ChunkResult]):
     """The work that is done with every tensor.
 
     Args:
@@ -111,9 +111,9 @@ MOST_WORKERS = 256
 
 
 def work_on_chunks(
-    orders: Sequence[Order], seed: int, threads: int, work: Work[ChunkResult]
+    orders: Sequence[Order], seed: int, threads: int, work: ChunkWork[ChunkResult]
 ) -> list[list[ChunkResult]]:
-    """Work on tensors in chunks that threads share.
+    """ChunkWork on tensors in chunks that threads share.
 
     Returns:
         What came of each tensor's chunks, in their order, whichever thread did them.

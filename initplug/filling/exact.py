@@ -16,16 +16,16 @@ from initplug.auditing.moments import array_of
 from initplug.auditing.repetition import WORD_DTYPES
 from initplug.columns import Rows
 from initplug.filling.batches import Batch, Lot, LotKind, batches, values_of
-from initplug.filling.chunks import Job, Order, Work, orders_of, work_on_chunks
-from initplug.filling.copies import Redrawn
+from initplug.filling.chunks import ChunkWork, Job, Order, orders_of, work_on_chunks
 from initplug.filling.cuts import SERIAL, cut_view, paired_pieces
 from initplug.filling.pieces import Given
 from initplug.filling.sharding import local_of, region_of
+from initplug.filling.sources import Redrawn
 from initplug.filling.words import WordSource
+from initplug.filling.work import Work
 from initplug.filling.write import lots_of
 from initplug.planning.assignment import Share
-from initplug.planning.plan import Plan
-from initplug.planning.slots import Slot, Slots
+from initplug.planning.slots import Slot
 from initplug.regions import Box
 from initplug.schemes.distributions import Drawn
 
@@ -75,28 +75,21 @@ NARROW_DTYPES = (torch.bfloat16, torch.float16, torch.float8_e4m3fn, torch.float
 
 
 def compared_to_seed(
-    plan: Plan,
-    slots: Slots,
-    rows: Rows,
-    copies: Mapping[int, Redrawn],
-    seed: int,
-    threads: int,
-    done: Callable[[int], None],
+    work: Work, rows: Rows, copies: Mapping[int, Redrawn], done: Callable[[int], None]
 ) -> dict[int, Compared]:
     """Return what tells tensors from what a seed gives them, in bounded memory but for what is drawn as a whole.
 
     Args:
-        plan: of the slots.
-        slots: in its order.
+        work: with the seed.
         rows: of slots that are drawn and that their owners hold themselves.
         copies: what else is compared: copies, with what their values were drawn for.
-        seed: of all streams.
-        threads: how many compute at a time.
         done: called with how many more are compared, by one thread at a time.
 
     Raises:
         FillError: values cannot be computed again.
     """
+    plan, slots, seed, threads = work.plan, work.slots, work.settings.seed, work.settings.threads
+    assert seed is not None  # without one there is nothing to compute
     found: dict[int, Compared] = {}
     padded = plan.shares.taken(rows).mask(lambda share: share.padding_row is not None)
     small, large = batches(lots_of(plan, slots, rows[~padded], measure=False))
@@ -190,7 +183,7 @@ def _differences(
             pairs = ((piece, constant.expand(piece.shape), begin) for piece, begin in cut_view(one.view, SERIAL))
         return _summed(_difference(*pair, casts[index], one.box, 0) for pair in pairs)
 
-    parts = work_on_chunks(orders, seed, threads, Work(draws, given, lambda _: done()))
+    parts = work_on_chunks(orders, seed, threads, ChunkWork(draws, given, lambda _: done()))
     return [_summed(iter(part)) for part in parts]
 
 

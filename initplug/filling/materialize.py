@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import wraps
 from itertools import compress
 from operator import attrgetter
@@ -19,11 +19,10 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from initplug.auditing.audit import Status
-from initplug.columns import Coded
 from initplug.errors import ApplyError, Finding, brief, first_line, shortened
 from initplug.filling.sharding import is_sharded, local_of, twin_of
 from initplug.filling.torch_draws import draw_from_generator
+from initplug.filling.work import Missing, Work
 from initplug.planning.advice import own_rule
 from initplug.planning.assignment import FROZEN, Share
 from initplug.planning.evaluation import has_default
@@ -31,7 +30,7 @@ from initplug.planning.meta_buffers import Buffer, Restoration, restorations
 from initplug.planning.parametrized import Computed, computed_by_hooks
 from initplug.planning.plan import Plan
 from initplug.planning.resets import Replays
-from initplug.planning.slots import Slot, Slots, Tree
+from initplug.planning.slots import Slot, Tree
 from initplug.schemes.distributions import Keep, Stacked
 
 # Building -----------------------------------------------------------------------------------------------------
@@ -197,50 +196,19 @@ def without_rule(plan: Plan, tree: Tree) -> list[Restoration]:
     return [buffer for buffer in buffers if buffer.restore != "rule"]
 
 
-@dataclass(frozen=True, slots=True)
-class Missing:
-    """The tensors that a model has on meta, and what is to become of them.
-
-    Args:
-        slots: that are on meta and going to be written.
-        buffers: on meta and without a rule, to be restored.
-        findings: what would stay on meta, or come off it without its values.
-        whole: whether nothing may stay on meta.
-    """
-
-    slots: Sequence[Slot]
-    buffers: Sequence[Restoration]
-    findings: Sequence[Finding]
-    whole: bool
-
-    @property
-    def tensors(self) -> dict[int, Tensor]:
-        """The tensors that need memory, by their ids."""
-        slots = (*self.slots, *(buffer.slot for buffer in self.buffers))
-        return {id(tensor): tensor for slot in slots for tensor in slot.stored if tensor.is_meta}
-
-
 def missing(
-    plan: Plan,
-    tree: Tree,
-    slots: Slots,
-    statuses: Coded[Status],
-    buffers: Sequence[Restoration],
-    chosen: Collection[int],
-    *,
-    whole: bool,
+    work: Work, buffers: Sequence[Restoration], chosen: Collection[int], device: torch.device, *, whole: bool
 ) -> Missing:
     """Say what must get memory, and find what then had no values.
 
     Args:
-        plan: what the slots get.
-        tree: the walked model.
-        slots: in the plan's order.
-        statuses: what applying does to each.
+        work: that is to be done.
         buffers: on meta, without a rule.
         chosen: positions of what is not to be left as it is: of the slots, then of the buffers.
+        device: where the new tensors are going to be.
         whole: whether nothing may stay on meta.
     """
+    tree, slots, statuses, shares = work.tree, work.slots, work.statuses, work.plan.shares
     # The stand-in of a computed tensor is always on meta, so that this settles most.
     on_meta = [*compress(range(len(slots)), map(IS_ON_META, slots.tensors))]
     written = [slots[row] for row in on_meta if statuses[row] in ("initialized", "empty") and slots[row].on_meta]
@@ -250,7 +218,6 @@ def missing(
         for index, buffer in enumerate(buffers, len(slots))
         if (buffer.weight in known if buffer.weight is not None else index in chosen)
     ]
-    shares = plan.shares
     replays = Replays(tree)
     kept = (_nothing_to_keep(slots[row], shares[row], replays) for row in on_meta if row in chosen)
     findings = [finding for finding in kept if finding is not None]
@@ -260,7 +227,7 @@ def missing(
         for buffer in restored
         if buffer.restore == "none"
     ]
-    found = Missing(written, restored, findings, whole and bool(written or restored))
+    found = Missing(written, restored, findings, whole and bool(written or restored), device)
     if found.whole:
         registered = {id(tensor) for _, tensor in _registered(tree)}
         findings += [
@@ -348,18 +315,17 @@ def check_complete(tree: Tree, what: Missing) -> None:
 # Memory -------------------------------------------------------------------------------------------------------
 
 
-def materialize(tree: Tree, what: Missing, device: torch.device) -> None:
+def materialize(tree: Tree, what: Missing) -> None:
     """Give tensors on meta memory on a device, one new tensor for all places of each, and buffers their constants.
 
     Args:
         tree: the walked model; its slots refer to the new tensors afterwards.
         what: the slots that are going to be written and the buffers.
-        device: where the new tensors are.
 
     Raises:
         ApplyError: there is not memory enough, or a module refuses its tensor. The model is as it was.
     """
-    old = what.tensors
+    old, device = what.tensors, what.device
     if not old:
         return
     try:

@@ -13,7 +13,7 @@ from torch import Tensor
 from initplug.auditing.moments import Measured, Moments, measure_drawn, together
 from initplug.columns import Rows
 from initplug.filling.batches import Lot, batches, draw_batch
-from initplug.filling.chunks import FillError, Job, Work, orders_of, work_on_chunks
+from initplug.filling.chunks import ChunkWork, FillError, Job, orders_of, work_on_chunks
 from initplug.filling.cuts import give, set_to
 from initplug.filling.pieces import Given
 from initplug.filling.words import WordSource
@@ -48,7 +48,7 @@ def fill_from_names(
     def draws(job: Job, source: WordSource, scratch: NDArray[np.float32]) -> Moments | None:
         return _draw_stretch(job, source, scratch, orders[job.index].kind.measured)
 
-    found = work_on_chunks(orders, seed, threads, Work(draws, _write_given, lambda row: done([row])))
+    found = work_on_chunks(orders, seed, threads, ChunkWork(draws, _write_given, lambda row: done([row])))
     for order, moments in zip(orders, found, strict=True):
         if moments:
             measured[order.row] = reduce(together, moments)
