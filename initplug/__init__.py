@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from initplug.language.recipe import Recipe as Recipe
     from initplug.language.recipe import Rule as Rule
     from initplug.planning.assignment import Assignment as Assignment
+    from initplug.planning.draft import plan as plan
     from initplug.planning.plan import Plan as Plan
-    from initplug.planning.plan import plan as plan
     from initplug.schemes.distributions import Constant as Constant
     from initplug.schemes.distributions import Normal as Normal
     from initplug.schemes.distributions import Stacked as Stacked
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "load": "language.loading",
-    "plan": "planning.plan",
+    "plan": "planning.draft",
     "apply": "filling.apply",
     "audit": "filling.apply",
     "deferred": "filling.materialize",

@@ -46,8 +46,9 @@ from initplug.filling.write import write
 from initplug.language.faults import shown
 from initplug.planning.assignment import Share
 from initplug.planning.elsewhere import elsewhere
+from initplug.planning.objections import warn_of_frozen, warn_of_lazy
 from initplug.planning.opaque import is_fake, opaque
-from initplug.planning.plan import Plan, warn_of_frozen, warn_of_lazy
+from initplug.planning.plan import Plan
 from initplug.schemes.distributions import Drawn, Keep, Load
 from initplug.values import is_whole, plain
 

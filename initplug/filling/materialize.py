@@ -26,9 +26,8 @@ from initplug.filling.work import Missing, Work
 from initplug.planning.advice import own_rule
 from initplug.planning.assignment import FROZEN, Share
 from initplug.planning.evaluation import has_default
-from initplug.planning.meta_buffers import Buffer, Restoration, restorations
+from initplug.planning.meta_buffers import Restoration
 from initplug.planning.parametrized import Computed, computed_by_hooks
-from initplug.planning.plan import Plan
 from initplug.planning.resets import Replays
 from initplug.planning.slots import Slot, Tree
 from initplug.schemes.distributions import Keep, Stacked
@@ -189,13 +188,6 @@ def device_of(device: Any) -> torch.device:
     return found
 
 
-def without_rule(plan: Plan, tree: Tree) -> list[Restoration]:
-    """Return the buffers on meta that no rule takes; the plan is told of all that are on meta."""
-    buffers = restorations(tree, plan)
-    plan.buffers = tuple(Buffer(buffer.name, buffer.restore) for buffer in buffers)
-    return [buffer for buffer in buffers if buffer.restore != "rule"]
-
-
 def missing(
     work: Work, buffers: Sequence[Restoration], chosen: Collection[int], device: torch.device, *, whole: bool
 ) -> Missing:
@@ -214,18 +206,18 @@ def missing(
     written = [slots[row] for row in on_meta if statuses[row] in ("initialized", "empty") and slots[row].on_meta]
     known = {*written}
     restored = [
-        buffer
-        for index, buffer in enumerate(buffers, len(slots))
-        if (buffer.weight in known if buffer.weight is not None else index in chosen)
+        one
+        for index, one in enumerate(buffers, len(slots))
+        if (one.weight in known if one.weight is not None else index in chosen)
     ]
     replays = Replays(tree)
     kept = (_nothing_to_keep(slots[row], shares[row], replays) for row in on_meta if row in chosen)
     findings = [finding for finding in kept if finding is not None]
     hint = "build it on a device, or under `initplug.deferred()` if it was not, or add a rule with `kind: buffer`"
     findings += [
-        Finding(buffer.name, "it is a buffer on meta, and nothing restores it", hint=hint)
-        for buffer in restored
-        if buffer.restore == "none"
+        Finding(one.buffer.name, "it is a buffer on meta, and nothing restores it", hint=hint)
+        for one in restored
+        if one.buffer.restore == "none"
     ]
     found = Missing(written, restored, findings, whole and bool(written or restored), device)
     if found.whole:
