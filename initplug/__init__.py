@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from initplug.errors import RecipeError as RecipeError
     from initplug.filling.apply import apply as apply
     from initplug.filling.apply import audit as audit
-    from initplug.filling.materialize import deferred as deferred
+    from initplug.filling.deferred import deferred as deferred
     from initplug.language.loading import load as load
     from initplug.language.recipe import Recipe as Recipe
     from initplug.language.recipe import Rule as Rule
@@ -42,7 +42,7 @@ _HOMES = {
     "plan": "planning.draft",
     "apply": "filling.apply",
     "audit": "filling.apply",
-    "deferred": "filling.materialize",
+    "deferred": "filling.deferred",
     "suggest": "studies.suggest",
     "initializer": "schemes.initializers",
     "Recipe": "language.recipe",

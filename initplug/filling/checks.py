@@ -14,12 +14,13 @@ from initplug.auditing.audit import to_write
 from initplug.collectives import ranked
 from initplug.errors import ApplyError, Finding, headed
 from initplug.filling.copies import transfer
-from initplug.filling.owners import doubtful, refusal, rehearsed
+from initplug.filling.owners import rehearsed
 from initplug.filling.replicas import Replicas
 from initplug.filling.sharding import is_sharded, undivided
 from initplug.filling.sources import Redrawn, ValueSource
 from initplug.filling.torch_draws import filler
 from initplug.filling.work import Work
+from initplug.filling.writable import doubtful, refusal
 from initplug.language.yaml import has_surrogate
 from initplug.planning.assignment import LAZY
 from initplug.planning.dtypes import check_dtype

@@ -21,7 +21,8 @@ from initplug.filling.copies import compared_to_source
 from initplug.filling.counts import count
 from initplug.filling.cuts import SERIAL, cut_view
 from initplug.filling.exact import bits
-from initplug.filling.owners import are_in_order, needs_others, padding, untouchable, value_of
+from initplug.filling.owners import needs_others, value_of
+from initplug.filling.padding import padding
 from initplug.filling.scrutiny import (
     beside_bounds,
     look_at_bounds,
@@ -35,6 +36,7 @@ from initplug.filling.sharding import held_in, local_of, mesh_of, region_of
 from initplug.filling.sources import Redrawn, ValueSource
 from initplug.filling.tally import Verdicts
 from initplug.filling.work import Work
+from initplug.filling.writable import are_in_order, untouchable
 from initplug.planning.assignment import Share
 from initplug.planning.plan import Plan
 from initplug.planning.slots import PLAIN_TENSORS, Slots

@@ -6,7 +6,6 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from initplug.filling import streams
-from initplug.filling.sharding import held_in
+from initplug.filling.padding import covered, inside
+from initplug.filling.sharding import Part, held_in
 from initplug.filling.streams import Elementwise
 from initplug.filling.whole import compute
 from initplug.filling.words import StreamKey, WordSource, key_of
@@ -64,13 +64,6 @@ class Given:
     box: Box
 
 
-class Part(NamedTuple):
-    """The part of a tensor that is held in one box: a view with the sizes of the box."""
-
-    view: Tensor
-    box: Box
-
-
 def pieces(
     distribution: Drawn,
     tensor: Tensor,
@@ -92,33 +85,20 @@ def pieces(
     Raises:
         ValueError: a function of others gives no such values.
     """
-    parts = [Part(view, box) for view, box in held_in(tensor, region)]
+    parts = [*held_in(tensor, region)]
     whole = Box.whole(tensor.shape if region is None else region.shape)
     padding: list[Part] = []
     if padding_row is not None:
         rest = whole.shape[0] - padding_row - 1
         beside = (whole.part(0, 0, padding_row), whole.part(0, padding_row + 1, rest))
-        padding = _inside(parts, whole.part(0, padding_row, 1))
-        parts = [part for extent in beside for part in _inside(parts, extent)]
+        padding = inside(parts, whole.part(0, padding_row, 1))
+        parts = [part for extent in beside for part in inside(parts, extent)]
     found = _pieces_of_parts(distribution, parts, seed, name, whole)
     if isinstance(distribution, Stacked | Batched) and math.isnan(distribution.std):
         # A later part may fail: all are computed before one is handed out, and written.
         found = iter(list(found))
     yield from found
-    yield from (Given(view, 0.0, box) for view, box in _covered(distribution, padding, whole))
-
-
-def _covered(distribution: Drawn, parts: Sequence[Part], extent: Box) -> list[Part]:
-    """Return what a draw covers of some parts: all but what is kept."""
-    if not isinstance(distribution, Stacked):
-        return [*parts]
-    extents = split(extent, len(distribution.parts), distribution.dim)
-    return [
-        part
-        for share, inner in zip(distribution.parts, extents, strict=True)
-        if not isinstance(share, Keep)
-        for part in _inside(parts, inner)
-    ]
+    yield from (Given(view, 0.0, box) for view, box in covered(distribution, padding, whole))
 
 
 def _pieces_of_parts(
@@ -139,13 +119,13 @@ def _pieces_of_parts(
         case Stacked(shares, dim):
             for share, inner in zip(shares, split(extent, len(shares), dim), strict=True):
                 if not isinstance(share, Keep):
-                    yield from _pieces_of_parts(share, _inside(parts, inner), seed, name, inner)
+                    yield from _pieces_of_parts(share, inside(parts, inner), seed, name, inner)
         case Batched(part, dims):
             for index in itertools.product(*(range(size) for size in extent.sizes[:dims])):
                 inner = extent
                 for dim, place in enumerate(index):
                     inner = inner.part(dim, place, 1)
-                yield from _whole_pieces(part, _inside(parts, inner), seed, name, inner, inner.sizes[dims:])
+                yield from _whole_pieces(part, inside(parts, inner), seed, name, inner, inner.sizes[dims:])
         case Constant(value):
             yield from (Given(view, value, box) for view, box in parts)
         case Normal(mean, std) if parts[0].view.is_complex():
@@ -180,16 +160,6 @@ def _whole_pieces(
         raise ValueError(f"{distribution.name} gave values beyond {str(dtype).removeprefix('torch.')}")
     values = values.view(extent.sizes)
     yield from (Given(view, values[box.within(extent)], box) for view, box in parts)
-
-
-def _inside(parts: Sequence[Part], extent: Box) -> list[Part]:
-    """Return what is held of an extent."""
-    found = []
-    for view, box in parts:
-        shared = box.shared_with(extent)
-        if shared.count:
-            found.append(Part(view[shared.within(box)], shared))
-    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,11 @@ from initplug.errors import ApplyError, Finding, brief, headed
 from initplug.filling.batches import LotKind
 from initplug.filling.chunks import FillError
 from initplug.filling.exact import Compared, compared_to_seed, difference
-from initplug.filling.owners import Rehearsal, needs_others, rehearsal, same, unwritable, value_of, zero_padding
+from initplug.filling.owners import Rehearsal, needs_others, rehearsal, same, value_of
+from initplug.filling.padding import zero_padding
 from initplug.filling.sources import drawn_from
 from initplug.filling.work import Work
+from initplug.filling.writable import unwritable
 from initplug.filling.write import fill_alone, private_generator
 from initplug.language.yaml import has_surrogate
 from initplug.planning.assignment import Share

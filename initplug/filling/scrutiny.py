@@ -17,11 +17,12 @@ from initplug.auditing.verdicts import NOT_FINITE, Judgement, cast, far_bounds, 
 from initplug.columns import Rows
 from initplug.filling.cuts import SERIAL
 from initplug.filling.order import BEGINNING, order
-from initplug.filling.owners import are_in_order, needs_others, value_of
+from initplug.filling.owners import needs_others, value_of
 from initplug.filling.sharding import local_of, local_row, region_of
 from initplug.filling.tally import Verdicts
 from initplug.filling.twins import judged_as_twins
 from initplug.filling.work import Work
+from initplug.filling.writable import are_in_order
 from initplug.planning.assignment import Share
 from initplug.planning.slots import PLAIN_TENSORS, Slots
 from initplug.schemes.distributions import Batched, Stacked, TruncatedNormal

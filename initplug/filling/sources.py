@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from initplug.filling.owners import untouchable
+from initplug.filling.writable import untouchable
 from initplug.planning.assignment import Share
 from initplug.planning.copies import WORDS, unlike
 from initplug.planning.plan import Plan

@@ -24,8 +24,9 @@ from initplug.auditing.verdicts import Judgement
 from initplug.columns import Coded, Rows
 from initplug.filling.batches import SMALL
 from initplug.filling.cuts import SERIAL, paired_pieces
-from initplug.filling.owners import are_in_order, value_of
+from initplug.filling.owners import value_of
 from initplug.filling.sharding import local_of, region_of
+from initplug.filling.writable import are_in_order
 from initplug.planning.assignment import Share
 from initplug.planning.slots import PLAIN_TENSORS, Slots
 from initplug.schemes.distributions import Batched, Normal, Stacked, TruncatedNormal, Uniform

@@ -29,8 +29,8 @@ from initplug.filling.owners import (
     refresh,
     strayed,
     value_of,
-    zero_padding,
 )
+from initplug.filling.padding import zero_padding
 from initplug.filling.seeded import fill_from_names
 from initplug.filling.sharding import local_of, region_of
 from initplug.filling.sources import Redrawn
