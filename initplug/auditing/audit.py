@@ -287,10 +287,11 @@ class Audit:
         """Return the audit as a page of its own, that needs no network: tree, table, recipe, densities, histograms."""
         from initplug.reporting.page import page
 
-        recipe = self.plan.recipe
-        distributions = [share.distribution for share in self.plan.shares]
+        recipe, shares = self.plan.recipe, self.plan.shares
         data = {**self.to_dict(), "left": self._left_out()}
-        return page(data, recipe.plain(), {rule: recipe.location(rule) for rule in recipe.rules}, distributions)
+        locations = {rule: recipe.location(rule) for rule in recipe.rules}
+        distributions = [share.distribution for share in shares.values]
+        return page(data, recipe.plain(), locations, distributions, shares.codes.tolist())
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the audit to a file; the suffix (.html, .json, .csv, .md) says how.
