@@ -5,19 +5,17 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from initplug.filling import streams
+from initplug.filling.draws import draws_from_streams
 from initplug.filling.padding import covered, inside
 from initplug.filling.sharding import Part, held_in
 from initplug.filling.streams import Elementwise
 from initplug.filling.whole import compute
-from initplug.filling.words import StreamKey, WordSource, key_of
+from initplug.filling.words import StreamKey, key_of
 from initplug.regions import Box, Region, split
 from initplug.schemes.distributions import (
     Batched,
@@ -29,7 +27,7 @@ from initplug.schemes.distributions import (
     TruncatedNormal,
     Uniform,
 )
-from initplug.schemes.structures import Custom, Structured, check_tag
+from initplug.schemes.structures import Custom, Structured
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,35 +152,9 @@ def _whole_pieces(
     """
     if not parts:
         return
-    values = torch.from_numpy(compute(distribution, shape, Draws(seed, name, extent, shape)))
+    values = torch.from_numpy(compute(distribution, shape, draws_from_streams(seed, name, extent, shape)))
     dtype = parts[0].view.dtype
     if isinstance(distribution, Custom) and not torch.isfinite(values.to(dtype)).all():
         raise ValueError(f"{distribution.name} gave values beyond {str(dtype).removeprefix('torch.')}")
     values = values.view(extent.sizes)
     yield from (Given(view, values[box.within(extent)], box) for view, box in parts)
-
-
-@dataclass(frozen=True, slots=True)
-class Draws:
-    """The random numbers of a scheme that computes a tensor as a whole."""
-
-    seed: int
-    name: str
-    box: Box
-    shape: tuple[int, ...]
-    kinds: dict[str, str] = field(default_factory=dict)
-
-    def normal(self, tag: str) -> NDArray[np.float32]:
-        """Return standard normals of the tensor's shape, from the stream of this tag."""
-        check_tag(self.kinds, tag, "normal")
-        return self._drawn(Normal(0.0, 1.0), tag)
-
-    def uniform(self, tag: str) -> NDArray[np.float32]:
-        """Return numbers in [0, 1) of the tensor's shape, from the stream of this tag."""
-        check_tag(self.kinds, tag, "uniform")
-        return self._drawn(Uniform(0.0, 1.0), tag)
-
-    def _drawn(self, distribution: Elementwise, tag: str) -> NDArray[np.float32]:
-        out = np.empty(math.prod(self.shape), np.float32)
-        streams.fill_box(out, distribution, key_of(self.seed, self.name, tag), self.box, WordSource())
-        return out.reshape(self.shape)
