@@ -13,7 +13,8 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from initplug.auditing.moments import Histogram, Measured, Moments
+from initplug.auditing.histograms import Histogram
+from initplug.auditing.moments import Measured, Moments
 from initplug.auditing.pools import POOLED_REASON, judged_in_pools
 from initplug.auditing.ranks import RankEntry, exchange, merged
 from initplug.auditing.verdicts import OK, Judgement, Verdict, judgement
