@@ -94,15 +94,20 @@ def _wide_enough(piece: Tensor) -> NDArray[Any]:
     return values
 
 
-class _ArrayMemory:
-    """The memory of a tensor as NumPy reads it, kept alive."""
+class ArrayMemory:
+    """The memory of a tensor as NumPy is told of it, kept alive; nothing is read.
 
-    def __init__(self, tensor: Tensor) -> None:
+    Args:
+        tensor: on any device.
+        typestr: NumPy's name of its elements.
+    """
+
+    def __init__(self, tensor: Tensor, typestr: str) -> None:
         self.tensor = tensor
         self.__array_interface__ = {
             "version": 3,
             "data": (tensor.data_ptr(), False),
-            "typestr": NUMPY[tensor.dtype],
+            "typestr": typestr,
             "shape": tuple(tensor.shape),
             "strides": tuple(stride * tensor.element_size() for stride in tensor.stride()),
         }
@@ -127,7 +132,7 @@ def array_of(tensor: Tensor) -> NDArray[Any]:
     """
     if tensor.is_conj() or tensor.is_neg():
         raise ValueError("a conjugated or negated tensor is not what its memory holds")
-    return np.asarray(_ArrayMemory(tensor.detach()))
+    return np.asarray(ArrayMemory(tensor.detach(), NUMPY[tensor.dtype]))
 
 
 def is_dense(tensor: Tensor) -> bool:

@@ -14,12 +14,13 @@ from torch import nn
 from initplug.auditing.audit import Audit, Status, to_write
 from initplug.collectives import NO_FACTS, Circle, agree_on
 from initplug.columns import Coded
-from initplug.errors import ApplyError, Finding, brief, headed
+from initplug.errors import ApplyError, brief
 from initplug.filling.agreement import facts_of
 from initplug.filling.backups import backed_up, restored_on_failure
 from initplug.filling.checks import (
     beyond_streams,
     refuse,
+    refuse_unreadable,
     unnamed,
     unplaced,
     unreachable,
@@ -45,11 +46,9 @@ from initplug.filling.work import Progress, Settings, Work
 from initplug.filling.write import write
 from initplug.language.faults import shown
 from initplug.planning.assignment import Share
-from initplug.planning.elsewhere import elsewhere
 from initplug.planning.objections import warn_of_frozen, warn_of_lazy
-from initplug.planning.opaque import is_fake, opaque
 from initplug.planning.plan import Plan
-from initplug.schemes.distributions import Drawn, Keep, Load
+from initplug.schemes.distributions import Drawn, Keep
 from initplug.values import is_whole, plain
 
 
@@ -263,28 +262,8 @@ def audit(
         plan, tree, slots, _, chosen = fitted(model, recipe, plain(prefix), only)
         warn_of_lazy(plan)
         statuses, reasons = _chosen_of(plan.shares.each(_as_it_stands), chosen)
-        # The stand-in of a computed tensor is always on meta, so that this settles most.
-        unread = [row for row, tensor in enumerate(slots.tensors) if tensor.is_meta and statuses[row] == "read"]
-        on_meta = [slots[row].name for row in unread if slots[row].on_meta]
-        away = [one for row, one in elsewhere(tree, slots).items() if statuses[row] in ("read", "empty")]
-        if away:
-            findings = away
-            raise ApplyError(headed(f"{len(away)} of {len(slots)} slots hold no values", findings), findings)
-        if on_meta:
-            findings = [Finding(name, "it is on meta and holds no values") for name in on_meta]
-            raise ApplyError(headed(f"{len(on_meta)} slots are on meta and hold no values", findings), findings)
-        fake = [row for row in slots.kins.where(lambda kin: not kin.plain).tolist() if is_fake(slots[row].tensor)]
-        findings = [Finding(slots[row].name, f"{opaque(slots[row].tensor)}") for row in fake if statuses[row] == "read"]
-        if findings:
-            raise ApplyError(headed(f"{len(findings)} of {len(slots)} slots hold no values", findings), findings)
         work = Work(plan, tree, slots, statuses, reasons, settings, replicated(model), *sources_of(plan, tree, slots))
-        # A copy whose source lies outside this part of the model cannot be tested; a file could have been there.
-        read = statuses.mask(lambda status: status == "read")
-        files = [row for row in work.lost if read[row] and isinstance(plan.shares[row].distribution, Load)]
-        if files:
-            findings = [Finding(slots[row].name, work.lost[row]) for row in files]
-            head = f"{len(files)} of {len(slots)} slots cannot be compared with their file"
-            raise ApplyError(headed(head, findings), findings)
+        refuse_unreadable(work)
         projecting = {
             row
             for row in slots.computed

@@ -59,7 +59,7 @@ class Lot(NamedTuple):
         return Lot(self.kind, self.rows[start:end], self.names[start:end], self.tensors[start:end])
 
 
-def apart(lots: Iterable[Lot]) -> list[Lot]:
+def one_by_one(lots: Iterable[Lot]) -> list[Lot]:
     """Return a lot for each tensor, in the order of their rows."""
     found = [lot.part(place, place + 1) for lot in lots for place in range(len(lot.rows))]
     return sorted(found, key=lambda lot: int(lot.rows[0]))

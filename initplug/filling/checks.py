@@ -1,4 +1,4 @@
-"""Checks before the first write: slots that cannot be written."""
+"""Checks before the first write, or before anything is read: slots that cannot be written, or hold no values."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ from initplug.filling.work import Work
 from initplug.filling.writable import doubtful, refusal
 from initplug.language.yaml import has_surrogate
 from initplug.planning.assignment import LAZY
-from initplug.planning.dtypes import check_dtype
+from initplug.planning.dtypes import misfit_of
 from initplug.planning.elsewhere import MARKS, elsewhere
+from initplug.planning.opaque import is_fake, opaque
 from initplug.planning.plan import Plan
 from initplug.planning.slots import Slot, Slots
-from initplug.schemes.calls import MisfitError
 from initplug.schemes.distributions import (
     Batched,
     Constant,
     Copy,
+    Load,
     Normal,
     Planned,
     Single,
@@ -66,6 +67,35 @@ def refuse(work: Work, found: Sequence[Finding]) -> None:
         tensors = f"{len(findings)} tensor{'s' * (len(findings) > 1)}"
         counted = f"{len(findings)} of {len(work.slots)} slots" if of_slots else tensors
         raise ApplyError(headed(f"{counted} cannot be written", findings), findings)
+
+
+def refuse_unreadable(work: Work) -> None:
+    """Raise for slots that are to be read and hold no values.
+
+    Raises:
+        ApplyError: with all findings of a kind together.
+    """
+    plan, slots = work.plan, work.slots
+    read = work.statuses.mask(lambda status: status == "read")
+    # The stand-in of a computed tensor is always on meta, so that this settles most.
+    unread = [row for row, tensor in enumerate(slots.tensors) if tensor.is_meta and read[row]]
+    on_meta = [slots[row].name for row in unread if slots[row].on_meta]
+    away = [one for row, one in elsewhere(work.tree, slots).items() if work.statuses[row] in ("read", "empty")]
+    if away:
+        raise ApplyError(headed(f"{len(away)} of {len(slots)} slots hold no values", away), away)
+    if on_meta:
+        findings = [Finding(name, "it is on meta and holds no values") for name in on_meta]
+        raise ApplyError(headed(f"{len(on_meta)} slots are on meta and hold no values", findings), findings)
+    fake = [row for row in slots.kins.where(lambda kin: not kin.plain).tolist() if is_fake(slots[row].tensor)]
+    findings = [Finding(slots[row].name, f"{opaque(slots[row].tensor)}") for row in fake if read[row]]
+    if findings:
+        raise ApplyError(headed(f"{len(findings)} of {len(slots)} slots hold no values", findings), findings)
+    # A copy whose source lies outside this part of the model cannot be tested; a file could have been there.
+    files = [row for row in work.lost if read[row] and isinstance(plan.shares[row].distribution, Load)]
+    if files:
+        findings = [Finding(slots[row].name, work.lost[row]) for row in files]
+        head = f"{len(files)} of {len(slots)} slots cannot be compared with their file"
+        raise ApplyError(headed(head, findings), findings)
 
 
 def unsourced(work: Work) -> list[Finding]:
@@ -179,10 +209,8 @@ def _beyond_single(distribution: Planned | None, *, double: bool) -> str | None:
             continue
         if 0 < part.std < max(limits.smallest_normal, 64 * limits.eps * abs(part.mean)):
             return f"{text(part)} is finer than float32"
-        try:
-            check_dtype(part, torch.float32, str(text(part)))
-        except MisfitError as reason:
-            return str(reason)
+        if (misfit := misfit_of(part, torch.float32, str(text(part)))) is not None:
+            return misfit
     return None
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from initplug.auditing.moments import array_of
 from initplug.auditing.repetition import WORD_DTYPES
 from initplug.columns import Rows
-from initplug.filling.batches import Batch, Lot, LotKind, apart, batches, values_of
+from initplug.filling.batches import Batch, Lot, LotKind, batches, one_by_one, values_of
 from initplug.filling.chunks import ChunkWork, Job, work_on_chunks
 from initplug.filling.cuts import SERIAL, cut_view, paired_pieces
 from initplug.filling.pieces import Given
@@ -93,7 +93,7 @@ def compared_to_seed(
     found: dict[int, Compared] = {}
     padded = plan.shares.taken(rows).mask(lambda share: share.padding_row is not None)
     small, large = batches(lots_of(plan, slots, rows[~padded], measure=False))
-    lots = apart(large)
+    lots = one_by_one(large)
     with torch.no_grad():
         for batch in small:
             equal = _equal_tensors(batch, seed)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from initplug.auditing.audit import Status, to_write
+from initplug.auditing.moments import ArrayMemory
 from initplug.auditing.verdicts import Judgement
 from initplug.columns import Coded, Rows
 from initplug.errors import shortened, warn
@@ -117,24 +118,6 @@ def _turns(work: Work, written: Rows) -> dict[int, Turn]:
 # What lies in the same memory ---------------------------------------------------------------------------------
 
 
-class _Extent:
-    """The memory of a tensor as NumPy is told of it, which reads nothing there.
-
-    Args:
-        tensor: on any device.
-    """
-
-    def __init__(self, tensor: Tensor) -> None:
-        size = tensor.element_size()
-        self.__array_interface__ = {
-            "version": 3,
-            "data": (tensor.data_ptr(), True),
-            "typestr": f"|V{size}",
-            "shape": tuple(tensor.shape),
-            "strides": tuple(stride * size for stride in tensor.stride()),
-        }
-
-
 def _shared(rows: Sequence[int], tensors: Sequence[Tensor], turns: Sequence[Turn]) -> Iterator[tuple[int, int, bool]]:
     """Yield rows whose tensors share elements, in pairs, and whether they lie wholly in the same place.
 
@@ -176,7 +159,7 @@ def _meeting(tensors: Sequence[Tensor]) -> Iterator[tuple[int, int]]:
         for other in before[~apart].tolist():  # those side by side in rows of one length are apart, and may be many
             for one in (place, other):
                 if one not in known:
-                    known[one] = np.asarray(_Extent(sorted_tensors[one]))
+                    known[one] = np.asarray(ArrayMemory(sorted_tensors[one], f"|V{sorted_tensors[one].element_size()}"))
             if np.shares_memory(known[place], known[other]):
                 yield int(order[other]), int(order[place])
 

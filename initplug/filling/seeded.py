@@ -12,7 +12,7 @@ from torch import Tensor
 
 from initplug.auditing.moments import Measured, Moments, measure_drawn, together
 from initplug.columns import Rows
-from initplug.filling.batches import Lot, apart, batches, draw_batch
+from initplug.filling.batches import Lot, batches, draw_batch, one_by_one
 from initplug.filling.chunks import ChunkWork, FillError, Job, work_on_chunks
 from initplug.filling.cuts import give, set_to
 from initplug.filling.pieces import Given
@@ -44,7 +44,7 @@ def fill_from_names(
             for lot in batch:
                 done(lot.rows)
     filling = ChunkWork(_draw_stretch, _write_given, lambda row: done([row]))
-    for row, moments in work_on_chunks(apart(large), seed, threads, filling).items():
+    for row, moments in work_on_chunks(one_by_one(large), seed, threads, filling).items():
         if moments:
             measured[row] = reduce(together, moments)
 

@@ -18,7 +18,7 @@ from initplug.language.loading import load
 from initplug.language.recipe import Recipe
 from initplug.planning.assignment import FROZEN, Share
 from initplug.planning.draft import drafted, tree_for
-from initplug.planning.dtypes import check_dtype
+from initplug.planning.dtypes import misfit_of
 from initplug.planning.elsewhere import refuse_flat
 from initplug.planning.meta_buffers import Restoration, restorations
 from initplug.planning.objections import raise_or_warn, warn_if_bare
@@ -27,7 +27,6 @@ from initplug.planning.references import EMBEDDINGS, padding_row
 from initplug.planning.resets import Replays
 from initplug.planning.slots import Kin, Slots, Tree
 from initplug.planning.walk import walk
-from initplug.schemes.calls import MisfitError
 from initplug.schemes.distributions import Drawn
 
 
@@ -159,12 +158,7 @@ def _misfit(kin: Kin, share: Share) -> str | None:
     """Return what keeps a planned distribution from going to a tensor."""
     if tuple(kin.shape) != share.shape:
         return f"its shape is {tuple(kin.shape)}, the plan's {share.shape}"
-    if isinstance(share.distribution, Drawn):
-        try:
-            check_dtype(share.distribution, kin.dtype, str(share.init))
-        except MisfitError as reason:
-            return str(reason)
-    return None
+    return misfit_of(share.distribution, kin.dtype, str(share.init)) if isinstance(share.distribution, Drawn) else None
 
 
 def _may_be_padded(share: Share, kin: Kin) -> bool:

@@ -28,6 +28,7 @@ from initplug.filling.owners import value_of
 from initplug.filling.sharding import local_of, region_of
 from initplug.filling.writable import are_in_order
 from initplug.planning.assignment import Share
+from initplug.planning.dtypes import finest
 from initplug.planning.slots import PLAIN_TENSORS, Slots
 from initplug.schemes.distributions import Batched, Normal, Stacked, TruncatedNormal, Uniform
 from initplug.schemes.structures import Orthogonal, Sparse
@@ -261,11 +262,10 @@ def _how(original: Tensor, copy: Tensor, *, scaled: bool) -> str | None:
         values.reshape(-1)[_sampled_places(copy.numel()).to(copy.device)].double() for values in (original, copy)
     )
     largest = int(one.abs().argmax())
-    factor, limits = float(other[largest] / one[largest]), torch.finfo(copy.dtype)
-    smallest = limits.smallest_normal * limits.eps
+    factor, eps, smallest = float(other[largest] / one[largest]), torch.finfo(copy.dtype).eps, finest(copy.dtype)
 
     def is_scaled(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
-        return bool((np.abs(one * factor - other) <= 4 * limits.eps * np.abs(other) + smallest).all())
+        return bool((np.abs(one * factor - other) <= 4 * eps * np.abs(other) + smallest).all())
 
     return f"is {factor:.6g} times {{}}" if _agree(original, copy, is_scaled) else None
 

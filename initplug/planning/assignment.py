@@ -168,7 +168,7 @@ class Assignment:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the row as plain data; missing numbers are None."""
-        row = {**self._told(), **{key: getattr(self.share, key) for key in EXPECTED}}
+        row = {**self._told(), **{key: getattr(self.share, key) for key in DERIVED}}
         row["distribution"] = text(self.distribution)
         return {key: list(value) if isinstance(value, tuple) else value for key, value in row.items()}
 
@@ -176,9 +176,9 @@ class Assignment:
 SHARED = tuple(field.name for field in fields(Share) if field.name not in ("padding_row", "lazy", "passed"))
 """The fields of a share that a row tells."""
 
-EXPECTED = ("mean", "std", "low", "high", "peak")
+DERIVED = ("mean", "std", "low", "high", "peak")
 AGREED = (*(key for key in SHARED if key not in ("selector", "location")), "mean", "std")
-ROW_KEYS = ("name", "aliases", *SHARED, *EXPECTED)
+ROW_KEYS = ("name", "aliases", *SHARED, *DERIVED)
 
 
 def agreed(row: Mapping[str, Any]) -> Hashable:

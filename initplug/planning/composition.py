@@ -29,14 +29,15 @@ class Context(NamedTuple):
 NO_CONTEXT = Context()
 
 
-def composed(
+def distribution_for(
     init: Init, shape: tuple[int, ...], whole: tuple[int, ...], layout: Layout, context: Context
 ) -> tuple[Planned, Fans]:
     """Return what an initializer comes down to for a part of a tensor of shape `whole`, with the fans of one part."""
     if init.parts:
         piece = _split(shape, len(init.parts), init.dim)
         pairs = [
-            composed(part, piece, whole, layout, inner) for part, inner in zip(init.parts, context.parts, strict=True)
+            distribution_for(part, piece, whole, layout, inner)
+            for part, inner in zip(init.parts, context.parts, strict=True)
         ]
         # A kept part is no draw, also where `keep default` draws.
         factored = [

@@ -14,9 +14,9 @@ from initplug.language.init import Init
 from initplug.language.recipe import Recipe
 from initplug.planning.advice import own_rule
 from initplug.planning.assignment import FROZEN, LAZY, UNMATCHED, Share
-from initplug.planning.composition import NO_CONTEXT, Context, composed
+from initplug.planning.composition import NO_CONTEXT, Context, distribution_for
 from initplug.planning.copies import Known, copied, loaded, settled
-from initplug.planning.dtypes import check_dtype
+from initplug.planning.dtypes import check_dtype, misfit_of
 from initplug.planning.factors import Places, multiplier
 from initplug.planning.matching import Frozen, Winner
 from initplug.planning.references import EMBEDDINGS, layout_of, padding_row, referred
@@ -164,7 +164,7 @@ def _share_of(setting: _Setting, slot: Slot, winner: Winner) -> Share:
         distribution, fans = None, Fans(slot.kin.shape)
         if tensor.numel():
             whole = tuple(slot.kin.shape)
-            distribution, fans = composed(init, whole, whole, layout, context)
+            distribution, fans = distribution_for(init, whole, whole, layout, context)
             check_dtype(distribution, tensor.dtype, init.fn)
         share = setting.shares[key] = _share(setting, slot, winner, distribution, fans.pair, row)
     return share
@@ -237,11 +237,7 @@ def has_default(replays: Replays, slot: Slot, *, whole: bool) -> bool:
     outcome = default_of(replays, slot)
     if not isinstance(outcome, Drawn) or (isinstance(outcome, Structured) and not whole):
         return False
-    try:
-        check_dtype(outcome, slot.tensor.dtype, "default")
-    except MisfitError:
-        return False
-    return True
+    return misfit_of(outcome, slot.tensor.dtype, "default") is None
 
 
 def _left_alone(
