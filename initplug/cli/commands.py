@@ -278,8 +278,7 @@ def apply(
 
     with reported(strict):
         with progress() as tell, user_code():
-            drawn = report is not None and report.suffix == ".html"
-            audit = initplug.apply(built, loaded, seed=seed, histograms=drawn, progress=tell)
+            audit = initplug.apply(built, loaded, seed=seed, histograms=_is_page(report), progress=tell)
         if out is not None:
             save_weights(built, out)
         if report is not None:
@@ -332,8 +331,7 @@ def audit(
 
     with reported(strict):
         with progress() as tell, user_code():
-            drawn = report is not None and report.suffix == ".html"
-            result = initplug.audit(built, loaded, seed=seed, histograms=drawn, progress=tell)
+            result = initplug.audit(built, loaded, seed=seed, histograms=_is_page(report), progress=tell)
         if report is not None:
             result.save(report)
         if old is None:
@@ -343,6 +341,11 @@ def audit(
         click.echo(comparison(changed, str(against), every=every))
         if changed:
             raise Failure(f"{len(changed)} of {len(result)} rows changed")
+
+
+def _is_page(report: Path | None) -> bool:
+    """Return whether a report is the page, which draws histograms."""
+    return report is not None and report.suffix == ".html"
 
 
 def _show_audit(audit: Audit, every: bool, wide: bool) -> None:
