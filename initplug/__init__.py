@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from initplug.errors import RecipeError as RecipeError
     from initplug.filling.apply import apply as apply
     from initplug.filling.apply import audit as audit
-    from initplug.filling.materialize import deferred as deferred
+    from initplug.filling.deferred import deferred as deferred
     from initplug.language.loading import load as load
     from initplug.language.recipe import Recipe as Recipe
     from initplug.language.recipe import Rule as Rule
-    from initplug.planning.plan import Assignment as Assignment
+    from initplug.planning.assignment import Assignment as Assignment
+    from initplug.planning.draft import plan as plan
     from initplug.planning.plan import Plan as Plan
-    from initplug.planning.plan import plan as plan
     from initplug.schemes.distributions import Constant as Constant
     from initplug.schemes.distributions import Normal as Normal
     from initplug.schemes.distributions import Stacked as Stacked
@@ -39,16 +39,16 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "load": "language.loading",
-    "plan": "planning.plan",
+    "plan": "planning.draft",
     "apply": "filling.apply",
     "audit": "filling.apply",
-    "deferred": "filling.materialize",
+    "deferred": "filling.deferred",
     "suggest": "studies.suggest",
     "initializer": "schemes.initializers",
     "Recipe": "language.recipe",
     "Rule": "language.recipe",
     "Plan": "planning.plan",
-    "Assignment": "planning.plan",
+    "Assignment": "planning.assignment",
     "Audit": "auditing.audit",
     "Fans": "schemes.fans",
     "Constant": "schemes.distributions",

@@ -54,8 +54,8 @@ BELOW: dict[str, set[str]] = {
 """What each step may import beside itself."""
 
 ORDERS = {
-    "auditing": ["moments", "extremes", "verdicts", "pools", "repetition", "ranks", "compare", "audit"],
-    "cli": ["models", "terminal", "weights", "hydra_config", "commands"],
+    "auditing": ["moments", "histograms", "extremes", "verdicts", "pools", "repetition", "ranks", "compare", "audit"],
+    "cli": ["models", "terminal", "weights", "hydra_config", "options", "sweeps", "commands"],
 }
 """Folders in which a module imports those before it alone."""
 

@@ -15,8 +15,8 @@ from torch_parts import draws_well
 
 from initplug.auditing.moments import Moments, measure, measure_alike
 from initplug.auditing.verdicts import judged
-from initplug.filling.owners import unwritable
 from initplug.filling.torch_draws import draw_from_generator
+from initplug.filling.writable import unwritable
 from initplug.schemes.distributions import Constant, Drawn, Keep, Normal, TruncatedNormal, Uniform, scaled
 
 LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {

@@ -17,7 +17,7 @@ from initplug.auditing import pools as pooling
 from initplug.auditing.moments import Measured, Moments
 from initplug.auditing.pools import judged_in_pools
 from initplug.columns import coded
-from initplug.planning.evaluation import Share
+from initplug.planning.assignment import Share
 from initplug.schemes.distributions import Normal, Planned, Stacked, TruncatedNormal, Uniform
 
 DRAWN: list[Planned] = [

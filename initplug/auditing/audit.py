@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from types import MappingProxyType
 from typing import Any, Literal
@@ -13,14 +13,15 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from initplug.auditing.moments import Histogram, Measured, Moments
+from initplug.auditing.histograms import Histogram
+from initplug.auditing.moments import Measured, Moments
 from initplug.auditing.pools import POOLED_REASON, judged_in_pools
 from initplug.auditing.ranks import RankEntry, exchange, merged
 from initplug.auditing.verdicts import OK, Judgement, Verdict, judgement
 from initplug.columns import Coded, Rows
 from initplug.errors import InitplugError
-from initplug.planning.evaluation import FROZEN, Share
-from initplug.planning.plan import ROW_KEYS, SHARED, Assignment, Plan, agreed, table_row
+from initplug.planning.assignment import FROZEN, ROW_KEYS, Assignment, Share, agreed, table_row
+from initplug.planning.plan import Plan
 from initplug.regions import Region
 from initplug.schemes.distributions import Load, text
 from initplug.tables.files import check_path, save, to_csv, to_json, to_markdown
@@ -35,7 +36,7 @@ def to_write(statuses: Coded[Status]) -> Rows:
     return statuses.where(lambda status: status == "initialized")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Audited(Assignment):
     """An assignment with what was measured after the write.
 
@@ -147,8 +148,8 @@ class Audit:
     def row(self, index: int) -> Audited:
         """Return the row at a position."""
         share, moments = self.plan.shares[index], self._moments[index]
-        shared = {key: getattr(share, key) for key in SHARED}
-        shared["reason"] = self._reasons.get(index, share.reason)
+        if index in self._reasons:
+            share = replace(share, reason=self._reasons[index])
         measured: dict[str, Any] = {}
         if moments is not None:
             values = (moments.mean, moments.std, moments.min, moments.max, moments.numel)
@@ -156,10 +157,10 @@ class Audit:
         return Audited(
             name=self.plan.names[index],
             aliases=self.plan.aliases(index),
+            share=share,
             status=self._statuses[index],
             verdict=self._verdicts[index],
             problem=self._problems.get(index),
-            **shared,
             **measured,
         )
 
@@ -287,10 +288,11 @@ class Audit:
         """Return the audit as a page of its own, that needs no network: tree, table, recipe, densities, histograms."""
         from initplug.reporting.page import page
 
-        recipe = self.plan.recipe
-        distributions = [share.distribution for share in self.plan.shares]
+        recipe, shares = self.plan.recipe, self.plan.shares
         data = {**self.to_dict(), "left": self._left_out()}
-        return page(data, recipe.plain(), {rule: recipe.location(rule) for rule in recipe.rules}, distributions)
+        locations = {rule: recipe.location(rule) for rule in recipe.rules}
+        distributions = [share.distribution for share in shares.values]
+        return page(data, recipe.plain(), locations, distributions, shares.codes.tolist())
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the audit to a file; the suffix (.html, .json, .csv, .md) says how.

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import torch
 
+from initplug.planning.dtypes import finest
 from initplug.schemes.distributions import Normal, TruncatedNormal, Uniform
 from initplug.schemes.truncation import mass
 
@@ -107,9 +108,8 @@ def outer(distribution: Normal | Uniform | TruncatedNormal, tail: float) -> tupl
         [-0.141, inf]
     """
     match distribution:
-        case Normal(mean, std):
-            reach = std * -STANDARD.inv_cdf(tail)
-            return mean - reach, mean + reach
+        case Normal():
+            return _quantiles(distribution, tail)
         case TruncatedNormal(loc, scale, low, high):
             start, end = (low - loc) / scale, (high - loc) / scale
             return loc + scale * _far(start, end, tail), loc - scale * _far(-end, -start, tail)
@@ -130,9 +130,3 @@ def _quantile_between(start: float, end: float, tail: float) -> float:
     """Return the value that a share `tail` of a standard normal between two cuts lies below."""
     share = min(max(_share_below(start) + tail * mass(start, end), FINEST), 1 - FINEST)
     return min(max(STANDARD.inv_cdf(share), start), end)
-
-
-def finest(dtype: torch.dtype) -> float:
-    """Return the smallest number that a dtype holds."""
-    limits = torch.finfo(dtype)
-    return float(limits.smallest_normal * limits.eps)

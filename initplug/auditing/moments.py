@@ -45,7 +45,7 @@ def measure(tensor: Tensor, padding_row: int | None = None, without: Collection[
         real, imaginary = (measure(part, padding_row) for part in torch.view_as_real(tensor).unbind(-1))
         return None if real is None or imaginary is None else _complex_moments(real, imaginary)
     total: Moments | None = None
-    for chunk in _chunks(tensor, padding_row):
+    for chunk in chunks(tensor, padding_row):
         for value in without:
             chunk = chunk[chunk != value]
         if not chunk.size:
@@ -61,7 +61,7 @@ def _complex_moments(real: Moments, imaginary: Moments) -> Moments:
     return Moments(real.numel, real.mean, std, min(real.min, imaginary.min), max(real.max, imaginary.max))
 
 
-def _chunks(tensor: Tensor, padding_row: int | None = None) -> Iterator[NDArray[Any]]:
+def chunks(tensor: Tensor, padding_row: int | None = None) -> Iterator[NDArray[Any]]:
     """Yield the elements as floats, `MEASURED_AT_A_TIME` in a row, without a copy where memory allows it."""
     parts = [tensor] if padding_row is None else [tensor[:padding_row], tensor[padding_row + 1 :]]
     for part in parts:
@@ -94,15 +94,20 @@ def _wide_enough(piece: Tensor) -> NDArray[Any]:
     return values
 
 
-class _ArrayMemory:
-    """The memory of a tensor as NumPy reads it, kept alive."""
+class ArrayMemory:
+    """The memory of a tensor as NumPy is told of it, kept alive; nothing is read.
 
-    def __init__(self, tensor: Tensor) -> None:
+    Args:
+        tensor: on any device.
+        typestr: NumPy's name of its elements.
+    """
+
+    def __init__(self, tensor: Tensor, typestr: str) -> None:
         self.tensor = tensor
         self.__array_interface__ = {
             "version": 3,
             "data": (tensor.data_ptr(), False),
-            "typestr": NUMPY[tensor.dtype],
+            "typestr": typestr,
             "shape": tuple(tensor.shape),
             "strides": tuple(stride * tensor.element_size() for stride in tensor.stride()),
         }
@@ -127,57 +132,7 @@ def array_of(tensor: Tensor) -> NDArray[Any]:
     """
     if tensor.is_conj() or tensor.is_neg():
         raise ValueError("a conjugated or negated tensor is not what its memory holds")
-    return np.asarray(_ArrayMemory(tensor.detach()))
-
-
-BINS = 48
-"""Bars of a histogram."""
-
-
-class Histogram(NamedTuple):
-    """The numbers of elements in bins of one width.
-
-    Args:
-        low: where the first bin begins.
-        high: where the last one ends, itself included.
-        counts: of the bins, all of one width.
-        below: elements below `low`.
-        above: elements above `high`.
-    """
-
-    low: float
-    high: float
-    counts: tuple[int, ...]
-    below: int
-    above: int
-
-
-def histogram(tensor: Tensor, low: float, high: float, padding_row: int | None = None) -> Histogram:
-    """Count a real tensor's elements in chunks; NaN is not counted, nor is a padding row.
-
-    Example:
-        >>> found = histogram(torch.tensor([-1.0, 0.0, 0.4, 1.0, 9.0]), 0.0, 1.0)
-        >>> found.below, sum(found.counts), found.above
-        (1, 3, 1)
-    """
-    counts = np.zeros(BINS, np.int64)
-    below = above = 0
-    for values in _chunks(tensor.detach(), padding_row):
-        if np.isnan(values.max()):
-            values = values[~np.isnan(values)]
-        # What lies outside is counted in the bins at the ends, and taken off again.
-        kind = values.dtype.type
-        part = kind(1 if high - low < np.finfo(kind).max else 0.25)  # of the values, lest differences be infinite
-        width = max(kind(high) * part - kind(low) * part, np.finfo(kind).smallest_subnormal)
-        with np.errstate(over="ignore", under="ignore"):
-            places = (values * part - kind(low) * part) / width * kind(BINS)
-        np.clip(places, 0, BINS - 0.5, out=places)
-        counts += np.bincount(places.astype(np.intp), minlength=BINS)
-        under, over = int(np.count_nonzero(values < low)), int(np.count_nonzero(values > high))
-        counts[0] -= under
-        counts[-1] -= over
-        below, above = below + under, above + over
-    return Histogram(low, high, tuple(counts.tolist()), below, above)
+    return np.asarray(ArrayMemory(tensor.detach(), NUMPY[tensor.dtype]))
 
 
 def is_dense(tensor: Tensor) -> bool:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from initplug.auditing.moments import Measured
 from initplug.auditing.verdicts import Judgement, grain, rounding
 from initplug.columns import Coded, Rows
-from initplug.planning.evaluation import Share
+from initplug.planning.assignment import Share
 from initplug.schemes.distributions import Distribution, Normal, Stacked, TruncatedNormal, Uniform
 
 SIGMAS_OF_POOL = 6.3

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from initplug.planning.dtypes import finest
 from initplug.schemes.distributions import Batched, Distribution, Normal, Planned, Stacked, TruncatedNormal, Uniform
 from initplug.schemes.structures import Orthogonal
 
@@ -87,7 +88,7 @@ def collision(distribution: Distribution, dtype: torch.dtype) -> float:
     """Return how probable it is, at most, that two elements are equal: draws have 24 bits, dtypes their grid."""
     limits = torch.finfo(dtype)
     ends = (abs(value) for value in (distribution.mean, distribution.low, distribution.high) if math.isfinite(value))
-    grid = limits.smallest_normal * limits.eps + limits.eps * max(ends, default=0.0)
+    grid = finest(dtype) + limits.eps * max(ends, default=0.0)
     return min(1.0, max(limits.eps, 2.0**-23) + grid / distribution.std)
 
 

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from initplug.auditing.extremes import Extremes, extremes, finest, outer
+from initplug.auditing.extremes import Extremes, extremes, outer
 from initplug.auditing.moments import Measured, Moments
+from initplug.planning.dtypes import finest
 from initplug.schemes.distributions import Batched, Distribution, Planned, Single, TruncatedNormal
 from initplug.schemes.structures import Fixed
 

@@ -15,18 +15,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from initplug._version import __version__
-from initplug.cli.hydra_config import (
+from initplug.cli.hydra_config import CommandWords, Composition, composed, enter_composition
+from initplug.cli.models import ENDS, Failure, Model, build_model, import_model, raised_at, user_code
+from initplug.cli.options import (
+    AUDIT_OPTIONS,
     CONFIG_HELP,
-    CommandWords,
-    Composition,
+    MODEL_HELP,
+    REAL_OPTION,
+    STRICT_OPTION,
+    TABLE_OPTIONS,
     completion_script,
-    composed,
-    differences,
-    enter_composition,
-    run_each,
     with_config,
 )
-from initplug.cli.models import ENDS, Failure, Model, build_model, import_model, raised_at, user_code
+from initplug.cli.sweeps import differences, run_each
 from initplug.cli.terminal import colored, progress, reported, table_of
 from initplug.errors import InitplugError, PlanError, RecipeError, brief, shortened, visible
 
@@ -34,19 +35,6 @@ if TYPE_CHECKING:
     from initplug.auditing.audit import Audit
     from initplug.language.recipe import Recipe
     from initplug.planning.plan import Plan
-
-MODEL_HELP = """MODEL is package.module:callable or path/to/file.py:callable, optionally with literal arguments:
-'torchvision.models:resnet50(num_classes=10)'. RECIPE is a preset, a file, or - for standard input."""
-
-ALL_OPTION = click.option(
-    "--all", "every", is_flag=True, help="A line for every slot, also where repeated blocks agree."
-)
-WIDE_OPTION = click.option("--wide", is_flag=True, help="All columns, however wide the terminal is.")
-STRICT_OPTION = click.option("--strict", is_flag=True, help="Warnings count as errors.")
-REAL_OPTION = click.option("--real", is_flag=True, help="Build the model on the CPU instead of meta.")
-REPORT_OPTION = click.option(
-    "--report", type=click.Path(path_type=Path), help="Write the audit to this .html, .json, .csv or .md file."
-)
 
 
 class Commands(click.Group):
@@ -190,9 +178,7 @@ def completion(shell: str) -> None:
 @commands.command(epilog=f"{MODEL_HELP} {CONFIG_HELP}")
 @with_config("MODEL RECIPE")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
-@ALL_OPTION
-@WIDE_OPTION
-@STRICT_OPTION
+@TABLE_OPTIONS
 @REAL_OPTION
 def plan(given: CommandWords, as_json: bool, every: bool, wide: bool, strict: bool, real: bool) -> None:
     """Say which rule every parameter gets, without writing anything.
@@ -259,10 +245,7 @@ def _print_swept_plans(compositions: list[Composition], as_json: bool, strict: b
 @with_config("MODEL RECIPE")
 @click.option("--seed", type=int, help="Seed of the named streams, 0 to 2^64 - 1; without it torch's generator draws.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the weights to this .safetensors file.")
-@REPORT_OPTION
-@ALL_OPTION
-@WIDE_OPTION
-@STRICT_OPTION
+@AUDIT_OPTIONS
 def apply(
     given: CommandWords,
     seed: int | None,
@@ -295,8 +278,7 @@ def apply(
 
     with reported(strict):
         with progress() as tell, user_code():
-            drawn = report is not None and report.suffix == ".html"
-            audit = initplug.apply(built, loaded, seed=seed, histograms=drawn, progress=tell)
+            audit = initplug.apply(built, loaded, seed=seed, histograms=_is_page(report), progress=tell)
         if out is not None:
             save_weights(built, out)
         if report is not None:
@@ -310,10 +292,7 @@ def apply(
 @click.argument("overrides", nargs=-1, metavar="[OVERRIDE]...")
 @click.option("--weights", type=click.Path(path_type=Path), help="Measure these .safetensors weights.")
 @click.option("--seed", type=int, help="Compute what this seed gives once more, and compare every value to the bit.")
-@REPORT_OPTION
-@ALL_OPTION
-@WIDE_OPTION
-@STRICT_OPTION
+@AUDIT_OPTIONS
 @click.option("--against", type=click.Path(path_type=Path), help="Say what changed since this .json audit.")
 def audit(
     model: str,
@@ -352,8 +331,7 @@ def audit(
 
     with reported(strict):
         with progress() as tell, user_code():
-            drawn = report is not None and report.suffix == ".html"
-            result = initplug.audit(built, loaded, seed=seed, histograms=drawn, progress=tell)
+            result = initplug.audit(built, loaded, seed=seed, histograms=_is_page(report), progress=tell)
         if report is not None:
             result.save(report)
         if old is None:
@@ -363,6 +341,11 @@ def audit(
         click.echo(comparison(changed, str(against), every=every))
         if changed:
             raise Failure(f"{len(changed)} of {len(result)} rows changed")
+
+
+def _is_page(report: Path | None) -> bool:
+    """Return whether a report is the page, which draws histograms."""
+    return report is not None and report.suffix == ".html"
 
 
 def _show_audit(audit: Audit, every: bool, wide: bool) -> None:

@@ -5,23 +5,18 @@ from __future__ import annotations
 import itertools
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
-from click.shell_completion import CompletionItem, get_completion_class
 
 from initplug.cli.models import Failure, Model, shown_target, user_code
-from initplug.errors import InitplugError, RecipeError, did_you_mean, first_line, shortened
+from initplug.errors import did_you_mean, first_line, shortened
 
 if TYPE_CHECKING:
     from initplug.language.recipe import Recipe
-    from initplug.planning.plan import Plan
-
-CONFIG_HELP = """With --config-dir and --config-name model and recipe are the nodes model and init of that Hydra config,
-and every word is an override: init=wrn model.depth=20."""
 
 
 class CommandWords(NamedTuple):
@@ -44,80 +39,6 @@ class CommandWords(NamedTuple):
         for name in names[len(self.words) :]:
             raise click.UsageError(f"Missing argument '{name}'.")
         return list(self.words[: len(names)]), list(self.words[len(names) :])
-
-
-def with_config(metavar: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Return the words of a command as one parameter `given`, with the options that name a config."""
-
-    def decorated(command: Callable[..., Any]) -> Callable[..., Any]:
-        def called(words: tuple[str, ...], config_dir: Path | None, config_name: str | None, **others: Any) -> Any:
-            return command(given=CommandWords(words, config_dir, config_name), **others)
-
-        called.__name__, called.__doc__ = command.__name__, command.__doc__
-        called.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]  # click's own
-        folder = click.Path(path_type=Path)
-        called = click.option("--config-name", metavar="NAME", help="Take model and recipe from this config.")(called)
-        called = click.option("--config-dir", type=folder, metavar="DIR", help="Where the config is; else here.")(
-            called
-        )
-        offered = _offering(metavar.split())
-        return click.argument("words", nargs=-1, metavar=f"{metavar} [OVERRIDE]...", shell_complete=offered)(called)
-
-    return decorated
-
-
-Offer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
-
-
-def _offering(names: Sequence[str]) -> Offer:
-    """Return what a shell completes words with: presets and files, then keys; with a config its groups and keys."""
-
-    def offered(context: click.Context, _: click.Parameter, word: str) -> list[CompletionItem]:
-        words = context.params.get("words") or ()
-        given = CommandWords(tuple(words), context.params.get("config_dir"), context.params.get("config_name"))
-        place = len(given.words)
-        if given.config is None and names[place : place + 1] == ["RECIPE"]:
-            from initplug.language.preset_list import presets
-
-            known = [CompletionItem(name) for name in presets() if name.startswith(word)]
-            return known or [CompletionItem(word, type="file")]
-        if given.config is None and place < len(names):
-            return [CompletionItem(word, type="file")]
-        try:
-            with user_code():
-                return [CompletionItem(text) for text in _keys(given, len(names), word)]
-        except Exception:  # a shell that completes shows no errors
-            return []
-
-    return offered
-
-
-def _keys(given: CommandWords, arguments: int, word: str) -> list[str]:
-    """Return what an override may begin with, by Hydra's own completion."""
-    from hydra._internal.core_plugins.bash_completion import BashCompletion
-    from hydra.core.global_hydra import GlobalHydra
-    from omegaconf import OmegaConf
-
-    if given.config is None:
-        from initplug.language.loading import load
-
-        recipe = load(given.words[arguments - 1], given.words[arguments:])
-        return list(BashCompletion._get_matches(OmegaConf.create(recipe.plain()), word))
-    with application(given):
-        plugin = BashCompletion(GlobalHydra.instance().config_loader())
-        return list(plugin._query(given.config, " ".join([*given.words, word])))
-
-
-def completion_script(shell: str, commands: click.Command) -> str:
-    """Return what makes a shell complete the words of `initplug`: click's own script."""
-    known = get_completion_class(shell)
-    assert known is not None  # the command knows which shells there are
-    script = known(commands, {}, "initplug", "_INITPLUG_COMPLETE").source()
-    if shell != "bash":
-        return script
-    # Else `init=` would be a word of its own, and a key that ends in = or . would be followed by a space.
-    unspaced = "COMPREPLY+=($value)\n            [[ $value == *[.=] ]] && compopt -o nospace"
-    return script.replace("COMPREPLY+=($value)", unspaced) + "\nCOMP_WORDBREAKS=${COMP_WORDBREAKS//=}\n"
 
 
 class Composition(NamedTuple):
@@ -318,59 +239,3 @@ def _combinations(words: Sequence[str], sweep: bool) -> list[tuple[tuple[str, ..
             raise Failure(f"override: {word}: not in Hydra's notation, key=value: {first_line(error)}", 2) from None
     products = [list(chosen) for chosen in itertools.product(*choices)]
     return [(tuple(overrides[place] for place in swept), overrides) for overrides in products]
-
-
-# Sweeps -----------------------------------------------------------------------------------------------------
-
-
-def differences(plans: Mapping[str, Plan], *, color: bool = False) -> str:
-    """Return a table of the slots that not all plans treat alike, one column for each plan.
-
-    Args:
-        plans: by the heading of their column.
-        color: whether it carries terminal colours.
-    """
-    from initplug.tables.text import Column, spread, table
-
-    cells: dict[str, dict[str, str]] = {}
-    values: dict[str, set[Any]] = {}
-    for index, plan in enumerate(plans.values()):
-        for row in plan:
-            left = "frozen" if row.reason == "frozen" else "unmatched"
-            treated = left if row.rule is None else str(row.init)
-            expected = spread(row.mean, row.std)
-            told = treated if expected is None or treated.endswith(f" {expected}") else f"{treated}: {expected}"
-            cells.setdefault(row.name, {})[str(index)] = told
-            # Two ways to say one distribution are no difference.
-            values.setdefault(row.name, set()).add(treated if row.distribution is None else row.distribution)
-    differing = (name for name, told in cells.items() if len(values[name]) > 1 or len(told) < len(plans))
-    rows = [{"name": name, **cells[name]} for name in differing]
-    if not rows:
-        return "no differences"
-    columns = [Column("parameter", "name", gives=True)]
-    columns += [Column(label, str(index), gives=True) for index, label in enumerate(plans)]
-    return table(columns, rows, footer=f"{len(rows)} of {len(cells)} slots differ", color=color)
-
-
-def run_each(compositions: Iterable[Composition], work: Callable[[Composition], Any]) -> int:
-    """Do the same with every composition of a sweep; what is wrong with one is told, and the others go on.
-
-    Returns:
-        The highest exit status.
-    """
-    return max(_run_one(composition, work) for composition in compositions)
-
-
-def _run_one(composition: Composition, work: Callable[[Composition], Any]) -> int:
-    try:
-        work(enter_composition(composition))
-    except RecipeError as error:
-        click.echo(f"{composition.label}: {error}", err=True)
-        return 2 if error.usage else 1
-    except InitplugError as error:
-        click.echo(f"{composition.label}: {type(error).__name__}: {error}", err=True)
-        return 1
-    except click.ClickException as error:
-        click.echo(f"{composition.label}: {error.format_message()}", err=True)
-        return error.exit_code
-    return 0

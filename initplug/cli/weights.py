@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from types import EllipsisType
@@ -191,6 +191,10 @@ def _refuse_other_tensors(own: Mapping[str, Tensor], header: Header, path: Path)
         else:
             reason = unlike(name, shape, dtype, own[name])
             rows += [] if reason is None else [f"  {reason}"]
+    _refuse_rows(path, rows)
+
+
+def _refuse_rows(path: Path, rows: Sequence[str]) -> None:
     if rows:
         raise Failure("\n".join([f"{path}: these are not the model's weights", *shortened(rows)]))
 
@@ -208,8 +212,7 @@ def _refuse_untied_values(own: Mapping[str, Tensor], header: Header, path: Path)
         for tied in names.values()
         if (other := apart(path, tied, header, own[tied[0]].dtype)) is not None
     ]
-    if rows:
-        raise Failure("\n".join([f"{path}: these are not the model's weights", *shortened(rows)]))
+    _refuse_rows(path, rows)
 
 
 def _memory_place(tensor: Tensor) -> Any:

@@ -12,38 +12,26 @@ from torch import Tensor
 
 from initplug.auditing.audit import Status
 from initplug.collectives import APART, Facts
-from initplug.columns import Coded, paired
-from initplug.filling.replicas import Replicas
+from initplug.columns import paired
 from initplug.filling.sharding import is_sharded, mesh_of
-from initplug.planning.evaluation import Share
-from initplug.planning.plan import Plan
-from initplug.planning.slots import Slots
+from initplug.filling.work import Work
+from initplug.planning.assignment import Share
 
 
-def facts_of(
-    plan: Plan,
-    slots: Slots,
-    statuses: Coded[Status],
-    settings: Mapping[str, Any],
-    replicas: Replicas,
-    *,
-    plain: bool,
-) -> Facts:
+def facts_of(work: Work, settings: Mapping[str, Any], *, plain: bool) -> Facts:
     """Return what other ranks must say alike: settings, and the rows of what they share.
 
     Those are, for each mesh, the DTensors that live on it, and for each group that keeps replicas those.
 
     Args:
-        plan: of the slots.
-        slots: in its order.
-        statuses: what applying does to each.
+        work: that this rank is about to do.
         settings: by what they are called.
-        replicas: that ranks keep of plain tensors.
         plain: whether tensors that are no DTensors are the same on all ranks that hold one of their name.
     """
+    plan, slots = work.plan, work.slots
     settings = {**settings, "recipe": plan.digest[:16]}
-    sharing = replicas.by_row(slots)
-    texts, names = paired(plan.shares, statuses).each(lambda pair: row_text(*pair)), plan.names
+    sharing = work.replicas.by_row(slots)
+    texts, names = paired(plan.shares, work.statuses).each(lambda pair: row_text(*pair)), plan.names
     shared: dict[tuple[int, ...], dict[str, str]] = {}
     for row, groups in sharing.items():
         for group in groups:

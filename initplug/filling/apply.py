@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,22 +14,24 @@ from torch import nn
 from initplug.auditing.audit import Audit, Status, to_write
 from initplug.collectives import NO_FACTS, Circle, agree_on
 from initplug.columns import Coded
-from initplug.errors import ApplyError, Finding, brief, headed
+from initplug.errors import ApplyError, brief
 from initplug.filling.agreement import facts_of
-from initplug.filling.backups import Backup, backed_up, restored_on_failure
+from initplug.filling.backups import backed_up, restored_on_failure
 from initplug.filling.checks import (
     beyond_streams,
     refuse,
+    refuse_unreadable,
     unnamed,
     unplaced,
     unreachable,
     unseeded,
     unshaped,
+    unsourced,
 )
-from initplug.filling.copies import ValueSource, redraw_across_ranks, redraw_from_elsewhere, sources_of, unsourced
+from initplug.filling.copies import redraw_across_ranks, redraw_from_elsewhere
 from initplug.filling.former import warn_of_set_values
-from initplug.filling.materialize import Missing, check_complete, device_of, materialize, missing
-from initplug.filling.measure import Reading, audited
+from initplug.filling.materialize import check_complete, device_of, materialize, missing
+from initplug.filling.measure import audited
 from initplug.filling.only import Chosen, warn_of_parts, warn_of_unruled
 from initplug.filling.overlaps import overlapping, overwritten
 from initplug.filling.owners import rehearsed
@@ -36,16 +39,16 @@ from initplug.filling.recomputation import judged_exactly
 from initplug.filling.replicas import NO_REPLICAS, Replicas, replicated
 from initplug.filling.select import fitted
 from initplug.filling.sharding import circle_of, reshard
+from initplug.filling.sources import sources_of
 from initplug.filling.torch_draws import filler
 from initplug.filling.words import SEEDS
-from initplug.filling.write import Progress, Settings, write
+from initplug.filling.work import Progress, Settings, Work
+from initplug.filling.write import write
 from initplug.language.faults import shown
-from initplug.planning.elsewhere import elsewhere
-from initplug.planning.evaluation import Share
-from initplug.planning.opaque import is_fake, opaque
-from initplug.planning.plan import Plan, warn_of_frozen, warn_of_lazy
-from initplug.planning.slots import Slots, Tree
-from initplug.schemes.distributions import Drawn, Keep, Load
+from initplug.planning.assignment import Share
+from initplug.planning.objections import warn_of_frozen, warn_of_lazy
+from initplug.planning.plan import Plan
+from initplug.schemes.distributions import Drawn, Keep
 from initplug.values import is_whole, plain
 
 
@@ -136,12 +139,11 @@ def apply(
     replicas = replicated(model) if isinstance(model, nn.Module) else NO_REPLICAS
     circle = _circle_of_call(model, group, replicas) if check else Circle()
     with restored_on_failure() as backups, _undisturbed():
-        ready = agree_on(
+        work = agree_on(
             lambda: _prepare(
                 model,
                 recipe,
-                _settings(seed, threads, measure, progress),
-                Reading(measure, histograms),
+                _settings(seed, threads, measure, histograms, progress),
                 only=plain(only),
                 prefix=plain(prefix),
                 device=plain(device),
@@ -150,18 +152,11 @@ def apply(
                 atomic=atomic,
             ),
             circle,
-            lambda ready: facts_of(
-                ready.plan,
-                ready.slots,
-                ready.statuses,
-                {"seed": seed, "atomic": atomic},
-                ready.replicas,
-                plain=group is not None,
-            ),
+            lambda work: facts_of(work, {"seed": seed, "atomic": atomic}, plain=group is not None),
             "before anything was written",
         )
-        backups += filter(None, [ready.backup])
-        return agree_on(lambda: _write_and_measure(ready), circle, lambda _: NO_FACTS, "while values were written")
+        backups += filter(None, [work.backup])
+        return agree_on(lambda: _write_and_measure(work), circle, lambda _: NO_FACTS, "while values were written")
 
 
 def _circle_of_call(model: Any, group: Any, replicas: Replicas) -> Circle:
@@ -171,31 +166,10 @@ def _circle_of_call(model: Any, group: Any, replicas: Replicas) -> Circle:
     return circle_of(model, replicas) if isinstance(model, nn.Module) else Circle()
 
 
-class _Ready(NamedTuple):
-    """The knowledge of a run once everything has been checked and before anything is written.
-
-    `reasons` say why slots are left alone, beyond what the plan says.
-    """
-
-    plan: Plan
-    tree: Tree
-    slots: Slots
-    statuses: Coded[Status]
-    reasons: Mapping[int, str]
-    sources: Mapping[int, ValueSource]
-    on_meta: Missing
-    device: torch.device
-    settings: Settings
-    reading: Reading
-    replicas: Replicas
-    backup: Backup | None
-
-
 def _prepare(
     model: nn.Module,
     recipe: Any,
     settings: Settings,
-    reading: Reading,
     *,
     only: str | Iterable[str] | None,
     prefix: str,
@@ -203,54 +177,40 @@ def _prepare(
     replicas: Replicas,
     check: bool,
     atomic: bool,
-) -> _Ready:
+) -> Work:
     """Plan and check; nothing is written."""
     where = device_of(device)
     plan, tree, slots, buffers, chosen = fitted(model, recipe, prefix, only)
     statuses, reasons = _chosen_of(plan.shares.each(_applied), chosen)
-    sources, lost = sources_of(plan, tree, slots)
-    if lost and only is None and settings.seed is not None:
-        redraw_from_elsewhere(plan, statuses, sources, lost)
-    if sources:
-        redraw_across_ranks(plan, slots, statuses, sources, lost)
-    on_meta = missing(plan, tree, slots, statuses, buffers, chosen.rows, whole=only is None)
-    findings = [*on_meta.findings, *unsourced(slots, statuses, sources, lost)]
-    findings += [*unshaped(plan, statuses, reasons), *unreachable(plan, tree, slots, statuses)]
+    work = Work(plan, tree, slots, statuses, reasons, settings, replicas, *sources_of(plan, tree, slots))
+    if work.lost and only is None and settings.seed is not None:
+        redraw_from_elsewhere(work)
+    if work.sources:
+        redraw_across_ranks(work)
+    work = replace(work, on_meta=missing(work, buffers, chosen.rows, where, whole=only is None))
+    findings = [*work.on_meta.findings, *unsourced(work), *unshaped(work), *unreachable(work)]
     if check:
-        findings += unplaced(plan, slots, statuses)
+        findings += unplaced(work)
     if settings.seed is None:
-        findings += unseeded(plan, slots, statuses, replicas if check else NO_REPLICAS)
+        findings += unseeded(work, replicas if check else NO_REPLICAS)
     else:
-        findings += [*unnamed(slots, statuses), *beyond_streams(plan, slots, statuses)]
-    refuse(plan, slots, statuses, sources, findings)
-    _warn_of_left(chosen, plan, restored=bool(on_meta.buffers), writing=True)
+        findings += [*unnamed(work), *beyond_streams(work)]
+    refuse(work, findings)
+    _warn_of_left(chosen, plan, restored=bool(work.on_meta.buffers), writing=True)
     warn_of_frozen(plan, slots, chosen.rows)
-    warn_of_set_values(plan, slots, statuses)
-    backup = backed_up(tree, slots, to_write(statuses), where) if atomic else None
-    return _Ready(plan, tree, slots, statuses, reasons, sources, on_meta, where, settings, reading, replicas, backup)
+    warn_of_set_values(work)
+    return replace(work, backup=backed_up(tree, slots, to_write(statuses), where)) if atomic else work
 
 
-def _write_and_measure(ready: _Ready) -> Audit:
+def _write_and_measure(work: Work) -> Audit:
     """Write what has been checked, and measure it."""
-    plan, tree, slots, statuses, reasons, sources, on_meta, where, settings, reading, replicas, _ = ready
-    materialize(tree, on_meta, where)
-    shared = overlapping(plan, slots, statuses, settings)
-    record = write(plan, tree, slots, statuses, sources, settings)
-    check_complete(tree, on_meta)
-    statuses = statuses.replaced(dict.fromkeys(record.projected, "projected"))
+    materialize(work.tree, work.on_meta)
+    shared = overlapping(work)
+    record = write(work)
+    check_complete(work.tree, work.on_meta)
+    work = replace(work, statuses=work.statuses.replaced(dict.fromkeys(record.projected, "projected")))
     try:
-        return audited(
-            plan,
-            slots,
-            statuses,
-            sources,
-            reading,
-            measured=record.measured,
-            seed=settings.seed,
-            reasons=reasons,
-            settled=overwritten(plan, slots, statuses, shared, settings),
-            replicas=replicas,
-        )
+        return audited(work, record.measured, overwritten(work, shared))
     except Exception as error:
         if isinstance(error, Warning):
             raise
@@ -297,33 +257,13 @@ def audit(
         >>> audit(layer, {"rules": rules}, seed=0)["weight"].verdict
         'exact'
     """
-    settings = _settings(seed, threads, True, progress)
+    settings = _settings(seed, threads, True, histograms, progress)
     with _undisturbed():
         plan, tree, slots, _, chosen = fitted(model, recipe, plain(prefix), only)
         warn_of_lazy(plan)
         statuses, reasons = _chosen_of(plan.shares.each(_as_it_stands), chosen)
-        # The stand-in of a computed tensor is always on meta, so that this settles most.
-        unread = [row for row, tensor in enumerate(slots.tensors) if tensor.is_meta and statuses[row] == "read"]
-        on_meta = [slots[row].name for row in unread if slots[row].on_meta]
-        away = [one for row, one in elsewhere(tree, slots).items() if statuses[row] in ("read", "empty")]
-        if away:
-            findings = away
-            raise ApplyError(headed(f"{len(away)} of {len(slots)} slots hold no values", findings), findings)
-        if on_meta:
-            findings = [Finding(name, "it is on meta and holds no values") for name in on_meta]
-            raise ApplyError(headed(f"{len(on_meta)} slots are on meta and hold no values", findings), findings)
-        fake = [row for row in slots.kins.where(lambda kin: not kin.plain).tolist() if is_fake(slots[row].tensor)]
-        findings = [Finding(slots[row].name, f"{opaque(slots[row].tensor)}") for row in fake if statuses[row] == "read"]
-        if findings:
-            raise ApplyError(headed(f"{len(findings)} of {len(slots)} slots hold no values", findings), findings)
-        sources, lost = sources_of(plan, tree, slots)
-        # A copy whose source lies outside this part of the model cannot be tested; a file could have been there.
-        read = statuses.mask(lambda status: status == "read")
-        files = [index for index in lost if read[index] and isinstance(plan.shares[index].distribution, Load)]
-        if files:
-            findings = [Finding(slots[index].name, lost[index]) for index in files]
-            head = f"{len(files)} of {len(slots)} slots cannot be compared with their file"
-            raise ApplyError(headed(head, findings), findings)
+        work = Work(plan, tree, slots, statuses, reasons, settings, replicated(model), *sources_of(plan, tree, slots))
+        refuse_unreadable(work)
         projecting = {
             row
             for row in slots.computed
@@ -332,22 +272,11 @@ def audit(
         }
         _warn_of_left(chosen, plan, writing=False)
         warn_of_frozen(plan, slots, chosen.rows)
-        exact = {} if seed is None else judged_exactly(plan, slots, statuses, projecting, settings)
-        return audited(
-            plan,
-            slots,
-            statuses,
-            sources,
-            Reading(True, histograms),
-            projecting=projecting,
-            seed=seed,
-            reasons=reasons,
-            settled=exact,
-            replicas=replicated(model),
-        )
+        work = replace(work, projecting=projecting)
+        return audited(work, settled={} if settings.seed is None else judged_exactly(work))
 
 
-def _settings(seed: Any, threads: Any, measure: bool, progress: Progress | None) -> Settings:
+def _settings(seed: Any, threads: Any, measure: bool, histograms: bool, progress: Progress | None) -> Settings:
     """Return the settings of a call, checked and plain."""
     seed, threads = plain(seed), plain(threads)
     if seed is not None and not (is_whole(seed) and 0 <= seed < SEEDS):
@@ -358,7 +287,7 @@ def _settings(seed: Any, threads: Any, measure: bool, progress: Progress | None)
         raise ApplyError(f"threads={_spelled_value(threads)}: a number of threads is a whole number of at least 1")
     if progress is not None and not callable(progress):
         raise ApplyError(f"progress={shown(progress)}: it is called with the number of slots done and of all slots")
-    return Settings(seed, threads or min(torch.get_num_threads(), MOST_THREADS), measure, progress)
+    return Settings(seed, threads or min(torch.get_num_threads(), MOST_THREADS), measure, histograms, progress)
 
 
 def _spelled_value(value: Any) -> str:

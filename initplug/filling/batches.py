@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,11 +25,13 @@ class LotKind(NamedTuple):
         distribution: of the whole tensor.
         measured: whether it is measured as it is drawn, which takes one distribution for all elements.
         region: which part of the whole tensor is held; None for all.
+        padding_row: of the whole, that is zero; None where there is none, or others see to it.
     """
 
     distribution: Drawn
     measured: bool
     region: Region | None = None
+    padding_row: int | None = None
 
 
 class Lot(NamedTuple):
@@ -57,6 +59,12 @@ class Lot(NamedTuple):
         return Lot(self.kind, self.rows[start:end], self.names[start:end], self.tensors[start:end])
 
 
+def one_by_one(lots: Iterable[Lot]) -> list[Lot]:
+    """Return a lot for each tensor, in the order of their rows."""
+    found = [lot.part(place, place + 1) for lot in lots for place in range(len(lot.rows))]
+    return sorted(found, key=lambda lot: int(lot.rows[0]))
+
+
 SMALL = 1 << 12
 """Elements up to which tensors are drawn in batches."""
 
@@ -72,7 +80,7 @@ def batches(lots: Sequence[Lot]) -> tuple[list[Batch], list[Lot]]:
     groups: dict[Any, list[Lot]] = {}
     large: list[Lot] = []
     for lot in lots:
-        (distribution, measured, region), tensor = lot.kind, lot.tensors[0]
+        (distribution, measured, region, _), tensor = lot.kind, lot.tensors[0]
         drawn = isinstance(distribution, Elementwise) and _is_run(region)
         plain = (drawn or isinstance(distribution, Constant)) and tensor.is_floating_point()
         if plain and 0 < tensor.numel() <= SMALL and not any(map(Tensor.is_neg, lot.tensors)):
@@ -127,7 +135,7 @@ def _is_zero(distribution: Drawn) -> bool:
 def _constant_tensors(batch: Batch) -> list[Tensor]:
     """Return a constant in the shape of every tensor."""
     found: list[Tensor] = []
-    for (constant, _, _), rows, _, (first, *_) in batch:
+    for (constant, *_), rows, _, (first, *_) in batch:
         assert isinstance(constant, Constant)  # as all of the batch
         found += [torch.full(first.shape, constant.value, dtype=first.dtype, device=first.device)] * len(rows)
     return found

@@ -1,8 +1,8 @@
-"""Checks before the first write: slots that cannot be written."""
+"""Checks before the first write, or before anything is read: slots that cannot be written, or hold no values."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import compress
 
@@ -10,26 +10,29 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from initplug.auditing.audit import Status, to_write
+from initplug.auditing.audit import to_write
 from initplug.collectives import ranked
-from initplug.columns import Coded
 from initplug.errors import ApplyError, Finding, headed
-from initplug.filling.copies import Redrawn, ValueSource, transfer
-from initplug.filling.owners import doubtful, refusal, rehearsed
+from initplug.filling.copies import transfer
+from initplug.filling.owners import rehearsed
 from initplug.filling.replicas import Replicas
 from initplug.filling.sharding import is_sharded, undivided
+from initplug.filling.sources import Redrawn, ValueSource
 from initplug.filling.torch_draws import filler
+from initplug.filling.work import Work
+from initplug.filling.writable import doubtful, refusal
 from initplug.language.yaml import has_surrogate
-from initplug.planning.dtypes import check_dtype
+from initplug.planning.assignment import LAZY
+from initplug.planning.dtypes import misfit_of
 from initplug.planning.elsewhere import MARKS, elsewhere
-from initplug.planning.evaluation import LAZY
+from initplug.planning.opaque import is_fake, opaque
 from initplug.planning.plan import Plan
-from initplug.planning.slots import Slot, Slots, Tree
-from initplug.schemes.calls import MisfitError
+from initplug.planning.slots import Slot, Slots
 from initplug.schemes.distributions import (
     Batched,
     Constant,
     Copy,
+    Load,
     Normal,
     Planned,
     Single,
@@ -41,20 +44,11 @@ from initplug.schemes.distributions import (
 from initplug.schemes.structures import Custom, DeltaOrthogonal, Orthogonal, Sparse
 
 
-def refuse(
-    plan: Plan,
-    slots: Slots,
-    statuses: Coded[Status],
-    sources: Mapping[int, ValueSource],
-    found: Sequence[Finding],
-) -> None:
+def refuse(work: Work, found: Sequence[Finding]) -> None:
     """Raise for every slot that is to be written and cannot be.
 
     Args:
-        plan: of the slots.
-        slots: in its order.
-        statuses: of the slots.
-        sources: of the slots that are copied or loaded.
+        work: that is to be done.
         found: what was found before, such as sources that hold no values.
 
     Raises:
@@ -62,52 +56,99 @@ def refuse(
     """
     findings = [
         Finding(slot.name, reason)
-        for slot in doubtful(slots.taken(to_write(statuses)))
+        for slot in doubtful(work.slots.taken(to_write(work.statuses)))
         if (reason := refusal(slot)) is not None
     ]
     findings += found
     if not findings:
-        findings += _rehearse(plan, slots, statuses, sources)
+        findings += _rehearse(work)
     if findings:
-        of_slots = all(finding.path in plan for finding in findings)
+        of_slots = all(finding.path in work.plan for finding in findings)
         tensors = f"{len(findings)} tensor{'s' * (len(findings) > 1)}"
-        counted = f"{len(findings)} of {len(slots)} slots" if of_slots else tensors
+        counted = f"{len(findings)} of {len(work.slots)} slots" if of_slots else tensors
         raise ApplyError(headed(f"{counted} cannot be written", findings), findings)
 
 
-def unnamed(slots: Slots, statuses: Coded[Status]) -> list[Finding]:
+def refuse_unreadable(work: Work) -> None:
+    """Raise for slots that are to be read and hold no values.
+
+    Raises:
+        ApplyError: with all findings of a kind together.
+    """
+    plan, slots = work.plan, work.slots
+    read = work.statuses.mask(lambda status: status == "read")
+    # The stand-in of a computed tensor is always on meta, so that this settles most.
+    unread = [row for row, tensor in enumerate(slots.tensors) if tensor.is_meta and read[row]]
+    on_meta = [slots[row].name for row in unread if slots[row].on_meta]
+    away = [one for row, one in elsewhere(work.tree, slots).items() if work.statuses[row] in ("read", "empty")]
+    if away:
+        raise ApplyError(headed(f"{len(away)} of {len(slots)} slots hold no values", away), away)
+    if on_meta:
+        findings = [Finding(name, "it is on meta and holds no values") for name in on_meta]
+        raise ApplyError(headed(f"{len(on_meta)} slots are on meta and hold no values", findings), findings)
+    fake = [row for row in slots.kins.where(lambda kin: not kin.plain).tolist() if is_fake(slots[row].tensor)]
+    findings = [Finding(slots[row].name, f"{opaque(slots[row].tensor)}") for row in fake if read[row]]
+    if findings:
+        raise ApplyError(headed(f"{len(findings)} of {len(slots)} slots hold no values", findings), findings)
+    # A copy whose source lies outside this part of the model cannot be tested; a file could have been there.
+    files = [row for row in work.lost if read[row] and isinstance(plan.shares[row].distribution, Load)]
+    if files:
+        findings = [Finding(slots[row].name, work.lost[row]) for row in files]
+        head = f"{len(files)} of {len(slots)} slots cannot be compared with their file"
+        raise ApplyError(headed(head, findings), findings)
+
+
+def unsourced(work: Work) -> list[Finding]:
+    """Return the slots that are to be written and whose source has no values to give."""
+    slots, sources, lost = work.slots, work.sources, work.lost
+    findings: list[Finding] = []
+    if not sources and not lost:
+        return findings
+    writing = {slots[row] for row in to_write(work.statuses).tolist()}
+    for index in sorted({*sources, *lost}):
+        slot, source, reason = slots[index], sources.get(index), lost.get(index)
+        if isinstance(source, Slot) and source.on_meta and source not in writing:
+            reason = f"its source {source.name} is on meta and holds no values"
+        if reason is not None and slot in writing:
+            findings.append(Finding(slot.name, reason))
+    return findings
+
+
+def unnamed(work: Work) -> list[Finding]:
     """Return the slots whose names select no stream."""
     return [
         Finding(name, "its name holds half a character (a surrogate), so that it has no stream under a seed")
-        for name in slots.taken(to_write(statuses)).names
+        for name in work.slots.taken(to_write(work.statuses)).names
         if has_surrogate(name)
     ]
 
 
-def unshaped(plan: Plan, statuses: Coded[Status], reasons: Mapping[int, str]) -> list[Finding]:
+def unshaped(work: Work) -> list[Finding]:
     """Find the slots that wait for a first batch, unless they are left out or nothing was to be written to them."""
     return [
-        Finding(plan.names[row], "it waits for a first batch to learn its shape", hint=UNSHAPED)
-        for row in statuses.where(lambda status: status == "lazy").tolist()
-        if plan.shares[row].reason == LAZY and row not in reasons
+        Finding(work.plan.names[row], "it waits for a first batch to learn its shape", hint=UNSHAPED)
+        for row in work.statuses.where(lambda status: status == "lazy").tolist()
+        if work.plan.shares[row].reason == LAZY and row not in work.reasons
     ]
 
 
-def unreachable(plan: Plan, tree: Tree, slots: Slots, statuses: Coded[Status]) -> list[Finding]:
+def unreachable(work: Work) -> list[Finding]:
     """Find the slots that are to be written, and whose values lie elsewhere; placeholders are empty."""
-    wanted = {*to_write(statuses).tolist(), *statuses.where(lambda status: status == "empty").tolist()}
-    found = elsewhere(tree, slots).items()
-    return [finding for row, finding in found if row in wanted and plan.shares[row].reason is None]
+    empty = work.statuses.where(lambda status: status == "empty")
+    wanted = {*to_write(work.statuses).tolist(), *empty.tolist()}
+    found = elsewhere(work.tree, work.slots).items()
+    return [finding for row, finding in found if row in wanted and work.plan.shares[row].reason is None]
 
 
-def unplaced(plan: Plan, slots: Slots, statuses: Coded[Status]) -> list[Finding]:
+def unplaced(work: Work) -> list[Finding]:
     """Find plain tensors that are this rank's part of a whole: all ranks would give theirs the same values.
 
     Megatron marks them by `tensor_model_parallel`, and experts of which each rank has its own by `allreduce=False`.
     A constant is right on every rank, and so is a copy of a tensor that is cut alike.
     """
+    plan, slots = work.plan, work.slots
     rows = {*compress(range(len(slots)), map(MARKS, slots.tensors)), *slots.computed}
-    marks = {row: mark for row in sorted(rows) if statuses[row] == "initialized" and (mark := _mark(slots, row))}
+    marks = {row: mark for row in sorted(rows) if work.statuses[row] == "initialized" and (mark := _mark(slots, row))}
     shares = plan.shares
     findings: list[Finding] = []
     for row, mark in marks.items():
@@ -143,11 +184,11 @@ UNSHAPED = "run one batch first, or leave it out with only="
 DOUBLES = frozenset({"float64", "complex128"})
 
 
-def beyond_streams(plan: Plan, slots: Slots, statuses: Coded[Status]) -> list[Finding]:
+def beyond_streams(work: Work) -> list[Finding]:
     """Return the slots that are to be drawn from what streams, which are of single precision, cannot resolve."""
-    reasons = plan.shares.each(lambda share: _beyond_single(share.distribution, double=share.dtype in DOUBLES))
-    names = slots.names
-    rows = to_write(statuses)
+    reasons = work.plan.shares.each(lambda share: _beyond_single(share.distribution, double=share.dtype in DOUBLES))
+    names = work.slots.names
+    rows = to_write(work.statuses)
     lacking = np.intersect1d(rows, reasons.where(lambda reason: reason is not None))
     hint = "under a seed values are drawn in float32"
     return [Finding(names[row], str(reasons[row]), hint=hint) for row in lacking.tolist()]
@@ -168,19 +209,18 @@ def _beyond_single(distribution: Planned | None, *, double: bool) -> str | None:
             continue
         if 0 < part.std < max(limits.smallest_normal, 64 * limits.eps * abs(part.mean)):
             return f"{text(part)} is finer than float32"
-        try:
-            check_dtype(part, torch.float32, str(text(part)))
-        except MisfitError as reason:
-            return str(reason)
+        if (misfit := misfit_of(part, torch.float32, str(text(part)))) is not None:
+            return misfit
     return None
 
 
-def unseeded(plan: Plan, slots: Slots, statuses: Coded[Status], replicas: Replicas) -> list[Finding]:
+def unseeded(work: Work, replicas: Replicas) -> list[Finding]:
     """Return the slots that ranks share and are to be written without a seed: torch's generator is each rank's own.
 
     Shards would get the same numbers of it, or each its own; replicas as well, but for what needs no generator.
     """
-    written = to_write(statuses)
+    plan, slots = work.plan, work.slots
+    written = to_write(work.statuses)
     findings = [
         Finding(slot.name, "it is sharded, and only a seed gives its parts the values of one whole", hint="seed=0")
         for slot in slots.taken(written)
@@ -214,12 +254,13 @@ GENERATED = Orthogonal | DeltaOrthogonal | Sparse | Custom
 """Structured distributions that take numbers from a generator."""
 
 
-def _rehearse(plan: Plan, slots: Slots, statuses: Coded[Status], sources: Mapping[int, ValueSource]) -> list[Finding]:
+def _rehearse(work: Work) -> list[Finding]:
     """Return what keeps computed slots from being written, found on copies."""
+    slots, sources, shares = work.slots, work.sources, work.plan.shares
     findings = []
     for row in slots.computed:
-        if statuses[row] == "initialized":
-            outcome = rehearsed(slots[row], _filling(sources[row]) if row in sources else filler(plan.shares[row]))
+        if work.statuses[row] == "initialized":
+            outcome = rehearsed(slots[row], _filling(sources[row]) if row in sources else filler(shares[row]))
             if isinstance(outcome, str):
                 findings.append(Finding(slots[row].name, outcome))
     return findings

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -33,47 +33,21 @@ class FillError(Exception):
         self.row = row
 
 
-class Order(NamedTuple):
-    """One tensor to be worked on.
-
-    Args:
-        row: where it stands, in whatever it is a row of.
-        name: canonical one, which selects its streams.
-        tensor: what is held of it.
-        kind: what is drawn for it.
-        padding_row: of the whole, that is left out.
-    """
-
-    row: int
-    name: str
-    tensor: Tensor
-    kind: LotKind
-    padding_row: int | None = None
-
-
-def orders_of(lots: Iterable[Lot]) -> list[Order]:
-    """Return the tensors of lots one by one, in the order of their rows."""
-    found = [
-        Order(int(row), name, tensor, kind)
-        for kind, *columns in lots
-        for row, name, tensor in zip(*columns, strict=True)
-    ]
-    return sorted(found, key=itemgetter(0))
-
-
 @dataclass(frozen=True, slots=True)
 class Job:
     """A stretch of a piece that is worked on at a time.
 
     Args:
-        index: place of the tensor among the orders.
+        row: of the tensor.
+        kind: of its draw.
         out: at most `DRAWN_AT_A_TIME` elements, in the order of the piece: the memory itself where it is plain float32
             on the CPU.
         begin: place of the first in the piece.
         piece: that they belong to.
     """
 
-    index: int
+    row: int
+    kind: LotKind
     out: Tensor | NDArray[np.float32]
     begin: int
     piece: Piece
@@ -91,13 +65,13 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Work(Generic[ChunkResult]):
+class ChunkWork(Generic[ChunkResult]):
     """The work that is done with every tensor.
 
     Args:
         draws: with a stretch of draws, given what computes words and memory for `DRAWN_AT_A_TIME` elements; any thread
             calls it.
-        given: with what is known as a whole, given the place of its order; one thread at a time calls it.
+        given: with what is known as a whole, given the row of its tensor; one thread at a time calls it.
         done: with the row of a tensor that is finished; one thread at a time calls it.
     """
 
@@ -111,50 +85,52 @@ MOST_WORKERS = 256
 
 
 def work_on_chunks(
-    orders: Sequence[Order], seed: int, threads: int, work: Work[ChunkResult]
-) -> list[list[ChunkResult]]:
-    """Work on tensors in chunks that threads share.
+    lots: Sequence[Lot], seed: int, threads: int, work: ChunkWork[ChunkResult]
+) -> dict[int, list[ChunkResult]]:
+    """Work on tensors, one after the other, in chunks that threads share.
 
     Returns:
-        What came of each tensor's chunks, in their order, whichever thread did them.
+        By the tensor's row, what came of its chunks, in their order, whichever thread did them.
 
     Raises:
         FillError: from what was raised.
     """
-    if not orders:
-        return []
+    tensors = [
+        (int(row), name, tensor, kind) for kind, *columns in lots for row, name, tensor in zip(*columns, strict=True)
+    ]
+    if not tensors:
+        return {}
     # Chunks of a tensor are taken in order but may end in any.
-    found: list[list[tuple[int, ChunkResult]]] = [[] for _ in orders]
-    left = [1] * len(orders)  # jobs that are not done, and one for the cutting
+    found: dict[int, list[tuple[int, ChunkResult]]] = {row: [] for row, *_ in tensors}
+    left = dict.fromkeys(found, 1)  # jobs that are not done, and one for the cutting
     lock, failed = threading.Lock(), threading.Event()
 
-    def note(index: int, place: int, outcome: ChunkResult | None) -> None:
+    def note(row: int, place: int, outcome: ChunkResult | None) -> None:
         if outcome is not None:
-            found[index].append((place, outcome))
+            found[row].append((place, outcome))
 
-    def count_down(index: int) -> None:
-        left[index] -= 1
-        if not left[index]:
-            work.done(orders[index].row)
+    def count_down(row: int) -> None:
+        left[row] -= 1
+        if not left[row]:
+            work.done(row)
 
     def jobs() -> Iterator[tuple[int, Job]]:
-        """Yield the jobs, numbered; on the way hand on what is known as a whole, and end orders that are cut."""
+        """Yield the jobs, numbered; on the way hand on what is known as a whole, and end tensors that are cut."""
         place = 0
-        for index, order in enumerate(orders):
-            kind = order.kind
+        for row, name, tensor, kind in tensors:
             try:
-                for piece in pieces(kind.distribution, order.tensor, seed, order.name, kind.region, order.padding_row):
+                for piece in pieces(kind.distribution, tensor, seed, name, kind.region, kind.padding_row):
                     if isinstance(piece, Given):
-                        note(index, place, work.given(index, piece))
+                        note(row, place, work.given(row, piece))
                         place += 1
                         continue
                     for out, begin in _stretches(piece.view):
-                        left[index] += 1
-                        yield place, Job(index, out, begin, piece)
+                        left[row] += 1
+                        yield place, Job(row, kind, out, begin, piece)
                         place += 1
             except Exception as error:
-                raise FillError(order.row) from error
-            count_down(index)
+                raise FillError(row) from error
+            count_down(row)
 
     queue = jobs()
 
@@ -170,10 +146,10 @@ def work_on_chunks(
             try:
                 outcome = work.draws(job, source, scratch)
             except Exception as error:
-                raise FillError(orders[job.index].row) from error
+                raise FillError(job.row) from error
             with lock:
-                note(job.index, place, outcome)
-                count_down(job.index)
+                note(job.row, place, outcome)
+                count_down(job.row)
 
     threads = min(threads, MOST_WORKERS)
     inferring = torch.is_inference_mode_enabled()  # which every thread must say for itself
@@ -196,7 +172,7 @@ def work_on_chunks(
             except BaseException:  # Ctrl-C reaches this thread alone
                 failed.set()
                 raise
-    return [[outcome for _, outcome in sorted(parts, key=itemgetter(0))] for parts in found]
+    return {row: [outcome for _, outcome in sorted(parts, key=itemgetter(0))] for row, parts in found.items()}
 
 
 def _stretches(view: Tensor) -> Iterator[tuple[Tensor | NDArray[np.float32], int]]:

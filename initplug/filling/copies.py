@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from initplug.auditing.audit import Status, to_write
 from initplug.auditing.verdicts import Verdict
-from initplug.columns import Coded, Rows
-from initplug.errors import Finding
+from initplug.columns import Rows
 from initplug.filling.cuts import give
-from initplug.filling.owners import untouchable, value_of
+from initplug.filling.owners import value_of
 from initplug.filling.sharding import held_in, is_sharded, local_of, region_of
-from initplug.planning.copies import WORDS, depths, unlike
-from initplug.planning.evaluation import Share
+from initplug.filling.sources import Redrawn, Stored, ValueSource
+from initplug.filling.work import Work
+from initplug.planning.copies import depths
 from initplug.planning.plan import Plan
-from initplug.planning.slots import Slot, Tree
-from initplug.schemes.distributions import Copy, Drawn, Load
+from initplug.planning.slots import Slot
+from initplug.schemes.distributions import Copy, Drawn
 
 WINDOW_BYTES = 1 << 22
 """Bytes that are read or compared at a time, whatever the tensor's size."""
@@ -32,131 +28,23 @@ WINDOW_BYTES = 1 << 22
 Window = tuple[slice, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A tensor in an open file.
-
-    Args:
-        file: what safetensors opened.
-        key: name of the tensor.
-        shape: its sizes.
-        itemsize: bytes of an element.
-    """
-
-    file: Any
-    key: str
-    shape: tuple[int, ...]
-    itemsize: int
-
-
-@dataclass(frozen=True, slots=True)
-class Redrawn:
-    """A slot whose values are drawn once more, since no rank holds those that it needs.
-
-    Args:
-        name: canonical name of the slot that is drawn, which selects its streams.
-        share: what the plan says of it.
-        casts: the dtypes that the values take on their way, from copy to copy.
-    """
-
-    name: str
-    share: Share
-    casts: tuple[torch.dtype, ...]
-
-
-ValueSource = Slot | Stored | Redrawn
-"""Where values come from. A slot, and not its tensor: it may yet be given another one."""
-
-
-def sources_of(plan: Plan, tree: Tree, slots: Sequence[Slot]) -> tuple[dict[int, ValueSource], dict[int, str]]:
-    """Return where the copied and loaded slots of a model get their values, files opened.
-
-    Args:
-        plan: of the model, or cut to it.
-        tree: the walked model.
-        slots: of the plan, in its order.
-
-    Returns:
-        By position in the plan: the sources, and for those that have none, or one that does not fit, the reason.
-    """
-    sources: dict[int, ValueSource] = {}
-    lost: dict[int, str] = {}
-    files: dict[str, Any] = {}
-    places: dict[str, Slot] = {}
-    for index in plan.shares.where(lambda share: isinstance(share.distribution, Copy | Load)).tolist():
-        slot = slots[index]
-        found: ValueSource | str
-        match plan.shares[index].distribution:
-            case Copy(name):
-                places = places or {place: each for each in tree.slots for place, _, _ in each.places}
-                # A part of a model may know the source by an alias alone: the plan has them all.
-                found = _source_slot(name, slots[plan.index_of(name)] if name in plan else places.get(name), slot)
-            case Load(path, key):
-                found = _source_in_file(path, key, slot, files)
-            case _:
-                continue
-        if isinstance(found, str):
-            lost[index] = found
-        else:
-            sources[index] = found
-    return sources, lost
-
-
-def _source_slot(name: str, source: Slot | None, slot: Slot) -> Slot | str:
-    """Return the slot that is copied, or why it cannot be."""
-    if source is None:
-        return f"its source {name} is not in this model"
-    tensor = source.tensor
-    if source.lazy:
-        return f"its source {name} waits for a first batch to learn its shape"
-    hidden = untouchable(tensor)
-    if hidden is not None:
-        return f"its source {name} cannot be read: {hidden}"
-    return unlike(name, tuple(tensor.shape), tensor.dtype, slot.tensor) or source
-
-
-def _source_in_file(path: str, key: str, slot: Slot, files: dict[str, Any]) -> Stored | str:
-    """Return the tensor in a file, or why it cannot be read any more."""
-    try:
-        if path not in files:
-            if not Path(path).is_file():
-                return f"there is no file {path} any more"
-            files[path] = safe_open(path, framework="pt")
-        part = files[path].get_slice(key)
-        shape, dtype = tuple(part.get_shape()), part.get_dtype()
-    except (SafetensorError, OSError) as error:
-        return f"{path} has changed: {error}"
-    reason = unlike(f"{key!r} in {path}", shape, dtype, slot.tensor)
-    return reason or Stored(files[path], key, shape, getattr(torch, WORDS[dtype]).itemsize)
-
-
-def redraw_across_ranks(
-    plan: Plan,
-    slots: Sequence[Slot],
-    statuses: Coded[Status],
-    sources: dict[int, ValueSource],
-    lost: dict[int, str],
-) -> None:
+def redraw_across_ranks(work: Work) -> None:
     """Draw once more what is copied between tensors of which a rank holds different parts.
 
-    Args:
-        plan: of the slots.
-        slots: in its order.
-        statuses: what applying does to each.
-        sources: of the copied slots, changed.
-        lost: why others have none, changed.
+    The sources of the run are changed.
     """
+    slots, sources = work.slots, work.sources
     places = {slot: index for index, slot in enumerate(slots)}
     for index, source in [*sources.items()]:
         if not isinstance(source, Slot) or _reaches(source.tensor, slots[index].tensor):
             continue
         casts: list[torch.dtype] = []
         at, name = places.get(source), source.name
-        while at is not None and statuses[at] == "initialized" and at not in lost:
+        while at is not None and work.statuses[at] == "initialized" and at not in work.lost:
             casts.append(slots[at].tensor.dtype)
-            share, further = plan.shares[at], sources.get(at)
+            share, further = work.plan.shares[at], sources.get(at)
             if further is None and slots[at].computed is None:
-                sources[index] = Redrawn(plan.names[at], share, tuple(reversed(casts)))
+                sources[index] = Redrawn(work.plan.names[at], share, tuple(reversed(casts)))
                 break
             if isinstance(further, Redrawn):
                 sources[index] = replace(further, casts=(*further.casts, *reversed(casts)))
@@ -164,24 +52,21 @@ def redraw_across_ranks(
             at = places.get(further) if isinstance(further, Slot) else None
         else:
             del sources[index]
-            lost[index] = f"its source {name} is not drawn here and placed differently: give both the same placements"
+            work.lost[index] = (
+                f"its source {name} is not drawn here and placed differently: give both the same placements"
+            )
 
 
-def redraw_from_elsewhere(
-    plan: Plan, statuses: Coded[Status], sources: dict[int, ValueSource], lost: dict[int, str]
-) -> None:
+def redraw_from_elsewhere(work: Work) -> None:
     """Draw what is copied from another part of the model, such as a pipeline stage, which the whole's plan knows.
 
-    Args:
-        plan: cut out of the whole model's.
-        statuses: what applying does to each slot.
-        sources: of the copied slots, changed.
-        lost: why others have none, changed.
+    The sources of the run are changed.
     """
+    plan = work.plan
     whole = plan.whole
-    for index in [*lost]:
+    for index in [*work.lost]:
         copy = plan.shares[index].distribution
-        if statuses[index] != "initialized" or not isinstance(copy, Copy) or copy.source not in whole:
+        if work.statuses[index] != "initialized" or not isinstance(copy, Copy) or copy.source not in whole:
             continue
         casts: list[torch.dtype] = []
         while isinstance(copy, Copy):
@@ -189,54 +74,14 @@ def redraw_from_elsewhere(
             casts.append(getattr(torch, whole.shares[at].dtype))
             copy = whole.shares[at].distribution
         if isinstance(copy, Drawn):
-            sources[index] = Redrawn(whole.names[at], whole.shares[at], tuple(reversed(casts)))
-            del lost[index]
-
-
-def drawn_from(plan: Plan, slots: Sequence[Slot], row: int) -> Redrawn | None:
-    """Return what a copied slot's values were drawn for, by way of further copies too; None where they were not drawn.
-
-    Args:
-        plan: of the slots, or cut out of the whole model's.
-        slots: in its order.
-        row: of the copy.
-    """
-    casts: list[torch.dtype] = []
-    known, at = plan, row
-    while isinstance(copy := known.shares[at].distribution, Copy):
-        if known is plan and copy.source not in plan:
-            known = plan.whole
-        if copy.source not in known:
-            return None
-        at = known.index_of(copy.source)
-        if known is plan and slots[at].computed is not None:
-            return None  # its owner may round what it was given
-        casts.append(slots[at].tensor.dtype if known is plan else getattr(torch, known.shares[at].dtype))
-    share = known.shares[at]
-    return Redrawn(known.names[at], share, tuple(reversed(casts))) if isinstance(share.distribution, Drawn) else None
+            work.sources[index] = Redrawn(whole.names[at], whole.shares[at], tuple(reversed(casts)))
+            del work.lost[index]
 
 
 def _reaches(source: Tensor, target: Tensor) -> bool:
     """Return whether a rank holds all of a source that it needs for a target."""
     region = region_of(source)
     return region is None or region == region_of(target)
-
-
-def unsourced(
-    slots: Sequence[Slot], statuses: Coded[Status], sources: Mapping[int, ValueSource], lost: Mapping[int, str]
-) -> list[Finding]:
-    """Return the slots that are to be written and whose source has no values to give."""
-    findings: list[Finding] = []
-    if not sources and not lost:
-        return findings
-    writing = {slots[row] for row in to_write(statuses).tolist()}
-    for index in sorted({*sources, *lost}):
-        slot, source, reason = slots[index], sources.get(index), lost.get(index)
-        if isinstance(source, Slot) and source.on_meta and source not in writing:
-            reason = f"its source {source.name} is on meta and holds no values"
-        if reason is not None and slot in writing:
-            findings.append(Finding(slot.name, reason))
-    return findings
 
 
 def in_order(plan: Plan, rows: Rows) -> Rows:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from initplug.auditing.moments import Histogram, Moments, histogram
+from initplug.auditing.histograms import Histogram, histogram
+from initplug.auditing.moments import Moments
 from initplug.filling.owners import value_of
 from initplug.filling.sharding import local_of, local_row
 from initplug.planning.plan import Plan

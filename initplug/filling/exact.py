@@ -15,17 +15,17 @@ from torch import Tensor
 from initplug.auditing.moments import array_of
 from initplug.auditing.repetition import WORD_DTYPES
 from initplug.columns import Rows
-from initplug.filling.batches import Batch, Lot, LotKind, batches, values_of
-from initplug.filling.chunks import Job, Order, Work, orders_of, work_on_chunks
-from initplug.filling.copies import Redrawn
+from initplug.filling.batches import Batch, Lot, LotKind, batches, one_by_one, values_of
+from initplug.filling.chunks import ChunkWork, Job, work_on_chunks
 from initplug.filling.cuts import SERIAL, cut_view, paired_pieces
 from initplug.filling.pieces import Given
 from initplug.filling.sharding import local_of, region_of
+from initplug.filling.sources import Redrawn
 from initplug.filling.words import WordSource
+from initplug.filling.work import Work
 from initplug.filling.write import lots_of
-from initplug.planning.evaluation import Share
-from initplug.planning.plan import Plan
-from initplug.planning.slots import Slot, Slots
+from initplug.planning.assignment import Share
+from initplug.planning.slots import Slot
 from initplug.regions import Box
 from initplug.schemes.distributions import Drawn
 
@@ -75,32 +75,25 @@ NARROW_DTYPES = (torch.bfloat16, torch.float16, torch.float8_e4m3fn, torch.float
 
 
 def compared_to_seed(
-    plan: Plan,
-    slots: Slots,
-    rows: Rows,
-    copies: Mapping[int, Redrawn],
-    seed: int,
-    threads: int,
-    done: Callable[[int], None],
+    work: Work, rows: Rows, copies: Mapping[int, Redrawn], done: Callable[[int], None]
 ) -> dict[int, Compared]:
     """Return what tells tensors from what a seed gives them, in bounded memory but for what is drawn as a whole.
 
     Args:
-        plan: of the slots.
-        slots: in its order.
+        work: with the seed.
         rows: of slots that are drawn and that their owners hold themselves.
         copies: what else is compared: copies, with what their values were drawn for.
-        seed: of all streams.
-        threads: how many compute at a time.
         done: called with how many more are compared, by one thread at a time.
 
     Raises:
         FillError: values cannot be computed again.
     """
+    plan, slots, seed, threads = work.plan, work.slots, work.settings.seed, work.settings.threads
+    assert seed is not None  # without one there is nothing to compute
     found: dict[int, Compared] = {}
     padded = plan.shares.taken(rows).mask(lambda share: share.padding_row is not None)
     small, large = batches(lots_of(plan, slots, rows[~padded], measure=False))
-    orders = orders_of(large)
+    lots = one_by_one(large)
     with torch.no_grad():
         for batch in small:
             equal = _equal_tensors(batch, seed)
@@ -108,30 +101,27 @@ def compared_to_seed(
                 if is_equal:
                     found[row] = Compared(Difference(0, lot.numel))
                 else:
-                    orders.append(Order(row, lot.names[place], lot.tensors[place], lot.kind))
+                    lots.append(lot.part(place, place + 1))
             done(sum(is_equal for _, is_equal, _, _ in equal))
-    orders += [_order(row, plan.names[row], slots[row], plan.shares[row]) for row in rows[padded].tolist()]
-    casts: list[Casts] = [()] * len(orders)
-    for row, source in copies.items():
-        orders.append(_order(row, source.name, slots[row], source.share))
-        casts.append(source.casts)
-    differences = _differences(orders, casts, seed, threads, lambda: done(1))
-    found.update((order.row, Compared(one)) for order, one in zip(orders, differences, strict=True))
+    lots += [_lot_of_one(row, plan.names[row], slots[row], plan.shares[row]) for row in rows[padded].tolist()]
+    lots += [_lot_of_one(row, source.name, slots[row], source.share) for row, source in copies.items()]
+    casts = {row: source.casts for row, source in copies.items()}
+    differences = _differences(lots, casts, seed, threads, lambda: done(1))
+    found.update((row, Compared(one)) for row, one in differences.items())
     for narrow in NARROW_DTYPES:
-        places = [place for place, one in enumerate(differences) if _may_be_rounded(orders[place], one, narrow)]
-        through = [(*casts[place], narrow) for place in places]
-        again = _differences([orders[place] for place in places], through, seed, threads, lambda: None)
-        for place, rest in zip(places, again, strict=True):
+        doubtful = [lot for lot in lots if _may_be_rounded(lot, differences[int(lot.rows[0])], narrow)]
+        through = {row: (*casts.get(row, ()), narrow) for lot in doubtful for row in map(int, lot.rows)}
+        for row, rest in _differences(doubtful, through, seed, threads, lambda: None).items():
             if not rest.unequal:
-                found[orders[place].row] = Compared(differences[place], narrow)
+                found[row] = Compared(differences[row], narrow)
     return found
 
 
-def _order(row: int, name: str, slot: Slot, share: Share) -> Order:
+def _lot_of_one(row: int, name: str, slot: Slot, share: Share) -> Lot:
     assert isinstance(share.distribution, Drawn)  # as everything that is compared here
     tensor = slot.tensor
-    kind = LotKind(share.distribution, False, region_of(tensor))
-    return Order(row, name, local_of(tensor).detach(), kind, share.padding_row)
+    kind = LotKind(share.distribution, False, region_of(tensor), share.padding_row)
+    return Lot(kind, [row], [name], [local_of(tensor).detach()])
 
 
 # Small tensors ------------------------------------------------------------------------------------------------
@@ -168,13 +158,13 @@ def bits(values: Tensor) -> NDArray[np.integer]:
 
 
 def _differences(
-    orders: Sequence[Order], casts: Sequence[Casts], seed: int, threads: int, done: Callable[[], None]
-) -> list[Difference]:
+    lots: Sequence[Lot], casts: Mapping[int, Casts], seed: int, threads: int, done: Callable[[], None]
+) -> dict[int, Difference]:
     """Return what tells tensors from what they were to be given, which may take further dtypes on its way."""
 
     def draws(job: Job, source: WordSource, scratch: NDArray[np.float32]) -> Difference:
         values, out, box = job.drawn(source, scratch), job.out, job.piece.box
-        through = casts[job.index]
+        through = casts.get(job.row, ())
         if isinstance(out, np.ndarray):
             if not through and np.array_equal(out.view(np.int32), values.view(np.int32)):  # nearly always
                 return Difference(0, job.size)
@@ -182,16 +172,17 @@ def _differences(
         drawn = torch.from_numpy(values).view(out.shape)
         return _summed(_difference(*pair, through, box, job.begin) for pair in paired_pieces(out, drawn))
 
-    def given(index: int, one: Given) -> Difference:
+    def given(row: int, one: Given) -> Difference:
+        through = casts.get(row, ())
         if isinstance(one.values, Tensor):
             pairs: Iterator[tuple[Tensor, Tensor, int]] = paired_pieces(one.view, one.values)
         else:
             constant = torch.empty((), dtype=one.view.dtype).fill_(one.values)
             pairs = ((piece, constant.expand(piece.shape), begin) for piece, begin in cut_view(one.view, SERIAL))
-        return _summed(_difference(*pair, casts[index], one.box, 0) for pair in pairs)
+        return _summed(_difference(*pair, through, one.box, 0) for pair in pairs)
 
-    parts = work_on_chunks(orders, seed, threads, Work(draws, given, lambda _: done()))
-    return [_summed(iter(part)) for part in parts]
+    parts = work_on_chunks(lots, seed, threads, ChunkWork(draws, given, lambda _: done()))
+    return {row: _summed(iter(part)) for row, part in parts.items()}
 
 
 def _summed(parts: Iterator[Difference]) -> Difference:
@@ -244,9 +235,9 @@ def difference(found: Tensor, expected: Tensor) -> Difference:
     return _summed(_difference(*pair, (), whole, 0) for pair in paired_pieces(found, expected))
 
 
-def _may_be_rounded(order: Order, difference: Difference, narrow: torch.dtype) -> bool:
-    """Return whether rounding to a narrower dtype explains the first element that differs."""
-    dtype = order.tensor.dtype
+def _may_be_rounded(lot: Lot, difference: Difference, narrow: torch.dtype) -> bool:
+    """Return whether rounding to a narrower dtype explains the first element that differs in the tensor of a lot."""
+    dtype = lot.tensors[0].dtype
     if not difference.unequal or not dtype.is_floating_point or dtype.itemsize < narrow.itemsize or dtype == narrow:
         return False
     rounded = torch.tensor(difference.expected, dtype=torch.float64).to(dtype).to(narrow).to(dtype)

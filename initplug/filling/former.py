@@ -12,15 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from initplug.auditing.audit import Status, to_write
-from initplug.columns import Coded
+from initplug.auditing.audit import to_write
 from initplug.errors import ROWS, shortened, warn
 from initplug.filling.owners import generators_kept, value_of
 from initplug.filling.sharding import is_sharded, local_of
+from initplug.filling.work import Work
 from initplug.language.recipe import Recipe
 from initplug.planning.advice import own_rule
-from initplug.planning.evaluation import Share
-from initplug.planning.plan import Plan
+from initplug.planning.assignment import Share
 from initplug.planning.slots import PLAIN_TENSORS, Slot, Slots
 from initplug.schemes.distributions import Constant, Planned, text
 
@@ -33,15 +32,16 @@ class _Set(NamedTuple):
     value: Any
 
 
-def warn_of_set_values(plan: Plan, slots: Slots, statuses: Coded[Status]) -> None:
+def warn_of_set_values(work: Work) -> None:
     """Warn of tensors that `default` is about to draw over although their constructor, or somebody since, set them.
 
     A reset leaves draws, or a constant. A tensor that holds another value in all of its elements was set after it.
     """
-    rules = _defaulting(plan.recipe)
+    rules = _defaulting(work.plan.recipe)
     if not rules:
         return
-    rows, found = to_write(statuses), list[_Set]()
+    slots, shares = work.slots, work.plan.shares
+    rows, found = to_write(work.statuses), list[_Set]()
     tensors, computed = slots.tensors, {*slots.computed}
 
     def held(row: int, share: Share) -> Tensor | None:
@@ -52,7 +52,7 @@ def warn_of_set_values(plan: Plan, slots: Slots, statuses: Coded[Status]) -> Non
         return None if tensor.is_meta else tensor
 
     with torch.no_grad():
-        for share, group in plan.shares.taken(rows).groups():
+        for share, group in shares.taken(rows).groups():
             if share.rule in rules and share.numel > 1:
                 pairs = ((row, held(row, share)) for row in rows[group].tolist())
                 found += _set_among(slots, [(row, tensor) for row, tensor in pairs if tensor is not None], share)

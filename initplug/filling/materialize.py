@@ -1,13 +1,10 @@
-"""Models without memory: building them with parameters on meta, and giving meta tensors a place on a device."""
+"""Models on meta: what is to get memory, what then has no values, and one new tensor for all places of each."""
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import wraps
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import compress
 from operator import attrgetter
 from typing import Any
@@ -15,160 +12,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import is_traceable_wrapper_subclass
-from torch.utils.weak import WeakTensorKeyDictionary
 
-from initplug.auditing.audit import Status
-from initplug.columns import Coded
 from initplug.errors import ApplyError, Finding, brief, first_line, shortened
-from initplug.filling.sharding import is_sharded, local_of, twin_of
+from initplug.filling.deferred import building, twin
+from initplug.filling.sharding import is_sharded, local_of
 from initplug.filling.torch_draws import draw_from_generator
+from initplug.filling.work import Missing, Work
 from initplug.planning.advice import own_rule
-from initplug.planning.evaluation import FROZEN, Share, has_default
-from initplug.planning.meta_buffers import Buffer, Restoration, restorations
+from initplug.planning.assignment import FROZEN, Share
+from initplug.planning.evaluation import has_default
+from initplug.planning.meta_buffers import Restoration
 from initplug.planning.parametrized import Computed, computed_by_hooks
-from initplug.planning.plan import Plan
 from initplug.planning.resets import Replays
-from initplug.planning.slots import Slot, Slots, Tree
+from initplug.planning.slots import Slot, Tree
 from initplug.schemes.distributions import Keep, Stacked
-
-# Building -----------------------------------------------------------------------------------------------------
-
-
-class _Building(threading.local):
-    """The memory of a thread while it builds: the meta twin of every parameter that it has registered."""
-
-    twins: Any = None  # WeakTensorKeyDictionary[Parameter, Parameter]; None outside `deferred()`
-
-
-_BUILDING = _Building()
-
-
-@contextmanager
-def deferred() -> Iterator[None]:
-    """Build a model without memory for its parameters: they register on meta, buffers stay real.
-
-    Buffers come out on meta only where they are made from a parameter, from its values or on its device; `plan` lists
-    them. Calls of `torch.nn.init` on meta are skipped. A Parameter that is registered at several places is one tensor
-    on meta. Afterwards `apply` gives the model memory and values. Other threads build as ever; use nests.
-
-    Example:
-        >>> with deferred():
-        ...     model = nn.Sequential(nn.Linear(64, 64), nn.BatchNorm1d(64))
-        >>> model[0].weight.is_meta, model[1].running_var.is_meta
-        (True, False)
-        >>> import initplug
-        >>> initplug.apply(model, "torch_default")["0.weight"].verdict
-        'ok'
-    """
-    if _BUILDING.twins is not None:
-        yield
-        return
-    with _building(WeakTensorKeyDictionary()), _patched(), _SkippedFills():
-        yield
-
-
-@contextmanager
-def _building(twins: Any) -> Iterator[None]:
-    before, _BUILDING.twins = _BUILDING.twins, twins
-    try:
-        yield
-    finally:
-        _BUILDING.twins = before
-
-
-class _Patch:
-    """The one replacement of `Module.register_parameter`, shared by all threads that build."""
-
-    lock = threading.Lock()
-    threads = 0
-    ours: Any = None
-    theirs: Any = None
-
-
-@contextmanager
-def _patched() -> Iterator[None]:
-    """Replace `register_parameter` while any thread builds.
-
-    torch's own registration hooks would be kept in a dictionary that threads iterate over while others change it.
-    """
-    with _Patch.lock:
-        if _Patch.threads == 0:
-            _Patch.theirs = nn.Module.register_parameter
-            _Patch.ours = _registering(_Patch.theirs)
-            nn.Module.register_parameter = _Patch.ours  # type: ignore[method-assign]  # undone below
-        _Patch.threads += 1
-    try:
-        yield
-    finally:
-        with _Patch.lock:
-            _Patch.threads -= 1
-            # Somebody who has replaced it in the meantime calls ours, which does nothing outside `deferred()`.
-            if _Patch.threads == 0 and nn.Module.register_parameter is _Patch.ours:
-                nn.Module.register_parameter = _Patch.theirs  # type: ignore[method-assign]  # what it was
-
-
-def _registering(register: Callable[..., None]) -> Callable[..., None]:
-    """Return a `register_parameter` that registers parameters on meta in threads that build."""
-
-    @wraps(register)
-    def register_parameter(module: nn.Module, name: str, param: nn.Parameter | None) -> None:
-        twins = _BUILDING.twins
-        if twins is not None and isinstance(param, nn.Parameter) and _is_deferrable(param):
-            twin = twins.get(param)
-            if twin is None:
-                twin = twins[param] = _twin(param, torch.device("meta"))
-                # One dictionary for both: attributes that are set on the original after it was registered count, too.
-                twin.__dict__ = param.__dict__
-            param = twin
-        register(module, name, param)
-
-    return register_parameter
-
-
-def _is_deferrable(param: nn.Parameter) -> bool:
-    made_of_others: bool = is_traceable_wrapper_subclass(param)
-    return not (param.is_meta or is_lazy(param) or made_of_others)
-
-
-DRAWS = frozenset({"normal_", "uniform_"})
-"""Tensor methods that do nothing on meta but import sympy, which takes a second."""
-
-
-class _SkippedFills(TorchFunctionMode):
-    """Skips what would give tensors on meta values; of new `.data` they take shape and dtype."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        target = args[0] if args else kwargs.get("tensor")
-        if isinstance(target, Tensor) and target.is_meta:
-            if getattr(func, "__module__", None) == "torch.nn.init" or getattr(func, "__name__", None) in DRAWS:
-                return target
-            if func == SET_DATA and isinstance(args[1], Tensor):
-                args = (target, args[1].to("meta"))
-        return func(*args, **kwargs)
-
-
-SET_DATA = torch.Tensor.data.__set__  # type: ignore[attr-defined]  # a property to the stubs, a descriptor at run time
-
-
-def _twin(tensor: Tensor, device: torch.device) -> Tensor:
-    """Return a tensor without values on another device: its class, strides, requires_grad and attributes kept."""
-    with torch.no_grad():
-        if is_sharded(tensor):
-            data = twin_of(tensor, device)
-        elif tensor.layout == torch.strided and not tensor.is_quantized:
-            data = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device)
-        else:
-            data = torch.empty_like(tensor.detach(), device=device)
-    if not is_sharded(tensor):
-        twin = torch.Tensor._make_subclass(type(tensor), data, tensor.requires_grad)
-    else:
-        twin = nn.Parameter(data, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else data
-    vars(twin).update(vars(tensor))
-    return twin
-
 
 # Checking -----------------------------------------------------------------------------------------------------
 
@@ -189,77 +46,38 @@ def device_of(device: Any) -> torch.device:
     return found
 
 
-def without_rule(plan: Plan, tree: Tree) -> list[Restoration]:
-    """Return the buffers on meta that no rule takes; the plan is told of all that are on meta."""
-    buffers = restorations(tree, plan)
-    plan.buffers = tuple(Buffer(buffer.name, buffer.restore) for buffer in buffers)
-    return [buffer for buffer in buffers if buffer.restore != "rule"]
-
-
-@dataclass(frozen=True, slots=True)
-class Missing:
-    """The tensors that a model has on meta, and what is to become of them.
-
-    Args:
-        slots: that are on meta and going to be written.
-        buffers: on meta and without a rule, to be restored.
-        findings: what would stay on meta, or come off it without its values.
-        whole: whether nothing may stay on meta.
-    """
-
-    slots: Sequence[Slot]
-    buffers: Sequence[Restoration]
-    findings: Sequence[Finding]
-    whole: bool
-
-    @property
-    def tensors(self) -> dict[int, Tensor]:
-        """The tensors that need memory, by their ids."""
-        slots = (*self.slots, *(buffer.slot for buffer in self.buffers))
-        return {id(tensor): tensor for slot in slots for tensor in slot.stored if tensor.is_meta}
-
-
 def missing(
-    plan: Plan,
-    tree: Tree,
-    slots: Slots,
-    statuses: Coded[Status],
-    buffers: Sequence[Restoration],
-    chosen: Collection[int],
-    *,
-    whole: bool,
+    work: Work, buffers: Sequence[Restoration], chosen: Collection[int], device: torch.device, *, whole: bool
 ) -> Missing:
     """Say what must get memory, and find what then had no values.
 
     Args:
-        plan: what the slots get.
-        tree: the walked model.
-        slots: in the plan's order.
-        statuses: what applying does to each.
+        work: that is to be done.
         buffers: on meta, without a rule.
         chosen: positions of what is not to be left as it is: of the slots, then of the buffers.
+        device: where the new tensors are going to be.
         whole: whether nothing may stay on meta.
     """
+    tree, slots, statuses, shares = work.tree, work.slots, work.statuses, work.plan.shares
     # The stand-in of a computed tensor is always on meta, so that this settles most.
     on_meta = [*compress(range(len(slots)), map(IS_ON_META, slots.tensors))]
     written = [slots[row] for row in on_meta if statuses[row] in ("initialized", "empty") and slots[row].on_meta]
     known = {*written}
     restored = [
-        buffer
-        for index, buffer in enumerate(buffers, len(slots))
-        if (buffer.weight in known if buffer.weight is not None else index in chosen)
+        one
+        for index, one in enumerate(buffers, len(slots))
+        if (one.weight in known if one.weight is not None else index in chosen)
     ]
-    shares = plan.shares
     replays = Replays(tree)
     kept = (_nothing_to_keep(slots[row], shares[row], replays) for row in on_meta if row in chosen)
     findings = [finding for finding in kept if finding is not None]
     hint = "build it on a device, or under `initplug.deferred()` if it was not, or add a rule with `kind: buffer`"
     findings += [
-        Finding(buffer.name, "it is a buffer on meta, and nothing restores it", hint=hint)
-        for buffer in restored
-        if buffer.restore == "none"
+        Finding(one.buffer.name, "it is a buffer on meta, and nothing restores it", hint=hint)
+        for one in restored
+        if one.buffer.restore == "none"
     ]
-    found = Missing(written, restored, findings, whole and bool(written or restored))
+    found = Missing(written, restored, findings, whole and bool(written or restored), device)
     if found.whole:
         registered = {id(tensor) for _, tensor in _registered(tree)}
         findings += [
@@ -347,18 +165,17 @@ def check_complete(tree: Tree, what: Missing) -> None:
 # Memory -------------------------------------------------------------------------------------------------------
 
 
-def materialize(tree: Tree, what: Missing, device: torch.device) -> None:
+def materialize(tree: Tree, what: Missing) -> None:
     """Give tensors on meta memory on a device, one new tensor for all places of each, and buffers their constants.
 
     Args:
         tree: the walked model; its slots refer to the new tensors afterwards.
         what: the slots that are going to be written and the buffers.
-        device: where the new tensors are.
 
     Raises:
         ApplyError: there is not memory enough, or a module refuses its tensor. The model is as it was.
     """
-    old = what.tensors
+    old, device = what.tensors, what.device
     if not old:
         return
     try:
@@ -368,7 +185,7 @@ def materialize(tree: Tree, what: Missing, device: torch.device) -> None:
                 draw_from_generator(buffer.constant, local_of(new[id(buffer.slot.tensor)]))
     except (RuntimeError, TypeError, MemoryError) as error:
         raise ApplyError(f"{len(old)} tensors cannot be made on {device}: {brief(error)}") from None
-    with _building(None):  # else the new tensors would register on meta where `deferred()` is still open
+    with building(None):  # else the new tensors would register on meta where `deferred()` is still open
         _install(tree, new)
     for columns, position in (*what.slots, *(buffer.slot for buffer in what.buffers)):
         tensor = columns.tensors[position]
@@ -387,7 +204,7 @@ def _allocated(old: Mapping[int, Tensor], device: torch.device) -> dict[int, Ten
     shared: dict[int, torch.UntypedStorage] = {}
     new: dict[int, Tensor] = {}
     for key, tensor in old.items():
-        new[key] = _twin(tensor, device)
+        new[key] = twin(tensor, device)
         on_meta = keys.get(key, 0)
         if counts[on_meta] > 1:
             if on_meta not in shared:

@@ -6,24 +6,23 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import reduce
 from types import MappingProxyType
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from initplug.auditing.audit import Audit, Status
+from initplug.auditing.audit import Audit
 from initplug.auditing.moments import SINGLE, Measured, Moments, measure, measure_alike, together
 from initplug.auditing.verdicts import NOT_FINITE, OK, UNTESTABLE, VERDICTS, Judgement, judged_together, judgement
 from initplug.columns import Coded, Rows
 from initplug.filling.agreement import EXACT_WHOLE
 from initplug.filling.batches import SMALL
-from initplug.filling.copies import Redrawn, ValueSource, compared_to_source
+from initplug.filling.copies import compared_to_source
 from initplug.filling.counts import count
 from initplug.filling.cuts import SERIAL, cut_view
 from initplug.filling.exact import bits
-from initplug.filling.owners import are_in_order, needs_others, padding, untouchable, value_of
-from initplug.filling.replicas import NO_REPLICAS, Replicas
+from initplug.filling.owners import needs_others, value_of
+from initplug.filling.padding import padding
 from initplug.filling.scrutiny import (
     beside_bounds,
     look_at_bounds,
@@ -34,8 +33,11 @@ from initplug.filling.scrutiny import (
     measured_of,
 )
 from initplug.filling.sharding import held_in, local_of, mesh_of, region_of
+from initplug.filling.sources import Redrawn, ValueSource
 from initplug.filling.tally import Verdicts
-from initplug.planning.evaluation import Share
+from initplug.filling.work import Work
+from initplug.filling.writable import are_in_order, untouchable
+from initplug.planning.assignment import Share
 from initplug.planning.plan import Plan
 from initplug.planning.slots import PLAIN_TENSORS, Slots
 from initplug.regions import Box, Region, split
@@ -43,83 +45,54 @@ from initplug.schemes.distributions import Batched, Constant, Copy, Keep, Load, 
 from initplug.schemes.structures import Structured
 
 
-class Reading(NamedTuple):
-    """The extent to which an audit reads the values.
-
-    Args:
-        measure: moments, of the slots that were not measured as they were drawn.
-        histograms: counts.
-    """
-
-    measure: bool
-    histograms: bool
-
-
 def audited(
-    plan: Plan,
-    slots: Slots,
-    statuses: Coded[Status],
-    sources: Mapping[int, ValueSource],
-    reading: Reading,
-    *,
-    projecting: Collection[int] = (),
-    measured: Measured | None = None,
-    seed: int | None = None,
-    reasons: Mapping[int, str] = MappingProxyType({}),
-    settled: Mapping[int, Judgement] = MappingProxyType({}),
-    replicas: Replicas = NO_REPLICAS,
+    work: Work, measured: Measured | None = None, settled: Mapping[int, Judgement] = MappingProxyType({})
 ) -> Audit:
     """Measure and judge what the slots hold, of sharded ones what this rank holds, and return the audit of it.
 
     Args:
-        plan: of the slots.
-        slots: in its order.
-        statuses: of the slots.
-        sources: of the slots that are copied or loaded.
-        reading: what is read of them.
-        projecting: places of slots whose owners compute something else than they are given.
+        work: that has been done, or is to be judged.
         measured: moments of the slots that were measured as they were drawn; the others are added.
-        seed: of the draw.
-        reasons: why slots were left alone, beyond what the plan says.
         settled: what is known of slots by other means than their moments: by comparing them with what a seed gives.
-        replicas: that ranks keep of plain tensors.
     """
+    plan, slots, statuses, settings = work.plan, work.slots, work.statuses, work.settings
     measured = Measured.none(len(plan)) if measured is None else measured
     measured.table["numel"][[*settled]] = 0  # what was measured on the way may have changed since
-    found = Verdicts.none(measured, reasons)
-    if reading.measure:
+    found = Verdicts.none(measured, work.reasons)
+    if settings.measure:
         _measure_small(plan, slots, measured)
-    _judge_alike(plan, slots, statuses, found)
-    if reading.measure:
-        _measure_rest(plan, slots, statuses, sources, projecting, found)
-    trimmed = look_at_bounds(plan, slots, found)
+    _judge_alike(work, found)
+    if settings.measure:
+        _measure_rest(work, found)
+    trimmed = look_at_bounds(work, found)
     for row, judged in settled.items():
         found.settle(row, judged)
-    if seed is not None:  # a file's values were compared as exactly as a seed's
+    if settings.seed is not None:  # a file's values were compared as exactly as a seed's
         loaded = plan.shares.mask(lambda share: isinstance(share.distribution, Load))
         loaded &= found.mask("ok") & statuses.mask(lambda status: status == "read")
         found.codes[loaded] = VERDICTS.index("exact")
-    look_for_numbers(plan, statuses, found)
-    look_through(plan, slots, statuses, found)
-    look_for_twins(plan, slots, statuses, projecting, found)
-    look_at_pools(plan, statuses, trimmed, found)
+    look_for_numbers(work, found)
+    look_through(work, found)
+    look_for_twins(work, found)
+    look_at_pools(work, trimmed, found)
     sharded = slots.kins.where(lambda kin: not kin.plain).tolist()
     regions = {row: region for row in sharded if (region := region_of(slots[row].tensor)) is not None}
-    histograms = count(plan, slots, measured) if reading.histograms else None
+    histograms = count(plan, slots, measured) if settings.histograms else None
     verdicts = Coded(VERDICTS, found.codes)
-    sharing = replicas.by_row(slots)
+    sharing = work.replicas.by_row(slots)
     whole = {row: mesh for row in sharded if row not in regions and (mesh := mesh_of(slots[row].tensor)) is not None}
     sharing.update((row, (tuple(mesh.mesh.flatten().tolist()),)) for row, mesh in whole.items())
-    return Audit(plan, measured, statuses, verdicts, seed, found.problems, found.reasons, histograms, regions, sharing)
+    seed, problems, reasons = settings.seed, found.problems, found.reasons
+    return Audit(plan, measured, statuses, verdicts, seed, problems, reasons, histograms, regions, sharing)
 
 
-def _judge_alike(plan: Plan, slots: Slots, statuses: Coded[Status], found: Verdicts) -> None:
+def _judge_alike(work: Work, found: Verdicts) -> None:
     """Judge what has been measured by now, tensors that are alike all at once."""
     measured = found.measured
     known = measured.table["numel"] > 0
-    tested = np.flatnonzero(known & statuses.mask(lambda status: status in ("initialized", "read")))
-    for share, group in plan.shares.taken(tested).groups():
-        dtype = slots.kins[int(tested[group[0]])].dtype
+    tested = np.flatnonzero(known & work.statuses.mask(lambda status: status in ("initialized", "read")))
+    for share, group in work.plan.shares.taken(tested).groups():
+        dtype = work.slots.kins[int(tested[group[0]])].dtype
         if len(group) == 1:  # what has no like is judged faster by itself
             row = int(tested[group[0]])
             found.note(row, judgement(share.distribution, measured[row], dtype))
@@ -132,28 +105,21 @@ def _judge_alike(plan: Plan, slots: Slots, statuses: Coded[Status], found: Verdi
                 found.note(int(rows[place]), judgement(share.distribution, alike[place], dtype))
 
 
-def _measure_rest(
-    plan: Plan,
-    slots: Slots,
-    statuses: Coded[Status],
-    sources: Mapping[int, ValueSource],
-    projecting: Collection[int],
-    found: Verdicts,
-) -> None:
+def _measure_rest(work: Work, found: Verdicts) -> None:
     """Measure and judge one by one what has not been measured yet."""
     for row in np.flatnonzero(found.measured.table["numel"] == 0).tolist():
-        slot, share = slots[row], plan.shares[row]
+        slot, share, status = work.slots[row], work.plan.shares[row], work.statuses[row]
         if share.lazy or not share.numel or slot.on_meta or needs_others(slot):
             continue
         hidden = None if slot.computed is not None else untouchable(slot.tensor)
         if hidden is not None:
-            if statuses[row] == "read" and share.reason is None:
+            if status == "read" and share.reason is None:
                 found.note(row, Judgement("untestable", f"{hidden}; it can neither be written nor read", hidden))
             continue
         value = value_of(slot)
         moments = found.measured[row] = measured_of(value, share)
-        if statuses[row] in ("initialized", "read") and row not in projecting:
-            found.note(row, _judged(value, share, moments, sources.get(row), exact=slot.computed is None))
+        if status in ("initialized", "read") and row not in work.projecting:
+            found.note(row, _judged(value, share, moments, work.sources.get(row), exact=slot.computed is None))
 
 
 def _measure_small(plan: Plan, slots: Slots, measured: Measured) -> None:

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from initplug.auditing.audit import Status, to_write
+from initplug.auditing.moments import ArrayMemory
 from initplug.auditing.verdicts import Judgement
-from initplug.columns import Coded
+from initplug.columns import Coded, Rows
 from initplug.errors import shortened, warn
 from initplug.filling.copies import in_order
 from initplug.filling.exact import compared_to_seed
 from initplug.filling.sharding import local_of
-from initplug.filling.write import Settings
-from initplug.planning.plan import Plan
+from initplug.filling.work import Work
 from initplug.planning.slots import PLAIN_TENSORS, Slots
 from initplug.schemes.distributions import Constant, Copy, Drawn, Load
 
@@ -38,21 +38,15 @@ class Overlap(NamedTuple):
     whole: bool
 
 
-def overlapping(plan: Plan, slots: Slots, statuses: Coded[Status], settings: Settings) -> list[Overlap]:
+def overlapping(work: Work) -> list[Overlap]:
     """Return slots whose tensors share elements in memory, of which one at least is to be written.
 
     Where both are to be written, that is warned of.
-
-    Args:
-        plan: of the slots.
-        slots: in its order.
-        statuses: of the slots.
-        settings: with which they will be written.
     """
-    written = to_write(statuses)
+    slots, written = work.slots, to_write(work.statuses)
     if not len(written):
         return []
-    rows, tensors = _tensors_held(slots, statuses)
+    rows, tensors = _tensors_held(slots, work.statuses)
     starts = np.fromiter(map(Tensor.data_ptr, tensors), np.int64, len(tensors))
     if slots.plain and not slots.computed and all(map(Tensor.is_contiguous, tensors)):
         ends = starts + slots.kins.taken(rows).numbers(lambda kin: kin.nbytes)
@@ -61,7 +55,7 @@ def overlapping(plan: Plan, slots: Slots, statuses: Coded[Status], settings: Set
     order = np.argsort(starts)
     if (starts[order][1:] >= ends[order][:-1]).all():  # nearly always; parts of tensors only seem to share some
         return []
-    turns = _turns(plan, slots, written, settings)
+    turns = _turns(work, written)
     writing, found = {*written.tolist()}, []
     for one, other, whole in _shared(rows, tensors, [turns.get(row, (0,)) for row in rows]):
         if one != other and (one in writing or other in writing):
@@ -106,15 +100,15 @@ Turn = tuple[int, ...]
 """When a slot is written: the smaller, the earlier."""
 
 
-def _turns(plan: Plan, slots: Slots, written: NDArray[np.intp], settings: Settings) -> dict[int, Turn]:
+def _turns(work: Work, written: Rows) -> dict[int, Turn]:
     """Return the turn of each slot: under a seed first what owners hold, then what they compute, then copies.
 
     What is kept was there before.
     """
-    places = {row: place for place, row in enumerate(in_order(plan, written).tolist())}
-    if settings.seed is None:
+    places = {row: place for place, row in enumerate(in_order(work.plan, written).tolist())}
+    if work.settings.seed is None:
         return {row: (1, place) for row, place in places.items()}
-    computed, shares = {*slots.computed}, plan.shares
+    computed, shares = {*work.slots.computed}, work.plan.shares
     return {
         row: (1, isinstance(shares[row].distribution, Copy | Load), row in computed, place)
         for row, place in places.items()
@@ -122,24 +116,6 @@ def _turns(plan: Plan, slots: Slots, written: NDArray[np.intp], settings: Settin
 
 
 # What lies in the same memory ---------------------------------------------------------------------------------
-
-
-class _Extent:
-    """The memory of a tensor as NumPy is told of it, which reads nothing there.
-
-    Args:
-        tensor: on any device.
-    """
-
-    def __init__(self, tensor: Tensor) -> None:
-        size = tensor.element_size()
-        self.__array_interface__ = {
-            "version": 3,
-            "data": (tensor.data_ptr(), True),
-            "typestr": f"|V{size}",
-            "shape": tuple(tensor.shape),
-            "strides": tuple(stride * size for stride in tensor.stride()),
-        }
 
 
 def _shared(rows: Sequence[int], tensors: Sequence[Tensor], turns: Sequence[Turn]) -> Iterator[tuple[int, int, bool]]:
@@ -183,7 +159,7 @@ def _meeting(tensors: Sequence[Tensor]) -> Iterator[tuple[int, int]]:
         for other in before[~apart].tolist():  # those side by side in rows of one length are apart, and may be many
             for one in (place, other):
                 if one not in known:
-                    known[one] = np.asarray(_Extent(sorted_tensors[one]))
+                    known[one] = np.asarray(ArrayMemory(sorted_tensors[one], f"|V{sorted_tensors[one].element_size()}"))
             if np.shares_memory(known[place], known[other]):
                 yield int(order[other]), int(order[place])
 
@@ -203,34 +179,29 @@ def _rows_of(tensor: Tensor) -> tuple[int, int]:
 # What is lost -------------------------------------------------------------------------------------------------
 
 
-def overwritten(
-    plan: Plan, slots: Slots, statuses: Coded[Status], overlaps: Sequence[Overlap], settings: Settings
-) -> dict[int, Judgement]:
+def overwritten(work: Work, overlaps: Sequence[Overlap]) -> dict[int, Judgement]:
     """Return judgements of what lost its values to a later write into its memory.
 
     Under a seed, whose threads write in no order, it is the values that tell who was written last.
 
     Args:
-        plan: of the slots.
-        slots: in its order.
-        statuses: of the slots, which have been written.
-        overlaps: among them.
-        settings: with which they were written.
+        work: that has been done.
+        overlaps: among the slots.
     """
     if not overlaps:
         return {}
-    shares, computed = plan.shares, {*slots.computed}
-    own = {row for pair in overlaps for row in pair[:2] if statuses[row] == "initialized"} - computed
+    plan, seed, shares, computed = work.plan, work.settings.seed, work.plan.shares, {*work.slots.computed}
+    own = {row for pair in overlaps for row in pair[:2] if work.statuses[row] == "initialized"} - computed
     drawn = {row for row in own if isinstance(shares[row].distribution, Drawn)}
     held: set[int] = set()
-    if settings.seed is not None:
+    if seed is not None:
         rows = np.array(sorted(drawn), np.intp)
-        found = compared_to_seed(plan, slots, rows, {}, settings.seed, settings.threads, lambda _: None)
+        found = compared_to_seed(work, rows, {}, lambda _: None)
         held = {row for row, one in found.items() if not one.difference.unequal}
     judgements: dict[int, Judgement] = {}
     for first, last, whole in overlaps:
         for row, other in ((first, last), (last, first)):
-            lost = row not in held if settings.seed is not None and row in drawn else row == first
+            lost = row not in held if seed is not None and row in drawn else row == first
             distribution, later = shares[row].distribution, shares[other].distribution
             same = isinstance(distribution, Constant) and distribution == later
             copied = whole and isinstance(later, Copy) and later.source == plan.names[row]

@@ -5,19 +5,17 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from initplug.filling import streams
-from initplug.filling.sharding import held_in
+from initplug.filling.draws import draws_from_streams
+from initplug.filling.padding import covered, inside
+from initplug.filling.sharding import Part, held_in
 from initplug.filling.streams import Elementwise
 from initplug.filling.whole import compute
-from initplug.filling.words import StreamKey, WordSource, key_of
+from initplug.filling.words import StreamKey, key_of
 from initplug.regions import Box, Region, split
 from initplug.schemes.distributions import (
     Batched,
@@ -29,7 +27,7 @@ from initplug.schemes.distributions import (
     TruncatedNormal,
     Uniform,
 )
-from initplug.schemes.structures import Custom, Structured, check_tag
+from initplug.schemes.structures import Custom, Structured
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +62,6 @@ class Given:
     box: Box
 
 
-class Part(NamedTuple):
-    """The part of a tensor that is held in one box: a view with the sizes of the box."""
-
-    view: Tensor
-    box: Box
-
-
 def pieces(
     distribution: Drawn,
     tensor: Tensor,
@@ -92,33 +83,20 @@ def pieces(
     Raises:
         ValueError: a function of others gives no such values.
     """
-    parts = [Part(view, box) for view, box in held_in(tensor, region)]
+    parts = [*held_in(tensor, region)]
     whole = Box.whole(tensor.shape if region is None else region.shape)
     padding: list[Part] = []
     if padding_row is not None:
         rest = whole.shape[0] - padding_row - 1
         beside = (whole.part(0, 0, padding_row), whole.part(0, padding_row + 1, rest))
-        padding = _inside(parts, whole.part(0, padding_row, 1))
-        parts = [part for extent in beside for part in _inside(parts, extent)]
+        padding = inside(parts, whole.part(0, padding_row, 1))
+        parts = [part for extent in beside for part in inside(parts, extent)]
     found = _pieces_of_parts(distribution, parts, seed, name, whole)
     if isinstance(distribution, Stacked | Batched) and math.isnan(distribution.std):
         # A later part may fail: all are computed before one is handed out, and written.
         found = iter(list(found))
     yield from found
-    yield from (Given(view, 0.0, box) for view, box in _covered(distribution, padding, whole))
-
-
-def _covered(distribution: Drawn, parts: Sequence[Part], extent: Box) -> list[Part]:
-    """Return what a draw covers of some parts: all but what is kept."""
-    if not isinstance(distribution, Stacked):
-        return [*parts]
-    extents = split(extent, len(distribution.parts), distribution.dim)
-    return [
-        part
-        for share, inner in zip(distribution.parts, extents, strict=True)
-        if not isinstance(share, Keep)
-        for part in _inside(parts, inner)
-    ]
+    yield from (Given(view, 0.0, box) for view, box in covered(distribution, padding, whole))
 
 
 def _pieces_of_parts(
@@ -139,13 +117,13 @@ def _pieces_of_parts(
         case Stacked(shares, dim):
             for share, inner in zip(shares, split(extent, len(shares), dim), strict=True):
                 if not isinstance(share, Keep):
-                    yield from _pieces_of_parts(share, _inside(parts, inner), seed, name, inner)
+                    yield from _pieces_of_parts(share, inside(parts, inner), seed, name, inner)
         case Batched(part, dims):
             for index in itertools.product(*(range(size) for size in extent.sizes[:dims])):
                 inner = extent
                 for dim, place in enumerate(index):
                     inner = inner.part(dim, place, 1)
-                yield from _whole_pieces(part, _inside(parts, inner), seed, name, inner, inner.sizes[dims:])
+                yield from _whole_pieces(part, inside(parts, inner), seed, name, inner, inner.sizes[dims:])
         case Constant(value):
             yield from (Given(view, value, box) for view, box in parts)
         case Normal(mean, std) if parts[0].view.is_complex():
@@ -174,45 +152,9 @@ def _whole_pieces(
     """
     if not parts:
         return
-    values = torch.from_numpy(compute(distribution, shape, Draws(seed, name, extent, shape)))
+    values = torch.from_numpy(compute(distribution, shape, draws_from_streams(seed, name, extent, shape)))
     dtype = parts[0].view.dtype
     if isinstance(distribution, Custom) and not torch.isfinite(values.to(dtype)).all():
         raise ValueError(f"{distribution.name} gave values beyond {str(dtype).removeprefix('torch.')}")
     values = values.view(extent.sizes)
     yield from (Given(view, values[box.within(extent)], box) for view, box in parts)
-
-
-def _inside(parts: Sequence[Part], extent: Box) -> list[Part]:
-    """Return what is held of an extent."""
-    found = []
-    for view, box in parts:
-        shared = box.shared_with(extent)
-        if shared.count:
-            found.append(Part(view[shared.within(box)], shared))
-    return found
-
-
-@dataclass(frozen=True, slots=True)
-class Draws:
-    """The random numbers of a scheme that computes a tensor as a whole."""
-
-    seed: int
-    name: str
-    box: Box
-    shape: tuple[int, ...]
-    kinds: dict[str, str] = field(default_factory=dict)
-
-    def normal(self, tag: str) -> NDArray[np.float32]:
-        """Return standard normals of the tensor's shape, from the stream of this tag."""
-        check_tag(self.kinds, tag, "normal")
-        return self._drawn(Normal(0.0, 1.0), tag)
-
-    def uniform(self, tag: str) -> NDArray[np.float32]:
-        """Return numbers in [0, 1) of the tensor's shape, from the stream of this tag."""
-        check_tag(self.kinds, tag, "uniform")
-        return self._drawn(Uniform(0.0, 1.0), tag)
-
-    def _drawn(self, distribution: Elementwise, tag: str) -> NDArray[np.float32]:
-        out = np.empty(math.prod(self.shape), np.float32)
-        streams.fill_box(out, distribution, key_of(self.seed, self.name, tag), self.box, WordSource())
-        return out.reshape(self.shape)

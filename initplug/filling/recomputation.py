@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from initplug.auditing.audit import Status
 from initplug.auditing.verdicts import EXACT, OK, UNTESTABLE, Judgement
-from initplug.columns import Coded
 from initplug.errors import ApplyError, Finding, brief, headed
 from initplug.filling.batches import LotKind
 from initplug.filling.chunks import FillError
-from initplug.filling.copies import drawn_from
 from initplug.filling.exact import Compared, compared_to_seed, difference
-from initplug.filling.owners import Rehearsal, needs_others, rehearsal, same, unwritable, value_of, zero_padding
-from initplug.filling.write import Settings, fill_alone, private_generator
+from initplug.filling.owners import Rehearsal, needs_others, rehearsal, same, value_of
+from initplug.filling.padding import zero_padding
+from initplug.filling.sources import drawn_from
+from initplug.filling.work import Work
+from initplug.filling.writable import unwritable
+from initplug.filling.write import fill_alone, private_generator
 from initplug.language.yaml import has_surrogate
-from initplug.planning.evaluation import Share
+from initplug.planning.assignment import Share
 from initplug.planning.opaque import opaque
-from initplug.planning.plan import Plan
 from initplug.planning.slots import PLAIN_TENSORS, Slot, Slots
 from initplug.schemes.distributions import Batched, Constant, Copy, Drawn, Normal, Planned, TruncatedNormal, Uniform
 from initplug.schemes.structures import Orthogonal
@@ -30,32 +30,23 @@ from initplug.schemes.structures import Orthogonal
 ANOTHER_SEED = "another seed?"
 
 
-def judged_exactly(
-    plan: Plan, slots: Slots, statuses: Coded[Status], projecting: Collection[int], settings: Settings
-) -> dict[int, Judgement]:
+def judged_exactly(work: Work) -> dict[int, Judgement]:
     """Return the verdicts on all slots that are read and whose values a seed gives.
-
-    Args:
-        plan: of the slots.
-        slots: in its order.
-        statuses: of the slots.
-        projecting: places of slots whose owners compute something else than they are given.
-        settings: with the seed; threads, and who is told of progress.
 
     Raises:
         ApplyError: values cannot be computed again.
     """
-    seed, threads, progress = settings.seed, settings.threads, settings.progress
+    plan, slots, shares, names = work.plan, work.slots, work.plan.shares, work.plan.names
+    seed, threads, progress = work.settings.seed, work.settings.threads, work.settings.progress
     assert seed is not None  # without one there is nothing to compute
-    shares, names = plan.shares, plan.names
     named = np.array([not has_surrogate(name) for name in names], np.bool_)  # half a character selects no stream
-    read = statuses.mask(lambda status: status == "read") & named
+    read = work.statuses.mask(lambda status: status == "read") & named
     drawn = np.flatnonzero(read & shares.mask(lambda share: isinstance(share.distribution, Drawn)))
     copied = np.flatnonzero(read & shares.mask(lambda share: isinstance(share.distribution, Copy))).tolist()
     copies = {row: one for row in copied if (one := drawn_from(plan, slots, row)) is not None}
     own = _readable(slots)
     owned = drawn[own[drawn]]
-    computed = [row for row in slots.computed if row in {*drawn.tolist()} and row not in projecting]
+    computed = [row for row in slots.computed if row in {*drawn.tolist()} and row not in work.projecting]
     copies = {row: one for row, one in copies.items() if own[row]}
     total, counter = len(owned) + len(copies) + len(computed), count(1)
 
@@ -65,7 +56,7 @@ def judged_exactly(
                 progress(next(counter), total)
 
     try:
-        found = compared_to_seed(plan, slots, owned, copies, seed, threads, done)
+        found = compared_to_seed(work, owned, copies, done)
     except FillError as stop:
         finding = Finding(names[stop.row], brief(stop.__cause__ or stop))
         raise ApplyError(headed("values cannot be computed again", [finding]), [finding]) from stop.__cause__

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -84,18 +85,5 @@ def _shared_by(module: nn.Module) -> Iterator[tuple[Any, list[Tensor]]]:
 
 def _synchronised(wrapper: nn.parallel.DistributedDataParallel) -> list[Tensor]:
     """Return the tensors below a wrapper but for those that it was told to ignore: these are each rank's own."""
-    ignored = wrapper.parameters_to_ignore
-    found: dict[int, tuple[str, Tensor]] = {}
-    seen: set[int] = set()
-    waiting: list[tuple[str, nn.Module]] = [("", wrapper.module)]
-    while waiting:
-        start, part = waiting.pop()
-        if id(part) in seen:
-            continue
-        seen.add(id(part))
-        for key, tensor in (*part._parameters.items(), *part._buffers.items()):
-            if tensor is not None:
-                found.setdefault(id(tensor), (start + key, tensor))
-        below = [(f"{start}{key}.", child) for key, child in part._modules.items() if child is not None]
-        waiting += reversed(below)
-    return [tensor for name, tensor in found.values() if name not in ignored]
+    named = chain(wrapper.module.named_parameters(), wrapper.module.named_buffers())
+    return [tensor for name, tensor in named if name not in wrapper.parameters_to_ignore]

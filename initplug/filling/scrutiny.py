@@ -10,20 +10,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from initplug.auditing.audit import Status
 from initplug.auditing.moments import SINGLE, Measured, Moments, measure
 from initplug.auditing.pools import judged_in_pools
 from initplug.auditing.repetition import repetition
 from initplug.auditing.verdicts import NOT_FINITE, Judgement, cast, far_bounds, judgement, most_on_a_bound
-from initplug.columns import Coded, Rows
+from initplug.columns import Rows
 from initplug.filling.cuts import SERIAL
 from initplug.filling.order import BEGINNING, order
-from initplug.filling.owners import are_in_order, needs_others, value_of
+from initplug.filling.owners import needs_others, value_of
 from initplug.filling.sharding import local_of, local_row, region_of
 from initplug.filling.tally import Verdicts
 from initplug.filling.twins import judged_as_twins
-from initplug.planning.evaluation import Share
-from initplug.planning.plan import Plan
+from initplug.filling.work import Work
+from initplug.filling.writable import are_in_order
+from initplug.planning.assignment import Share
 from initplug.planning.slots import PLAIN_TENSORS, Slots
 from initplug.schemes.distributions import Batched, Stacked, TruncatedNormal
 from initplug.schemes.structures import Structured
@@ -39,18 +39,18 @@ def measured_of(tensor: Tensor, share: Share, without: Collection[float] = ()) -
         return None
 
 
-def look_at_bounds(plan: Plan, slots: Slots, found: Verdicts) -> Measured:
+def look_at_bounds(work: Work, found: Verdicts) -> Measured:
     """Return the moments without elements on a bound that draws do not come to; judge anew what has such elements."""
     trimmed = Measured(found.measured.table.copy())
     table, tested = trimmed.table, found.mask("ok", "differs")
-    for share, group in plan.shares.groups():
+    for share, group in work.plan.shares.groups():
         distribution, dtype = share.distribution, getattr(torch, share.dtype)
         if not isinstance(distribution, TruncatedNormal):
             continue
         low, high = (cast(bound, dtype) for bound in (distribution.low, distribution.high))
         at = (table["min"][group] == low) | (table["max"][group] == high)
         for row in group[at & tested[group]].tolist():
-            again = partial(measured_of, value_of(slots[row]), share)
+            again = partial(measured_of, value_of(work.slots[row]), share)
             rest, judged = beside_bounds(distribution, trimmed[row], dtype, again)
             if judged is not None:
                 trimmed[row] = rest
@@ -88,23 +88,23 @@ def beside_bounds(
     return rest, judged
 
 
-def look_for_numbers(plan: Plan, statuses: Coded[Status], found: Verdicts) -> None:
+def look_for_numbers(work: Work, found: Verdicts) -> None:
     """Judge what is not tested otherwise by whether it holds numbers; a buffer, such as a mask, may be infinite."""
     table = found.measured.table
-    held = (table["numel"] > 0) & statuses.mask(lambda status: status in ("initialized", "read", "kept"))
+    held = (table["numel"] > 0) & work.statuses.mask(lambda status: status in ("initialized", "read", "kept"))
     left = held & ~found.mask("differs") & ~(np.isfinite(table["min"]) & np.isfinite(table["max"]))
     for row in np.flatnonzero(left).tolist():
-        if plan.shares[row].kind == "parameter" or math.isnan(table["min"][row]):
+        if work.plan.shares[row].kind == "parameter" or math.isnan(table["min"][row]):
             found.add(row, Judgement("differs", NOT_FINITE))
 
 
-def look_through(plan: Plan, slots: Slots, statuses: Coded[Status], found: Verdicts) -> None:
+def look_through(work: Work, found: Verdicts) -> None:
     """Judge what is read, and not known by other means, by what repeats itself in it and by its order."""
-    left = statuses.mask(lambda status: status == "read") & ~found.mask("exact", "untestable")
+    left = work.statuses.mask(lambda status: status == "read") & ~found.mask("exact", "untestable")
     rows = np.flatnonzero(left & (found.measured.table["std"] != 0))
-    for share, group in plan.shares.taken(rows).groups():
-        for row in _worth_a_look(slots, rows[group], share).tolist():
-            seen = _seen(value_of(slots[row]), share)
+    for share, group in work.plan.shares.taken(rows).groups():
+        for row in _worth_a_look(work.slots, rows[group], share).tolist():
+            seen = _seen(value_of(work.slots[row]), share)
             if seen is not None:
                 found.add(row, Judgement("differs", seen))
 
@@ -142,22 +142,21 @@ def _seen(tensor: Tensor, share: Share) -> str | None:
     return repetition(local, share.distribution, row) or order(local, share.distribution, row)
 
 
-def look_at_pools(plan: Plan, statuses: Coded[Status], trimmed: Measured, found: Verdicts) -> None:
+def look_at_pools(work: Work, trimmed: Measured, found: Verdicts) -> None:
     """Judge together what each by itself is as planned."""
-    drawn = statuses.mask(lambda status: status in ("initialized", "read")) & found.mask("ok")
-    for row, judged in judged_in_pools(plan.shares, trimmed, np.flatnonzero(drawn)).items():
+    drawn = work.statuses.mask(lambda status: status in ("initialized", "read")) & found.mask("ok")
+    for row, judged in judged_in_pools(work.plan.shares, trimmed, np.flatnonzero(drawn)).items():
         found.note(row, judged)
 
 
-def look_for_twins(
-    plan: Plan, slots: Slots, statuses: Coded[Status], projecting: Collection[int], found: Verdicts
-) -> None:
+def look_for_twins(work: Work, found: Verdicts) -> None:
     """Judge tensors that are copies of each other."""
-    kept = (found.measured.table["std"] == 0) | ~statuses.mask(lambda status: status == "read")
-    kept[[*projecting]] = True
+    slots = work.slots
+    kept = (found.measured.table["std"] == 0) | ~work.statuses.mask(lambda status: status == "read")
+    kept[[*work.projecting]] = True
     kept[[row for row in slots.computed if slots[row].on_meta or needs_others(slots[row])]] = True
     kept |= found.measured.table["numel"] == 0  # on meta, or nothing that torch computes with
     rows = np.flatnonzero(~kept)
     exact = {*np.flatnonzero(found.mask("exact")).tolist()}
-    for row, judged in judged_as_twins(slots, plan.shares, rows, exact).items():
+    for row, judged in judged_as_twins(slots, work.plan.shares, rows, exact).items():
         found.add(row, judged)

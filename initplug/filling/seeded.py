@@ -12,8 +12,8 @@ from torch import Tensor
 
 from initplug.auditing.moments import Measured, Moments, measure_drawn, together
 from initplug.columns import Rows
-from initplug.filling.batches import Lot, batches, draw_batch
-from initplug.filling.chunks import FillError, Job, Work, orders_of, work_on_chunks
+from initplug.filling.batches import Lot, batches, draw_batch, one_by_one
+from initplug.filling.chunks import ChunkWork, FillError, Job, work_on_chunks
 from initplug.filling.cuts import give, set_to
 from initplug.filling.pieces import Given
 from initplug.filling.words import WordSource
@@ -43,20 +43,15 @@ def fill_from_names(
                 raise FillError(int(batch[0].rows[0])) from error
             for lot in batch:
                 done(lot.rows)
-    orders = orders_of(large)
-
-    def draws(job: Job, source: WordSource, scratch: NDArray[np.float32]) -> Moments | None:
-        return _draw_stretch(job, source, scratch, orders[job.index].kind.measured)
-
-    found = work_on_chunks(orders, seed, threads, Work(draws, _write_given, lambda row: done([row])))
-    for order, moments in zip(orders, found, strict=True):
+    filling = ChunkWork(_draw_stretch, _write_given, lambda row: done([row]))
+    for row, moments in work_on_chunks(one_by_one(large), seed, threads, filling).items():
         if moments:
-            measured[order.row] = reduce(together, moments)
+            measured[row] = reduce(together, moments)
 
 
-def _draw_stretch(job: Job, source: WordSource, scratch: NDArray[np.float32], measured: bool) -> Moments | None:
+def _draw_stretch(job: Job, source: WordSource, scratch: NDArray[np.float32]) -> Moments | None:
     """Give a stretch its values: in place where it can be, else by one cast."""
-    out, distribution = job.out, job.piece.distribution
+    out, distribution, measured = job.out, job.piece.distribution, job.kind.measured
     values = job.drawn(source, out if isinstance(out, np.ndarray) else scratch)
     if isinstance(out, Tensor):
         drawn = torch.from_numpy(values).view(out.shape)

@@ -12,20 +12,21 @@ from torch import nn
 
 from initplug.columns import coded
 from initplug.errors import ROWS, ApplyError, Finding, did_you_mean, headed, shortened, warn
-from initplug.filling.materialize import without_rule
 from initplug.filling.only import Chosen, chosen_by
 from initplug.filling.sharding import has_other_ranks
 from initplug.language.loading import load
 from initplug.language.recipe import Recipe
-from initplug.planning.dtypes import check_dtype
+from initplug.planning.assignment import FROZEN, Share
+from initplug.planning.draft import drafted, tree_for
+from initplug.planning.dtypes import misfit_of
 from initplug.planning.elsewhere import refuse_flat
-from initplug.planning.evaluation import FROZEN, Share
-from initplug.planning.meta_buffers import Restoration
-from initplug.planning.plan import Plan, drafted, report, tree_for, warn_if_bare
+from initplug.planning.meta_buffers import Restoration, restorations
+from initplug.planning.objections import raise_or_warn, warn_if_bare
+from initplug.planning.plan import Plan
 from initplug.planning.references import EMBEDDINGS, padding_row
+from initplug.planning.resets import Replays
 from initplug.planning.slots import Kin, Slots, Tree
 from initplug.planning.walk import walk
-from initplug.schemes.calls import MisfitError
 from initplug.schemes.distributions import Drawn
 
 
@@ -57,21 +58,26 @@ def fitted(model: nn.Module, recipe: Any, prefix: str, only: Any = None) -> Fitt
     """
     if isinstance(recipe, Plan):
         plan, tree, slots = _of_earlier(model, recipe, prefix)
-        found = _fit_to_model(model, plan, tree, slots, prefix, only)
+        found = _fit_to_model(model, plan, tree, slots, Replays(tree), prefix, only)
         _refuse_thawed(plan, found.chosen)
         return found
     recipe = load(recipe)
     tree = tree_for(model, recipe, prefix)
     if not prefix:
         warn_if_bare(tree)
-    plan, slots, misses = drafted(tree, recipe, prefix)
-    found = _fit_to_model(model, plan, tree, slots, prefix, only)
-    report(plan, slots, misses, found.chosen.rows, part=bool(prefix))
+    replays = Replays(tree)
+    plan, slots, misses = drafted(tree, recipe, prefix, replays)
+    found = _fit_to_model(model, plan, tree, slots, replays, prefix, only)
+    raise_or_warn(plan, slots, misses, found.chosen.rows, part=bool(prefix))
     return found
 
 
-def _fit_to_model(model: nn.Module, plan: Plan, tree: Tree, slots: Slots, prefix: str, only: Any) -> Fitted:
-    buffers = without_rule(plan, tree)
+def _fit_to_model(
+    model: nn.Module, plan: Plan, tree: Tree, slots: Slots, replays: Replays, prefix: str, only: Any
+) -> Fitted:
+    on_meta = restorations(tree, plan, replays)
+    plan.buffers = tuple(one.buffer for one in on_meta)
+    buffers = [one for one in on_meta if one.buffer.restore != "rule"]
     places = slots if not buffers else [*slots, *(buffer.slot for buffer in buffers)]
     chosen = chosen_by(only, model, plan, tree, places, prefix)
     if tree.flat:
@@ -152,12 +158,7 @@ def _misfit(kin: Kin, share: Share) -> str | None:
     """Return what keeps a planned distribution from going to a tensor."""
     if tuple(kin.shape) != share.shape:
         return f"its shape is {tuple(kin.shape)}, the plan's {share.shape}"
-    if isinstance(share.distribution, Drawn):
-        try:
-            check_dtype(share.distribution, kin.dtype, str(share.init))
-        except MisfitError as reason:
-            return str(reason)
-    return None
+    return misfit_of(share.distribution, kin.dtype, str(share.init)) if isinstance(share.distribution, Drawn) else None
 
 
 def _may_be_padded(share: Share, kin: Kin) -> bool:

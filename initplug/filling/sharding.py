@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -145,22 +145,24 @@ def _stretches_held(size: int, cuts: tuple[tuple[Any, int, int], ...]) -> Stretc
     return stretches_of(indices.reshape(-1).numpy())
 
 
-def held(tensor: Tensor) -> Iterator[tuple[Tensor, Box]]:
-    """Yield what this rank holds of a tensor, in boxes: views that write to it, with their places in the whole."""
-    yield from held_in(local_of(tensor), region_of(tensor))
+class Part(NamedTuple):
+    """The part of a tensor that is held in one box: a view with the sizes of the box."""
+
+    view: Tensor
+    box: Box
 
 
-def held_in(local: Tensor, region: Region | None) -> Iterator[tuple[Tensor, Box]]:
+def held_in(local: Tensor, region: Region | None) -> Iterator[Part]:
     """Yield the boxes of a region, as views of the tensor that holds it."""
     if region is None:
-        yield local, Box.whole(local.shape)
+        yield Part(local, Box.whole(local.shape))
         return
     for places, box in region.boxes:
         view = local
         for dim, (place, size) in enumerate(zip(places, box.sizes, strict=True)):
             if size != local.shape[dim]:
                 view = view.narrow(dim, place, size)
-        yield view, box
+        yield Part(view, box)
 
 
 def twin_of(tensor: Tensor, device: torch.device) -> Tensor:

@@ -10,19 +10,15 @@ import itertools
 import math
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from initplug.filling.owners import zero_padding
-from initplug.planning.evaluation import Share
+from initplug.filling.draws import draws_from_generator
+from initplug.filling.padding import zero_padding
+from initplug.planning.assignment import Share
 from initplug.schemes.distributions import Batched, Constant, Drawn, Keep, Normal, Stacked, TruncatedNormal, Uniform
-from initplug.schemes.structures import Custom, DeltaOrthogonal, Dirac, Eye, Orthogonal, SinCos, Sparse, check_tag
-
-if TYPE_CHECKING:
-    from numpy import float32
-    from numpy.typing import NDArray
+from initplug.schemes.structures import Custom, DeltaOrthogonal, Dirac, Eye, Orthogonal, SinCos, Sparse
 
 
 def draw_from_generator(distribution: Drawn, tensor: Tensor) -> None:
@@ -84,41 +80,10 @@ def _draw_parts(distribution: Drawn, tensor: Tensor) -> None:
         case SinCos():
             tensor.copy_(torch.from_numpy(distribution.values()).view(tensor.shape))
         case Custom(name):
-            values = torch.from_numpy(distribution.values(Numbers(distribution.shape))).to(tensor.dtype)
+            values = torch.from_numpy(distribution.values(draws_from_generator(distribution.shape))).to(tensor.dtype)
             if not torch.isfinite(values).all():
                 raise ValueError(f"{name} gave values beyond {str(tensor.dtype).removeprefix('torch.')}")
             tensor.copy_(values)
-
-
-class Numbers:
-    """Numbers for a tensor that a function computes as a whole, from torch's global generator of the CPU.
-
-    Example:
-        >>> numbers = Numbers((2, 3))
-        >>> bool((numbers.uniform("angle") == numbers.uniform("angle")).all())
-        True
-    """
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self._shape = shape
-        self._kinds: dict[str, str] = {}
-        self._drawn: dict[str, Tensor] = {}
-
-    def normal(self, tag: str) -> NDArray[float32]:
-        """Return standard normal numbers; the same tag gives the same ones."""
-        return self._numbers("normal", tag)
-
-    def uniform(self, tag: str) -> NDArray[float32]:
-        """Return numbers uniform in [0, 1); the same tag gives the same ones."""
-        return self._numbers("uniform", tag)
-
-    def _numbers(self, kind: str, tag: str) -> NDArray[float32]:
-        check_tag(self._kinds, tag, kind)
-        drawn = self._drawn.get(tag)
-        if drawn is None:
-            function = torch.randn if kind == "normal" else torch.rand
-            drawn = self._drawn[tag] = function(self._shape, dtype=torch.float32, device="cpu")
-        return drawn.numpy().copy()  # whoever computes in place must not change what the tag gives
 
 
 def _kernel_centre(tensor: Tensor) -> Tensor:

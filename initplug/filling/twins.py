@@ -24,9 +24,11 @@ from initplug.auditing.verdicts import Judgement
 from initplug.columns import Coded, Rows
 from initplug.filling.batches import SMALL
 from initplug.filling.cuts import SERIAL, paired_pieces
-from initplug.filling.owners import are_in_order, value_of
+from initplug.filling.owners import value_of
 from initplug.filling.sharding import local_of, region_of
-from initplug.planning.evaluation import Share
+from initplug.filling.writable import are_in_order
+from initplug.planning.assignment import Share
+from initplug.planning.dtypes import finest
 from initplug.planning.slots import PLAIN_TENSORS, Slots
 from initplug.schemes.distributions import Batched, Normal, Stacked, TruncatedNormal, Uniform
 from initplug.schemes.structures import Orthogonal, Sparse
@@ -260,11 +262,10 @@ def _how(original: Tensor, copy: Tensor, *, scaled: bool) -> str | None:
         values.reshape(-1)[_sampled_places(copy.numel()).to(copy.device)].double() for values in (original, copy)
     )
     largest = int(one.abs().argmax())
-    factor, limits = float(other[largest] / one[largest]), torch.finfo(copy.dtype)
-    smallest = limits.smallest_normal * limits.eps
+    factor, eps, smallest = float(other[largest] / one[largest]), torch.finfo(copy.dtype).eps, finest(copy.dtype)
 
     def is_scaled(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
-        return bool((np.abs(one * factor - other) <= 4 * limits.eps * np.abs(other) + smallest).all())
+        return bool((np.abs(one * factor - other) <= 4 * eps * np.abs(other) + smallest).all())
 
     return f"is {factor:.6g} times {{}}" if _agree(original, copy, is_scaled) else None
 

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 
-from initplug.auditing.audit import Status, to_write
+from initplug.auditing.audit import to_write
 from initplug.auditing.moments import SINGLE, Measured
-from initplug.columns import Coded, Rows
+from initplug.columns import Rows
 from initplug.errors import ApplyError, Finding, brief, shortened
 from initplug.filling.batches import Lot, LotKind
 from initplug.filling.chunks import FillError
-from initplug.filling.copies import Redrawn, ValueSource, in_order, transfer
+from initplug.filling.copies import in_order, transfer
 from initplug.filling.cuts import give
 from initplug.filling.owners import (
     arrived,
@@ -29,36 +29,19 @@ from initplug.filling.owners import (
     refresh,
     strayed,
     value_of,
-    zero_padding,
 )
+from initplug.filling.padding import zero_padding
 from initplug.filling.seeded import fill_from_names
 from initplug.filling.sharding import local_of, region_of
+from initplug.filling.sources import Redrawn
 from initplug.filling.streams import Elementwise
 from initplug.filling.torch_draws import filler
 from initplug.filling.words import key_of
-from initplug.planning.evaluation import Share
+from initplug.filling.work import Progress, Settings, Work
+from initplug.planning.assignment import Share
 from initplug.planning.plan import Plan
-from initplug.planning.slots import PLAIN_TENSORS, Slot, Slots, Tree
+from initplug.planning.slots import PLAIN_TENSORS, Slot, Slots
 from initplug.schemes.distributions import Constant, Drawn
-
-Progress = Callable[[int, int], None]
-
-
-class Settings(NamedTuple):
-    """The settings by which values are drawn.
-
-    Args:
-        seed: of named streams; None for torch's global generator.
-        threads: that draw from streams at a time.
-        measure: whether what is drawn is measured, if that can be done on the way.
-        progress: called with the number of slots done and of all slots.
-    """
-
-    seed: int | None
-    threads: int
-    measure: bool
-    progress: Progress | None
-
 
 STRAYED = "the owner no longer holds the tensor that was written"
 
@@ -92,28 +75,22 @@ class Record:
                 self.progress(count, self.total)
 
 
-def write(
-    plan: Plan,
-    tree: Tree,
-    slots: Slots,
-    statuses: Coded[Status],
-    sources: Mapping[int, ValueSource],
-    settings: Settings,
-) -> Record:
+def write(work: Work) -> Record:
     """Fill every slot that is to be initialised: what is drawn first, what is copied after its source.
 
     Raises:
         ApplyError: saying how far the writing came.
     """
-    chosen = in_order(plan, to_write(statuses))
-    record = Record(set(), Measured.none(len(plan)), [], 0, len(chosen), settings.progress)
+    plan, slots, sources, seeded = work.plan, work.slots, work.sources, work.settings.seed is not None
+    chosen = in_order(plan, to_write(work.statuses))
+    record = Record(set(), Measured.none(len(plan)), [], 0, len(chosen), work.settings.progress)
     at = int(chosen[0]) if len(chosen) else 0
     try:
         with torch.no_grad():
-            if settings.seed is not None:
+            if seeded:
                 drawn = np.setdiff1d(chosen, [*sources]) if sources else chosen
-                _fill_from_streams(plan, slots, drawn, settings, record)
-                lost = strayed(tree, slots, drawn)
+                _fill_from_streams(work, record, drawn)
+                lost = strayed(work.tree, slots, drawn)
                 if lost is not None:
                     at = lost
                     raise RuntimeError(STRAYED)
@@ -122,11 +99,11 @@ def write(
             tensors, holders, keys, shares = slots.tensors, slots.holders, slots.keys, plan.shares
             rare = {*sources, *slots.tied, *slots.computed}
             for at in chosen.tolist():
-                by_now = settings.seed is not None and at not in sources
+                by_now = seeded and at not in sources
                 if at in rare:
                     if not by_now:
-                        _write_rare(plan, slots, at, sources.get(at), settings, record)
-                    _settle_owners(tree, slots, at, record)
+                        _write_rare(work, record, at)
+                    _settle_owners(work, record, at)
                 else:  # nearly all
                     filler(shares[at])(tensors[at])
                     if not in_place(holders[at], keys[at], tensors[at]):
@@ -141,25 +118,23 @@ def write(
     return record
 
 
-def _write_rare(
-    plan: Plan, slots: Slots, row: int, source: ValueSource | None, settings: Settings, record: Record
-) -> None:
+def _write_rare(work: Work, record: Record, row: int) -> None:
     """Give a slot its values that has a source, is computed or is at several places."""
-    slot = slots[row]
+    slot, source = work.slots[row], work.sources.get(row)
     value = slot.tensor if slot.computed is None else blank(slot)
     if isinstance(source, Redrawn):
-        _redraw(source, value, settings)
+        _redraw(source, value, work.settings)
     elif source is not None:
         transfer(source, value)
     else:
-        filler(plan.shares[row])(value)
-    _hand_over(plan, slot, value, record, row, settings.seed)
+        filler(work.plan.shares[row])(value)
+    _hand_over(work, record, row, value)
 
 
-def _settle_owners(tree: Tree, slots: Slots, row: int, record: Record) -> None:
+def _settle_owners(work: Work, record: Record, row: int) -> None:
     """Make sure that every owner of a slot holds what was written, or computes it."""
-    slot = slots[row]
-    if not arrived(tree, slot):
+    slot = work.slots[row]
+    if not arrived(work.tree, slot):
         raise RuntimeError(STRAYED)
     for other in slot.also:
         refresh(other)
@@ -167,19 +142,21 @@ def _settle_owners(tree: Tree, slots: Slots, row: int, record: Record) -> None:
         record.projected.add(row)
 
 
-def _hand_over(plan: Plan, slot: Slot, value: torch.Tensor, record: Record, index: int, seed: int | None) -> None:
+def _hand_over(work: Work, record: Record, row: int, value: torch.Tensor) -> None:
     """Give a value to the owner that computes it, and note what that makes of it."""
+    slot = work.slots[row]
     if slot.computed is not None:
-        with private_generator(seed, plan.names[index], slot.stored[0].device):
+        with private_generator(work.settings.seed, work.plan.names[row], slot.stored[0].device):
             assign(slot.computed, value.clone())
         if not reads_back(slot, value):
-            record.projected.add(index)
+            record.projected.add(row)
 
 
-def _fill_from_streams(plan: Plan, slots: Slots, chosen: Rows, settings: Settings, record: Record) -> None:
+def _fill_from_streams(work: Work, record: Record, chosen: Rows) -> None:
     """Fill all slots from the streams of their names; those that owners compute go one by one through a new tensor."""
-    assert settings.seed is not None  # what streams are named with
+    plan, slots, settings = work.plan, work.slots, work.settings
     shares, computed = plan.shares, slots.computed
+    assert settings.seed is not None  # what streams are named with
     plain = np.setdiff1d(chosen, computed) if computed else chosen
     padded = {*shares.where(lambda share: share.padding_row is not None).tolist()}
 
@@ -192,17 +169,17 @@ def _fill_from_streams(plan: Plan, slots: Slots, chosen: Rows, settings: Setting
     fill_from_names(
         lots_of(plan, slots, plain, settings.measure), settings.seed, settings.threads, record.measured, done
     )
-    for index in chosen[np.isin(chosen, computed)].tolist():
-        value, share = blank(slots[index]), shares[index]
+    for row in chosen[np.isin(chosen, computed)].tolist():
+        value, share = blank(slots[row]), shares[row]
         try:
             fill_alone(
-                value, LotKind(_distribution_drawn(share), False), plan.names[index], settings.seed, settings.threads
+                value, LotKind(_distribution_drawn(share), False), plan.names[row], settings.seed, settings.threads
             )
             zero_padding(value, share.padding_row, share.distribution)
-            _hand_over(plan, slots[index], value, record, index, settings.seed)
+            _hand_over(work, record, row, value)
         except FillError as error:
-            raise FillError(index) from error.__cause__
-        record.count_done([index])
+            raise FillError(row) from error.__cause__
+        record.count_done([row])
 
 
 def fill_alone(value: torch.Tensor, kind: LotKind, name: str, seed: int | None, threads: int) -> None:

@@ -328,7 +328,8 @@ class Recipe(BaseModel):
     @property
     def digest(self) -> str:
         """SHA-256 of what the recipe does: rules in order and settings, not its descriptions."""
-        meaning = {key: self.plain()[key] for key in (*SETTINGS, "rules")}
+        plain = self.plain()
+        meaning = {key: plain[key] for key in (*SETTINGS, "rules")}
         return hashlib.sha256(json.dumps(meaning, ensure_ascii=False).encode()).hexdigest()
 
     @property

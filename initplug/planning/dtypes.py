@@ -86,12 +86,12 @@ def check_dtype(distribution: Planned, dtype: torch.dtype, fn: str) -> None:
         if not (dtype.is_floating_point or dtype.is_complex) and value != int(value):
             raise MisfitError(f"{fn}: {value:g} is no {name}")
     if isinstance(part, Constant) and _rounds_to_zero(part.value, dtype):
-        raise MisfitError(f"{fn}: {part.value:g} would be 0: the smallest number of {name} is {_finest(dtype):g}")
+        raise MisfitError(f"{fn}: {part.value:g} would be 0: the smallest number of {name} is {finest(dtype):g}")
     if not isinstance(distribution, Constant):
-        finest = _finest(dtype)
+        least = finest(dtype)
         for what, size in (("std", distribution.std), ("gain", abs(part.gain) if isinstance(part, Fixed) else 0.0)):
-            if 0 < size < finest:
-                raise MisfitError(f"{fn}: its {what} is {size:g}, and the smallest number of {name} is {finest:g}")
+            if 0 < size < least:
+                raise MisfitError(f"{fn}: its {what} is {size:g}, and the smallest number of {name} is {least:g}")
         near, far = torch.tensor(_reach(distribution), dtype=torch.float64, device="cpu").to(dtype).tolist()
         cut = isinstance(distribution, Uniform | TruncatedNormal) and distribution.low < distribution.high
         if near == far and (cut or distribution.std):
@@ -101,6 +101,15 @@ def check_dtype(distribution: Planned, dtype: torch.dtype, fn: str) -> None:
             )
     if isinstance(distribution, Uniform) and distribution.high - distribution.low > high:
         raise MisfitError(f"{fn}: the interval {distribution.low:g} to {distribution.high:g} is too wide for {name}")
+
+
+def misfit_of(distribution: Planned, dtype: torch.dtype, fn: str) -> str | None:
+    """Return what keeps a dtype from taking a distribution; None where nothing does."""
+    try:
+        check_dtype(distribution, dtype, fn)
+    except MisfitError as reason:
+        return str(reason)
+    return None
 
 
 def _exact(value: float) -> str:
@@ -115,7 +124,7 @@ def _range(dtype: torch.dtype) -> tuple[float, float]:
     return limits.min, limits.max
 
 
-def _finest(dtype: torch.dtype) -> float:
+def finest(dtype: torch.dtype) -> float:
     """Return the smallest number above zero that a dtype of floats holds."""
     limits = torch.finfo(dtype)
     return float(limits.smallest_normal * limits.eps)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any
 
 import numpy as np
 
@@ -13,83 +13,26 @@ from initplug.columns import Coded, Rows, coded, paired
 from initplug.language.init import Init
 from initplug.language.recipe import Recipe
 from initplug.planning.advice import own_rule
+from initplug.planning.assignment import FROZEN, LAZY, UNMATCHED, Share
+from initplug.planning.composition import NO_CONTEXT, Context, distribution_for
 from initplug.planning.copies import Known, copied, loaded, settled
-from initplug.planning.dtypes import check_dtype
+from initplug.planning.dtypes import check_dtype, misfit_of
 from initplug.planning.factors import Places, multiplier
 from initplug.planning.matching import Frozen, Winner
 from initplug.planning.references import EMBEDDINGS, layout_of, padding_row, referred
 from initplug.planning.resets import Replays, default_of
-from initplug.planning.slots import Slot, SlotKind, Slots, Tree
-from initplug.schemes.calls import MisfitError, distribution_of
+from initplug.planning.slots import Slot, Slots, Tree
+from initplug.schemes.calls import MisfitError
 from initplug.schemes.distributions import (
-    Batched,
     Copy,
     Drawn,
     Keep,
     Load,
     Planned,
-    Single,
-    Stacked,
-    scaled,
 )
-from initplug.schemes.fans import PLAIN_LAYOUT, Fans, Layout, fans_of
+from initplug.schemes.fans import PLAIN_LAYOUT, Fans, fans_of
 from initplug.schemes.structures import Structured
 from initplug.schemes.transfers import TRANSFERS
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """The properties that slots which are alike share: everything but their names.
-
-    Args:
-        padding_row: of an embedding, which gets zeros.
-        lazy: whether it waits for a first batch to learn its shape.
-        passed: the rule that would draw it, were it not frozen.
-
-    The others are those of `Assignment`.
-    """
-
-    kind: SlotKind
-    module_type: str
-    shape: tuple[int, ...]
-    dtype: str
-    numel: int
-    trainable: bool
-    rule: str | None
-    selector: str | None
-    location: str | None
-    shadowed: tuple[str, ...]
-    init: str | None
-    distribution: Planned | None
-    fan_in: int | None
-    fan_out: int | None
-    reason: str | None = None
-    padding_row: int | None = None
-    lazy: bool = False
-    passed: str | None = None
-
-    @property
-    def judgeable(self) -> bool:
-        """Return whether the moments of all elements say whether they are what was planned."""
-        known = isinstance(self.distribution, Single | Batched)
-        return known and (self.padding_row is None or not isinstance(self.distribution, Structured))
-
-
-UNMATCHED, FROZEN = "no rule", "frozen"
-"""The reasons of slots that no rule takes."""
-
-LAZY = "lazy"
-"""The reason of slots that wait for a first batch to learn their shape."""
-
-
-class Miss(NamedTuple):
-    """An initializer that does not fit the tensor it would go to."""
-
-    name: str
-    shape: tuple[int, ...]
-    winner: Winner
-    location: str | None
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +51,7 @@ class _Setting:
 
 def evaluate(
     tree: Tree, recipe: Recipe, winners: Coded[Winner | Frozen | None], replays: Replays
-) -> tuple[Slots, Coded[Share], list[Miss]]:
+) -> tuple[Slots, Coded[Share], dict[int, str]]:
     """Return what the winning initializers come down to; slots that are alike are evaluated once.
 
     Args:
@@ -118,7 +61,8 @@ def evaluate(
         replays: what resets draw, added to.
 
     Returns:
-        The slots that have a row (buffers that no rule takes have none), the share of each, and what does not fit.
+        The slots that have a row (buffers that no rule takes have none), the share of each, and by row why initializers
+        do not fit.
     """
     rules = {name: rule for name, rule in recipe.rules.items() if rule is not None}
     inits = {name: _with_folder(rule.init, recipe.folder(name)) for name, rule in rules.items()}
@@ -131,7 +75,7 @@ def evaluate(
     shares: list[Share] = []
     places: dict[int, int] = {}  # of shares among them, by their ids
     codes = np.empty(len(slots), np.intp)
-    misses: dict[int, Miss] = {}
+    misses: dict[int, str] = {}
 
     def take(rows: Rows, winner: Winner | Frozen | None) -> None:
         """Evaluate what the first of some rows is to get, which the others get too."""
@@ -140,10 +84,7 @@ def evaluate(
         if place == len(shares):
             shares.append(share)
         if reason is not None:
-            assert isinstance(winner, Winner)  # whose initializer does not fit
-            location = recipe.giver(winner.rule)
-            for row in rows.tolist():
-                misses[row] = Miss(slots[row].name, share.shape, winner, location, reason)
+            misses.update(dict.fromkeys(rows.tolist(), reason))
 
     single = np.zeros(len(slots), np.bool_)  # evaluated one by one: a tied tensor may be an embedding elsewhere
     single[slots.tied] = True
@@ -155,10 +96,10 @@ def evaluate(
             take(rest, winner)
     for row in np.flatnonzero(single).tolist():
         take(np.array([row]), alike[row][0])
-    found, left = Coded(shares, codes), [misses[row] for row in sorted(misses)]
+    found, misses = Coded(shares, codes), dict(sorted(misses.items()))
     if any(isinstance(share.distribution, Copy) for share in found.values):
-        found = _settle(setting, slots, found, left)
-    return slots, found, left
+        found = _settle(slots, found, misses)
+    return slots, found, misses
 
 
 def _is_plain(init: Init) -> bool:
@@ -178,7 +119,7 @@ def _attempted(setting: _Setting, slot: Slot, winner: Winner | Frozen | None) ->
         return _share(setting, slot, winner, None, None), str(reason)
 
 
-def _settle(setting: _Setting, slots: Slots, column: Coded[Share], misses: list[Miss]) -> Coded[Share]:
+def _settle(slots: Slots, column: Coded[Share], misses: dict[int, str]) -> Coded[Share]:
     """Tell copies what their values come from in the end; circles are misses."""
     shares, names = [*column], slots.names
     copies, circles = settled({name: share.distribution for name, share in zip(names, shares, strict=True)})
@@ -186,12 +127,8 @@ def _settle(setting: _Setting, slots: Slots, column: Coded[Share], misses: list[
         if name in copies:
             shares[index] = replace(share, distribution=copies[name])
         elif name in circles:
-            assert share.rule is not None  # it is the rule that copies
-            assert share.selector is not None  # and its selector
-            winner = Winner(share.rule, share.selector, share.shadowed)
             shares[index] = replace(share, distribution=None)
-            location = setting.recipe.giver(share.rule)
-            misses.append(Miss(name, share.shape, winner, location, f"copy: {circles[name]}"))
+            misses[index] = f"copy: {circles[name]}"
     return coded(shares)
 
 
@@ -227,121 +164,20 @@ def _share_of(setting: _Setting, slot: Slot, winner: Winner) -> Share:
         distribution, fans = None, Fans(slot.kin.shape)
         if tensor.numel():
             whole = tuple(slot.kin.shape)
-            distribution, fans = _distribution(init, whole, whole, layout, context)
+            distribution, fans = distribution_for(init, whole, whole, layout, context)
             check_dtype(distribution, tensor.dtype, init.fn)
         share = setting.shares[key] = _share(setting, slot, winner, distribution, fans.pair, row)
     return share
 
 
-class _Context(NamedTuple):
-    """The data that a distribution depends on beyond shape and layout.
-
-    Args:
-        source: the owner's reset, the fans of another tensor, or where the values come from.
-        factor: what multiplies and what divides the result.
-        parts: of the parts of a split.
-    """
-
-    source: Drawn | Copy | Load | Fans | None = None
-    factor: tuple[float, float] | None = None
-    parts: tuple[_Context, ...] = ()
-
-
-NO_CONTEXT = _Context()
-
-
-def _context(setting: _Setting, slot: Slot, init: Init) -> _Context:
+def _context(setting: _Setting, slot: Slot, init: Init) -> Context:
     if slot.tensor.numel() == 0:
         return NO_CONTEXT
     source = None if init.parts else _surroundings(setting, slot, init)
     if source is None and not init.factors and not init.parts:
         return NO_CONTEXT
     parts = tuple(_context(setting, slot, part) for part in init.parts)
-    return _Context(source, _factor(setting, slot, init), parts)
-
-
-def _distribution(
-    init: Init, shape: tuple[int, ...], whole: tuple[int, ...], layout: Layout, context: _Context
-) -> tuple[Planned, Fans]:
-    """Return what an initializer comes down to for a part of a tensor of shape `whole`, with the fans of one part."""
-    if init.parts:
-        piece = _split(shape, len(init.parts), init.dim)
-        pairs = [
-            _distribution(part, piece, whole, layout, inner)
-            for part, inner in zip(init.parts, context.parts, strict=True)
-        ]
-        # A kept part is no draw, also where `keep default` draws.
-        factored = [
-            made if part.fn == "keep" else _factored(made, init, context)
-            for (made, _), part in zip(pairs, init.parts, strict=True)
-        ]
-        return _stacked(factored, init.dim), pairs[0][1]
-    piece = _split(shape, init.split, init.dim)
-    if init.batch_dims and init.batch_dims >= len(piece):
-        raise MisfitError(f"{init.fn}: {init.batch_dims} batch dimensions leave nothing of {len(piece)}")
-    fans = fans_of(piece[init.batch_dims :], PLAIN_LAYOUT if init.batch_dims else layout, init.fans)
-    source = context.source
-    if isinstance(source, Structured) and piece[init.batch_dims :] != whole:
-        raise MisfitError(f"{init.fn}: the reset draws the tensor as a whole, so its parts have no default")
-    one: Planned
-    if isinstance(source, Drawn | Copy | Load):
-        one = source
-    else:
-        made = distribution_of(init.initializer, source or fans, fans.shape, init.arguments)
-        one = _batched(made, init.batch_dims, len(fans.shape))
-    return _factored(_stacked([one] * init.split, init.dim) if init.split > 1 else one, init, context), fans
-
-
-def _factored(made: Planned, init: Init, context: _Context) -> Planned:
-    if context.factor is None or not isinstance(made, Drawn):
-        return made
-    try:
-        product = scaled(made, *context.factor)
-        if context.factor[0] and _draw_vanishes(made, product):
-            raise OverflowError("what it gives is too small for a double")
-        return product
-    except (ValueError, ArithmeticError) as error:
-        raise MisfitError(f"{init.fn}: factor: {error}") from None
-
-
-def _draw_vanishes(before: Drawn, after: Drawn) -> bool:
-    """Return whether a draw that varies, or is not 0, has become 0 by rounding."""
-    if isinstance(before, Stacked) and isinstance(after, Stacked):
-        return any(_draw_vanishes(*pair) for pair in zip(before.drawn, after.drawn, strict=True))
-    return (before.std, before.mean) != (0, 0) and (after.std, after.mean) == (0, 0)
-
-
-def _split(shape: tuple[int, ...], count: int, dim: int) -> tuple[int, ...]:
-    """Return the shape of one of `count` equal parts along a dimension."""
-    if count == 1:
-        return shape
-    if not -len(shape) <= dim < len(shape):
-        raise MisfitError(f"split: there is no dimension {dim}")
-    place = dim % len(shape)
-    if shape[place] % count:
-        raise MisfitError(f"split: {count} parts do not divide the {shape[place]} elements of dimension {dim}")
-    return (*shape[:place], shape[place] // count, *shape[place + 1 :])
-
-
-def _batched(made: Planned, dims: int, ndim: int) -> Planned:
-    """Return what fills a stack along `dims` leading dimensions with tensors of `ndim` dimensions."""
-    match made:
-        case Stacked(parts, dim) if dims:
-            inner = tuple(_batched(part, dims, ndim) for part in parts)
-            return Stacked(cast("tuple[Single | Batched | Keep, ...]", inner), dim % ndim + dims)
-        case Batched(part, further) if dims:
-            return Batched(part, further + dims)
-        case _ if dims and isinstance(made, Structured):
-            return Batched(made, dims)
-    return made
-
-
-def _stacked(parts: Sequence[Planned], dim: int) -> Planned:
-    if any(isinstance(part, Stacked) for part in parts):
-        raise MisfitError("split: a part that is split again has no distribution of its own")
-    if all(isinstance(part, Keep) for part in parts):
-        return Keep()
-    return Stacked(cast("tuple[Single | Batched | Keep, ...]", tuple(parts)), dim)
+    return Context(source, _factor(setting, slot, init), parts)
 
 
 def _surroundings(setting: _Setting, slot: Slot, init: Init) -> Drawn | Copy | Load | Fans | None:
@@ -401,11 +237,7 @@ def has_default(replays: Replays, slot: Slot, *, whole: bool) -> bool:
     outcome = default_of(replays, slot)
     if not isinstance(outcome, Drawn) or (isinstance(outcome, Structured) and not whole):
         return False
-    try:
-        check_dtype(outcome, slot.tensor.dtype, "default")
-    except MisfitError:
-        return False
-    return True
+    return misfit_of(outcome, slot.tensor.dtype, "default") is None
 
 
 def _left_alone(

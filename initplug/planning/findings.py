@@ -6,7 +6,6 @@ import difflib
 import fnmatch
 import re
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 from initplug.errors import NAME, ROWS, Finding, cut, near, shortened
 from initplug.language.faults import shown
@@ -15,22 +14,14 @@ from initplug.language.recipe import Recipe
 from initplug.language.selectors import Selector, parse
 from initplug.language.yaml import Place, Steps
 from initplug.planning.accounts import Accounts, Entry
-from initplug.planning.evaluation import Miss
+from initplug.planning.assignment import Assignment
 from initplug.planning.expected import Unmet
 
 Block = tuple[str, list[Finding]]
 """A paragraph of a message, and the findings it tells of."""
 
 
-class Unmatched(NamedTuple):
-    """A slot that no rule matches."""
-
-    name: str
-    module_type: str
-    shape: tuple[int, ...]
-
-
-def unmatched_slots(rows: Sequence[Unmatched], total: int, recipe: Recipe, on_meta: bool) -> Block:
+def unmatched_slots(rows: Sequence[Assignment], total: int, recipe: Recipe, on_meta: bool) -> Block:
     """Return the message on parameters that no rule matches; some of them may be on meta, where nothing can be kept."""
     way = "Add a rule, or, for a model that is not on meta," if on_meta else "Add a rule, or"
     hint = f"{way} set `unmatched: keep` to leave them as constructed."
@@ -44,7 +35,7 @@ def unmatched_slots(rows: Sequence[Unmatched], total: int, recipe: Recipe, on_me
     return "\n".join(text), [Finding(row.name, f"{row.shape} matches no rule", hint=hint) for row in rows]
 
 
-def _closest_rule(row: Unmatched, recipe: Recipe) -> str | None:
+def _closest_rule(row: Assignment, recipe: Recipe) -> str | None:
     """Return the rule whose selector reads most like a slot's name and type."""
     scored = [
         (_likeness(selector, row), _rule_text(name, selector.text, recipe.location(name)))
@@ -60,7 +51,7 @@ CLOSE = 0.6
 """The likeness, between 0 and 1, that a selector and a name need for the one to be offered for the other."""
 
 
-def _likeness(selector: Selector, row: Unmatched) -> float:
+def _likeness(selector: Selector, row: Assignment) -> float:
     """Return the mean likeness of the segments of a selector, from the right, to a slot's name and its owner's type."""
     types = [row.module_type if place == 1 else "" for place in range(len(row.name.split(".")))]
     scores = []
@@ -211,15 +202,9 @@ def _name_runs(names: Iterable[str], count: int) -> dict[str, str]:
     return parts
 
 
-class Left(NamedTuple):
-    """A frozen parameter, and the rule that would draw it, were it not frozen."""
-
-    row: int
-    name: str
-    rule: str
-
-
-def left_alone(left: Sequence[Left], recipe: Recipe, *, on_meta: bool = False, all_of_them: bool = False) -> Block:
+def left_alone(
+    left: Sequence[Assignment], recipe: Recipe, *, on_meta: bool = False, all_of_them: bool = False
+) -> Block:
     """Return the message on frozen parameters that rules would draw.
 
     Args:
@@ -229,8 +214,11 @@ def left_alone(left: Sequence[Left], recipe: Recipe, *, on_meta: bool = False, a
         all_of_them: whether nothing is written, since nothing else would be.
     """
     wide = max(len(cut(one.name, NAME)) for one in left[:ROWS])
-    ruled = (_rule_text(one.rule, one.rule, recipe.location(one.rule)) for one in left)
-    lines = [f"  {cut(one.name, NAME):{wide}}  {rule}" for one, rule in zip(left, ruled, strict=True)]
+    rules = [one.share.passed or "" for one in left]
+    lines = [
+        f"  {cut(one.name, NAME):{wide}}  {_rule_text(rule, rule, recipe.location(rule))}"
+        for one, rule in zip(left, rules, strict=True)
+    ]
     counted = "1 frozen parameter" if len(left) == 1 else f"{len(left)} frozen parameters"
     head = f"rules of {recipe.origin} leave {counted} alone (requires_grad=False)"
     if all_of_them:
@@ -244,19 +232,23 @@ def left_alone(left: Sequence[Left], recipe: Recipe, *, on_meta: bool = False, a
         text[-1] += " `trainable: true` in a rule says so, without this warning."
     hint = "set `frozen: write`, or `trainable: any` in the rule"
     return "\n".join(text), [
-        Finding(one.name, f"it is frozen, and rule {one.rule!r} leaves it", hint=hint) for one in left
+        Finding(one.name, f"it is frozen, and rule {rule!r} leaves it", hint=hint)
+        for one, rule in zip(left, rules, strict=True)
     ]
 
 
-def misfit(misses: Sequence[Miss]) -> Block:
-    """Return the message on initializers that do not fit their tensors."""
-    lines = [f"  {cut(miss.name, NAME)} {miss.shape}: {miss.reason}; {_by(miss)}" for miss in misses]
+def misfit(misses: Sequence[tuple[Assignment, str]], recipe: Recipe) -> Block:
+    """Return the message on initializers that do not fit their tensors, each with the reason."""
+    lines: list[str] = []
+    findings: list[Finding] = []
+    for row, reason in misses:
+        assert row.rule is not None  # whose initializer does not fit
+        assert row.selector is not None  # of that rule
+        location = recipe.giver(row.rule)
+        lines.append(f"  {cut(row.name, NAME)} {row.shape}: {reason}; {_rule_text(row.rule, row.selector, location)}")
+        findings.append(Finding.at(location, row.name, f"{row.shape}: {reason}"))
     head = f"{len(misses)} initializer{'s do' if len(misses) > 1 else ' does'} not fit"
     text = [head, *shortened(lines)]
-    if any("below two dimensions" in miss.reason for miss in misses):
+    if any("below two dimensions" in reason for _, reason in misses):
         text.append("Restrict the rule with `ndim: '>=2'`, or add a later rule for them, such as `*.bias: 0`.")
-    return "\n".join(text), [Finding.at(miss.location, miss.name, f"{miss.shape}: {miss.reason}") for miss in misses]
-
-
-def _by(miss: Miss) -> str:
-    return _rule_text(miss.winner.rule, miss.winner.selector, miss.location)
+    return "\n".join(text), findings

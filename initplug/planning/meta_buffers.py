@@ -32,51 +32,47 @@ class Buffer(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Restoration:
-    """A buffer of a model and the way to restore it.
+    """A buffer in its model and the way to restore it.
 
     Args:
-        slot: the buffer.
-        restore: as in `Buffer`.
+        buffer: its name, and what gives it values.
+        slot: where it is.
         constant: what its module's reset writes.
         weight: what it is recomputed with.
     """
 
+    buffer: Buffer
     slot: Slot
-    restore: Restore
     constant: Constant | None = None
     weight: Slot | None = None
 
-    @property
-    def name(self) -> str:
-        """The canonical name."""
-        return self.slot.name
 
-
-def restorations(tree: Tree, ruled: Container[str]) -> list[Restoration]:
+def restorations(tree: Tree, ruled: Container[str], replays: Replays) -> list[Restoration]:
     """Return how every buffer on meta is restored; one that is also a parameter gets that one's values.
 
     Args:
         tree: the walked model.
         ruled: the names that rules take.
+        replays: what resets leave, added to.
     """
     holding = filter(None, map(attrgetter("buffers"), tree.nodes))
     if not any(tensor is not None and tensor.is_meta for buffers in holding for tensor in buffers.values()):
         return []
     parameters = {id(tensor) for slot in tree.slots if slot.kind == "parameter" for tensor in slot.stored}
     weights = _weights_of_vectors(tree)
-    replays = Replays(tree)
     found: list[Restoration] = []
     for slot in buffers_of(tree):
         if slot.lazy or not slot.on_meta or id(slot.tensor) in parameters:
             continue
+        restore: Restore = "none"
+        constant, weight = None, weights.get(id(slot.tensor))
         if slot.name in ruled:
-            found.append(Restoration(slot, "rule"))
-        elif id(slot.tensor) in weights:
-            found.append(Restoration(slot, "recomputed after the fill", weight=weights[id(slot.tensor)]))
+            restore, weight = "rule", None
+        elif weight is not None:
+            restore = "recomputed after the fill"
         elif slot.computed is None and isinstance(written := default_of(replays, slot), Constant):
-            found.append(Restoration(slot, "module type", written))
-        else:
-            found.append(Restoration(slot, "none"))
+            restore, constant = "module type", written
+        found.append(Restoration(Buffer(slot.name, restore), slot, constant, weight))
     return found
 
 

@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from initplug.columns import Coded
 from initplug.errors import Finding, headed, warn
-from initplug.planning.evaluation import Share
+from initplug.planning.assignment import Share
 from initplug.planning.slots import PLAIN_TENSORS, Slots
 from initplug.schemes.distributions import Keep
 from initplug.torch_versions import dtensor

@@ -10,15 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from initplug.errors import NAME, brief, near
-from initplug.planning.parametrized import (
-    computed_by_hooks,
-    computed_by_list,
-    lists_of,
-    public_type,
-    stand_in,
-    unwrapped,
-)
+from initplug.planning.parametrized import computed_by_hooks, computed_by_list, lists_of, stand_in
 from initplug.planning.slots import Node, Slot, Tree
+from initplug.planning.wrappers import public_type, unwrapped
 from initplug.schemes.fans import PLAIN_LAYOUT, Layout
 from initplug.values import is_whole, plain
 

@@ -227,6 +227,8 @@ class Slot(NamedTuple):
 class Slots(Sequence[Slot]):
     """Slots of a model, all or some of them, in order; what is known of them by columns.
 
+    All selections of a model's slots are views of one table, so that a slot that gets another tensor has it in each.
+
     Args:
         columns: of all slots of the model.
         positions: of these in them; None for all.

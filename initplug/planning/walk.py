@@ -25,12 +25,10 @@ from initplug.planning.parametrized import (
     computed_by_list,
     lists_of,
     originals,
-    public_type,
     stand_in,
-    unwrapped,
-    wrapping_key,
 )
 from initplug.planning.slots import Columns, Kin, Node, Slot, SlotKind, Slots, Tree
+from initplug.planning.wrappers import public_type, unwrapped, wrapping_key
 
 
 def walk(model: nn.Module, prefix: str = "", *, buffers: bool = True) -> Tree:

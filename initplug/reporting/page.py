@@ -33,6 +33,7 @@ def page(
     recipe: Mapping[str, Any],
     locations: Mapping[str, str | None],
     distributions: Sequence[Planned | None],
+    shares: Sequence[int],
 ) -> str:
     """Return the page of an audit.
 
@@ -41,11 +42,12 @@ def page(
             are shown on demand.
         recipe: what `Recipe.plain` gives.
         locations: file and line of every rule, where known.
-        distributions: of the audit's rows, in order.
+        distributions: of what rows have in common by the plan.
+        shares: of every row the place of its own among these.
 
     Example:
         >>> empty = {"recipe": "<b>", "rows": [], "summary": {}}
-        >>> print(*page(empty, {"rules": {}}, {}, []).splitlines()[:2])
+        >>> print(*page(empty, {"rules": {}}, {}, [], []).splitlines()[:2])
         <!doctype html> <html lang="en">
     """
     title = f"{visible(audit['recipe'] or 'recipe')} · initplug audit"
@@ -56,7 +58,7 @@ def page(
         "title": escape(title),
         "policy": f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'",
         "style": _read_asset("page.css"),
-        "data": _embedded(_data(audit, recipe, locations, distributions)),
+        "data": _embedded(_data(audit, recipe, locations, distributions, shares)),
         "script": script,
     }
     # One pass: what stands in the data is not looked at again.
@@ -94,27 +96,27 @@ def _data(
     recipe: Mapping[str, Any],
     locations: Mapping[str, str | None],
     distributions: Sequence[Planned | None],
+    shares: Sequence[int],
 ) -> dict[str, Any]:
     """Return what the script draws; what many rows have in common stands there once."""
     counted = audit.get("histograms", {})
     curves: dict[str, int] = {}
     drawn: list[Any] = []
-    shares: dict[str, int] = {}
+    places: dict[tuple[int, str | None, str | None], int] = {}
     common: list[dict[str, Any]] = []
     rows = []
-    for row, distribution in zip(audit["rows"], distributions, strict=True):
-        told = repr(distribution)  # exact, while those that hold others' arguments need not be hashable
-        if told not in curves:
-            curves[told] = len(drawn)
-            drawn.append(_curve(distribution))
-        share = {key: value for key, value in row.items() if key not in (*OWN, "status", "verdict")}
-        share["curve"] = curves[told]
-        key = json.dumps(share, sort_keys=True)
-        if key not in shares:
-            shares[key] = len(common)
-            common.append(share)
+    for row, share in zip(audit["rows"], shares, strict=True):
+        alike = (share, row["reason"], row["problem"])  # which an audit says of a row by itself
+        if alike not in places:
+            places[alike] = len(common)
+            told = repr(distributions[share])  # exact, while those that hold others' arguments need not be hashable
+            if told not in curves:
+                curves[told] = len(drawn)
+                drawn.append(_curve(distributions[share]))
+            shown = {key: value for key, value in row.items() if key not in (*OWN, "status", "verdict")}
+            common.append({**shown, "curve": curves[told]})
         own = [_short(row[key]) for key in OWN]
-        rows.append([*own, row["status"], row["verdict"], shares[key], _histogram(counted.get(row["name"]))])
+        rows.append([*own, row["status"], row["verdict"], places[alike], _histogram(counted.get(row["name"]))])
     rules = recipe["rules"]
     return {
         **{key: value for key, value in audit.items() if key not in ("rows", "histograms")},

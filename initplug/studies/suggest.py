@@ -14,8 +14,8 @@ from torch import nn
 from initplug.language.loading import load
 from initplug.language.preset_list import heading, one_line, presets
 from initplug.language.recipe import Recipe
+from initplug.planning.draft import drafted
 from initplug.planning.elsewhere import refuse_flat
-from initplug.planning.plan import drafted
 from initplug.planning.resets import Replays
 from initplug.planning.slots import Tree
 from initplug.planning.walk import walk
@@ -193,7 +193,7 @@ def _recipe(name: str) -> Recipe:
 def _fit(name: str, recipe: Recipe, tree: Tree, kin: _Kin, replays: Replays) -> tuple[tuple[Any, ...], float, Fit]:
     """Return what the rows are sorted by, the kinship, and the row."""
     plan, _, misses = drafted(tree, recipe, replays=replays)
-    wrong = {miss.name for miss in misses}
+    wrong = {plan.names[row] for row in misses}
     pairs = [pair for pair in zip(plan.names, plan.shares, strict=True) if pair[1].kind == "parameter"]
     covered = [share for slot, share in pairs if share.rule is not None and slot not in wrong]
     asked = [share for slot, share in pairs if share.trainable or (share.rule is not None and slot not in wrong)]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 import initplug
-from initplug.auditing.moments import BINS, histogram
+from initplug.auditing.histograms import BINS, histogram
 
 LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "contiguous": lambda base: base,

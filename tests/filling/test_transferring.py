@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import initplug
-from initplug.filling import copies as transferring
+from initplug.filling import copies, sources
 from initplug.filling.copies import WINDOW_BYTES, windows
 
 
@@ -265,7 +265,7 @@ def test_an_audit_finds_the_difference_in_the_last_window() -> None:
 @settings(max_examples=200, deadline=None)
 def test_windows_cover_every_element_once_and_hold_to_their_limit(shape: list[int], itemsize: int, limit: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(transferring, "WINDOW_BYTES", limit)
+        patch.setattr(copies, "WINDOW_BYTES", limit)
         seen = torch.zeros(shape)
         for window in windows(tuple(shape), itemsize):
             assert seen[window].numel() * itemsize <= limit
@@ -309,7 +309,7 @@ def test_a_large_tensor_is_read_by_slices_of_a_few_megabytes(
         opened.append(path)
         return Recorded(safe_open(path, framework=framework), sizes)
 
-    monkeypatch.setattr(transferring, "safe_open", recorded)
+    monkeypatch.setattr(sources, "safe_open", recorded)
     model = holding(a=torch.zeros(shape, dtype=torch.bfloat16))
     audit = initplug.apply(model, loading(tmp_path / "w.safetensors"))
     assert audit["a"].verdict == "ok"

@@ -11,7 +11,7 @@ from torch import nn
 import initplug
 from initplug.errors import PlanError
 from initplug.language.preset_list import presets
-from initplug.planning.plan import plan
+from initplug.planning.draft import plan
 from initplug.studies.suggest import Fits, _cites, suggest
 
 
