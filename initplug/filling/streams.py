@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from initplug import kernels
 from initplug.filling.words import BIG_END, Floats, StreamKey, Words, WordSource, words_of_box
 from initplug.regions import Box
 from initplug.schemes.distributions import Normal, TruncatedNormal, Uniform
@@ -31,7 +32,7 @@ SHIFT = 14
 @lru_cache(maxsize=1)
 def _table() -> tuple[Floats, Floats]:
     """Return intercepts and slopes of the inverse normal distribution, by the high bits of the float of a word."""
-    stored = np.load(Path(__file__).with_name("normal.npy"), allow_pickle=False)
+    stored = np.load(Path(kernels.__file__).with_name("normal.npy"), allow_pickle=False)
     first = int(np.float32(1).view(np.uint32)) >> SHIFT
     expanded = np.zeros((2, 2, 1 << (31 - SHIFT)), np.float32)
     expanded[:, :, first : first + stored.shape[2]] = stored

@@ -1,0 +1,76 @@
+"""Numbers and memory in, random values and moments out. Nothing here knows of tensors, names or recipes.
+
+`reference` says what the values are; `native` gives the same ones, faster, where its binary is.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from initplug.kernels.reference import Addresses, Draw, Keys, Runs
+
+VARIABLE = "INITPLUG_KERNELS"
+"""Of the environment: which kernel is wanted."""
+
+KERNELS = ("reference", "native")
+
+
+class KernelError(ImportError):
+    """The kernel that is wanted cannot be used."""
+
+
+class Kernel(Protocol):
+    """What fills memory and measures it, as `reference` says."""
+
+    NAME: str
+
+    @staticmethod
+    def fill(
+        addresses: Addresses,
+        dtype: str,
+        draw: Draw,
+        keys: Keys,
+        runs: Runs,
+        begin: int,
+        count: int,
+        measured: NDArray[Any] | None = None,
+    ) -> None:
+        """Fill stretches of tensors that are alike."""
+
+    @staticmethod
+    def measure(addresses: Addresses, dtype: str, count: int, measured: NDArray[Any]) -> None:
+        """Measure tensors that are alike."""
+
+
+@lru_cache(maxsize=1)
+def kernel() -> Kernel:
+    """Return the kernel that is in use: the one that the environment names, else the native one where it is built.
+
+    Raises:
+        KernelError: the environment names none, or one that cannot be used.
+    """
+    from initplug.kernels import native, reference
+
+    wanted = os.environ.get(VARIABLE, "")
+    if wanted not in ("", *KERNELS):
+        raise KernelError(f"{VARIABLE} is {wanted!r}, which is no kernel: it may be {' or '.join(KERNELS)}")
+    if wanted == "reference":
+        return reference
+    try:
+        native.library()
+    except OSError as error:
+        missing = not native.BINARY.exists()
+        problem = "it was not built" if missing else " ".join(str(error).split())
+        told = f"the native kernel cannot be used ({native.BINARY}: {problem})"
+        if wanted:
+            raise KernelError(f"{told}: pip install --force-reinstall initplug") from None
+        if not missing:
+            warnings.warn(f"{told}: the reference gives the same values, more slowly", RuntimeWarning, stacklevel=2)
+        return reference
+    return native
