@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from initplug.schemes.distributions import Batched, Distribution, Normal, Planned, Stacked, TruncatedNormal, Uniform
-from initplug.schemes.structures import Orthogonal
+from initplug.schemes.structures.orthogonal import Orthogonal
 
 CHANCE_OF_REPETITION = 1e-10
 """Rows are compared only where a tensor that was drawn has equal ones with a smaller probability."""

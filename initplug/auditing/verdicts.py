@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from initplug.auditing.extremes import Extremes, extremes, finest, outer
 from initplug.auditing.moments import Measured, Moments
 from initplug.schemes.distributions import Batched, Distribution, Planned, Single, TruncatedNormal
-from initplug.schemes.structures import Fixed
+from initplug.schemes.structures.base import Fixed
 
 Verdict = Literal["ok", "differs", "untestable", "exact"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)

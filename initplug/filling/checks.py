@@ -38,7 +38,7 @@ from initplug.schemes.distributions import (
     Uniform,
     text,
 )
-from initplug.schemes.structures import Custom, DeltaOrthogonal, Orthogonal, Sparse
+from initplug.schemes.structures.base import Structured
 
 
 def refuse(
@@ -207,11 +207,10 @@ def _without_generator(plan: Plan, row: int) -> bool:
         planned = None if source is None else plan.shares[source].distribution
     parts = planned.parts if isinstance(planned, Stacked) else (planned,)
     single = [part.part if isinstance(part, Batched) else part for part in parts]
-    return not any(isinstance(part, Normal | Uniform | TruncatedNormal | GENERATED) for part in single)
-
-
-GENERATED = Orthogonal | DeltaOrthogonal | Sparse | Custom
-"""Structured distributions that take numbers from a generator."""
+    return not any(
+        isinstance(part, Normal | Uniform | TruncatedNormal) or (isinstance(part, Structured) and part.generated)
+        for part in single
+    )
 
 
 def _rehearse(plan: Plan, slots: Slots, statuses: Coded[Status], sources: Mapping[int, ValueSource]) -> list[Finding]:

@@ -16,7 +16,6 @@ from torch import Tensor
 from initplug.filling import streams
 from initplug.filling.sharding import held_in
 from initplug.filling.streams import Elementwise
-from initplug.filling.whole import compute
 from initplug.filling.words import StreamKey, WordSource, key_of
 from initplug.regions import Box, Region, split
 from initplug.schemes.distributions import (
@@ -29,7 +28,8 @@ from initplug.schemes.distributions import (
     TruncatedNormal,
     Uniform,
 )
-from initplug.schemes.structures import Custom, Structured, check_tag
+from initplug.schemes.structures.base import Structured, check_tag
+from initplug.schemes.structures.custom import Custom
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +174,7 @@ def _whole_pieces(
     """
     if not parts:
         return
-    values = torch.from_numpy(compute(distribution, shape, Draws(seed, name, extent, shape)))
+    values = torch.from_numpy(distribution.compute(shape, Draws(seed, name, extent, shape)))
     dtype = parts[0].view.dtype
     if isinstance(distribution, Custom) and not torch.isfinite(values.to(dtype)).all():
         raise ValueError(f"{distribution.name} gave values beyond {str(dtype).removeprefix('torch.')}")

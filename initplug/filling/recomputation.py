@@ -25,7 +25,7 @@ from initplug.planning.opaque import opaque
 from initplug.planning.plan import Plan
 from initplug.planning.slots import PLAIN_TENSORS, Slot, Slots
 from initplug.schemes.distributions import Batched, Constant, Copy, Drawn, Normal, Planned, TruncatedNormal, Uniform
-from initplug.schemes.structures import Orthogonal
+from initplug.schemes.structures.orthogonal import Orthogonal
 
 ANOTHER_SEED = "another seed?"
 

@@ -26,7 +26,7 @@ from initplug.planning.evaluation import Share
 from initplug.planning.plan import Plan
 from initplug.planning.slots import PLAIN_TENSORS, Slots
 from initplug.schemes.distributions import Batched, Stacked, TruncatedNormal
-from initplug.schemes.structures import Structured
+from initplug.schemes.structures.base import Structured
 
 
 def measured_of(tensor: Tensor, share: Share, without: Collection[float] = ()) -> Moments | None:

@@ -18,7 +18,12 @@ from torch import Tensor, nn
 from initplug.filling.owners import zero_padding
 from initplug.planning.evaluation import Share
 from initplug.schemes.distributions import Batched, Constant, Drawn, Keep, Normal, Stacked, TruncatedNormal, Uniform
-from initplug.schemes.structures import Custom, DeltaOrthogonal, Dirac, Eye, Orthogonal, SinCos, Sparse, check_tag
+from initplug.schemes.structures.base import check_tag
+from initplug.schemes.structures.custom import Custom
+from initplug.schemes.structures.identity import Dirac, Eye
+from initplug.schemes.structures.orthogonal import DeltaOrthogonal, Orthogonal
+from initplug.schemes.structures.sincos import SinCos
+from initplug.schemes.structures.sparse import Sparse
 
 if TYPE_CHECKING:
     from numpy import float32

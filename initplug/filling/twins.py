@@ -29,7 +29,8 @@ from initplug.filling.sharding import local_of, region_of
 from initplug.planning.evaluation import Share
 from initplug.planning.slots import PLAIN_TENSORS, Slots
 from initplug.schemes.distributions import Batched, Normal, Stacked, TruncatedNormal, Uniform
-from initplug.schemes.structures import Orthogonal, Sparse
+from initplug.schemes.structures.orthogonal import Orthogonal
+from initplug.schemes.structures.sparse import Sparse
 
 CHANCE_OF_TWINS = 1e-12
 """How probable it may be that independent draws of a model agree anywhere."""

@@ -18,7 +18,8 @@ from initplug.schemes.distributions import (
     TruncatedNormal,
     Uniform,
 )
-from initplug.schemes.structures import Custom, Fixed
+from initplug.schemes.structures.base import Fixed
+from initplug.schemes.structures.custom import Custom
 from initplug.torch_versions import can_fill
 
 CODES = {

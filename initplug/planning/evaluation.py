@@ -33,7 +33,7 @@ from initplug.schemes.distributions import (
     scaled,
 )
 from initplug.schemes.fans import PLAIN_LAYOUT, Fans, Layout, fans_of
-from initplug.schemes.structures import Structured
+from initplug.schemes.structures.base import Structured
 from initplug.schemes.transfers import TRANSFERS
 
 

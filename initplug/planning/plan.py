@@ -38,8 +38,7 @@ from initplug.planning.resets import Replays
 from initplug.planning.slots import SlotKind, Slots, Tree
 from initplug.planning.walk import walk
 from initplug.schemes import distributions
-from initplug.schemes.distributions import Keep, Planned, closed_form
-from initplug.schemes.peaks import peak_of
+from initplug.schemes.distributions import Keep, Planned, closed_form, peak_of
 from initplug.tables.files import save, to_csv, to_json, to_markdown
 from initplug.tables.grouping import collapsed
 from initplug.tables.text import WIDE, Column, spread, table

@@ -30,7 +30,8 @@ from initplug.planning.walk import walk
 from initplug.schemes.distributions import Constant, Drawn, Normal, TruncatedNormal, Uniform, scaled
 from initplug.schemes.fans import Fans
 from initplug.schemes.initializers import kaiming_normal, kaiming_uniform, trunc_normal
-from initplug.schemes.structured import orthogonal, sparse
+from initplug.schemes.structures.orthogonal import orthogonal
+from initplug.schemes.structures.sparse import sparse
 
 RESETS = ("reset_parameters", "_reset_parameters")
 

@@ -15,7 +15,9 @@ from initplug.schemes.distributions import (
     TruncatedNormal,
     Uniform,
 )
-from initplug.schemes.structures import DeltaOrthogonal, Dirac, Eye, Orthogonal, Sparse
+from initplug.schemes.structures.identity import Dirac, Eye
+from initplug.schemes.structures.orthogonal import DeltaOrthogonal, Orthogonal
+from initplug.schemes.structures.sparse import Sparse
 from initplug.schemes.truncation import mass
 
 REACH = 4.5

@@ -7,17 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from initplug.schemes.structures import (
-    Custom,
-    DeltaOrthogonal,
-    Dirac,
-    Eye,
-    Orthogonal,
-    SinCos,
-    Sparse,
-    Structured,
-    amplified,
-)
+from initplug.schemes.structures.base import Structured
 from initplug.schemes.truncation import moments
 
 INFINITY = math.inf
@@ -341,6 +331,30 @@ def closed_form(distribution: object) -> Drawn | None:
     return distribution if isinstance(distribution, Drawn) and not math.isnan(distribution.std) else None
 
 
+def peak_of(planned: Planned | None, shape: tuple[int, ...]) -> int | None:
+    """Return the peak bytes of a seed's draw of a tensor; None of what is drawn element by element, in chunks.
+
+    Args:
+        planned: of the tensor.
+        shape: sizes of the tensor.
+
+    Example:
+        >>> from initplug.schemes.structures.identity import Eye
+        >>> peak_of(Stacked((Eye(1.0, 4, 8), Eye(1.0, 4, 8)), 0), (8, 8))
+        128
+    """
+    match planned:
+        case Stacked(parts, dim):
+            place = dim % len(shape)
+            piece = (*shape[:place], shape[place] // len(parts), *shape[place + 1 :])
+            return max((one for part in parts if (one := peak_of(part, piece)) is not None), default=None)
+        case Batched(part, dims):
+            return part.peak(shape[dims:])
+        case Structured():
+            return planned.peak(shape)
+    return None
+
+
 def scaled(distribution: Drawn, factor: float, divisor: float = 1.0) -> Drawn:
     """Return the distribution of a draw times `factor` over `divisor`, mean and bounds included.
 
@@ -364,7 +378,7 @@ def scaled(distribution: Drawn, factor: float, divisor: float = 1.0) -> Drawn:
 def _scaled_one(distribution: Single | Batched, times: Callable[[float], float]) -> Single | Batched:
     match distribution:
         case Batched(part, dims):
-            return Batched(amplified(part, times(1.0)), dims)
+            return Batched(part.times(times(1.0)), dims)
         case Constant(value):
             return Constant(times(value))
         case Normal(mean, std):
@@ -378,7 +392,7 @@ def _scaled_one(distribution: Single | Batched, times: Callable[[float], float])
             bounds = sorted((times(low), times(high)))
             return Uniform(bounds[0], bounds[1])
         case _:
-            return amplified(distribution, times(1.0))
+            return distribution.times(times(1.0))
 
 
 def text(distribution: object) -> str | None:
@@ -397,21 +411,8 @@ def text(distribution: object) -> str | None:
             return f"truncated_normal(mean={loc:g}, std={scale:g}, low={low:g}, high={high:g})"
         case Uniform(low, high):
             return f"uniform({low:g}, {high:g})"
-        case Orthogonal(gain):
-            return f"orthogonal(gain={gain:g})"
-        case DeltaOrthogonal(gain):
-            return f"delta_orthogonal(gain={gain:g})"
-        case Dirac(gain, groups):
-            return f"dirac(gain={gain:g}, groups={groups})"
-        case Eye(gain):
-            return f"eye(gain={gain:g})"
-        case Sparse(scale, sparsity):
-            return f"sparse(sparsity={sparsity:g}, std={scale:g})"
-        case SinCos(gain, grid, skip, base):
-            return f"sincos(gain={gain:g}, grid={grid}, skip={skip}, base={base:g})"
-        case Custom(name, _, arguments, _, gain):
-            call = f"{name}({', '.join(f'{key}={value}' for key, value in arguments)})"
-            return call if gain == 1 else f"{gain:g}·{call}"
+        case Structured():
+            return distribution.text
         case Batched(part, dims):
             return f"{text(part)} along {dims} leading dimension{'s' if dims > 1 else ''}"
         case Stacked(parts, dim):
