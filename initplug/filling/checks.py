@@ -30,15 +30,14 @@ from initplug.schemes.distributions import (
     Batched,
     Constant,
     Copy,
-    Normal,
+    Elementwise,
     Planned,
     Single,
     Stacked,
-    TruncatedNormal,
-    Uniform,
+    singles,
     text,
 )
-from initplug.schemes.structures.base import Structured
+from initplug.schemes.laws import Sampling
 
 
 def refuse(
@@ -162,7 +161,7 @@ def _beyond_single(distribution: Planned | None, *, double: bool) -> str | None:
     parts = distribution.drawn if isinstance(distribution, Stacked) else [distribution]
     limits = torch.finfo(torch.float32)
     for part in parts:
-        if isinstance(part, TruncatedNormal) and part.high - part.low < NARROW_STDS * part.scale:
+        if isinstance(part, Elementwise) and _is_narrow(part.sampling):
             return f"{text(part)} is cut to less than {NARROW_STDS:g} std"
         if not double or not isinstance(part, Single | Batched) or isinstance(part, Constant):
             continue
@@ -173,6 +172,10 @@ def _beyond_single(distribution: Planned | None, *, double: bool) -> str | None:
         except MisfitError as reason:
             return str(reason)
     return None
+
+
+def _is_narrow(sampling: Sampling) -> bool:
+    return sampling.cut is not None and sampling.cut[1] - sampling.cut[0] < NARROW_STDS * sampling.scale
 
 
 def unseeded(plan: Plan, slots: Slots, statuses: Coded[Status], replicas: Replicas) -> list[Finding]:
@@ -205,12 +208,7 @@ def _without_generator(plan: Plan, row: int) -> bool:
     while isinstance(planned, Copy):
         source = plan.find(planned.source)
         planned = None if source is None else plan.shares[source].distribution
-    parts = planned.parts if isinstance(planned, Stacked) else (planned,)
-    single = [part.part if isinstance(part, Batched) else part for part in parts]
-    return not any(
-        isinstance(part, Normal | Uniform | TruncatedNormal) or (isinstance(part, Structured) and part.generated)
-        for part in single
-    )
+    return not any(single.generated for single in singles(planned))
 
 
 def _rehearse(plan: Plan, slots: Slots, statuses: Coded[Status], sources: Mapping[int, ValueSource]) -> list[Finding]:

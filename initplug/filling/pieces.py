@@ -15,17 +15,16 @@ from torch import Tensor
 
 from initplug.filling import streams
 from initplug.filling.sharding import held_in
-from initplug.filling.streams import Elementwise
 from initplug.filling.words import StreamKey, WordSource, key_of
 from initplug.regions import Box, Region, split
 from initplug.schemes.distributions import (
     Batched,
     Constant,
     Drawn,
+    Elementwise,
     Keep,
     Normal,
     Stacked,
-    TruncatedNormal,
     Uniform,
 )
 from initplug.schemes.structures.base import Structured, check_tag
@@ -148,12 +147,11 @@ def _pieces_of_parts(
                 yield from _whole_pieces(part, _inside(parts, inner), seed, name, inner, inner.sizes[dims:])
         case Constant(value):
             yield from (Given(view, value, box) for view, box in parts)
-        case Normal(mean, std) if parts[0].view.is_complex():
-            for view, box in parts:
-                real, imaginary = view.real, view.imag  # also of a conjugated one, whose imaginary part is negated
-                yield Piece(real, Normal(mean, std / math.sqrt(2)), key_of(seed, name), box)
-                yield Piece(imaginary, Normal(0.0, std / math.sqrt(2)), key_of(seed, name, "imag"), box)
-        case Normal() | Uniform() | TruncatedNormal():
+        case Elementwise(complex_parts=(real, imaginary)) if parts[0].view.is_complex():
+            for view, box in parts:  # also of a conjugated one, whose imaginary part is negated
+                yield Piece(view.real, real, key_of(seed, name), box)
+                yield Piece(view.imag, imaginary, key_of(seed, name, "imag"), box)
+        case Elementwise():
             yield from (Piece(view, distribution, key_of(seed, name), box) for view, box in parts)
         case _:
             yield from _whole_pieces(distribution, parts, seed, name, extent, extent.sizes)

@@ -17,13 +17,10 @@ from torch import Tensor, nn
 
 from initplug.filling.owners import zero_padding
 from initplug.planning.evaluation import Share
-from initplug.schemes.distributions import Batched, Constant, Drawn, Keep, Normal, Stacked, TruncatedNormal, Uniform
-from initplug.schemes.structures.base import check_tag
+from initplug.schemes.distributions import Batched, Drawn, Keep, Stacked
+from initplug.schemes.laws import TorchCall
+from initplug.schemes.structures.base import Structured, check_tag
 from initplug.schemes.structures.custom import Custom
-from initplug.schemes.structures.identity import Dirac, Eye
-from initplug.schemes.structures.orthogonal import DeltaOrthogonal, Orthogonal
-from initplug.schemes.structures.sincos import SinCos
-from initplug.schemes.structures.sparse import Sparse
 
 if TYPE_CHECKING:
     from numpy import float32
@@ -58,41 +55,70 @@ def _draw_parts(distribution: Drawn, tensor: Tensor) -> None:
         case Batched(part, dims):
             for index in itertools.product(*(range(size) for size in tensor.shape[:dims])):
                 _draw_parts(part, tensor[index])
-        case Constant(value):
-            nn.init.constant_(tensor, value)
-        case Normal(mean, std) if mean and tensor.is_complex():
-            nn.init.normal_(tensor, 0.0, std)  # torch gives the imaginary part the mean, too
-            tensor.add_(mean)
-        case Normal(mean, std):
-            nn.init.normal_(tensor, mean, std)
-        case Uniform(low, high):
-            nn.init.uniform_(tensor, low, high)
-        case TruncatedNormal(loc, scale, low, high):
-            with warnings.catch_warnings():
-                # torch doubts intervals beyond 2 std; a plan has refused what lies beyond 6.
-                warnings.filterwarnings("ignore", "mean is more than 2 std", UserWarning)
-                nn.init.trunc_normal_(tensor, loc, scale, low, high)
-        case Orthogonal(gain):
-            _draw_orthogonal(tensor, gain)
-        case DeltaOrthogonal(gain):
-            tensor.zero_()
-            _draw_orthogonal(_kernel_centre(tensor), gain)
-        case Dirac(gain, groups):
-            nn.init.dirac_(tensor, groups)
-            _scale_by_gain(tensor, gain)
-        case Eye(gain):
-            nn.init.eye_(tensor)
-            _scale_by_gain(tensor, gain)
-        case Sparse(scale, sparsity):
-            with tensor.device:  # the permutation of rows is made where a surrounding `torch.device` says
-                nn.init.sparse_(tensor, sparsity, scale)
-        case SinCos():
-            tensor.copy_(torch.from_numpy(distribution.values()).view(tensor.shape))
-        case Custom(name):
-            values = torch.from_numpy(distribution.values(Numbers(distribution.shape))).to(tensor.dtype)
-            if not torch.isfinite(values).all():
-                raise ValueError(f"{name} gave values beyond {str(tensor.dtype).removeprefix('torch.')}")
-            tensor.copy_(values)
+        case _:
+            call = distribution.torch_call
+            if call is not None:
+                _call_torch(call, tensor)
+            elif isinstance(distribution, Structured):
+                _copy_computed(distribution, tensor)
+
+
+def _call_torch(call: TorchCall, tensor: Tensor) -> None:
+    if call.centre:
+        tensor.zero_()
+        tensor = _kernel_centre(tensor)
+    function = GUARDED.get(call.function) or getattr(nn.init, call.function)
+    function(tensor, *call.arguments)
+    if call.gain != 1:
+        tensor.mul_(call.gain)
+
+
+def _copy_computed(structure: Structured, tensor: Tensor) -> None:
+    """Copy what is computed as a whole; only what a function of others gives may be beyond the dtype."""
+    values = torch.from_numpy(structure.values(Numbers(tuple(tensor.shape)))).to(tensor.dtype)
+    if isinstance(structure, Custom) and not torch.isfinite(values).all():
+        raise ValueError(f"{structure.name} gave values beyond {str(tensor.dtype).removeprefix('torch.')}")
+    tensor.copy_(values.view(tensor.shape))
+
+
+def _normal(tensor: Tensor, mean: float, std: float) -> None:
+    """Call torch's function, which gives the imaginary part the mean, too: elsewhere it is added."""
+    apart = bool(mean) and tensor.is_complex()
+    nn.init.normal_(tensor, 0.0 if apart else mean, std)
+    if apart:
+        tensor.add_(mean)
+
+
+def _trunc_normal(tensor: Tensor, mean: float, std: float, low: float, high: float) -> None:
+    """Call torch's function, which doubts intervals beyond 2 std; a plan has refused what lies beyond 6."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "mean is more than 2 std", UserWarning)
+        nn.init.trunc_normal_(tensor, mean, std, low, high)
+
+
+def _orthogonal(tensor: Tensor, gain: float) -> None:
+    """Call torch's function, which knows no half precision and takes a view: elsewhere its draw is copied."""
+    half = tensor.dtype in (torch.float16, torch.bfloat16)
+    if half or not tensor.is_contiguous():
+        dtype = torch.float32 if half else tensor.dtype
+        tensor.copy_(nn.init.orthogonal_(torch.empty(tensor.shape, dtype=dtype, device=tensor.device), gain))
+    else:
+        nn.init.orthogonal_(tensor, gain)
+
+
+def _sparse(tensor: Tensor, sparsity: float, std: float) -> None:
+    """Call torch's function, whose permutation of rows is made where a surrounding `torch.device` says."""
+    with tensor.device:
+        nn.init.sparse_(tensor, sparsity, std)
+
+
+GUARDED: dict[str, Callable[..., None]] = {
+    "normal_": _normal,
+    "trunc_normal_": _trunc_normal,
+    "orthogonal_": _orthogonal,
+    "sparse_": _sparse,
+}
+"""Functions of torch.nn.init that do not do for every tensor, or warn for nothing, by calls that do."""
 
 
 class Numbers:
@@ -131,21 +157,6 @@ def _kernel_centre(tensor: Tensor) -> Tensor:
     for dim in range(tensor.ndim - 1, 1, -1):
         tensor = tensor.select(dim, (tensor.shape[dim] - 1) // 2)
     return tensor
-
-
-def _draw_orthogonal(tensor: Tensor, gain: float) -> None:
-    """Call torch's function, which knows no half precision and takes a view: elsewhere its draw is copied."""
-    half = tensor.dtype in (torch.float16, torch.bfloat16)
-    if half or not tensor.is_contiguous():
-        dtype = torch.float32 if half else tensor.dtype
-        tensor.copy_(nn.init.orthogonal_(torch.empty(tensor.shape, dtype=dtype, device=tensor.device), gain))
-    else:
-        nn.init.orthogonal_(tensor, gain)
-
-
-def _scale_by_gain(tensor: Tensor, gain: float) -> None:
-    if gain != 1:
-        tensor.mul_(gain)
 
 
 def filler(share: Share) -> Callable[[Tensor], None]:

@@ -33,13 +33,12 @@ from initplug.filling.owners import (
 )
 from initplug.filling.seeded import fill_from_names
 from initplug.filling.sharding import local_of, region_of
-from initplug.filling.streams import Elementwise
 from initplug.filling.torch_draws import filler
 from initplug.filling.words import key_of
 from initplug.planning.evaluation import Share
 from initplug.planning.plan import Plan
 from initplug.planning.slots import PLAIN_TENSORS, Slot, Slots, Tree
-from initplug.schemes.distributions import Constant, Drawn
+from initplug.schemes.distributions import Constant, Drawn, Elementwise
 
 Progress = Callable[[int, int], None]
 

@@ -30,7 +30,6 @@ from initplug.schemes.distributions import (
     Planned,
     Single,
     Stacked,
-    scaled,
 )
 from initplug.schemes.fans import PLAIN_LAYOUT, Fans, Layout, fans_of
 from initplug.schemes.structures.base import Structured
@@ -296,7 +295,7 @@ def _factored(made: Planned, init: Init, context: _Context) -> Planned:
     if context.factor is None or not isinstance(made, Drawn):
         return made
     try:
-        product = scaled(made, *context.factor)
+        product = made.times(*context.factor)
         if context.factor[0] and _draw_vanishes(made, product):
             raise OverflowError("what it gives is too small for a double")
         return product

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -117,7 +118,7 @@ class Assignment:
     def _bound(self, side: str) -> float | None:
         drawn = closed_form(self.distribution)
         bound = None if drawn is None else getattr(drawn, side)
-        return None if bound in (None, distributions.INFINITY, -distributions.INFINITY) else bound
+        return None if bound is None or math.isinf(bound) else bound
 
     def to_dict(self) -> dict[str, Any]:
         """Return the row as plain data; missing numbers are None."""

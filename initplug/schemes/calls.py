@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from numbers import Integral, Real
 from typing import Any, cast
 
@@ -13,13 +13,11 @@ from initplug.schemes.distributions import (
     Batched,
     Constant,
     Drawn,
+    Elementwise,
     Keep,
-    Normal,
     Planned,
     Single,
     Stacked,
-    TruncatedNormal,
-    Uniform,
 )
 from initplug.schemes.fans import FanError, Fans
 from initplug.schemes.registry import Initializer
@@ -92,8 +90,12 @@ def check_result(made: object, shape: tuple[int, ...]) -> Drawn:
 
 def _check_one(made: object, shape: tuple[int, ...]) -> Single | Batched:
     match made:
-        case Constant() | Normal() | Uniform() | TruncatedNormal():
-            return type(made)(*(_check_number(getattr(made, one.name), made) for one in fields(made)))
+        case Constant() | Elementwise():
+            given = {one.name: (one.type, getattr(made, one.name)) for one in fields(cast(Any, made))}
+            checked = {
+                name: _check_number(value, made) if kind == "float" else value for name, (kind, value) in given.items()
+            }
+            return replace(cast(Any, made), **checked)  # type: ignore[no-any-return]  # of its own class
         case Batched(part, dims):
             if not isinstance(part, Structured) or not isinstance(dims, int) or not 0 < dims < len(shape):
                 raise ValueError(f"{made!r}, which a tensor of shape {shape} cannot have")

@@ -289,7 +289,7 @@ def test_the_moments_are_those_of_the_distribution(distribution: Structured, sha
     values = distribution.compute(shape, Drawn(shape)).astype(np.float64)
     assert values.mean() == pytest.approx(distribution.mean, abs=6 * distribution.std / math.sqrt(values.size))
     # Of a fixed sum of squares the square of the mean alone is missing.
-    tolerance = 6 * math.sqrt((distribution.kurtosis - 1) / (4 * values.size)) + 18 / values.size + 1e-6
+    tolerance = 6 * math.sqrt((distribution.law.kurtosis - 1) / (4 * values.size)) + 18 / values.size + 1e-6
     assert values.std() == pytest.approx(distribution.std, rel=tolerance)
     assert distribution.low <= values.min() and values.max() <= distribution.high
 

@@ -6,7 +6,9 @@ Each knows the shape that it is for, the moments of the elements of that shape, 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from initplug.schemes.laws import Atoms, Distribution, Law, Smooth
 
 if TYPE_CHECKING:
     from numpy import float32
@@ -49,7 +51,7 @@ def check_tag(asked: dict[str, str], tag: str, kind: str) -> None:
         raise ValueError(f"the tag {tag!r} is for {first} numbers: ask for {kind} ones under another")
 
 
-class Structured:
+class Structured(Distribution):
     """A distribution of a whole tensor.
 
     Every element may depend on every number, so that whoever needs a part computes the whole and cuts it out. No bit
@@ -57,38 +59,6 @@ class Structured:
     """
 
     __slots__ = ()
-
-    generated = True
-    """Whether it takes numbers from a generator."""
-
-    @property
-    def mean(self) -> float:
-        raise NotImplementedError
-
-    @property
-    def std(self) -> float:
-        raise NotImplementedError
-
-    @property
-    def low(self) -> float:
-        raise NotImplementedError
-
-    @property
-    def high(self) -> float:
-        raise NotImplementedError
-
-    @property
-    def skewness(self) -> float:
-        raise NotImplementedError
-
-    @property
-    def kurtosis(self) -> float:
-        raise NotImplementedError
-
-    @property
-    def text(self) -> str:
-        """One line that a person reads."""
-        raise NotImplementedError
 
     def times(self, factor: float, divisor: float = 1.0) -> Self:
         """Return the distribution of a draw times `factor` over `divisor`."""
@@ -116,6 +86,14 @@ class Structured:
             self._fill(values, draw)
         return values
 
+    def free(self, size: int) -> int:  # where none is free
+        """Return how many elements of so many are drawn independently."""
+        return 0
+
+    def values(self, draw: Draw) -> NDArray[Any]:
+        """Return the values as they are computed where torch has no function that draws them."""
+        raise NotImplementedError
+
     def _fill(self, values: NDArray[float32], draw: Draw) -> None:
         """Write the values into zeros."""
         raise NotImplementedError
@@ -127,22 +105,11 @@ class Fixed(Structured):
 
     gain: float
 
-    @property
-    def skewness(self) -> float:
-        return 0.0
-
-    @property
-    def kurtosis(self) -> float:
-        return 1.0
-
-    @property
-    def low(self) -> float:
-        return -abs(self.gain) * (1 + ROUNDING)
-
-    @property
-    def high(self) -> float:
-        return abs(self.gain) * (1 + ROUNDING)
-
     def times(self, factor: float, divisor: float = 1.0) -> Self:
         """Return the structure with its gain times `factor` over `divisor`."""
         return replace(self, gain=self.gain * (factor / divisor))
+
+    def _law(self, mean: float, std: float, atoms: Atoms = (), smooth: Smooth = ()) -> Law:
+        """Return the law of its elements: no two samples of one differ in their root mean square."""
+        bound = abs(self.gain) * (1 + ROUNDING)
+        return Law(mean, std, -bound, bound, kurtosis=1.0, fixed=True, atoms=atoms, smooth=smooth)

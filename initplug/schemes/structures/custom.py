@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
+from initplug.schemes.laws import Law
 from initplug.schemes.structures.base import Draw, Structured
 
 if TYPE_CHECKING:
@@ -33,28 +34,9 @@ class Custom(Structured):
     gain: float = 1.0
 
     @property
-    def mean(self) -> float:
-        return math.nan
-
-    @property
-    def std(self) -> float:
-        return math.nan
-
-    @property
-    def low(self) -> float:
-        return -math.inf
-
-    @property
-    def high(self) -> float:
-        return math.inf
-
-    @property
-    def skewness(self) -> float:
-        return math.nan
-
-    @property
-    def kurtosis(self) -> float:
-        return math.nan
+    def law(self) -> Law:
+        bound = math.inf if self.gain else 0.0
+        return Law(math.nan, math.nan, -bound, bound, math.nan, math.nan)
 
     @property
     def text(self) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from annotated_types import Ge
 
 from initplug.schemes.fans import Fans
+from initplug.schemes.laws import Law, TorchCall
 from initplug.schemes.registry import initializer
 from initplug.schemes.structures.base import Draw, Fixed
 
@@ -34,21 +35,19 @@ class Dirac(Fixed):
     generated = False
 
     @property
-    def mean(self) -> float:
-        return self.gain * self._share
-
-    @property
-    def std(self) -> float:
-        return abs(self.gain) * math.sqrt(self._share - self._share**2)
-
-    @property
-    def _share(self) -> float:
+    def law(self) -> Law:
         ones = self.groups * min(self.shape[0] // self.groups, self.shape[1])
-        return ones / math.prod(self.shape)
+        share = ones / math.prod(self.shape)
+        std = abs(self.gain) * math.sqrt(share - share**2)
+        return self._law(self.gain * share, std, ((0.0, 1 - share), (self.gain, share)))
 
     @property
     def text(self) -> str:
         return f"dirac(gain={self.gain:g}, groups={self.groups})"
+
+    @property
+    def torch_call(self) -> TorchCall:
+        return TorchCall("dirac_", (self.groups,), self.gain)
 
     def holds(self, shape: tuple[int, ...]) -> bool:
         return 3 <= len(shape) <= 5 and self.shape == shape and self.groups > 0 and shape[0] % self.groups == 0
@@ -80,17 +79,18 @@ class Eye(Fixed):
     generated = False
 
     @property
-    def mean(self) -> float:
-        return self.gain / max(self.rows, self.columns)
-
-    @property
-    def std(self) -> float:
+    def law(self) -> Law:
         share = 1 / max(self.rows, self.columns)
-        return abs(self.gain) * math.sqrt(share - share**2)
+        std = abs(self.gain) * math.sqrt(share - share**2)
+        return self._law(self.gain / max(self.rows, self.columns), std, ((0.0, 1 - share), (self.gain, share)))
 
     @property
     def text(self) -> str:
         return f"eye(gain={self.gain:g})"
+
+    @property
+    def torch_call(self) -> TorchCall:
+        return TorchCall("eye_", (), self.gain)
 
     def holds(self, shape: tuple[int, ...]) -> bool:
         return (self.rows, self.columns) == shape

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from initplug.schemes.fans import Fans
 from initplug.schemes.gains import Gain, gain_of
+from initplug.schemes.laws import Atoms, Density, Law, Smooth, TorchCall
 from initplug.schemes.registry import initializer
-from initplug.schemes.structures.base import Draw, Fixed
+from initplug.schemes.structures.base import ROUNDING, Draw, Fixed
 
 if TYPE_CHECKING:
     from numpy import float32, float64
@@ -36,16 +37,21 @@ class Orthogonal(Fixed):
     columns: int
 
     @property
-    def mean(self) -> float:
-        return 0.0
-
-    @property
-    def std(self) -> float:
-        return abs(self.gain) / math.sqrt(max(self.rows, self.columns))
+    def law(self) -> Law:
+        atoms, smooth = _coordinate(self.gain, max(self.rows, self.columns))
+        return self._law(0.0, abs(self.gain) / math.sqrt(max(self.rows, self.columns)), atoms, smooth)
 
     @property
     def text(self) -> str:
         return f"orthogonal(gain={self.gain:g})"
+
+    @property
+    def torch_call(self) -> TorchCall:
+        return TorchCall("orthogonal_", (self.gain,))
+
+    def free(self, size: int) -> int:
+        """Return how many elements are drawn independently: vectors of one length are less free than they are long."""
+        return max(size - min(self.rows, self.columns), 0) // 2
 
     def holds(self, shape: tuple[int, ...]) -> bool:
         return len(shape) > 1 and (self.rows, self.columns) == (shape[0], math.prod(shape[1:]))
@@ -75,16 +81,22 @@ class DeltaOrthogonal(Fixed):
     field: int
 
     @property
-    def mean(self) -> float:
-        return 0.0
-
-    @property
-    def std(self) -> float:
-        return abs(self.gain) / math.sqrt(self.rows * self.field)
+    def law(self) -> Law:
+        atoms, smooth = _coordinate(self.gain, self.rows)
+        return self._law(
+            0.0,
+            abs(self.gain) / math.sqrt(self.rows * self.field),
+            ((0.0, 1 - 1 / self.field), *((value, share / self.field) for value, share in atoms)),
+            tuple((share / self.field, density) for share, density in smooth),
+        )
 
     @property
     def text(self) -> str:
         return f"delta_orthogonal(gain={self.gain:g})"
+
+    @property
+    def torch_call(self) -> TorchCall:
+        return TorchCall("orthogonal_", (self.gain,), centre=True)
 
     def holds(self, shape: tuple[int, ...]) -> bool:
         fits = (self.rows, self.columns, self.field) == (*shape[:2], math.prod(shape[2:]))
@@ -96,6 +108,28 @@ class DeltaOrthogonal(Fixed):
     def _fill(self, values: NDArray[float32], draw: Draw) -> None:
         """Take the normals at the centre of the kernel."""
         _write_orthonormal(_centre(values), _tall(_centre(draw.normal(""))), self.gain)
+
+
+def _coordinate(gain: float, size: int) -> tuple[Atoms, Smooth]:
+    """Return atoms and densities of a coordinate of a vector of length `gain`, uniform in `size` dimensions.
+
+    Source: Muirhead 1982, Aspects of Multivariate Statistical Theory, section 1.5:
+    f(t) = Γ(n/2) / (√π·Γ((n-1)/2)) · (1-t²)^((n-3)/2).
+    """
+    length = abs(gain)
+    if length == 0:
+        return ((0.0, 1.0),), ()
+    if size == 1:
+        return ((-length, 0.5), (length, 0.5)), ()
+
+    def density(x: float) -> float:
+        t = x / length
+        norm = math.exp(math.lgamma(size / 2) - math.lgamma((size - 1) / 2)) / (math.sqrt(math.pi) * length)
+        # In two dimensions it has no bound at the ends.
+        return norm * math.pow(max(1 - t * t, 1e-3 if size == 2 else 0.0), (size - 3) / 2)
+
+    bound = length * (1 + ROUNDING)
+    return (), ((1.0, Density(0.0, length / math.sqrt(size), -bound, bound, density)),)
 
 
 def _peak(elements: int, rows: int, columns: int) -> int:

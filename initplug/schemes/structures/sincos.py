@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from annotated_types import Ge, Gt
 
 from initplug.schemes.fans import Fans
+from initplug.schemes.laws import Law
 from initplug.schemes.registry import initializer
 from initplug.schemes.structures.base import Draw, Fixed
 
@@ -45,12 +46,9 @@ class SinCos(Fixed):
     generated = False
 
     @property
-    def mean(self) -> float:
-        return self.gain * _moments(replace(self, gain=1.0))[0]
-
-    @property
-    def std(self) -> float:
-        return abs(self.gain) * _moments(replace(self, gain=1.0))[1]
+    def law(self) -> Law:
+        mean, std = _moments(replace(self, gain=1.0))
+        return self._law(self.gain * mean, abs(self.gain) * std)
 
     @property
     def text(self) -> str:
@@ -64,7 +62,7 @@ class SinCos(Fixed):
         elements = math.prod(shape)
         return (4 + 8 + 8 + 8) * elements + 8 * elements // self.grid
 
-    def values(self) -> NDArray[float64]:
+    def values(self, draw: Draw | None = None) -> NDArray[float64]:
         """Return the table, in double precision.
 
         Example:

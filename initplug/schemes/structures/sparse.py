@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Self
 
 from annotated_types import Ge, Le
 
+from initplug.schemes.distributions import Normal
 from initplug.schemes.fans import Fans
+from initplug.schemes.laws import Law, TorchCall
 from initplug.schemes.registry import initializer
 from initplug.schemes.structures.base import Draw, Structured
 
@@ -35,12 +37,18 @@ class Sparse(Structured):
     rows: int
 
     @property
-    def mean(self) -> float:
-        return 0.0
-
-    @property
-    def std(self) -> float:
-        return self.scale * math.sqrt(self.filled)
+    def law(self) -> Law:
+        filled = self.filled
+        smooth = Normal(0.0, self.scale).law.smooth if filled else ()
+        return Law(
+            0.0,
+            self.scale * math.sqrt(filled),
+            -math.inf if filled else 0.0,
+            math.inf if filled else 0.0,
+            kurtosis=3 / filled if filled else 1.0,
+            atoms=((0.0, 1 - filled if smooth else 1.0),),
+            smooth=tuple((filled, density) for _, density in smooth),
+        )
 
     @property
     def filled(self) -> float:
@@ -48,24 +56,15 @@ class Sparse(Structured):
         return 1 - math.ceil(self.sparsity * self.rows) / self.rows
 
     @property
-    def skewness(self) -> float:
-        return 0.0
-
-    @property
-    def kurtosis(self) -> float:
-        return 3 / self.filled if self.filled else 1.0
-
-    @property
-    def low(self) -> float:
-        return -math.inf if self.filled else 0.0
-
-    @property
-    def high(self) -> float:
-        return math.inf if self.filled else 0.0
-
-    @property
     def text(self) -> str:
         return f"sparse(sparsity={self.sparsity:g}, std={self.scale:g})"
+
+    @property
+    def torch_call(self) -> TorchCall:
+        return TorchCall("sparse_", (self.sparsity, self.scale))
+
+    def free(self, size: int) -> int:
+        return size
 
     def times(self, factor: float, divisor: float = 1.0) -> Self:
         return replace(self, scale=self.scale * abs(factor / divisor))
