@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from initplug.filling.owners import zero_padding
 from initplug.planning.evaluation import Share
-from initplug.schemes.distributions import Batched, Drawn, Keep, Stacked
-from initplug.schemes.laws import TorchCall
+from initplug.schemes.distributions import Batched, Drawn, Elementwise, Keep, Stacked
+from initplug.schemes.laws import Sampling, TorchCall
 from initplug.schemes.structures.base import Structured, check_tag
 from initplug.schemes.structures.custom import Custom
 
@@ -61,6 +61,8 @@ def _draw_parts(distribution: Drawn, tensor: Tensor) -> None:
                 _call_torch(call, tensor)
             elif isinstance(distribution, Structured):
                 _copy_computed(distribution, tensor)
+            elif isinstance(distribution, Elementwise):
+                _copy_mapped(distribution.sampling, tensor)
 
 
 def _call_torch(call: TorchCall, tensor: Tensor) -> None:
@@ -79,6 +81,16 @@ def _copy_computed(structure: Structured, tensor: Tensor) -> None:
     if isinstance(structure, Custom) and not torch.isfinite(values).all():
         raise ValueError(f"{structure.name} gave values beyond {str(tensor.dtype).removeprefix('torch.')}")
     tensor.copy_(values.view(tensor.shape))
+
+
+def _copy_mapped(sampling: Sampling, tensor: Tensor) -> None:
+    """Copy what is made of torch's standard numbers, of single precision but for a tensor of double."""
+    dtype = torch.float64 if tensor.dtype is torch.float64 else torch.float32
+    numbers = torch.empty(tensor.shape, dtype=dtype, device=tensor.device)
+    (nn.init.normal_ if sampling.standard == "normal" else nn.init.uniform_)(numbers)
+    assert sampling.mapped is not None  # the others have a function
+    made = torch.from_numpy(sampling.mapped(numbers.double().cpu().numpy()))
+    tensor.copy_(made.to(dtype))
 
 
 def _normal(tensor: Tensor, mean: float, std: float) -> None:

@@ -28,8 +28,7 @@ from initplug.filling.owners import are_in_order, value_of
 from initplug.filling.sharding import local_of, region_of
 from initplug.planning.evaluation import Share
 from initplug.planning.slots import PLAIN_TENSORS, Slots
-from initplug.schemes.distributions import Elementwise, Stacked, singles
-from initplug.schemes.structures.base import Structured
+from initplug.schemes.distributions import Stacked, singles
 
 CHANCE_OF_TWINS = 1e-12
 """How probable it may be that independent draws of a model agree anywhere."""
@@ -125,7 +124,7 @@ def _draws(share: Share) -> _Draws:
     free, equal = 0, 0.0
     for single in singles(distribution):
         size = share.numel // count
-        drawn = size if isinstance(single, Elementwise) else single.free(size) if isinstance(single, Structured) else 0
+        drawn = single.free(size)
         if not drawn or single.std == 0:
             continue
         free += drawn

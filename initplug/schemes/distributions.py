@@ -55,6 +55,9 @@ class Elementwise(Distribution):
         """The distributions of the real and the imaginary part of a complex element; None where it has none."""
         return None
 
+    def free(self, size: int) -> int:
+        return size
+
     def times(self, factor: float, divisor: float = 1.0) -> Elementwise | Constant:
         """Return the distribution of a draw times `factor` over `divisor`, mean and bounds included."""
         raise NotImplementedError

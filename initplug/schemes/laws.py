@@ -150,6 +150,10 @@ class Distribution:
         """
         raise NotImplementedError
 
+    def free(self, size: int) -> int:  # noqa: ARG002  # where none is free
+        """Return how many elements of so many are drawn independently."""
+        return 0
+
     @property
     def mean(self) -> float:
         """Mean of its elements."""

@@ -6,7 +6,7 @@ Each knows the shape that it is for, the moments of the elements of that shape, 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol
 
 from initplug.schemes.laws import Atoms, Distribution, Law, Smooth
 
@@ -60,7 +60,7 @@ class Structured(Distribution):
 
     __slots__ = ()
 
-    def times(self, factor: float, divisor: float = 1.0) -> Self:
+    def times(self, factor: float, divisor: float = 1.0) -> Structured:
         """Return the distribution of a draw times `factor` over `divisor`."""
         raise NotImplementedError
 
@@ -86,10 +86,6 @@ class Structured(Distribution):
             self._fill(values, draw)
         return values
 
-    def free(self, size: int) -> int:  # where none is free
-        """Return how many elements of so many are drawn independently."""
-        return 0
-
     def values(self, draw: Draw) -> NDArray[Any]:
         """Return the values as they are computed where torch has no function that draws them."""
         raise NotImplementedError
@@ -105,7 +101,7 @@ class Fixed(Structured):
 
     gain: float
 
-    def times(self, factor: float, divisor: float = 1.0) -> Self:
+    def times(self, factor: float, divisor: float = 1.0) -> Structured:
         """Return the structure with its gain times `factor` over `divisor`."""
         return replace(self, gain=self.gain * (factor / divisor))
 

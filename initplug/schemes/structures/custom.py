@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from initplug.schemes.laws import Law
 from initplug.schemes.structures.base import Draw, Structured
@@ -43,7 +43,7 @@ class Custom(Structured):
         call = f"{self.name}({', '.join(f'{key}={value}' for key, value in self.arguments)})"
         return call if self.gain == 1 else f"{self.gain:g}·{call}"
 
-    def times(self, factor: float, divisor: float = 1.0) -> Self:
+    def times(self, factor: float, divisor: float = 1.0) -> Structured:
         return replace(self, gain=self.gain * (factor / divisor))
 
     def holds(self, shape: tuple[int, ...]) -> bool:

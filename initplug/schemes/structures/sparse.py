@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge, Le
 
@@ -66,7 +66,7 @@ class Sparse(Structured):
     def free(self, size: int) -> int:
         return size
 
-    def times(self, factor: float, divisor: float = 1.0) -> Self:
+    def times(self, factor: float, divisor: float = 1.0) -> Structured:
         return replace(self, scale=self.scale * abs(factor / divisor))
 
     def holds(self, shape: tuple[int, ...]) -> bool:
