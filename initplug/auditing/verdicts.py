@@ -234,9 +234,16 @@ def _limits(distribution: Single | Batched, numel: int, dtype: torch.dtype) -> L
         std_low=least,
         std_high=most,
         rms=rms,
-        # A draw repeats itself with a probability of about eps, numel - 1 times over, if rounding leaves it as it is.
-        varied=rms is None and torch.finfo(dtype).eps ** (numel - 1) < 1e-10 and grain(law, dtype) < law.std,
+        # A draw repeats itself with a probability of about eps, or that of an atom, numel - 1 times over.
+        varied=rms is None
+        and max(torch.finfo(dtype).eps, _most_common(law)) ** (numel - 1) < 1e-10
+        and grain(law, dtype) < law.std,
     )
+
+
+def _most_common(law: Law) -> float:
+    """Return the probability of the most common value of independent elements; those of structures are no chances."""
+    return max((share for _, share in law.atoms), default=0.0) if law.inner is not None else 0.0
 
 
 # Bounds -----------------------------------------------------------------------------------------------------
@@ -301,6 +308,13 @@ def _mean_off(law: Law, numel: int, dtype: torch.dtype) -> float:
     return sigmas * error + grain(law, dtype)
 
 
+WIDEST = 9.0
+"""Variance of the cube root beyond which six standard errors say nothing, since they would close in again."""
+
+FEW = 50
+"""Elements beside the most common value that are expected at least where a sample's variance has a lower limit."""
+
+
 def _std_limits(law: Law, numel: int, dtype: torch.dtype) -> tuple[float, float]:
     """Return six standard errors on the cube root of the variance, where small samples are close to normal.
 
@@ -315,6 +329,11 @@ def _std_limits(law: Law, numel: int, dtype: torch.dtype) -> tuple[float, float]
     spread, off = 2 / (9 * freedom), rounding(law, dtype)
     middle, reach = 1 - spread, SIGMAS_OF_ONE * math.sqrt(spread)
     least, most = min(max(middle - reach, 0.0) ** 3, 1 - off), max((middle + reach) ** 3, 1 + off)
+    if spread > WIDEST:
+        most = math.inf
+    common = _most_common(law)
+    if common and numel * (1 - common) < FEW:  # all of them may be equal
+        least = 0.0
     sample = law.std * math.sqrt((numel - 1) / numel)
     return sample * math.sqrt(max(least, 0.0)), sample * math.sqrt(most)
 
