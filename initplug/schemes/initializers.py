@@ -11,7 +11,8 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Lt
 
-from initplug.schemes import transfers as transfers  # registers its own
+from initplug.schemes import log_uniform as log_uniform  # registers its own, as do the others
+from initplug.schemes import transfers as transfers
 from initplug.schemes.distributions import (
     Constant,
     Default,
@@ -26,7 +27,7 @@ from initplug.schemes.gains import GAINS, Gain, Nonlinearity, gain_of
 from initplug.schemes.registry import REGISTRY as REGISTRY  # filled by the time it is imported from here
 from initplug.schemes.registry import Reference
 from initplug.schemes.registry import initializer as initializer  # taken from here, the names above are taken first
-from initplug.schemes.structures import identity as identity  # registers its own, as do the others
+from initplug.schemes.structures import identity as identity
 from initplug.schemes.structures import orthogonal as orthogonal
 from initplug.schemes.structures import sincos as sincos
 from initplug.schemes.structures import sparse as sparse
