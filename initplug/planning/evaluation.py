@@ -32,8 +32,8 @@ from initplug.schemes.distributions import (
     Stacked,
 )
 from initplug.schemes.fans import PLAIN_LAYOUT, Fans, Layout, fans_of
+from initplug.schemes.initializers import TRANSFERS
 from initplug.schemes.structures.base import Structured
-from initplug.schemes.transfers import TRANSFERS
 
 
 @dataclass(frozen=True, slots=True)
