@@ -33,7 +33,7 @@ from initplug.schemes.distributions import (
     Elementwise,
     Planned,
     Single,
-    Stacked,
+    parts_of,
     singles,
     text,
 )
@@ -158,9 +158,8 @@ NARROW_STDS = 1e-3
 
 def _beyond_single(distribution: Planned | None, *, double: bool) -> str | None:
     """Return what keeps a distribution from being drawn in single precision."""
-    parts = distribution.drawn if isinstance(distribution, Stacked) else [distribution]
     limits = torch.finfo(torch.float32)
-    for part in parts:
+    for part in parts_of(distribution):
         if isinstance(part, Elementwise) and _is_narrow(part.sampling):
             return f"{text(part)} is cut to less than {NARROW_STDS:g} std"
         if not double or not isinstance(part, Single | Batched) or isinstance(part, Constant):

@@ -28,7 +28,7 @@ from initplug.filling.owners import are_in_order, value_of
 from initplug.filling.sharding import local_of, region_of
 from initplug.planning.evaluation import Share
 from initplug.planning.slots import PLAIN_TENSORS, Slots
-from initplug.schemes.distributions import Stacked, singles
+from initplug.schemes.distributions import parts_of, singles
 
 CHANCE_OF_TWINS = 1e-12
 """How probable it may be that independent draws of a model agree anywhere."""
@@ -118,7 +118,7 @@ def _draws(share: Share) -> _Draws:
     """Return what is known of a share's draws: nothing if they are constant, computed by others, or of another kind."""
     dtype: torch.dtype = getattr(torch, share.dtype)
     distribution = share.distribution
-    count = len(distribution.parts) if isinstance(distribution, Stacked) else 1
+    count = len(parts_of(distribution))
     if share.rule is None or not dtype.is_floating_point:
         return NOTHING
     free, equal = 0, 0.0

@@ -416,6 +416,18 @@ Planned = Drawn | Copy | Load | Keep
 """The entries that a plan may have for a slot."""
 
 
+def parts_of(planned: Planned | None) -> tuple[Single | Batched | Copy | Load | Keep | None, ...]:
+    """Return the equal parts of a tensor that is drawn in parts, in order, or all of it as one.
+
+    Example:
+        >>> parts_of(Stacked((Constant(0.0), Keep()), 0))
+        (Constant(value=0.0), Keep(otherwise='error'))
+        >>> parts_of(Constant(0.0))
+        (Constant(value=0.0),)
+    """
+    return planned.parts if isinstance(planned, Stacked) else (planned,)
+
+
 def singles(planned: Planned | None) -> list[Single]:
     """Return the distributions of single tensors that a draw is made of; none where nothing is drawn.
 
@@ -423,8 +435,8 @@ def singles(planned: Planned | None) -> list[Single]:
         >>> singles(Stacked((Constant(0.0), Keep()), 0))
         [Constant(value=0.0)]
     """
-    parts = planned.drawn if isinstance(planned, Stacked) else [planned]
-    return [part.part if isinstance(part, Batched) else part for part in parts if isinstance(part, Single | Batched)]
+    drawn = (part for part in parts_of(planned) if isinstance(part, Single | Batched))
+    return [part.part if isinstance(part, Batched) else part for part in drawn]
 
 
 def closed_form(distribution: object) -> Drawn | None:
