@@ -135,5 +135,7 @@ def _reach(distribution: Single | Batched) -> tuple[float, float]:
     """Return where the elements lie: the bounds, or six standard deviations where those are wider."""
     if isinstance(distribution, Constant):
         return distribution.value, distribution.value
-    near, far = distribution.mean - 6 * distribution.std, distribution.mean + 6 * distribution.std
-    return max(distribution.low, near), min(distribution.high, far)
+    law = distribution.law
+    if law.inner is not None and law.outer is None:  # draws come to the bounds, however far out they are
+        return law.low, law.high
+    return max(law.low, law.mean - 6 * law.std), min(law.high, law.mean + 6 * law.std)

@@ -173,9 +173,10 @@ def _moments(one: LogUniform) -> tuple[float, float, float, float]:
     shares = (halves * weights).reshape(-1)
     raised = _share_raised(one)
     shares = np.append(shares / shares.sum() * (1 - raised), raised)
-    values = one.gain * one.linked(np.append(np.exp(places.reshape(-1)), one.begin))
-    scale = float(np.abs(values).max())  # whose powers may be beyond a double
-    values /= scale
+    values = one.linked(np.append(np.exp(places.reshape(-1)), one.begin))
+    largest = float(np.abs(values).max()) or 1.0  # whose powers may be beyond a double
+    values /= math.copysign(largest, one.gain)
+    scale = largest * abs(one.gain)
     mean = float(shares @ values)
     offs = values - mean
     variance, third, fourth = (float(shares @ offs**power) for power in (2, 3, 4))

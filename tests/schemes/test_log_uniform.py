@@ -201,6 +201,18 @@ def test_parts_and_stacks_are_drawn_as_one() -> None:
     assert torch.equal(halves[:6], plain[:6]) and not halves[6:].any()
 
 
+def test_order_and_copies_are_told_of() -> None:
+    model = nn.ParameterDict({"a": nn.Parameter(torch.zeros(256)), "b": nn.Parameter(torch.zeros(256))})
+    recipe = {"rules": {"^*": MAMBA}}
+    initplug.apply(model, recipe, seed=0)
+    model["b"].data.copy_(model["a"].data)
+    audit = initplug.audit(model, recipe)
+    assert {row.name: row.verdict for row in audit} == {"a": "ok", "b": "differs"}
+    initplug.apply(model, recipe, seed=0)
+    model["b"].data.copy_(model["b"].data.sort().values)
+    assert {row.name: row.verdict for row in initplug.audit(model, recipe)} == {"a": "ok", "b": "differs"}
+
+
 @pytest.mark.parametrize("factor", [0.5, -2.0])
 def test_a_factor_multiplies_the_draw(factor: float) -> None:
     init = {"fn": "log_uniform", "low": 0.001, "high": 0.1, "link": "inverse_softplus"}
@@ -286,6 +298,45 @@ def test_arguments_that_say_nothing_are_refused_when_a_recipe_is_read(init: str,
 def test_a_least_value_of_zero_is_no_distribution() -> None:
     with pytest.raises(ValueError, match=r"^low must be positive, it is 0$"):
         LogUniform(0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("init", "dtype", "reason"),
+    [
+        ("log_uniform 1e-20 1e5", torch.float16, "100000 does not fit float16, which ends at 65504"),  # beyond 6 std
+        ("log_uniform 1e-3 100 exp", torch.float32, "2.68812e+43 does not fit float32, which ends at 3.40282e+38"),
+        (
+            "log_uniform 1 1.0000000000000002",
+            torch.float32,
+            "its std is 1.11022e-16, which is lost beside its mean: every element would be 1 in float32",
+        ),
+    ],
+)
+def test_what_a_dtype_does_not_hold_is_refused_when_it_is_planned(init: str, dtype: torch.dtype, reason: str) -> None:
+    module = nn.ParameterDict({"w": nn.Parameter(torch.zeros(3, dtype=dtype))})
+    with pytest.raises(initplug.PlanError) as caught:
+        initplug.plan(module, {"rules": {"^w": init}})
+    assert f"w (3,): log_uniform: {reason}; rule '^w'" in str(caught.value)
+
+
+EXTREME = [
+    LogUniform(5e-324, 1.7e308),
+    LogUniform(0.001, 709.0, "exp"),
+    LogUniform(1e-300, 1e308, "inverse_softplus"),
+    LogUniform(1.0, math.nextafter(1.0, 2.0)),
+    LogUniform(math.log(2), math.nextafter(math.log(2), 1), "inverse_softplus"),
+    LogUniform(0.001, 0.1, "none", math.nextafter(0.1, 0.0)),
+]
+
+
+@pytest.mark.parametrize("one", EXTREME, ids=lambda one: one.text)
+@pytest.mark.parametrize("factor", [1.0, -1e-3, 1e-320])
+def test_extreme_arguments_have_a_law(one: LogUniform, factor: float) -> None:
+    scaled = one.times(factor)
+    law = scaled.law
+    assert law.low <= law.mean <= law.high or law.mean == pytest.approx(law.low, rel=1e-9)
+    assert math.isfinite(law.std) and math.isfinite(law.kurtosis)
+    curve(scaled)
 
 
 @pytest.mark.parametrize("dtype", [torch.int32, torch.complex64])
