@@ -129,9 +129,9 @@ MOST_EXPONENT = 709.0
 @lru_cache(maxsize=1024)
 def _law(one: LogUniform) -> Law:
     low, high = sorted((one.value(one.begin), one.value(one.most)))
-    if one.begin == one.most:
+    if math.log(one.begin) == math.log(one.most):  # equal, or neighbours
         return point(high)
-    mean, std, skewness, kurtosis = _moments(one)
+    mean, std, skewness, kurtosis = _moments_by_quadrature(one)
     raised = _share_raised(one)
     above = _law(replace(one, least=one.begin, floor=None)) if raised else Law(mean, std)
     return Law(
@@ -153,19 +153,19 @@ def _share_raised(one: LogUniform) -> float:
     return (floor - start) / (end - start)
 
 
-PANEL, STEP = 0.5, 0.25
+PANEL_OF_LOGS, PANEL_OF_EXPONENTS = 0.5, 0.25
 """Lengths, of ln x and of x, over which what is summed up is nearly a polynomial."""
 
 
-def _moments(one: LogUniform) -> tuple[float, float, float, float]:
+def _moments_by_quadrature(one: LogUniform) -> tuple[float, float, float, float]:
     """Return mean, standard deviation, skewness and kurtosis, by Gauss's quadrature in ln x, to rounding."""
     import numpy as np
 
     start, end = math.log(one.begin), math.log(one.most)
-    edges = np.linspace(start, end, math.ceil((end - start) / PANEL) + 1)
+    edges = np.linspace(start, end, math.ceil((end - start) / PANEL_OF_LOGS) + 1)
     if one.link == "exp" and one.most > 1:  # whose powers grow with x
         first = max(one.begin, 1.0)
-        steps = np.log(np.linspace(first, one.most, math.ceil((one.most - first) / STEP) + 1))
+        steps = np.log(np.linspace(first, one.most, math.ceil((one.most - first) / PANEL_OF_EXPONENTS) + 1))
         edges = np.concatenate([edges[edges < steps[0]], steps])
     nodes, weights = np.polynomial.legendre.leggauss(20)
     halves = np.diff(edges)[:, None] / 2
@@ -180,7 +180,7 @@ def _moments(one: LogUniform) -> tuple[float, float, float, float]:
     mean = float(shares @ values)
     offs = values - mean
     variance, third, fourth = (float(shares @ offs**power) for power in (2, 3, 4))
-    if not variance:  # ends that are neighbours
+    if not variance:  # whatever lies between is rounded to one number
         return scale * mean, 0.0, 0.0, 1.0
     return scale * mean, scale * math.sqrt(variance), third / variance**1.5, fourth / variance**2
 

@@ -324,6 +324,7 @@ EXTREME = [
     LogUniform(0.001, 709.0, "exp"),
     LogUniform(1e-300, 1e308, "inverse_softplus"),
     LogUniform(1.0, math.nextafter(1.0, 2.0)),
+    LogUniform(1e300, math.nextafter(1e300, math.inf)),
     LogUniform(math.log(2), math.nextafter(math.log(2), 1), "inverse_softplus"),
     LogUniform(0.001, 0.1, "none", math.nextafter(0.1, 0.0)),
 ]

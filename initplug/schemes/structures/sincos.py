@@ -47,7 +47,7 @@ class SinCos(Fixed):
 
     @property
     def law(self) -> Law:
-        mean, std = _moments(replace(self, gain=1.0))
+        mean, std = _moments_of_table(replace(self, gain=1.0))
         return self._law(self.gain * mean, abs(self.gain) * std)
 
     @property
@@ -87,7 +87,7 @@ class SinCos(Fixed):
 
 
 @lru_cache(maxsize=256)
-def _moments(table: SinCos) -> tuple[float, float]:
+def _moments_of_table(table: SinCos) -> tuple[float, float]:
     values = table.values()
     return float(values.mean()), float(values.std())
 
