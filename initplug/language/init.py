@@ -21,6 +21,7 @@ from initplug.language.numbers import Written, formula
 from initplug.schemes.calls import error_text
 from initplug.schemes.entry_points import EntryError, all_names, find
 from initplug.schemes.fans import FanRule, Fans
+from initplug.schemes.initializers import TRANSFERS
 from initplug.schemes.registry import (
     REGISTRY,
     Initializer,
@@ -30,7 +31,6 @@ from initplug.schemes.registry import (
     union_parts,
     words_of,
 )
-from initplug.schemes.transfers import TRANSFERS
 from initplug.values import is_whole
 
 

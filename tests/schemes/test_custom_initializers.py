@@ -28,7 +28,10 @@ from initplug.language.schema import schema
 from initplug.schemes.distributions import Batched, Drawn, Keep
 from initplug.schemes.fans import Fans
 from initplug.schemes.registry import REGISTRY, RESERVED, Reference
-from initplug.schemes.structures import Dirac, Draw, Eye, Orthogonal, SinCos
+from initplug.schemes.structures.base import Draw
+from initplug.schemes.structures.identity import Dirac, Eye
+from initplug.schemes.structures.orthogonal import Orthogonal
+from initplug.schemes.structures.sincos import SinCos
 
 
 def planned(init: Any, *shape: int) -> initplug.Assignment:
