@@ -22,7 +22,8 @@ from recipe_errors import rule_error
 from torch import nn
 
 import initplug
-from initplug.language.init import MODIFIERS, read_init
+from initplug.language.arguments import MODIFIERS
+from initplug.language.init import read_init
 from initplug.language.recipe import RULE_KEYS
 from initplug.language.schema import schema
 from initplug.schemes.distributions import Batched, Drawn, Keep
