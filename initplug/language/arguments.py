@@ -72,7 +72,7 @@ def _adapter(annotation: Any) -> TypeAdapter[Any]:
     return TypeAdapter(annotation, config=ConfigDict(strict=True, allow_inf_nan=False))
 
 
-def fits(annotation: Any, value: Any) -> bool:
+def is_accepted(annotation: Any, value: Any) -> bool:
     """Return whether a value is one that an annotation accepts, as it stands."""
     if value is None and NoneType in get_args(annotation):
         return True

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from initplug.errors import VALUE, RecipeError, brief, cut, did_you_mean
-from initplug.language.arguments import MODIFIERS, argument_error, fits, number, number_if_meant, value_spelled
+from initplug.language.arguments import MODIFIERS, argument_error, is_accepted, number, number_if_meant, value_spelled
 from initplug.language.factor import Factor, read_factors
 from initplug.language.faults import NUMBER, fault, kind_of, shown
 from initplug.language.hints import argument_hint, arguments_of_word, mapping_hint, number_refused, words_by_argument
@@ -196,7 +196,7 @@ def _take_modifiers(given: dict[str, Any], problems: list[InitErrorDetails]) -> 
         if name not in given or name == "factor":
             continue
         value = given.pop(name)
-        if fits(annotation, value):
+        if is_accepted(annotation, value):
             modifiers[name] = value
         else:
             problems.append(argument_error(name, value, annotation))
@@ -282,7 +282,7 @@ def _validate_arguments(fn: str, arguments: Mapping[str, Any]) -> Init:
         if parameter is None:
             error = fault(f"{fn} takes no {cut(name, VALUE)}", hint=argument_hint(initializer, name), leftover=whole)
             problems.append(InitErrorDetails(type=error, loc=(name,), input=value))
-        elif not fits(parameter.annotation, value):
+        elif not is_accepted(parameter.annotation, value):
             problems.append(argument_error(name, value, parameter.annotation))
     problems.extend(
         InitErrorDetails(type=fault(f"{fn} needs {name}", hint=f"write {fn} {name}=…"), input=None)
@@ -315,7 +315,7 @@ def _missing(initializer: Initializer, given: Mapping[str, Any]) -> list[str]:
 def _whole(initializer: Initializer, given: Mapping[str, Any]) -> str:
     """Return the one-line text of an initializer with those of its arguments that are its own."""
     known = initializer.parameters
-    own = {name: value for name, value in given.items() if name in known and fits(known[name].annotation, value)}
+    own = {name: value for name, value in given.items() if name in known and is_accepted(known[name].annotation, value)}
     words = [Init(initializer.name, own).text, *(f"{name}=…" for name in _missing(initializer, own))]
     return " ".join(words)
 

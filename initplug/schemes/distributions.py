@@ -47,7 +47,7 @@ class Elementwise(Distribution):
 
     @property
     def sampling(self) -> Sampling:
-        """How an element is made of a word."""
+        """The making of an element of a word."""
         raise NotImplementedError
 
     @property

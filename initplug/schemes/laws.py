@@ -103,7 +103,7 @@ class TorchCall(NamedTuple):
 
 
 class Sampling(NamedTuple):
-    """How an element is made of one random word: a standard number, times `scale` plus `shift`, or what is mapped.
+    """The making of an element of one random word: a standard number, times `scale` plus `shift`, or what is mapped.
 
     Args:
         standard: `normal`, of mean 0 and standard deviation 1; or `uniform`, in [0, 1).
@@ -121,7 +121,7 @@ class Sampling(NamedTuple):
 
 
 class Distribution:
-    """What an initializer comes down to for one tensor."""
+    """The random or fixed values that an initializer comes down to for one tensor."""
 
     __slots__ = ()
 
@@ -130,7 +130,7 @@ class Distribution:
 
     @property
     def law(self) -> Law:
-        """What is known of its elements."""
+        """The law of its elements."""
         raise NotImplementedError
 
     @property
