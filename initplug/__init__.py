@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from initplug.schemes.distributions import Uniform as Uniform
     from initplug.schemes.fans import Fans as Fans
     from initplug.schemes.initializers import initializer as initializer
-    from initplug.schemes.structures import Orthogonal as Orthogonal
+    from initplug.schemes.structures.orthogonal import Orthogonal as Orthogonal
     from initplug.studies.suggest import suggest as suggest
 
 _HOMES = {
@@ -53,7 +53,7 @@ _HOMES = {
     "Fans": "schemes.fans",
     "Constant": "schemes.distributions",
     "Normal": "schemes.distributions",
-    "Orthogonal": "schemes.structures",
+    "Orthogonal": "schemes.structures.orthogonal",
     "Stacked": "schemes.distributions",
     "TruncatedNormal": "schemes.distributions",
     "Uniform": "schemes.distributions",

@@ -17,7 +17,7 @@ import pytest
 import initplug
 from initplug.language.loading import load
 from initplug.language.preset_list import PRESETS, presets
-from initplug.schemes.distributions import Distribution
+from initplug.schemes.laws import Distribution
 
 PACKAGE = Path(initplug.__file__).parent
 TESTS = PACKAGE.parent / "tests"

@@ -17,7 +17,7 @@ from initplug.auditing.moments import Moments, measure, measure_alike
 from initplug.auditing.verdicts import judged
 from initplug.filling.torch_draws import draw_from_generator
 from initplug.filling.writable import unwritable
-from initplug.schemes.distributions import Constant, Drawn, Keep, Normal, TruncatedNormal, Uniform, scaled
+from initplug.schemes.distributions import Constant, Drawn, Keep, Normal, TruncatedNormal, Uniform
 
 LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "contiguous": lambda base: base,
@@ -220,7 +220,7 @@ def test_what_was_not_drawn_is_untestable() -> None:
 @pytest.mark.parametrize("distribution", [*DRAWN, Constant(0.5)], ids=str)
 @pytest.mark.parametrize("factor", [2.0, -0.5, 1.0])
 def test_scaling_scales_every_moment(distribution: Drawn, factor: float) -> None:
-    result = scaled(distribution, factor)
+    result = distribution.times(factor)
     assert result.mean == pytest.approx(distribution.mean * factor)
     assert result.std == pytest.approx(distribution.std * abs(factor))
     bounds = sorted((distribution.low * factor, distribution.high * factor))

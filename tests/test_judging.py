@@ -28,7 +28,7 @@ from initplug.schemes.distributions import (
     TruncatedNormal,
     Uniform,
 )
-from initplug.schemes.structures import Orthogonal
+from initplug.schemes.structures.orthogonal import Orthogonal
 
 STD = 0.02
 CUT = 2 * STD

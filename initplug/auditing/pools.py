@@ -19,7 +19,8 @@ from initplug.auditing.moments import Measured
 from initplug.auditing.verdicts import Judgement, grain, rounding
 from initplug.columns import Coded, Rows
 from initplug.planning.assignment import Share
-from initplug.schemes.distributions import Distribution, Normal, Stacked, TruncatedNormal, Uniform
+from initplug.schemes.distributions import Elementwise, Stacked
+from initplug.schemes.laws import Law
 
 SIGMAS_OF_POOL = 6.3
 """How many standard errors a pooled moment may be off: on two sides of two, less than 1e-9 of all pools are."""
@@ -54,21 +55,21 @@ class _Pool:
     shift: float = 0.0
     stretch: float = 0.0
 
-    def add(self, rows: Rows, table: NDArray[Any], distribution: Distribution, dtype: torch.dtype) -> None:
-        """Add tensors of one distribution."""
-        mean, std = distribution.mean, distribution.std
+    def add(self, rows: Rows, table: NDArray[Any], law: Law, dtype: torch.dtype) -> None:
+        """Add tensors of one law."""
+        mean, std = law.mean, law.std
         count = table["numel"].astype(np.float64)
         beyond = np.maximum(count - 1, 1)
-        relative = np.maximum(distribution.kurtosis / count - (count - 3) / (count * beyond), 0.0)
+        relative = np.maximum(law.kurtosis / count - (count - 3) / (count * beyond), 0.0)
         self.rows += rows.tolist()
         self.numel += float(count.sum())
         self.deviations += float((count * ((table["mean"] - mean) / std)).sum())
-        self.skewness += float(count.sum()) * distribution.skewness
+        self.skewness += float(count.sum()) * law.skewness
         self.squares += float((count * np.square(table["std"] / std)).sum())
         self.freedom += float((count - 1).sum())
         self.variance += float((np.square(count - 1) * relative).sum())
-        self.shift += float(count.sum()) * grain(distribution, dtype) / std
-        self.stretch += float((count - 1).sum()) * rounding(distribution, dtype)
+        self.shift += float(count.sum()) * grain(law, dtype) / std
+        self.stretch += float((count - 1).sum()) * rounding(law, dtype)
 
     def problem(self, what: str) -> str | None:
         """Return what speaks against all of them together.
@@ -108,22 +109,22 @@ def judged_in_pools(shares: Coded[Share], measured: Measured, rows: Rows) -> dic
         A rule's weights that are all 2 % too large: each is `differs`, with the reason `pooled`.
     """
     pools: dict[str, _Pool] = {}
-    added: list[tuple[str, Rows, Distribution, torch.dtype]] = []
+    added: list[tuple[str, Rows, Law, torch.dtype]] = []
     for share, group in shares.taken(rows).groups():
-        single = _single(share.distribution)
+        law = _law_of_all(share.distribution)
         chosen = rows[group]
         chosen = chosen[measured.table["numel"][chosen] > 0]
         dtype: torch.dtype = getattr(torch, share.dtype)
-        if single is None or share.rule is None or not len(chosen) or dtype.is_complex:
+        if law is None or share.rule is None or not len(chosen) or dtype.is_complex:
             continue
-        pools.setdefault(share.rule, _Pool([])).add(chosen, measured.table[chosen], single, dtype)
-        added.append((share.rule, chosen, single, dtype))
+        pools.setdefault(share.rule, _Pool([])).add(chosen, measured.table[chosen], law, dtype)
+        added.append((share.rule, chosen, law, dtype))
     told = dict(_problems({rule: (pool, f"tensors of rule {rule!r}") for rule, pool in pools.items()}))
     if len(pools) - len(told) > 1:
         model = _Pool([])
-        for rule, chosen, distribution, dtype in added:
+        for rule, chosen, law, dtype in added:
             if rule not in told:
-                model.add(chosen, measured.table[chosen], distribution, dtype)
+                model.add(chosen, measured.table[chosen], law, dtype)
         told.update(_problems({"": (model, "drawn tensors")}))
         pools[""] = model
     return {
@@ -137,9 +138,10 @@ def _problems(pools: Mapping[str, tuple[_Pool, str]]) -> Iterable[tuple[str, str
             yield key, problem
 
 
-def _single(distribution: object) -> Normal | Uniform | TruncatedNormal | None:
-    """Return the distribution of every element, where all are independent draws of one."""
+def _law_of_all(distribution: object) -> Law | None:
+    """Return the law of every element, where all are independent draws of one."""
     one = (
         distribution.parts[0] if isinstance(distribution, Stacked) and len({*distribution.parts}) == 1 else distribution
     )
-    return one if isinstance(one, Normal | Uniform | TruncatedNormal) and one.std > 0 else None
+    law = one.law if isinstance(one, Elementwise) else None
+    return law if law is not None and law.std > 0 else None

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from initplug.planning.dtypes import finest
-from initplug.schemes.distributions import Batched, Distribution, Normal, Planned, Stacked, TruncatedNormal, Uniform
-from initplug.schemes.structures import Orthogonal
+from initplug.schemes.distributions import Batched, Planned, Stacked
+from initplug.schemes.laws import Density, Distribution, Law
+from initplug.schemes.structures.base import Structured
 
 CHANCE_OF_REPETITION = 1e-10
 """Rows are compared only where a tensor that was drawn has equal ones with a smaller probability."""
@@ -41,6 +42,7 @@ def repetition(tensor: Tensor, distribution: Planned | None, padding_row: int | 
         padding_row: a row that nothing draws.
 
     Example:
+        >>> from initplug.schemes.distributions import Normal
         >>> values = torch.randn(4, 64, generator=torch.Generator().manual_seed(0))
         >>> repetition(torch.cat([values, values]), Normal(0.0, 1.0))
         'its rows are 2 equal blocks of 4'
@@ -64,11 +66,11 @@ def repetition(tensor: Tensor, distribution: Planned | None, padding_row: int | 
         return None
     if isinstance(distribution, Batched):
         tensor = tensor.flatten(0, distribution.dims)
-    chance = max(collision(part, tensor.dtype) for part in varied)
+    chance = max(collision(part.law, tensor.dtype) for part in varied)
     if tensor.is_complex():
         tensor = torch.view_as_real(tensor.resolve_conj())
     # Orthonormal vectors leave one element of each no choice.
-    fixed = 1 if any(isinstance(part, Batched | Orthogonal) for part in drawn) else 0
+    fixed = 1 if any(isinstance(part, Batched | Structured) for part in drawn) else 0
     for sums in _sums(tensor, padding_row):
         free = tensor.numel() // tensor.shape[sums.dim] - fixed
         problem = _slices_repeated(tensor, sums, chance, free)
@@ -79,17 +81,15 @@ def repetition(tensor: Tensor, distribution: Planned | None, padding_row: int | 
 
 def _is_drawn_at_random(part: object) -> TypeGuard[Distribution]:
     """Return whether equal elements are a matter of chance."""
-    if isinstance(part, Batched):
-        part = part.part
-    return isinstance(part, Normal | Uniform | TruncatedNormal | Orthogonal) and part.std > 0
+    return isinstance(part, Distribution) and not isinstance(part, Stacked) and part.law.continuous
 
 
-def collision(distribution: Distribution, dtype: torch.dtype) -> float:
+def collision(law: Law | Density, dtype: torch.dtype) -> float:
     """Return how probable it is, at most, that two elements are equal: draws have 24 bits, dtypes their grid."""
     limits = torch.finfo(dtype)
-    ends = (abs(value) for value in (distribution.mean, distribution.low, distribution.high) if math.isfinite(value))
+    ends = (abs(value) for value in (law.mean, law.low, law.high) if math.isfinite(value))
     grid = finest(dtype) + limits.eps * max(ends, default=0.0)
-    return min(1.0, max(limits.eps, 2.0**-23) + grid / distribution.std)
+    return min(1.0, max(limits.eps, 2.0**-23) + grid / law.std)
 
 
 class _Sums(NamedTuple):

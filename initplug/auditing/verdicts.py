@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from initplug.auditing.extremes import Extremes, extremes, outer
 from initplug.auditing.moments import Measured, Moments
 from initplug.planning.dtypes import finest
-from initplug.schemes.distributions import Batched, Distribution, Planned, Single, TruncatedNormal
-from initplug.schemes.structures import Fixed
+from initplug.schemes.distributions import Batched, Planned, Single
+from initplug.schemes.laws import Law
 
 Verdict = Literal["ok", "differs", "untestable", "exact"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
@@ -215,39 +215,44 @@ def _range_text(low: float, high: float) -> str:
 @lru_cache(maxsize=4096)
 def _limits(distribution: Single | Batched, numel: int, dtype: torch.dtype) -> Limits:
     """Return the limits of a sample of a distribution; tensors that are alike share them."""
-    part = distribution.part if isinstance(distribution, Batched) else distribution
-    if math.isnan(distribution.std):
-        return Limits(None, unknown=True, varied=numel > 1 and getattr(part, "gain", 1.0) != 0)
-    if distribution.std == 0:
-        return Limits(cast(distribution.mean, dtype))
-    off = _mean_off(distribution, numel, dtype)
-    rms = math.hypot(distribution.std, distribution.mean) if isinstance(part, Fixed) else None
-    least, most = _std_limits(distribution, numel, dtype) if rms is None else (0.0, math.inf)
-    ends = extremes(distribution, numel, dtype, _chance_beyond_limits())
+    law = distribution.law
+    if math.isnan(law.std):
+        return Limits(None, unknown=True, varied=numel > 1 and law.low < law.high)
+    if law.std == 0:
+        return Limits(cast(law.mean, dtype))
+    off = _mean_off(law, numel, dtype)
+    rms = math.hypot(law.std, law.mean) if law.fixed else None
+    least, most = _std_limits(law, numel, dtype) if rms is None else (0.0, math.inf)
+    ends = extremes(law, numel, dtype, _chance_beyond_limits())
     return Limits(
         constant=None,
         ends=ends._replace(
-            min_low=max(_end(distribution.low, dtype, min) - 2 * finest(dtype), ends.min_low),
-            max_high=min(_end(distribution.high, dtype, max) + 2 * finest(dtype), ends.max_high),
+            min_low=max(_end(law.low, dtype, min) - 2 * finest(dtype), ends.min_low),
+            max_high=min(_end(law.high, dtype, max) + 2 * finest(dtype), ends.max_high),
         ),
-        mean_low=distribution.mean - off,
-        mean_high=distribution.mean + off,
+        mean_low=law.mean - off,
+        mean_high=law.mean + off,
         std_low=least,
         std_high=most,
         rms=rms,
-        # A draw repeats itself with a probability of about eps, numel - 1 times over, if rounding leaves it as it is.
+        # A draw repeats itself with a probability of about eps, or that of an atom, numel - 1 times over.
         varied=rms is None
-        and torch.finfo(dtype).eps ** (numel - 1) < 1e-10
-        and grain(distribution, dtype) < distribution.std,
+        and max(torch.finfo(dtype).eps, _most_common(law)) ** (numel - 1) < 1e-10
+        and grain(law, dtype) < law.std,
     )
+
+
+def _most_common(law: Law) -> float:
+    """Return the probability of the most common value of independent elements; those of structures are no chances."""
+    return max((share for _, share in law.atoms), default=0.0) if law.inner is not None else 0.0
 
 
 # Bounds -----------------------------------------------------------------------------------------------------
 
 
-def far_bounds(distribution: TruncatedNormal, numel: int, dtype: torch.dtype) -> list[float]:
+def far_bounds(law: Law, numel: int, dtype: torch.dtype) -> list[float]:
     """Return the bounds that so many draws do not come to, as the dtype holds them."""
-    ends = zip((distribution.low, distribution.high), outer(distribution, _chance_beyond_limits() / numel), strict=True)
+    ends = zip((law.low, law.high), outer(law, _chance_beyond_limits() / numel), strict=True)
     return [cast(bound, dtype) for bound, reach in ends if math.isfinite(reach)]
 
 
@@ -294,17 +299,24 @@ def _is_constant(value: float, moments: Moments, dtype: torch.dtype, exact: bool
     return (moments.min == value) & (moments.max == value)
 
 
-def _mean_off(distribution: Distribution, numel: int, dtype: torch.dtype) -> float:
+def _mean_off(law: Law, numel: int, dtype: torch.dtype) -> float:
     """Return six standard errors of the mean, and what a skewed distribution adds to them in small samples.
 
     Source: Cornish and Fisher 1938, Moments and cumulants in the specification of distributions.
     """
-    error = distribution.std / math.sqrt(numel)
-    sigmas = SIGMAS_OF_ONE + (SIGMAS_OF_ONE**2 - 1) / 6 * abs(distribution.skewness) / math.sqrt(numel)
-    return sigmas * error + grain(distribution, dtype)
+    error = law.std / math.sqrt(numel)
+    sigmas = SIGMAS_OF_ONE + (SIGMAS_OF_ONE**2 - 1) / 6 * abs(law.skewness) / math.sqrt(numel)
+    return sigmas * error + grain(law, dtype)
 
 
-def _std_limits(distribution: Distribution, numel: int, dtype: torch.dtype) -> tuple[float, float]:
+WIDEST = 9.0
+"""Variance of the cube root beyond which six standard errors say nothing, since they would close in again."""
+
+FEW = 50
+"""Elements beside the most common value that are expected at least where a sample's variance has a lower limit."""
+
+
+def _std_limits(law: Law, numel: int, dtype: torch.dtype) -> tuple[float, float]:
     """Return six standard errors on the cube root of the variance, where small samples are close to normal.
 
     The sample variance has relative variance κ/n - (n-3)/(n(n-1)), that of a chi-square with 2 over it degrees
@@ -314,24 +326,29 @@ def _std_limits(distribution: Distribution, numel: int, dtype: torch.dtype) -> t
     """
     if numel < 2:
         return 0.0, math.inf
-    freedom = 2 / (distribution.kurtosis / numel - (numel - 3) / (numel * (numel - 1)))
-    spread, off = 2 / (9 * freedom), rounding(distribution, dtype)
+    freedom = 2 / (law.kurtosis / numel - (numel - 3) / (numel * (numel - 1)))
+    spread, off = 2 / (9 * freedom), rounding(law, dtype)
     middle, reach = 1 - spread, SIGMAS_OF_ONE * math.sqrt(spread)
     least, most = min(max(middle - reach, 0.0) ** 3, 1 - off), max((middle + reach) ** 3, 1 + off)
-    sample = distribution.std * math.sqrt((numel - 1) / numel)
+    if spread > WIDEST:
+        most = math.inf
+    common = _most_common(law)
+    if common and numel * (1 - common) < FEW:  # all of them may be equal
+        least = 0.0
+    sample = law.std * math.sqrt((numel - 1) / numel)
     return sample * math.sqrt(max(least, 0.0)), sample * math.sqrt(most)
 
 
-def rounding(distribution: Distribution, dtype: torch.dtype) -> float:
+def rounding(law: Law, dtype: torch.dtype) -> float:
     """Return the share of the variance that a dtype adds or takes: most near the smallest numbers, and at bounds."""
-    smallest = min(finest(dtype) / distribution.std, 1.0)
+    smallest = min(finest(dtype) / law.std, 1.0)
     inside = 1e-5 + torch.finfo(dtype).eps ** 2 + smallest**2
-    return float(inside + 2 * grain(distribution, dtype) / distribution.std)
+    return float(inside + 2 * grain(law, dtype) / law.std)
 
 
-def grain(distribution: Distribution, dtype: torch.dtype) -> float:
+def grain(law: Law, dtype: torch.dtype) -> float:
     """Return how far rounding to a dtype can move a bound, or a mean."""
-    ends = (abs(value) for value in (distribution.mean, distribution.low, distribution.high) if math.isfinite(value))
+    ends = (abs(value) for value in (law.mean, law.low, law.high) if math.isfinite(value))
     return float(torch.finfo(dtype).eps * max(ends)) + finest(dtype)
 
 

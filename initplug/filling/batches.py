@@ -12,10 +12,10 @@ from torch import Tensor
 
 from initplug.auditing.moments import Measured, measure_alike
 from initplug.columns import Rows
-from initplug.filling.streams import DRAWN_AT_A_TIME, Elementwise, sampler
+from initplug.filling.streams import DRAWN_AT_A_TIME, sampler
 from initplug.filling.words import BLOCK, WordSource, keys_of, words_of_many
 from initplug.regions import Region
-from initplug.schemes.distributions import Constant, Drawn
+from initplug.schemes.distributions import Constant, Drawn, Elementwise
 
 
 class LotKind(NamedTuple):

@@ -32,16 +32,15 @@ from initplug.schemes.distributions import (
     Batched,
     Constant,
     Copy,
+    Elementwise,
     Load,
-    Normal,
     Planned,
     Single,
-    Stacked,
-    TruncatedNormal,
-    Uniform,
+    parts_of,
+    singles,
     text,
 )
-from initplug.schemes.structures import Custom, DeltaOrthogonal, Orthogonal, Sparse
+from initplug.schemes.laws import Sampling
 
 
 def refuse(work: Work, found: Sequence[Finding]) -> None:
@@ -200,10 +199,9 @@ NARROW_STDS = 1e-3
 
 def _beyond_single(distribution: Planned | None, *, double: bool) -> str | None:
     """Return what keeps a distribution from being drawn in single precision."""
-    parts = distribution.drawn if isinstance(distribution, Stacked) else [distribution]
     limits = torch.finfo(torch.float32)
-    for part in parts:
-        if isinstance(part, TruncatedNormal) and part.high - part.low < NARROW_STDS * part.scale:
+    for part in parts_of(distribution):
+        if isinstance(part, Elementwise) and _is_narrow(part.sampling):
             return f"{text(part)} is cut to less than {NARROW_STDS:g} std"
         if not double or not isinstance(part, Single | Batched) or isinstance(part, Constant):
             continue
@@ -212,6 +210,10 @@ def _beyond_single(distribution: Planned | None, *, double: bool) -> str | None:
         if (misfit := misfit_of(part, torch.float32, str(text(part)))) is not None:
             return misfit
     return None
+
+
+def _is_narrow(sampling: Sampling) -> bool:
+    return sampling.cut is not None and sampling.cut[1] - sampling.cut[0] < NARROW_STDS * sampling.scale
 
 
 def unseeded(work: Work, replicas: Replicas) -> list[Finding]:
@@ -245,13 +247,7 @@ def _without_generator(plan: Plan, row: int) -> bool:
     while isinstance(planned, Copy):
         source = plan.find(planned.source)
         planned = None if source is None else plan.shares[source].distribution
-    parts = planned.parts if isinstance(planned, Stacked) else (planned,)
-    single = [part.part if isinstance(part, Batched) else part for part in parts]
-    return not any(isinstance(part, Normal | Uniform | TruncatedNormal | GENERATED) for part in single)
-
-
-GENERATED = Orthogonal | DeltaOrthogonal | Sparse | Custom
-"""Structured distributions that take numbers from a generator."""
+    return not any(single.generated for single in singles(planned))
 
 
 def _rehearse(work: Work) -> list[Finding]:

@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from initplug.filling.streams import Elementwise, fill_box
+from initplug.filling.streams import fill_box
 from initplug.filling.words import WordSource, key_of
 from initplug.regions import Box
-from initplug.schemes.distributions import Normal, Uniform
-from initplug.schemes.structures import check_tag
+from initplug.schemes.distributions import Elementwise, Normal, Uniform
+from initplug.schemes.structures.base import check_tag
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from initplug.planning.meta_buffers import Restoration
 from initplug.planning.parametrized import Computed, computed_by_hooks
 from initplug.planning.resets import Replays
 from initplug.planning.slots import Slot, Tree
-from initplug.schemes.distributions import Keep, Stacked
+from initplug.schemes.distributions import Keep, Stacked, parts_of
 
 # Checking -----------------------------------------------------------------------------------------------------
 
@@ -104,8 +104,7 @@ def _nothing_to_keep(slot: Slot, share: Share, replays: Replays) -> Finding | No
     own = f"give it a later rule of its own, such as `{own_rule(slot)}`"
     if share.rule is None:
         return Finding(slot.name, "no rule takes it, and there is nothing to keep: it is on meta", hint=own)
-    parts = planned.parts if isinstance(planned, Stacked) else (planned,)
-    if not any(isinstance(part, Keep) for part in parts):
+    if not any(isinstance(part, Keep) for part in parts_of(planned)):
         return None
     if share.init == "keep default":
         hint = "the plan is of a model with values: plan this one"

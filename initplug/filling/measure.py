@@ -42,7 +42,7 @@ from initplug.planning.plan import Plan
 from initplug.planning.slots import PLAIN_TENSORS, Slots
 from initplug.regions import Box, Region, split
 from initplug.schemes.distributions import Batched, Constant, Copy, Keep, Load, Planned, Single, Stacked, text
-from initplug.schemes.structures import Structured
+from initplug.schemes.structures.base import Structured
 
 
 def audited(

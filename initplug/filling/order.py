@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from initplug.auditing.moments import MEASURED_AT_A_TIME, array_of
-from initplug.schemes.distributions import Normal, Planned, Stacked, TruncatedNormal, Uniform
+from initplug.schemes.distributions import Elementwise, Planned, parts_of
 
 CHANCE_OF_ORDER = 1e-12
 """How probable it may be, at most, that independent draws come in the order that they are found in."""
@@ -26,13 +26,13 @@ def order(tensor: Tensor, distribution: Planned | None, padding_row: int | None 
         padding_row: a row that nothing draws.
 
     Example:
+        >>> from initplug.schemes.distributions import Normal
         >>> values = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
         >>> order(values.sort(dim=1).values, Normal(0.0, 1.0))
         'the elements of every row rise'
         >>> order(values, Normal(0.0, 1.0))
     """
-    drawn = distribution.parts if isinstance(distribution, Stacked) else [distribution]
-    independent = all(isinstance(part, Normal | Uniform | TruncatedNormal) and part.std > 0 for part in drawn)
+    independent = all(isinstance(part, Elementwise) and part.law.continuous for part in parts_of(distribution))
     if not independent or tensor.layout != torch.strided or tensor.is_complex() or tensor.numel() < 2:
         return None
     tensor = tensor.detach()

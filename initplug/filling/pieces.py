@@ -13,21 +13,18 @@ from torch import Tensor
 from initplug.filling.draws import draws_from_streams
 from initplug.filling.padding import covered, inside
 from initplug.filling.sharding import Part, held_in
-from initplug.filling.streams import Elementwise
-from initplug.filling.whole import compute
 from initplug.filling.words import StreamKey, key_of
 from initplug.regions import Box, Region, split
 from initplug.schemes.distributions import (
     Batched,
     Constant,
     Drawn,
+    Elementwise,
     Keep,
-    Normal,
     Stacked,
-    TruncatedNormal,
-    Uniform,
 )
-from initplug.schemes.structures import Custom, Structured
+from initplug.schemes.structures.base import Structured
+from initplug.schemes.structures.custom import Custom
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +123,11 @@ def _pieces_of_parts(
                 yield from _whole_pieces(part, inside(parts, inner), seed, name, inner, inner.sizes[dims:])
         case Constant(value):
             yield from (Given(view, value, box) for view, box in parts)
-        case Normal(mean, std) if parts[0].view.is_complex():
-            for view, box in parts:
-                real, imaginary = view.real, view.imag  # also of a conjugated one, whose imaginary part is negated
-                yield Piece(real, Normal(mean, std / math.sqrt(2)), key_of(seed, name), box)
-                yield Piece(imaginary, Normal(0.0, std / math.sqrt(2)), key_of(seed, name, "imag"), box)
-        case Normal() | Uniform() | TruncatedNormal():
+        case Elementwise(complex_parts=(real, imaginary)) if parts[0].view.is_complex():
+            for view, box in parts:  # also of a conjugated one, whose imaginary part is negated
+                yield Piece(view.real, real, key_of(seed, name), box)
+                yield Piece(view.imag, imaginary, key_of(seed, name, "imag"), box)
+        case Elementwise():
             yield from (Piece(view, distribution, key_of(seed, name), box) for view, box in parts)
         case _:
             yield from _whole_pieces(distribution, parts, seed, name, extent, extent.sizes)
@@ -152,7 +148,7 @@ def _whole_pieces(
     """
     if not parts:
         return
-    values = torch.from_numpy(compute(distribution, shape, draws_from_streams(seed, name, extent, shape)))
+    values = torch.from_numpy(distribution.compute(shape, draws_from_streams(seed, name, extent, shape)))
     dtype = parts[0].view.dtype
     if isinstance(distribution, Custom) and not torch.isfinite(values.to(dtype)).all():
         raise ValueError(f"{distribution.name} gave values beyond {str(dtype).removeprefix('torch.')}")

@@ -24,8 +24,7 @@ from initplug.language.yaml import has_surrogate
 from initplug.planning.assignment import Share
 from initplug.planning.opaque import opaque
 from initplug.planning.slots import PLAIN_TENSORS, Slot, Slots
-from initplug.schemes.distributions import Batched, Constant, Copy, Drawn, Normal, Planned, TruncatedNormal, Uniform
-from initplug.schemes.structures import Orthogonal
+from initplug.schemes.distributions import Batched, Constant, Copy, Drawn, Elementwise, Planned, Single
 
 ANOTHER_SEED = "another seed?"
 
@@ -98,8 +97,7 @@ def _with_the_seed_doubted(
 def _varies_with_seed(distribution: Planned | None) -> bool:
     """Return whether another seed gives other values nearly everywhere."""
     drawn = distribution.drawn if isinstance(distribution, Copy) else distribution
-    single = drawn.part if isinstance(drawn, Batched) else drawn
-    return isinstance(single, Normal | Uniform | TruncatedNormal | Orthogonal) and single.std > 0
+    return isinstance(drawn, Single | Batched) and drawn.law.continuous
 
 
 def judged_computed(slot: Slot, name: str, share: Share, seed: int, threads: int) -> Judgement:
@@ -139,7 +137,8 @@ def judgement_of(compared: Compared, share: Share, seed: int) -> Judgement:
     if total == 1:
         return Judgement("differs", f"its element is not that of {source}: {found:.9g}, not {expected:.9g}")
     drawn = share.distribution.drawn if isinstance(share.distribution, Copy) else share.distribution
-    word = "real and imaginary parts" if isinstance(drawn, Normal) and share.dtype.startswith("complex") else "elements"
+    paired = isinstance(drawn, Elementwise) and share.dtype.startswith("complex")
+    word = "real and imaginary parts" if paired else "elements"
     if unequal == 1:
         return Judgement("differs", f"1 of {total:,} {word} is not that of {source}, {told}")
     head = f"{unequal:,} of {total:,} {word} are not those of {source}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection
 from functools import partial
+from typing import TypeGuard
 
 import numpy as np
 import torch
@@ -25,8 +26,8 @@ from initplug.filling.work import Work
 from initplug.filling.writable import are_in_order
 from initplug.planning.assignment import Share
 from initplug.planning.slots import PLAIN_TENSORS, Slots
-from initplug.schemes.distributions import Batched, Stacked, TruncatedNormal
-from initplug.schemes.structures import Structured
+from initplug.schemes.distributions import Batched, Elementwise, Stacked
+from initplug.schemes.structures.base import Structured
 
 
 def measured_of(tensor: Tensor, share: Share, without: Collection[float] = ()) -> Moments | None:
@@ -45,7 +46,7 @@ def look_at_bounds(work: Work, found: Verdicts) -> Measured:
     table, tested = trimmed.table, found.mask("ok", "differs")
     for share, group in work.plan.shares.groups():
         distribution, dtype = share.distribution, getattr(torch, share.dtype)
-        if not isinstance(distribution, TruncatedNormal):
+        if not _is_cut(distribution):
             continue
         low, high = (cast(bound, dtype) for bound in (distribution.low, distribution.high))
         at = (table["min"][group] == low) | (table["max"][group] == high)
@@ -56,6 +57,11 @@ def look_at_bounds(work: Work, found: Verdicts) -> Measured:
                 trimmed[row] = rest
                 found.settle(row, judged)
     return trimmed
+
+
+def _is_cut(distribution: object) -> TypeGuard[Elementwise]:
+    """Return whether draws are cut at bounds, which may lie where none comes to."""
+    return isinstance(distribution, Elementwise) and distribution.sampling.cut is not None
 
 
 def beside_bounds(
@@ -74,10 +80,10 @@ def beside_bounds(
 
     Source: timm's trunc_normal_ takes the inverse of a uniform number which is 0 once in 2^24, and cuts it at a bound.
     """
-    if moments is None or not isinstance(distribution, TruncatedNormal):
+    if moments is None or not _is_cut(distribution):
         return moments, None
     ends = (moments.min, moments.max)
-    far = [bound for bound in far_bounds(distribution, moments.numel, dtype) if bound in ends]
+    far = [bound for bound in far_bounds(distribution.law, moments.numel, dtype) if bound in ends]
     rest = again(far) if far else None
     if rest is None:
         return moments, None

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from initplug import kernels
 from initplug.filling.words import BIG_END, Floats, StreamKey, Words, WordSource, words_of_box
 from initplug.regions import Box
-from initplug.schemes.distributions import Normal, TruncatedNormal, Uniform
+from initplug.schemes.distributions import Elementwise
 
 DRAWN_AT_A_TIME = 1 << 18
 """Elements drawn at a time, whatever the tensor's size."""
@@ -99,40 +98,56 @@ def _words_within(low: float, high: float) -> tuple[int, int]:
 Sampler = Callable[[Words, Floats, WordSource], None]
 """Turns words, which it overwrites, into the elements of a distribution."""
 
-Elementwise = Normal | TruncatedNormal | Uniform
-"""Distributions whose elements are independent, each from a word of its own."""
-
 
 @lru_cache(maxsize=4096)
-def sampler(distribution: Any) -> Sampler:
+def sampler(distribution: Elementwise) -> Sampler:
     """Return a sampler of a distribution, whose numbers are computed in double precision and rounded to float32.
 
     Args:
-        distribution: Normal, TruncatedNormal or Uniform.
+        distribution: of every element.
 
     Example:
+        >>> from initplug.schemes.distributions import Uniform
         >>> out = np.empty(2, np.float32)
         >>> sampler(Uniform(0.0, 1.0))(np.array([0, 1 << 31], np.uint32), out, WordSource())
         >>> out.tolist()
         [0.0, 0.5]
     """
-    match distribution:
-        case Normal(mean, std):
-            return _elementwise_sampler(make_normal, [std], mean)
-        case Uniform(low, high):
-            # A product with a power of two is exact, so that one multiplication does, but where it leads out of floats.
-            exact = high - low > 2.0**-64
-            first, *rest = [2.0**-24 * float(np.float32(high - low))] if exact else [2.0**-24, high - low]
-            return _elementwise_sampler(_multiples(np.float32(first)), rest, low)
-        case TruncatedNormal(loc, scale, low, high):
-            begin, count = _words_within((low - loc) / scale, (high - loc) / scale)
-            sample, ends = _elementwise_sampler(_confined(begin, count), [scale], loc), np.empty(2, np.float32)
-            # The map is monotone: where its ends lie inside the bounds, which rounding may exceed, all values do.
-            sample(np.array([0, (1 << 32) - 1], np.uint32), ends, WordSource(2))
-            bounds = np.float32(low), np.float32(high)
-            inside = bounds[0] <= ends.min() and ends.max() <= bounds[1]
-            return sample if inside else _elementwise_sampler(_confined(begin, count), [scale], loc, bounds)
-    raise TypeError(f"{type(distribution).__name__} is not drawn element by element")
+    standard, scale, shift, cut, mapped = distribution.sampling
+    if mapped is not None:
+        return _mapped_sampler(make_normal if standard == "normal" else _multiples(np.float32(2.0**-24)), mapped)
+    if cut is not None:
+        return _cut_sampler(scale, shift, cut)
+    if standard == "normal":
+        return _elementwise_sampler(make_normal, [scale], shift)
+    # A product with a power of two is exact, so that one multiplication does, but where it leads out of floats.
+    exact = scale > 2.0**-64
+    first, *rest = [2.0**-24 * float(np.float32(scale))] if exact else [2.0**-24, scale]
+    return _elementwise_sampler(_multiples(np.float32(first)), rest, shift)
+
+
+def _mapped_sampler(standard: Sampler, mapped: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> Sampler:
+    """Return a sampler of what is made of standard values in double precision."""
+
+    def sample(words: Words, out: Floats, source: WordSource) -> None:
+        for start in range(0, len(words), source.step):
+            piece = out[start : start + source.step]
+            standard(words[start : start + source.step], piece, source)
+            piece[...] = mapped(piece.astype(np.float64))
+
+    return sample
+
+
+def _cut_sampler(scale: float, shift: float, cut: tuple[float, float]) -> Sampler:
+    """Return a sampler of normals between two bounds."""
+    low, high = cut
+    begin, count = _words_within((low - shift) / scale, (high - shift) / scale)
+    sample, ends = _elementwise_sampler(_confined(begin, count), [scale], shift), np.empty(2, np.float32)
+    # The map is monotone: where its ends lie inside the bounds, which rounding may exceed, all values do.
+    sample(np.array([0, (1 << 32) - 1], np.uint32), ends, WordSource(2))
+    bounds = np.float32(low), np.float32(high)
+    inside = bounds[0] <= ends.min() and ends.max() <= bounds[1]
+    return sample if inside else _elementwise_sampler(_confined(begin, count), [scale], shift, bounds)
 
 
 def _elementwise_sampler(
@@ -202,6 +217,7 @@ def fill_box(
 
     Example:
         >>> from initplug.filling.words import key_of
+        >>> from initplug.schemes.distributions import Normal
         >>> whole, part = np.empty(100, np.float32), np.empty(40, np.float32)
         >>> key, source = key_of(0, "fc.weight"), WordSource()
         >>> fill_box(whole, Normal(0.0, 1.0), key, Box.whole((10, 10)), source)

@@ -17,8 +17,10 @@ from torch import Tensor, nn
 from initplug.filling.draws import draws_from_generator
 from initplug.filling.padding import zero_padding
 from initplug.planning.assignment import Share
-from initplug.schemes.distributions import Batched, Constant, Drawn, Keep, Normal, Stacked, TruncatedNormal, Uniform
-from initplug.schemes.structures import Custom, DeltaOrthogonal, Dirac, Eye, Orthogonal, SinCos, Sparse
+from initplug.schemes.distributions import Batched, Drawn, Elementwise, Keep, Stacked
+from initplug.schemes.laws import Sampling, TorchCall
+from initplug.schemes.structures.base import Structured
+from initplug.schemes.structures.custom import Custom
 
 
 def draw_from_generator(distribution: Drawn, tensor: Tensor) -> None:
@@ -49,51 +51,60 @@ def _draw_parts(distribution: Drawn, tensor: Tensor) -> None:
         case Batched(part, dims):
             for index in itertools.product(*(range(size) for size in tensor.shape[:dims])):
                 _draw_parts(part, tensor[index])
-        case Constant(value):
-            nn.init.constant_(tensor, value)
-        case Normal(mean, std) if mean and tensor.is_complex():
-            nn.init.normal_(tensor, 0.0, std)  # torch gives the imaginary part the mean, too
-            tensor.add_(mean)
-        case Normal(mean, std):
-            nn.init.normal_(tensor, mean, std)
-        case Uniform(low, high):
-            nn.init.uniform_(tensor, low, high)
-        case TruncatedNormal(loc, scale, low, high):
-            with warnings.catch_warnings():
-                # torch doubts intervals beyond 2 std; a plan has refused what lies beyond 6.
-                warnings.filterwarnings("ignore", "mean is more than 2 std", UserWarning)
-                nn.init.trunc_normal_(tensor, loc, scale, low, high)
-        case Orthogonal(gain):
-            _draw_orthogonal(tensor, gain)
-        case DeltaOrthogonal(gain):
-            tensor.zero_()
-            _draw_orthogonal(_kernel_centre(tensor), gain)
-        case Dirac(gain, groups):
-            nn.init.dirac_(tensor, groups)
-            _scale_by_gain(tensor, gain)
-        case Eye(gain):
-            nn.init.eye_(tensor)
-            _scale_by_gain(tensor, gain)
-        case Sparse(scale, sparsity):
-            with tensor.device:  # the permutation of rows is made where a surrounding `torch.device` says
-                nn.init.sparse_(tensor, sparsity, scale)
-        case SinCos():
-            tensor.copy_(torch.from_numpy(distribution.values()).view(tensor.shape))
-        case Custom(name):
-            values = torch.from_numpy(distribution.values(draws_from_generator(distribution.shape))).to(tensor.dtype)
-            if not torch.isfinite(values).all():
-                raise ValueError(f"{name} gave values beyond {str(tensor.dtype).removeprefix('torch.')}")
-            tensor.copy_(values)
+        case _:
+            call = distribution.torch_call
+            if call is not None:
+                _call_torch(call, tensor)
+            elif isinstance(distribution, Structured):
+                _copy_computed(distribution, tensor)
+            elif isinstance(distribution, Elementwise):
+                _copy_mapped(distribution.sampling, tensor)
 
 
-def _kernel_centre(tensor: Tensor) -> Tensor:
-    """Return the matrix at the centre of a convolution's kernel."""
-    for dim in range(tensor.ndim - 1, 1, -1):
-        tensor = tensor.select(dim, (tensor.shape[dim] - 1) // 2)
-    return tensor
+def _call_torch(call: TorchCall, tensor: Tensor) -> None:
+    if call.centre:
+        tensor.zero_()
+        tensor = _kernel_centre(tensor)
+    function = GUARDED.get(call.function) or getattr(nn.init, call.function)
+    function(tensor, *call.arguments)
+    if call.gain != 1:
+        tensor.mul_(call.gain)
 
 
-def _draw_orthogonal(tensor: Tensor, gain: float) -> None:
+def _copy_computed(structure: Structured, tensor: Tensor) -> None:
+    """Copy what is computed as a whole; only what a function of others gives may be beyond the dtype."""
+    values = torch.from_numpy(structure.values(draws_from_generator(tuple(tensor.shape)))).to(tensor.dtype)
+    if isinstance(structure, Custom) and not torch.isfinite(values).all():
+        raise ValueError(f"{structure.name} gave values beyond {str(tensor.dtype).removeprefix('torch.')}")
+    tensor.copy_(values.view(tensor.shape))
+
+
+def _copy_mapped(sampling: Sampling, tensor: Tensor) -> None:
+    """Copy what is made of torch's standard numbers, of single precision but for a tensor of double."""
+    dtype = torch.float64 if tensor.dtype is torch.float64 else torch.float32
+    numbers = torch.empty(tensor.shape, dtype=dtype, device=tensor.device)
+    (nn.init.normal_ if sampling.standard == "normal" else nn.init.uniform_)(numbers)
+    assert sampling.mapped is not None  # the others have a function
+    made = torch.from_numpy(sampling.mapped(numbers.double().cpu().numpy()))
+    tensor.copy_(made.to(dtype))
+
+
+def _normal(tensor: Tensor, mean: float, std: float) -> None:
+    """Call torch's function, which gives the imaginary part the mean, too: elsewhere it is added."""
+    apart = bool(mean) and tensor.is_complex()
+    nn.init.normal_(tensor, 0.0 if apart else mean, std)
+    if apart:
+        tensor.add_(mean)
+
+
+def _trunc_normal(tensor: Tensor, mean: float, std: float, low: float, high: float) -> None:
+    """Call torch's function, which doubts intervals beyond 2 std; a plan has refused what lies beyond 6."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "mean is more than 2 std", UserWarning)
+        nn.init.trunc_normal_(tensor, mean, std, low, high)
+
+
+def _orthogonal(tensor: Tensor, gain: float) -> None:
     """Call torch's function, which knows no half precision and takes a view: elsewhere its draw is copied."""
     half = tensor.dtype in (torch.float16, torch.bfloat16)
     if half or not tensor.is_contiguous():
@@ -103,9 +114,26 @@ def _draw_orthogonal(tensor: Tensor, gain: float) -> None:
         nn.init.orthogonal_(tensor, gain)
 
 
-def _scale_by_gain(tensor: Tensor, gain: float) -> None:
-    if gain != 1:
-        tensor.mul_(gain)
+def _sparse(tensor: Tensor, sparsity: float, std: float) -> None:
+    """Call torch's function, whose permutation of rows is made where a surrounding `torch.device` says."""
+    with tensor.device:
+        nn.init.sparse_(tensor, sparsity, std)
+
+
+GUARDED: dict[str, Callable[..., None]] = {
+    "normal_": _normal,
+    "trunc_normal_": _trunc_normal,
+    "orthogonal_": _orthogonal,
+    "sparse_": _sparse,
+}
+"""Functions of torch.nn.init that do not do for every tensor, or warn for nothing, by calls that do."""
+
+
+def _kernel_centre(tensor: Tensor) -> Tensor:
+    """Return the matrix at the centre of a convolution's kernel."""
+    for dim in range(tensor.ndim - 1, 1, -1):
+        tensor = tensor.select(dim, (tensor.shape[dim] - 1) // 2)
+    return tensor
 
 
 def filler(share: Share) -> Callable[[Tensor], None]:

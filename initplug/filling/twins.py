@@ -30,8 +30,7 @@ from initplug.filling.writable import are_in_order
 from initplug.planning.assignment import Share
 from initplug.planning.dtypes import finest
 from initplug.planning.slots import PLAIN_TENSORS, Slots
-from initplug.schemes.distributions import Batched, Normal, Stacked, TruncatedNormal, Uniform
-from initplug.schemes.structures import Orthogonal, Sparse
+from initplug.schemes.distributions import parts_of, singles
 
 CHANCE_OF_TWINS = 1e-12
 """How probable it may be that independent draws of a model agree anywhere."""
@@ -121,23 +120,19 @@ def _draws(share: Share) -> _Draws:
     """Return what is known of a share's draws: nothing if they are constant, computed by others, or of another kind."""
     dtype: torch.dtype = getattr(torch, share.dtype)
     distribution = share.distribution
-    parts = distribution.drawn if isinstance(distribution, Stacked) else [distribution]
-    count = len(distribution.parts) if isinstance(distribution, Stacked) else 1
+    count = len(parts_of(distribution))
     if share.rule is None or not dtype.is_floating_point:
         return NOTHING
     free, equal = 0, 0.0
-    for part in parts:
+    for single in singles(distribution):
         size = share.numel // count
-        single, zeros = part, 0.0
-        if isinstance(part, Batched):
-            single = part.part
-        if isinstance(single, Sparse):
-            zeros, single = 1 - single.filled, Normal(0.0, single.scale)
-        if not isinstance(single, Normal | Uniform | TruncatedNormal | Orthogonal) or single.std == 0:
+        drawn = single.free(size)
+        if not drawn or single.std == 0:
             continue
-        # Orthonormal vectors are less free than their elements are many.
-        free += max(size - min(single.rows, single.columns), 0) // 2 if isinstance(single, Orthogonal) else size
-        equal = max(equal, min(zeros**2 + collision(single, dtype), 1.0))
+        free += drawn
+        atoms = sum(chance**2 for _, chance in single.law.atoms)
+        smooth = max((collision(density, dtype) for _, density in single.law.smooth), default=0.0)
+        equal = max(equal, min(atoms + smooth, 1.0))
     return _Draws(free, equal, min(8 * equal, 1.0))
 
 

@@ -34,14 +34,13 @@ from initplug.filling.padding import zero_padding
 from initplug.filling.seeded import fill_from_names
 from initplug.filling.sharding import local_of, region_of
 from initplug.filling.sources import Redrawn
-from initplug.filling.streams import Elementwise
 from initplug.filling.torch_draws import filler
 from initplug.filling.words import key_of
 from initplug.filling.work import Progress, Settings, Work
 from initplug.planning.assignment import Share
 from initplug.planning.plan import Plan
 from initplug.planning.slots import PLAIN_TENSORS, Slot, Slots
-from initplug.schemes.distributions import Constant, Drawn
+from initplug.schemes.distributions import Constant, Drawn, Elementwise
 
 STRAYED = "the owner no longer holds the tensor that was written"
 

@@ -190,18 +190,19 @@ INLINE void store(void *out, int32_t dtype, float *values, int64_t count) {
 
 /* Of the elements by now: their number, mean and sum of squared deviations times powers of `scale`, their extremes. */
 struct sums {
-    double numel, mean, squares, low, high, scale;
+    double numel, mean, squares, low, high, scale, first;
     int32_t has_nan;
 };
 
-#define NOTHING(scale) {0, 0, 0, __builtin_inf(), -__builtin_inf(), scale, 0}
+#define NOTHING(scale) {0, 0, 0, __builtin_inf(), -__builtin_inf(), scale, 0, 0}
 
 /* Chan, Golub, LeVeque 1979: blocks are added one after another. */
-INLINE void combine(struct sums *sums, double count, double mean, double squares, double low, double high) {
+INLINE void combine(struct sums *sums, double count, double mean, double squares, double low, double high, double first) {
     double numel = sums->numel + count, delta = mean - sums->mean;
     if (sums->numel == 0) {
         sums->mean = mean;
         sums->squares = squares;
+        sums->first = first;
     } else {
         sums->mean += delta * (count / numel);
         sums->squares += squares + delta * delta * (sums->numel * count / numel);
@@ -253,7 +254,7 @@ INLINE double folded(double *sums, int64_t half) {
             for (int64_t i = both; i < half; i++) sum[i] = (values[i] * scale - mean) * (values[i] * scale - mean); \
             squares = folded(sum, half);                                                                    \
         }                                                                                                   \
-        combine(sums, (double)count, mean, squares, low[0], high[0]);                                       \
+        combine(sums, (double)count, mean, squares, low[0], high[0], values[0]);                                       \
     }
 
 DEFINE_ADD(add_floats, float)
@@ -266,7 +267,7 @@ INLINE void finish(const struct sums *sums, struct moments *out) {
     out->min = sums->has_nan ? __builtin_nan("") : sums->low + 0.0;
     out->max = sums->has_nan ? __builtin_nan("") : sums->high + 0.0;
     if (sums->low == sums->high && !sums->has_nan) {
-        out->mean = sums->low + 0.0;
+        out->mean = sums->first;
         out->std = 0.0;
     }
 }

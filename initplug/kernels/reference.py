@@ -175,7 +175,7 @@ def moments(held: NDArray[np.float64], scale: float = 1.0) -> tuple[int, float, 
     """
     numel, low, high = len(held), float(held.min()) + 0.0, float(held.max()) + 0.0
     if low == high:
-        return numel, low, 0.0, low, high
+        return numel, float(held[0]), 0.0, low, high
     mean = squares = 0.0
     with np.errstate(invalid="ignore", over="ignore"):  # of infinite elements
         for begin in range(0, numel, BLOCK):

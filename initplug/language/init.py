@@ -5,33 +5,26 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from itertools import takewhile
-from types import NoneType
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Any
 
-import annotated_types
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from initplug.errors import VALUE, RecipeError, brief, cut, did_you_mean
-from initplug.language.factor import REFERENCE, Factor, read_factors
-from initplug.language.faults import NUMBER, fault, kind_of, mismatch, shown
+from initplug.language.arguments import MODIFIERS, argument_error, is_accepted, number, number_if_meant, value_spelled
+from initplug.language.factor import Factor, read_factors
+from initplug.language.faults import NUMBER, fault, kind_of, shown
+from initplug.language.hints import argument_hint, arguments_of_word, mapping_hint, number_refused, words_by_argument
 from initplug.language.numbers import Written, formula
 from initplug.schemes.calls import error_text
 from initplug.schemes.entry_points import EntryError, all_names, find
 from initplug.schemes.fans import FanRule, Fans
+from initplug.schemes.initializers import TRANSFERS
 from initplug.schemes.registry import (
     REGISTRY,
     Initializer,
-    Parameter,
-    Reference,
-    kinds_of,
-    union_parts,
-    words_of,
 )
-from initplug.schemes.transfers import TRANSFERS
-from initplug.values import is_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +84,7 @@ class Init:
             words = [self.fn, *self._argument_words()]
         for name, value in self.modifiers.items():
             if name == "fans":
-                words.append(value if _takers(self.initializer, value) == ["fans"] else f"fans={value}")
+                words.append(value if arguments_of_word(self.initializer, value) == ["fans"] else f"fans={value}")
             elif name == "factor":
                 words.extend(f"factor={factor.text}" for factor in self.factors)
             elif not (name == "split" and self.parts):
@@ -109,7 +102,7 @@ class Init:
         yield from (str(given.pop(name)) for name in alone)
         for name, value in given.items():
             spelled = shown(value) if isinstance(value, bool | None) else str(value)
-            by_word = isinstance(value, str) and _takers(self.initializer, value) == [name]
+            by_word = isinstance(value, str) and arguments_of_word(self.initializer, value) == [name]
             yield spelled if by_word else f"{name}={spelled}"
 
     def plain(self) -> str | int | float | dict[str, Any]:
@@ -146,7 +139,7 @@ def read_init(value: Any) -> Init:
     if isinstance(value.get("split"), list | tuple):
         return _read_split(value)
     if "fn" not in value:
-        raise fault("an initializer given as a mapping needs the key fn", hint=_meant_fn(value))
+        raise fault("an initializer given as a mapping needs the key fn", hint=mapping_hint(value))
     fn = value["fn"]
     try:
         _find_initializer(fn)
@@ -203,16 +196,11 @@ def _take_modifiers(given: dict[str, Any], problems: list[InitErrorDetails]) -> 
         if name not in given or name == "factor":
             continue
         value = given.pop(name)
-        if _fits(annotation, value):
+        if is_accepted(annotation, value):
             modifiers[name] = value
         else:
-            problems.append(_argument_error(name, value, annotation))
+            problems.append(argument_error(name, value, annotation))
     return modifiers
-
-
-def _meant_fn(mapping: Mapping[str, Any]) -> str:
-    meant = [key for key in mapping if key.lower() in ("fn", "func", "function", "name", "type", "init", "_target_")]
-    return f"write fn instead of {meant[0]}" if meant else "such as {fn: kaiming_normal, mode: fan_out}"
 
 
 def _find_initializer(name: Any, offset: int = 0) -> Initializer:
@@ -248,12 +236,12 @@ def _read_text(text: str) -> tuple[str, dict[str, Any]]:
         if "=" in token:
             name, _, given = token.partition("=")
             parameter = initializer.parameters.get(name)
-            value = number(given) if parameter is None else _value_spelled(parameter.annotation, given)
+            value = number(given) if parameter is None else value_spelled(parameter.annotation, given)
             if given == "":
                 raise fault(f"{cut(name, VALUE)}= has no value", offset=offset)
         elif not isinstance(value := number(token), str):
             if not free:
-                raise fault(_stray_number(initializer, token), offset=offset)
+                raise fault(number_refused(initializer, token), offset=offset)
             name = free.pop(0)
         else:
             name, value = _bind(initializer, token, offset), token
@@ -264,26 +252,14 @@ def _read_text(text: str) -> tuple[str, dict[str, Any]]:
     return fn, arguments
 
 
-def _stray_number(initializer: Initializer, token: str) -> str:
-    if initializer.bare:
-        count = len(initializer.bare)
-        return f"{initializer.name} takes {count} bare number{'s' if count > 1 else ''} ({' '.join(initializer.bare)})"
-    parameters = initializer.parameters.values()
-    numeric = [one.name for one in parameters if not one.words and {int, float} & set(kinds_of(one.annotation))]
-    if not numeric:
-        return f"{initializer.name} takes no number"
-    named = "std" if "std" in numeric else numeric[0]
-    return f"{initializer.name} takes no bare number: write {named}={cut(token, VALUE)}"
-
-
 def _bind(initializer: Initializer, word: str, offset: int) -> str:
     """Return the argument that lists the word among its words."""
-    takers = _takers(initializer, word)
+    takers = arguments_of_word(initializer, word)
     if len(takers) == 1:
         return takers[0]
     if takers:
         raise fault(f"{word!r} is a word of {' and '.join(takers)}", hint=f"write {takers[0]}={word}", offset=offset)
-    words = _words(initializer)
+    words = words_by_argument(initializer)
     every = [known for group in words.values() for known in group]
     if word in initializer.parameters:
         raise fault(f"{word} needs a value: write {word}=…", offset=offset)
@@ -294,50 +270,20 @@ def _bind(initializer: Initializer, word: str, offset: int) -> str:
     raise fault(f"{shown(word)} is no word of {initializer.name}", hint=hint, offset=offset)
 
 
-def _words(initializer: Initializer) -> dict[str, tuple[str, ...]]:
-    """Return the words of every argument that has some, and those of `fans`."""
-    words = {name: parameter.words for name, parameter in initializer.parameters.items() if parameter.words}
-    return {**words, "fans": get_args(FanRule)} if initializer.modified else words
-
-
-def _takers(initializer: Initializer, word: str) -> list[str]:
-    """Return the arguments that list a word among theirs; `fans` where no other does."""
-    takers = [name for name, known in _words(initializer).items() if word in known]
-    return [name for name in takers if name != "fans"] or takers
-
-
-def number(text: str) -> int | float | str:
-    """Return the number that a text spells, else the text."""
-    if not NUMBER.fullmatch(text):
-        return formula(text)  # type: ignore[no-any-return]  # a number, or the text
-    # Python reads no int of thousands of digits; as a float it is infinite, which no argument takes.
-    return int(text) if re.fullmatch(r"[-+]?[0-9]{1,400}", text) else float(text)
-
-
-def _value_spelled(annotation: Any, given: str) -> Any:
-    """Return the value that a text spells for an argument: free text stays as it is."""
-    kinds = set(kinds_of(annotation))
-    if bool in kinds and given in ("true", "false"):
-        return given == "true"
-    if given == "null" and NoneType in get_args(annotation):
-        return None
-    return number(given) if kinds & {int, float} or str not in kinds else given
-
-
 def _validate_arguments(fn: str, arguments: Mapping[str, Any]) -> Init:
     """Validate arguments against the function's annotations, then the function's own checks."""
     initializer = _find_initializer(fn)
     problems: list[InitErrorDetails] = []
-    given = {name: _number_if_meant(initializer.parameters.get(name), value) for name, value in arguments.items()}
+    given = {name: number_if_meant(initializer.parameters.get(name), value) for name, value in arguments.items()}
     modifiers = _take_modifiers(given, problems) if initializer.modified else {}
     whole = "" if given.keys() <= initializer.parameters.keys() else _whole(initializer, given)
     for name, value in given.items():
         parameter = initializer.parameters.get(name)
         if parameter is None:
-            error = fault(f"{fn} takes no {cut(name, VALUE)}", hint=_belongs(initializer, name), leftover=whole)
+            error = fault(f"{fn} takes no {cut(name, VALUE)}", hint=argument_hint(initializer, name), leftover=whole)
             problems.append(InitErrorDetails(type=error, loc=(name,), input=value))
-        elif not _fits(parameter.annotation, value):
-            problems.append(_argument_error(name, value, parameter.annotation))
+        elif not is_accepted(parameter.annotation, value):
+            problems.append(argument_error(name, value, parameter.annotation))
     problems.extend(
         InitErrorDetails(type=fault(f"{fn} needs {name}", hint=f"write {fn} {name}=…"), input=None)
         for name in _missing(initializer, given)
@@ -355,16 +301,6 @@ def _validate_arguments(fn: str, arguments: Mapping[str, Any]) -> Init:
     return Init(fn, given, **modifiers)
 
 
-MODIFIERS: Mapping[str, Any] = {
-    "fans": FanRule,
-    "split": Annotated[int, annotated_types.Ge(2)],
-    "dim": int,
-    "batch_dims": Annotated[int, annotated_types.Ge(1)],
-    "factor": Any,
-}
-"""Arguments of every initializer that draws."""
-
-
 def _relocated_errors(place: tuple[str | int, ...], error: ValidationError) -> Iterator[InitErrorDetails]:
     """Yield the errors of a part, located below the place that holds it."""
     for detail in error.errors(include_url=False):
@@ -379,28 +315,9 @@ def _missing(initializer: Initializer, given: Mapping[str, Any]) -> list[str]:
 def _whole(initializer: Initializer, given: Mapping[str, Any]) -> str:
     """Return the one-line text of an initializer with those of its arguments that are its own."""
     known = initializer.parameters
-    own = {name: value for name, value in given.items() if name in known and _fits(known[name].annotation, value)}
+    own = {name: value for name, value in given.items() if name in known and is_accepted(known[name].annotation, value)}
     words = [Init(initializer.name, own).text, *(f"{name}=…" for name in _missing(initializer, own))]
     return " ".join(words)
-
-
-def owners(argument: str) -> list[str]:
-    """Return the initializers that take an argument of this name."""
-    return [name for name, initializer in REGISTRY.items() if argument in initializer.parameters]
-
-
-def _number_if_meant(parameter: Parameter | None, value: Any) -> Any:
-    """Return the number that a text writes where one is expected, and no text of the user's own."""
-    parts = () if parameter is None else tuple(union_parts(parameter.annotation))
-    return formula(value) if str not in parts and float in {*map(_base, parts)} else value
-
-
-def _base(part: Any) -> Any:
-    return get_args(part)[0] if get_origin(part) is Annotated else part
-
-
-TORCH_NAMES = {"a": "low", "b": "high", "val": "value"}
-"""Arguments of torch.nn.init that are called otherwise here."""
 
 
 def not_taken(fn: str, argument: str) -> str | None:
@@ -415,78 +332,4 @@ def not_taken(fn: str, argument: str) -> str | None:
     except PydanticCustomError:
         return None
     known = argument in initializer.parameters or (initializer.modified and argument in MODIFIERS)
-    return None if known else _belongs(initializer, argument)
-
-
-def _belongs(initializer: Initializer, name: str) -> str:
-    known = [*initializer.parameters, *(MODIFIERS if initializer.modified else ())]
-    if TORCH_NAMES.get(name) in initializer.parameters:
-        return f"write {TORCH_NAMES[name]}, torch's {name}"
-    return did_you_mean(name, known) or f"it takes {', '.join(known) or 'no arguments'}"
-
-
-def _argument_error(name: str, value: Any, annotation: Any) -> InitErrorDetails:
-    message, hint = mismatch(value, described(annotation))
-    if hint is None and isinstance(value, str):
-        hint = did_you_mean(value, words_of(annotation))
-    error = fault(message, hint=hint)
-    return InitErrorDetails(type=error, loc=(name,), input=value)
-
-
-@cache
-def _adapter(annotation: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(annotation, config=ConfigDict(strict=True, allow_inf_nan=False))
-
-
-def _fits(annotation: Any, value: Any) -> bool:
-    if value is None and NoneType in get_args(annotation):
-        return True
-    if _is_reference(annotation):
-        return isinstance(value, str) and REFERENCE.fullmatch(value) is not None
-    if type(value) is int and not is_whole(value):
-        return False
-    try:
-        _adapter(annotation).validate_python(value)
-    except ValidationError:
-        return False
-    return True
-
-
-def _is_reference(annotation: Any) -> bool:
-    return annotation is Reference or Reference in get_args(annotation)
-
-
-def described(annotation: Any) -> str:
-    """Return what an annotation accepts, in words.
-
-    Example:
-        >>> described(float | Literal["relu", "tanh"])
-        'a number or one of relu, tanh'
-    """
-    parts = list(union_parts(annotation))
-    if int in parts and float in parts:
-        parts.remove(int)
-    return " or ".join(_described(part) for part in parts)
-
-
-def _described(part: Any) -> str:
-    if _is_reference(part):
-        return "a reference (weight, ..q.weight, ^shared.weight)"
-    if get_origin(part) is Literal:
-        words = [str(word) for word in get_args(part)]
-        return words[0] if len(words) == 1 else f"one of {', '.join(words)}"
-    if get_origin(part) is Annotated:
-        base, *limits = get_args(part)
-        bounds = []
-        for limit in limits:
-            match limit:
-                case annotated_types.Gt(gt=bound):
-                    bounds.append(f"above {bound}")
-                case annotated_types.Ge(ge=bound):
-                    bounds.append(f"of at least {bound}")
-                case annotated_types.Lt(lt=bound):
-                    bounds.append(f"below {bound}")
-                case annotated_types.Le(le=bound):
-                    bounds.append(f"of at most {bound}")
-        return " ".join([_described(base), " and ".join(bounds)])
-    return {float: "a number", int: "a whole number", str: "a text", bool: "true or false"}.get(part, str(part))
+    return None if known else argument_hint(initializer, argument)

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from initplug.errors import VALUE, Finding, cut, did_you_mean, near
 from initplug.language.faults import kind_of, shown
-from initplug.language.init import owners
+from initplug.language.hints import owners
 from initplug.language.layers import Composed
 from initplug.language.recipe import RULE_KEYS, Recipe, Rule
 from initplug.language.yaml import Place, Steps

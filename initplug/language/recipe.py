@@ -30,7 +30,7 @@ from initplug.language.faults import fault, kind_of, shown
 from initplug.language.init import Init, read_init
 from initplug.language.selectors import SELECTOR_CHARACTERS, Selector, SelectorError, parse
 from initplug.language.yaml import Place, written
-from initplug.schemes.transfers import TRANSFERS
+from initplug.schemes.initializers import TRANSFERS
 from initplug.values import is_whole
 
 RULE_KEYS = frozenset({"match", "except", "exclude", "init", "kind", "trainable", "expect"})

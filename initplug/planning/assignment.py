@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Generic, TypeVar
 
 from initplug.planning.slots import SlotKind
-from initplug.schemes.distributions import INFINITY, Batched, Planned, Single, closed_form, text
-from initplug.schemes.peaks import peak_of
-from initplug.schemes.structures import Structured
+from initplug.schemes.distributions import Batched, Planned, Single, closed_form, peak_of, text
+from initplug.schemes.structures.base import Structured
 from initplug.tables.text import spread
 
 T = TypeVar("T")
@@ -101,7 +101,7 @@ class Share:
     def _bound(self, side: str) -> float | None:
         drawn = closed_form(self.distribution)
         bound = None if drawn is None else getattr(drawn, side)
-        return None if bound in (None, INFINITY, -INFINITY) else bound
+        return None if bound is None or math.isinf(bound) else bound
 
 
 class Shared(Generic[T]):

@@ -7,9 +7,9 @@ from typing import NamedTuple, cast
 
 from initplug.language.init import Init
 from initplug.schemes.calls import MisfitError, distribution_of
-from initplug.schemes.distributions import Batched, Copy, Drawn, Keep, Load, Planned, Single, Stacked, scaled
+from initplug.schemes.distributions import Batched, Copy, Drawn, Keep, Load, Planned, Single, Stacked
 from initplug.schemes.fans import PLAIN_LAYOUT, Fans, Layout, fans_of
-from initplug.schemes.structures import Structured
+from initplug.schemes.structures.base import Structured
 
 
 class Context(NamedTuple):
@@ -65,7 +65,7 @@ def _factored(made: Planned, init: Init, context: Context) -> Planned:
     if context.factor is None or not isinstance(made, Drawn):
         return made
     try:
-        product = scaled(made, *context.factor)
+        product = made.times(*context.factor)
         if context.factor[0] and _draw_vanishes(made, product):
             raise OverflowError("what it gives is too small for a double")
         return product

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from initplug.schemes.calls import MisfitError
@@ -9,16 +11,15 @@ from initplug.schemes.distributions import (
     Batched,
     Constant,
     Copy,
+    Elementwise,
     Keep,
     Load,
-    Normal,
     Planned,
     Single,
     Stacked,
-    TruncatedNormal,
-    Uniform,
 )
-from initplug.schemes.structures import Custom, Fixed
+from initplug.schemes.structures.base import Fixed
+from initplug.schemes.structures.custom import Custom
 from initplug.torch_versions import can_fill
 
 CODES = {
@@ -67,7 +68,7 @@ def check_dtype(distribution: Planned, dtype: torch.dtype, fn: str) -> None:
     if not isinstance(distribution, Constant):
         if dtype not in DRAWN_DTYPES:
             raise MisfitError(f"{fn}: {name} tensors take constants only")
-        if dtype.is_complex and not isinstance(distribution, Normal):
+        if dtype.is_complex and not (isinstance(distribution, Elementwise) and distribution.complex_parts):
             raise MisfitError(f"{fn}: complex tensors take constants and normal only")
     part = distribution.part if isinstance(distribution, Batched) else distribution
     if isinstance(part, Custom):
@@ -93,13 +94,15 @@ def check_dtype(distribution: Planned, dtype: torch.dtype, fn: str) -> None:
             if 0 < size < least:
                 raise MisfitError(f"{fn}: its {what} is {size:g}, and the smallest number of {name} is {least:g}")
         near, far = torch.tensor(_reach(distribution), dtype=torch.float64, device="cpu").to(dtype).tolist()
-        cut = isinstance(distribution, Uniform | TruncatedNormal) and distribution.low < distribution.high
+        law = distribution.law
+        cut = isinstance(distribution, Elementwise) and -math.inf < law.low < law.high < math.inf
         if near == far and (cut or distribution.std):
             raise MisfitError(
                 f"{fn}: its std is {distribution.std:g}, which is lost beside its mean: every element would be {far:g} "
                 f"in {name}"
             )
-    if isinstance(distribution, Uniform) and distribution.high - distribution.low > high:
+    span = distribution.law.span
+    if span is not None and span > high:
         raise MisfitError(f"{fn}: the interval {distribution.low:g} to {distribution.high:g} is too wide for {name}")
 
 
@@ -141,5 +144,7 @@ def _reach(distribution: Single | Batched) -> tuple[float, float]:
     """Return where the elements lie: the bounds, or six standard deviations where those are wider."""
     if isinstance(distribution, Constant):
         return distribution.value, distribution.value
-    near, far = distribution.mean - 6 * distribution.std, distribution.mean + 6 * distribution.std
-    return max(distribution.low, near), min(distribution.high, far)
+    law = distribution.law
+    if law.inner is not None and law.outer is None:  # draws come to the bounds, however far out they are
+        return law.low, law.high
+    return max(law.low, law.mean - 6 * law.std), min(law.high, law.mean + 6 * law.std)

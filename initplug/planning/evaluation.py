@@ -31,8 +31,8 @@ from initplug.schemes.distributions import (
     Planned,
 )
 from initplug.schemes.fans import PLAIN_LAYOUT, Fans, fans_of
-from initplug.schemes.structures import Structured
-from initplug.schemes.transfers import TRANSFERS
+from initplug.schemes.initializers import TRANSFERS
+from initplug.schemes.structures.base import Structured
 
 
 @dataclass(frozen=True, slots=True)

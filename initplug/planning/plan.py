@@ -16,7 +16,7 @@ from initplug.language.recipe import Recipe
 from initplug.planning.accounts import Accounts, Note
 from initplug.planning.assignment import FROZEN, ROW_KEYS, UNMATCHED, Assignment, Share, agreed, table_row
 from initplug.planning.meta_buffers import Buffer
-from initplug.schemes.peaks import peak_of
+from initplug.schemes.distributions import peak_of
 from initplug.tables.files import save, to_csv, to_json, to_markdown
 from initplug.tables.grouping import collapsed
 from initplug.tables.text import WIDE, Column, table

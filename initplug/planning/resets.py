@@ -27,10 +27,11 @@ from initplug.errors import brief
 from initplug.planning.parametrized import make_plain, meta_copy, submodules_of
 from initplug.planning.slots import Slot, Tree
 from initplug.planning.walk import walk
-from initplug.schemes.distributions import Constant, Drawn, Normal, TruncatedNormal, Uniform, scaled
+from initplug.schemes.distributions import Constant, Drawn, Normal, TruncatedNormal, Uniform
 from initplug.schemes.fans import Fans
 from initplug.schemes.initializers import kaiming_normal, kaiming_uniform, trunc_normal
-from initplug.schemes.structured import orthogonal, sparse
+from initplug.schemes.structures.orthogonal import orthogonal
+from initplug.schemes.structures.sparse import sparse
 
 RESETS = ("reset_parameters", "_reset_parameters")
 
@@ -210,8 +211,8 @@ KEYWORDS = {"from": "a", "to": "b", "low": "a", "high": "b", "min": "least", "ma
 """Keywords of tensor methods that torch.nn.init spells differently, or that Python has a use for."""
 
 CHANGES: Mapping[str, Callable[..., Drawn]] = {
-    "mul_": lambda before, by: scaled(before, float(_recorded_number(by))),
-    "div_": lambda before, by: scaled(before, 1 / float(_recorded_number(by))),
+    "mul_": lambda before, by: before.times(float(_recorded_number(by))),
+    "div_": lambda before, by: before.times(1 / float(_recorded_number(by))),
     "add_": lambda before, by: _shifted(before, float(_recorded_number(by))),
     "erfinv_": lambda before: _erfinv(before),
     "clamp_": lambda before, least, most: _clamped(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from numbers import Integral, Real
 from typing import Any, cast
 
@@ -13,26 +13,16 @@ from initplug.schemes.distributions import (
     Batched,
     Constant,
     Drawn,
+    Elementwise,
     Keep,
-    Normal,
     Planned,
     Single,
     Stacked,
-    TruncatedNormal,
-    Uniform,
 )
 from initplug.schemes.fans import FanError, Fans
 from initplug.schemes.registry import Initializer
-from initplug.schemes.structures import (
-    Custom,
-    DeltaOrthogonal,
-    Dirac,
-    Eye,
-    Orthogonal,
-    SinCos,
-    Sparse,
-    Structured,
-)
+from initplug.schemes.structures.base import Structured
+from initplug.schemes.structures.custom import Custom
 from initplug.values import is_whole, plain
 
 
@@ -100,14 +90,18 @@ def check_result(made: object, shape: tuple[int, ...]) -> Drawn:
 
 def _check_one(made: object, shape: tuple[int, ...]) -> Single | Batched:
     match made:
-        case Constant() | Normal() | Uniform() | TruncatedNormal():
-            return type(made)(*(_check_number(getattr(made, one.name), made) for one in fields(made)))
+        case Constant() | Elementwise():
+            given = {one.name: (one.type, getattr(made, one.name)) for one in fields(cast(Any, made))}
+            checked = {
+                name: _check_number(value, made) if kind == "float" else value for name, (kind, value) in given.items()
+            }
+            return replace(cast(Any, made), **checked)  # type: ignore[no-any-return]  # of its own class
         case Batched(part, dims):
             if not isinstance(part, Structured) or not isinstance(dims, int) or not 0 < dims < len(shape):
                 raise ValueError(f"{made!r}, which a tensor of shape {shape} cannot have")
             return Batched(cast("Structured", _check_one(part, shape[dims:])), dims)
-        case _ if isinstance(made, Structured):
-            if not _holds(shape, made):
+        case Structured():
+            if not made.holds(shape):
                 raise ValueError(f"{made!r}, which is for a tensor of another shape than {shape}")
             return made
     text = repr(made)
@@ -122,22 +116,3 @@ def _check_number(value: object, made: object) -> float:
     if isinstance(value, Real) and not math.isnan(value):
         return float(value)
     raise ValueError(f"{made!r}, in which {value!r} is no number")
-
-
-def _holds(shape: tuple[int, ...], structure: Structured) -> bool:
-    """Return whether a tensor of this shape is one that the structure is for."""
-    match structure:
-        case Orthogonal(_, rows, columns):
-            return len(shape) > 1 and (rows, columns) == (shape[0], math.prod(shape[1:]))
-        case DeltaOrthogonal(_, rows, columns, field):
-            return 3 <= len(shape) <= 5 and (rows, columns, field) == (*shape[:2], math.prod(shape[2:]))
-        case Dirac(_, groups, own):
-            return 3 <= len(shape) <= 5 and own == shape and groups > 0 and shape[0] % groups == 0
-        case Eye(_, rows, columns):
-            return (rows, columns) == shape
-        case Sparse(_, _, rows):
-            return len(shape) == 2 and rows == shape[0]
-        case SinCos():
-            return math.prod(shape[:-2]) == 1 and (structure.rows, structure.columns) == shape[-2:]
-        case Custom():
-            return structure.shape == shape

@@ -5,18 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from initplug.schemes.distributions import (
-    Batched,
-    Constant,
-    Drawn,
-    Normal,
-    Single,
-    Stacked,
-    TruncatedNormal,
-    Uniform,
-)
-from initplug.schemes.structures import DeltaOrthogonal, Dirac, Eye, Orthogonal, Sparse
-from initplug.schemes.truncation import mass
+from initplug.schemes.laws import Density, Distribution
 
 REACH = 4.5
 """Standard deviations about the mean that a curve covers, where no bound ends it before."""
@@ -39,115 +28,38 @@ class Curve(NamedTuple):
     atoms: tuple[tuple[float, float], ...]
 
 
-def curve(distribution: Drawn) -> Curve | None:
+def curve(distribution: Distribution) -> Curve | None:
     """Return the density of one element of a tensor; None where nothing but its moments is known.
 
     Example:
+        >>> from initplug.schemes.distributions import Constant, Uniform
         >>> drawn = curve(Uniform(-0.5, 0.5))
         >>> round(drawn.x[0], 6), round(drawn.x[-1], 6), max(drawn.y)
         (-0.5, 0.5, 1.0)
         >>> curve(Constant(0.5)).atoms
         ((0.5, 1.0),)
     """
-    parts = distribution.drawn if isinstance(distribution, Stacked) else [distribution]
-    singles = [part.part if isinstance(part, Batched) else part for part in parts]
-    pieces = [_pieces(single) for single in singles]
-    smooth: list[tuple[float, Single]] = []
+    law = distribution.law
+    if not (law.atoms or law.smooth):
+        return None
     atoms: dict[float, float] = {}
-    for piece in pieces:
-        if piece is None:
-            return None
-        smooth += [(share / len(pieces), part) for share, part in piece.smooth]
-        for value, share in piece.atoms:
-            atoms[value] = atoms.get(value, 0.0) + share / len(pieces)
-    xs = sorted({x for _, part in smooth for x in _abscissae(part)})
-    ys = [math.fsum(share * _density(part, x) for share, part in smooth) for x in xs]
+    for value, share in law.atoms:
+        atoms[value] = atoms.get(value, 0.0) + share
+    xs = sorted({x for _, density in law.smooth for x in _abscissae(density)})
+    ys = [math.fsum(share * _height(density, x) for share, density in law.smooth) for x in xs]
     if not all(map(math.isfinite, (*xs, *ys))):  # so narrow or so wide that no double holds a density
         return None
     return Curve(tuple(xs), tuple(ys), tuple(sorted(atoms.items())))
 
 
-class _Pieces(NamedTuple):
-    """The parts of an element's distribution, each with its probability: smooth ones and single values."""
-
-    smooth: list[tuple[float, Single]]
-    atoms: list[tuple[float, float]]
-
-
-def _pieces(single: Single) -> _Pieces | None:
-    match single:
-        case Constant(value):
-            return _Pieces([], [(value, 1.0)])
-        case Normal(mean, 0.0):
-            return _Pieces([], [(mean, 1.0)])
-        case Uniform(low, high) if low == high:
-            return _Pieces([], [(low, 1.0)])
-        case Normal() | Uniform() | TruncatedNormal():
-            return _Pieces([(1.0, single)], [])
-        case Orthogonal(gain, rows, columns):
-            return _sphere(gain, max(rows, columns))
-        case DeltaOrthogonal(gain, rows, _, field):
-            centre = _sphere(gain, rows)
-            atoms = [(0.0, 1 - 1 / field), *((value, share / field) for value, share in centre.atoms)]
-            return _Pieces([(1 / field, part) for _, part in centre.smooth], atoms)
-        case Eye(gain) | Dirac(gain):
-            share = single.mean / gain if gain else 0.0
-            return _Pieces([], [(0.0, 1 - share), (gain, share)])
-        case Sparse(scale) if scale and single.filled:
-            return _Pieces([(single.filled, Normal(0.0, scale))], [(0.0, 1 - single.filled)])
-        case Sparse():
-            return _Pieces([], [(0.0, 1.0)])
-    return None
-
-
-def _sphere(gain: float, size: int) -> _Pieces:
-    """Return the parts of a coordinate of a vector of length `gain`, uniform among those of `size` dimensions."""
-    if gain == 0:
-        return _Pieces([], [(0.0, 1.0)])
-    if size == 1:
-        return _Pieces([], [(-abs(gain), 0.5), (abs(gain), 0.5)])
-    return _Pieces([(1.0, Orthogonal(abs(gain), size, size))], [])
-
-
-def _abscissae(part: Single) -> list[float]:
+def _abscissae(density: Density) -> list[float]:
     """Return where a density is evaluated: evenly about the mean, and twice at bounds, for the jump."""
-    low, high = max(part.low, part.mean - REACH * part.std), min(part.high, part.mean + REACH * part.std)
+    reach = REACH * density.std
+    low, high = max(density.low, density.mean - reach), min(density.high, density.mean + reach)
     places = [low + (high - low) * step / POINTS for step in range(POINTS + 1)]
-    jumps = [math.nextafter(bound, way) for bound, way in ((part.low, -math.inf), (part.high, math.inf))]
-    return [*places, *(jump for jump in jumps if low - part.std <= jump <= high + part.std)]
+    jumps = [math.nextafter(bound, way) for bound, way in ((density.low, -math.inf), (density.high, math.inf))]
+    return [*places, *(jump for jump in jumps if low - density.std <= jump <= high + density.std)]
 
 
-def _density(part: Single, x: float) -> float:
-    """Return the density of a smooth distribution.
-
-    Source: for the coordinate of a uniform vector, Muirhead 1982, Aspects of Multivariate Statistical Theory,
-    section 1.5: f(t) = Γ(n/2) / (√π·Γ((n-1)/2)) · (1-t²)^((n-3)/2).
-    """
-    if not part.low <= x <= part.high:
-        return 0.0
-    match part:
-        case Normal(mean, std):
-            return _over(_bell((x - mean) / std), std)
-        case Uniform(low, high):
-            return _over(1.0, high - low)
-        case TruncatedNormal(loc, scale, low, high):
-            within = mass((low - loc) / scale, (high - loc) / scale)
-            if within == 0:  # an interval so short that the density hardly changes
-                return _over(1.0, high - low)
-            return _over(_bell((x - loc) / scale) / within, scale)
-        case Orthogonal(gain, size):
-            t = x / gain
-            norm = math.exp(math.lgamma(size / 2) - math.lgamma((size - 1) / 2)) / (math.sqrt(math.pi) * gain)
-            # In two dimensions it has no bound at the ends.
-            return norm * math.pow(max(1 - t * t, 1e-3 if size == 2 else 0.0), (size - 3) / 2)
-    raise AssertionError(part)  # `_pieces` leaves no other
-
-
-def _bell(z: float) -> float:
-    """Return the standard normal density."""
-    return math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
-
-
-def _over(one: float, other: float) -> float:
-    """Return a quotient; infinite where no double holds it."""
-    return one / other if other else math.inf
+def _height(density: Density, x: float) -> float:
+    return density.at(x) if density.low <= x <= density.high else 0.0

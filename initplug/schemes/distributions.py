@@ -1,50 +1,18 @@
-"""Distributions: what an initializer comes down to for one tensor, with closed-form moments."""
+"""Distributions: what an initializer comes down to for one tensor, with the law of its elements."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
-from initplug.schemes.structures import (
-    Custom,
-    DeltaOrthogonal,
-    Dirac,
-    Eye,
-    Orthogonal,
-    SinCos,
-    Sparse,
-    Structured,
-    amplified,
-)
-from initplug.schemes.truncation import moments
-
-INFINITY = math.inf
-
-
-class Distribution(Protocol):
-    """The properties that every distribution has: moments and support of its elements, in the units of the tensor."""
-
-    @property
-    def mean(self) -> float: ...
-    @property
-    def std(self) -> float: ...
-    @property
-    def low(self) -> float: ...
-    @property
-    def high(self) -> float: ...
-    @property
-    def skewness(self) -> float:
-        """Third central moment over the cubed standard deviation; 0 for what is symmetric."""
-
-    @property
-    def kurtosis(self) -> float:
-        """Fourth central moment over the squared variance; 3 for a normal distribution."""
+from initplug.schemes.laws import FINEST, Density, Distribution, Law, Sampling, TorchCall, point
+from initplug.schemes.structures.base import Structured
+from initplug.schemes.truncation import bell, mass, moments, outer_quantiles, quantiles, standard_quantile
 
 
 @dataclass(frozen=True, slots=True)
-class Constant:
+class Constant(Distribution):
     """Every element is `value`.
 
     Example:
@@ -54,94 +22,160 @@ class Constant:
 
     value: float
 
-    @property
-    def mean(self) -> float:
-        return self.value
+    generated = False
 
     @property
-    def std(self) -> float:
-        return 0.0
+    def law(self) -> Law:
+        return point(self.value)
 
     @property
-    def low(self) -> float:
-        return self.value
+    def text(self) -> str:
+        return f"constant({self.value:g})"
 
     @property
-    def high(self) -> float:
-        return self.value
+    def torch_call(self) -> TorchCall:
+        return TorchCall("constant_", (self.value,))
+
+    def times(self, factor: float, divisor: float = 1.0) -> Constant:
+        return Constant(self.value * factor / divisor)
+
+
+class Elementwise(Distribution):
+    """A distribution whose elements are independent, each from a random word of its own."""
+
+    __slots__ = ()
 
     @property
-    def skewness(self) -> float:
-        return 0.0
+    def sampling(self) -> Sampling:
+        """The making of an element of a word."""
+        raise NotImplementedError
 
     @property
-    def kurtosis(self) -> float:
-        return 1.0
+    def complex_parts(self) -> tuple[Elementwise, Elementwise] | None:
+        """The distributions of the real and the imaginary part of a complex element; None where it has none."""
+        return None
+
+    def free(self, size: int) -> int:
+        return size
+
+    def times(self, factor: float, divisor: float = 1.0) -> Elementwise | Constant:
+        """Return the distribution of a draw times `factor` over `divisor`, mean and bounds included."""
+        raise NotImplementedError
+
+
+# Fields that have the name of a property of every distribution are marked, lest it be taken for their default.
 
 
 @dataclass(frozen=True, slots=True)
-class Normal:
+class Normal(Elementwise):
     """Independent normal elements of this mean and standard deviation."""
 
-    mean: float
-    std: float
+    mean: float = field()
+    std: float = field()
 
     def __post_init__(self) -> None:
         if self.std < 0:
             raise ValueError(f"std must not be negative, it is {self.std:g}")
 
     @property
-    def low(self) -> float:
-        return -INFINITY
+    def law(self) -> Law:
+        density = Density(self.mean, self.std, -math.inf, math.inf, self._density)
+        return Law(
+            self.mean,
+            self.std,
+            atoms=() if self.std else ((self.mean, 1.0),),
+            smooth=((1.0, density),) if self.std else (),
+            inner=self._quantiles,
+            outer=self._quantiles,
+        )
+
+    def _density(self, x: float) -> float:
+        return over(bell((x - self.mean) / self.std), self.std)
+
+    def _quantiles(self, share: float) -> tuple[float, float]:
+        reach = self.std * -standard_quantile(share)
+        return self.mean - reach, self.mean + reach
 
     @property
-    def high(self) -> float:
-        return INFINITY
+    def text(self) -> str:
+        return f"normal(mean={self.mean:g}, std={self.std:g})"
 
     @property
-    def skewness(self) -> float:
-        return 0.0
+    def sampling(self) -> Sampling:
+        return Sampling("normal", self.std, self.mean)
 
     @property
-    def kurtosis(self) -> float:
-        return 3.0
+    def complex_parts(self) -> tuple[Normal, Normal]:
+        return Normal(self.mean, self.std / math.sqrt(2)), Normal(0.0, self.std / math.sqrt(2))
+
+    @property
+    def torch_call(self) -> TorchCall:
+        return TorchCall("normal_", (self.mean, self.std))
+
+    def times(self, factor: float, divisor: float = 1.0) -> Normal:
+        return Normal(self.mean * factor / divisor, abs(self.std * factor / divisor))
 
 
 @dataclass(frozen=True, slots=True)
-class Uniform:
+class Uniform(Elementwise):
     """Independent elements, uniform between `low` and `high`.
 
     Example:
         >>> Uniform(-0.5, 0.5).std
         0.2886751345948129
+        >>> Uniform(-1.0, 1.0).times(0.5)
+        Uniform(low=-0.5, high=0.5)
     """
 
-    low: float
-    high: float
+    low: float = field()
+    high: float = field()
 
     def __post_init__(self) -> None:
         if self.low > self.high:
             raise ValueError(f"low must not exceed high, they are {self.low:g} and {self.high:g}")
 
     @property
-    def mean(self) -> float:
-        return (self.low + self.high) / 2
+    def law(self) -> Law:
+        mean, std = (self.low + self.high) / 2, (self.high - self.low) / math.sqrt(12)
+        density, empty = Density(mean, std, self.low, self.high, self._density), self.low == self.high
+        return Law(
+            mean,
+            std,
+            self.low,
+            self.high,
+            kurtosis=1.8,
+            span=self.high - self.low,
+            atoms=((self.low, 1.0),) if empty else (),
+            smooth=() if empty else ((1.0, density),),
+            inner=self._quantiles,
+        )
+
+    def _density(self, _: float) -> float:
+        return over(1.0, self.high - self.low)
+
+    def _quantiles(self, share: float) -> tuple[float, float]:
+        beside = max(share, FINEST) * (self.high - self.low)
+        return self.low + beside, self.high - beside
 
     @property
-    def std(self) -> float:
-        return (self.high - self.low) / math.sqrt(12)
+    def text(self) -> str:
+        return f"uniform({self.low:g}, {self.high:g})"
 
     @property
-    def skewness(self) -> float:
-        return 0.0
+    def sampling(self) -> Sampling:
+        return Sampling("uniform", self.high - self.low, self.low)
 
     @property
-    def kurtosis(self) -> float:
-        return 1.8
+    def torch_call(self) -> TorchCall:
+        return TorchCall("uniform_", (self.low, self.high))
+
+    def times(self, factor: float, divisor: float = 1.0) -> Uniform:
+        low, high = sorted((self.low * factor / divisor, self.high * factor / divisor))
+        return Uniform(low, high)
 
 
 @dataclass(frozen=True, slots=True)
-class TruncatedNormal:
+class TruncatedNormal(Elementwise):
     """A normal distribution conditioned on [low, high].
 
     `mean` and `std` are those of what is drawn; `loc` and `scale` are those of the normal before the cut, so
@@ -165,8 +199,8 @@ class TruncatedNormal:
 
     loc: float
     scale: float
-    low: float
-    high: float
+    low: float = field()
+    high: float = field()
 
     def __post_init__(self) -> None:
         if self.scale <= 0:
@@ -180,24 +214,63 @@ class TruncatedNormal:
             )
 
     @property
-    def mean(self) -> float:
-        return self.loc + self.scale * self._moments()[0]
+    def law(self) -> Law:
+        shift, variance, skewness, kurtosis = moments(*self._ends)
+        mean, std = self.loc + self.scale * shift, self.scale * math.sqrt(variance)
+        return Law(
+            mean,
+            std,
+            self.low,
+            self.high,
+            skewness,
+            kurtosis,
+            smooth=((1.0, Density(mean, std, self.low, self.high, self._density)),),
+            inner=self._quantiles,
+            outer=self._outer_quantiles,
+        )
 
     @property
-    def std(self) -> float:
-        return self.scale * math.sqrt(self._moments()[1])
+    def _ends(self) -> tuple[float, float]:
+        """The bounds, in standard deviations from the mean before the cut."""
+        return (self.low - self.loc) / self.scale, (self.high - self.loc) / self.scale
+
+    def _density(self, x: float) -> float:
+        within = mass(*self._ends)
+        if within == 0:  # an interval so short that the density hardly changes
+            return over(1.0, self.high - self.low)
+        return over(bell((x - self.loc) / self.scale) / within, self.scale)
+
+    def _quantiles(self, share: float) -> tuple[float, float]:
+        below, beyond = quantiles(*self._ends, share, FINEST)
+        return self.loc + self.scale * below, self.loc + self.scale * beyond
+
+    def _outer_quantiles(self, share: float) -> tuple[float, float]:
+        below, beyond = outer_quantiles(*self._ends, share)
+        return self.loc + self.scale * below, self.loc + self.scale * beyond
 
     @property
-    def skewness(self) -> float:
-        return self._moments()[2]
+    def text(self) -> str:
+        return f"truncated_normal(mean={self.loc:g}, std={self.scale:g}, low={self.low:g}, high={self.high:g})"
 
     @property
-    def kurtosis(self) -> float:
-        return self._moments()[3]
+    def sampling(self) -> Sampling:
+        return Sampling("normal", self.scale, self.loc, (self.low, self.high))
 
-    def _moments(self) -> tuple[float, float, float, float]:
-        """Return the mean, variance, skewness and kurtosis in units of `scale`."""
-        return moments((self.low - self.loc) / self.scale, (self.high - self.loc) / self.scale)
+    @property
+    def torch_call(self) -> TorchCall:
+        return TorchCall("trunc_normal_", (self.loc, self.scale, self.low, self.high))
+
+    def times(self, factor: float, divisor: float = 1.0) -> TruncatedNormal | Constant:
+        scale = self.scale * factor / divisor
+        if scale == 0:
+            return Constant(0.0)
+        low, high = sorted((self.low * factor / divisor, self.high * factor / divisor))
+        return TruncatedNormal(self.loc * factor / divisor, abs(scale), low, high)
+
+
+def over(one: float, other: float) -> float:
+    """Return a quotient; infinite where no double holds it."""
+    return one / other if other else math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,13 +284,18 @@ class Keep:
 
     otherwise: Literal["error", "default"] = "error"
 
+    @property
+    def text(self) -> str:
+        """One line that a person reads."""
+        return "keep" if self.otherwise == "error" else f"keep({self.otherwise})"
 
-Single = Constant | Normal | TruncatedNormal | Uniform | Structured
+
+Single = Constant | Elementwise | Structured
 """Distributions of one tensor."""
 
 
 @dataclass(frozen=True, slots=True)
-class Batched:
+class Batched(Distribution):
     """A stack of tensors along leading dimensions, each a structured one of its own.
 
     Args:
@@ -229,32 +307,19 @@ class Batched:
     dims: int
 
     @property
-    def mean(self) -> float:
-        return self.part.mean
+    def law(self) -> Law:
+        return self.part.law
 
     @property
-    def std(self) -> float:
-        return self.part.std
+    def text(self) -> str:
+        return f"{self.part.text} along {self.dims} leading dimension{'s' if self.dims > 1 else ''}"
 
-    @property
-    def low(self) -> float:
-        return self.part.low
-
-    @property
-    def high(self) -> float:
-        return self.part.high
-
-    @property
-    def skewness(self) -> float:
-        return self.part.skewness
-
-    @property
-    def kurtosis(self) -> float:
-        return self.part.kurtosis
+    def times(self, factor: float, divisor: float = 1.0) -> Batched:
+        return replace(self, part=self.part.times(factor, divisor))
 
 
 @dataclass(frozen=True, slots=True)
-class Stacked:
+class Stacked(Distribution):
     """Equal parts along a dimension, each with a distribution of its own: packed projections, gates.
 
     Its mean and standard deviation are those of the mixture; kept parts have no say in them.
@@ -278,24 +343,33 @@ class Stacked:
         return [part for part in self.parts if not isinstance(part, Keep)]
 
     @property
-    def mean(self) -> float:
-        return math.fsum(part.mean / len(self.drawn) for part in self.drawn)
-
-    @property
-    def std(self) -> float:
+    def law(self) -> Law:
+        laws = [part.law for part in self.drawn]
+        count = len(laws)
+        mean = math.fsum(law.mean / count for law in laws)
         if len(set(self.drawn)) == 1:
-            return self.drawn[0].std
-        mean = self.mean
-        offs = (math.hypot(part.std, part.mean - mean) for part in self.drawn)
-        return math.hypot(*offs) / math.sqrt(len(self.drawn))
+            std = laws[0].std
+        else:
+            std = math.hypot(*(math.hypot(law.std, law.mean - mean) for law in laws)) / math.sqrt(count)
+        known = all(law.atoms or law.smooth for law in laws)
+        return Law(
+            mean,
+            std,
+            min(law.low for law in laws),
+            max(law.high for law in laws),
+            skewness=math.nan,  # which nobody asks of a mixture
+            kurtosis=math.nan,
+            atoms=tuple((value, share / count) for law in laws for value, share in law.atoms if known),
+            smooth=tuple((share / count, density) for law in laws for share, density in law.smooth if known),
+        )
 
     @property
-    def low(self) -> float:
-        return min(part.low for part in self.drawn)
+    def text(self) -> str:
+        return f"stacked({', '.join(part.text for part in self.parts)}, dim={self.dim})"
 
-    @property
-    def high(self) -> float:
-        return max(part.high for part in self.drawn)
+    def times(self, factor: float, divisor: float = 1.0) -> Stacked:
+        parts = (part if isinstance(part, Keep) else part.times(factor, divisor) for part in self.parts)
+        return replace(self, parts=tuple(parts))
 
 
 Drawn = Single | Batched | Stacked
@@ -314,6 +388,11 @@ class Copy:
     source: str
     drawn: Drawn | None = None
 
+    @property
+    def text(self) -> str:
+        """One line that a person reads."""
+        return f"copy({self.source})"
+
 
 @dataclass(frozen=True, slots=True)
 class Load:
@@ -327,9 +406,37 @@ class Load:
     path: str
     key: str
 
+    @property
+    def text(self) -> str:
+        """One line that a person reads."""
+        return f"load({self.path}, key={self.key})"
+
 
 Planned = Drawn | Copy | Load | Keep
 """The entries that a plan may have for a slot."""
+
+
+def parts_of(planned: Planned | None) -> tuple[Single | Batched | Copy | Load | Keep | None, ...]:
+    """Return the equal parts of a tensor that is drawn in parts, in order, or all of it as one.
+
+    Example:
+        >>> parts_of(Stacked((Constant(0.0), Keep()), 0))
+        (Constant(value=0.0), Keep(otherwise='error'))
+        >>> parts_of(Constant(0.0))
+        (Constant(value=0.0),)
+    """
+    return planned.parts if isinstance(planned, Stacked) else (planned,)
+
+
+def singles(planned: Planned | None) -> list[Single]:
+    """Return the distributions of single tensors that a draw is made of; none where nothing is drawn.
+
+    Example:
+        >>> singles(Stacked((Constant(0.0), Keep()), 0))
+        [Constant(value=0.0)]
+    """
+    drawn = (part for part in parts_of(planned) if isinstance(part, Single | Batched))
+    return [part.part if isinstance(part, Batched) else part for part in drawn]
 
 
 def closed_form(distribution: object) -> Drawn | None:
@@ -341,44 +448,28 @@ def closed_form(distribution: object) -> Drawn | None:
     return distribution if isinstance(distribution, Drawn) and not math.isnan(distribution.std) else None
 
 
-def scaled(distribution: Drawn, factor: float, divisor: float = 1.0) -> Drawn:
-    """Return the distribution of a draw times `factor` over `divisor`, mean and bounds included.
+def peak_of(planned: Planned | None, shape: tuple[int, ...]) -> int | None:
+    """Return the peak bytes of a seed's draw of a tensor; None of what is drawn element by element, in chunks.
 
-    The divisor is kept apart so that std/√n is divided once, as the sources do, and gives their bits.
+    Args:
+        planned: of the tensor.
+        shape: sizes of the tensor.
 
     Example:
-        >>> scaled(Uniform(-1.0, 1.0), 0.5)
-        Uniform(low=-0.5, high=0.5)
+        >>> from initplug.schemes.structures.identity import Eye
+        >>> peak_of(Stacked((Eye(1.0, 4, 8), Eye(1.0, 4, 8)), 0), (8, 8))
+        128
     """
-
-    def times(value: float) -> float:
-        return value * factor / divisor
-
-    match distribution:
+    match planned:
         case Stacked(parts, dim):
-            return Stacked(tuple(part if isinstance(part, Keep) else _scaled_one(part, times) for part in parts), dim)
-        case _:
-            return _scaled_one(distribution, times)
-
-
-def _scaled_one(distribution: Single | Batched, times: Callable[[float], float]) -> Single | Batched:
-    match distribution:
+            place = dim % len(shape)
+            piece = (*shape[:place], shape[place] // len(parts), *shape[place + 1 :])
+            return max((one for part in parts if (one := peak_of(part, piece)) is not None), default=None)
         case Batched(part, dims):
-            return Batched(amplified(part, times(1.0)), dims)
-        case Constant(value):
-            return Constant(times(value))
-        case Normal(mean, std):
-            return Normal(times(mean), abs(times(std)))
-        case TruncatedNormal(loc, scale, low, high):
-            if times(scale) == 0:
-                return Constant(0.0)
-            bounds = sorted((times(low), times(high)))
-            return TruncatedNormal(times(loc), abs(times(scale)), bounds[0], bounds[1])
-        case Uniform(low, high):
-            bounds = sorted((times(low), times(high)))
-            return Uniform(bounds[0], bounds[1])
-        case _:
-            return amplified(distribution, times(1.0))
+            return part.peak(shape[dims:])
+        case Structured():
+            return planned.peak(shape)
+    return None
 
 
 def text(distribution: object) -> str | None:
@@ -388,38 +479,4 @@ def text(distribution: object) -> str | None:
         >>> text(Normal(0.0, 0.02))
         'normal(mean=0, std=0.02)'
     """
-    match distribution:
-        case Constant(value):
-            return f"constant({value:g})"
-        case Normal(mean, std):
-            return f"normal(mean={mean:g}, std={std:g})"
-        case TruncatedNormal(loc, scale, low, high):
-            return f"truncated_normal(mean={loc:g}, std={scale:g}, low={low:g}, high={high:g})"
-        case Uniform(low, high):
-            return f"uniform({low:g}, {high:g})"
-        case Orthogonal(gain):
-            return f"orthogonal(gain={gain:g})"
-        case DeltaOrthogonal(gain):
-            return f"delta_orthogonal(gain={gain:g})"
-        case Dirac(gain, groups):
-            return f"dirac(gain={gain:g}, groups={groups})"
-        case Eye(gain):
-            return f"eye(gain={gain:g})"
-        case Sparse(scale, sparsity):
-            return f"sparse(sparsity={sparsity:g}, std={scale:g})"
-        case SinCos(gain, grid, skip, base):
-            return f"sincos(gain={gain:g}, grid={grid}, skip={skip}, base={base:g})"
-        case Custom(name, _, arguments, _, gain):
-            call = f"{name}({', '.join(f'{key}={value}' for key, value in arguments)})"
-            return call if gain == 1 else f"{gain:g}·{call}"
-        case Batched(part, dims):
-            return f"{text(part)} along {dims} leading dimension{'s' if dims > 1 else ''}"
-        case Stacked(parts, dim):
-            return f"stacked({', '.join(str(text(part)) for part in parts)}, dim={dim})"
-        case Copy(source):
-            return f"copy({source})"
-        case Load(path, key):
-            return f"load({path}, key={key})"
-        case Keep(otherwise):
-            return "keep" if otherwise == "error" else f"keep({otherwise})"
-    return None
+    return distribution.text if isinstance(distribution, Planned) else None

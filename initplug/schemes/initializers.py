@@ -11,13 +11,14 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Lt
 
-from initplug.schemes import structured as structured  # registers its own
-from initplug.schemes import transfers as transfers  # likewise
+from initplug.schemes import log_uniform as log_uniform  # registers its own, as do the others
 from initplug.schemes.distributions import (
     Constant,
+    Copy,
     Default,
     Drawn,
     Keep,
+    Load,
     Normal,
     TruncatedNormal,
     Uniform,
@@ -27,6 +28,10 @@ from initplug.schemes.gains import GAINS, Gain, Nonlinearity, gain_of
 from initplug.schemes.registry import REGISTRY as REGISTRY  # filled by the time it is imported from here
 from initplug.schemes.registry import Reference
 from initplug.schemes.registry import initializer as initializer  # taken from here, the names above are taken first
+from initplug.schemes.structures import identity as identity
+from initplug.schemes.structures import orthogonal as orthogonal
+from initplug.schemes.structures import sincos as sincos
+from initplug.schemes.structures import sparse as sparse
 
 Mode = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]
 WEIGHT = Reference("weight")
@@ -362,3 +367,49 @@ def default(fans: Fans) -> Default:
 def keep(fans: Fans, *, otherwise: Literal["error", "default"] = "error") -> Keep:
     """The values as constructed; `keep default` gives a tensor on meta its default."""
     return Keep(otherwise)
+
+
+TRANSFERS = ("copy", "load")
+"""Initializers that give a tensor as a whole the values that something else has."""
+
+
+@initializer(modified=False, any_shape=True)
+def copy(fans: Fans, *, source: Reference) -> Copy:
+    """The values of another parameter of the same shape, cast to the dtype.
+
+    Args:
+        fans: not used.
+        source: the other parameter, or a module: then the parameter below it whose name is the longest end of the
+            slot's own.
+
+    Example:
+        >>> copy(Fans((2, 2)), source=Reference("..q.weight"))
+        Copy(source='..q.weight', drawn=None)
+
+    Source: He et al. 2020, arXiv:1911.05722, whose key encoder begins as a copy of the query encoder.
+    """
+    return Copy(source)
+
+
+@initializer(modified=False, any_shape=True)
+def load(fans: Fans, *, path: str, key: str | None = None, prefix: str | None = None) -> Load:
+    """The values that a safetensors file holds, cast to the dtype.
+
+    Args:
+        fans: not used.
+        path: of the file; a relative one starts at the recipe file.
+        key: the name in the file; otherwise the slot's canonical name, or one of its aliases.
+        prefix: what the file puts before the slot's name.
+
+    Raises:
+        ValueError: no path, or a key with a prefix.
+
+    Source: https://huggingface.co/docs/safetensors
+    """
+    if not path:
+        raise ValueError("path is empty")
+    if key is not None and prefix is not None:
+        raise ValueError(
+            "key is the whole name in the file, and prefix what stands before the slot's: give one of them"
+        )
+    return Load(path, key or "")  # without a key, it is the slot that says which

@@ -1,8 +1,9 @@
-"""Moments of a standard normal distribution that is cut to an interval."""
+"""Moments and quantiles of a standard normal distribution that is cut to an interval."""
 
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 
 NARROW = 0.5
 """Intervals shorter than this many standard deviations get their moments by quadrature."""
@@ -42,6 +43,52 @@ def mass(a: float, b: float) -> float:
     """
     # Both erfc differences are exact where the other cancels: choose the tail that the interval lies in.
     return _tail(a) - _tail(b) if a > 0 else _tail(-b) - _tail(-a)
+
+
+def quantiles(a: float, b: float, share: float, finest: float) -> tuple[float, float]:
+    """Return the values that a share of a standard normal conditioned on [a, b] lies below, and beyond.
+
+    Args:
+        a: lower bound.
+        b: upper bound.
+        share: of the elements.
+        finest: the least probability, before the cut, that a quantile is taken at.
+    """
+    return _quantile(a, b, share, finest), -_quantile(-b, -a, share, finest)
+
+
+def _quantile(a: float, b: float, share: float, finest: float) -> float:
+    below = min(max(_tail(-a) + share * mass(a, b), finest), 1 - finest)
+    return min(max(standard_quantile(below), a), b)
+
+
+def outer_quantiles(a: float, b: float, share: float) -> tuple[float, float]:
+    """Return the values that a share lies below, and beyond, where no bound comes before.
+
+    Example:
+        >>> [round(end, 3) for end in outer_quantiles(-100.0, 1.0, 1e-12)]
+        [-7.059, inf]
+    """
+    return _far(a, b, share), -_far(-b, -a, share)
+
+
+def _far(a: float, b: float, share: float) -> float:
+    """Return what a share lies below; none where the cut is the limit."""
+    below = share * mass(a, b)
+    return standard_quantile(_tail(-a) + below) if _tail(-a) < below else -math.inf
+
+
+def standard_quantile(share: float) -> float:
+    """Return what a share of a standard normal lies below."""
+    return _STANDARD.inv_cdf(share)
+
+
+_STANDARD = NormalDist()
+
+
+def bell(z: float) -> float:
+    """Return the standard normal density."""
+    return math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
 
 
 def _narrow_moments(a: float, b: float) -> tuple[float, float, float, float]:

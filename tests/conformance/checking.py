@@ -24,7 +24,8 @@ from scipy import special, stats
 from torch import Tensor, nn
 
 import initplug
-from initplug.schemes.structures import Dirac, Eye, SinCos
+from initplug.schemes.structures.identity import Dirac, Eye
+from initplug.schemes.structures.sincos import SinCos
 
 Mode = Literal["bits", "bits by only", "distribution"]
 

@@ -28,7 +28,10 @@ from initplug.schemes.distributions import (
     TruncatedNormal,
     Uniform,
 )
-from initplug.schemes.structures import Dirac, Eye, Orthogonal, SinCos, Sparse
+from initplug.schemes.structures.identity import Dirac, Eye
+from initplug.schemes.structures.orthogonal import Orthogonal
+from initplug.schemes.structures.sincos import SinCos
+from initplug.schemes.structures.sparse import Sparse
 
 NORMAL = Normal(0.0, 0.02)
 

@@ -16,10 +16,10 @@ from scipy import stats
 
 import initplug.filling.streams as streams
 from initplug import kernels
-from initplug.filling.streams import Elementwise, fill_box, sampler
+from initplug.filling.streams import fill_box, sampler
 from initplug.filling.words import WordSource, key_of, words_of_many
 from initplug.regions import Box
-from initplug.schemes.distributions import Normal, TruncatedNormal, Uniform
+from initplug.schemes.distributions import Elementwise, Normal, TruncatedNormal, Uniform
 
 Floats = NDArray[np.float32]
 

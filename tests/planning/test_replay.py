@@ -18,7 +18,8 @@ from torch import nn
 import initplug
 from initplug.planning.resets import Outcome, replayed
 from initplug.schemes.distributions import Constant, Normal, TruncatedNormal, Uniform
-from initplug.schemes.structures import Orthogonal, Sparse
+from initplug.schemes.structures.orthogonal import Orthogonal
+from initplug.schemes.structures.sparse import Sparse
 
 Reset = Callable[[Any], object]
 

@@ -22,13 +22,17 @@ from recipe_errors import rule_error
 from torch import nn
 
 import initplug
-from initplug.language.init import MODIFIERS, read_init
+from initplug.language.arguments import MODIFIERS
+from initplug.language.init import read_init
 from initplug.language.recipe import RULE_KEYS
 from initplug.language.schema import schema
 from initplug.schemes.distributions import Batched, Drawn, Keep
 from initplug.schemes.fans import Fans
 from initplug.schemes.registry import REGISTRY, RESERVED, Reference
-from initplug.schemes.structures import Dirac, Draw, Eye, Orthogonal, SinCos
+from initplug.schemes.structures.base import Draw
+from initplug.schemes.structures.identity import Dirac, Eye
+from initplug.schemes.structures.orthogonal import Orthogonal
+from initplug.schemes.structures.sincos import SinCos
 
 
 def planned(init: Any, *shape: int) -> initplug.Assignment:

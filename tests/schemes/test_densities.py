@@ -23,7 +23,11 @@ from initplug.schemes.distributions import (
     TruncatedNormal,
     Uniform,
 )
-from initplug.schemes.structures import Custom, DeltaOrthogonal, Dirac, Eye, Orthogonal, SinCos, Sparse
+from initplug.schemes.structures.custom import Custom
+from initplug.schemes.structures.identity import Dirac, Eye
+from initplug.schemes.structures.orthogonal import DeltaOrthogonal, Orthogonal
+from initplug.schemes.structures.sincos import SinCos
+from initplug.schemes.structures.sparse import Sparse
 
 Density = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import initplug
 from initplug.auditing.moments import measure
 from initplug.auditing.verdicts import judged
-from initplug.schemes.distributions import scaled
+from initplug.schemes.structures.base import Structured
 
 
 def filled_by(shape: tuple[int, ...], init: Any, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -117,7 +117,8 @@ SHAPES = [
 def test_moments_are_those_of_the_values(shape: tuple[int, ...], init: str, factor: float) -> None:
     tensor = filled_by(shape, init).double() * factor
     planned = initplug.plan(of_shape(*shape), {"rules": {"w*": init}})["w"].distribution
-    distribution = scaled(planned, factor)  # type: ignore[arg-type]  # these initializers all draw
+    assert isinstance(planned, Structured)
+    distribution = planned.times(factor)
     error = distribution.std / tensor.numel() ** 0.5
     assert tensor.mean().item() == pytest.approx(distribution.mean, abs=6 * error)
     assert tensor.std(correction=0).item() == pytest.approx(distribution.std, rel=0.05 if "sparse" in init else 0.01)

@@ -48,6 +48,7 @@ PARTS = {
     "shifted": {"fn": "normal", "std": 0.02, "mean": 0.1},
     "uniform": {"fn": "uniform", "low": -0.1, "high": 0.3},
     "truncated": {"fn": "trunc_normal", "std": 0.02},
+    "steps": {"fn": "log_uniform", "low": 0.001, "high": 0.1, "link": "inverse_softplus", "floor": 0.002},
     "constant": 0.5,
 }
 

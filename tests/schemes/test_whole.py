@@ -21,10 +21,12 @@ from scipy import stats
 from torch import nn
 
 import initplug
-from initplug.filling.whole import compute
-from initplug.schemes.orthonormal import EXACT_LENGTH, PANEL, orthonormalize
-from initplug.schemes.peaks import peak
-from initplug.schemes.structures import DeltaOrthogonal, Dirac, Eye, Orthogonal, SinCos, Sparse, Structured
+from initplug.schemes.structures.base import Structured
+from initplug.schemes.structures.identity import Dirac, Eye
+from initplug.schemes.structures.orthogonal import DeltaOrthogonal, Orthogonal
+from initplug.schemes.structures.qr import EXACT_LENGTH, PANEL, orthonormalize
+from initplug.schemes.structures.sincos import SinCos
+from initplug.schemes.structures.sparse import Sparse
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ NOTHING = Given(None)
 
 
 def orthogonal(shape: tuple[int, ...], gain: float = 1.0, seed: int = 0) -> NDArray[np.float32]:
-    return compute(Orthogonal(gain, shape[0], math.prod(shape[1:])), shape, Drawn(shape, seed))
+    return Orthogonal(gain, shape[0], math.prod(shape[1:])).compute(shape, Drawn(shape, seed))
 
 
 # Orthogonal ---------------------------------------------------------------------------------------------------
@@ -122,14 +124,14 @@ def test_an_ill_conditioned_matrix_still_gives_orthonormal_columns() -> None:
 @pytest.mark.parametrize("shape", [(3, 3), (5, 2), (40, 40)])
 def test_zeros_have_the_identity_as_q(shape: tuple[int, int]) -> None:
     zeros = np.zeros(shape, np.float32)
-    np.testing.assert_array_equal(compute(Orthogonal(2.0, *shape), shape, Given(zeros)), 2 * np.eye(*shape))
+    np.testing.assert_array_equal(Orthogonal(2.0, *shape).compute(shape, Given(zeros)), 2 * np.eye(*shape))
 
 
 @pytest.mark.parametrize("shape", [(0, 0), (3, 0), (0, 3), (4, 0, 3)])
 def test_empty_tensors_stay_empty(shape: tuple[int, ...]) -> None:
     distribution = Orthogonal(1.0, shape[0], math.prod(shape[1:]))
-    assert compute(distribution, shape, NOTHING).shape == shape
-    assert peak(distribution, shape) == 0
+    assert distribution.compute(shape, NOTHING).shape == shape
+    assert distribution.peak(shape) == 0
 
 
 def test_orthogonal_matrices_are_uniform() -> None:
@@ -149,10 +151,10 @@ def test_orthogonal_matrices_are_uniform() -> None:
 def test_delta_orthogonal_holds_the_orthogonal_matrix_of_the_normals_at_its_centre(shape: tuple[int, ...]) -> None:
     rows, columns, *kernel = shape
     centre = np.ravel_multi_index([(size - 1) // 2 for size in kernel], kernel)
-    values = compute(DeltaOrthogonal(1.5, rows, columns, math.prod(kernel)), shape, Drawn(shape))
+    values = DeltaOrthogonal(1.5, rows, columns, math.prod(kernel)).compute(shape, Drawn(shape))
     flat, normals = (array.reshape(rows, columns, -1)[..., centre] for array in (values, Drawn(shape).normal()))
     matrix = Given(normals)
-    np.testing.assert_array_equal(flat, compute(Orthogonal(1.5, rows, columns), (rows, columns), matrix))
+    np.testing.assert_array_equal(flat, Orthogonal(1.5, rows, columns).compute((rows, columns), matrix))
     assert np.count_nonzero(values) == rows * columns
 
 
@@ -161,7 +163,7 @@ def test_delta_orthogonal_holds_the_orthogonal_matrix_of_the_normals_at_its_cent
 DIGEST = """
 import hashlib
 import numpy as np
-from initplug.schemes.orthonormal import orthonormalize
+from initplug.schemes.structures.qr import orthonormalize
 
 bits = hashlib.sha256()
 for rows, columns in [(1000, 129), (2304, 257), (5000, 40), (3, 3)]:  # LAPACK's bits vary with threads for most
@@ -209,7 +211,7 @@ def test_every_column_of_a_sparse_matrix_has_its_zeros_and_else_the_normals(
     rows: int, columns: int, sparsity: float, seed: int
 ) -> None:
     shape, scale = (rows, columns), 0.3
-    values = compute(Sparse(scale, sparsity, rows), shape, Drawn(shape, seed))
+    values = Sparse(scale, sparsity, rows).compute(shape, Drawn(shape, seed))
     zeros = values == 0
     assert (zeros.sum(0) == math.ceil(sparsity * rows)).all()
     expected = Drawn(shape, seed).normal() * np.float32(scale)
@@ -218,14 +220,14 @@ def test_every_column_of_a_sparse_matrix_has_its_zeros_and_else_the_normals(
 
 def test_zeros_lie_where_the_uniform_numbers_are_smallest_and_ties_go_to_the_first() -> None:
     uniforms = [[0.5, 0.2, 0.0], [0.1, 0.2, 0.0], [0.3, 0.2, 0.9], [0.3, 0.1, 0.0]]
-    values = compute(Sparse(1.0, 0.5, 4), (4, 3), Given(np.ones((4, 3)), uniforms))
+    values = Sparse(1.0, 0.5, 4).compute((4, 3), Given(np.ones((4, 3)), uniforms))
     assert values.tolist() == [[1, 0, 0], [0, 1, 0], [0, 1, 1], [1, 0, 1]]
 
 
 def test_the_zeros_of_a_sparse_matrix_do_not_depend_on_its_values() -> None:
     shape, uniforms = (30, 7), Drawn((30, 7)).uniform("zeros")
     one, other = (
-        compute(Sparse(scale, 0.3, 30), shape, Given(Drawn(shape, seed).normal(), uniforms))
+        Sparse(scale, 0.3, 30).compute(shape, Given(Drawn(shape, seed).normal(), uniforms))
         for scale, seed in [(1.0, 1), (5.0, 2)]
     )
     assert ((one == 0) == (other == 0)).all() and not (one == other).all(axis=0).any()
@@ -233,12 +235,12 @@ def test_the_zeros_of_a_sparse_matrix_do_not_depend_on_its_values() -> None:
 
 def test_zeros_fall_on_every_row_alike() -> None:
     shape = (10, 20000)
-    zeros = compute(Sparse(1.0, 0.25, 10), shape, Drawn(shape)) == 0
+    zeros = Sparse(1.0, 0.25, 10).compute(shape, Drawn(shape)) == 0
     np.testing.assert_allclose(zeros.mean(1), 0.3, rtol=0, atol=5 * math.sqrt(0.3 * 0.7 / shape[1]))
 
 
 def test_a_sparse_matrix_of_scale_zero_is_zero() -> None:
-    assert not compute(Sparse(0.0, 0.1, 5), (5, 4), Drawn((5, 4))).any()
+    assert not Sparse(0.0, 0.1, 5).compute((5, 4), Drawn((5, 4))).any()
 
 
 # What is not random -------------------------------------------------------------------------------------------
@@ -251,20 +253,20 @@ def test_dirac_is_torchs(shape: tuple[int, ...], groups: int, gain: float) -> No
     if shape[0] % groups:
         groups = shape[0]
     expected = nn.init.dirac_(torch.empty(shape), groups) * gain
-    np.testing.assert_array_equal(compute(Dirac(gain, groups, shape), shape, NOTHING), expected.numpy())
+    np.testing.assert_array_equal(Dirac(gain, groups, shape).compute(shape, NOTHING), expected.numpy())
 
 
 @pytest.mark.parametrize("shape", [(5, 5), (3, 7), (7, 3), (1, 1)])
 @pytest.mark.parametrize("gain", [1.0, 0.1])
 def test_eye_is_torchs(shape: tuple[int, int], gain: float) -> None:
     expected = nn.init.eye_(torch.empty(shape)) * gain
-    np.testing.assert_array_equal(compute(Eye(gain, *shape), shape, NOTHING), expected.numpy())
+    np.testing.assert_array_equal(Eye(gain, *shape).compute(shape, NOTHING), expected.numpy())
 
 
 @pytest.mark.parametrize("shape", [(50, 24), (1, 50, 24), (1, 1, 50, 24)])
 def test_a_position_table_is_its_values_rounded(shape: tuple[int, ...]) -> None:
     table = SinCos(0.5, 2, 1, 10000.0, 50, 24)
-    values = compute(table, shape, NOTHING)
+    values = table.compute(shape, NOTHING)
     np.testing.assert_array_equal(values, torch.from_numpy(table.values()).float().reshape(shape).numpy())
     assert values.dtype == np.float32
 
@@ -284,17 +286,17 @@ ALL: list[tuple[Structured, tuple[int, ...]]] = [
 
 @pytest.mark.parametrize(("distribution", "shape"), ALL, ids=str)
 def test_the_moments_are_those_of_the_distribution(distribution: Structured, shape: tuple[int, ...]) -> None:
-    values = compute(distribution, shape, Drawn(shape)).astype(np.float64)
+    values = distribution.compute(shape, Drawn(shape)).astype(np.float64)
     assert values.mean() == pytest.approx(distribution.mean, abs=6 * distribution.std / math.sqrt(values.size))
     # Of a fixed sum of squares the square of the mean alone is missing.
-    tolerance = 6 * math.sqrt((distribution.kurtosis - 1) / (4 * values.size)) + 18 / values.size + 1e-6
+    tolerance = 6 * math.sqrt((distribution.law.kurtosis - 1) / (4 * values.size)) + 18 / values.size + 1e-6
     assert values.std() == pytest.approx(distribution.std, rel=tolerance)
     assert distribution.low <= values.min() and values.max() <= distribution.high
 
 
 @pytest.mark.parametrize(("distribution", "shape"), ALL, ids=str)
 def test_the_same_numbers_give_the_same_bits(distribution: Structured, shape: tuple[int, ...]) -> None:
-    digests = {hashlib.sha256(compute(distribution, shape, Drawn(shape)).tobytes()).digest() for _ in range(3)}
+    digests = {hashlib.sha256(distribution.compute(shape, Drawn(shape)).tobytes()).digest() for _ in range(3)}
     assert len(digests) == 1
 
 
@@ -315,12 +317,12 @@ LARGE: list[tuple[Structured, tuple[int, ...]]] = [
 def test_the_stated_peak_holds_and_is_near(distribution: Structured, shape: tuple[int, ...]) -> None:
     tracemalloc.start()
     try:
-        compute(distribution, shape, Drawn(shape))
+        distribution.compute(shape, Drawn(shape))
         measured = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert measured <= peak(distribution, shape) + 2**16
-    assert measured >= peak(distribution, shape) / 1.5
+    assert measured <= distribution.peak(shape) + 2**16
+    assert measured >= distribution.peak(shape) / 1.5
 
 
 def test_the_plan_states_the_peak_of_every_tensor_that_is_drawn_whole() -> None:
@@ -328,9 +330,9 @@ def test_the_plan_states_the_peak_of_every_tensor_that_is_drawn_whole() -> None:
     rules = {"*": "normal", "0.weight": "orthogonal", "1.weight": {"fn": "orthogonal", "split": 3}}
     plan = initplug.plan(model, {"rules": rules})
     assert {row.name: row.peak for row in plan} == {
-        "0.weight": peak(Orthogonal(1.0, 200, 300), (200, 300)),
+        "0.weight": Orthogonal(1.0, 200, 300).peak((200, 300)),
         "0.bias": None,
-        "1.weight": peak(Orthogonal(1.0, 500, 200), (500, 200)),
+        "1.weight": Orthogonal(1.0, 500, 200).peak((500, 200)),
         "1.bias": None,
         "2.weight": None,
         "2.bias": None,
