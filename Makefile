@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: help run test quick lint types tests compat floors pythons dist fuzz browser conformance presets-table screenshots coverage benchmark picture clean
+.PHONY: help run test quick lint types tests compat floors pythons dist wheels fuzz browser conformance presets-table screenshots coverage benchmark picture clean
 
 help: ## Say what there is.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -50,6 +50,10 @@ pythons: $(BIN)/python ## Test the half that needs no torch on every Python of t
 dist: $(BIN)/python ## Build wheel and source distribution, and check them as an index and a user would.
 	$(BIN)/python tests/compatibility/distribution.py
 
+wheels: $(BIN)/python ## Build a wheel for each platform into build/wheels; only that of Linux on x86-64 can be run here.
+	$(PIP) install build
+	$(BIN)/python initplug/kernels/build_hook.py wheels build/wheels
+
 MINUTES ?= 15
 
 fuzz: $(VENV)/installed-tests ## Try random and hostile inputs of every kind for MINUTES=15 on two cores.
@@ -89,7 +93,7 @@ picture: $(VENV)/installed-examples ## Train the nets of the README's picture (m
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/installed: pyproject.toml constraints.txt initplug/kernels/kernel.c initplug/kernels/build_hook.py | $(BIN)/python
 	$(PIP) install --constraint constraints.txt --editable .
 	@touch $@
 

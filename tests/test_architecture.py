@@ -24,7 +24,7 @@ TESTS = PACKAGE.parent / "tests"
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
 BELOW_AUDITING = {
-    *("errors", "values", "columns", "torch_versions", "regions", "collectives"),
+    *("errors", "values", "columns", "torch_versions", "regions", "collectives", "kernels"),
     *("schemes", "language", "tables", "planning"),
 }
 BELOW_STUDIES = {*BELOW_AUDITING, "auditing", "filling"}
@@ -36,6 +36,7 @@ BELOW: dict[str, set[str]] = {
     "torch_versions": set(),
     "regions": set(),
     "collectives": {"errors"},
+    "kernels": set(),
     "presets": set(),
     "hydra_plugin": set(),
     "schemes": {"errors", "values"},
@@ -60,7 +61,8 @@ ORDERS = {
 """Folders in which a module imports those before it alone."""
 
 NO_TORCH = (
-    *("errors", "values", "columns", "schemes", "language", "tables", "reporting", "presets", "hydra_plugin", "cli"),
+    *("errors", "values", "columns", "kernels", "schemes", "language", "tables"),
+    *("reporting", "presets", "hydra_plugin", "cli"),
 )
 
 WITH_TORCH = {"initplug.cli.weights"}

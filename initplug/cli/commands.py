@@ -30,6 +30,7 @@ from initplug.cli.options import (
 from initplug.cli.sweeps import differences, run_each
 from initplug.cli.terminal import colored, progress, reported, table_of
 from initplug.errors import InitplugError, PlanError, RecipeError, brief, shortened, visible
+from initplug.kernels import KernelError, chosen
 
 if TYPE_CHECKING:
     from initplug.auditing.audit import Audit
@@ -74,8 +75,22 @@ def main() -> None:
         sys.exit(f"cannot write: {error.strerror or error}")
 
 
+def _tell_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    """Tell the version, and which kernel is in use."""
+    if wanted and not ctx.resilient_parsing:
+        try:
+            with reported(strict=False):
+                click.echo(f"initplug, version {__version__}, {chosen()} kernel")
+        except KernelError as error:
+            raise Failure(str(error)) from None
+        ctx.exit()
+
+
+VERSION = {"is_flag": True, "is_eager": True, "expose_value": False, "callback": _tell_version}
+
+
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="initplug")
+@click.option("--version", help="Show the version and exit.", **VERSION)
 def commands() -> None:
     """Initialization for PyTorch: declared in recipes, planned, applied, audited.
 

@@ -44,6 +44,7 @@ from initplug.filling.torch_draws import filler
 from initplug.filling.words import SEEDS
 from initplug.filling.work import Progress, Settings, Work
 from initplug.filling.write import write
+from initplug.kernels import KernelError, chosen
 from initplug.language.faults import shown
 from initplug.planning.assignment import Share
 from initplug.planning.objections import warn_of_frozen, warn_of_lazy
@@ -278,6 +279,10 @@ def audit(
 
 def _settings(seed: Any, threads: Any, measure: bool, histograms: bool, progress: Progress | None) -> Settings:
     """Return the settings of a call, checked and plain."""
+    try:
+        chosen()
+    except KernelError as error:
+        raise ApplyError(str(error)) from None
     seed, threads = plain(seed), plain(threads)
     if seed is not None and not (is_whole(seed) and 0 <= seed < SEEDS):
         raise ApplyError(

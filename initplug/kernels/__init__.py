@@ -10,6 +10,8 @@ import warnings
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
+from initplug.kernels import binary
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -27,8 +29,6 @@ class KernelError(ImportError):
 
 class Kernel(Protocol):
     """What fills memory and measures it, as `reference` says."""
-
-    NAME: str
 
     @staticmethod
     def fill(
@@ -49,28 +49,38 @@ class Kernel(Protocol):
 
 
 @lru_cache(maxsize=1)
+def chosen() -> str:
+    """Return the name of the kernel in use: the one that the environment wants, else the native one where it is built.
+
+    Raises:
+        KernelError: the environment names none, or one that cannot be used.
+    """
+    wanted = os.environ.get(VARIABLE, "")
+    if wanted not in ("", *KERNELS):
+        raise KernelError(f"{VARIABLE} is {wanted!r}, which is no kernel: it may be {' or '.join(KERNELS)}")
+    if wanted == "reference":
+        return wanted
+    try:
+        binary.library()
+    except OSError as error:
+        missing = not binary.BINARY.exists()
+        problem = "it was not built" if missing else " ".join(str(error).split())
+        told = f"the native kernel cannot be used ({binary.BINARY}: {problem})"
+        if wanted:
+            raise KernelError(f"{told}: pip install --force-reinstall initplug") from None
+        if not missing:
+            warnings.warn(f"{told}: the reference gives the same values, more slowly", RuntimeWarning, stacklevel=2)
+        return "reference"
+    return "native"
+
+
+@lru_cache(maxsize=1)
 def kernel() -> Kernel:
-    """Return the kernel that is in use: the one that the environment names, else the native one where it is built.
+    """Return the kernel in use.
 
     Raises:
         KernelError: the environment names none, or one that cannot be used.
     """
     from initplug.kernels import native, reference
 
-    wanted = os.environ.get(VARIABLE, "")
-    if wanted not in ("", *KERNELS):
-        raise KernelError(f"{VARIABLE} is {wanted!r}, which is no kernel: it may be {' or '.join(KERNELS)}")
-    if wanted == "reference":
-        return reference
-    try:
-        native.library()
-    except OSError as error:
-        missing = not native.BINARY.exists()
-        problem = "it was not built" if missing else " ".join(str(error).split())
-        told = f"the native kernel cannot be used ({native.BINARY}: {problem})"
-        if wanted:
-            raise KernelError(f"{told}: pip install --force-reinstall initplug") from None
-        if not missing:
-            warnings.warn(f"{told}: the reference gives the same values, more slowly", RuntimeWarning, stacklevel=2)
-        return reference
-    return native
+    return native if chosen() == "native" else reference

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hatchling.builders.hooks.plugin.interface import BuildHookInterface
@@ -34,30 +34,19 @@ VARIABLE = "INITPLUG_BUILD_FOR"
 """Of the environment: the platform that a wheel is built for, by its tag; this machine's without it."""
 
 
-class Platform(NamedTuple):
-    """A platform that wheels are built for.
-
-    Args:
-        target: as zig names it.
-        binary: name of the binary there.
-    """
-
-    target: str
-    binary: str
-
-
 PLATFORMS = {
-    "manylinux2014_x86_64": Platform("x86_64-linux-gnu.2.17", "kernel.so"),
-    "manylinux2014_aarch64": Platform("aarch64-linux-gnu.2.17", "kernel.so"),
-    "macosx_11_0_x86_64": Platform("x86_64-macos.11.0", "kernel.dylib"),
-    "macosx_11_0_arm64": Platform("aarch64-macos.11.0", "kernel.dylib"),
-    "win_amd64": Platform("x86_64-windows-gnu", "kernel.dll"),
+    "manylinux2014_x86_64": "x86_64-linux-gnu.2.17",
+    "manylinux2014_aarch64": "aarch64-linux-gnu.2.17",
+    "macosx_11_0_x86_64": "x86_64-macos.11.0",
+    "macosx_11_0_arm64": "aarch64-macos.11.0",
+    "win_amd64": "x86_64-windows-gnu",
 }
-"""By the tags of their wheels."""
+"""The platforms that wheels are built for: the tag of each, and its name for zig."""
 
-DIGEST = "kernel.blake2b"
+FOLDER = Path(__file__).parent
 
-HERE = {"win32": "kernel.dll", "darwin": "kernel.dylib"}.get(sys.platform, "kernel.so")
+BINARY, DIGEST = FOLDER / "kernel.bin", FOLDER / "kernel.blake2b"
+"""Named so that Python takes the binary for no module."""
 
 
 def compiler() -> list[str] | None:
@@ -74,31 +63,31 @@ def zig(target: str = "") -> list[str]:
     return [sys.executable, "-m", "ziglang", "cc", *(["-target", target] if target else [])]
 
 
-def build(command: list[str], binary: Path) -> str | None:
+def build(command: list[str], folder: Path = FOLDER) -> str | None:
     """Compile kernel.c, write the digest of the binary beside it, and return what went wrong, in a line."""
-    source, made = binary.with_name("kernel.c"), binary.with_name(f"{binary.name}.new")
-    digest = binary.with_name(DIGEST)
+    made, digest = folder / "kernel.new", folder / DIGEST.name
     try:
-        done = subprocess.run([*command, *FLAGS, "-o", made, source], capture_output=True, text=True, check=False)
+        words = [*command, *FLAGS, "-o", made, folder / "kernel.c"]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
         if done.returncode:
             told = (done.stderr or done.stdout).strip().splitlines()
             return f"{command[0]} failed: {told[0] if told else done.returncode}"
         digest.write_text(hashlib.blake2b(made.read_bytes()).hexdigest() + "\n")
-        made.replace(binary)
+        made.replace(folder / BINARY.name)
     except OSError as error:
         return f"{command[0]} failed: {error}"
     finally:
-        for left in (made, *binary.parent.glob("*.pdb"), *binary.parent.glob("kernel*.lib")):
+        for left in (made, folder / "kernel.pdb", folder / "kernel.lib"):
             left.unlink(missing_ok=True)
     return None
 
 
-def build_or_tell(command: list[str] | None, binary: Path) -> bool:
+def build_or_tell(command: list[str] | None, folder: Path = FOLDER) -> bool:
     """Return whether the binary was built; if not, say so in a line on standard error, and leave none."""
-    problem = "there is no C compiler" if command is None else build(command, binary)
+    problem = "there is no C compiler" if command is None else build(command, folder)
     if problem is not None:
-        binary.unlink(missing_ok=True)
-        binary.with_name(DIGEST).unlink(missing_ok=True)
+        for name in (BINARY.name, DIGEST.name):
+            (folder / name).unlink(missing_ok=True)
         print(f"initplug: the native kernel is not built ({problem}); the reference is used, slower", file=sys.stderr)  # noqa: T201
     return problem is None
 
@@ -116,21 +105,18 @@ class KernelBuildHook(BuildHookInterface):
         """Build the binary before hatchling looks for files."""
         if self.target_name != "wheel":
             return
-        folder = Path(self.root) / "initplug" / "kernels"
         tag = os.environ.get(VARIABLE)
         if tag is None:
-            built, binary = build_or_tell(compiler(), folder / HERE), HERE
+            built = build_or_tell(compiler())
             tag = sysconfig.get_platform().replace("-", "_").replace(".", "_")
         else:
-            target, binary = PLATFORMS[tag]
-            problem = build(zig(target), folder / binary)
+            problem, built = build(zig(PLATFORMS[tag])), True
             if problem is not None:
                 raise RuntimeError(f"{tag}: {problem}")
-            built = True
         if built:
             build_data["pure_python"] = False
             build_data["tag"] = f"py3-none-{tag}"
-            build_data["artifacts"] += [f"/initplug/kernels/{name}" for name in (binary, DIGEST)]
+            build_data["artifacts"] += [f"/initplug/kernels/{path.name}" for path in (BINARY, DIGEST)]
 
 
 def make_wheels(out: str) -> None:
@@ -139,13 +125,11 @@ def make_wheels(out: str) -> None:
         subprocess.run(
             [sys.executable, "-m", "build", "--wheel", "--outdir", out], env={**os.environ, VARIABLE: tag}, check=True
         )
-    for name in {platform.binary for platform in PLATFORMS.values()}:
-        Path(__file__).with_name(name).unlink(missing_ok=True)
-    build_or_tell(compiler(), Path(__file__).with_name(HERE))
+    build_or_tell(compiler())
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["wheels"]:
         make_wheels(*sys.argv[2:3])
     else:
-        build_or_tell(compiler(), Path(__file__).with_name(HERE))
+        build_or_tell(compiler())

@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import sys
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
+from initplug.kernels.binary import library
 from initplug.kernels.reference import Addresses, Draw, Keys, Runs, table
 
-NAME = "native"
-
-ABI = 1
-"""The version of what kernel.c exports."""
-
 DTYPES = {"float32": 0, "float64": 1, "bfloat16": 2, "float16": 3}
-
-BINARY = Path(__file__).with_name({"win32": "kernel.dll", "darwin": "kernel.dylib"}.get(sys.platform, "kernel.so"))
-
-DIGEST = BINARY.with_name("kernel.blake2b")
-"""Holds the digest of the binary."""
 
 
 class _Draw(ctypes.Structure):
@@ -38,27 +26,6 @@ class _Draw(ctypes.Structure):
         ("low", ctypes.c_float),
         ("high", ctypes.c_float),
     )
-
-
-@lru_cache(maxsize=1)
-def library() -> ctypes.CDLL:
-    """Return what kernel.c exports.
-
-    Raises:
-        OSError: the binary is missing, damaged, of another platform or of another version.
-    """
-    # A system may end a program that maps less of a library than its header promises.
-    if hashlib.blake2b(BINARY.read_bytes()).hexdigest() != DIGEST.read_text().strip():
-        raise OSError("it is damaged")
-    loaded = ctypes.CDLL(str(BINARY))
-    version = int(loaded.abi())
-    if version != ABI:
-        raise OSError(f"its version is {version}, not {ABI}")
-    whole, address, number = ctypes.c_int64, ctypes.c_void_p, ctypes.c_int32
-    loaded.fill.argtypes = [whole, address, number, *[address] * 4, *[whole] * 3, address]
-    loaded.measure.argtypes = [whole, address, number, whole, address]
-    loaded.fill.restype = loaded.measure.restype = None
-    return loaded
 
 
 def fill(

@@ -17,8 +17,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-NAME = "reference"
-
 Words = NDArray[np.uint32]
 Floats = NDArray[np.float32]
 Addresses = NDArray[np.uintp]

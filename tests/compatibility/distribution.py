@@ -46,9 +46,16 @@ def main() -> None:
         assert told.count("\n  ") == PRESETS, f"{name}: {told.count(chr(10) + '  ')} presets of {PRESETS}"
         _run(python, "-m", "initplug", "plan", "torch.nn:Linear(2, 2)", "torch_default")
         _run(python, "-c", APPLICATION)
+        told = subprocess.run(
+            [python, "-m", "initplug", "--version"], capture_output=True, text=True, check=True
+        ).stdout
+        assert told.endswith("native kernels\n"), told
     size = wheel.stat().st_size / 1e6
     print(f"{wheel.name}: {len(zipfile.ZipFile(wheel).namelist())} files, {size:.2f} MB; {source.name}")
 
+
+KERNEL = [f"initplug/kernels/{name}" for name in ("kernel.c", "kernel.bin", "kernel.blake2b", "normal.npy")]
+"""What a wheel that is built here, where there is a compiler, or ziglang is fetched, has of the native kernel."""
 
 APPLICATION = """
 from hydra import compose, initialize
@@ -61,7 +68,10 @@ with initialize(version_base=None):
 def _check_wheel(names: list[str], read: object) -> None:
     assert all(name.split("/")[0] in {"initplug", "hydra_plugins"} or ".dist-info/" in name for name in names), names
     assert sum(name.startswith("initplug/presets/init/") for name in names) == PRESETS
-    _contains(names, ["initplug/py.typed", "initplug/reporting/web/page.html", "initplug/presets/initplug.schema.json"])
+    _contains(
+        names,
+        [*KERNEL, "initplug/py.typed", "initplug/reporting/web/page.html", "initplug/presets/initplug.schema.json"],
+    )
     assert not any("test" in name for name in names if not name.startswith("initplug/testing")), names
     (metadata,) = (name for name in names if name.endswith("METADATA"))
     text = read(metadata).decode()  # type: ignore[operator]  # of a zip file
@@ -71,6 +81,8 @@ def _check_wheel(names: list[str], read: object) -> None:
 def _check_source(names: list[str]) -> None:
     inside = [name.partition("/")[2] for name in names]
     _contains(inside, ["README.md", "LICENSE", "CHANGELOG.md", "pyproject.toml", "tests/test_application.py"])
+    _contains(inside, ["initplug/kernels/kernel.c", "initplug/kernels/build_hook.py", "initplug/kernels/normal.npy"])
+    assert not any(name.endswith(("kernel.bin", "kernel.blake2b")) for name in inside), inside
 
 
 def _contains(names: Iterable[str], wanted: Iterable[str]) -> None:

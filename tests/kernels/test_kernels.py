@@ -1,0 +1,330 @@
+"""The native kernel gives what the reference gives, to the bit; it is built, chosen, and done without."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from torch import nn
+
+import initplug
+from initplug import kernels
+from initplug.kernels import binary, build_hook, native, reference
+from initplug.kernels.reference import MOMENTS, STORED, Draw
+
+ROOT = Path(__file__).parents[2]
+
+needs_binary = pytest.mark.skipif(not binary.BINARY.exists(), reason="the native kernel is not built")
+
+
+def forget() -> None:
+    for known in (kernels.kernel, kernels.chosen, binary.library):
+        known.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def _chosen_anew() -> Iterator[None]:
+    yield
+    forget()
+
+
+def addresses_of(rows: NDArray[Any]) -> NDArray[np.uintp]:
+    return (rows.__array_interface__["data"][0] + np.arange(len(rows)) * rows.strides[0]).astype(np.uintp)
+
+
+def filled(
+    kernel: kernels.Kernel,
+    dtype: str,
+    draw: Draw,
+    keys: NDArray[np.uint64],
+    runs: reference.Runs,
+    begin: int,
+    count: int,
+) -> tuple[bytes, bytes]:
+    out, measured = np.zeros((len(keys), count), STORED[dtype]), np.zeros(len(keys), MOMENTS)
+    kernel.fill(addresses_of(out), dtype, draw, keys, runs, begin, count, measured)
+    alone = np.zeros_like(out)
+    kernel.fill(addresses_of(alone), dtype, draw, keys, runs, begin, count)
+    assert alone.tobytes() == out.tobytes(), "measuring changes no value"
+    again = np.zeros_like(measured)
+    kernel.measure(addresses_of(out), dtype, count, again)
+    if dtype != "float64":  # whose scale depends on what is held
+        assert again.tobytes() == measured.tobytes()
+    return out.tobytes(), measured.tobytes()
+
+
+DRAWS = st.builds(
+    Draw,
+    uniform=st.booleans(),
+    scale=st.sampled_from([1.0, 0.02, 1e-30, 1e-44, 70000.0, 1e30, -2.0, 0.0]),
+    shift=st.sampled_from([-0.0, 0.5, -1e6, 1e-8]),
+    low=st.sampled_from([-math.inf, -0.04, 0.0]),
+    high=st.sampled_from([math.inf, 0.04, 65504.0]),
+    begin=st.integers(0, 1 << 31),
+    count=st.sampled_from([1, 2, 1000, 1 << 31]),
+) | st.builds(lambda uniform, scale: Draw(uniform, scale), st.booleans(), st.floats(1e-10, 1e10))
+
+COUNTS = st.integers(1, 40) | st.sampled_from([63, 64, 2047, 2048, 2049, 4096, 6001])
+STARTS = st.integers(0, 40) | st.integers(0, 2**40)
+
+
+@needs_binary
+@settings(max_examples=150, deadline=None)
+@given(
+    st.sampled_from([*STORED]),
+    DRAWS,
+    st.lists(st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1)), min_size=1, max_size=3),
+    COUNTS,
+    STARTS,
+    st.integers(1, 50) | st.just(10_000),
+    st.integers(0, 60),
+    st.integers(0, 60),
+)
+def test_the_native_kernel_gives_the_bits_of_the_reference(
+    dtype: str, draw: Draw, keys: list[tuple[int, int]], count: int, start: int, length: int, gap: int, begin: int
+) -> None:
+    runs = start + np.arange((begin + count) // length + 1, dtype=np.int64) * (length + gap), length
+    wanted = np.array(keys, np.uint64)
+    assert filled(native, dtype, draw, wanted, runs, begin, count) == filled(
+        reference, dtype, draw, wanted, runs, begin, count
+    )
+
+
+HELD = st.floats(allow_nan=True, allow_infinity=True) | st.sampled_from([0.0, -0.0, 1.0, 1e300, 5e-324, math.inf])
+
+
+@needs_binary
+@settings(max_examples=150, deadline=None)
+@given(st.lists(HELD, min_size=1, max_size=40), st.integers(1, 120), st.sampled_from([*STORED]))
+def test_whatever_memory_holds_is_measured_alike(held: list[float], times: int, dtype: str) -> None:
+    with np.errstate(over="ignore", invalid="ignore"):
+        rows = reference.cast(np.array(held * times).astype(np.float32), dtype)[None]
+        if dtype == "float64":
+            rows = np.array([held * times])
+    found = []
+    for kernel in (native, reference):
+        measured = np.zeros(1, MOMENTS)
+        kernel.measure(addresses_of(rows), dtype, rows.shape[1], measured)
+        found.append(measured)
+    for field in MOMENTS.fields or ():
+        np.testing.assert_array_equal(found[0][field], found[1][field])
+
+
+def test_moments_are_those_of_numpy() -> None:
+    held = np.random.default_rng(0).normal(3, 2, 100_003)
+    numel, mean, std, low, high = reference.moments(held)
+    assert (numel, low, high) == (len(held), held.min(), held.max())
+    assert (mean, std) == (pytest.approx(held.mean(), rel=1e-14), pytest.approx(held.std(), rel=1e-13))
+    for size in (1e-200, 1e200):
+        _, mean, std, _, _ = reference.moments(held * size, reference.scale_of(held * size))
+        assert (mean, std) == (pytest.approx(held.mean() * size), pytest.approx(held.std() * size))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_values_are_cast_as_torch_casts_them(dtype: str) -> None:
+    bits = np.random.default_rng(0).integers(0, 1 << 32, 1 << 18, np.uint32)
+    values = np.append(bits.view(np.float32), np.float32([0.0, -0.0, 65519.99, 65520, 6e-8, 3e-8, math.inf, -math.inf]))
+    values = values[~np.isnan(values)]
+    expected = torch.from_numpy(values.copy()).to(getattr(torch, dtype)).view(torch.int16).numpy()
+    assert (reference.cast(values, dtype).view(np.int16) == expected).all()
+
+
+GOLDEN = {
+    "normal": (Draw(), "7225016192c6b22e80ff6e138dd68701"),
+    "narrow": (Draw(scale=0.02, shift=0.5), "662d67afa86181634056c38f054c7ba0"),
+}
+"""As in `filling/test_streams`."""
+
+
+@pytest.mark.parametrize("kernel", [reference, pytest.param(native, marks=needs_binary)], ids=kernels.KERNELS)
+@pytest.mark.parametrize("kind", GOLDEN)
+def test_version_1_does_not_drift(kernel: kernels.Kernel, kind: str) -> None:
+    draw, expected = GOLDEN[kind]
+    digest = hashlib.blake2b(digest_size=16)
+    for seed in (0, 1, 2**63):
+        for name in ("weight", "layers.11.mlp.c_fc.weight"):
+            key = hashlib.blake2b(f"initplug/1\0{seed}\0{name}".encode(), digest_size=16).digest()
+            for begin in (0, 1_000_003):
+                out = np.empty((1, 70_000), np.float32)
+                keys, runs = np.frombuffer(key, "<u8").reshape(1, 2), (np.zeros(1, np.int64), 1 << 40)
+                kernel.fill(addresses_of(out), "float32", draw, keys, runs, begin, 70_000)
+                digest.update(out.astype("<f4").tobytes())
+    assert digest.hexdigest() == expected
+
+
+def _digest(kernel: kernels.Kernel) -> str:
+    out, measured = np.empty((1, 300_000), np.float32), np.zeros(1, MOMENTS)
+    keys, runs = np.array([[1, 2]], np.uint64), (np.zeros(1, np.int64), 300_000)
+    kernel.fill(addresses_of(out), "float32", Draw(), keys, runs, 0, 300_000, measured)
+    return hashlib.blake2b(out.tobytes() + measured.tobytes()).hexdigest()
+
+
+def _digest_in_use(_: int = 0) -> str:
+    return _digest(kernels.kernel())
+
+
+@needs_binary
+def test_threads_and_forked_processes_get_the_same_bits() -> None:
+    expected = _digest(native)
+    with ThreadPoolExecutor(4) as pool:
+        assert {*pool.map(_digest_in_use, range(16))} == {expected}
+    if "fork" in multiprocessing.get_all_start_methods():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of threads, which torch has
+            with multiprocessing.get_context("fork").Pool(2) as forked:
+                assert {*forked.map(_digest_in_use, range(4))} == {expected}
+
+
+# Which kernel is in use ------------------------------------------------------------------------------------------
+
+
+def test_a_kernel_that_does_not_exist_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(kernels.VARIABLE, "cuda")
+    forget()
+    with pytest.raises(kernels.KernelError) as caught:
+        kernels.kernel()
+    assert str(caught.value) == "INITPLUG_KERNELS is 'cuda', which is no kernel: it may be reference or native"
+
+
+def test_the_reference_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(kernels.VARIABLE, "reference")
+    forget()
+    assert kernels.kernel() is reference
+
+
+DAMAGES = ["cut short", "overwritten", "of another version", "nothing"]
+
+
+def damage(damaged: Path, kind: str) -> None:
+    """Leave a binary that does not do; its digest is right where only loading can tell."""
+    digest = damaged.with_name("kernel.blake2b")
+    if kind == "of another version":
+        text = Path(kernels.__file__).with_name("kernel.c").read_text()
+        damaged.with_name("kernel.c").write_text(text.replace("#define ABI 1", "#define ABI 999"))
+        assert build_hook.build(build_hook.compiler() or [], damaged.parent) is None
+        return
+    shutil.copy(binary.DIGEST, digest)
+    held = binary.BINARY.read_bytes()
+    damaged.write_bytes({"cut short": held[:5000], "overwritten": held[:-800] + bytes(800), "nothing": b""}[kind])
+    if kind == "nothing":
+        digest.write_text(hashlib.blake2b(b"").hexdigest())
+
+
+@needs_binary
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_a_damaged_binary_is_one_warning_and_the_reference(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kind == "of another version" and build_hook.compiler() is None:
+        pytest.skip("there is no C compiler")
+    damaged = tmp_path / binary.BINARY.name
+    damage(damaged, kind)
+    monkeypatch.setattr(binary, "BINARY", damaged)
+    monkeypatch.setattr(binary, "DIGEST", damaged.with_name("kernel.blake2b"))
+    monkeypatch.delenv(kernels.VARIABLE, raising=False)
+    forget()
+    with pytest.warns(RuntimeWarning, match="the native kernel cannot be used") as caught:
+        assert [kernels.kernel() for _ in range(2)] == [reference, reference]
+    assert len(caught) == 1
+    assert str(caught[0].message).endswith("): the reference gives the same values, more slowly")
+    monkeypatch.setenv(kernels.VARIABLE, "native")
+    forget()
+    with pytest.raises(kernels.KernelError) as refused:
+        kernels.kernel()
+    assert "\n" not in str(refused.value)
+    assert str(refused.value).endswith("): pip install --force-reinstall initplug")
+
+
+def test_without_a_binary_the_reference_does_it_quietly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(binary, "BINARY", tmp_path / "kernel.bin")
+    monkeypatch.setattr(binary, "DIGEST", tmp_path / "kernel.blake2b")
+    monkeypatch.delenv(kernels.VARIABLE, raising=False)
+    forget()
+    assert kernels.kernel() is reference
+    monkeypatch.setenv(kernels.VARIABLE, "native")
+    forget()
+    with pytest.raises(kernels.KernelError, match="it was not built"):
+        kernels.kernel()
+
+
+# Building --------------------------------------------------------------------------------------------------------
+
+
+def test_a_compiler_that_fails_is_told_in_a_line_and_leaves_no_binary(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    built = tmp_path / "kernel.bin"
+    built.write_bytes(b"an older one")
+    (tmp_path / "kernel.c").write_text("this is no C\n")
+    for command in (["cc"] if shutil.which("cc") else [], ["no-such-compiler"], None):
+        if command == []:
+            continue
+        assert not build_hook.build_or_tell(command, tmp_path)
+        told = capsys.readouterr().err
+        assert told.count("\n") == 1 and told.startswith("initplug: the native kernel is not built (")
+        assert [path.name for path in tmp_path.iterdir()] == ["kernel.c"]
+
+
+@pytest.mark.skipif(build_hook.compiler() is None, reason="there is no C compiler")
+def test_a_binary_is_built_with_its_digest(tmp_path: Path) -> None:
+    shutil.copy(Path(kernels.__file__).with_name("kernel.c"), tmp_path)
+    built = tmp_path / binary.BINARY.name
+    assert build_hook.build_or_tell(build_hook.compiler(), tmp_path)
+    assert hashlib.blake2b(built.read_bytes()).hexdigest() == (tmp_path / "kernel.blake2b").read_text().strip()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kernel.bin", "kernel.blake2b", "kernel.c"]
+
+
+def test_the_hook_and_the_kernel_call_the_binary_the_same() -> None:
+    assert binary.BINARY == build_hook.BINARY
+    assert binary.DIGEST == build_hook.DIGEST
+    assert f"#define ABI {binary.ABI}\n" in Path(kernels.__file__).with_name("kernel.c").read_text()
+    assert f"#define BLOCK {reference.BLOCK} " in Path(kernels.__file__).with_name("kernel.c").read_text()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "told"),
+    [
+        ("reference", "initplug, version {}, reference kernel\n"),
+        ("nought", "INITPLUG_KERNELS is 'nought', which is no kernel: it may be reference or native\n"),
+    ],
+)
+def test_the_version_tells_which_kernel_is_in_use(wanted: str, told: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "initplug", "--version"],
+        cwd=ROOT,
+        env={**os.environ, kernels.VARIABLE: wanted},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout or done.stderr) == told.format(initplug.__version__)
+    assert done.returncode == (0 if wanted == "reference" else 1)
+
+
+def test_an_unknown_kernel_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(kernels.VARIABLE, "nought")
+    forget()
+    layer = nn.Linear(3, 3)
+    before = layer.weight.clone()
+    for seed in (0, None):
+        with pytest.raises(initplug.ApplyError, match="INITPLUG_KERNELS is 'nought'"):
+            initplug.apply(layer, {"rules": {"*": "normal"}}, seed=seed)
+        with pytest.raises(initplug.ApplyError, match="INITPLUG_KERNELS is 'nought'"):
+            initplug.audit(layer, {"rules": {"*": "normal"}}, seed=seed)
+    assert torch.equal(layer.weight, before)
