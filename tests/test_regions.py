@@ -21,7 +21,6 @@ from initplug.auditing.verdicts import OK, Judgement
 from initplug.filling.batches import SMALL, Lot, LotKind
 from initplug.filling.seeded import fill_from_names
 from initplug.filling.sharding import held_in, is_sharded, region_at
-from initplug.filling.words import WordSource, _fill_short_rows, key_of
 from initplug.regions import Box, Region, split, stretches_of
 from initplug.schemes.distributions import Constant, Normal, Stacked, Uniform
 
@@ -103,17 +102,6 @@ def test_small_and_large_parts_of_vectors_and_rows_are_those_of_the_whole(size: 
             if moments is not None and measured is not None:
                 assert moments.numel == local.numel()
                 assert moments.mean == pytest.approx(measured.mean, abs=1e-6)
-
-
-@given(st.lists(st.integers(0, 1 << 40), min_size=1, max_size=20), st.integers(1, 40))
-def test_rows_of_words_are_those_of_the_stream_however_they_are_computed(places: list[int], length: int) -> None:
-    key, source, firsts = key_of(3, "w"), WordSource(64), np.array(places, np.int64)
-    one_by_one, at_once = np.empty((2, len(places), length), np.uint32)
-    source.fill_rows(key, firsts, one_by_one)
-    _fill_short_rows(key, firsts, at_once)
-    expected = [source.words(key, place, length) for place in places]
-    assert (one_by_one == expected).all()
-    assert (at_once == expected).all()
 
 
 def test_places_of_indices_in_what_is_held() -> None:

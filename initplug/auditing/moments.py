@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Sequence
+from functools import reduce
 from typing import Any, NamedTuple, overload
 
 import numpy as np
@@ -11,11 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from initplug.kernels import kernel
+from initplug.kernels.reference import MOMENTS
+
 MEASURED_AT_A_TIME = 1 << 15
 """Elements measured at a time: the scratch of a measurement, whatever the tensor's size.
 
 Torch hands nothing shorter to its pool of threads, which spin while they wait: beside busy neighbours that takes many
-times as long as the work. NumPy has no pool, but that of its linear algebra, which takes rows longer than `ROW`.
+times as long as the work.
 """
 
 
@@ -44,15 +48,20 @@ def measure(tensor: Tensor, padding_row: int | None = None, without: Collection[
         tensor = tensor.resolve_conj()
         real, imaginary = (measure(part, padding_row) for part in torch.view_as_real(tensor).unbind(-1))
         return None if real is None or imaginary is None else _complex_moments(real, imaginary)
-    total: Moments | None = None
-    for chunk in chunks(tensor, padding_row):
-        for value in without:
-            chunk = chunk[chunk != value]
-        if not chunk.size:
-            continue
-        measured = _measured(chunk)
-        total = measured if total is None else together(total, measured)
-    return total
+    parts = _parts(tensor, padding_row)
+    if not without and tensor.dtype in KERNEL_DTYPES and all(part.is_cpu and is_dense(part) for part in parts):
+        found = [one for part in parts for one in measure_memory(part.data_ptr(), tensor.dtype, part.numel())]
+    else:
+        chosen = (_without(chunk, without) for chunk in chunks(tensor, padding_row))
+        found = [one for chunk in chosen if chunk.size for one in measure_array(chunk)]
+    return reduce(together, filter(None, found)) if found else None
+
+
+def _without(chunk: NDArray[Any], values: Collection[float]) -> NDArray[Any]:
+    """Return a chunk without the elements that have given values."""
+    for value in values:
+        chunk = chunk[chunk != value]
+    return chunk
 
 
 def _complex_moments(real: Moments, imaginary: Moments) -> Moments:
@@ -63,10 +72,14 @@ def _complex_moments(real: Moments, imaginary: Moments) -> Moments:
 
 def chunks(tensor: Tensor, padding_row: int | None = None) -> Iterator[NDArray[Any]]:
     """Yield the elements as floats, `MEASURED_AT_A_TIME` in a row, without a copy where memory allows it."""
+    for part in _parts(tensor, padding_row):
+        yield from _flat_pieces(part)
+
+
+def _parts(tensor: Tensor, padding_row: int | None) -> list[Tensor]:
+    """Return what is left of a tensor without its padding row: views that hold something, none negated."""
     parts = [tensor] if padding_row is None else [tensor[:padding_row], tensor[padding_row + 1 :]]
-    for part in parts:
-        if part.numel():
-            yield from _flat_pieces(part.resolve_neg())
+    return [part.resolve_neg() for part in parts if part.numel()]
 
 
 def _flat_pieces(tensor: Tensor) -> Iterator[NDArray[Any]]:
@@ -147,37 +160,45 @@ def is_dense(tensor: Tensor) -> bool:
     return True
 
 
-def _measured(values: NDArray[Any]) -> Moments:
-    size, low, high = values.size, float(np.minimum.reduce(values)), float(np.maximum.reduce(values))
-    if low == high:
-        return Moments(size, low, 0.0, low, high)
-    with np.errstate(invalid="ignore"):  # of infinite elements, and of signalling NaNs
-        deviations, scale = values.astype(np.float64), _scale(low, high)
-        if scale != 1:
-            deviations *= scale
-        mean = float(np.add.reduce(deviations)) / size
-        np.subtract(deviations, mean, deviations)
-        variance = _squares(deviations) / size
-    return Moments(size, mean / scale, math.sqrt(variance) / scale, low, high)
+KERNEL_DTYPES = {getattr(torch, name): name for name in ("float32", "float64", "bfloat16", "float16")}
+"""Dtypes that kernels write and measure, by the names that they have there."""
+
+AT_ONCE = 1 << 18
+"""Elements whose moments are added up at once, whoever measures them."""
 
 
-def _scale(low: float, high: float) -> float:
-    """Return a power of two that keeps the squares of elements in double precision from being infinite or 0."""
-    largest = max(-low, high, low, -high)
-    if 1e-120 < largest < 1e120 or not math.isfinite(largest):
-        return 1.0
-    return 2.0**600 if largest < 1 else 2.0**-600
+def measure_memory(address: int, dtype: torch.dtype, count: int) -> Measured:
+    """Measure elements that follow each other in memory, in stretches of `AT_ONCE`.
+
+    Args:
+        address: of the first, on the CPU.
+        dtype: one of `KERNEL_DTYPES`.
+        count: how many there are, one or more.
+    """
+    whole, rest = divmod(count, AT_ONCE)
+    found, size = Measured.none(whole + (rest > 0)), AT_ONCE * dtype.itemsize
+    addresses = (address + np.arange(len(found)) * size).astype(np.uintp)
+    for stretches, each in ((slice(whole), AT_ONCE), (slice(whole, None), rest)):
+        if len(addresses[stretches]):
+            kernel().measure(addresses[stretches], KERNEL_DTYPES[dtype], each, found.table[stretches])
+    return found
 
 
-def _squares(values: NDArray[Any]) -> float:
-    """Return the sum of squares, over rows that linear algebra does not share among threads."""
-    full = values.size - values.size % ROW
-    rows, rest = values[:full].reshape(-1, ROW), values[full:]
-    return math.fsum(np.vecdot(rows, rows).tolist()) + float(np.vecdot(rest, rest))
+def measure_array(values: NDArray[Any]) -> Measured:
+    """Measure the elements of an array of floats, one or more.
+
+    Example:
+        >>> [*measure_array(np.array([1, 3], np.float32))]
+        [Moments(numel=2, mean=2.0, std=1.0, min=1.0, max=3.0)]
+    """
+    values = np.ascontiguousarray(values)
+    return measure_memory(address_of(values), getattr(torch, values.dtype.name), values.size)
 
 
-ROW = 1 << 12
-"""Elements whose products are added at once."""
+def address_of(values: NDArray[Any]) -> int:
+    """Return where an array without gaps begins in memory."""
+    address: int = values.__array_interface__["data"][0]
+    return address
 
 
 def together(one: Moments, other: Moments) -> Moments:
@@ -214,7 +235,7 @@ class Measured(Sequence[Moments | None]):
     @classmethod
     def none(cls, count: int) -> Measured:
         """Return a table of tensors that were not measured yet."""
-        return cls(np.zeros(count, MOMENT_COLUMNS))
+        return cls(np.zeros(count, MOMENTS))
 
     def __len__(self) -> int:
         return len(self.table)
@@ -242,83 +263,37 @@ class Measured(Sequence[Moments | None]):
         return np.flatnonzero(self.table["numel"])
 
 
-MOMENT_COLUMNS = np.dtype([(field, np.int64 if field == "numel" else np.float64) for field in Moments._fields])
-
-
 SINGLE = frozenset({torch.float32, torch.bfloat16, torch.float16})
 """Dtypes whose elements single precision holds."""
 
 
 def measure_alike(tensors: Sequence[Tensor]) -> Measured:
-    """Measure small tensors of one shape and one dtype of `SINGLE`, all at once, in double precision.
+    """Measure tensors of one shape and one dtype of `SINGLE`, one element or more each.
 
     Example:
         >>> [*measure_alike([torch.tensor([1.0, 3.0]), torch.tensor([5.0, 5.0])])]
         [Moments(numel=2, mean=2.0, std=1.0, min=1.0, max=3.0), Moments(numel=2, mean=5.0, std=0.0, min=5.0, max=5.0)]
     """
-    found, step = Measured.none(len(tensors)), max((MEASURED_AT_A_TIME - 1) // tensors[0].numel(), 1)
-    if len(tensors) <= FEW_TENSORS:
-        for row, tensor in enumerate(tensors):
-            found[row] = measure(tensor)
+    found, dtype, numel = Measured.none(len(tensors)), KERNEL_DTYPES[tensors[0].dtype], tensors[0].numel()
+    if lie_in_order(tensors):
+        kernel().measure(addresses_of(tensors), dtype, numel, found.table)
         return found
+    step = max((MEASURED_AT_A_TIME - 1) // numel, 1)
     for start in range(0, len(tensors), step):
-        rows = torch.stack([*tensors[start : start + step]]).detach().to("cpu", torch.float32)
-        _measure_rows(rows.reshape(len(rows), -1), found.table[start : start + step])
+        rows = torch.stack([*tensors[start : start + step]]).detach().cpu()
+        kernel().measure(addresses_of(rows.unbind(0)), dtype, numel, found.table[start : start + step])
     return found
 
 
-FEW_TENSORS = 3
-"""How many tensors are measured faster one by one."""
+def lie_in_order(tensors: Sequence[Tensor]) -> bool:
+    """Return whether kernels may write and measure tensors: in row-major order, on the CPU, not negated."""
+    return (
+        all(tensor.is_cpu for tensor in tensors)
+        and all(map(Tensor.is_contiguous, tensors))
+        and not any(map(Tensor.is_neg, tensors))
+    )
 
 
-def _measure_rows(rows: Tensor, table: NDArray[Any]) -> None:
-    values = rows.numpy()
-    table["numel"] = values.shape[1]
-    first = values[0, 0]
-    if (values == first).all():  # constants, which nearly all small tensors are
-        for field in ("mean", "min", "max"):
-            table[field] = first
-        return
-    # NumPy takes ten times as long for extremes along rows.
-    lows, highs = torch.amin(rows, 1).numpy(), torch.amax(rows, 1).numpy()
-    equal = lows == highs
-    # Deviations from an element of the row itself: from zero, squares of nearly equal elements would cancel.
-    origins = np.where(np.isfinite(values[:, 0]), values[:, 0], 0).astype(np.float64)
-    with np.errstate(invalid="ignore"):  # of infinite elements
-        deviations = values - origins[:, None]
-        offs = np.vecdot(deviations, np.ones(values.shape[1])) / values.shape[1]
-        squares = np.vecdot(deviations, deviations) / values.shape[1]
-        table["std"] = np.where(equal, 0.0, np.sqrt(np.maximum(squares - np.square(offs), 0.0)))
-        table["mean"] = np.where(equal, lows, origins + offs)
-    table["min"], table["max"] = lows, highs
-
-
-def measure_drawn(values: NDArray[np.float32], mean: float, std: float) -> Moments:
-    """Measure a chunk that was just drawn, fast: sums in single precision over rows, in double over these.
-
-    Args:
-        values: one-dimensional, contiguous, not empty.
-        mean: expected; taken off before the squares where it exceeds `std`, lest they cancel.
-        std: expected.
-
-    Example:
-        >>> measure_drawn(np.array([1, 3], np.float32), 0.0, 1.0)
-        Moments(numel=2, mean=2.0, std=1.0, min=1.0, max=3.0)
-    """
-    # Calls are few, since other threads wait for the interpreter between two of them.
-    size, low, high = values.size, float(np.minimum.reduce(values)), float(np.maximum.reduce(values))
-    if low == high:
-        return Moments(size, low, 0.0, low, high)
-    shift = mean if abs(mean) > std else 0.0
-    deviations = values - np.float32(shift) if shift else values
-    full = size - size % ROW
-    rows = deviations[:full].reshape(-1, ROW)
-    total, squares = sum(np.vecdot(rows, ONES).tolist()), sum(np.vecdot(rows, rows).tolist())
-    if full < size:
-        rest = deviations[full:].astype(np.float64)
-        total, squares = total + float(rest.sum()), squares + float(rest @ rest)
-    off = total / size
-    return Moments(size, float(np.float32(shift)) + off, math.sqrt(max(squares / size - off**2, 0.0)), low, high)
-
-
-ONES = np.ones(ROW, np.float32)
+def addresses_of(tensors: Sequence[Tensor]) -> NDArray[np.uintp]:
+    """Return where tensors begin in memory."""
+    return np.fromiter(map(Tensor.data_ptr, tensors), np.uintp, len(tensors))

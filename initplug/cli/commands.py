@@ -86,11 +86,15 @@ def _tell_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
         ctx.exit()
 
 
-VERSION = {"is_flag": True, "is_eager": True, "expose_value": False, "callback": _tell_version}
-
-
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--version", help="Show the version and exit.", **VERSION)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_tell_version,
+    help="Show the version and exit.",
+)
 def commands() -> None:
     """Initialization for PyTorch: declared in recipes, planned, applied, audited.
 

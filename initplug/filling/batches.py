@@ -1,4 +1,4 @@
-"""Small tensors from the streams of their names, many at a time: words, writes and moments in one go each."""
+"""Lots of tensors that are alike, and the small ones among them, which one call fills and measures."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from initplug.auditing.moments import Measured, measure_alike
+from initplug.auditing.moments import KERNEL_DTYPES, Measured, addresses_of, lie_in_order, measure_alike
 from initplug.columns import Rows
-from initplug.filling.streams import DRAWN_AT_A_TIME, sampler
-from initplug.filling.words import BLOCK, WordSource, keys_of, words_of_many
-from initplug.regions import Region
+from initplug.filling.streams import DRAWN_AT_A_TIME, fill_memory
+from initplug.filling.words import keys_of
+from initplug.regions import Box, Region
 from initplug.schemes.distributions import Constant, Drawn, Elementwise
 
 
@@ -66,111 +67,74 @@ def one_by_one(lots: Iterable[Lot]) -> list[Lot]:
 
 
 SMALL = 1 << 12
-"""Elements up to which tensors are drawn in batches."""
-
-FINE = 1 << 15
-"""Elements that one thread computes at a time: its scratch lies in the first-level cache, near enough."""
-
-Batch = list[Lot]
-"""Small tensors of one distribution, dtype and device; at most `DRAWN_AT_A_TIME` elements."""
+"""Elements up to which a tensor is small."""
 
 
-def batches(lots: Sequence[Lot]) -> tuple[list[Batch], list[Lot]]:
-    """Return the lots of small tensors in batches, and the others."""
-    groups: dict[Any, list[Lot]] = {}
+def parted(lots: Sequence[Lot]) -> tuple[list[Lot], list[Lot]]:
+    """Return the lots of small tensors, at most `DRAWN_AT_A_TIME` elements each, and the others."""
+    small: list[Lot] = []
     large: list[Lot] = []
     for lot in lots:
-        (distribution, measured, region, _), tensor = lot.kind, lot.tensors[0]
-        drawn = isinstance(distribution, Elementwise) and _is_run(region)
-        plain = (drawn or isinstance(distribution, Constant)) and tensor.is_floating_point()
-        if plain and 0 < tensor.numel() <= SMALL and not any(map(Tensor.is_neg, lot.tensors)):
-            groups.setdefault((distribution, tensor.dtype, tensor.device, measured), []).append(lot)
+        if lot.tensors[0].numel() <= SMALL and _is_plain(lot):
+            step = DRAWN_AT_A_TIME // lot.numel
+            small += [lot.part(start, start + step) for start in range(0, len(lot.rows), step)]
         else:
             large.append(lot)
-    found: list[Batch] = []
-    for alike in groups.values():
-        room = 0
-        for lot in alike:
-            padded, start = _padded(lot), 0
-            while start < len(lot.rows):
-                if room < padded:
-                    found.append([])
-                    room = DRAWN_AT_A_TIME
-                end = min(start + room // padded, len(lot.rows))
-                found[-1].append(lot.part(start, end))
-                room -= (end - start) * padded
-                start = end
-    return found, large
+    return small, large
 
 
-def draw_batch(batch: Batch, seed: int, measured: Measured) -> None:
-    """Fill small tensors of one distribution; the values are those that each would get alone.
+def _is_plain(lot: Lot) -> bool:
+    """Return whether one call gives all tensors of a lot their values."""
+    (distribution, _, region, padding_row), tensor = lot.kind, lot.tensors[0]
+    if not tensor.numel() or tensor.dtype not in KERNEL_DTYPES or padding_row is not None:
+        return False
+    drawn = isinstance(distribution, Elementwise) and distribution.sampling.mapped is None
+    plain = isinstance(distribution, Constant) or (drawn and (region is None or len(region.boxes) == 1))
+    return plain and not any(map(Tensor.is_neg, lot.tensors))
+
+
+def draw_small(lot: Lot, seed: int, measured: Measured) -> None:
+    """Fill a lot of small tensors; the values are those that each would get alone.
 
     Args:
-        batch: the tensors.
+        lot: the tensors.
         seed: of all streams.
         measured: takes the moments of each in its row, if they are to be measured.
     """
-    tensors = [tensor for lot in batch for tensor in lot.tensors]
-    if all(_is_zero(lot.kind.distribution) for lot in batch):
-        torch._foreach_zero_(tensors)
+    distribution, tensors = lot.kind.distribution, [*lot.tensors]
+    if isinstance(distribution, Elementwise) and lie_in_order(tensors):
+        found = Measured.none(len(tensors)) if lot.kind.measured else None
+        _draw_at(addresses_of(tensors), lot, seed, None if found is None else found.table)
     else:
-        torch._foreach_copy_(tensors, values_of(batch, seed))
-    for lot in batch:
-        if lot.kind.measured:
-            measured.put(lot.rows, measure_alike(lot.tensors))
-
-
-def values_of(batch: Batch, seed: int) -> list[Tensor]:
-    """Return what every tensor of a batch is given, in its shape, before the cast to its dtype."""
-    constant = isinstance(batch[0].kind.distribution, Constant)
-    return _constant_tensors(batch) if constant else _drawn_values(batch, seed)
+        if _is_zero(distribution):
+            torch._foreach_zero_(tensors)
+        else:
+            torch._foreach_copy_(tensors, [values.view(tensors[0].shape) for values in values_of(lot, seed).unbind(0)])
+        found = measure_alike(tensors) if lot.kind.measured else None
+    if found is not None:
+        measured.put(lot.rows, found)
 
 
 def _is_zero(distribution: Drawn) -> bool:
-    """Return whether it gives 0, and not the -0 that is equal to it, so that both may be in one batch."""
+    """Return whether it gives 0, and not the -0 that is equal to it."""
     return isinstance(distribution, Constant) and distribution.value == 0 and math.copysign(1, distribution.value) > 0
 
 
-def _constant_tensors(batch: Batch) -> list[Tensor]:
-    """Return a constant in the shape of every tensor."""
-    found: list[Tensor] = []
-    for (constant, *_), rows, _, (first, *_) in batch:
-        assert isinstance(constant, Constant)  # as all of the batch
-        found += [torch.full(first.shape, constant.value, dtype=first.dtype, device=first.device)] * len(rows)
-    return found
+def values_of(lot: Lot, seed: int) -> Tensor:
+    """Return what the small tensors of a lot are given, in a row of their dtype for each."""
+    constant, first = lot.kind.distribution, lot.tensors[0]
+    if isinstance(constant, Constant):
+        value = torch.full((1, lot.numel), constant.value, dtype=first.dtype, device=first.device)
+        return value.expand(len(lot.tensors), lot.numel)
+    values = torch.empty((len(lot.tensors), lot.numel), dtype=first.dtype)
+    _draw_at(addresses_of(values.unbind(0)), lot, seed, None)
+    return values
 
 
-def _drawn_values(batch: Batch, seed: int) -> list[Tensor]:
-    """Return what is drawn for every tensor, in its shape."""
-    keys = keys_of(seed, [name for lot in batch for name in lot.names])
-    numels = np.array([lot.numel for lot in batch])
-    starts = np.array([_start(lot) for lot in batch])
-    rows = [len(lot.rows) for lot in batch]
-    words, firsts = words_of_many(keys, np.repeat(numels, rows), np.repeat(starts, rows))
-    values = np.empty(len(words), np.float32)
-    sampler(batch[0].kind.distribution)(words, values, WordSource(FINE))
-    drawn, place = torch.from_numpy(values), 0
-    found: list[Tensor] = []
-    for lot in batch:
-        count, shape = len(lot.rows), lot.tensors[0].shape
-        held = drawn.as_strided((count, lot.numel), (_padded(lot), 1), int(firsts[place]))
-        found += held.view(count, *shape).unbind(0)
-        place += count
-    return found
-
-
-def _is_run(region: Region | None) -> bool:
-    """Return whether the elements that are held follow each other in the whole."""
-    return region is None or (len(region.boxes) == 1 and len(region.boxes[0][1].runs[0]) == 1)
-
-
-def _start(lot: Lot) -> int:
-    """Return the place in the whole of the first element that is held."""
-    region = lot.kind.region
-    return 0 if region is None else int(region.boxes[0][1].runs[0][0])
-
-
-def _padded(lot: Lot) -> int:
-    """Return the words of the blocks that hold those of a tensor."""
-    return -(-(_start(lot) % BLOCK + lot.numel) // BLOCK) * BLOCK
+def _draw_at(addresses: NDArray[np.uintp], lot: Lot, seed: int, measured: NDArray[Any] | None) -> None:
+    """Write what is drawn for every tensor of a lot to an address each."""
+    distribution, first, region = lot.kind.distribution, lot.tensors[0], lot.kind.region
+    assert isinstance(distribution, Elementwise)  # as is everything small that is no constant
+    box = Box.whole(first.shape) if region is None else region.boxes[0][1]
+    keys, dtype = keys_of(seed, lot.names), KERNEL_DTYPES[first.dtype]
+    fill_memory(addresses, dtype, distribution, keys, box, 0, lot.numel, measured)

@@ -14,13 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from initplug.auditing.moments import array_of
-from initplug.filling import streams
-from initplug.filling.batches import FINE, Lot, LotKind
+from initplug.auditing.moments import KERNEL_DTYPES, Measured, Moments, addresses_of, lie_in_order
+from initplug.filling.batches import Lot, LotKind
 from initplug.filling.cuts import cut_view
 from initplug.filling.pieces import Given, Piece, pieces
-from initplug.filling.streams import DRAWN_AT_A_TIME
-from initplug.filling.words import STEP, WordSource
+from initplug.filling.streams import DRAWN_AT_A_TIME, fill_box, fill_memory
 
 ChunkResult = TypeVar("ChunkResult")
 
@@ -40,28 +38,48 @@ class Job:
     Args:
         row: of the tensor.
         kind: of its draw.
-        out: at most `DRAWN_AT_A_TIME` elements, in the order of the piece: the memory itself where it is plain float32
-            on the CPU.
+        out: at most `DRAWN_AT_A_TIME` elements, in the order of the piece.
         begin: place of the first in the piece.
         piece: that they belong to.
     """
 
     row: int
     kind: LotKind
-    out: Tensor | NDArray[np.float32]
+    out: Tensor
     begin: int
     piece: Piece
 
-    def drawn(self, source: WordSource, out: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the draws that belong here, written to `out` as far as needed."""
-        values = out if out is self.out else out[: self.size]
-        streams.fill_box(values, self.piece.distribution, self.piece.key, self.piece.box, source, self.begin)
+    @property
+    def in_place(self) -> bool:
+        """Return whether kernels write the elements where they are."""
+        mapped = self.piece.distribution.sampling.mapped
+        return mapped is None and self.out.dtype in KERNEL_DTYPES and lie_in_order([self.out])
+
+    def draw_in_place(self) -> Moments | None:
+        """Write the draws that belong here, and return their moments if they are to be measured."""
+        piece, measured = self.piece, Measured.none(1) if self.kind.measured else None
+        fill_memory(
+            addresses_of([self.out]),
+            KERNEL_DTYPES[self.out.dtype],
+            piece.distribution,
+            piece.key.reshape(1, 2),
+            piece.box,
+            self.begin,
+            self.size,
+            None if measured is None else measured.table,
+        )
+        return None if measured is None else measured[0]
+
+    def drawn(self, scratch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the draws that belong here, in memory for `DRAWN_AT_A_TIME` of them."""
+        values = scratch[: self.size]
+        fill_box(values, self.piece.distribution, self.piece.key, self.piece.box, self.begin)
         return values
 
     @property
     def size(self) -> int:
         """The number of its elements."""
-        return self.out.numel() if isinstance(self.out, Tensor) else self.out.size
+        return self.out.numel()
 
 
 @dataclass(frozen=True)
@@ -69,13 +87,12 @@ class ChunkWork(Generic[ChunkResult]):
     """The work that is done with every tensor.
 
     Args:
-        draws: with a stretch of draws, given what computes words and memory for `DRAWN_AT_A_TIME` elements; any thread
-            calls it.
+        draws: with a stretch of draws, given memory for `DRAWN_AT_A_TIME` elements; any thread calls it.
         given: with what is known as a whole, given the row of its tensor; one thread at a time calls it.
         done: with the row of a tensor that is finished; one thread at a time calls it.
     """
 
-    draws: Callable[[Job, WordSource, NDArray[np.float32]], ChunkResult | None]
+    draws: Callable[[Job, NDArray[np.float32]], ChunkResult | None]
     given: Callable[[int, Given], ChunkResult | None]
     done: Callable[[int], None]
 
@@ -124,7 +141,7 @@ def work_on_chunks(
                         note(row, place, work.given(row, piece))
                         place += 1
                         continue
-                    for out, begin in _stretches(piece.view):
+                    for out, begin in cut_view(piece.view, DRAWN_AT_A_TIME):
                         left[row] += 1
                         yield place, Job(row, kind, out, begin, piece)
                         place += 1
@@ -135,8 +152,6 @@ def work_on_chunks(
     queue = jobs()
 
     def until_done() -> None:
-        # One thread works best on pieces that the first-level cache holds; several wait for each other between calls.
-        source = WordSource(STEP if threads > 1 else FINE)
         scratch = np.empty(DRAWN_AT_A_TIME, np.float32)
         while not failed.is_set():
             with lock:
@@ -144,7 +159,7 @@ def work_on_chunks(
             if job is None:
                 return
             try:
-                outcome = work.draws(job, source, scratch)
+                outcome = work.draws(job, scratch)
             except Exception as error:
                 raise FillError(job.row) from error
             with lock:
@@ -173,11 +188,3 @@ def work_on_chunks(
                 failed.set()
                 raise
     return {row: [outcome for _, outcome in sorted(parts, key=itemgetter(0))] for row, parts in found.items()}
-
-
-def _stretches(view: Tensor) -> Iterator[tuple[Tensor | NDArray[np.float32], int]]:
-    """Return a view in row-major order, at most `DRAWN_AT_A_TIME` elements each, with the place of their first."""
-    if view.dtype == torch.float32 and view.device.type == "cpu" and view.is_contiguous() and not view.is_neg():
-        flat: NDArray[np.float32] = array_of(view.view(-1))
-        return ((flat[first:last], first) for first, last in streams.spans(len(flat)))
-    return cut_view(view, DRAWN_AT_A_TIME)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from initplug.filling.streams import fill_box
-from initplug.filling.words import WordSource, key_of
+from initplug.filling.words import key_of
 from initplug.regions import Box
 from initplug.schemes.distributions import Elementwise, Normal, Uniform
 from initplug.schemes.structures.base import check_tag
@@ -53,7 +53,7 @@ def draws_from_streams(seed: int, name: str, box: Box, shape: tuple[int, ...]) -
 
     def source(distribution: Elementwise, tag: str) -> NDArray[np.float32]:
         out = np.empty(math.prod(shape), np.float32)
-        fill_box(out, distribution, key_of(seed, name, tag), box, WordSource())
+        fill_box(out, distribution, key_of(seed, name, tag), box)
         return out.reshape(shape)
 
     return Draws(source)

@@ -12,16 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from initplug.auditing.moments import array_of
+from initplug.auditing.moments import array_of, lie_in_order
 from initplug.auditing.repetition import WORD_DTYPES
 from initplug.columns import Rows
-from initplug.filling.batches import Batch, Lot, LotKind, batches, one_by_one, values_of
+from initplug.filling.batches import Lot, LotKind, one_by_one, parted, values_of
 from initplug.filling.chunks import ChunkWork, Job, work_on_chunks
 from initplug.filling.cuts import SERIAL, cut_view, paired_pieces
 from initplug.filling.pieces import Given
 from initplug.filling.sharding import local_of, region_of
 from initplug.filling.sources import Redrawn
-from initplug.filling.words import WordSource
 from initplug.filling.work import Work
 from initplug.filling.write import lots_of
 from initplug.planning.assignment import Share
@@ -92,17 +91,16 @@ def compared_to_seed(
     assert seed is not None  # without one there is nothing to compute
     found: dict[int, Compared] = {}
     padded = plan.shares.taken(rows).mask(lambda share: share.padding_row is not None)
-    small, large = batches(lots_of(plan, slots, rows[~padded], measure=False))
+    small, large = parted(lots_of(plan, slots, rows[~padded], measure=False))
     lots = one_by_one(large)
     with torch.no_grad():
-        for batch in small:
-            equal = _equal_tensors(batch, seed)
-            for row, is_equal, lot, place in equal:
-                if is_equal:
-                    found[row] = Compared(Difference(0, lot.numel))
-                else:
-                    lots.append(lot.part(place, place + 1))
-            done(sum(is_equal for _, is_equal, _, _ in equal))
+        for lot in small:
+            equal = _equal_tensors(lot, seed)
+            found.update(
+                (int(lot.rows[place]), Compared(Difference(0, lot.numel))) for place in np.flatnonzero(equal).tolist()
+            )
+            lots += [lot.part(place, place + 1) for place in np.flatnonzero(~equal).tolist()]
+            done(int(equal.sum()))
     lots += [_lot_of_one(row, plan.names[row], slots[row], plan.shares[row]) for row in rows[padded].tolist()]
     lots += [_lot_of_one(row, source.name, slots[row], source.share) for row, source in copies.items()]
     casts = {row: source.casts for row, source in copies.items()}
@@ -127,21 +125,15 @@ def _lot_of_one(row: int, name: str, slot: Slot, share: Share) -> Lot:
 # Small tensors ------------------------------------------------------------------------------------------------
 
 
-def _equal_tensors(batch: Batch, seed: int) -> list[tuple[int, bool, Lot, int]]:
-    """Return each tensor of a batch by its row, whether it holds what it was to be given, and its place in a lot."""
-    expected, found, begin = values_of(batch, seed), [], 0
-    for lot in batch:
-        step = max((SERIAL - 1) // lot.numel, 1)
-        for start in range(0, len(lot.rows), step):
-            held = torch.stack([*lot.tensors[start : start + step]]).detach()
-            given = torch.stack(expected[begin + start : begin + start + len(held)]).to(held.dtype)
-            same_bits = (bits(held) == bits(given)).reshape(len(held), -1).all(1)
-            found += [
-                (int(lot.rows[start + place]), is_equal, lot, start + place)
-                for place, is_equal in enumerate(same_bits.tolist())
-            ]
-        begin += len(lot.rows)
-    return found
+def _equal_tensors(lot: Lot, seed: int) -> NDArray[np.bool_]:
+    """Return of each tensor of a lot whether it holds what it was to be given."""
+    expected, equal = values_of(lot, seed), np.empty(len(lot.rows), np.bool_)
+    step = max((SERIAL - 1) // lot.numel, 1)
+    for start in range(0, len(lot.rows), step):
+        held = torch.stack([*lot.tensors[start : start + step]])
+        same_bits = bits(held) == bits(expected[start : start + step])
+        equal[start : start + step] = same_bits.reshape(len(held), -1).all(1)
+    return equal
 
 
 def bits(values: Tensor) -> NDArray[np.integer]:
@@ -162,13 +154,13 @@ def _differences(
 ) -> dict[int, Difference]:
     """Return what tells tensors from what they were to be given, which may take further dtypes on its way."""
 
-    def draws(job: Job, source: WordSource, scratch: NDArray[np.float32]) -> Difference:
-        values, out, box = job.drawn(source, scratch), job.out, job.piece.box
+    def draws(job: Job, scratch: NDArray[np.float32]) -> Difference:
+        values, out, box = job.drawn(scratch), job.out, job.piece.box
         through = casts.get(job.row, ())
-        if isinstance(out, np.ndarray):
-            if not through and np.array_equal(out.view(np.int32), values.view(np.int32)):  # nearly always
+        if not through and out.dtype == torch.float32 and lie_in_order([out]):  # nearly always
+            held = array_of(out.view(-1))
+            if np.array_equal(held.view(np.int32), values.view(np.int32)):
                 return Difference(0, job.size)
-            out = torch.from_numpy(out)
         drawn = torch.from_numpy(values).view(out.shape)
         return _summed(_difference(*pair, through, box, job.begin) for pair in paired_pieces(out, drawn))
 

@@ -10,13 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from initplug.auditing.moments import Measured, Moments, measure_drawn, together
+from initplug.auditing.moments import Measured, Moments, measure_array, together
 from initplug.columns import Rows
-from initplug.filling.batches import Lot, batches, draw_batch, one_by_one
+from initplug.filling.batches import Lot, draw_small, one_by_one, parted
 from initplug.filling.chunks import ChunkWork, FillError, Job, work_on_chunks
 from initplug.filling.cuts import give, set_to
 from initplug.filling.pieces import Given
-from initplug.filling.words import WordSource
 
 
 def fill_from_names(
@@ -34,31 +33,31 @@ def fill_from_names(
     Raises:
         FillError: from what was raised; the tensors that `done` was not called for may be filled in part.
     """
-    small, large = batches(lots)
+    small, large = parted(lots)
     with torch.no_grad():
-        for batch in small:
+        for lot in small:
             try:
-                draw_batch(batch, seed, measured)
+                draw_small(lot, seed, measured)
             except Exception as error:
-                raise FillError(int(batch[0].rows[0])) from error
-            for lot in batch:
-                done(lot.rows)
+                raise FillError(int(lot.rows[0])) from error
+            done(lot.rows)
     filling = ChunkWork(_draw_stretch, _write_given, lambda row: done([row]))
     for row, moments in work_on_chunks(one_by_one(large), seed, threads, filling).items():
         if moments:
             measured[row] = reduce(together, moments)
 
 
-def _draw_stretch(job: Job, source: WordSource, scratch: NDArray[np.float32]) -> Moments | None:
-    """Give a stretch its values: in place where it can be, else by one cast."""
-    out, distribution, measured = job.out, job.piece.distribution, job.kind.measured
-    values = job.drawn(source, out if isinstance(out, np.ndarray) else scratch)
-    if isinstance(out, Tensor):
-        drawn = torch.from_numpy(values).view(out.shape)
-        give(out, drawn)
-        if measured and out.dtype != torch.float32:  # what the tensor holds is what the cast left
-            give(drawn, out)
-    return measure_drawn(values, distribution.mean, distribution.std) if measured else None
+def _draw_stretch(job: Job, scratch: NDArray[np.float32]) -> Moments | None:
+    """Give a stretch its values: in place where kernels can, else by one cast."""
+    out, measured = job.out, job.kind.measured
+    if job.in_place:
+        return job.draw_in_place()
+    values = job.drawn(scratch)
+    drawn = torch.from_numpy(values).view(out.shape)
+    give(out, drawn)
+    if measured and out.dtype != torch.float32:  # what the tensor holds is what the cast left
+        give(drawn, out)
+    return measure_array(values)[0] if measured else None
 
 
 def _write_given(_: int, given: Given) -> None:

@@ -30,8 +30,8 @@ class KernelError(ImportError):
 class Kernel(Protocol):
     """What fills memory and measures it, as `reference` says."""
 
-    @staticmethod
     def fill(
+        self,
         addresses: Addresses,
         dtype: str,
         draw: Draw,
@@ -43,8 +43,7 @@ class Kernel(Protocol):
     ) -> None:
         """Fill stretches of tensors that are alike."""
 
-    @staticmethod
-    def measure(addresses: Addresses, dtype: str, count: int, measured: NDArray[Any]) -> None:
+    def measure(self, addresses: Addresses, dtype: str, count: int, measured: NDArray[Any]) -> None:
         """Measure tensors that are alike."""
 
 

@@ -67,7 +67,7 @@ def build(command: list[str], folder: Path = FOLDER) -> str | None:
     """Compile kernel.c, write the digest of the binary beside it, and return what went wrong, in a line."""
     made, digest = folder / "kernel.new", folder / DIGEST.name
     try:
-        words = [*command, *FLAGS, "-o", made, folder / "kernel.c"]
+        words = [*command, *FLAGS, "-o", str(made), str(folder / "kernel.c")]
         done = subprocess.run(words, capture_output=True, text=True, check=False)
         if done.returncode:
             told = (done.stderr or done.stdout).strip().splitlines()
@@ -92,7 +92,7 @@ def build_or_tell(command: list[str] | None, folder: Path = FOLDER) -> bool:
     return problem is None
 
 
-class KernelBuildHook(BuildHookInterface):
+class KernelBuildHook(BuildHookInterface):  # type: ignore[misc]  # hatchling ships no types here
     """Builds the binary and names the platform of the wheel that holds it."""
 
     PLUGIN_NAME = "custom"

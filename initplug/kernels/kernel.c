@@ -26,8 +26,8 @@ enum dtype { FLOAT32, FLOAT64, BFLOAT16, FLOAT16 };
 
 struct draw {
     int32_t uniform;
-    uint32_t begin;
-    uint64_t count;
+    uint32_t first;
+    uint64_t number;
     float scale, shift, low, high;
 };
 
@@ -110,9 +110,9 @@ INLINE void write_values(float *values, uint32_t *words, int64_t count, const st
     if (draw->uniform) {
         for (int64_t i = 0; i < count; i++) values[i] = (float)(int32_t)(words[i] >> 8) * 0x1p-24f;
     } else {
-        if (draw->count >> 32 == 0) {
-            uint64_t factor = draw->count;
-            uint32_t first = draw->begin;
+        if (draw->number >> 32 == 0) {
+            uint64_t factor = draw->number;
+            uint32_t first = draw->first;
             for (int64_t i = 0; i < count; i++) words[i] = first + (uint32_t)(words[i] * factor >> 32);
         }
         for (int64_t i = 0; i < count; i++) {

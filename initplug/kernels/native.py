@@ -19,8 +19,8 @@ class _Draw(ctypes.Structure):
 
     _fields_ = (
         ("uniform", ctypes.c_int32),
-        ("begin", ctypes.c_uint32),
-        ("count", ctypes.c_uint64),
+        ("first", ctypes.c_uint32),
+        ("number", ctypes.c_uint64),
         ("scale", ctypes.c_float),
         ("shift", ctypes.c_float),
         ("low", ctypes.c_float),
@@ -69,4 +69,4 @@ def _address(array: NDArray[Any]) -> int:
 @lru_cache(maxsize=4096)
 def _read_draw(draw: Draw) -> _Draw:
     """Return a draw as kernel.c reads it."""
-    return _Draw(draw.uniform, draw.begin, draw.count, draw.scale, draw.shift, draw.low, draw.high)
+    return _Draw(draw.uniform, draw.first, draw.number, draw.scale, draw.shift, draw.low, draw.high)

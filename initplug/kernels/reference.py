@@ -36,8 +36,8 @@ class Draw(NamedTuple):
         shift: what is added; -0.0 adds nothing to any number.
         low: values below are raised to it.
         high: values above are lowered to it.
-        begin: first word that normals are made of.
-        count: how many words they are made of: all words are mapped onto these, in order.
+        first: word that normals are made of.
+        number: of words that they are made of: all words are mapped onto these, in order.
     """
 
     uniform: bool = False
@@ -45,8 +45,8 @@ class Draw(NamedTuple):
     shift: float = -0.0
     low: float = -math.inf
     high: float = math.inf
-    begin: int = 0
-    count: int = WORDS
+    first: int = 0
+    number: int = WORDS
 
 
 # Words -----------------------------------------------------------------------------------------------------------
@@ -125,11 +125,12 @@ def values(drawn: Words, draw: Draw) -> Floats:
     if draw.uniform:
         standard = uniforms(drawn)
     else:
-        within = drawn.astype(np.uint64) * np.uint64(draw.count) >> np.uint64(32)
-        standard = normals((within + np.uint64(draw.begin)).astype(np.uint32))
+        within = drawn.astype(np.uint64) * np.uint64(draw.number) >> np.uint64(32)
+        standard = normals((within + np.uint64(draw.first)).astype(np.uint32))
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         scaled = standard * np.float32(draw.scale) + np.float32(draw.shift)
-    return np.clip(scaled, np.float32(draw.low), np.float32(draw.high))
+    cut: Floats = np.clip(scaled, np.float32(draw.low), np.float32(draw.high))
+    return cut
 
 
 # Casts -----------------------------------------------------------------------------------------------------------
@@ -260,6 +261,6 @@ def measure(addresses: Addresses, dtype: str, count: int, measured: NDArray[Any]
 
 def _arrays(addresses: Addresses, dtype: str, count: int) -> Iterator[NDArray[Any]]:
     """Yield the memory at addresses as arrays."""
-    kind = np.dtype(STORED[dtype])
+    size = count * np.dtype(STORED[dtype]).itemsize
     for address in addresses.tolist():
-        yield np.frombuffer((ctypes.c_char * (count * kind.itemsize)).from_address(address), kind)
+        yield np.asarray((ctypes.c_uint8 * size).from_address(address)).view(STORED[dtype])

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 import initplug
 from initplug.auditing.moments import Measured
 from initplug.filling.streams import fill_box
-from initplug.filling.words import WordSource, key_of
+from initplug.filling.words import key_of
 from initplug.regions import Box
 from initplug.schemes.distributions import Normal, Uniform
 
@@ -82,7 +82,7 @@ def test_values_are_those_of_the_stream_of_the_name() -> None:
     model = nn.Sequential(nn.Linear(40, 30))
     initplug.apply(model, {"rules": {"*": "normal std=0.02"}}, seed=9)
     expected = np.empty(1200, np.float32)
-    fill_box(expected, Normal(0.0, 0.02), key_of(9, "0.weight"), Box.whole((30, 40)), WordSource())
+    fill_box(expected, Normal(0.0, 0.02), key_of(9, "0.weight"), Box.whole((30, 40)))
     assert np.array_equal(copied_values(model)["0.weight"].numpy(), expected.reshape(30, 40))
 
 
@@ -304,7 +304,7 @@ def test_functions_of_others_draw_from_streams_of_their_own(directions: str) -> 
     for model in models:
         initplug.apply(model, {"rules": {"*": directions}}, seed=6)
     expected = np.empty(600, np.float32)
-    fill_box(expected, Normal(0.0, 1.0), key_of(6, "weight", "rows"), Box.whole((20, 30)), WordSource())
+    fill_box(expected, Normal(0.0, 1.0), key_of(6, "weight", "rows"), Box.whole((20, 30)))
     rows = expected.reshape(20, 30)
     assert np.array_equal(
         copied_values(models[0])["weight"].numpy(), rows / np.linalg.norm(rows, axis=-1, keepdims=True)
@@ -322,7 +322,7 @@ def test_complex_parts_have_streams_of_their_own() -> None:
     assert audit.problems() == []
     for part, tag in ((model["w"].real, ""), (model["w"].imag, "imag")):
         expected = np.empty(200_000, np.float32)
-        fill_box(expected, Normal(0.0, 0.5 / 2**0.5), key_of(0, "w", tag), Box.whole((500, 400)), WordSource())
+        fill_box(expected, Normal(0.0, 0.5 / 2**0.5), key_of(0, "w", tag), Box.whole((500, 400)))
         assert np.array_equal(part.detach().numpy(), expected.reshape(500, 400))
 
 
@@ -366,16 +366,16 @@ def test_a_failure_says_which_slot_and_what_was_written(threads: int, monkeypatc
     assert "fc.weight" not in str(caught.value).partition("slots had been written")[2]
 
 
-def test_a_failure_among_small_tensors_says_which_batch_began(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_among_small_tensors_says_which_began(monkeypatch: pytest.MonkeyPatch) -> None:
     import initplug.filling.batches as batches
     import initplug.filling.seeded as seeded
 
-    def failing(batch: batches.Batch, seed: int, measured: Measured) -> None:
-        if any("rest.scalar" in lot.names for lot in batch):
+    def failing(lot: batches.Lot, seed: int, measured: Measured) -> None:
+        if "rest.scalar" in lot.names:
             raise RuntimeError("no more memory")
-        batches.draw_batch(batch, seed, measured)
+        batches.draw_small(lot, seed, measured)
 
-    monkeypatch.setattr(seeded, "draw_batch", failing)
+    monkeypatch.setattr(seeded, "draw_small", failing)
     with pytest.raises(initplug.ApplyError, match=r"writing stopped at rest\.scalar: RuntimeError: no more memory"):
         initplug.apply(Net(), RECIPE, seed=0)
 
@@ -389,7 +389,7 @@ def test_batches_of_small_tensors_hold_what_each_would_get_alone() -> None:
         init = Uniform(-1.0, 1.0) if len(name) == 2 else Normal(2.0, 0.5)
         expected = np.full(parameter.numel(), 3, np.float32)
         if not name.startswith("w1") or len(name) == 2:
-            fill_box(expected, init, key_of(8, name), Box.whole(parameter.shape), WordSource())
+            fill_box(expected, init, key_of(8, name), Box.whole(parameter.shape))
         assert np.array_equal(parameter.detach().numpy().reshape(-1), expected), name
         row, double = audit[name], parameter.detach().double()
         assert row.measured_mean == pytest.approx(double.mean().item(), rel=1e-9)

@@ -14,10 +14,11 @@ from normal_table import table
 from numpy.typing import NDArray
 from scipy import stats
 
-import initplug.filling.streams as streams
 from initplug import kernels
-from initplug.filling.streams import fill_box, sampler
-from initplug.filling.words import WordSource, key_of, words_of_many
+from initplug.auditing.moments import address_of
+from initplug.filling.streams import draw_of, fill_box, fill_memory
+from initplug.filling.words import key_of, keys_of
+from initplug.kernels import native, reference
 from initplug.regions import Box
 from initplug.schemes.distributions import Elementwise, Normal, TruncatedNormal, Uniform
 
@@ -64,19 +65,20 @@ PLACES = [
 @pytest.mark.parametrize(("seed", "name", "start", "count"), PLACES)
 @pytest.mark.parametrize("tag", ["", "imag", "zeros"])
 def test_words_are_those_of_the_paper(seed: int, name: str, start: int, count: int, tag: str) -> None:
-    assert WordSource().words(key_of(seed, name, tag), start, count).tolist() == words_by_hand(
+    assert reference.words(key_of(seed, name, tag), start, count).tolist() == words_by_hand(
         seed, name, start, count, tag
     )
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 2**64 - 1), st.text(max_size=8), st.integers(0, 50)), min_size=1, max_size=12))
-def test_words_of_many_streams_are_those_of_each(wanted: list[tuple[int, str, int]]) -> None:
-    wanted = [(seed, name.encode("utf-8", "replace").decode(), count) for seed, name, count in wanted]
-    keys = np.stack([key_of(seed, name) for seed, name, _ in wanted])
-    words, firsts = words_of_many(keys, [count for _, _, count in wanted])
-    for key, first, (_, _, count) in zip(keys, firsts.tolist(), wanted, strict=True):
-        assert words[first : first + count].tolist() == WordSource().words(key, 0, count).tolist()
+@given(st.integers(0, 2**64 - 1), st.lists(st.text(max_size=8), min_size=1, max_size=12), st.integers(1, 50))
+def test_values_of_many_streams_are_those_of_each(seed: int, names: list[str], count: int) -> None:
+    names = [name.encode("utf-8", "replace").decode() for name in names]
+    out = np.empty((len(names), count), np.float32)
+    addresses = (address_of(out) + np.arange(len(names)) * out.strides[0]).astype(np.uintp)
+    fill_memory(addresses, "float32", Normal(0.0, 1.0), keys_of(seed, names), Box.whole((count,)), 0, count)
+    for name, values in zip(names, out, strict=True):
+        assert (values == drawn_elements(Normal(0.0, 1.0), seed, name, count)).all()
 
 
 # Golden values: version 1 never changes ---------------------------------------------------------------------
@@ -92,7 +94,7 @@ DISTRIBUTIONS: dict[str, Elementwise] = {
 
 def drawn_elements(distribution: Elementwise, seed: int, name: str, count: int, begin: int = 0) -> Floats:
     out = np.empty(count, np.float32)
-    fill_box(out, distribution, key_of(seed, name), Box.whole((begin + count,)), WordSource(), begin)
+    fill_box(out, distribution, key_of(seed, name), Box.whole((begin + count,)), begin)
     return out
 
 
@@ -122,8 +124,7 @@ def by_hand(distribution: Elementwise, seed: int, name: str, start: int, count: 
 @pytest.mark.parametrize("kind", ["normal", "narrow", "uniform"])
 @pytest.mark.parametrize(("seed", "name", "start", "count"), PLACES[:7])
 def test_values_are_those_computed_by_hand(kind: str, seed: int, name: str, start: int, count: int) -> None:
-    values = np.empty(count, np.float32)
-    sampler(DISTRIBUTIONS[kind])(WordSource().words(key_of(seed, name), start, count), values, WordSource())
+    values = reference.values(reference.words(key_of(seed, name), start, count), draw_of(DISTRIBUTIONS[kind]))
     assert values.tolist() == by_hand(DISTRIBUTIONS[kind], seed, name, start, count)
 
 
@@ -170,8 +171,7 @@ def test_normals_are_exact_to_a_millionth() -> None:
     ends = [2**octave + off for octave in range(32) for off in (-2, -1, 0, 1, 2) if 0 <= 2**octave + off < 2**32]
     every = np.array([*ends, *(2**32 - 1 - end for end in ends)], np.uint32)
     words = np.concatenate([every, np.random.default_rng(0).integers(0, 2**32, 1 << 20, np.uint32)])
-    z = np.empty(len(words), np.float32)
-    sampler(Normal(0.0, 1.0))(words.copy(), z, WordSource())
+    z = reference.values(words, draw_of(Normal(0.0, 1.0)))
     assert np.abs(z - exact(words)).max() < 1e-6
     assert np.abs(z).max() == np.float32(6.337958)
 
@@ -230,15 +230,17 @@ BROKEN = [widened, without_slopes, cut_at_four, off_by_a_hundredth, one_tail_mir
 
 @pytest.mark.parametrize("fault", BROKEN)
 def test_a_broken_table_is_noticed(fault: Callable[[Floats, Floats], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    intercepts, slopes = (part.copy() for part in streams._table())
+    changed = reference.table().copy()
+    intercepts, slopes = changed.T.copy()
     fault(intercepts, slopes)
-    monkeypatch.setattr(streams, "_table", lambda: (intercepts, slopes))
-    sampler.cache_clear()
+    changed.T[...] = intercepts, slopes
+    for kernel in (reference, native):
+        monkeypatch.setattr(kernel, "table", lambda: changed)
     assert not agrees_with_a_normal(drawn_elements(Normal(0.0, 1.0), 0, "weight", COUNT))
 
 
 def test_bits_of_words_are_fair_and_independent() -> None:
-    words = WordSource().words(key_of(5, "bits"), 0, 1 << 20)
+    words = reference.words(key_of(5, "bits"), 0, 1 << 20)
     for shift in range(0, 32, 8):
         counts = np.bincount(words >> np.uint32(shift) & np.uint32(255), minlength=256)
         assert stats.chisquare(counts).pvalue > 1e-4
@@ -301,19 +303,9 @@ def boxes(draw: Any) -> Box:
 def test_a_box_holds_the_values_of_the_whole(box: Box, chunk: int) -> None:
     normal, key = Normal(0.0, 1.0), key_of(0, "weight")
     whole = np.empty(math.prod(box.shape), np.float32)
-    fill_box(whole, normal, key, Box.whole(box.shape), WordSource())
+    fill_box(whole, normal, key, Box.whole(box.shape))
     part = np.empty(math.prod(box.sizes), np.float32)
     for begin in range(0, len(part), chunk):
-        fill_box(part[begin : begin + chunk], normal, key, box, WordSource(), begin)
+        fill_box(part[begin : begin + chunk], normal, key, box, begin)
     cut = tuple(slice(start, start + size) for start, size in zip(box.starts, box.sizes, strict=True))
     assert (part.reshape(box.sizes) == whole.reshape(box.shape)[cut]).all()
-
-
-@pytest.mark.parametrize("step", [1, 100, 1 << 14, 1 << 17])
-def test_the_step_changes_no_value(step: int) -> None:
-    expected, values = np.empty(300_000, np.float32), np.empty(300_000, np.float32)
-    box = Box.whole((300_000,))
-    fill_box(expected, DISTRIBUTIONS["cut"], key_of(0, "w"), box, WordSource())
-    count = 2_000 if step == 1 else 300_000
-    fill_box(values[:count], DISTRIBUTIONS["cut"], key_of(0, "w"), box, WordSource(step=step))
-    assert (values[:count] == expected[:count]).all()

@@ -227,17 +227,17 @@ def test_a_factor_multiplies_the_draw(factor: float) -> None:
 DIGEST = """
 import hashlib
 import numpy as np
-from initplug.filling.streams import sampler
-from initplug.filling.words import WordSource
+from initplug.filling.streams import draw_of
+from initplug.kernels.reference import values
 from initplug.schemes.log_uniform import LogUniform
 
 bits = hashlib.sha256()
 for link in ("none", "exp", "inverse_softplus"):
     for high in (0.1, 20.0):
         words = np.arange(100_000, dtype=np.uint32) * np.uint32(2654435761)
-        out = np.empty(len(words), np.float32)
-        sampler(LogUniform(0.001, high, link))(words, out, WordSource())
-        bits.update(out.tobytes())
+        distribution = LogUniform(0.001, high, link)
+        standard = values(words, draw_of(distribution)).astype(np.float64)
+        bits.update(distribution.sampling.mapped(standard).astype(np.float32).tobytes())
 print(bits.hexdigest())
 """
 
