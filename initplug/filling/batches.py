@@ -108,6 +108,8 @@ def draw_small(lot: Lot, seed: int, measured: Measured) -> None:
     else:
         if _is_zero(distribution):
             torch._foreach_zero_(tensors)
+        elif isinstance(distribution, Constant):
+            torch._foreach_copy_(tensors, [_value(distribution, tensors[0])] * len(tensors))
         else:
             torch._foreach_copy_(tensors, [values.view(tensors[0].shape) for values in values_of(lot, seed).unbind(0)])
         found = measure_alike(tensors) if lot.kind.measured else None
@@ -120,12 +122,16 @@ def _is_zero(distribution: Drawn) -> bool:
     return isinstance(distribution, Constant) and distribution.value == 0 and math.copysign(1, distribution.value) > 0
 
 
+def _value(constant: Constant, tensor: Tensor) -> Tensor:
+    """Return a constant in the shape of a tensor."""
+    return torch.full(tensor.shape, constant.value, dtype=tensor.dtype, device=tensor.device)
+
+
 def values_of(lot: Lot, seed: int) -> Tensor:
     """Return what the small tensors of a lot are given, in a row of their dtype for each."""
     constant, first = lot.kind.distribution, lot.tensors[0]
     if isinstance(constant, Constant):
-        value = torch.full((1, lot.numel), constant.value, dtype=first.dtype, device=first.device)
-        return value.expand(len(lot.tensors), lot.numel)
+        return _value(constant, first).view(1, -1).expand(len(lot.tensors), -1)
     values = torch.empty((len(lot.tensors), lot.numel), dtype=first.dtype)
     _draw_at(addresses_of(values.unbind(0)), lot, seed, None)
     return values

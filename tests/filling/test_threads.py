@@ -8,6 +8,10 @@ import sys
 from functools import cache
 
 import pytest
+import torch
+from torch import nn
+
+import initplug
 
 PROGRAM = """
 import json, time, torch, initplug
@@ -53,3 +57,15 @@ def shares(dtype: str) -> dict[str, float]:
 def test_the_calling_thread_does_all_the_work(work: str, dtype: str) -> None:
     # Of the processor's time, not of the clock's: neighbours change nothing. Torch's pool takes a third and more.
     assert shares(dtype)[work] > 0.8
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_values_and_moments_are_the_same_whatever_the_threads(dtype: torch.dtype) -> None:
+    found = []
+    for threads in (1, 2, 3):
+        model = nn.ParameterList([nn.Parameter(torch.zeros(700, 1000, dtype=dtype)), nn.Parameter(torch.zeros(50))])
+        audit = initplug.apply(model, {"rules": {"*": "normal mean=3 std=0.02"}}, seed=1, threads=threads)
+        found.append(([row.to_dict() for row in audit], [parameter.detach() for parameter in model]))
+    for moments, values in found[1:]:
+        assert moments == found[0][0]
+        assert all(map(torch.equal, values, found[0][1]))
