@@ -127,4 +127,5 @@ def world(size: int, falls: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     sizes = [int(word) for word in sys.argv[1:]] or [2, 3]
+    sys.stdout.write("\n")  # after what gloo of some versions says there
     json.dump({f"{falls.__name__} {size}": world(size, falls) for size in sizes for falls in FALLS}, sys.stdout)

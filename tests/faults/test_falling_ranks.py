@@ -24,7 +24,7 @@ def worlds() -> dict[str, Any]:
     command = [sys.executable, str(SCRIPT), *map(str, SIZES)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
