@@ -36,6 +36,7 @@ BELOW: dict[str, set[str]] = {
     "torch_versions": set(),
     "regions": set(),
     "collectives": {"errors"},
+    "kernels": set(),
     "presets": set(),
     "hydra_plugin": set(),
     "schemes": {"errors", "values"},
