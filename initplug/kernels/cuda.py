@@ -36,6 +36,9 @@ class Rows(NamedTuple):
     pitch: int
 
 
+OLDEST = (3, 3)
+"""The first Triton that kernels are tested with."""
+
 ANSWER = (0xCA36314C, 0x16554D9E)
 """The first words under the key 0, as the tests of Philox's authors have them."""
 
@@ -50,11 +53,15 @@ def available() -> bool:
     if not torch.cuda.is_available():
         return False
     try:
+        import triton
+
+        if tuple(map(int, triton.__version__.split(".")[:2])) < OLDEST:
+            return False
         words = torch.zeros(2, dtype=torch.int32, device="cuda")
         fill_words(words, (0, 0), 0)
+        return tuple(word % (1 << 32) for word in words.tolist()) == ANSWER
     except Exception:  # a Triton of another torch or Python, a compiler that is missing, a card that is too old
         return False
-    return tuple(word % (1 << 32) for word in words.tolist()) == ANSWER
 
 
 def table_on(device: torch.device, intercepts: NDArray[np.float32], slopes: NDArray[np.float32]) -> torch.Tensor:
