@@ -6,6 +6,7 @@ would round once where the CPU rounds twice.
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 OPTIONS = {"enable_fp_fusion": False, "num_warps": 4}
 """The options that every kernel is compiled with."""
+
+WORDS = 1 << 32
+"""How many words there are."""
 
 STEP = 256
 """Blocks of Philox, of eight words each, that an instance of a kernel computes."""
@@ -64,18 +68,16 @@ def available() -> bool:
         return False
 
 
-def table_on(device: torch.device, intercepts: NDArray[np.float32], slopes: NDArray[np.float32]) -> torch.Tensor:
-    """Return the table of normals on a device: of each segment the intercept and the slope in one 64-bit word.
+def table_on(device: torch.device, table: NDArray[np.float32]) -> torch.Tensor:
+    """Return the table of normals on a device, a 64-bit word for each segment.
 
     Args:
         device: of the tensors that are to be filled.
-        intercepts: by the high 18 bits of the float of a word.
-        slopes: likewise.
+        table: (segments, 2), contiguous: intercept and slope for the high 18 bits of every word as a float.
     """
     import torch
 
-    pairs = np.stack([intercepts, slopes], axis=1)
-    return torch.from_numpy(pairs).view(torch.int64).view(-1).to(device)
+    return torch.from_numpy(table).view(torch.int64).view(-1).to(device)
 
 
 def fill_words(out: torch.Tensor, key: tuple[int, int], start: int, rows: Rows | None = None) -> None:
@@ -87,104 +89,75 @@ def fill_words(out: torch.Tensor, key: tuple[int, int], start: int, rows: Rows |
         start: place in the stream of the first word.
         rows: where the words do not follow each other.
     """
-    _fill(out, key, start, rows, "words")
+    _fill(out, out, key, start, rows, (0, WORDS, 1.0, -0.0, -math.inf, math.inf), "words")
 
 
-def fill_normal(
+def fill(
     out: torch.Tensor,
     key: tuple[int, int],
     start: int,
     table: torch.Tensor,
-    *,
-    scale: float = 1.0,
-    shift: float = 0.0,
-    within: tuple[int, int] | None = None,
-    bounds: tuple[float, float] | None = None,
     rows: Rows | None = None,
+    *,
+    uniform: bool = False,
+    scale: float = 1.0,
+    shift: float = -0.0,
+    low: float = -math.inf,
+    high: float = math.inf,
+    begin: int = 0,
+    count: int = WORDS,
 ) -> None:
-    """Write normals times `scale` plus `shift`, one for each word of a stream.
+    """Write a value for each word of a stream: a standard number times `scale`, plus `shift`, cut at the bounds.
 
     Args:
         out: contiguous, of float32, float64, bfloat16 or float16.
         key: of the stream, two 64-bit words.
         start: place in the stream of the first word.
         table: of normals, on the same device.
-        scale: rounded to float32, as are all numbers.
-        shift: added afterwards.
-        within: first word, and number of words, onto which all are mapped in order; by default all 2^32.
-        bounds: what the values are cut at in the end.
         rows: where the words do not follow each other.
+        uniform: whether standard numbers are uniform in [0, 1); else they are normal.
+        scale: rounded to float32, as are shift and bounds; so are values before they are cast.
+        shift: what is added; -0.0 adds nothing to any number.
+        low: values below are raised to it.
+        high: values above are lowered to it.
+        begin: first word that normals are made of.
+        count: how many words they are made of: all words are mapped onto these, in order.
     """
-    kind = "normal" if within is None else "confined"
-    _fill(out, key, start, rows, kind, table, (scale, 1.0), shift, within or (0, 1 << 32), bounds)
-
-
-def fill_uniform(
-    out: torch.Tensor,
-    key: tuple[int, int],
-    start: int,
-    *,
-    unit: float = 2.0**-24,
-    scale: float = 1.0,
-    shift: float = 0.0,
-    rows: Rows | None = None,
-) -> None:
-    """Write the high 24 bits of every word of a stream times `unit` times `scale` plus `shift`.
-
-    Args:
-        out: contiguous, of float32, float64, bfloat16 or float16.
-        key: of the stream, two 64-bit words.
-        start: place in the stream of the first word.
-        unit: what the lowest of the 24 bits stands for, rounded to float32, as are all numbers.
-        scale: multiplied with afterwards.
-        shift: added in the end.
-        rows: where the words do not follow each other.
-    """
-    _fill(out, key, start, rows, "uniform", None, (unit, scale), shift)
+    kind = "uniform" if uniform else "normal" if count == WORDS else "confined"
+    _fill(out, table, key, start, rows, (begin, count, scale, shift, low, high), kind)
 
 
 def _fill(
     out: torch.Tensor,
+    table: torch.Tensor,
     key: tuple[int, int],
     start: int,
     rows: Rows | None,
+    numbers: tuple[int, int, float, float, float, float],
     kind: str,
-    table: torch.Tensor | None = None,
-    factors: tuple[float, float] = (1.0, 1.0),
-    shift: float = 0.0,
-    within: tuple[int, int] = (0, 1 << 32),
-    bounds: tuple[float, float] | None = None,
 ) -> None:
     """Launch the kernel for what a tensor holds."""
     assert out.is_contiguous()
-    count = out.numel()
-    if not count:
+    if not out.numel():
         return
-    length, pitch = rows or Rows(count, 0)
+    length, pitch = rows or Rows(out.numel(), 0)
     whole = length % 8 == start % 8 == pitch % 8 == 0
     # A row takes as many blocks as one may touch wherever it begins.
     each = -(-(start % 8 + length) // 8) if rows is None else length // 8 if whole else (length + 14) // 8
-    blocks = count // length * each
-    lowest, highest = bounds or (0.0, 0.0)
-    arguments = (
-        *(out, out if table is None else table, *key, start, length, pitch, each, blocks, *within),
-        # -0 is what changes nothing if it is added: 0 would change -0.
-        *(_single(number) for number in (*factors, shift or -0.0, lowest, highest)),
-    )
+    blocks = out.numel() // length * each
+    begin, count, *others = numbers
+    with np.errstate(over="ignore"):  # what is beyond float32 is infinite
+        scale, shift, low, high = map(float, np.array(others, np.float32))
     constants = {
         "kind": kind,
         "whole": whole,
         "in_rows": rows is not None,
-        "clipped": bounds is not None,
+        "clipped": (low, high) != (-math.inf, math.inf),
         "half": str(out.dtype) == "torch.bfloat16",
         "step": STEP,
     }
+    arguments = (out, table, *key, start, length, pitch, each, blocks, begin, count, scale, shift, low, high)
     _launch(out.device, -(-blocks // STEP), arguments, constants)
-
-
-def _single(number: float) -> float:
-    """Return a number rounded to float32."""
-    return float(np.float32(number))
 
 
 def _launch(device: torch.device, instances: int, arguments: tuple[Any, ...], constants: dict[str, Any]) -> None:
@@ -220,11 +193,10 @@ def _fill_blocks(
     blocks: tl.int64,
     begin: tl.uint64,
     count: tl.uint64,
-    factor: tl.float32,
-    further: tl.float32,
+    scale: tl.float32,
     shift: tl.float32,
-    lowest: tl.float32,
-    highest: tl.float32,
+    low: tl.float32,
+    high: tl.float32,
     kind: tl.constexpr,
     whole: tl.constexpr,
     in_rows: tl.constexpr,
@@ -246,11 +218,10 @@ def _fill_blocks(
         blocks: that are computed for all.
         begin: first of the words onto which all are mapped.
         count: how many these are.
-        factor: of the values.
-        further: factor after that.
+        scale: of the values.
         shift: added afterwards.
-        lowest: bound of the values.
-        highest: likewise.
+        low: bound of the values.
+        high: likewise.
         kind: of draw: `words`, `normal`, `confined` or `uniform`.
         whole: whether all rows begin and end with a block.
         in_rows: whether there are several.
@@ -267,12 +238,12 @@ def _fill_blocks(
     a = ((first >> 3) + inner).to(tl.uint64)
     b, c, d = tl.zeros_like(a), tl.zeros_like(a), tl.zeros_like(a)
     one, other = tl.full(a.shape, 0xD2E7470EE14C6C93, tl.uint64), tl.full(a.shape, 0xCA5A826395121157, tl.uint64)
-    low, high = tl.cast(key_low, tl.uint64), tl.cast(key_high, tl.uint64)
+    key, other_key = tl.cast(key_low, tl.uint64), tl.cast(key_high, tl.uint64)
     for _ in tl.static_range(10):
         up, over = tl.umulhi(a, one), tl.umulhi(c, other)
-        a, b, c, d = over ^ b ^ low, c * other, up ^ d ^ high, a * one
-        low += tl.full([], 0x9E3779B97F4A7C15, tl.uint64)
-        high += tl.full([], 0xBB67AE8584CAA73B, tl.uint64)
+        a, b, c, d = over ^ b ^ key, c * other, up ^ d ^ other_key, a * one
+        key += tl.full([], 0x9E3779B97F4A7C15, tl.uint64)
+        other_key += tl.full([], 0xBB67AE8584CAA73B, tl.uint64)
     wide = tl.interleave(tl.interleave(a, c), tl.interleave(b, d))
     words = tl.reshape(tl.interleave(wide.to(tl.uint32), (wide >> 32).to(tl.uint32)), (step, 8))
 
@@ -280,7 +251,7 @@ def _fill_blocks(
         values = words.to(tl.int32, bitcast=True)
     else:
         if kind == "uniform":
-            values = (words >> 8).to(tl.int32).to(tl.float32)
+            values = (words >> 8).to(tl.int32).to(tl.float32) * (2.0**-24)
         else:
             if kind == "confined":
                 words = (((words.to(tl.uint64) * tl.cast(count, tl.uint64)) >> 32) + begin).to(tl.uint32)
@@ -289,10 +260,10 @@ def _fill_blocks(
             intercept = line.to(tl.uint32).to(tl.float32, bitcast=True)
             slope = (line >> 32).to(tl.uint32).to(tl.float32, bitcast=True)
             values = intercept + slope * number
-        values = values * factor * further + shift
+        values = values * scale + shift
         if clipped:
-            values = tl.where(values > lowest, values, lowest)
-            values = tl.where(values < highest, values, highest)
+            values = tl.where(values > low, values, low)
+            values = tl.where(values < high, values, high)
         if half:
             # Rounded to even by hand: Triton's interpreter, which shows the bits to be right, would cut them off.
             bits = values.to(tl.uint32, bitcast=True)

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,24 +33,23 @@ Draw = Elementwise | None
 
 def fill(out: torch.Tensor, draw: Draw, key: tuple[int, int], start: int, rows: cuda.Rows | None) -> None:
     """Fill a tensor by kernels, in the numbers that the samplers of the CPU take."""
+    if draw is None:
+        cuda.fill_words(out, key, start, rows)
+        return
+    drawn = partial(cuda.fill, out, key, start, table_on(out.device), rows)
     match draw:
-        case None:
-            cuda.fill_words(out, key, start, rows)
         case Uniform(low, high):
-            exact = high - low > 2.0**-64
-            unit, scale = (2.0**-24 * float(np.float32(high - low)), 1.0) if exact else (2.0**-24, high - low)
-            cuda.fill_uniform(out, key, start, unit=unit, scale=scale, shift=low, rows=rows)
+            drawn(uniform=True, scale=high - low, shift=low or -0.0)
         case Normal(mean, std):
-            table = cuda.table_on(out.device, *_table())
-            cuda.fill_normal(out, key, start, table, scale=std, shift=mean, rows=rows)
+            drawn(scale=std, shift=mean or -0.0)
         case TruncatedNormal(loc, scale, low, high):
-            within, table = (
-                _words_within((low - loc) / scale, (high - loc) / scale),
-                cuda.table_on(out.device, *_table()),
-            )
-            cuda.fill_normal(
-                *(out, key, start, table), scale=scale, shift=loc, within=within, bounds=(low, high), rows=rows
-            )
+            begin, count = _words_within((low - loc) / scale, (high - loc) / scale)
+            drawn(scale=scale, shift=loc or -0.0, low=low, high=high, begin=begin, count=count)
+
+
+@lru_cache
+def table_on(device: torch.device) -> torch.Tensor:
+    return cuda.table_on(device, np.stack(_table(), axis=1))
 
 
 def numbers_of_the_cpu(draw: Draw, key: np.ndarray[Any, Any], box: Box, dtype: torch.dtype) -> torch.Tensor:
@@ -235,7 +235,7 @@ def test_as_many_instances_as_blocks_need(
 
 def test_a_long_tensor_is_counted_beyond_32_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     long = torch.empty(2**36 + 8, dtype=torch.bfloat16, device="meta")
-    [launch] = launches_of(lambda: cuda.fill_uniform(long, (1, 2), 2**60), monkeypatch)
+    [launch] = launches_of(lambda: cuda.fill(long, (1, 2), 2**60, long, uniform=True), monkeypatch)
     assert launch.instances == 2**33 // cuda.STEP + 1 and launch.named["whole"]
 
 
@@ -299,8 +299,8 @@ def test_a_gpu_gives_the_bits_of_the_cpu() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_a_gpu_takes_at_most_twice_the_time_of_torch(dtype: torch.dtype) -> None:
     out = torch.empty(1 << 28, dtype=dtype, device="cuda")
-    table = cuda.table_on(out.device, *_table())
-    ours = milliseconds(lambda: cuda.fill_normal(out, (1, 2), 0, table, scale=0.02))
+    table = table_on(out.device)
+    ours = milliseconds(lambda: cuda.fill(out, (1, 2), 0, table, scale=0.02))
     theirs = milliseconds(lambda: out.normal_(0.0, 0.02))
     assert ours <= 2 * theirs, f"{theirs / ours:.2f} times as fast as Tensor.normal_"
 
