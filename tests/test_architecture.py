@@ -45,7 +45,7 @@ BELOW: dict[str, set[str]] = {
     "reporting": {"errors", "schemes", "language", "tables"},
     "planning": {"errors", "values", "columns", "torch_versions", "schemes", "language", "tables"},
     "auditing": {"_version", "reporting", *BELOW_AUDITING},
-    "filling": {"auditing", *BELOW_AUDITING},
+    "filling": {"auditing", "kernels", *BELOW_AUDITING},
     "lightning": {"errors", "tables", "auditing", "filling"},
     "studies": {*BELOW_STUDIES},
     "cli": {"_version", "studies", *BELOW_STUDIES},

@@ -15,7 +15,8 @@ from initplug.columns import Rows
 from initplug.filling.batches import Lot, batches, draw_batch, one_by_one
 from initplug.filling.chunks import ChunkWork, FillError, Job, work_on_chunks
 from initplug.filling.cuts import give, set_to
-from initplug.filling.pieces import Given
+from initplug.filling.devices import draw_there, is_drawn_there
+from initplug.filling.pieces import Given, pieces
 from initplug.filling.words import WordSource
 
 
@@ -43,10 +44,28 @@ def fill_from_names(
                 raise FillError(int(batch[0].rows[0])) from error
             for lot in batch:
                 done(lot.rows)
+        for lot in one_by_one(lot for lot in large if is_drawn_there(lot.tensors[0])):
+            try:
+                _fill_there(lot, seed)
+            except Exception as error:
+                raise FillError(int(lot.rows[0])) from error
+            done(lot.rows)
+    large = [lot for lot in large if not is_drawn_there(lot.tensors[0])]
     filling = ChunkWork(_draw_stretch, _write_given, lambda row: done([row]))
     for row, moments in work_on_chunks(one_by_one(large), seed, threads, filling).items():
         if moments:
             measured[row] = reduce(together, moments)
+
+
+def _fill_there(lot: Lot, seed: int) -> None:
+    """Fill tensors on the device that they are on; whoever measures them does so later."""
+    kind, rows, names, tensors = lot
+    for row, name, tensor in zip(rows, names, tensors, strict=True):
+        for piece in pieces(kind.distribution, tensor, seed, name, kind.region, kind.padding_row):
+            if isinstance(piece, Given):
+                _write_given(int(row), piece)
+            else:
+                draw_there(piece)
 
 
 def _draw_stretch(job: Job, source: WordSource, scratch: NDArray[np.float32]) -> Moments | None:

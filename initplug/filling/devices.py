@@ -1,0 +1,70 @@
+"""Tensors of CUDA and ROCm devices, filled where they are: the values of the CPU, without the way over the bus."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from initplug.filling.pieces import Piece
+from initplug.filling.streams import Elementwise, _table, _words_within
+from initplug.kernels import cuda
+from initplug.schemes.distributions import Normal, TruncatedNormal, Uniform
+
+DTYPES = frozenset({torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.complex64, torch.complex128})
+"""What kernels write, of complex elements one part after the other."""
+
+COPIED_AT_A_TIME = 1 << 22
+"""Elements that are drawn beside a tensor whose memory has another order or gaps."""
+
+
+def is_drawn_there(tensor: Tensor) -> bool:
+    """Return whether a tensor is on a device that draws for itself."""
+    return tensor.is_cuda and tensor.dtype in DTYPES and cuda.available()
+
+
+def draw_there(piece: Piece) -> None:
+    """Give a view its draws on the device that it is on."""
+    view, box = piece.view, piece.box
+    if not view.numel():
+        return
+    firsts, length = box.runs
+    pitches = np.unique(np.diff(firsts))
+    in_order = view.is_contiguous() and not view.is_neg()
+    if len(pitches) > 1 or not (in_order or view.numel() <= COPIED_AT_A_TIME):
+        dim = next(dim for dim, size in enumerate(view.shape) if size > 1)
+        half = view.shape[dim] // 2
+        for begin, size in ((0, half), (half, view.shape[dim] - half)):
+            part = view.narrow(dim, begin, size)
+            draw_there(Piece(part, piece.distribution, piece.key, box.part(dim, begin, size)))
+        return
+    out = view if in_order else torch.empty(view.shape, dtype=view.dtype, device=view.device)
+    low, high = piece.key.tolist()
+    rows = cuda.Rows(length, int(pitches[0])) if len(pitches) else None
+    cuda.fill(out, (low, high), int(firsts[0]), _table_on(view.device), rows, **_numbers(piece.distribution))
+    if out is not view:
+        view.copy_(out)
+
+
+@lru_cache
+def _table_on(device: torch.device) -> Tensor:
+    """Return the table of normals on a device, where it stays."""
+    return cuda.table_on(device, np.stack(_table(), axis=1))
+
+
+@lru_cache(maxsize=4096)
+def _numbers(distribution: Elementwise) -> dict[str, Any]:
+    """Return a distribution as kernels take it."""
+    # A shift of 0 is none: -0.0 alone adds nothing to -0.0.
+    match distribution:
+        case Uniform(low, high):
+            return {"uniform": True, "scale": high - low, "shift": low or -0.0}
+        case Normal(mean, std):
+            return {"scale": std, "shift": mean or -0.0}
+        case TruncatedNormal(loc, scale, low, high):
+            begin, count = _words_within((low - loc) / scale, (high - loc) / scale)
+            cut = {"low": low, "high": high, "begin": begin, "count": count}
+            return {"scale": scale, "shift": loc or -0.0, **cut}
