@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+import math
+from functools import lru_cache, reduce
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from initplug.auditing.moments import Moments, together
+from initplug.filling.cuts import cut_view
 from initplug.filling.pieces import Piece
 from initplug.filling.streams import Elementwise, _table, _words_within
 from initplug.kernels import cuda
@@ -18,7 +21,7 @@ DTYPES = frozenset({torch.float32, torch.float64, torch.bfloat16, torch.float16,
 """What kernels write, of complex elements one part after the other."""
 
 COPIED_AT_A_TIME = 1 << 22
-"""Elements that are drawn beside a tensor whose memory has another order or gaps."""
+"""Elements that are drawn beside a tensor whose memory has another order or gaps, or measured at a time."""
 
 
 def is_drawn_there(tensor: Tensor) -> bool:
@@ -47,6 +50,26 @@ def draw_there(piece: Piece) -> None:
     cuda.fill(out, (low, high), int(firsts[0]), _table_on(view.device), rows, **_numbers(piece.distribution))
     if out is not view:
         view.copy_(out)
+
+
+def measure_there(tensor: Tensor) -> Moments:
+    """Measure a tensor of one element or more in double precision on the device that it is on.
+
+    Example:
+        >>> measure_there(torch.tensor([1.0, 3.0]))
+        Moments(numel=2, mean=2.0, std=1.0, min=1.0, max=3.0)
+    """
+    sizes, found = [], []
+    for part, _ in cut_view(tensor, COPIED_AT_A_TIME):
+        wide = part.to(torch.float64)
+        mean = wide.mean()
+        sizes.append(part.numel())
+        found.append(torch.stack([mean, (wide - mean).square_().mean(), wide.min(), wide.max()]))
+    moments = [
+        Moments(size, low, 0.0, low, high) if low == high else Moments(size, mean, math.sqrt(variance), low, high)
+        for size, (mean, variance, low, high) in zip(sizes, torch.stack(found).tolist(), strict=True)
+    ]
+    return reduce(together, moments)
 
 
 @lru_cache

@@ -15,8 +15,9 @@ from initplug.columns import Rows
 from initplug.filling.batches import Lot, batches, draw_batch, one_by_one
 from initplug.filling.chunks import ChunkWork, FillError, Job, work_on_chunks
 from initplug.filling.cuts import give, set_to
-from initplug.filling.devices import draw_there, is_drawn_there
+from initplug.filling.devices import draw_there, is_drawn_there, measure_there
 from initplug.filling.pieces import Given, pieces
+from initplug.filling.streams import Elementwise
 from initplug.filling.words import WordSource
 
 
@@ -46,7 +47,7 @@ def fill_from_names(
                 done(lot.rows)
         for lot in one_by_one(lot for lot in large if is_drawn_there(lot.tensors[0])):
             try:
-                _fill_there(lot, seed)
+                _fill_there(lot, seed, measured)
             except Exception as error:
                 raise FillError(int(lot.rows[0])) from error
             done(lot.rows)
@@ -57,8 +58,8 @@ def fill_from_names(
             measured[row] = reduce(together, moments)
 
 
-def _fill_there(lot: Lot, seed: int) -> None:
-    """Fill tensors on the device that they are on; whoever measures them does so later."""
+def _fill_there(lot: Lot, seed: int, measured: Measured) -> None:
+    """Fill tensors on the device that they are on, and measure them there if that is to be done."""
     kind, rows, names, tensors = lot
     for row, name, tensor in zip(rows, names, tensors, strict=True):
         for piece in pieces(kind.distribution, tensor, seed, name, kind.region, kind.padding_row):
@@ -66,6 +67,8 @@ def _fill_there(lot: Lot, seed: int) -> None:
                 _write_given(int(row), piece)
             else:
                 draw_there(piece)
+        if kind.measured and tensor.numel() and isinstance(kind.distribution, Elementwise):
+            measured[int(row)] = measure_there(tensor)
 
 
 def _draw_stretch(job: Job, source: WordSource, scratch: NDArray[np.float32]) -> Moments | None:
