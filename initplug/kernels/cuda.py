@@ -123,7 +123,7 @@ def fill(
         begin: first word that normals are made of.
         count: how many words they are made of: all words are mapped onto these, in order.
     """
-    kind = "uniform" if uniform else "normal" if count == WORDS else "confined"
+    kind = "uniform" if uniform else "normal" if (begin, count) == (0, WORDS) else "confined"
     _fill(out, table, key, start, rows, (begin, count, scale, shift, low, high), kind)
 
 
@@ -262,8 +262,8 @@ def _fill_blocks(
             values = intercept + slope * number
         values = values * scale + shift
         if clipped:
-            values = tl.where(values > low, values, low)
-            values = tl.where(values < high, values, high)
+            values = tl.where(values < low, low, values)
+            values = tl.where(values > high, high, values)
         if half:
             # Rounded to even by hand: Triton's interpreter, which shows the bits to be right, would cut them off.
             bits = values.to(tl.uint32, bitcast=True)

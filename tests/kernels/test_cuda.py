@@ -124,6 +124,16 @@ def cases() -> list[Case]:
     return at_places + [Case(draw, dtype, stretch(4, BEYOND)) for draw in DRAWS[1:] for dtype in DTYPES]
 
 
+def zeros_of_another_sign() -> int:
+    """Elements that are cut to another 0 than NumPy cuts them to, which leaves what equals a bound."""
+    out, values = torch.empty(1000), np.empty(1000, np.float32)
+    cuda.fill(out, (1, 2), 0, table_on(out.device), scale=1e-45, low=0.0)
+    fill_box(values, Normal(0.0, 1e-45), np.array([1, 2], np.uint64), stretch(0, 1000), WordSource())
+    assert {*np.signbit(values[values == 0]).tolist()} == {True, False}
+    expected = np.clip(values, np.float32(0.0), np.float32(np.inf))
+    return int((bits(out) != bits(torch.from_numpy(expected))).sum())
+
+
 # By the interpreter -----------------------------------------------------------------------------------------
 
 
@@ -141,6 +151,10 @@ def differing() -> dict[str, int]:
 @pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
 def test_kernels_give_the_bits_of_the_cpu(case: Case, differing: dict[str, int]) -> None:
     assert differing[case.name] == 0
+
+
+def test_bounds_leave_zeros_as_they_are(differing: dict[str, int]) -> None:
+    assert differing["zeros"] == 0
 
 
 # As they are compiled ---------------------------------------------------------------------------------------
@@ -318,4 +332,5 @@ def milliseconds(act: Callable[[], object]) -> float:
 
 
 if __name__ == "__main__":
-    json.dump({case.name: case.differing() for case in cases()}, sys.stdout)
+    found = {case.name: case.differing() for case in cases()}
+    json.dump({**found, "zeros": zeros_of_another_sign()}, sys.stdout)
