@@ -148,6 +148,16 @@ def test_others_are_drawn_on_the_cpu(available: bool, monkeypatch: pytest.Monkey
     assert not devices.is_drawn_there(torch.empty(0))
 
 
+def test_a_device_that_fails_ends_in_the_name_of_the_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(piece: Piece) -> None:
+        raise RuntimeError("the card fell off the bus")
+
+    monkeypatch.setattr(seeded, "is_drawn_there", lambda tensor: True)
+    monkeypatch.setattr(seeded, "draw_there", fail)
+    with pytest.raises(initplug.ApplyError, match=r"writing stopped at first\.weight: the card fell off the bus"):
+        initplug.apply(Net(), RECIPE, seed=3)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("measure", [True, False])
