@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import reduce
+from itertools import compress
 
 import numpy as np
 import torch
@@ -37,6 +38,7 @@ def fill_from_names(
         FillError: from what was raised; the tensors that `done` was not called for may be filled in part.
     """
     small, large = batches(lots)
+    there = [is_drawn_there(lot.tensors[0]) for lot in large]
     with torch.no_grad():
         for batch in small:
             try:
@@ -45,15 +47,15 @@ def fill_from_names(
                 raise FillError(int(batch[0].rows[0])) from error
             for lot in batch:
                 done(lot.rows)
-        for lot in one_by_one(lot for lot in large if is_drawn_there(lot.tensors[0])):
+        for lot in one_by_one(compress(large, there)):
             try:
                 _fill_there(lot, seed, measured)
             except Exception as error:
                 raise FillError(int(lot.rows[0])) from error
             done(lot.rows)
-    large = [lot for lot in large if not is_drawn_there(lot.tensors[0])]
+    here = one_by_one(lot for lot, elsewhere in zip(large, there, strict=True) if not elsewhere)
     filling = ChunkWork(_draw_stretch, _write_given, lambda row: done([row]))
-    for row, moments in work_on_chunks(one_by_one(large), seed, threads, filling).items():
+    for row, moments in work_on_chunks(here, seed, threads, filling).items():
         if moments:
             measured[row] = reduce(together, moments)
 
