@@ -154,7 +154,7 @@ def test_a_device_that_fails_ends_in_the_name_of_the_tensor(monkeypatch: pytest.
 
     monkeypatch.setattr(seeded, "is_drawn_there", lambda tensor: True)
     monkeypatch.setattr(seeded, "draw_there", fail)
-    with pytest.raises(initplug.ApplyError, match=r"writing stopped at phases: RuntimeError: the card fell off the bus"):
+    with pytest.raises(initplug.ApplyError, match="writing stopped at phases: RuntimeError: the card"):
         initplug.apply(Net(), RECIPE, seed=3)
 
 
