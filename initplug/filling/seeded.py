@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import reduce
+from itertools import compress
 
 import numpy as np
 import torch
@@ -15,7 +16,9 @@ from initplug.columns import Rows
 from initplug.filling.batches import Lot, draw_small, one_by_one, parted
 from initplug.filling.chunks import ChunkWork, FillError, Job, work_on_chunks
 from initplug.filling.cuts import give, set_to
-from initplug.filling.pieces import Given
+from initplug.filling.devices import draw_there, is_drawn_there, measure_there
+from initplug.filling.pieces import Given, pieces
+from initplug.schemes.distributions import Elementwise
 
 
 def fill_from_names(
@@ -34,6 +37,7 @@ def fill_from_names(
         FillError: from what was raised; the tensors that `done` was not called for may be filled in part.
     """
     small, large = parted(lots)
+    there = [is_drawn_there(lot.tensors[0], lot.kind.distribution) for lot in large]
     with torch.no_grad():
         for lot in small:
             try:
@@ -41,10 +45,30 @@ def fill_from_names(
             except Exception as error:
                 raise FillError(int(lot.rows[0])) from error
             done(lot.rows)
+        for lot in one_by_one(compress(large, there)):
+            try:
+                _fill_there(lot, seed, measured)
+            except Exception as error:
+                raise FillError(int(lot.rows[0])) from error
+            done(lot.rows)
+    here = one_by_one(lot for lot, elsewhere in zip(large, there, strict=True) if not elsewhere)
     filling = ChunkWork(_draw_stretch, _write_given, lambda row: done([row]))
-    for row, moments in work_on_chunks(one_by_one(large), seed, threads, filling).items():
+    for row, moments in work_on_chunks(here, seed, threads, filling).items():
         if moments:
             measured[row] = reduce(together, moments)
+
+
+def _fill_there(lot: Lot, seed: int, measured: Measured) -> None:
+    """Fill tensors on the device that they are on, and measure them there if that is to be done."""
+    kind, rows, names, tensors = lot
+    for row, name, tensor in zip(rows, names, tensors, strict=True):
+        for piece in pieces(kind.distribution, tensor, seed, name, kind.region, kind.padding_row):
+            if isinstance(piece, Given):
+                _write_given(int(row), piece)
+            else:
+                draw_there(piece)
+        if kind.measured and tensor.numel() and isinstance(kind.distribution, Elementwise):
+            measured[int(row)] = measure_there(tensor)
 
 
 def _draw_stretch(job: Job, scratch: NDArray[np.float32]) -> Moments | None:

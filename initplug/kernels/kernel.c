@@ -125,8 +125,8 @@ INLINE void write_values(float *values, uint32_t *words, int64_t count, const st
     for (int64_t i = 0; i < count; i++) {
         float value = values[i] * scale;
         value += shift;
-        value = value <= low ? low : value;
-        values[i] = value >= high ? high : value;
+        value = value < low ? low : value;
+        values[i] = value > high ? high : value;
     }
 }
 
