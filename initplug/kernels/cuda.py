@@ -139,6 +139,7 @@ def _fill(
         "kind": kind,
         "whole": whole,
         "in_rows": rows is not None,
+        "shifted": shift != 0 or math.copysign(1, shift) > 0,  # -0 leaves all numbers as they are
         "clipped": (low, high) != (-math.inf, math.inf),
         "half": str(out.dtype) == "torch.bfloat16",
         "step": STEP,
@@ -187,6 +188,7 @@ def _fill_blocks(
     kind: tl.constexpr,
     whole: tl.constexpr,
     in_rows: tl.constexpr,
+    shifted: tl.constexpr,
     clipped: tl.constexpr,
     half: tl.constexpr,
     step: tl.constexpr,
@@ -212,6 +214,7 @@ def _fill_blocks(
         kind: of draw: `words`, `normal`, `confined` or `uniform`.
         whole: whether all rows begin and end with a block.
         in_rows: whether there are several.
+        shifted: whether `shift` is added.
         clipped: whether values are cut at the bounds.
         half: whether they become bfloat16.
         step: blocks that are computed here.
@@ -247,7 +250,9 @@ def _fill_blocks(
             intercept = line.to(tl.uint32).to(tl.float32, bitcast=True)
             slope = (line >> 32).to(tl.uint32).to(tl.float32, bitcast=True)
             values = intercept + slope * number
-        values = values * scale + shift
+        values = values * scale
+        if shifted:
+            values = values + shift
         if clipped:
             values = tl.where(values < low, low, values)
             values = tl.where(values > high, high, values)
