@@ -1,7 +1,7 @@
 /* The streams of version 1 and moments, as reference.py defines them, to the bit.
  *
- * Compiled with -ffp-contract=off: a multiply-add that is fused rounds once where two steps round twice. Nothing of libm
- * is called. No state is kept and no thread is started: calls may run beside each other, and in forked processes.
+ * Compiled with -ffp-contract=off: a multiply-add that is fused rounds once where two steps round twice. Nothing of
+ * libm is called. No state is kept and no thread is started: calls may run beside each other, and in forked processes.
  */
 
 #include <stdint.h>
@@ -23,6 +23,11 @@
 #define BLOCK 2048 /* elements that are drawn and measured at a time: they lie in the first-level cache */
 
 enum dtype { FLOAT32, FLOAT64, BFLOAT16, FLOAT16 };
+
+/* Memory of others, which may begin anywhere. */
+typedef float held_float __attribute__((aligned(1)));
+typedef double held_double __attribute__((aligned(1)));
+typedef uint16_t held_half __attribute__((aligned(1)));
 
 struct draw {
     int32_t uniform;
@@ -105,7 +110,9 @@ INLINE uint32_t bits_of(float value) {
 }
 
 /* `table` holds an intercept and a slope for the high 18 bits of every float. */
-INLINE void write_values(float *values, uint32_t *words, int64_t count, const struct draw *draw, const float *table) {
+INLINE void write_values(
+    held_float *restrict values, uint32_t *restrict words, int64_t count, const struct draw *draw,
+    const float *restrict table) {
     float scale = draw->scale, shift = draw->shift, low = draw->low, high = draw->high;
     if (draw->uniform) {
         for (int64_t i = 0; i < count; i++) values[i] = (float)(int32_t)(words[i] >> 8) * 0x1p-24f;
@@ -160,26 +167,23 @@ INLINE float from_float16(uint16_t half) {
     return float_of(sign | (twice < 1u << 27 ? bits_of(subnormal) : bits_of(normal)));
 }
 
-/* Write values as a dtype; they become what is left of them. */
-INLINE void store(void *out, int32_t dtype, float *values, int64_t count) {
+/* Write values as another dtype than float32; they become what is left of them. */
+INLINE void store(void *out, int32_t dtype, held_float *values, int64_t count) {
     switch (dtype) {
-    case FLOAT32:
-        memcpy(out, values, 4 * (size_t)count);
-        break;
     case FLOAT64:
-        for (int64_t i = 0; i < count; i++) ((double *)out)[i] = values[i];
+        for (int64_t i = 0; i < count; i++) ((held_double *)out)[i] = values[i];
         break;
     case BFLOAT16:
         for (int64_t i = 0; i < count; i++) {
             uint16_t cast = to_bfloat16(values[i]);
-            ((uint16_t *)out)[i] = cast;
+            ((held_half *)out)[i] = cast;
             values[i] = from_bfloat16(cast);
         }
         break;
     case FLOAT16:
         for (int64_t i = 0; i < count; i++) {
             uint16_t cast = to_float16(values[i]);
-            ((uint16_t *)out)[i] = cast;
+            ((held_half *)out)[i] = cast;
             values[i] = from_float16(cast);
         }
         break;
@@ -197,7 +201,8 @@ struct sums {
 #define NOTHING(scale) {0, 0, 0, __builtin_inf(), -__builtin_inf(), scale, 0, 0}
 
 /* Chan, Golub, LeVeque 1979: blocks are added one after another. */
-INLINE void combine(struct sums *sums, double count, double mean, double squares, double low, double high, double first) {
+INLINE void combine(
+    struct sums *sums, double count, double mean, double squares, double low, double high, double first) {
     double numel = sums->numel + count, delta = mean - sums->mean;
     if (sums->numel == 0) {
         sums->mean = mean;
@@ -219,46 +224,49 @@ INLINE double folded(double *sums, int64_t half) {
     return sums[0];
 }
 
-#define DEFINE_ADD(NAME, TYPE)                                                                              \
-    INLINE void NAME(struct sums *sums, const TYPE *values, int64_t count) {                                \
-        double sum[BLOCK / 2], scale = sums->scale;                                                         \
-        TYPE low[BLOCK / 2], high[BLOCK / 2];                                                               \
-        int64_t half = 1, both;                                                                             \
-        while (2 * half < count) half *= 2;                                                                 \
-        both = count - half > 0 ? count - half : 0;                                                         \
-        for (int64_t i = 0; i < both; i++) {                                                                \
-            TYPE one = values[i], other = values[i + half];                                                 \
-            low[i] = one < other ? one : other;                                                             \
-            high[i] = one > other ? one : other;                                                            \
-            sum[i] = one * scale + other * scale;                                                           \
-        }                                                                                                   \
-        for (int64_t i = both; i < half; i++) {                                                             \
-            low[i] = high[i] = values[i];                                                                   \
-            sum[i] = values[i] * scale + 0.0;                                                               \
-        }                                                                                                   \
-        for (int64_t rest = half / 2; rest; rest /= 2)                                                      \
-            for (int64_t i = 0; i < rest; i++) {                                                            \
-                low[i] = low[i] < low[i + rest] ? low[i] : low[i + rest];                                   \
-                high[i] = high[i] > high[i + rest] ? high[i] : high[i + rest];                              \
-            }                                                                                               \
-        double total = folded(sum, half), mean = total / (double)count, squares = 0;                        \
-        if (total != total)                                                                                 \
-            for (int64_t i = 0; i < count; i++) sums->has_nan |= values[i] != values[i];                    \
-        if (low[0] == high[0] && total == total) {                                                          \
-            mean = low[0] * scale;                                                                          \
-        } else {                                                                                            \
-            for (int64_t i = 0; i < both; i++) {                                                            \
-                double one = values[i] * scale - mean, other = values[i + half] * scale - mean;             \
-                sum[i] = one * one + other * other;                                                         \
-            }                                                                                               \
-            for (int64_t i = both; i < half; i++) sum[i] = (values[i] * scale - mean) * (values[i] * scale - mean); \
-            squares = folded(sum, half);                                                                    \
-        }                                                                                                   \
-        combine(sums, (double)count, mean, squares, low[0], high[0], values[0]);                                       \
+#define DEFINE_ADD(NAME, TYPE, HELD)                                                                                 \
+    INLINE void NAME(struct sums *sums, const HELD *values, int64_t count) {                                         \
+        double sum[BLOCK / 2], scale = sums->scale;                                                                  \
+        TYPE low[BLOCK / 2], high[BLOCK / 2];                                                                        \
+        int64_t half = 1, both;                                                                                      \
+        while (2 * half < count) half *= 2;                                                                          \
+        both = count - half > 0 ? count - half : 0;                                                                  \
+        for (int64_t i = 0; i < both; i++) {                                                                         \
+            TYPE one = values[i], other = values[i + half];                                                          \
+            low[i] = one < other ? one : other;                                                                      \
+            high[i] = one > other ? one : other;                                                                     \
+            sum[i] = one * scale + other * scale;                                                                    \
+        }                                                                                                            \
+        for (int64_t i = both; i < half; i++) {                                                                      \
+            low[i] = high[i] = values[i];                                                                            \
+            sum[i] = values[i] * scale + 0.0;                                                                        \
+        }                                                                                                            \
+        for (int64_t rest = half / 2; rest; rest /= 2)                                                               \
+            for (int64_t i = 0; i < rest; i++) {                                                                     \
+                low[i] = low[i] < low[i + rest] ? low[i] : low[i + rest];                                            \
+                high[i] = high[i] > high[i + rest] ? high[i] : high[i + rest];                                       \
+            }                                                                                                        \
+        double total = folded(sum, half), mean = total / (double)count, squares = 0;                                 \
+        if (total != total)                                                                                          \
+            for (int64_t i = 0; i < count; i++) sums->has_nan |= values[i] != values[i];                             \
+        if (low[0] == high[0] && total == total) {                                                                   \
+            mean = low[0] * scale;                                                                                   \
+        } else {                                                                                                     \
+            for (int64_t i = 0; i < both; i++) {                                                                     \
+                double one = values[i] * scale - mean, other = values[i + half] * scale - mean;                      \
+                sum[i] = one * one + other * other;                                                                  \
+            }                                                                                                        \
+            for (int64_t i = both; i < half; i++) {                                                                  \
+                double one = values[i] * scale - mean;                                                               \
+                sum[i] = one * one;                                                                                  \
+            }                                                                                                        \
+            squares = folded(sum, half);                                                                             \
+        }                                                                                                            \
+        combine(sums, (double)count, mean, squares, low[0], high[0], values[0]);                                     \
     }
 
-DEFINE_ADD(add_floats, float)
-DEFINE_ADD(add_doubles, double)
+DEFINE_ADD(add_floats, float, held_float)
+DEFINE_ADD(add_doubles, double, held_double)
 
 INLINE void finish(const struct sums *sums, struct moments *out) {
     out->numel = (int64_t)sums->numel;
@@ -273,7 +281,7 @@ INLINE void finish(const struct sums *sums, struct moments *out) {
 }
 
 /* A power of two that keeps the squares of doubles from being infinite or 0. */
-INLINE double scale_of(const double *values, int64_t count) {
+INLINE double scale_of(const held_double *values, int64_t count) {
     double largest = 0.0;
     for (int64_t i = 0; i < count; i++) {
         double size = values[i] < 0 ? -values[i] : values[i];
@@ -285,44 +293,46 @@ INLINE double scale_of(const double *values, int64_t count) {
 
 /* Stretches and tensors ---------------------------------------------------------------------------------------- */
 
-#define FILL_ARGUMENTS                                                                                                  \
-    int64_t tensors, void *const *outs, int32_t dtype, const struct draw *draw, const float *table,                     \
-        const uint64_t *keys, const int64_t *firsts, int64_t length, int64_t begin, int64_t count,                      \
+#define FILL_ARGUMENTS                                                                                               \
+    int64_t tensors, void *const *outs, int32_t dtype, const struct draw *draw, const float *table,                  \
+        const uint64_t *keys, const int64_t *firsts, int64_t length, int64_t begin, int64_t count,                   \
         struct moments *measured
 
 INLINE void fill_tensors(FILL_ARGUMENTS) {
     static const int64_t SIZES[] = {4, 8, 2, 2};
     uint32_t words[BLOCK];
-    float values[BLOCK];
+    float other[BLOCK];
     for (int64_t tensor = 0; tensor < tensors; tensor++) {
         struct sums sums = NOTHING(1.0);
         for (int64_t done = 0; done < count; done += BLOCK) {
             int64_t held = count - done < BLOCK ? count - done : BLOCK;
+            void *out = (char *)outs[tensor] + done * SIZES[dtype];
+            held_float *values = dtype == FLOAT32 ? out : other;
             write_words(words, keys + 2 * tensor, firsts, length, begin + done, held);
             write_values(values, words, held, draw, table);
-            store((char *)outs[tensor] + done * SIZES[dtype], dtype, values, held);
+            store(out, dtype, values, held);
             if (measured) add_floats(&sums, values, held);
         }
         if (measured) finish(&sums, measured + tensor);
     }
 }
 
-#define MEASURE_ARGUMENTS                                                                                               \
+#define MEASURE_ARGUMENTS                                                                                            \
     int64_t tensors, const void *const *held, int32_t dtype, int64_t count, struct moments *measured
 
 INLINE void measure_tensors(MEASURE_ARGUMENTS) {
     float values[BLOCK];
     for (int64_t tensor = 0; tensor < tensors; tensor++) {
-        const uint16_t *halves = held[tensor];
+        const held_half *halves = held[tensor];
         struct sums sums = NOTHING(dtype == FLOAT64 ? scale_of(held[tensor], count) : 1.0);
         for (int64_t done = 0; done < count; done += BLOCK) {
             int64_t some = count - done < BLOCK ? count - done : BLOCK;
             switch (dtype) {
             case FLOAT32:
-                add_floats(&sums, (const float *)held[tensor] + done, some);
+                add_floats(&sums, (const held_float *)held[tensor] + done, some);
                 continue;
             case FLOAT64:
-                add_doubles(&sums, (const double *)held[tensor] + done, some);
+                add_doubles(&sums, (const held_double *)held[tensor] + done, some);
                 continue;
             case BFLOAT16:
                 for (int64_t i = 0; i < some; i++) values[i] = from_bfloat16(halves[done + i]);
@@ -338,10 +348,10 @@ INLINE void measure_tensors(MEASURE_ARGUMENTS) {
 }
 
 /* One version for each kind of processor, of the same bits. */
-#define DEFINE_VERSION(NAME, TARGET)                                                                                    \
-    TARGET static void fill_##NAME(FILL_ARGUMENTS) {                                                                    \
-        fill_tensors(tensors, outs, dtype, draw, table, keys, firsts, length, begin, count, measured);                  \
-    }                                                                                                                   \
+#define DEFINE_VERSION(NAME, TARGET)                                                                                 \
+    TARGET static void fill_##NAME(FILL_ARGUMENTS) {                                                                 \
+        fill_tensors(tensors, outs, dtype, draw, table, keys, firsts, length, begin, count, measured);               \
+    }                                                                                                                \
     TARGET static void measure_##NAME(MEASURE_ARGUMENTS) { measure_tensors(tensors, held, dtype, count, measured); }
 
 DEFINE_VERSION(plain, )
@@ -350,8 +360,8 @@ DEFINE_VERSION(plain, )
 DEFINE_VERSION(avx2, __attribute__((target("avx2,bmi2"))))
 DEFINE_VERSION(avx512, __attribute__((target("avx2,bmi2,avx512f,avx512bw,avx512dq,avx512vl"))))
 
-/* Whether processor and system have what AVX2 takes, or AVX-512: 0, 1, 2. The compilers' own question is answered with no
- * by some of their libraries. */
+/* What processor and system have: 2 for AVX-512, 1 for AVX2, else 0. Compilers' own functions for that are not whole in
+ * all of their libraries. */
 static int32_t found_level(void) {
     const uint32_t avx512 = bit_AVX512F | bit_AVX512BW | bit_AVX512DQ | bit_AVX512VL, avx2 = bit_AVX2 | bit_BMI2;
     uint32_t a, b, c, d, saved, high;
@@ -367,11 +377,11 @@ static int32_t level(void) {
     return known;
 }
 
-#define CHOOSE(NAME, ...)                                                                                               \
-    switch (level()) {                                                                                                  \
-    case 2: NAME##_avx512(__VA_ARGS__); break;                                                                          \
-    case 1: NAME##_avx2(__VA_ARGS__); break;                                                                            \
-    default: NAME##_plain(__VA_ARGS__);                                                                                 \
+#define CHOOSE(NAME, ...)                                                                                            \
+    switch (level()) {                                                                                               \
+    case 2: NAME##_avx512(__VA_ARGS__); break;                                                                       \
+    case 1: NAME##_avx2(__VA_ARGS__); break;                                                                         \
+    default: NAME##_plain(__VA_ARGS__);                                                                              \
     }
 #else
 #define CHOOSE(NAME, ...) NAME##_plain(__VA_ARGS__);
@@ -381,8 +391,8 @@ static int32_t level(void) {
 
 EXPORT int32_t abi(void) { return ABI; }
 
-/* Fill stretches of tensors that are alike: elements `begin` to `begin + count` of a box, whose runs of `length` elements
- * begin at `firsts`, from the stream of each tensor's key. `measured` is NULL or takes the moments of each. */
+/* Fill stretches of tensors that are alike: elements `begin` to `begin + count` of a box, whose runs of `length`
+ * elements begin at `firsts`, from the stream of each tensor's key. `measured` is NULL or takes the moments of each. */
 EXPORT void fill(FILL_ARGUMENTS) {
     CHOOSE(fill, tensors, outs, dtype, draw, table, keys, firsts, length, begin, count, measured)
 }

@@ -107,6 +107,22 @@ def test_the_native_kernel_gives_the_bits_of_the_reference(
     )
 
 
+@needs_binary
+@pytest.mark.parametrize("dtype", STORED)
+@pytest.mark.parametrize("offset", range(1, 8))
+def test_memory_may_begin_anywhere(dtype: str, offset: int) -> None:
+    keys, runs = np.array([[1, 2]], np.uint64), (np.zeros(1, np.int64), 5000)
+    for count in (1, 64, 4097):
+        expected = filled(native, dtype, Draw(), keys, runs, 0, count)
+        memory, measured = np.zeros((1, 8 * count + 8), np.uint8), np.zeros((2, 1), MOMENTS)
+        addresses = addresses_of(memory) + np.uintp(offset)
+        native.fill(addresses, dtype, Draw(), keys, runs, 0, count, measured[0])
+        native.measure(addresses, dtype, count, measured[1])
+        assert memory[0, offset : offset + len(expected[0])].tobytes() == expected[0]
+        assert not memory[0, :offset].any() and not memory[0, offset + len(expected[0]) :].any()
+        assert measured[0].tobytes() == measured[1].tobytes() == expected[1]
+
+
 HELD = st.floats(allow_nan=True, allow_infinity=True) | st.sampled_from([0.0, -0.0, 1.0, 1e300, 5e-324, math.inf])
 
 
@@ -148,6 +164,25 @@ def test_values_are_cast_as_torch_casts_them(dtype: str) -> None:
     values = values[~np.isnan(values)]
     expected = torch.from_numpy(values.copy()).to(getattr(torch, dtype)).view(torch.int16).numpy()
     assert (reference.cast(values, dtype).view(np.int16) == expected).all()
+
+
+@needs_binary
+@pytest.mark.skipif(build_hook.compiler() is None, reason="there is no C compiler")
+@pytest.mark.parametrize("level", [0, 1])
+def test_versions_for_other_processors_give_the_same_bits(
+    level: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs, keys = (np.arange(9, dtype=np.int64) * 999 + 3, 800), np.array([[1, 2], [3, 4]], np.uint64)
+    draws = [Draw(), Draw(True, 0.4, -0.1), Draw(False, 70000.0, 0.5, -1e5, 1e5, 98765, 1 << 31)]
+    cases = [(dtype, draw, keys, runs, begin, 2100 + begin) for dtype in STORED for draw in draws for begin in (0, 13)]
+    expected = [filled(native, *case) for case in cases]
+    text = Path(kernels.__file__).with_name("kernel.c").read_text()
+    (tmp_path / "kernel.c").write_text(text.replace("known = -1", f"known = {level}"))
+    assert build_hook.build(build_hook.compiler() or [], tmp_path) is None
+    monkeypatch.setattr(binary, "BINARY", tmp_path / "kernel.bin")
+    monkeypatch.setattr(binary, "DIGEST", tmp_path / "kernel.blake2b")
+    forget()
+    assert [filled(native, *case) for case in cases] == expected
 
 
 GOLDEN = {
