@@ -75,7 +75,7 @@ def parted(lots: Sequence[Lot]) -> tuple[list[Lot], list[Lot]]:
     small: list[Lot] = []
     large: list[Lot] = []
     for lot in lots:
-        if lot.tensors[0].numel() <= SMALL and _is_plain(lot):
+        if lot.tensors[0].numel() <= SMALL and _is_one_call(lot):
             step = DRAWN_AT_A_TIME // lot.numel
             small += [lot.part(start, start + step) for start in range(0, len(lot.rows), step)]
         else:
@@ -83,7 +83,7 @@ def parted(lots: Sequence[Lot]) -> tuple[list[Lot], list[Lot]]:
     return small, large
 
 
-def _is_plain(lot: Lot) -> bool:
+def _is_one_call(lot: Lot) -> bool:
     """Return whether one call gives all tensors of a lot their values."""
     (distribution, _, region, padding_row), tensor = lot.kind, lot.tensors[0]
     if not tensor.numel() or tensor.dtype not in KERNEL_DTYPES or padding_row is not None:

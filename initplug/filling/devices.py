@@ -14,19 +14,21 @@ from initplug.filling.cuts import cut_view
 from initplug.filling.pieces import Piece
 from initplug.filling.streams import draw_of
 from initplug.kernels import cuda
-from initplug.kernels.reference import table
+from initplug.kernels.reference import normal_table
 from initplug.schemes.distributions import Drawn, Elementwise, singles
 
-DTYPES = frozenset({torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.complex64, torch.complex128})
+DRAWN_DTYPES = frozenset(
+    {torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.complex64, torch.complex128}
+)
 """What kernels write, of complex elements one part after the other."""
 
-COPIED_AT_A_TIME = 1 << 22
+DRAWN_BESIDE = 1 << 22
 """Elements that are drawn beside a tensor whose memory has another order or gaps, or measured at a time."""
 
 
 def is_drawn_there(tensor: Tensor, distribution: Drawn) -> bool:
     """Return whether a tensor is on a device that draws such a distribution itself: none that NumPy maps."""
-    if not (tensor.is_cuda and tensor.dtype in DTYPES and cuda.available()):
+    if not (tensor.is_cuda and tensor.dtype in DRAWN_DTYPES and cuda.available()):
         return False
     drawn = (single for single in singles(distribution) if isinstance(single, Elementwise))
     return all(single.sampling.mapped is None for single in drawn)
@@ -40,7 +42,7 @@ def draw_there(piece: Piece) -> None:
     firsts, length = box.runs
     pitches = np.unique(np.diff(firsts))
     in_order = view.is_contiguous() and not view.is_neg()
-    if len(pitches) > 1 or not (in_order or view.numel() <= COPIED_AT_A_TIME):
+    if len(pitches) > 1 or not (in_order or view.numel() <= DRAWN_BESIDE):
         dim = next(dim for dim, size in enumerate(view.shape) if size > 1)
         half = view.shape[dim] // 2
         for begin, size in ((0, half), (half, view.shape[dim] - half)):
@@ -49,7 +51,7 @@ def draw_there(piece: Piece) -> None:
         return
     out = view if in_order else torch.empty(view.shape, dtype=view.dtype, device=view.device)
     low, high = piece.key.tolist()
-    rows = cuda.Rows(length, int(pitches[0])) if len(pitches) else None
+    rows = cuda.StreamRows(length, int(pitches[0])) if len(pitches) else None
     cuda.fill(out, (low, high), int(firsts[0]), _table_on(view.device), draw_of(piece.distribution), rows)
     if out is not view:
         view.copy_(out)
@@ -63,7 +65,7 @@ def measure_there(tensor: Tensor) -> Moments:
         Moments(numel=2, mean=2.0, std=1.0, min=1.0, max=3.0)
     """
     sizes, found = [], []
-    for part, _ in cut_view(tensor, COPIED_AT_A_TIME):
+    for part, _ in cut_view(tensor, DRAWN_BESIDE):
         wide = part.to(torch.float64)
         mean = wide.mean()
         sizes.append(part.numel())
@@ -78,4 +80,4 @@ def measure_there(tensor: Tensor) -> Moments:
 @lru_cache
 def _table_on(device: torch.device) -> Tensor:
     """Return the table of normals on a device, where it stays."""
-    return cuda.table_on(device, table())
+    return cuda.table_on(device, normal_table())

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from initplug.auditing.moments import address_of
 from initplug.filling.words import StreamKey
 from initplug.kernels import kernel
-from initplug.kernels.reference import WORDS, Draw, normals
+from initplug.kernels.reference import WORD_COUNT, Draw, normals
 from initplug.regions import Box
 from initplug.schemes.distributions import Elementwise
 
@@ -50,7 +50,7 @@ def _words_within(low: float, high: float) -> tuple[int, int]:
 
     def first_below(bound: float, strictly: bool) -> int:
         """Return the first word whose normal is at most `bound`, or below it."""
-        start, end = 0, WORDS
+        start, end = 0, WORD_COUNT
         while start < end:
             middle = (start + end) // 2
             normal = float(normals(np.array([middle], np.uint32))[0])
@@ -60,7 +60,7 @@ def _words_within(low: float, high: float) -> tuple[int, int]:
 
     begin, end = first_below(high, False), first_below(low, True)
     if begin >= end:  # between two neighbours
-        return min(begin, WORDS - 1), 1
+        return min(begin, WORD_COUNT - 1), 1
     return begin, end - begin
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from initplug.kernels.reference import Addresses, Draw, Keys, Runs
 
-VARIABLE = "INITPLUG_KERNELS"
+KERNEL_VARIABLE = "INITPLUG_KERNELS"
 """Of the environment: which kernel is wanted."""
 
 KERNELS = ("reference", "native")
@@ -28,7 +28,7 @@ class KernelError(ImportError):
 
 
 class Kernel(Protocol):
-    """What fills memory and measures it, as `reference` says."""
+    """A kernel: it fills memory and measures it, as `reference` says."""
 
     def fill(
         self,
@@ -54,9 +54,9 @@ def chosen() -> str:
     Raises:
         KernelError: the environment names none, or one that cannot be used.
     """
-    wanted = os.environ.get(VARIABLE, "")
+    wanted = os.environ.get(KERNEL_VARIABLE, "")
     if wanted not in ("", *KERNELS):
-        raise KernelError(f"{VARIABLE} is {wanted!r}, which is no kernel: it may be {' or '.join(KERNELS)}")
+        raise KernelError(f"{KERNEL_VARIABLE} is {wanted!r}, which is no kernel: it may be {' or '.join(KERNELS)}")
     if wanted == "reference":
         return wanted
     try:

@@ -30,7 +30,7 @@ FLAGS = (
     *("-ffp-contract=off", "-fno-math-errno"),  # a fused multiply-add has other bits
 )
 
-VARIABLE = "INITPLUG_BUILD_FOR"
+PLATFORM_VARIABLE = "INITPLUG_BUILD_FOR"
 """Of the environment: the platform that a wheel is built for, by its tag; this machine's without it."""
 
 
@@ -99,13 +99,15 @@ class KernelBuildHook(BuildHookInterface):  # type: ignore[misc]  # hatchling sh
 
     def dependencies(self) -> list[str]:
         """Return what a build takes: a compiler, where there is none."""
-        return [] if self.target_name != "wheel" or (compiler() and VARIABLE not in os.environ) else ["ziglang"]
+        return (
+            [] if self.target_name != "wheel" or (compiler() and PLATFORM_VARIABLE not in os.environ) else ["ziglang"]
+        )
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002  # hatchling's
         """Build the binary before hatchling looks for files."""
         if self.target_name != "wheel":
             return
-        tag = os.environ.get(VARIABLE)
+        tag = os.environ.get(PLATFORM_VARIABLE)
         if tag is None:
             built = build_or_tell(compiler())
             tag = sysconfig.get_platform().replace("-", "_").replace(".", "_")
@@ -123,7 +125,9 @@ def make_wheels(out: str) -> None:
     """Build a wheel for every platform, and the binary of this machine anew."""
     for tag in PLATFORMS:
         subprocess.run(
-            [sys.executable, "-m", "build", "--wheel", "--outdir", out], env={**os.environ, VARIABLE: tag}, check=True
+            [sys.executable, "-m", "build", "--wheel", "--outdir", out],
+            env={**os.environ, PLATFORM_VARIABLE: tag},
+            check=True,
         )
     build_or_tell(compiler())
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from initplug.kernels.reference import WORDS, Draw
+from initplug.kernels.reference import WORD_COUNT, Draw
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +27,7 @@ STEP = 256
 """Blocks of Philox, of eight words each, that an instance of a kernel computes."""
 
 
-class Rows(NamedTuple):
+class StreamRows(NamedTuple):
     """Stretches of a stream that follow each other in memory: the rows of a box.
 
     Args:
@@ -79,7 +79,7 @@ def table_on(device: torch.device, table: NDArray[np.float32]) -> torch.Tensor:
     return torch.from_numpy(table).view(torch.int64).view(-1).to(device)
 
 
-def fill_words(out: torch.Tensor, key: tuple[int, int], start: int, rows: Rows | None = None) -> None:
+def fill_words(out: torch.Tensor, key: tuple[int, int], start: int, rows: StreamRows | None = None) -> None:
     """Write the words of a stream.
 
     Args:
@@ -88,7 +88,7 @@ def fill_words(out: torch.Tensor, key: tuple[int, int], start: int, rows: Rows |
         start: place in the stream of the first word.
         rows: where the words do not follow each other.
     """
-    _fill(out, out, key, start, rows, (0, WORDS, 1.0, -0.0, -math.inf, math.inf), "words")
+    _fill(out, out, key, start, rows, (0, WORD_COUNT, 1.0, -0.0, -math.inf, math.inf), "words")
 
 
 def fill(
@@ -97,7 +97,7 @@ def fill(
     start: int,
     table: torch.Tensor,
     draw: Draw,
-    rows: Rows | None = None,
+    rows: StreamRows | None = None,
 ) -> None:
     """Write a value for each word of a stream, as `reference.fill` does.
 
@@ -109,7 +109,7 @@ def fill(
         draw: of every element.
         rows: where the words do not follow each other.
     """
-    kind = "uniform" if draw.uniform else "normal" if (draw.first, draw.number) == (0, WORDS) else "confined"
+    kind = "uniform" if draw.uniform else "normal" if (draw.first, draw.number) == (0, WORD_COUNT) else "confined"
     numbers = (draw.first, draw.number, draw.scale, draw.shift, draw.low, draw.high)
     _fill(out, table, key, start, rows, numbers, kind)
 
@@ -119,7 +119,7 @@ def _fill(
     table: torch.Tensor,
     key: tuple[int, int],
     start: int,
-    rows: Rows | None,
+    rows: StreamRows | None,
     numbers: tuple[int, int, float, float, float, float],
     kind: str,
 ) -> None:
@@ -127,7 +127,7 @@ def _fill(
     assert out.is_contiguous()
     if not out.numel():
         return
-    length, pitch = rows or Rows(out.numel(), 0)
+    length, pitch = rows or StreamRows(out.numel(), 0)
     whole = length % 8 == start % 8 == pitch % 8 == 0
     # A row takes as many blocks as one may touch wherever it begins.
     each = -(-(start % 8 + length) // 8) if rows is None else length // 8 if whole else (length + 14) // 8

@@ -9,9 +9,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from initplug.kernels.binary import library
-from initplug.kernels.reference import Addresses, Draw, Keys, Runs, table
+from initplug.kernels.reference import Addresses, Draw, Keys, Runs, normal_table
 
-DTYPES = {"float32": 0, "float64": 1, "bfloat16": 2, "float16": 3}
+DTYPE_CODES = {"float32": 0, "float64": 1, "bfloat16": 2, "float16": 3}
 
 
 class _Draw(ctypes.Structure):
@@ -43,9 +43,9 @@ def fill(
     library().fill(
         len(addresses),
         _address(addresses),
-        DTYPES[dtype],
+        DTYPE_CODES[dtype],
         ctypes.addressof(structure),
-        _address(table()),
+        _address(normal_table()),
         _address(keys),
         _address(firsts),
         length,
@@ -57,7 +57,7 @@ def fill(
 
 def measure(addresses: Addresses, dtype: str, count: int, measured: NDArray[Any]) -> None:
     """Measure tensors that are alike, as `reference.measure` does."""
-    library().measure(len(addresses), _address(addresses), DTYPES[dtype], count, _address(measured))
+    library().measure(len(addresses), _address(addresses), DTYPE_CODES[dtype], count, _address(measured))
 
 
 def _address(array: NDArray[Any]) -> int:

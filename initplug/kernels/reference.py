@@ -23,12 +23,12 @@ Addresses = NDArray[np.uintp]
 Keys = NDArray[np.uint64]
 Runs = tuple[NDArray[np.int64], int]
 
-WORDS = 1 << 32
+WORD_COUNT = 1 << 32
 """How many words there are."""
 
 
 class Draw(NamedTuple):
-    """How a word becomes a value, before the cast: a standard number times `scale`, plus `shift`, cut at the bounds.
+    """The way of a word to a value, before the cast: a standard number times `scale`, plus `shift`, cut at the bounds.
 
     Args:
         uniform: whether standard numbers are uniform in [0, 1); else they are normal.
@@ -46,7 +46,7 @@ class Draw(NamedTuple):
     low: float = -math.inf
     high: float = math.inf
     first: int = 0
-    number: int = WORDS
+    number: int = WORD_COUNT
 
 
 # Words -----------------------------------------------------------------------------------------------------------
@@ -96,7 +96,7 @@ TOP = np.float32(6.337957923)
 
 
 @lru_cache(maxsize=1)
-def table() -> Floats:
+def normal_table() -> Floats:
     """Return intercept and slope of the inverse normal distribution for the high bits of every word as a float."""
     stored = np.load(Path(__file__).with_name("normal.npy"), allow_pickle=False)
     first = int(np.float32(1).view(np.uint32)) >> SHIFT
@@ -110,7 +110,7 @@ def table() -> Floats:
 def normals(drawn: Words) -> Floats:
     """Return standard normals, falling as the words rise: -Φ⁻¹((u + 1/2) / 2^32) to 5e-7, |z| up to 6.34."""
     floats = drawn.view(np.int32).astype(np.float32)
-    intercepts, slopes = table()[floats.view(np.uint32) >> SHIFT].T
+    intercepts, slopes = normal_table()[floats.view(np.uint32) >> SHIFT].T
     result: Floats = intercepts + slopes * floats
     return result
 
@@ -139,7 +139,7 @@ STORED = {"float32": np.float32, "float64": np.float64, "bfloat16": np.uint16, "
 """The dtypes that are written and measured, and what NumPy sees in their memory: of a bfloat16 its bits."""
 
 
-def cast(drawn: Floats, dtype: str) -> NDArray[Any]:
+def as_dtype(drawn: Floats, dtype: str) -> NDArray[Any]:
     """Return values as a dtype, to nearest and to even."""
     if dtype != "bfloat16":
         with np.errstate(over="ignore"):
@@ -167,7 +167,7 @@ BLOCK = 2048
 """Elements that are added to each other; blocks are added one after another."""
 
 
-def moments(held: NDArray[np.float64], scale: float = 1.0) -> tuple[int, float, float, float, float]:
+def moments_of(held: NDArray[np.float64], scale: float = 1.0) -> tuple[int, float, float, float, float]:
     """Return the moments of elements, one or more, whose squares `scale` keeps within double precision.
 
     Source: Chan, Golub, LeVeque 1979, Updating formulae and a pairwise algorithm for computing sample variances.
@@ -193,11 +193,11 @@ def _moments_of_block(block: NDArray[np.float64]) -> tuple[float, float]:
     """Return the mean of a block, and the sum of squared deviations from it."""
     if (block == block[0]).all():
         return float(block[0]), 0.0
-    mean = _sum(block) / len(block)
-    return mean, _sum((block - mean) ** 2)
+    mean = _folded_sum(block) / len(block)
+    return mean, _folded_sum((block - mean) ** 2)
 
 
-def _sum(block: NDArray[np.float64]) -> float:
+def _folded_sum(block: NDArray[np.float64]) -> float:
     """Return the sum of a block, padded with zeros to a power of two: halves are added to halves."""
     sums = np.zeros(1 << (len(block) - 1).bit_length())
     sums[: len(block)] = block
@@ -240,9 +240,9 @@ def fill(
         measured: takes the `MOMENTS` of what each stretch holds then.
     """
     for place, (held, key) in enumerate(zip(_arrays(addresses, dtype, count), keys, strict=True)):
-        held[...] = cast(values(words_of_box(key, runs, begin, count), draw), dtype)
+        held[...] = as_dtype(values(words_of_box(key, runs, begin, count), draw), dtype)
         if measured is not None:
-            measured[place] = moments(widened(held, dtype))
+            measured[place] = moments_of(widened(held, dtype))
 
 
 def measure(addresses: Addresses, dtype: str, count: int, measured: NDArray[Any]) -> None:
@@ -256,7 +256,7 @@ def measure(addresses: Addresses, dtype: str, count: int, measured: NDArray[Any]
     """
     for place, stored in enumerate(_arrays(addresses, dtype, count)):
         held = widened(stored, dtype)
-        measured[place] = moments(held, scale_of(held) if dtype == "float64" else 1.0)
+        measured[place] = moments_of(held, scale_of(held) if dtype == "float64" else 1.0)
 
 
 def _arrays(addresses: Addresses, dtype: str, count: int) -> Iterator[NDArray[Any]]:

@@ -114,8 +114,8 @@ def compared() -> dict[str, bool]:
 
     found = {}
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(devices, "COPIED_AT_A_TIME", 1000)
-        patched.setattr(seeded, "is_drawn_there", lambda tensor, _: tensor.dtype in devices.DTYPES)
+        patched.setattr(devices, "DRAWN_BESIDE", 1000)
+        patched.setattr(seeded, "is_drawn_there", lambda tensor, _: tensor.dtype in devices.DRAWN_DTYPES)
         patched.setattr(seeded, "draw_there", draw)
         for name, case in CASES.items():
             drawn.clear()

@@ -31,7 +31,7 @@ Draw = Elementwise | None
 """A distribution; None for words themselves."""
 
 
-def fill(out: torch.Tensor, draw: Draw, key: tuple[int, int], start: int, rows: cuda.Rows | None) -> None:
+def fill(out: torch.Tensor, draw: Draw, key: tuple[int, int], start: int, rows: cuda.StreamRows | None) -> None:
     if draw is None:
         cuda.fill_words(out, key, start, rows)
     else:
@@ -40,7 +40,7 @@ def fill(out: torch.Tensor, draw: Draw, key: tuple[int, int], start: int, rows: 
 
 @lru_cache
 def table_on(device: torch.device) -> torch.Tensor:
-    return cuda.table_on(device, reference.table())
+    return cuda.table_on(device, reference.normal_table())
 
 
 def numbers_of_the_cpu(draw: Draw, key: np.ndarray[Any, Any], box: Box, dtype: torch.dtype) -> torch.Tensor:
@@ -69,7 +69,7 @@ class Case(NamedTuple):
         key, (firsts, length) = key_of(7, "fc.weight"), self.box.runs
         pitches = {*np.diff(firsts).tolist()}
         assert len(pitches) <= 1
-        rows = cuda.Rows(length, *pitches) if pitches else None
+        rows = cuda.StreamRows(length, *pitches) if pitches else None
         around = torch.full((self.box.count + 2,), 77, dtype=self.dtype, device=device)
         low, high = key.tolist()
         fill(around[1:-1], self.draw, (low, high), int(firsts[0]), rows)

@@ -131,7 +131,7 @@ HELD = st.floats(allow_nan=True, allow_infinity=True) | st.sampled_from([0.0, -0
 @given(st.lists(HELD, min_size=1, max_size=40), st.integers(1, 120), st.sampled_from([*STORED]))
 def test_whatever_memory_holds_is_measured_alike(held: list[float], times: int, dtype: str) -> None:
     with np.errstate(over="ignore", invalid="ignore"):
-        rows = reference.cast(np.array(held * times).astype(np.float32), dtype)[None]
+        rows = reference.as_dtype(np.array(held * times).astype(np.float32), dtype)[None]
         if dtype == "float64":
             rows = np.array([held * times])
     found = []
@@ -145,12 +145,12 @@ def test_whatever_memory_holds_is_measured_alike(held: list[float], times: int, 
 
 def test_moments_are_those_of_numpy() -> None:
     held = np.random.default_rng(0).normal(3, 2, 100_003)
-    numel, mean, std, low, high = reference.moments(held)
+    numel, mean, std, low, high = reference.moments_of(held)
     assert (numel, low, high) == (len(held), held.min(), held.max())
     assert mean == pytest.approx(held.mean(), rel=1e-14)
     assert std == pytest.approx(held.std(), rel=1e-13)
     for size in (1e-200, 1e200):
-        _, mean, std, _, _ = reference.moments(held * size, reference.scale_of(held * size))
+        _, mean, std, _, _ = reference.moments_of(held * size, reference.scale_of(held * size))
         assert mean == pytest.approx(held.mean() * size)
         assert std == pytest.approx(held.std() * size)
 
@@ -163,7 +163,7 @@ def test_values_are_cast_as_torch_casts_them(dtype: str) -> None:
     )
     values = values[~np.isnan(values)]
     expected = torch.from_numpy(values.copy()).to(getattr(torch, dtype)).view(torch.int16).numpy()
-    assert (reference.cast(values, dtype).view(np.int16) == expected).all()
+    assert (reference.as_dtype(values, dtype).view(np.int16) == expected).all()
 
 
 @needs_binary
@@ -235,7 +235,7 @@ def test_threads_and_forked_processes_get_the_same_bits() -> None:
 
 
 def test_a_kernel_that_does_not_exist_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(kernels.VARIABLE, "cuda")
+    monkeypatch.setenv(kernels.KERNEL_VARIABLE, "cuda")
     forget()
     with pytest.raises(kernels.KernelError) as caught:
         kernels.kernel()
@@ -243,7 +243,7 @@ def test_a_kernel_that_does_not_exist_is_told_in_a_line(monkeypatch: pytest.Monk
 
 
 def test_the_reference_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(kernels.VARIABLE, "reference")
+    monkeypatch.setenv(kernels.KERNEL_VARIABLE, "reference")
     forget()
     assert kernels.chosen() == "reference"
 
@@ -277,13 +277,13 @@ def test_a_damaged_binary_is_one_warning_and_the_reference(
     damage(damaged, kind)
     monkeypatch.setattr(binary, "BINARY", damaged)
     monkeypatch.setattr(binary, "DIGEST", damaged.with_name("kernel.blake2b"))
-    monkeypatch.delenv(kernels.VARIABLE, raising=False)
+    monkeypatch.delenv(kernels.KERNEL_VARIABLE, raising=False)
     forget()
     with pytest.warns(RuntimeWarning, match="the native kernel cannot be used") as caught:
         assert [kernels.chosen() for _ in range(2)] == ["reference", "reference"]
     assert len(caught) == 1
     assert str(caught[0].message).endswith("): the reference gives the same values, more slowly")
-    monkeypatch.setenv(kernels.VARIABLE, "native")
+    monkeypatch.setenv(kernels.KERNEL_VARIABLE, "native")
     forget()
     with pytest.raises(kernels.KernelError) as refused:
         kernels.kernel()
@@ -294,10 +294,10 @@ def test_a_damaged_binary_is_one_warning_and_the_reference(
 def test_without_a_binary_the_reference_does_it_quietly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(binary, "BINARY", tmp_path / "kernel.bin")
     monkeypatch.setattr(binary, "DIGEST", tmp_path / "kernel.blake2b")
-    monkeypatch.delenv(kernels.VARIABLE, raising=False)
+    monkeypatch.delenv(kernels.KERNEL_VARIABLE, raising=False)
     forget()
     assert kernels.chosen() == "reference"
-    monkeypatch.setenv(kernels.VARIABLE, "native")
+    monkeypatch.setenv(kernels.KERNEL_VARIABLE, "native")
     forget()
     with pytest.raises(kernels.KernelError, match="it was not built"):
         kernels.kernel()
@@ -348,7 +348,7 @@ def test_the_version_tells_which_kernel_is_in_use(wanted: str, told: str) -> Non
     done = subprocess.run(
         [sys.executable, "-m", "initplug", "--version"],
         cwd=ROOT,
-        env={**os.environ, kernels.VARIABLE: wanted},
+        env={**os.environ, kernels.KERNEL_VARIABLE: wanted},
         capture_output=True,
         text=True,
         check=False,
@@ -358,7 +358,7 @@ def test_the_version_tells_which_kernel_is_in_use(wanted: str, told: str) -> Non
 
 
 def test_an_unknown_kernel_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(kernels.VARIABLE, "nought")
+    monkeypatch.setenv(kernels.KERNEL_VARIABLE, "nought")
     forget()
     layer = nn.Linear(3, 3)
     before = layer.weight.clone()
