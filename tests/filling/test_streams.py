@@ -235,7 +235,7 @@ def test_a_broken_table_is_noticed(fault: Callable[[Floats, Floats], None], monk
     fault(intercepts, slopes)
     changed.T[...] = intercepts, slopes
     for kernel in (reference, native):
-        monkeypatch.setattr(kernel, "table", lambda: changed)
+        monkeypatch.setattr(kernel, "normal_table", lambda: changed)
     assert not agrees_with_a_normal(drawn_elements(Normal(0.0, 1.0), 0, "weight", COUNT))
 
 
