@@ -49,7 +49,7 @@ def main() -> None:
         told = subprocess.run(
             [python, "-m", "initplug", "--version"], capture_output=True, text=True, check=True
         ).stdout
-        assert told.endswith("native kernels\n"), told
+        assert told.endswith("native kernel\n"), told
     size = wheel.stat().st_size / 1e6
     print(f"{wheel.name}: {len(zipfile.ZipFile(wheel).namelist())} files, {size:.2f} MB; {source.name}")
 
