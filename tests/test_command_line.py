@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +209,10 @@ SECOND: dict[str, list[str]] = {
 def environment() -> dict[str, str]:
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     return {**os.environ, "PYTHONPATH": path, "COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb", "OMP_NUM_THREADS": "1"}
+
+
+def test_the_entry_point_is_that_of_the_folder_of_commands() -> None:
+    assert import_module("initplug.__main__").main is import_module("initplug.cli").main
 
 
 # `python -m initplug`, many times over: torch is imported once, and each command runs in a fork of that process.

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from commands import unwatched
 from omegaconf import OmegaConf
 from torch import nn
 
@@ -28,7 +29,7 @@ MEGABYTE = 1 << 20
 def test_texts_of_much_of_one_thing_are_read_or_refused_within_seconds(size: int) -> None:
     """The limit is on the processor's time of a process, which a busy machine does not change."""
     command = [sys.executable, str(Path(__file__).with_name("hostile_texts.py")), str(size), str(LIMIT)]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, env=unwatched(), check=False)
     assert ended.returncode == 0, ended.stderr
     found = json.loads(ended.stdout)
     assert {shape: told for shape, told in found.items() if told not in ("read", "refused")} == {}

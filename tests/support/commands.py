@@ -22,13 +22,18 @@ def invoke(*arguments: str, status: int | None = None) -> Result:
     return result
 
 
+def unwatched() -> dict[str, str]:
+    """The environment without what has a process note the lines that it runs, which takes time and writes files."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+
+
 def command(
     folder: Path, *arguments: str, before: Callable[[], None] | None = None, path: Path = ROOT
 ) -> subprocess.CompletedProcess[str]:
     """Return what a command gives in a process of its own, with `path` in front of the modules that it finds."""
     places = [str(path), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {
-        **os.environ,
+        **(os.environ if before is None else unwatched()),  # limits hold what the command writes
         "PYTHONPATH": os.pathsep.join(places),
         "PYTHONDONTWRITEBYTECODE": "1",
         "OMP_NUM_THREADS": "1",
