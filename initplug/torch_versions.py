@@ -47,7 +47,7 @@ def marks_strided_shards() -> bool:
 
 
 STRIDED_UNEVENLY = VERSION >= (2, 10)
-"""Whether `_StridedShard` may cut a dimension into unequal parts: 2.5 to 2.7 refuse it, 2.8 and 2.9 lose their order.
+"""True where `_StridedShard` may cut a dimension into unequal parts: 2.5 to 2.7 refuse, 2.8 and 2.9 lose the order.
 
     https://github.com/pytorch/pytorch/pull/163843
 """

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from initplug.auditing.moments import KERNEL_DTYPES, Measured, addresses_of, lie_in_order, measure_alike
 from initplug.columns import Rows
+from initplug.filling.cuts import note_writes
 from initplug.filling.streams import DRAWN_AT_A_TIME, fill_memory
 from initplug.filling.words import keys_of
 from initplug.regions import Box, Region
@@ -105,6 +106,7 @@ def draw_small(lot: Lot, seed: int, measured: Measured) -> None:
     if isinstance(distribution, Elementwise) and lie_in_order(tensors):
         found = Measured.none(len(tensors)) if lot.kind.measured else None
         _draw_at(addresses_of(tensors), lot, seed, None if found is None else found.table)
+        note_writes(tensors)
     else:
         if _is_zero(distribution):
             torch._foreach_zero_(tensors)

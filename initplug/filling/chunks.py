@@ -16,7 +16,7 @@ from torch import Tensor
 
 from initplug.auditing.moments import KERNEL_DTYPES, Measured, Moments, addresses_of, lie_in_order
 from initplug.filling.batches import Lot, LotKind
-from initplug.filling.cuts import cut_view
+from initplug.filling.cuts import cut_view, note_writes
 from initplug.filling.pieces import Given, Piece, pieces
 from initplug.filling.streams import DRAWN_AT_A_TIME, fill_box, fill_memory
 
@@ -68,6 +68,7 @@ class Job:
             self.size,
             None if measured is None else measured.table,
         )
+        note_writes([self.out])
         return None if measured is None else measured[0]
 
     def drawn(self, scratch: NDArray[np.float32]) -> NDArray[np.float32]:

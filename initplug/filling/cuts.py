@@ -6,9 +6,10 @@ knows nothing of how many threads were asked for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from torch import Tensor
+from torch.autograd.graph import increment_version
 
 from initplug.auditing.moments import MEASURED_AT_A_TIME
 
@@ -75,3 +76,10 @@ def set_to(view: Tensor, value: float) -> None:
             piece.fill_(value)
     else:
         view.fill_(value)
+
+
+def note_writes(tensors: Iterable[Tensor]) -> None:
+    """Tell autograd of tensors that were written past torch, so that a backward pass which needs old values refuses."""
+    for tensor in tensors:
+        if not tensor.is_inference():
+            increment_version(tensor)

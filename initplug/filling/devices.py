@@ -20,7 +20,7 @@ from initplug.schemes.distributions import Drawn, Elementwise, singles
 DRAWN_DTYPES = frozenset(
     {torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.complex64, torch.complex128}
 )
-"""What kernels write, of complex elements one part after the other."""
+"""The dtypes that kernels write, of complex elements one part after the other."""
 
 DRAWN_BESIDE = 1 << 22
 """Elements that are drawn beside a tensor whose memory has another order or gaps, or measured at a time."""

@@ -51,7 +51,7 @@ class Redrawn:
 
 
 ValueSource = Slot | Stored | Redrawn
-"""Where values come from. A slot, and not its tensor: it may yet be given another one."""
+"""The origin of values. A slot, and not its tensor: it may yet be given another one."""
 
 
 def sources_of(plan: Plan, tree: Tree, slots: Sequence[Slot]) -> tuple[dict[int, ValueSource], dict[int, str]]:

@@ -88,7 +88,7 @@ def build_or_tell(command: list[str] | None, folder: Path = FOLDER) -> bool:
     if problem is not None:
         for name in (BINARY.name, DIGEST.name):
             (folder / name).unlink(missing_ok=True)
-        print(f"initplug: the native kernel is not built ({problem}); the reference is used, slower", file=sys.stderr)  # noqa: T201
+        print(f"initplug: the native kernel is not built ({problem}); the reference is used, slower", file=sys.stderr)  # noqa: T201  # the line of a build
     return problem is None
 
 

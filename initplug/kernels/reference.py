@@ -24,7 +24,7 @@ Keys = NDArray[np.uint64]
 Runs = tuple[NDArray[np.int64], int]
 
 WORD_COUNT = 1 << 32
-"""How many words there are."""
+"""The number of words there are."""
 
 
 class Draw(NamedTuple):

@@ -126,7 +126,7 @@ class Distribution:
     __slots__ = ()
 
     generated = True
-    """Whether a draw takes numbers from a generator."""
+    """True where a draw takes numbers from a generator."""
 
     @property
     def law(self) -> Law:

@@ -766,3 +766,12 @@ def test_plan_is_pure_data() -> None:
     with pytest.raises(KeyError):
         plan["nowhere.weight"]
     assert [a.name for a in copy.deepcopy(plan)] == NAMES
+
+
+@pytest.mark.parametrize("size", [3, 100])
+def test_a_backward_pass_refuses_values_that_were_written_meanwhile(size: int) -> None:
+    layer = nn.Linear(size, size)
+    loss = (layer(torch.ones(1, size, requires_grad=True)) ** 2).sum()
+    initplug.apply(layer, {"rules": {"*": "normal"}}, seed=0)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
