@@ -53,25 +53,32 @@ struct moments {
 
 /* Words ------------------------------------------------------------------------------------------------------- */
 
-/* A round of Philox4x64-10, Salmon et al. 2011, on one block; `high` is the high half of a product of 64-bit words. */
-#define ROUND(a, b, c, d, first_high, second_high, k0, k1)                                                           \
-    do {                                                                                                             \
-        uint64_t crossed = (second_high) ^ b ^ k0, other = (first_high) ^ d ^ k1;                                    \
-        b = SECOND * c;                                                                                              \
-        d = FIRST * a;                                                                                               \
-        a = crossed;                                                                                                 \
-        c = other;                                                                                                   \
-    } while (0)
+struct product {
+    uint64_t high, low;
+};
 
-/* The high half of a product, by the multiplier of whole words. */
-INLINE uint64_t high_of(uint64_t one, uint64_t other) { return (uint64_t)((unsigned __int128)one * other >> 64); }
+/* The product of 64-bit words, by the multiplier of whole words. */
+INLINE struct product times(uint64_t one, uint64_t other) {
+    unsigned __int128 product = (unsigned __int128)one * other;
+    return (struct product){(uint64_t)(product >> 64), (uint64_t)product};
+}
 
 /* The same by products of halves, which vectors have. */
-INLINE uint64_t high_of_halves(uint64_t one, uint64_t other) {
+INLINE struct product times_by_halves(uint64_t one, uint64_t other) {
     uint64_t low = (uint32_t)one, high = one >> 32, other_low = (uint32_t)other, other_high = other >> 32;
     uint64_t middle = high * other_low + (low * other_low >> 32), last = low * other_high + (uint32_t)middle;
-    return high * other_high + (middle >> 32) + (last >> 32);
+    return (struct product){high * other_high + (middle >> 32) + (last >> 32), one * other};
 }
+
+/* A round of Philox4x64-10, Salmon et al. 2011, on one block. */
+#define ROUND(TIMES, a, b, c, d, k0, k1)                                                                             \
+    do {                                                                                                             \
+        struct product first = TIMES(a, FIRST), second = TIMES(c, SECOND);                                           \
+        a = second.high ^ b ^ k0;                                                                                    \
+        b = second.low;                                                                                              \
+        c = first.high ^ d ^ k1;                                                                                     \
+        d = first.low;                                                                                               \
+    } while (0)
 
 INLINE void lay_out(uint32_t *words, uint64_t a, uint64_t b, uint64_t c, uint64_t d) {
     uint64_t quads[4] = {a, b, c, d};
@@ -85,7 +92,7 @@ INLINE void lay_out(uint32_t *words, uint64_t a, uint64_t b, uint64_t c, uint64_
 INLINE void encipher(uint32_t *words, uint64_t block, uint64_t k0, uint64_t k1) {
     uint64_t a = block, b = 0, c = 0, d = 0;
     UNROLLED for (int round = 0; round < 10; round++, k0 += STEP0, k1 += STEP1)
-        ROUND(a, b, c, d, high_of(a, FIRST), high_of(c, SECOND), k0, k1);
+        ROUND(times, a, b, c, d, k0, k1);
     lay_out(words, a, b, c, d);
 }
 
@@ -103,9 +110,9 @@ INLINE void encipher_many(uint32_t *words, uint64_t block, uint64_t k0, uint64_t
     }
     for (int round = 0; round < 10; round++, k0 += STEP0, k1 += STEP1) {
         for (int i = 0; i < VECTORS; i++)
-            ROUND(a[i], b[i], c[i], d[i], high_of_halves(a[i], FIRST), high_of_halves(c[i], SECOND), k0, k1);
+            ROUND(times_by_halves, a[i], b[i], c[i], d[i], k0, k1);
         UNROLLED for (int i = 0; i < SCALARS; i++)
-            ROUND(e[i], f[i], g[i], h[i], high_of(e[i], FIRST), high_of(g[i], SECOND), k0, k1);
+            ROUND(times, e[i], f[i], g[i], h[i], k0, k1);
     }
     for (int i = 0; i < VECTORS; i++) lay_out(words + 8 * i, a[i], b[i], c[i], d[i]);
     for (int i = 0; i < SCALARS; i++) lay_out(words + 8 * (VECTORS + i), e[i], f[i], g[i], h[i]);
