@@ -267,9 +267,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's stub
     def _caller(self, frame: FrameType | None) -> tuple[Place | None, Call | None]:
         """Return the line outside torch that led to an operator, and the call of torch.nn.init on the way to it."""
         called: FrameType | None = None
-        while frame is not None and (
-            _is_inside(frame.f_code.co_filename) or frame.f_globals.get("__name__") in WRAPPERS
-        ):
+        while frame is not None and _is_passed(frame):
             if frame.f_globals.get("__name__") == INIT:
                 called = frame
             frame = frame.f_back
@@ -297,6 +295,13 @@ WRAPPERS = frozenset({"transformers.initialization"})
 
 OURS = tuple(f"{Path(str(file)).parent}/" for file in (torch.__file__, Path(__file__).parent))
 STANDARD = f"{Path(str(functools.__file__)).parent}/"
+
+
+def _is_passed(frame: FrameType) -> bool:
+    """Return whether who called is told instead: of functions that fill a tensor which they are given, and of torch."""
+    name = frame.f_code.co_name
+    fills = name.endswith("_") and not name.endswith("__")
+    return fills or _is_inside(frame.f_code.co_filename) or frame.f_globals.get("__name__") in WRAPPERS
 
 
 @lru_cache(maxsize=4096)
