@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from initplug.schemes.fans import Fans as Fans
     from initplug.schemes.initializers import initializer as initializer
     from initplug.schemes.structures.orthogonal import Orthogonal as Orthogonal
+    from initplug.studies.record import record as record
+    from initplug.studies.recording import Recording as Recording
     from initplug.studies.suggest import suggest as suggest
 
 _HOMES = {
@@ -44,12 +46,14 @@ _HOMES = {
     "audit": "filling.apply",
     "deferred": "filling.deferred",
     "suggest": "studies.suggest",
+    "record": "studies.record",
     "initializer": "schemes.initializers",
     "Recipe": "language.recipe",
     "Rule": "language.recipe",
     "Plan": "planning.plan",
     "Assignment": "planning.assignment",
     "Audit": "auditing.audit",
+    "Recording": "studies.recording",
     "Fans": "schemes.fans",
     "Constant": "schemes.distributions",
     "Normal": "schemes.distributions",

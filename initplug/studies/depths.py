@@ -68,7 +68,7 @@ def _explained(
     if type(drawn) is not type(base) or not base.std or not drawn.std:
         return
     ratio = (base.std / drawn.std) ** 2
-    for node in tree.ancestors(tree.slots[place].node):
+    for node in reversed([*tree.ancestors(tree.slots[place].node)]):  # blocks hold what is in them as often
         if node not in repeated:
             continue
         name, count, at = repeated[node]

@@ -17,7 +17,7 @@ from initplug.studies.watching import Call, Place, Read, Region, Value
 class Table:
     """Values that depend on no draw of torch's."""
 
-    text = "table"
+    text = "a table of fixed values that no initializer gives"
 
 
 @dataclass(frozen=True, slots=True)

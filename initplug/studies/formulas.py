@@ -96,9 +96,6 @@ def candidates(tree: Tree, rows: Sequence[Row], replays: Replays) -> list[Candid
     trials.add("default", DEFAULT)
     for form in _distinct(_called(row.call) for row in rows if row.call is not None and row.distribution is not None):
         trials.add(form, CALLED)
-    for row in rows:
-        if row.twin is not None:
-            trials.add({"fn": "copy", "source": _source(row)}, PLAIN)
     for form in filter(is_short, _plain_forms(rows, trials.open)):
         trials.add(form, PLAIN)
     # Numbers with many digits are of a formula, of which several may fit: what is given by one is tried with all.
@@ -120,7 +117,22 @@ def _distinct(forms: Iterator[Any]) -> list[Any]:
     return [*{repr(form): form for form in forms if form is not None}.values()]
 
 
-def _source(row: Row) -> str:
+def copies(tree: Tree, rows: Sequence[Row], replays: Replays) -> list[Candidate]:
+    """Return initializers that copy what is drawn once and held by several parameters, a module at a time if possible.
+
+    Args:
+        tree: the recorded model.
+        rows: of its parameters.
+        replays: what resets draw, added to.
+    """
+    trials = Trials(tree, rows, replays)
+    for row in rows:
+        if row.twin is not None:
+            trials.add({"fn": "copy", "source": source_of(row)}, PLAIN)
+    return [*trials.found.values()]
+
+
+def source_of(row: Row) -> str:
     """Return the reference to the module, or the parameter, that a twin is a copy of."""
     names, others = row.name.split("."), str(row.twin).split(".")
     while len(names) > 1 and len(others) > 1 and names[-1] == others[-1]:

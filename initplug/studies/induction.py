@@ -14,6 +14,7 @@ from initplug.language.recipe import Recipe
 from initplug.language.selectors import selector_of
 from initplug.planning.matching import matched
 from initplug.planning.slots import Tree
+from initplug.schemes.distributions import Constant
 from initplug.studies.formulas import Candidate
 from initplug.studies.rows import Row
 
@@ -33,18 +34,28 @@ class Proposal:
     init: Candidate
     wins: list[int] = field(default_factory=list)
     frozen: bool = False
+    exceptions: list[str] = field(default_factory=list)
 
 
-def rules_for(tree: Tree, rows: Sequence[Row], candidates: Sequence[Candidate]) -> list[Proposal]:
+def rules_for(
+    tree: Tree, rows: Sequence[Row], candidates: Sequence[Candidate], copies: Sequence[Candidate] = ()
+) -> list[Proposal]:
     """Return rules in the order that they need: of all that match a parameter, the last wins.
 
     Args:
         tree: the recorded model.
         rows: of its parameters.
-        candidates: initializers, at least one for every row.
+        candidates: initializers, at least one for every row, as if all were drawn.
+        copies: initializers of those that are copies.
     """
     if not rows:
         return []
+    drawn = _drawn(tree, rows, candidates)
+    copied = [_copied(tree, rows, copy, drawn) for copy in copies]
+    return _settled(tree, rows, [*_merged(tree, rows, drawn), *copied])
+
+
+def _drawn(tree: Tree, rows: Sequence[Row], candidates: Sequence[Candidate]) -> list[Proposal]:
     search = _Search(tree, rows, candidates)
     found = search.found()
     for _ in range(ROUNDS):
@@ -58,7 +69,31 @@ def rules_for(tree: Tree, rows: Sequence[Row], candidates: Sequence[Candidate]) 
             best = search.best([place])
             if best is not None:
                 found.append(Proposal([selector_of(rows[place].name)], best))
-    return _settled(tree, rows, _merged(tree, rows, found))
+    return found
+
+
+def _copied(tree: Tree, rows: Sequence[Row], copy: Candidate, drawn: Sequence[Proposal]) -> Proposal:
+    """Return the rule of what is copied: all that is beside its source and alike, or parameters by their names."""
+    source = copy.form["source"]
+    above, _, last = source[1:].rpartition(".")
+    wide = re.sub(r"\d+", "*", last)
+    twins = [place for place, gives in enumerate(copy.gives) if gives and rows[place].twin]
+    if "*" in wide:
+        proposal = Proposal([f"^{above}.{wide}" if above else f"^{wide}"], copy, exceptions=[source])
+        taken = {place for place, rules in enumerate(_hits(tree, [*drawn, proposal])) if len(drawn) in rules}
+        known = {row.name: row for row in rows}
+        depth = len(source.split("."))
+        if taken.issuperset(twins) and all(
+            place in twins or _is_number_there(rows[place], known, source[1:], depth) for place in taken
+        ):
+            return proposal
+    return Proposal([selector_of(rows[place].name) for place in twins], copy)
+
+
+def _is_number_there(row: Row, known: Mapping[str, Row], source: str, depth: int) -> bool:
+    """Return whether a parameter holds one number throughout, which its namesake below a source holds, too."""
+    namesake = known.get(".".join([source, *row.name.split(".")[depth:]]))
+    return namesake is not None and isinstance(row.outcome, Constant) and row.outcome == namesake.outcome
 
 
 ROUNDS = 4
@@ -193,7 +228,10 @@ def _has_base(selector: str, proposals: Iterable[Proposal], bases: Sequence[str]
 
 def _hits(tree: Tree, proposals: Sequence[Proposal]) -> list[tuple[int, ...]]:
     """Return for every parameter the rules that match it, in order."""
-    rules = {str(index): {"match": one.selectors, "init": 0} for index, one in enumerate(proposals)}
+    rules = {
+        str(index): {"match": one.selectors, "init": 0, **({"except": one.exceptions} if one.exceptions else {})}
+        for index, one in enumerate(proposals)
+    }
     recipe = Recipe.model_validate({"frozen": "write", "rules": rules})
     winners = matched(tree, recipe).winners
     found = winners.each(lambda winner: () if winner is None else tuple(sorted(int(name) for name in winner.rules)))
@@ -246,7 +284,7 @@ def _merged(tree: Tree, rows: Sequence[Row], proposals: Sequence[Proposal]) -> l
 
 def _settled(tree: Tree, rows: Sequence[Row], proposals: Sequence[Proposal]) -> list[Proposal]:
     """Return the rules with the rows that each wins, and selectors that say the same in fewer words."""
-    found = [Proposal(_joined(one.selectors), one.init) for one in proposals]
+    found = [Proposal(_joined(one.selectors), one.init, exceptions=one.exceptions) for one in proposals]
     for place, indices in enumerate(_hits(tree, found)):
         if indices:
             winner = found[indices[-1]]
@@ -296,6 +334,12 @@ WORDS: Sequence[tuple[str, str]] = (
 def names_of(proposals: Sequence[Proposal], rows: Sequence[Row]) -> list[str]:
     """Return names for rules, as a person would give them."""
     wanted = [_name(one, [rows[place] for place in one.wins]) for one in proposals]
+    counts = Counter(wanted)
+    typed = [TYPED.fullmatch(one.selectors[0]) if len(one.selectors) == 1 else None for one in proposals]
+    wanted = [
+        _snake(found["word"]) if counts[name] > 1 and found and _snake(found["word"]) not in counts else name
+        for name, found in zip(wanted, typed, strict=True)
+    ]
     counts, found = Counter(wanted), []
     seen: Counter[str] = Counter()
     for name in wanted:
@@ -309,6 +353,10 @@ def _name(proposal: Proposal, rows: Sequence[Row]) -> str:
         return "rest"
     if proposal.init.text == "keep":
         return "as_constructed"
+    if proposal.init.text.startswith("copy "):
+        return "copies"
+    if len(proposal.selectors) > 2 and proposal.init.form in (0, 1):
+        return "zeros" if proposal.init.form == 0 else "ones"
     keys = sorted({row.name.rpartition(".")[2] for row in rows})
     kinds = [*dict.fromkeys(_kind(row.module_type) for row in rows)]
     if all(selector.startswith("<") and selector.count(".") == 1 for selector in proposal.selectors):
@@ -325,6 +373,10 @@ def _kind(cls: str) -> str:
     for pattern, word in WORDS:
         if re.search(pattern, cls, re.IGNORECASE):
             return word
+    return _snake(cls)
+
+
+def _snake(cls: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls).lower()
 
 
@@ -339,15 +391,15 @@ def _last(selector: str) -> str:
     return f"{kept[-1]}_bias" if words[-1:] == ["bias"] and kept != words else kept[-1]
 
 
-def comments_of(proposals: Sequence[Proposal], rows: Sequence[Row], short: Mapping[str, str]) -> list[str]:
+def comments_of(proposals: Sequence[Proposal], rows: Sequence[Row]) -> list[str]:
     """Return for every rule how many parameters it takes, and the line of code that most of them come from."""
     found = []
     for one in proposals:
         places = Counter(rows[place].place for place in one.wins if rows[place].place is not None)
-        count = f"{len(one.wins)} parameter{'' if len(one.wins) == 1 else 's'}"
-        told = [f"{short.get(place.file, place.file)}:{place.line}" for place, _ in places.most_common(1) if place]
-        more = f" and {len(places) - 1} more" if len(places) > 1 else ""
-        found.append(f"{count}; {told[0]}{more}" if told else count)
+        told = [str(len(one.wins)) + (" parameter" if len(one.wins) == 1 else " parameters")]
+        told += [place.short for place, _ in places.most_common(1) if place is not None]
+        more = f" and {len(places) - 1} more line{'s' if len(places) > 2 else ''}" if len(places) > 1 else ""
+        found.append("; ".join(told) + more)
     return found
 
 
@@ -356,5 +408,8 @@ def recipe_data(proposals: Sequence[Proposal], names: Sequence[str]) -> dict[str
     rules: dict[str, Any] = {}
     for name, one in zip(names, proposals, strict=True):
         match = one.selectors[0] if len(one.selectors) == 1 else one.selectors
-        rules[name] = {"match": match, "init": one.init.form, **({"trainable": "any"} if one.frozen else {})}
-    return {"rules": rules}
+        exceptions = {"except": one.exceptions} if one.exceptions else {}
+        # A copy takes any.
+        frozen = {"trainable": "any"} if one.frozen and one.init.text != "keep" else {}
+        rules[name] = {"match": match, **exceptions, "init": one.init.form, **frozen}
+    return rules

@@ -39,6 +39,12 @@ class Place(NamedTuple):
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"
 
+    @property
+    def short(self) -> str:
+        """The file below the folder of packages, or the current one, and the line."""
+        file = self.file.rpartition("/site-packages/")[2]
+        return f"{file.removeprefix(f'{Path.cwd()}/')}:{self.line}"
+
 
 class Region(NamedTuple):
     """The part of a memory that a tensor shows, in elements.
@@ -266,11 +272,15 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's stub
 
     def _caller(self, frame: FrameType | None) -> tuple[Place | None, Call | None]:
         """Return the line outside torch that led to an operator, and the call of torch.nn.init on the way to it."""
-        called: FrameType | None = None
+        called, first = None, frame
         while frame is not None and _is_passed(frame):
             if frame.f_globals.get("__name__") == INIT:
                 called = frame
             frame = frame.f_back
+        if frame is None or frame.f_code.co_filename == START:  # torch's own class is all that there is
+            frame = first
+            while frame is not None and frame.f_globals.get("__name__") == INIT:
+                frame = frame.f_back
         place = None if frame is None else Place(frame.f_code.co_filename, frame.f_lineno)
         if called is None:
             return place, None
@@ -293,15 +303,20 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's stub
 WRAPPERS = frozenset({"transformers.initialization"})
 """Modules of functions of the same names as those of torch.nn.init, which call them."""
 
+START = str(Path(__file__).parent / "construction.py")
+"""The file that calls constructors: what is above it is no code of the model."""
+
 OURS = tuple(f"{Path(str(file)).parent}/" for file in (torch.__file__, Path(__file__).parent))
 STANDARD = f"{Path(str(functools.__file__)).parent}/"
 
 
 def _is_passed(frame: FrameType) -> bool:
     """Return whether who called is told instead: of functions that fill a tensor which they are given, and of torch."""
-    name = frame.f_code.co_name
+    name, file = frame.f_code.co_name, frame.f_code.co_filename
+    if file == START:
+        return False
     fills = name.endswith("_") and not name.endswith("__")
-    return fills or _is_inside(frame.f_code.co_filename) or frame.f_globals.get("__name__") in WRAPPERS
+    return fills or _is_inside(file) or frame.f_globals.get("__name__") in WRAPPERS
 
 
 @lru_cache(maxsize=4096)

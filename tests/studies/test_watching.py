@@ -21,8 +21,8 @@ from initplug.schemes.structures.identity import Dirac, Eye
 from initplug.schemes.structures.orthogonal import Orthogonal
 from initplug.schemes.structures.sincos import SinCos
 from initplug.schemes.structures.sparse import Sparse
+from initplug.studies.construction import watched
 from initplug.studies.forms import Computed, Given, Outcome, Table, Unwritten
-from initplug.studies.record import watched
 from initplug.studies.rows import Row
 
 SHAPE = (8, 6)
