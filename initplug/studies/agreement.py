@@ -8,6 +8,8 @@ from dataclasses import fields, replace
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
 from initplug.planning.closed_forms import BEYOND
 from initplug.schemes.distributions import (
     Constant,
@@ -65,6 +67,9 @@ def alike(one: Drawn, other: Drawn) -> bool:
         count = math.lcm(len(one.parts), len(other.parts))
         pairs = zip(_parts(one.parts, count), _parts(other.parts, count), strict=True)
         return one.dim == other.dim and all(_same(*pair) for pair in pairs)
+    if isinstance(one, Constant) and isinstance(other, Constant):  # as their values are compared
+        with np.errstate(over="ignore"):
+            return bool(np.float32(one.value) == np.float32(other.value))
     names = (field.name for field in fields(one))  # type: ignore[arg-type]  # every distribution is a dataclass
     return all(_near(getattr(one, name), getattr(other, name), one) for name in names)
 
@@ -96,7 +101,7 @@ def _plainly(drawn: Drawn) -> Drawn:
 def _near(one: Any, other: Any, of: Drawn) -> bool:
     if isinstance(one, int | float) and isinstance(other, int | float):
         # A mean of nothing is far from one that is small, beside what it is the mean of.
-        reach = NEAR * max(abs(one), abs(other), 0.0 if isinstance(of, Constant) else abs(of.std))
+        reach = NEAR * max(abs(one), abs(other), abs(of.std))
         return one == other or abs(one - other) <= reach
     if isinstance(one, Drawn) and isinstance(other, Drawn):
         return alike(one, other)

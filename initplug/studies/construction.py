@@ -18,7 +18,7 @@ from initplug.planning.slots import Tree
 from initplug.planning.walk import walk
 from initplug.studies.forms import Computed, Given, Table
 from initplug.studies.recognition import recognised
-from initplug.studies.rows import Row, rows_of
+from initplug.studies.rows import Row, constant_parts, rows_of
 from initplug.studies.watching import Watch
 
 
@@ -96,11 +96,16 @@ def _named_tables(tree: Tree, rows: Sequence[Row], kinds: Any) -> list[Row]:
     """Return the rows, with the distributions of tables that initializers give, too."""
     found = list(rows)
     for place, (slot, row) in enumerate(zip(tree.slots, rows, strict=True)):
-        if isinstance(row.outcome, kinds) and slot.computed is None and slot.kin.plain:
+        if isinstance(row.outcome, kinds) and slot.computed is None and slot.kin.plain and _has_values(slot.tensor):
             table = recognised(slot.tensor)
-            if table is not None:
-                found[place] = replace(row, outcome=table[0])
+            outcome = table[0] if table is not None else constant_parts(slot.tensor)
+            if outcome is not None:
+                found[place] = replace(row, outcome=outcome)
     return found
+
+
+def _has_values(tensor: torch.Tensor) -> bool:
+    return tensor.numel() > 0 and not tensor.is_meta and tensor.is_floating_point()
 
 
 SECOND = 0x1217

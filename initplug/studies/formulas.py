@@ -19,7 +19,7 @@ from initplug.planning.slots import Tree
 from initplug.studies.agreement import agrees
 from initplug.studies.depths import depth_factors
 from initplug.studies.rows import Row
-from initplug.studies.scales import NAMED, RULES, scales
+from initplug.studies.scales import NAMED, RULES, priors, scales
 from initplug.studies.spelling import form_of, is_short, spelled_number
 from initplug.studies.watching import Call
 
@@ -100,6 +100,8 @@ def candidates(tree: Tree, rows: Sequence[Row], replays: Replays) -> list[Candid
         trials.add(form, PLAIN)
     # Numbers with many digits are of a formula, of which several may fit: what is given by one is tried with all.
     wanted = trials.open.copy()
+    for form in priors(rows, wanted):
+        trials.add(form, FITTED)
     if wanted.any():
         for rule in RULES:
             for place, form in enumerate(NAMED):

@@ -56,10 +56,8 @@ def recognised(tensor: Tensor) -> tuple[Drawn, Any] | None:
     """Return the distribution that a table of fixed values is, and an initializer that gives it; None for any other.
 
     Args:
-        tensor: with values.
+        tensor: of floating point, with values.
     """
-    if not tensor.numel() or tensor.is_meta or not tensor.is_floating_point():
-        return None
     values = tensor.detach()
     low, high = torch.aminmax(values)
     if low == high:

@@ -65,7 +65,7 @@ def record(build: Callable[[], nn.Module], *, check: bool = True) -> Recording:
         rows=rows,
         recipe=recipe,
         comments=dict(zip(names, comments_of(proposals, rows), strict=True)),
-        nearest=_nearest(tree, rows, replays) if check and found.built else None,
+        look=(lambda: _nearest(tree, rows, replays)) if check and found.built else None,
         differing=differing,
         checked=check,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -58,7 +58,7 @@ class Recording:
         rows: of its parameters, in order.
         recipe: that gives them what the code does; what has no closed form it keeps as constructed.
         comments: by rule how many parameters it takes, and where they come from.
-        nearest: the nearest preset; None where none was looked for.
+        look: finds the nearest preset when it is first asked for; None where none is to be looked for.
         differing: what the recipe was found not to give, and why.
         checked: whether that was looked for.
     """
@@ -67,7 +67,7 @@ class Recording:
     rows: tuple[Row, ...]
     recipe: Recipe
     comments: Mapping[str, str]
-    nearest: Nearest | None
+    look: Callable[[], Nearest | None] | None
     differing: Mapping[str, str]
     checked: bool
 
@@ -87,6 +87,11 @@ class Recording:
     @cached_property
     def _by_name(self) -> dict[str, Row]:
         return {name: row for row in reversed(self.rows) for name in (row.name, *row.aliases)}
+
+    @cached_property
+    def nearest(self) -> Nearest | None:
+        """The preset that gives most parameters what the code does; None where none gives any."""
+        return None if self.look is None else self.look()
 
     def problems(self) -> tuple[Problem, ...]:
         """Return the parameters that the recipe does not give what the code does, and why; unwritten memory first."""

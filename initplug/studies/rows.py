@@ -254,6 +254,17 @@ def _parts(outcomes: Sequence[Outcome], dim: int, count: int, shape: tuple[int, 
     return Stacked(tuple(outcomes), dim)  # type: ignore[arg-type]  # checked above
 
 
+def constant_parts(tensor: Tensor) -> Drawn | None:
+    """Return the equal parts of a table that each hold one number throughout; None where there are no such parts."""
+    shape = tuple(tensor.shape)
+    values, ids = np.unique(tensor.detach().double().cpu().numpy(), return_inverse=True)
+    if len(values) > MOST_PARTS or tensor.numel() < 2 * len(values):
+        return None
+    found = _stacked([Form(Constant(float(value)), {}) for value in values], ids.reshape(shape), shape)
+    fewer = isinstance(found, Stacked) and 2 * len(found.parts) <= shape[found.dim]
+    return found if fewer else None
+
+
 # Twins ----------------------------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from initplug.planning.references import layout_of
 from initplug.planning.slots import Tree
-from initplug.schemes.distributions import Drawn, Normal, TruncatedNormal, Uniform
+from initplug.schemes.distributions import Constant, Drawn, Normal, TruncatedNormal, Uniform
 from initplug.schemes.fans import FanError, FanRule, fans_of
 from initplug.schemes.initializers import Mode, fan_of
 from initplug.studies.rows import Row
@@ -91,3 +92,20 @@ def _family(drawn: Drawn) -> tuple[str, float] | None:
             exact = drawn.std**2
             return ("corrected", exact) if scale > 0 else None
     return None
+
+
+def priors(rows: Sequence[Row], wanted: NDArray[np.bool_]) -> Iterator[Any]:
+    """Yield the biases of classifiers that predict a probability which a person would write down, or that of chance."""
+    numbers = {drawn.value for place in np.flatnonzero(wanted).tolist() if (drawn := _constant(rows[place]))}
+    if numbers:
+        yield {"fn": "prior_bias", "p": "uniform", "link": "log"}
+        yield {"fn": "prior_bias", "p": "uniform"}
+    for number in sorted(numbers):
+        if -20 < number < 0:
+            p = spelled_number(1 / (1 + math.exp(-number)))
+            if is_short(p):
+                yield {"fn": "prior_bias", "p": p}
+
+
+def _constant(row: Row) -> Constant | None:
+    return row.distribution if isinstance(row.distribution, Constant) else None

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
+from initplug.language.numbers import Written
 from initplug.schemes.distributions import Batched, Constant, Drawn, Normal, Stacked, TruncatedNormal, Uniform
 from initplug.schemes.log_uniform import LogUniform
 from initplug.schemes.structures.orthogonal import Orthogonal
@@ -19,8 +22,12 @@ SHORT = 3
 """Digits that a person writes down; more of them are of a formula."""
 
 
-def spelled_number(value: float) -> Any:
+def spelled_number(value: float, *, exactly: bool = False) -> Any:
     """Return the shortest number, or root, that a number is.
+
+    Args:
+        value: the number.
+        exactly: whether it shall be the same in single precision, as constants are compared.
 
     Example:
         >>> [spelled_number(x) for x in (1.0, 0.02, 2**0.5, 768**-0.5, 1 / 3, 0.10000000149)]
@@ -30,22 +37,27 @@ def spelled_number(value: float) -> Any:
         return value
     if value == int(value) and abs(value) < 1e6:
         return int(value)
-    short = _shortest(value, 6)
+    short = _shortest(value, 6, exactly)
     if short is not None:
         return short
     sign, size = ("-" if value < 0 else ""), abs(value)
     for text, whole in ((f"{sign}sqrt({{}})", size**2), (f"{sign}1/{{}}", 1 / size), (f"{sign}1/sqrt({{}})", size**-2)):
         if 1 < whole < 1e6 and abs(whole - round(whole)) <= 2 * CLOSE * whole:
-            return text.format(round(whole))
-    return _shortest(value, 17)
+            written = text.format(round(whole))
+            if _close(Written(written), value, exactly):
+                return written
+    return _shortest(value, 17, exactly)
 
 
-def _shortest(value: float, most: int) -> float | None:
-    for digits in range(1, most + 1):
-        rounded = float(f"{value:.{digits}g}")
-        if abs(rounded - value) <= CLOSE * abs(value):
-            return rounded
-    return None
+def _shortest(value: float, most: int, exactly: bool) -> float | None:
+    shorter = (float(f"{value:.{digits}g}") for digits in range(1, most + 1))
+    return next((number for number in shorter if _close(number, value, exactly)), None)
+
+
+def _close(one: float, other: float, exactly: bool) -> bool:
+    if exactly:
+        return bool(np.float32(one) == np.float32(other))
+    return abs(one - other) <= CLOSE * abs(other)
 
 
 def is_short(form: Any) -> bool:
@@ -73,7 +85,7 @@ def form_of(drawn: Drawn) -> Any:
     """
     match drawn:
         case Constant(value):
-            return spelled_number(value)
+            return spelled_number(value, exactly=True)
         case Normal(mean, std):
             return _call("normal", mean=(mean, 0.0), std=(std, 1.0))
         case Uniform(low, high):

@@ -279,8 +279,9 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's stub
             frame = frame.f_back
         if frame is None or frame.f_code.co_filename == START:  # torch's own class is all that there is
             frame = first
-            while frame is not None and frame.f_globals.get("__name__") == INIT:
+            while frame is not None and not _is_layer(frame):
                 frame = frame.f_back
+            frame = frame or first
         place = None if frame is None else Place(frame.f_code.co_filename, frame.f_lineno)
         if called is None:
             return place, None
@@ -317,6 +318,11 @@ def _is_passed(frame: FrameType) -> bool:
         return False
     fills = name.endswith("_") and not name.endswith("__")
     return fills or _is_inside(file) or frame.f_globals.get("__name__") in WRAPPERS
+
+
+def _is_layer(frame: FrameType) -> bool:
+    name = str(frame.f_globals.get("__name__", ""))
+    return name.startswith("torch.nn.") and name != INIT
 
 
 @lru_cache(maxsize=4096)

@@ -150,6 +150,10 @@ READ: dict[str, tuple[Callable[[], Tensor], Outcome]] = {
     ),
     "unwritten": (after(), Unwritten()),
     "unwritten, scaled": (after(lambda t: t.mul_(0.5)), Unwritten()),
+    "gates": (
+        lambda: torch.tensor([0.0, 1.0, 0.0, 0.0]).repeat_interleave(2),
+        Stacked((Constant(0.0), Constant(1.0), Constant(0.0), Constant(0.0)), 0),
+    ),
     "sincos": (
         lambda: torch.from_numpy(SinCos(1.0, 1, 0, 10000.0, 5, 4).values().astype(np.float32)),
         SinCos(1.0, 1, 0, 10000.0, 5, 4),
@@ -213,12 +217,15 @@ def test_what_has_no_closed_form_is_computed(make: Callable[[], Tensor], reason:
     assert row_of(make).outcome == Computed(reason)
 
 
+def states() -> tuple[list[int], list[int], object]:
+    """Of torch's, NumPy's and Python's generators."""
+    return torch.get_rng_state().tolist(), np.random.get_state(legacy=False)["state"]["key"].tolist(), random.getstate()
+
+
 def test_every_generator_ends_as_it_began() -> None:
-    before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
+    before = states()
     watched(lambda: Net(lambda: torch.randn(3) + torch.from_numpy(np.random.randn(3)) + random.random()))
-    assert torch.equal(torch.get_rng_state(), before[0])
-    assert np.random.get_state()[1].tolist() == before[1]
-    assert random.getstate() == before[2]
+    assert states() == before
 
 
 def test_a_row_tells_the_lines_that_wrote_it() -> None:
@@ -285,10 +292,15 @@ def test_the_padding_row_of_an_embedding_is_no_part_of_it() -> None:
     assert row.outcome == Normal(0.0, 1.0)
 
 
+def fill(part: nn.Module) -> None:
+    if isinstance(part, nn.Linear):
+        nn.init.constant_(part.weight, 2)
+
+
 def test_a_parent_that_writes_last_counts() -> None:
     def build() -> nn.Module:
         net = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
-        return net.apply(lambda part: nn.init.constant_(part.weight, 2) if isinstance(part, nn.Linear) else None)
+        return net.apply(fill)
 
     assert [row.outcome for row in watched(build).rows] == [
         Constant(2.0),
@@ -301,8 +313,8 @@ def test_a_parent_that_writes_last_counts() -> None:
 def test_what_a_function_does_to_a_model_that_is_there() -> None:
     model = nn.Linear(4, 4)
     before = model.bias.detach().clone()
-    weight, bias = watched(lambda: model.apply(lambda part: nn.init.normal_(part.weight, std=0.5))).rows
-    assert weight.outcome == Normal(0.0, 0.5)
+    weight, bias = watched(lambda: model.apply(fill)).rows
+    assert weight.outcome == Constant(2.0)
     assert bias.outcome == Given()
     assert torch.equal(model.bias, before)
 
