@@ -16,8 +16,10 @@ from initplug.planning.evaluation import evaluate
 from initplug.planning.matching import Frozen, Winner
 from initplug.planning.resets import Replays
 from initplug.planning.slots import Tree
+from initplug.schemes.structures.base import Fixed
 from initplug.studies.agreement import agrees
 from initplug.studies.depths import depth_factors
+from initplug.studies.recognition import known_tables
 from initplug.studies.rows import Row
 from initplug.studies.scales import NAMED, RULES, priors, scales
 from initplug.studies.spelling import form_of, is_short, spelled_number
@@ -96,6 +98,8 @@ def candidates(tree: Tree, rows: Sequence[Row], replays: Replays) -> list[Candid
     trials.add("default", DEFAULT)
     for form in _distinct(_called(row.call) for row in rows if row.call is not None and row.distribution is not None):
         trials.add(form, CALLED)
+    for form in _tables(rows):
+        trials.add(form, PLAIN)
     for form in filter(is_short, _plain_forms(rows, trials.open)):
         trials.add(form, PLAIN)
     # Numbers with many digits are of a formula, of which several may fit: what is given by one is tried with all.
@@ -173,6 +177,18 @@ def _called(call: Call) -> Any:
 
 def _argument(value: Any) -> Any:
     return spelled_number(float(value)) if isinstance(value, int | float) else value
+
+
+def _tables(rows: Sequence[Row]) -> Iterator[Any]:
+    """Yield the initializers of tables that are among what was recorded, times what they are multiplied by."""
+    drawn = dict.fromkeys(row.distribution for row in rows if isinstance(row.distribution, Fixed))
+    gains = {(type(one).__name__.lower(), one.gain) for one in drawn if one is not None and not one.generated}
+    for form, init in known_tables():
+        for name, gain in sorted(gains):
+            if name == init.fn.replace("_", ""):
+                plain = form if isinstance(form, dict) else init.plain()
+                factor = {} if gain == 1 else {"factor": spelled_number(gain)}
+                yield {**(plain if isinstance(plain, dict) else {"fn": plain}), **factor}
 
 
 def _plain_forms(rows: Sequence[Row], wanted: Mask) -> list[Any]:

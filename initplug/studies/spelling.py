@@ -13,7 +13,6 @@ from initplug.schemes.log_uniform import LogUniform
 from initplug.schemes.structures.orthogonal import Orthogonal
 from initplug.schemes.structures.sparse import Sparse
 from initplug.studies.agreement import NEAR
-from initplug.studies.recognition import known_tables
 
 CLOSE = 1e-7
 """The relative distance within which a number is a shorter one: single precision keeps no more of it."""
@@ -107,7 +106,7 @@ def form_of(drawn: Drawn) -> Any:
             forms = [form_of(part) for part in parts if isinstance(part, Drawn)]
             split = {"split": forms, **({"dim": dim} if dim else {})}
             return split if len(forms) == len(parts) and None not in forms else None
-    return next((form for form, init in known_tables() if init.fn == type(drawn).__name__.lower()), None)
+    return None
 
 
 def _call(fn: str, **numbers: tuple[float, float | None]) -> Any:
