@@ -334,3 +334,10 @@ def test_the_mode_of_autograd_and_of_dtypes_is_no_matter() -> None:
         recording = initplug.record(build)
     assert recording["weight"].distribution == TruncatedNormal(0.0, 0.02, -2.0, 2.0)
     assert recording.problems() == ()
+
+
+def test_the_guide_prints_what_it_shows(capsys: pytest.CaptureFixture[str]) -> None:
+    guide = (Path(__file__).parents[2] / "examples" / "guide" / "record.md").read_text()
+    code, printed = re.search(r"```python\n(.*?)```\n\n```text\n(.*?)```", guide, re.DOTALL).groups()  # type: ignore[union-attr]
+    exec(compile(code, "record.md", "exec"), {})
+    assert capsys.readouterr().out == printed
