@@ -1,4 +1,4 @@
-"""Depths: numbers that go with how many blocks there are, or with the place of one, as factors."""
+"""Depths: numbers that go with how many blocks there are, with the place of one, or with an attribute, as factors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from initplug.planning.slots import Tree
-from initplug.schemes.distributions import Constant, Drawn
+from initplug.schemes.distributions import Constant, Drawn, Normal, Uniform
+from initplug.schemes.fans import Fans
 from initplug.studies.agreement import alike
 from initplug.studies.rows import Row
 from initplug.studies.spelling import form_of, is_short
@@ -30,7 +31,7 @@ def depth_factors(tree: Tree, rows: Sequence[Row], wanted: NDArray[np.bool_]) ->
     bases = [
         (drawn, form)
         for drawn in dict.fromkeys(row.distribution for row in rows if row.distribution is not None)
-        if not isinstance(drawn, Constant) and (form := form_of(drawn)) is not None and is_short(form)
+        if not isinstance(drawn, Constant) and (form := form_of(drawn)) is not None and is_short(form, digits=2)
     ]
     repeated = _repeated(tree)
     seen = set()
@@ -45,6 +46,55 @@ def depth_factors(tree: Tree, rows: Sequence[Row], wanted: NDArray[np.bool_]) ->
                     seen.add(key)
                     factor = {counted: f"<{name}>", **({"times": times} if times != 1 else {})}
                     yield {**(form if isinstance(form, dict) else {"fn": form}), "factor": factor}
+
+
+def attribute_factors(tree: Tree, rows: Sequence[Row], wanted: NDArray[np.bool_]) -> Iterator[Any]:
+    """Yield normal and uniform initializers over the root of a whole number that the owner, or a configuration, has.
+
+    Args:
+        tree: the recorded model.
+        rows: of its parameters.
+        wanted: the rows that nothing else gives.
+    """
+    seen = set()
+    for place in np.flatnonzero(wanted).tolist():
+        for form, size in _over_roots(rows[place]):
+            if size < LEAST or abs(size - round(size)) > 1e-5 * size:
+                continue
+            for reference in _numbers(tree, place, round(size)):
+                if (repr(form), reference) not in seen:
+                    seen.add((repr(form), reference))
+                    yield {**form, "factor": {"attr": reference}}
+
+
+LEAST = 4
+"""The least size that is looked for: smaller numbers are many things."""
+
+
+def _over_roots(row: Row) -> Iterator[tuple[dict[str, Any], float]]:
+    """Yield initializers, and what the draw is one of them over the root of."""
+    match row.distribution:
+        case Normal(0.0, std) if std:
+            yield {"fn": "normal"}, std**-2
+            if len(row.shape) > 1:
+                yield {"fn": "variance_scaling", "distribution": "normal"}, std**-2 / Fans(row.shape).fan_in
+        case Uniform(low, high) if low == -high and high:
+            yield {"fn": "uniform", "low": -1, "high": 1}, high**-2
+
+
+def _numbers(tree: Tree, place: int, size: int) -> Iterator[str]:
+    """Yield references to whole numbers of a size: of the owner, of the module around it, of the configuration."""
+    node = tree.nodes[tree.slots[place].node]
+    around = tree.nodes[node.parent].module if node.parent >= 0 else None
+    settings = getattr(tree.nodes[0].module, "config", None)
+    held = [
+        (start, getattr(held, "__dict__", {}))
+        for start, held in (("", node.module), ("..", around), ("^config.", settings))
+    ]
+    for start, values in held:
+        for name, value in values.items():
+            if type(value) is int and value == size and name.isidentifier() and not name.startswith("_"):
+                yield f"{start}{name}"
 
 
 def _repeated(tree: Tree) -> dict[int, tuple[str, int, int]]:

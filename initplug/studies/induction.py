@@ -15,7 +15,7 @@ from initplug.language.selectors import selector_of
 from initplug.planning.matching import matched
 from initplug.planning.slots import Tree
 from initplug.schemes.distributions import Constant
-from initplug.studies.formulas import Candidate
+from initplug.studies.formulas import FITTED, LONG, Candidate
 from initplug.studies.rows import Row
 
 
@@ -79,14 +79,16 @@ def _copied(tree: Tree, rows: Sequence[Row], copy: Candidate, drawn: Sequence[Pr
     wide = re.sub(r"\d+", "*", last)
     twins = [place for place, gives in enumerate(copy.gives) if gives and rows[place].twin]
     if "*" in wide:
-        proposal = Proposal([f"^{above}.{wide}" if above else f"^{wide}"], copy, exceptions=[source])
-        taken = {place for place, rules in enumerate(_hits(tree, [*drawn, proposal])) if len(drawn) in rules}
+        siblings, depth = f"^{above}.{wide}" if above else f"^{wide}", len(source.split("."))
+        below = dict.fromkeys(".".join(rows[place].name.split(".")[depth:]) for place in twins)
         known = {row.name: row for row in rows}
-        depth = len(source.split("."))
-        if taken.issuperset(twins) and all(
-            place in twins or _is_number_there(rows[place], known, source[1:], depth) for place in taken
-        ):
-            return proposal
+        for selectors in ([siblings], [f"{siblings}.{name}" for name in below]):
+            proposal = Proposal(selectors, copy, exceptions=[source])
+            taken = {place for place, rules in enumerate(_hits(tree, [*drawn, proposal])) if len(drawn) in rules}
+            if taken.issuperset(twins) and all(
+                place in twins or _is_number_there(rows[place], known, source[1:], depth) for place in taken
+            ):
+                return proposal
     return Proposal([selector_of(rows[place].name) for place in twins], copy)
 
 
@@ -391,16 +393,24 @@ def _last(selector: str) -> str:
     return f"{kept[-1]}_bias" if words[-1:] == ["bias"] and kept != words else kept[-1]
 
 
-def comments_of(proposals: Sequence[Proposal], rows: Sequence[Row]) -> list[str]:
-    """Return for every rule how many parameters it takes, and the line of code that most of them come from."""
+def comments_of(proposals: Sequence[Proposal], rows: Sequence[Row], candidates: Sequence[Candidate] = ()) -> list[str]:
+    """Return for every rule how many parameters it takes, the line that most come from, and what would say the same."""
     found = []
     for one in proposals:
         places = Counter(rows[place].place for place in one.wins if rows[place].place is not None)
         told = [str(len(one.wins)) + (" parameter" if len(one.wins) == 1 else " parameters")]
         told += [place.short for place, _ in places.most_common(1) if place is not None]
         more = f" and {len(places) - 1} more line{'s' if len(places) > 2 else ''}" if len(places) > 1 else ""
-        found.append("; ".join(told) + more)
+        others = [other.text for other in candidates if _says_the_same(other, one)]
+        same = f"; {others[0]} would say the same here" if others else ""
+        found.append("; ".join(told) + more + same)
     return found
+
+
+def _says_the_same(other: Candidate, one: Proposal) -> bool:
+    """Return whether another formula fits as well, where the code names none."""
+    fitted = FITTED <= one.init.cost < LONG and FITTED <= other.cost < LONG
+    return fitted and other is not one.init and bool(other.gives[np.array(one.wins, np.intp)].all())
 
 
 def recipe_data(proposals: Sequence[Proposal], names: Sequence[str]) -> dict[str, Any]:

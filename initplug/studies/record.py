@@ -54,7 +54,8 @@ def record(build: Callable[[], nn.Module], *, check: bool = True) -> Recording:
     tree, rows = found.tree, found.rows
     replays = Replays(tree)
     drawn = [replace(row, twin=None) for row in rows]
-    proposals = rules_for(tree, rows, candidates(tree, drawn, replays), copies(tree, rows, replays))
+    tried = candidates(tree, drawn, replays)
+    proposals = rules_for(tree, rows, tried, copies(tree, rows, replays))
     names = names_of(proposals, rows)
     cls = tree.nodes[0].cls.__name__
     about = f"{cls} as its own code initialises it"
@@ -64,7 +65,7 @@ def record(build: Callable[[], nn.Module], *, check: bool = True) -> Recording:
         model=cls,
         rows=rows,
         recipe=recipe,
-        comments=dict(zip(names, comments_of(proposals, rows), strict=True)),
+        comments=dict(zip(names, comments_of(proposals, rows, tried), strict=True)),
         look=(lambda: _nearest(tree, rows, replays)) if check and found.built else None,
         differing=differing,
         checked=check,

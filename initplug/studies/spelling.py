@@ -59,7 +59,7 @@ def _close(one: float, other: float, exactly: bool) -> bool:
     return abs(one - other) <= CLOSE * abs(other)
 
 
-def is_short(form: Any) -> bool:
+def is_short(form: Any, digits: int = SHORT) -> bool:
     """Return whether all numbers of an initializer are such as a person writes down.
 
     Example:
@@ -67,12 +67,12 @@ def is_short(form: Any) -> bool:
         (True, False)
     """
     if isinstance(form, dict):
-        return all(is_short(value) for key, value in form.items() if key not in ("fn", "link"))
+        return all(is_short(value, digits) for key, value in form.items() if key not in ("fn", "link"))
     if isinstance(form, list):
-        return all(map(is_short, form))
+        return all(is_short(part, digits) for part in form)
     if isinstance(form, str):
         return not ("/" in form or "(" in form)
-    return bool(form == float(f"{form:.{SHORT}g}"))
+    return bool(form == float(f"{form:.{digits}g}"))
 
 
 def form_of(drawn: Drawn) -> Any:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from commands import invoke
 from torch import nn
 
 import initplug
@@ -341,3 +342,90 @@ def test_the_guide_prints_what_it_shows(capsys: pytest.CaptureFixture[str]) -> N
     code, printed = re.search(r"```python\n(.*?)```\n\n```text\n(.*?)```", guide, re.DOTALL).groups()  # type: ignore[union-attr]
     exec(compile(code, "record.md", "exec"), {})
     assert capsys.readouterr().out == printed
+
+
+# The command ----------------------------------------------------------------------------------------------------------
+
+NETS = """
+import torch
+from torch import nn
+
+
+class Whole(nn.Module):
+    def __init__(self, width=8):
+        super().__init__()
+        print("building")
+        self.fc = nn.Linear(width, width)
+        nn.init.xavier_uniform_(self.fc.weight)
+
+
+class Part(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.randn(3) * torch.rand(3))
+
+
+def raises():
+    raise LookupError("no such size")
+
+
+def three():
+    return 3
+
+
+built = nn.Linear(2, 2)
+"""
+
+
+@pytest.fixture
+def nets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(tmp_path)
+    name = f"nets_{abs(hash(tmp_path))}"
+    Path(f"{name}.py").write_text(NETS)
+    return f"{name}.py"
+
+
+def test_the_command_prints_a_recipe_and_says_the_rest_elsewhere(nets: str) -> None:
+    result = invoke("record", f"{nets}:Whole(width=4)", status=0)
+    recipe = initplug.load(result.stdout)
+    assert recipe.plain()["rules"]["linear"]["init"] == "xavier_uniform"
+    assert f"  # 1 parameter; {nets}:11\n  linear:\n" in result.stdout
+    assert result.stderr.splitlines()[0] == "building"
+    assert result.stderr.splitlines()[-1] == "Whole: 20 elements; 2 rules give 2 of 2 parameters what the code does"
+
+
+def test_the_command_ends_in_status_1_where_the_recipe_does_not_give_all(nets: str) -> None:
+    result = invoke("record", f"{nets}:Part", status=1)
+    assert initplug.load(result.stdout).plain()["rules"]["as_constructed"]["init"] == "keep"
+    told = [
+        f"scale: computed: mul (of two draws) ({nets}:17)",
+        "Part: 3 elements; 1 rule gives 0 of 1 parameters what the code does",
+    ]
+    assert result.stderr.splitlines()[-2:] == told
+
+
+def test_the_command_prints_rows(nets: str) -> None:
+    rows = json.loads(invoke("record", f"{nets}:Whole", "--json", status=0).stdout)["rows"]
+    assert [row["name"] for row in rows] == ["fc.weight", "fc.bias"]
+    assert "xavier" not in (table := invoke("record", f"{nets}:Whole", "--table", status=0).stdout)
+    assert f"{nets}:11" in table
+
+
+@pytest.mark.parametrize(
+    ("target", "status", "message"),
+    [
+        ("raises", 1, "raised LookupError: no such size"),
+        ("three", 1, "gave a int, not a torch.nn.Module"),
+        (
+            "Whole(1, 2)",
+            1,
+            "raised TypeError: Whole.__init__() takes from 1 to 2 positional arguments but 3 were given",
+        ),
+        ("built", 2, "is built already: name what builds it"),
+        ("other", 2, "has no 'other'"),
+    ],
+)
+def test_the_command_says_in_a_line_what_is_wrong(nets: str, target: str, status: int, message: str) -> None:
+    result = invoke("record", f"{nets}:{target}", status=status)
+    assert message in result.stderr.splitlines()[-1]
+    assert result.stdout == ""

@@ -1,6 +1,6 @@
 """How long it takes to watch a constructor, beside the constructor alone, and to make a recipe of what was seen.
 
-    python tests/benchmarks/recordings.py [--small]
+    python tests/benchmarks/watching.py [--small]
 
 Needs torchvision and transformers. The times are of one thread's CPU, the least of several rounds; watching is to take
 at most five times the bare constructor.
@@ -11,6 +11,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,7 @@ def main() -> None:
     print(f"{'model':12}{'bare':>8}{'watched':>9}{'ratio':>7}{'recorded':>10}")
     worst = 0.0
     for name, build in models(given.small).items():
-        bare, seen = least(build), least(lambda build=build: watched(build))
-        recorded = least(lambda build=build: initplug.record(build))
+        bare, seen, recorded = least(build), least(partial(watched, build)), least(partial(initplug.record, build))
         worst = max(worst, seen / bare)
         print(f"{name:12}{bare:7.2f}s{seen:8.2f}s{seen / bare:7.2f}{recorded:9.2f}s")
     sys.exit(f"watching took {worst:.1f} times the constructor" if worst > MOST else 0)
