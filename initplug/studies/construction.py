@@ -19,7 +19,7 @@ from initplug.planning.walk import walk
 from initplug.studies.forms import Computed, Given, Table
 from initplug.studies.recognition import recognised
 from initplug.studies.rows import Row, constant_parts, rows_of
-from initplug.studies.watching import Watch
+from initplug.studies.watching import Place, Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +52,13 @@ def watched(build: Callable[[], Any]) -> Watched:
         raise InitplugError(
             f"record takes a function that builds a model, not {told}: record(lambda: Net()), or {way_out}"
         )
-    watch, registered = Watch(), set[int]()
+    watch, registered = Watch(), dict[int, Place | None]()
+
+    def note(module: nn.Module, name: str, parameter: Any) -> None:  # noqa: ARG001  # as hooks are called
+        registered[id(parameter)] = watch.place()
+
     with generators_kept():
-        hook = register_module_parameter_registration_hook(lambda *given: registered.add(id(given[2])))
+        hook = register_module_parameter_registration_hook(note)
         try:
             with watch:
                 model = build()
@@ -63,11 +67,14 @@ def watched(build: Callable[[], Any]) -> Watched:
         if not isinstance(model, nn.Module):
             raise InitplugError(f"the function returned a {type(model).__name__}, not a torch.nn.Module")
         tree = walk(model, buffers=False)
-        rows = rows_of(tree, watch)
+        rows = [
+            row if row.places or (place := registered.get(id(slot.tensor))) is None else replace(row, places=(place,))
+            for row, slot in zip(rows_of(tree, watch), tree.slots, strict=True)
+        ]
         before = (id(tensor) not in registered and watch.found(tensor.detach()) for tensor in _plain_tensors(tree))
         built = not any(before)
         rows = _named_tables(tree, rows, Table | Given if built else Table)
-        if built and any(isinstance(row.outcome, Table | Given) for row in rows):
+        if built and any(row.numel and isinstance(row.outcome, Table | Given) for row in rows):
             rows = _drawn_elsewhere(tree, rows, build)
     return Watched(tree, tuple(rows), built)
 
@@ -122,7 +129,7 @@ def _drawn_elsewhere(tree: Tree, rows: Sequence[Row], build: Callable[[], Any]) 
         return found
     others = {slot.name: slot for slot in walk(again, buffers=False).slots}
     for place, (slot, row) in enumerate(zip(tree.slots, rows, strict=True)):
-        if not isinstance(row.outcome, Table | Given) or slot.lazy:
+        if not isinstance(row.outcome, Table | Given) or not row.numel:
             continue
         other = others.get(slot.name)
         same = other is not None and other.kin.shape == slot.kin.shape and torch.equal(other.tensor, slot.tensor)

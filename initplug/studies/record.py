@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from torch import nn
 
-from initplug.errors import InitplugWarning
+from initplug.errors import ApplyError, InitplugWarning
 from initplug.filling.apply import audit
 from initplug.language.loading import load
 from initplug.language.preset_list import presets
@@ -85,7 +85,10 @@ def _differing(tree: Tree, recipe: Recipe, rows: Sequence[Row], replays: Replays
         return found
     with generators_kept(), warnings.catch_warnings():
         warnings.simplefilter("ignore", InitplugWarning)
-        measured = audit(tree.nodes[0].module, recipe)
+        try:
+            measured = audit(tree.nodes[0].module, recipe)
+        except ApplyError:  # there are no values, as on meta
+            return found
     for one in measured:
         if one.verdict == "differs" and not isinstance(one.distribution, Keep):
             found[one.name] = f"its values are not what its code was seen to write: {one.problem}"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -117,7 +117,9 @@ def _row(tree: Tree, slot: Slot, watch: Watch, origins: Origins) -> tuple[Row, f
     if slot.lazy:
         content = _single(Computed("it waits for a first batch to learn its shape"))
     elif not slot.kin.plain or tensor.layout is not torch.strided:
-        content = _single(Computed(f"a tensor of type {type(tensor).__name__}"))
+        content = _single(Computed("it is no plain tensor in memory"))
+    elif not tensor.numel():
+        content = _single(Given())
     elif computed is not None:
         content = _of_parametrized(computed, watch, origins)
     else:
@@ -126,6 +128,10 @@ def _row(tree: Tree, slot: Slot, watch: Watch, origins: Origins) -> tuple[Row, f
     outcome, forms = _laid_out(content, shape, row)
     if isinstance(outcome, Table) and computed is None:
         outcome = _constant(tensor) or outcome
+    if any(
+        stored.is_meta for stored in ((tensor,) if computed is None else computed.stored)
+    ):  # where functions of torch.nn.init return at once
+        outcome = Computed("it is on meta, where it cannot be seen what would be written")
     places = [form.place for form in forms if form.place is not None]
     return Row(
         name=slot.name,
@@ -270,8 +276,6 @@ def constant_parts(tensor: Tensor) -> Drawn | None:
 
 def _with_twins(rows: Sequence[Row], sources: Iterable[tuple[Slot, frozenset[Value]]]) -> list[Row]:
     """Return the rows, of which those that hold the values of an earlier one say so."""
-    from dataclasses import replace
-
     first: dict[frozenset[Value], list[int]] = {}
     slots = []
     found = list(rows)
@@ -292,13 +296,3 @@ def _equal(one: Slot, other: Slot) -> bool:
     if one.computed is not None or other.computed is not None or one.tensor.is_meta:
         return False
     return one.kin.shape == other.kin.shape and torch.equal(one.tensor.detach(), other.tensor.detach())
-
-
-def undrawn(rows: Iterable[Row]) -> Iterator[int]:
-    """Yield the places of the rows whose values depend on no draw that was seen, and are no plain numbers."""
-    return (place for place, row in enumerate(rows) if isinstance(row.outcome, Table | Given))
-
-
-def by_name(rows: Iterable[Row]) -> Mapping[str, Row]:
-    """Return rows by their names."""
-    return {row.name: row for row in rows}

@@ -218,6 +218,10 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's stub
         """Return whether the memory of a tensor was there before an operator that was seen made it."""
         return self._memory(tensor).found
 
+    def place(self) -> Place | None:
+        """Return the line of the model's code that is at work."""
+        return self._caller(sys._getframe(1).f_back)[0]
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         operator = _operator(func)

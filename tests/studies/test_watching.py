@@ -7,6 +7,7 @@ import math
 import random
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -334,6 +335,49 @@ def test_the_older_weight_norm_is_read_too() -> None:
 def test_what_waits_for_its_shape_says_so() -> None:
     weight, _ = watched(lambda: nn.LazyLinear(4)).rows
     assert weight.outcome == Computed("it waits for a first batch to learn its shape")
+
+
+def test_what_is_on_meta_cannot_be_told() -> None:
+    def build() -> nn.Module:
+        with torch.device("meta"):
+            layer = nn.Linear(4, 4)
+            nn.init.trunc_normal_(layer.weight)  # which returns at once
+            return layer
+
+    reason = "it is on meta, where it cannot be seen what would be written"
+    assert [row.outcome for row in watched(build).rows] == [Computed(reason)] * 2
+
+
+def test_a_tensor_without_elements_holds_nothing() -> None:
+    row = row_of(lambda: torch.empty(0, 3))
+    assert (row.numel, row.outcome) == (0, Given())
+
+
+def test_what_comes_from_elsewhere_has_the_line_that_registers_it() -> None:
+    row = row_of(lambda: torch.tensor(3.0))
+    assert row.outcome == Constant(3.0)
+    assert row.place is not None
+    assert Path(row.place.file).read_text().splitlines()[row.place.line - 1].strip() == "self.w = nn.Parameter(make())"
+
+
+def test_other_tensors_than_plain_ones_are_told() -> None:
+    row = row_of(lambda: torch.eye(3).to_sparse())
+    assert row.outcome == Computed("it is no plain tensor in memory")
+
+
+def test_complex_normals_are_read() -> None:
+    assert row_of(lambda: torch.randn(3, dtype=torch.complex64)).outcome == Normal(0.0, 1.0)
+    assert row_of(lambda: torch.rand(3, dtype=torch.complex64)).outcome == Computed("complex uniform draws")
+
+
+def test_a_recording_within_a_recording_sees_its_own() -> None:
+    def build() -> nn.Module:
+        net = nn.Linear(4, 4)
+        (inner, _) = watched(lambda: nn.Linear(2, 2)).rows
+        assert vars_of(inner.outcome) == pytest.approx([-math.sqrt(0.5), math.sqrt(0.5)])
+        return net
+
+    assert vars_of(watched(build).rows[0].outcome) == pytest.approx([-0.5, 0.5])
 
 
 def test_frozen_parameters_have_rows() -> None:
