@@ -265,7 +265,7 @@ def _pruned(proposals: Sequence[Proposal], hits: Sequence[tuple[int, ...]], rows
 def _merged(tree: Tree, rows: Sequence[Row], proposals: Sequence[Proposal]) -> list[Proposal]:
     """Return the rules, of which those of one initializer are one where their order allows it."""
     found = list(proposals)
-    index = 0
+    index = 0 if len(found) <= MOST_MERGED else len(found)
     while index < len(found):
         for other in range(len(found) - 1, index, -1):
             if found[other].init is not found[index].init or found[index].selectors == ["*"]:
@@ -282,6 +282,10 @@ def _merged(tree: Tree, rows: Sequence[Row], proposals: Sequence[Proposal]) -> l
                     break
         index += 1
     return found
+
+
+MOST_MERGED = 100
+"""Rules beyond which none are merged: every try asks the matcher."""
 
 
 def _settled(tree: Tree, rows: Sequence[Row], proposals: Sequence[Proposal]) -> list[Proposal]:

@@ -2,6 +2,7 @@
 
     python tests/conformance/recordings.py                    # a table of libraries, and every model that is not whole
     python tests/conformance/recordings.py timm --large       # of models whose name begins so, large ones too
+    python tests/conformance/recordings.py --verify --write   # compared with other constructions; into the guide
 
 A model is whole if its recipe gives every parameter what the code draws. Whether recipes are right is asked of
 constructions under further seeds, which `checking` compares with the recipe's plan by tests of samples.
@@ -16,6 +17,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from checking import differing, samples_of
@@ -26,6 +28,9 @@ import initplug
 from initplug.studies.forms import Given, Table
 
 SEEDS = (11, 12)
+
+GUIDE = Path(__file__).parents[2] / "examples" / "guide" / "record.md"
+BEGIN, END = "<!-- recorded -->\n", "<!-- end -->"
 
 
 @dataclass(frozen=True)
@@ -82,8 +87,9 @@ def summary(results: Sequence[Found]) -> list[str]:
     """Rows of a table, by library and of all."""
     groups: dict[str, list[Found]] = defaultdict(list)
     for one in results:
-        groups[one.case.model.split()[0]].append(one)
-    rows = ["| library | models | whole | parameters | closed form | rules, median |", "|---|---|---|---|---|---|"]
+        rewritten = one.case.model.endswith("rewritten")
+        groups["procedures of papers, rewritten" if rewritten else one.case.model.split()[0]].append(one)
+    rows = ["| models of | models | whole | parameters | closed form | rules, median |", "|---|---|---|---|---|---|"]
     for name, group in [*sorted(groups.items()), ("all", list(results))]:
         known = [one.recording for one in group if one.recording is not None]
         parameters = sum(len(one) for one in known)
@@ -100,6 +106,7 @@ def main() -> None:
     parser.add_argument("prefix", nargs="?", default="")
     parser.add_argument("--large", action="store_true")
     parser.add_argument("--verify", action="store_true", help="compare with constructions under further seeds")
+    parser.add_argument("--write", action="store_true", help="write the table into the guide")
     given = parser.parse_args()
     results = []
     for case in cases(given.prefix, given.large):
@@ -114,7 +121,11 @@ def main() -> None:
             print(f"{case.model}: WRONG {', '.join(one.wrong[:4])}", flush=True)
         kept = [row for row in one.recording if isinstance(row.outcome, Table | Given)]
         print(f"{case.model}: {one.recording.headline()}; {len(kept)} tables; {one.seconds:.2f} s", flush=True)
-    print("\n".join(summary(results)))
+    table = "\n".join(summary(results))
+    print(table)
+    if given.write:
+        before, _, rest = GUIDE.read_text().partition(BEGIN)
+        GUIDE.write_text(f"{before}{BEGIN}{table}\n{END}{rest.partition(END)[2]}")
 
 
 if __name__ == "__main__":

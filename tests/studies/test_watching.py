@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.init import trunc_normal_ as cut_normal
 from torch.nn.init import xavier_uniform_ as glorot
@@ -383,3 +385,104 @@ def test_a_recording_within_a_recording_sees_its_own() -> None:
 def test_frozen_parameters_have_rows() -> None:
     (row,) = watched(lambda: nn.ParameterList([nn.Parameter(torch.zeros(3), requires_grad=False)])).rows
     assert (row.trainable, row.outcome) == (False, Constant(0.0))
+
+
+# Any order of steps ---------------------------------------------------------------------------------------------------
+
+STEPS: dict[str, Callable[[Tensor, float], Tensor]] = {
+    "times": lambda t, x: t * x,
+    "times from the left": lambda t, x: x * t,
+    "over": lambda t, x: t / x,
+    "plus": lambda t, x: t + x,
+    "minus": lambda t, x: t - x,
+    "from": lambda t, x: x - t,
+    "negative": lambda t, x: -t,
+    "in place": lambda t, x: t.mul_(x).add_(x),
+    "plus a multiple": lambda t, x: t.add_(torch.ones_like(t), alpha=x),
+    "clone": lambda t, x: t.clone(),
+    "transposed": lambda t, x: t.t().contiguous(),
+    "flat and back": lambda t, x: t.reshape(-1).view(t.shape),
+    "into empty memory": lambda t, x: torch.empty_like(t).copy_(t),
+    "double": lambda t, x: t.double(),
+    "rows apart": lambda t, x: torch.cat([t[:10], t[10:]]),
+    "plus another draw": lambda t, x: t + 0 * torch.randn_like(t),
+}
+BASES: dict[str, Callable[[], Tensor]] = {
+    "normal": lambda: torch.randn(64, 64),
+    "uniform": lambda: torch.rand(64, 64),
+    "cut": lambda: cut_normal(torch.empty(64, 64)),
+}
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.sampled_from(sorted(BASES)),
+    st.lists(st.tuples(st.sampled_from(sorted(STEPS)), st.sampled_from([-2.0, -0.5, 0.25, 1.5, 3.0])), max_size=6),
+)
+def test_moments_are_those_of_what_comes_of_any_steps(base: str, steps: list[tuple[str, float]]) -> None:
+    values: list[Tensor] = []
+
+    def make() -> Tensor:
+        tensor = BASES[base]()
+        for name, number in steps:
+            tensor = STEPS[name](tensor, number)
+        values.append(tensor)
+        return tensor
+
+    outcome = row_of(make).outcome
+    if isinstance(outcome, Computed):  # a sum of draws of other kinds, or a draw in two pieces
+        assert {name for name, _ in steps} & {"plus another draw", "rows apart"}
+        return
+    assert isinstance(outcome, Normal | Uniform | TruncatedNormal)
+    found = values[0].double()
+    assert abs(found.mean().item() - outcome.mean) < 6 * outcome.std / 64
+    assert found.std().item() == pytest.approx(outcome.std, rel=0.08)
+    assert outcome.low - 1e-5 <= found.min().item()
+    assert found.max().item() <= outcome.high + 1e-5
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 7), st.integers(1, 8), st.integers(0, 3), st.integers(1, 4), st.sampled_from([0, 1, 2])
+        ),
+        max_size=5,
+    )
+)
+def test_parts_are_where_they_were_written(writes: list[tuple[int, int, int, int, int]]) -> None:
+    means, stds = np.zeros((8, 4)), np.ones((8, 4))
+
+    def make() -> Tensor:
+        tensor = torch.randn(8, 4)
+        for top, height, left, width, kind in writes:
+            part = tensor[top : top + height, left : left + width]
+            where = np.s_[top : top + height, left : left + width]
+            if kind == 0:
+                part.fill_(2)
+                means[where], stds[where] = 2, 0
+            elif kind == 1:
+                part.normal_(1, 3)
+                means[where], stds[where] = 1, 3
+            else:
+                part.mul_(2)
+                means[where], stds[where] = 2 * means[where], 2 * stds[where]
+        return tensor
+
+    outcome = row_of(make).outcome
+    lines = [(means == means.take([0], 1 - dim)).all() and (stds == stds.take([0], 1 - dim)).all() for dim in (0, 1)]
+    if isinstance(outcome, Computed):
+        assert not any(lines)
+        return
+    for part, mean, std in zip(*expanded(outcome, (8, 4)), means.reshape(-1), stds.reshape(-1), strict=True):
+        assert (part[0], part[1]) == (mean, std)
+
+
+def expanded(outcome: object, shape: tuple[int, int]) -> tuple[list[tuple[float, float]]]:
+    """The mean and the standard deviation of every element."""
+    parts = outcome.parts if isinstance(outcome, Stacked) else (outcome,)
+    dim = outcome.dim if isinstance(outcome, Stacked) else 0
+    moments = np.array([(part.mean, part.std) for part in parts if isinstance(part, Constant | Normal)])
+    each = moments.repeat(shape[dim] // len(parts), 0)
+    table = each[:, None] if dim == 0 else each[None]
+    return ([(float(mean), float(std)) for mean, std in np.broadcast_to(table, (*shape, 2)).reshape(-1, 2)],)
