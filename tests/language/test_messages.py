@@ -231,7 +231,7 @@ BAD_TEXTS: list[tuple[str, str]] = [
     ("rules:\n  a*: normal std=\n", "<text>:2:14: rules['a*']: std= has no value"),
     ("rules:\n  a*: normal std=1 std=2\n", "<text>:2:20: rules['a*']: std is given twice"),
     ("rules:\n  a*: normal std=abc\n", "<text>:2:7: rules['a*']: std: 'abc' is not a number of at least 0"),
-    ("rules:\n  a*: normal sd=1\n", "<text>:2:7: rules['a*']: normal takes no sd (did you mean std?)"),
+    ("rules:\n  a*: normal sd=1\n", "<text>:2:7: rules['a*']: normal takes no sd (write std, R's sd)"),
     ("rules:\n  a*: uniform 1\n", "<text>:2:7: rules['a*']: uniform needs high (write uniform high=…)"),
     ("rules:\n  a*: uniform 1 2 3\n", "<text>:2:19: rules['a*']: uniform takes 2 bare numbers (low high)"),
     ("rules:\n  a*: uniform 2 1\n", "<text>:2:7: rules['a*']: uniform: low must not exceed high, they are 2 and 1"),
@@ -298,7 +298,7 @@ BAD_TEXTS: list[tuple[str, str]] = [
     ("rules:\n  a*: {fn: constant}\n", "<text>:2:7: rules['a*']: constant needs value (write constant value=…)"),
     (
         "rules:\n  a*: {func: normal}\n",
-        "<text>:2:7: rules['a*']: an initializer given as a mapping needs the key fn (write fn instead of func)",
+        "<text>:2:7: rules['a*']: an initializer given as a mapping needs the key fn (write normal)",
     ),
     ("rules:\n  a*: {fn: 3}\n", "<text>:2:12: rules['a*'].fn: fn holds the name of an initializer, not the number 3"),
     (
@@ -311,7 +311,7 @@ BAD_TEXTS: list[tuple[str, str]] = [
     ),
     (
         "rules:\n  a*: {fn: kaiming_normal, mode: fan_avg}\n",
-        "<text>:2:34: rules['a*'].mode: 'fan_avg' is not one of fan_in, fan_out (did you mean fan_in?)",
+        "<text>:2:34: rules['a*'].mode: 'fan_avg' is not one of fan_in, fan_out (variance_scaling takes fan_avg; its scale is the square of the gain, 2 for relu)",
     ),
     ("rules:\n  a*: {fn: trunc_normal, low: -1}\n", "<text>:2:7: rules['a*']: trunc_normal: low and high go together"),
     (
@@ -348,7 +348,7 @@ BAD_TEXTS: list[tuple[str, str]] = [
     ),
     (
         "rules:\n  a*: {_target_: torch.nn.init.zeros_}\n",
-        "<text>:2:7: rules['a*']: an initializer given as a mapping needs the key fn (write fn instead of _target_)",
+        "<text>:2:7: rules['a*']: an initializer given as a mapping needs the key fn (write zeros)",
     ),
     ("rules:\n  'a..b': 0\n", "<text>:2:6: rules['a..b']: bad selector 'a..b': empty segment between dots"),
     ("rules:\n  'a.': 0\n", "<text>:2:6: rules['a.']: bad selector 'a.': empty segment between dots"),
