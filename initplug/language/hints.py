@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, get_args
 
-from initplug.errors import VALUE, cut, did_you_mean, near
+from initplug.errors import NAME, VALUE, cut, did_you_mean, near
 from initplug.language.arguments import MODIFIERS, number
 from initplug.language.idioms import ARGUMENTS, BY_TORCH, ELSEWHERE, KERAS, MMENGINE, Meaning, foreign_names, meanings
 from initplug.schemes.fans import FanRule
@@ -142,6 +142,8 @@ def rewritten(text: str) -> dict[str, Any] | None:
         >>> rewritten("uniform -0.1, 0.1")
         {'fn': 'uniform', 'low': -0.1, 'high': 0.1}
     """
+    if len(text) > NAME:
+        return None
     scaled = SCALED.fullmatch(text)
     if scaled is not None:
         return {"fn": "normal", "std": number(scaled[1])}
