@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
@@ -112,8 +111,7 @@ def _is_spelled_like(word: str, known: str) -> bool:
 
 
 def _is_near(part: str, known: str) -> bool:
-    begun = len(part) > 3 and known.startswith(part)
-    return begun or difflib.SequenceMatcher(None, part, known).ratio() >= ALIKE
+    return (len(part) > 3 and known.startswith(part)) or near(part, [known], ALIKE) is not None
 
 
 ALIKE = 0.75
