@@ -1,4 +1,4 @@
-"""Selectors and recipes as habit writes them: regular expressions, code, other readers' notations, and what is meant."""
+"""Selectors and recipes as habit writes them: regular expressions, code, notations of others, and what is meant."""
 
 from __future__ import annotations
 
@@ -154,7 +154,9 @@ def _starred(text: str) -> str | None:
 EXPRESSION = re.compile(r"\\|\$$|\.\*(?![.*])|\.\+|[\])\w]\+|\(\?|\[\^|\[\.\]|^\^?\.\*|^re:|\{[0-9,]+\}")
 """Signs of a regular expression that a selector has no use for."""
 
-TOKEN = re.compile(r"\\[dD]\+|\\[dD]\*|\\w[+*]|\\d|\\w|\[\^\.\][+*]|\[0-9\][+*]|\.[*+]\??|\\\.|\[\.\]|\[[^\]]*\][+*]?|\(\?:|.")
+TOKEN = re.compile(
+    r"\\[dD]\+|\\[dD]\*|\\w[+*]|\\d|\\w|\[\^\.\][+*]|\[0-9\][+*]|\.[*+]\??|\\\.|\[\.\]|\[[^\]]*\][+*]?|\(\?:|."
+)
 """A step of a regular expression."""
 
 AS_GLOB: Mapping[str, str] = {
@@ -236,10 +238,10 @@ def spaced(text: str) -> str | None:
 
 
 def unspaced_line(text: str, before: int) -> tuple[int, str] | None:
-    """Return the nearest line, up to a number, that lacks the space after its colon, and how it is written.
+    r"""Return the nearest line, up to a number, that lacks the space after its colon, and how it is written.
 
     Example:
-        >>> unspaced_line("rules:\\n  *.bias:0\\n  a*: 1\\n", 3)
+        >>> unspaced_line("rules:\n  *.bias:0\n  a*: 1\n", 3)
         (2, '*.bias: 0')
     """
     lines = text.split("\n")[:before]
@@ -251,8 +253,12 @@ def unspaced_line(text: str, before: int) -> tuple[int, str] | None:
 
 
 RULE_WORDS: Mapping[str, str] = {
-    **dict.fromkeys(("pattern", "regex", "select", "selector", "target", "modules", "params", "names", "layer", "layers"), "match"),
-    **dict.fromkeys(("fn", "func", "initializer", "init_fn", "init_cfg", "weight_init", "value", "type", "method"), "init"),
+    **dict.fromkeys(
+        ("pattern", "regex", "select", "selector", "target", "modules", "params", "names", "layer", "layers"), "match"
+    ),
+    **dict.fromkeys(
+        ("fn", "func", "initializer", "init_fn", "init_cfg", "weight_init", "value", "type", "method"), "init"
+    ),
     **dict.fromkeys(("skip", "ignore", "exclude_modules", "without"), "except"),
     **dict.fromkeys(("requires_grad", "frozen"), "trainable"),
     **dict.fromkeys(("dim", "dims", "rank"), "ndim"),

@@ -67,7 +67,8 @@ def initializer_hint(name: str, names: Iterable[str]) -> str:
         *packages, last = name.split(".")
         found = [Meaning(None, last)] if last in names and not meanings(f"{'.'.join(packages)}._") else []
     if not found:
-        match = near(name, [*names, *foreign_names()])
+        begin = name[:1].lower()
+        match = near(name, [*names, *(other for other in foreign_names() if other[0].lower() == begin)])
         if match in names and match is not None and _is_spelled_like(name, match):
             return f"did you mean {match}?"
         if match is not None and match not in names and _is_spelled_like(name, match):
@@ -120,10 +121,14 @@ ALIKE = 0.75
 
 # Calls, mappings and lists ----------------------------------------------------------------------------------
 
-CALL = re.compile(r"(?s)\s*(?P<name>[A-Za-z_][\w.]*)(?:\s*\((?P<called>.*)\)|\s*[,:]?\s+(?P<told>.*)|\s*,(?P<listed>.*))?\s*")
+CALL = re.compile(
+    r"(?s)\s*(?P<name>[A-Za-z_][\w.]*)(?:\s*\((?P<called>.*)\)|\s*[,:]?\s+(?P<told>.*)|\s*,(?P<listed>.*))?\s*"
+)
 """An initializer as code calls it, or with commas, colons and quotes between its arguments."""
 
-GIVEN = re.compile(r"""\s*(?:(?P<key>[A-Za-z_]\w*)\s*[=:]\s*)?(?P<value>"[^"]*"|'[^']*'|\w[\w.]*\([^()]*\)|[^,\s]+)\s*,?""")
+GIVEN = re.compile(
+    r"""\s*(?:(?P<key>[A-Za-z_]\w*)\s*[=:]\s*)?(?P<value>"[^"]*"|'[^']*'|\w[\w.]*\([^()]*\)|[^,\s]+)\s*,?"""
+)
 """One argument of such a call."""
 
 
@@ -161,7 +166,10 @@ def rewritten(text: str) -> dict[str, Any] | None:
 
 def _is_tensor(value: Any) -> bool:
     """Return whether a first argument is what code fills: `m.weight`, `self.fc.bias`, `w`."""
-    return isinstance(value, str) and re.fullmatch(r"[A-Za-z_]\w*\.[\w.\[\]]+|w|m|p|param|tensor|weight|bias", value) is not None
+    return (
+        isinstance(value, str)
+        and re.fullmatch(r"[A-Za-z_]\w*\.[\w.\[\]]+|w|m|p|param|tensor|weight|bias", value) is not None
+    )
 
 
 def translated(name: Any, named: Mapping[str, Any], positional: Sequence[Any] = ()) -> dict[str, Any] | None:
@@ -190,6 +198,9 @@ def translated(name: Any, named: Mapping[str, Any], positional: Sequence[Any] = 
         if value != "…":
             mapping[key] = number(value)
     library = found[0].library if found else None
+    takers = {value: arguments_of_word(initializer, value) for value in positional if isinstance(value, str)}
+    named = {**{each[0]: word for word, each in takers.items() if len(each) == 1}, **named}
+    positional = [value for value in positional if value not in named.values()]
     order = BY_TORCH.get(fn, ()) if library is None else library.order.get(fn, ())
     if len(positional) > len(order):
         return None
@@ -295,7 +306,9 @@ def mapping_hint(mapping: Mapping[str, Any]) -> str:
     if key is not None and isinstance(mapping[key], str) and mapping[key] not in REGISTRY:
         found = meanings(mapping[key])
         if found:
-            return f"write fn instead of {cut(key, VALUE)}; for {cut(mapping[key], VALUE)}, {_told(mapping[key], found)}"
+            return (
+                f"write fn instead of {cut(key, VALUE)}; for {cut(mapping[key], VALUE)}, {_told(mapping[key], found)}"
+            )
     if key is not None:
         return f"write fn instead of {cut(key, VALUE)}"
     glued = next((key for key in mapping if re.match(r"fn:\S", key)), None)

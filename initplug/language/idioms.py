@@ -217,9 +217,7 @@ MMENGINE = Library(
             "trunc_normal low=-2 high=2; its bounds are absolute, trunc_normal alone cuts at 2 std",
         ),
         **dict.fromkeys(("Uniform", "UniformInit", "uniform_init"), "uniform 0 1"),
-        **dict.fromkeys(
-            ("Kaiming", "KaimingInit", "kaiming_init"), "kaiming_normal mode=fan_out nonlinearity=relu"
-        ),
+        **dict.fromkeys(("Kaiming", "KaimingInit", "kaiming_init"), "kaiming_normal mode=fan_out nonlinearity=relu"),
         **dict.fromkeys(("Caffe2Xavier", "Caffe2XavierInit", "caffe2_xavier_init"), "kaiming_uniform a=1"),
         **dict.fromkeys(("Pretrained", "PretrainedInit"), "load path=…"),
         "bias_init_with_prob": "prior_bias",

@@ -150,8 +150,8 @@ def read_init(value: Any) -> Init:
     if not isinstance(value, Mapping):
         meant = translated(value[0], {}, value[1:]) if isinstance(value, list | tuple) and value else None
         expected = f"expected an initializer (a number, a text or a mapping with fn), got {kind_of(value)}"
-        said = _written(meant, text=True)
-        raise fault(expected, hint=said and f"write {said}")
+        listed = _written(meant, text=True)
+        raise fault(expected, hint=listed and f"write {listed}")
     if isinstance(value.get("split"), list | tuple):
         return _read_split(value)
     if "fn" not in value:
@@ -161,8 +161,8 @@ def read_init(value: Any) -> Init:
     try:
         _find_initializer(fn)
     except PydanticCustomError as wrong:
-        hint = written_here(value) if len(value) > 1 else None
-        wrong = fault(f"unknown initializer {shown(fn)}", hint=hint) if hint else wrong
+        said = written_here(value) if len(value) > 1 else None
+        wrong = fault(f"unknown initializer {shown(fn)}", hint=said) if said else wrong
         problem = InitErrorDetails(type=wrong, loc=("fn",), input=fn)
         raise ValidationError.from_exception_data("Init", [problem]) from None
     return _validate_arguments(fn, {key: argument for key, argument in value.items() if key != "fn"})
@@ -258,7 +258,7 @@ def _find_initializer(name: Any, offset: int = 0) -> Initializer:
     if found is not None:
         return found
     names = all_names()
-    if NUMBER.fullmatch(name):
+    if NUMBER.fullmatch(name.strip("'\"")):
         raise fault(f"{shown(name)} is a text, not a number", hint="remove the quotes", offset=offset)
     if " " in name.strip() and name.split()[0] in names:
         raise fault("fn holds the name alone", hint="write the arguments as keys, or the whole as one text under init")

@@ -117,8 +117,8 @@ def read(text: str, file: str) -> Document:
         mark = yaml.Mark(file, 0, before.count("\n"), len(before) - before.rfind("\n") - 1, None, 0)
         raise unreadable(file, f"not YAML: the character {chr(error.character)!r}", mark) from None
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        raise unreadable(file, _not_yaml(error), mark, _hint_of(error, text, mark)) from None
+        place = error.problem_mark or error.context_mark
+        raise unreadable(file, _not_yaml(error), place, _hint_of(error, text, place)) from None
     except (ValueError, OverflowError):
         raise unreadable(file, "not YAML: an escape such as \\UFFFFFFFF names no character") from None
     return document

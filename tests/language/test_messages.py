@@ -602,20 +602,16 @@ def test_a_mapping_inside_itself_is_no_recipe() -> None:
 DOTTED = {"rules": {"conv*": "kaiming_normal", "bn.weight": 1, "<Linear>.weight": 1, "*.bias": 0}}
 DOTTED_OVERRIDES: list[tuple[str, str]] = [
     (
-        "rules.bn.weight=2",
-        "there is no rules.bn.weight to override (a name that holds dots stands in braces: 'rules={bn.weight: 2}')",
-    ),
-    (
         "+rules.bn.weight=2",
-        "there is no rules.bn.weight to override (a name that holds dots stands in braces: 'rules={bn.weight: 2}')",
+        "rules.bn.weight is there already (leave out the +: rules.bn.weight=2)",
     ),
     (
         "rules.bn.weight.init.std=2",
-        "there is no rules.bn.weight.init.std to override (a name that holds dots stands in braces: 'rules={bn.weight: {init: {std: 2}}}')",
+        "rules.bn.weight is 1, which has no key 'init' (replace the whole: 'rules.bn.weight=\"…\"')",
     ),
     (
-        "~rules.bn.weight",
-        "rules.bn.weight does not exist, so it cannot be deleted (a name that holds dots stands in braces: 'rules={bn.weight: null}')",
+        "~rules.bn.weigth",
+        "rules.bn.weigth does not exist, so it cannot be deleted (did you mean 'rules={bn.weight: null}'?)",
     ),
     (
         "+rules.fc.weight.init=0",
@@ -659,6 +655,50 @@ def test_what_the_hints_show_is_read_as_hydra_reads_it(tmp_path: Path, override:
     for recipe in (alone, composed):
         found = recipe.rules[rule]
         assert found is not None and found.init.text == text
+
+
+LONG_DOTTED = {
+    "rules": {
+        "bn.weight": 1,
+        "bn": {"match": "bn", "init": 0},
+        "fc.weight": {"init": {"fn": "normal", "std": 0.1}},
+        "h.ln.weight": {"match": ["a", "b"], "init": 0},
+    }
+}
+
+
+@pytest.mark.parametrize(
+    ("dotted", "braced"),
+    [
+        ("rules.bn.weight=2", "rules={bn.weight: 2}"),
+        ("++rules.bn.weight=2", "rules={bn.weight: 2}"),
+        ("rules.bn.weight=null", "rules={bn.weight: null}"),
+        ("rules.bn.init=3", "rules={bn: {init: 3}}"),
+        ("rules.fc.weight.init.std=0.2", "rules={fc.weight: {init: {std: 0.2}}}"),
+        ("rules.fc.weight.init=zeros", "rules={fc.weight: {init: zeros}}"),
+        ("rules.fc.weight={init: {std: 0.3}}", "rules={fc.weight: {init: {std: 0.3}}}"),
+        ("+rules.fc.weight.init.mean=1", "++rules={fc.weight: {init: {mean: 1}}}"),
+        ("+rules.fc.weight.ndim=2", "++rules={fc.weight: {ndim: 2}}"),
+        ("rules.h.ln.weight.match=[c]", "rules={h.ln.weight: {match: [c]}}"),
+        ("rules.h.ln.weight.match.1=a", "rules={h.ln.weight: {match: [a, a]}}"),
+    ],
+)
+def test_a_rule_is_overridden_by_its_dotted_name(dotted: str, braced: str) -> None:
+    assert initplug.load(LONG_DOTTED, [dotted]) == initplug.load(LONG_DOTTED, [braced])
+    assert initplug.load(LONG_DOTTED, [dotted]) != initplug.load(LONG_DOTTED)
+    assert [*initplug.load(LONG_DOTTED, [dotted]).rules] == [*LONG_DOTTED["rules"]]
+
+
+def test_a_rule_of_a_dotted_name_is_deleted_as_any_other() -> None:
+    assert [*initplug.load(LONG_DOTTED, ["~rules.bn.weight"]).rules] == ["bn", "fc.weight", "h.ln.weight"]
+    assert initplug.load(LONG_DOTTED, ["~rules.fc.weight.init.std"]).rules["fc.weight"].init.text == "normal"  # type: ignore[union-attr]  # it is there
+
+
+def test_an_override_of_a_dotted_name_is_where_messages_say(tmp_path: Path) -> None:
+    override = "rules.fc.weight.init.std=-1"
+    assert recipe_error(LONG_DOTTED, override) == (
+        f"override: {override}: rules['fc.weight'].init.std: -1 is not a number of at least 0"
+    )
 
 
 RULES = "its rules are conv, bn, bias, classifier"
