@@ -119,7 +119,7 @@ def _measure_rest(work: Work, found: Verdicts) -> None:
         value = value_of(slot)
         moments = found.measured[row] = measured_of(value, share)
         if status in ("initialized", "read") and row not in work.projecting:
-            found.note(row, _judged(value, share, moments, work.sources.get(row), exact=slot.computed is None))
+            found.note(row, judged_value(value, share, moments, work.sources.get(row), exact=slot.computed is None))
 
 
 def _measure_small(plan: Plan, slots: Slots, measured: Measured) -> None:
@@ -151,7 +151,7 @@ def _of_one_size(rows: Rows, measured: Measured) -> Iterator[Rows]:
         yield from (rows[numels == numel] for numel in np.unique(numels))
 
 
-def _judged(
+def judged_value(
     tensor: Tensor, share: Share, measured: Moments | None, source: ValueSource | None, *, exact: bool
 ) -> Judgement:
     """Judge the values of a tensor by its distribution, part by part, and its padding row; or by its source."""
