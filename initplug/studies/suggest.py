@@ -152,7 +152,7 @@ class Fits:
             return self._by_values(best)
         read = best.alike is not None and best.alike + len(best.unlike)
         unlike = f"; {best.alike} of {read} look so: it was trained, or drawn otherwise" if read else ""
-        return f"{self._by_structure(best)}{unlike}"
+        return f"{self._by_structure(best, 'is nearest to' if read else 'fits')}{unlike}"
 
     def _by_values(self, best: Fit) -> str:
         """Return what to make of the rows where the values look like those of a preset."""
@@ -161,18 +161,21 @@ class Fits:
         left = best.of_slots - best.slots
         because = f", by its {best.evidence[0]}" if self.known else ""
         if not best.unlike and not left:
-            return f"{best.preset} fits {self.model} best{because}; all {told} parameters look so"
-        do_not = _listed(best.unlike)
-        rest = "" if not best.unlike else f"; {do_not} do{'es' if len(best.unlike) == 1 else ''} not"
+            same = [fit.preset for fit in self.rows[1:] if fit.alike == told and not (fit.unlike or fit.unused)]
+            too = f", under {_listed(same)} too" if same and not self.known else ""
+            return f"{best.preset} fits {self.model} best{because}; all {told} parameters look so{too}"
+        do_not = "does not" if len(best.unlike) == 1 else "do not"
+        rest = f"; {_listed(best.unlike)} {do_not}" if best.unlike else ""
         lacks = f"; {left} of {best.of_slots} parameters need a rule" if left else ""
         return f"{best.preset} comes nearest to {self.model}{because}; {best.alike} of {told} look so{rest}{lacks}"
 
-    def _by_structure(self, best: Fit) -> str:
+    def _by_structure(self, best: Fit, fits: str) -> str:
         """Return what to make of the rows by what the presets and the model are."""
         left = best.of_slots - best.slots
         if self.known:
             rest = f"{left} of {best.of_slots} parameters need a rule" if left else "every parameter has a rule"
-            return f"{best.preset} fits {self.model} best, by its {best.evidence[0]}; {rest}"
+            most = " best" if fits == "fits" else ""
+            return f"{best.preset} {fits} {self.model}{most}, by its {best.evidence[0]}; {rest}"
         complete = sum(row.complete for row in self.rows)
         if not complete:
             nearest = f"{best.preset} comes nearest and leaves {left} of {best.of_slots} parameters"
@@ -265,8 +268,7 @@ class _Candidate(NamedTuple):
     def by_values(self) -> tuple[Any, ...]:
         """What they are sorted by where values tell."""
         fit = self.fit
-        lacking = len(fit.unmatched) + len(fit.misfits)
-        return (-(fit.alike or 0), len(fit.unlike) + lacking, -fit.score, fit.own, self.strange, fit.preset)
+        return (-(fit.alike or 0), len(fit.unlike) - fit.slots, -fit.score, fit.own, self.strange, fit.preset)
 
 
 def _candidate(name: str, recipe: Recipe, tree: Tree, kin: _Kin, replays: Replays, held: Held) -> _Candidate:
@@ -289,7 +291,8 @@ def _candidate(name: str, recipe: Recipe, tree: Tree, kin: _Kin, replays: Replay
     kinship, evidence, strange = kin.to(name, recipe)
     binding = [rule for rule in recipe.rules.values() if rule is not None and not rule.optional]
     coverage = (len(covered) / len(pairs) + numel / every) / 2 if every else 1.0
-    score = coverage * (1 - len(plan.unused) / max(len(binding), 1)) * (1 + kinship)
+    idle = len(plan.unused) + len(plan.accounts.unmet)
+    score = coverage * max(1 - idle / max(len(binding), 1), 0.0) * (1 + kinship)
     fit = Fit(
         preset=name,
         about=one_line(recipe.about),
