@@ -116,14 +116,17 @@ def _places(index: str) -> str:
 def _slashed(text: str) -> str | None:
     """`encoder/layers/0/kernel`, `encoder->fc`, `encoder::fc`."""
     dotted = re.sub(r"/|->|::", ".", text.strip("/")) if re.search(r"/|->|::", text) else None
-    return dotted and (_renamed(dotted) or dotted)
+    head, dot, last = (dotted or "").rpartition(".")
+    return dotted and f"{head}{dot}{OF_FLAX.get(last, last)}"
 
 
 def _renamed(text: str) -> str | None:
-    """`*.kernel`, `*.gamma`: parameters as Keras and Flax call them."""
-    head, dot, last = text.rpartition(".")
-    own = {"kernel": "weight", "gamma": "weight", "scale": "weight", "embedding": "weight", "beta": "bias"}.get(last)
-    return own and f"{head}{dot}{own}"
+    """`*.kernel`: what torch calls a weight; gammas, betas and scales are names of torch's modules, too."""
+    return f"{text.removesuffix('kernel')}weight" if re.search(r"(?:^|\.)kernel$", text) else None
+
+
+OF_FLAX = {**dict.fromkeys(("kernel", "gamma", "scale", "embedding", "embeddings"), "weight"), "beta": "bias"}
+"""Parameters as Keras and Flax call them, in paths."""
 
 
 def _listed(text: str) -> str | tuple[str, ...] | None:
