@@ -153,7 +153,7 @@ def _apply(parsed: Any, text: str, config: Any, composed: Composed) -> None:
     _check_parents(path, text, config)
     try:
         exists = _exists(path, config)
-        present = _node(path, config) if exists else None
+        present = _selected(path, config)
         if parsed.is_delete():
             if not exists:
                 hint = _braced(path, text, config) or _meant(path, config, "~") or _unknown_rule(path, config)
@@ -240,13 +240,28 @@ def _steps(key: str, config: Any) -> Steps:
     return ("rules", name, *path[end:]) if end else path
 
 
+def _selected(path: Steps, config: Any) -> Any:
+    """Return what Hydra finds at a key; None where there is nothing."""
+    from omegaconf import OmegaConf
+
+    dotted = len(path) > 1 and "." in str(path[1])
+    if dotted and len(path) == 2:
+        return config.rules[path[1]]
+    below = _node(path[:2], config) if dotted else config
+    if below is None:
+        return None
+    return OmegaConf.select(below, ".".join(map(str, path[2:] if dotted else path)), throw_on_missing=False)
+
+
 def _update(path: Steps, value: Any, config: Any, *, force_add: bool) -> None:
     """Set a value as Hydra does, which takes the dots of a rule's name for steps."""
     from omegaconf import OmegaConf
 
     dotted = len(path) > 1 and "." in str(path[1])
-    if dotted and len(path) == 2:
-        OmegaConf.update(config, "rules", {path[1]: value}, merge=True, force_add=force_add)
+    if dotted and (len(path) == 2 or _node(path[:2], config) is None):
+        for step in reversed(path[1:]):
+            value = {step: value}
+        OmegaConf.update(config, "rules", value, merge=True, force_add=force_add)
     elif dotted:
         rule = _node(path[:2], config)
         OmegaConf.update(rule, ".".join(map(str, path[2:])), value, merge=True, force_add=force_add)

@@ -709,6 +709,17 @@ def test_a_rule_of_a_dotted_name_is_deleted_as_any_other() -> None:
     assert initplug.load(LONG_DOTTED, ["~rules.fc.weight.init.std"]).rules["fc.weight"].init.text == "normal"  # type: ignore[union-attr]  # it is there
 
 
+def test_a_dotted_rule_that_is_null_or_a_list_is_overridden_as_any_other() -> None:
+    recipe = {"rules": {"off.x": None, "h.ln": {"match": ["a", "b"], "init": 0}}}
+    assert recipe_error(recipe, "rules.off.x.init=1").endswith(
+        "(the rule is null: write rules.off.x={match: …, init: …})"
+    )
+    assert initplug.load(recipe, ["++rules.off.x.init=1"]) == initplug.load(recipe, ["++rules={off.x: {init: 1}}"])
+    assert initplug.load(recipe, ["rules.off.x=1"]) == initplug.load(recipe, ["rules={off.x: 1}"])
+    assert recipe_error(recipe, "+rules.h.ln.match.n={a: 1}").endswith("Index 'n' (str) is not an int")
+    assert recipe_error(recipe, "~rules.h.ln.match.0").endswith("(write rules.h.ln.match=[…])")
+
+
 def test_an_override_of_a_dotted_name_is_where_messages_say(tmp_path: Path) -> None:
     override = "rules.fc.weight.init.std=-1"
     assert recipe_error(LONG_DOTTED, override) == (
