@@ -1,4 +1,4 @@
-"""The kernels of kernel.c, called through ctypes, which lets other threads run meanwhile."""
+"""The kernels of kernel.c and qr.c, called through ctypes, which lets other threads run meanwhile."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import ctypes
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from initplug.kernels.binary import library
+from initplug.kernels.qr_reference import PANEL
 from initplug.kernels.reference import Addresses, Draw, Keys, Runs, normal_table
 
 DTYPE_CODES = {"float32": 0, "float64": 1, "bfloat16": 2, "float16": 3}
@@ -58,6 +60,16 @@ def fill(
 def measure(addresses: Addresses, dtype: str, count: int, measured: NDArray[Any]) -> None:
     """Measure tensors that are alike, as `reference.measure` does."""
     library().measure(len(addresses), _address(addresses), DTYPE_CODES[dtype], count, _address(measured))
+
+
+def orthonormalize(strips: NDArray[np.float64], columns: int) -> None:
+    """Replace a matrix by its Q, as `qr_reference.orthonormalize` does; between strips it can be interrupted."""
+    panels, rows, _ = strips.shape
+    grams, signs = np.zeros((panels, PANEL, PANEL)), np.ones((panels, PANEL))
+    for panel in range(panels):
+        library().reduce_panel(_address(strips), rows, columns, panel, _address(grams[panel]), _address(signs[panel]))
+    for panel in reversed(range(panels)):
+        library().form_panel(_address(strips), rows, columns, panel, _address(grams[panel]), _address(signs[panel]))
 
 
 def _address(array: NDArray[Any]) -> int:
