@@ -39,7 +39,7 @@ BELOW: dict[str, set[str]] = {
     "kernels": set(),
     "presets": set(),
     "hydra_plugin": set(),
-    "schemes": {"errors", "values"},
+    "schemes": {"errors", "values", "kernels"},
     "language": {"errors", "values", "schemes"},
     "tables": {"errors", "values"},
     "reporting": {"errors", "schemes", "language", "tables"},

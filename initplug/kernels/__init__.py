@@ -46,6 +46,9 @@ class Kernel(Protocol):
     def measure(self, addresses: Addresses, dtype: str, count: int, measured: NDArray[Any]) -> None:
         """Measure tensors that are alike."""
 
+    def orthonormalize(self, strips: NDArray[Any], columns: int) -> None:
+        """Replace a matrix by Q of its QR decomposition, as `qr_reference` says."""
+
 
 @lru_cache(maxsize=1)
 def chosen() -> str:

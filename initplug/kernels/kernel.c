@@ -4,22 +4,13 @@
  * libm is called. No state is kept and no thread is started: calls may run beside each other, and in forked processes.
  */
 
-#include <stdint.h>
-#include <string.h>
+#include "kernel.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
 
-#if defined(_WIN32)
-#define EXPORT __declspec(dllexport)
-#else
-#define EXPORT __attribute__((visibility("default")))
-#endif
-
-#define INLINE static inline __attribute__((always_inline))
-
-#define ABI 1
+#define ABI 2
 #define LANES 16   /* sums that the elements of a block are dealt to */
 #define BLOCK 2048 /* elements that are drawn and measured at a time: they lie in the first-level cache */
 
@@ -409,7 +400,6 @@ INLINE void measure_tensors(MEASURE_ARGUMENTS) {
     }
 }
 
-/* One version for each kind of processor, of the same bits. */
 #define DEFINE_VERSION(NAME, TARGET, WIDE)                                                                            \
     TARGET static void fill_##NAME(FILL_ARGUMENTS) {                                                                 \
         fill_tensors(tensors, outs, dtype, draw, table, keys, firsts, length, begin, count, measured, WIDE);         \
@@ -419,11 +409,10 @@ INLINE void measure_tensors(MEASURE_ARGUMENTS) {
 DEFINE_VERSION(plain, , 0)
 
 #if defined(__x86_64__)
-DEFINE_VERSION(avx2, __attribute__((target("avx2,bmi2"))), 0)
-DEFINE_VERSION(avx512, __attribute__((target("avx2,bmi2,avx512f,avx512bw,avx512dq,avx512vl"))), 1)
+DEFINE_VERSION(avx2, AVX2, 0)
+DEFINE_VERSION(avx512, AVX512, 1)
 
-/* What processor and system have: 2 for AVX-512, 1 for AVX2, else 0. Compilers' own functions for that are not whole in
- * all of their libraries. */
+/* Compilers' own functions for that are not whole in all of their libraries. */
 static int32_t found_level(void) {
     const uint32_t avx512 = bit_AVX512F | bit_AVX512BW | bit_AVX512DQ | bit_AVX512VL, avx2 = bit_AVX2 | bit_BMI2;
     uint32_t a, b, c, d, saved, high;
@@ -433,20 +422,12 @@ static int32_t found_level(void) {
     return (saved & 0xE6) == 0xE6 && (b & avx512) == avx512 ? 2 : 1;
 }
 
-static int32_t level(void) {
+int32_t level(void) {
     static int32_t known = -1; /* whoever comes first asks; all are given the same answer */
     if (known < 0) known = found_level();
     return known;
 }
 
-#define CHOOSE(NAME, ...)                                                                                            \
-    switch (level()) {                                                                                               \
-    case 2: NAME##_avx512(__VA_ARGS__); break;                                                                       \
-    case 1: NAME##_avx2(__VA_ARGS__); break;                                                                         \
-    default: NAME##_plain(__VA_ARGS__);                                                                              \
-    }
-#else
-#define CHOOSE(NAME, ...) NAME##_plain(__VA_ARGS__);
 #endif
 
 /* What is exported ---------------------------------------------------------------------------------------------- */

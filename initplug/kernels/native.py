@@ -1,4 +1,4 @@
-"""The kernels of kernel.c, called through ctypes, which lets other threads run meanwhile."""
+"""The kernels of kernel.c and qr.c, called through ctypes, which lets other threads run meanwhile."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import ctypes
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from initplug.kernels.binary import library
+from initplug.kernels.qr_reference import PANEL
 from initplug.kernels.reference import Addresses, Draw, Keys, Runs, normal_table
 
 DTYPE_CODES = {"float32": 0, "float64": 1, "bfloat16": 2, "float16": 3}
@@ -58,6 +60,17 @@ def fill(
 def measure(addresses: Addresses, dtype: str, count: int, measured: NDArray[Any]) -> None:
     """Measure tensors that are alike, as `reference.measure` does."""
     library().measure(len(addresses), addresses.ctypes.data, DTYPE_CODES[dtype], count, measured.ctypes.data)
+
+
+def orthonormalize(strips: NDArray[np.float64], columns: int) -> None:
+    """Replace a matrix by its Q, as `qr_reference.orthonormalize` does; between strips it can be interrupted."""
+    panels, rows, _ = strips.shape
+    grams, signs = np.zeros((panels, PANEL, PANEL)), np.ones((panels, PANEL))
+    steps = [(strips.ctypes.data, rows, columns, panel, grams[panel], signs[panel]) for panel in range(panels)]
+    for *sizes, gram, sign in steps:
+        library().reduce_panel(*sizes, gram.ctypes.data, sign.ctypes.data)
+    for *sizes, gram, sign in reversed(steps):
+        library().form_panel(*sizes, gram.ctypes.data, sign.ctypes.data)
 
 
 @lru_cache(maxsize=4096)

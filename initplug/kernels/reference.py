@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from initplug.kernels.qr_reference import orthonormalize as orthonormalize
+
 Words = NDArray[np.uint32]
 Floats = NDArray[np.float32]
 Addresses = NDArray[np.uintp]
