@@ -7,7 +7,7 @@ import hashlib
 from functools import lru_cache
 from pathlib import Path
 
-ABI = 1
+ABI = 2
 """The version of what kernel.c exports."""
 
 BINARY = Path(__file__).with_name("kernel.bin")

@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-import ctypes
-from functools import lru_cache
 from typing import Any
 
 from numpy.typing import NDArray
 
 from initplug.kernels.binary import library
-from initplug.kernels.reference import Addresses, Draw, Keys, Runs, normal_table
+from initplug.kernels.reference import Addresses, Draws, Keys, Runs, normal_table
 
 DTYPE_CODES = {"float32": 0, "float64": 1, "bfloat16": 2, "float16": 3}
-
-
-class _Draw(ctypes.Structure):
-    """A `Draw` as kernel.c reads it."""
-
-    _fields_ = (
-        ("uniform", ctypes.c_int32),
-        ("first", ctypes.c_uint32),
-        ("number", ctypes.c_uint64),
-        ("scale", ctypes.c_float),
-        ("shift", ctypes.c_float),
-        ("low", ctypes.c_float),
-        ("high", ctypes.c_float),
-    )
 
 
 def fill(
     addresses: Addresses,
     dtype: str,
-    draw: Draw,
+    draws: Draws,
     keys: Keys,
     runs: Runs,
     begin: int,
@@ -39,12 +23,12 @@ def fill(
     measured: NDArray[Any] | None = None,
 ) -> None:
     """Fill stretches of tensors that are alike, as `reference.fill` does."""
-    (firsts, length), structure = runs, _read_draw(draw)
+    firsts, length = runs
     library().fill(
         len(addresses),
         _address(addresses),
         DTYPE_CODES[dtype],
-        ctypes.addressof(structure),
+        _address(draws),
         _address(normal_table()),
         _address(keys),
         _address(firsts),
@@ -64,9 +48,3 @@ def _address(array: NDArray[Any]) -> int:
     """Return where an array without gaps begins in memory."""
     address: int = array.__array_interface__["data"][0]
     return address
-
-
-@lru_cache(maxsize=4096)
-def _read_draw(draw: Draw) -> _Draw:
-    """Return a draw as kernel.c reads it."""
-    return _Draw(draw.uniform, draw.first, draw.number, draw.scale, draw.shift, draw.low, draw.high)
