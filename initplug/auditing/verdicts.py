@@ -212,7 +212,11 @@ def _range_text(low: float, high: float) -> str:
     return f"{high:.6g} or less" if math.isinf(low) else f"{low:.6g} to {high:.6g}"
 
 
-@lru_cache(maxsize=4096)
+MOST_LAWS = 1 << 14
+"""Distributions of which limits are remembered: factors may give each tensor one of its own."""
+
+
+@lru_cache(maxsize=MOST_LAWS)
 def _limits(distribution: Single | Batched, numel: int, dtype: torch.dtype) -> Limits:
     """Return the limits of a sample of a distribution; tensors that are alike share them."""
     law = distribution.law
