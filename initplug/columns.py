@@ -103,9 +103,13 @@ class Coded(Sequence[T]):
             found[code] = function(self.values[code])
         return found[self.codes]
 
+    def table(self, width: int) -> NDArray[np.float64]:
+        """Return rows of numbers as an array, (rows, `width`)."""
+        return np.array(self.values, np.float64).reshape(-1, width)[self.codes]
+
     def mask(self, holds: Callable[[T], object]) -> NDArray[np.bool_]:
         """Return of every row whether a question holds of its value."""
-        answers = np.fromiter((bool(holds(value)) for value in self.values), np.bool_, len(self.values))
+        answers = np.fromiter(map(bool, map(holds, self.values)), np.bool_, len(self.values))
         return answers[self.codes]
 
     def where(self, holds: Callable[[T], object]) -> Rows:

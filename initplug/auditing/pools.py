@@ -78,8 +78,7 @@ class _Pool:
     @classmethod
     def of(cls, rows: Rows, table: NDArray[Any], terms: Coded[_Terms]) -> _Pool:
         """Return the sums over some rows, as measured and as planned."""
-        packed = terms.packed()
-        mean, std, skewness, kurtosis, shift, stretch = np.array(packed.values)[packed.codes].T
+        mean, std, skewness, kurtosis, shift, stretch = terms.packed().table(len(_Terms._fields)).T
         count = table["numel"].astype(np.float64)
         beyond = np.maximum(count - 1, 1)
         relative = np.maximum(kurtosis / count - (count - 3) / (count * beyond), 0.0)

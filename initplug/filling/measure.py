@@ -14,7 +14,7 @@ from torch import Tensor
 from initplug.auditing.audit import Audit
 from initplug.auditing.moments import SINGLE, Measured, Moments, measure, measure_alike, together
 from initplug.auditing.verdicts import NOT_FINITE, OK, UNTESTABLE, VERDICTS, Judgement, judged_together, judgement
-from initplug.columns import Coded, Rows
+from initplug.columns import Coded
 from initplug.filling.agreement import EXACT_WHOLE
 from initplug.filling.batches import SMALL
 from initplug.filling.copies import compared_to_source
@@ -91,18 +91,14 @@ def _judge_alike(work: Work, found: Verdicts) -> None:
     measured = found.measured
     known = measured.table["numel"] > 0
     tested = np.flatnonzero(known & work.statuses.mask(lambda status: status in ("initialized", "read")))
-    for share, group in work.plan.shares.taken(tested).groups():
-        dtype = work.slots.kins[int(tested[group[0]])].dtype
-        if len(group) == 1:  # what has no like is judged faster by itself
-            row = int(tested[group[0]])
-            found.note(row, judgement(share.distribution, measured[row], dtype))
-            continue
-        for rows in _of_one_size(tested[group], measured):
-            alike = Measured(measured.table[rows])
-            verdict, apart = judged_together(share.distribution, alike, dtype)
-            found.codes[rows] = VERDICTS.index(verdict)
-            for place in apart.tolist():
-                found.note(int(rows[place]), judgement(share.distribution, alike[place], dtype))
+    shares = work.plan.shares.taken(tested).packed()
+    asked = shares.each(lambda share: (share.distribution, getattr(torch, share.dtype)))
+    for verdict, rows, apart in judged_together(asked, Measured(measured.table[tested])):
+        found.codes[tested[rows]] = VERDICTS.index(verdict)
+        for place in apart.tolist():
+            distribution, dtype = asked[place]
+            row = int(tested[place])
+            found.note(row, judgement(distribution, measured[row], dtype))
 
 
 def _measure_rest(work: Work, found: Verdicts) -> None:
@@ -140,15 +136,6 @@ def _is_small(share: Share) -> bool:
     plain = share.distribution is None or isinstance(share.distribution, Single | Batched | Keep)
     known = 0 < share.numel <= SMALL and getattr(torch, share.dtype) in SINGLE
     return plain and known and not share.lazy and share.padding_row is None
-
-
-def _of_one_size(rows: Rows, measured: Measured) -> Iterator[Rows]:
-    """Yield rows apart by how many elements were measured, which ranks hold differently many of."""
-    numels = measured.table["numel"][rows]
-    if (numels == numels[0]).all():
-        yield rows
-    else:
-        yield from (rows[numels == numel] for numel in np.unique(numels))
 
 
 def _judged(
