@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from initplug.auditing.moments import KERNEL_DTYPES, Measured, addresses_of, lie_in_order, measure_alike
+from initplug.auditing.moments import KERNEL_DTYPES, Measured, addresses_of, measure_alike
 from initplug.columns import Coded, Rows
 from initplug.filling.cuts import note_writes
 from initplug.filling.streams import DRAWN_AT_A_TIME, draw_of, fill_memory
@@ -107,7 +107,8 @@ def draw_small(lot: Lot, seed: int, measured: Measured) -> None:
         measured: takes the moments of each in its row, if they are to be measured.
     """
     distribution, tensors = lot.distributions[0], [*lot.tensors]
-    if isinstance(distribution, Elementwise) and lie_in_order(tensors):
+    in_order = tensors[0].is_cpu and all(map(Tensor.is_contiguous, tensors))  # of one device, and none negated
+    if isinstance(distribution, Elementwise) and in_order:
         found = Measured.none(len(tensors)) if lot.kind.measured else None
         _draw_at(addresses_of(tensors), lot, seed, None if found is None else found.table)
         note_writes(tensors)
@@ -118,7 +119,7 @@ def draw_small(lot: Lot, seed: int, measured: Measured) -> None:
             torch._foreach_copy_(tensors, [_value(distribution, tensors[0])] * len(tensors))
         else:
             torch._foreach_copy_(tensors, [values.view(tensors[0].shape) for values in values_of(lot, seed).unbind(0)])
-        found = measure_alike(tensors) if lot.kind.measured else None
+        found = measure_alike(tensors, in_order=in_order) if lot.kind.measured else None
     if found is not None:
         measured.put(lot.rows, found)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from initplug.auditing.audit import Audit
-from initplug.auditing.moments import SINGLE, Measured, Moments, measure, measure_alike, together
+from initplug.auditing.moments import IS_CPU, SINGLE, Measured, Moments, measure, measure_alike, together
 from initplug.auditing.verdicts import NOT_FINITE, OK, UNTESTABLE, VERDICTS, Judgement, judged_together, judgement
 from initplug.columns import Coded
 from initplug.filling.agreement import EXACT_WHOLE
@@ -123,19 +123,19 @@ def _measure_small(plan: Plan, slots: Slots, measured: Measured) -> None:
     is_left = measured.table["numel"] == 0
     is_left[slots.computed] = False
     left, tensors = np.flatnonzero(is_left), slots.tensors
-    for share, group in plan.shares.taken(left).groups():
+    for small, group in plan.shares.taken(left).alike(_small_as).groups():
         rows = left[group].tolist()
         alike = [tensors[row] for row in rows]
-        plain = _is_small(share) and PLAIN_TENSORS.issuperset(map(type, alike))
-        if plain and are_in_order(alike) and all(tensor.is_cpu for tensor in alike):
-            measured.put(rows, measure_alike(alike))
+        plain = small is not None and PLAIN_TENSORS.issuperset(map(type, alike))
+        if plain and are_in_order(alike) and all(map(IS_CPU, alike)):
+            measured.put(rows, measure_alike(alike, in_order=not any(map(Tensor.is_neg, alike))))
 
 
-def _is_small(share: Share) -> bool:
-    """Return whether tensors are small, and one distribution is all that is to be said of their elements."""
+def _small_as(share: Share) -> tuple[tuple[int, ...], str] | None:
+    """Return shape and dtype of small tensors of whose elements one distribution says all; None of others."""
     plain = share.distribution is None or isinstance(share.distribution, Single | Batched | Keep)
     known = 0 < share.numel <= SMALL and getattr(torch, share.dtype) in SINGLE
-    return plain and known and not share.lazy and share.padding_row is None
+    return (share.shape, share.dtype) if plain and known and not share.lazy and share.padding_row is None else None
 
 
 def _judged(

@@ -6,14 +6,13 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import Any
 
 import numpy as np
 import torch
 
 from initplug.auditing.audit import to_write
-from initplug.auditing.moments import SINGLE, Measured
+from initplug.auditing.moments import IS_CPU, SINGLE, Measured
 from initplug.columns import Rows, coded
 from initplug.errors import ApplyError, Finding, brief, shortened
 from initplug.filling.batches import Lot, LotKind
@@ -216,9 +215,6 @@ def private_generator(seed: int | None, name: str, device: torch.device) -> Iter
         if device.type == "cuda":
             torch.cuda.manual_seed(own)
         yield
-
-
-IS_CPU = attrgetter("is_cpu")
 
 
 def lots_of(plan: Plan, slots: Slots, rows: Rows, measure: bool) -> list[Lot]:
