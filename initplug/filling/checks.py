@@ -222,9 +222,10 @@ def unseeded(work: Work, replicas: Replicas) -> list[Finding]:
     """
     plan, slots = work.plan, work.slots
     written = to_write(work.statuses)
+    doubtful_slots = slots.taken(written) if slots.computed or not slots.plain else ()
     findings = [
         Finding(slot.name, "it is sharded, and only a seed gives its parts the values of one whole", hint="seed=0")
-        for slot in slots.taken(written)
+        for slot in doubtful_slots
         if any(is_sharded(tensor) for tensor in slot.stored)
     ]
     hint: str | None = UNSEEDED

@@ -96,16 +96,21 @@ def write(work: Work) -> Record:
                     raise RuntimeError(STRAYED)
                 rest = [*sources, *slots.tied]  # whose other owners may compute something from it
                 chosen = chosen[np.isin(chosen, rest)]
-            tensors, holders, keys, shares = slots.tensors, slots.holders, slots.keys, plan.shares
+            tensors, holders, keys = slots.tensors, slots.holders, slots.keys
+            fillers = (
+                plan.shares.taken(chosen)
+                .packed()
+                .each(lambda share: filler(share) if isinstance(share.distribution, Drawn) else None)
+            )
             rare = {*sources, *slots.tied, *slots.computed}
-            for at in chosen.tolist():
+            for at, fill in zip(chosen.tolist(), fillers, strict=True):
                 by_now = seeded and at not in sources
-                if at in rare:
+                if fill is None or at in rare:
                     if not by_now:
                         _write_rare(work, record, at)
                     _settle_owners(work, record, at)
                 else:  # nearly all
-                    filler(shares[at])(tensors[at])
+                    fill(tensors[at])
                     if not in_place(holders[at], keys[at], tensors[at]):
                         raise RuntimeError(STRAYED)
                 if not by_now:
