@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from os import PathLike
 from types import MappingProxyType
 from typing import Any, Literal
@@ -149,7 +149,7 @@ class Audit:
         """Return the row at a position."""
         share, moments = self.plan.shares[index], self._moments[index]
         if index in self._reasons:
-            share = replace(share, reason=self._reasons[index])
+            share = share._replace(reason=self._reasons[index])
         measured: dict[str, Any] = {}
         if moments is not None:
             values = (moments.mean, moments.std, moments.min, moments.max, moments.numel)

@@ -16,7 +16,7 @@ from initplug.collectives import NO_FACTS, Circle, agree_on
 from initplug.columns import Coded
 from initplug.errors import ApplyError, brief
 from initplug.filling.agreement import facts_of
-from initplug.filling.backups import backed_up, restored_on_failure
+from initplug.filling.backups import Backup, backed_up, restored_on_failure
 from initplug.filling.checks import (
     beyond_streams,
     refuse,
@@ -139,7 +139,9 @@ def apply(
         reshard(model)
     replicas = replicated(model) if isinstance(model, nn.Module) else NO_REPLICAS
     circle = _circle_of_call(model, group, replicas) if check else Circle()
-    with restored_on_failure() as backups, _undisturbed():
+
+    def written(backups: list[Backup]) -> Audit:
+        """Return the audit, and drop all else that was made on the way."""
         work = agree_on(
             lambda: _prepare(
                 model,
@@ -158,6 +160,9 @@ def apply(
         )
         backups += filter(None, [work.backup])
         return agree_on(lambda: _write_and_measure(work), circle, lambda _: NO_FACTS, "while values were written")
+
+    with restored_on_failure() as backups, _undisturbed():
+        return written(backups)
 
 
 def _circle_of_call(model: Any, group: Any, replicas: Replicas) -> Circle:

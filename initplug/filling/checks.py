@@ -133,10 +133,10 @@ def unshaped(work: Work) -> list[Finding]:
 
 def unreachable(work: Work) -> list[Finding]:
     """Find the slots that are to be written, and whose values lie elsewhere; placeholders are empty."""
-    empty = work.statuses.where(lambda status: status == "empty")
-    wanted = {*to_write(work.statuses).tolist(), *empty.tolist()}
+    statuses, shares = work.statuses, work.plan.shares
     found = elsewhere(work.tree, work.slots).items()
-    return [finding for row, finding in found if row in wanted and work.plan.shares[row].reason is None]
+    wanted = ((row, finding) for row, finding in found if statuses[row] in ("initialized", "empty"))
+    return [finding for row, finding in wanted if shares[row].reason is None]
 
 
 def unplaced(work: Work) -> list[Finding]:
@@ -186,11 +186,10 @@ DOUBLES = frozenset({"float64", "complex128"})
 def beyond_streams(work: Work) -> list[Finding]:
     """Return the slots that are to be drawn from what streams, which are of single precision, cannot resolve."""
     reasons = work.plan.shares.each(lambda share: _beyond_single(share.distribution, double=share.dtype in DOUBLES))
-    names = work.slots.names
-    rows = to_write(work.statuses)
-    lacking = np.intersect1d(rows, reasons.where(lambda reason: reason is not None))
+    names, lacking = work.slots.names, reasons.mask(lambda reason: reason is not None)
+    lacking &= work.statuses.mask(lambda status: status == "initialized")
     hint = "under a seed values are drawn in float32"
-    return [Finding(names[row], str(reasons[row]), hint=hint) for row in lacking.tolist()]
+    return [Finding(names[row], str(reasons[row]), hint=hint) for row in np.flatnonzero(lacking).tolist()]
 
 
 NARROW_STDS = 1e-3
@@ -223,9 +222,10 @@ def unseeded(work: Work, replicas: Replicas) -> list[Finding]:
     """
     plan, slots = work.plan, work.slots
     written = to_write(work.statuses)
+    doubtful_slots = slots.taken(written) if slots.computed or not slots.plain else ()
     findings = [
         Finding(slot.name, "it is sharded, and only a seed gives its parts the values of one whole", hint="seed=0")
-        for slot in slots.taken(written)
+        for slot in doubtful_slots
         if any(is_sharded(tensor) for tensor in slot.stored)
     ]
     hint: str | None = UNSEEDED

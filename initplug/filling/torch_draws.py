@@ -65,10 +65,13 @@ def _call_torch(call: TorchCall, tensor: Tensor) -> None:
     if call.centre:
         tensor.zero_()
         tensor = _kernel_centre(tensor)
-    function = GUARDED.get(call.function) or getattr(nn.init, call.function)
-    function(tensor, *call.arguments)
+    _function_of(call)(tensor, *call.arguments)
     if call.gain != 1:
         tensor.mul_(call.gain)
+
+
+def _function_of(call: TorchCall) -> Callable[..., object]:
+    return GUARDED.get(call.function) or getattr(nn.init, call.function)
 
 
 def _copy_computed(structure: Structured, tensor: Tensor) -> None:
@@ -136,10 +139,14 @@ def _kernel_centre(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def filler(share: Share) -> Callable[[Tensor], None]:
+def filler(share: Share) -> Callable[[Tensor], object]:
     """Return what gives a tensor the values that its share plans, from torch's global generator."""
     distribution = share.distribution
     assert isinstance(distribution, Drawn)  # what `initialized` means
+    call = distribution.torch_call
+    if call is not None and call == TorchCall(call.function, call.arguments) and share.padding_row is None:
+        function, arguments = _function_of(call), call.arguments
+        return lambda tensor: function(tensor, *arguments)  # nearly always
 
     def fill(tensor: Tensor) -> None:
         draw_from_generator(distribution, tensor)

@@ -15,7 +15,7 @@ from initplug.kernels import binary
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from initplug.kernels.reference import Addresses, Draw, Keys, Runs
+    from initplug.kernels.reference import Addresses, Draws, Keys, Runs
 
 KERNEL_VARIABLE = "INITPLUG_KERNELS"
 """Of the environment: which kernel is wanted."""
@@ -34,7 +34,7 @@ class Kernel(Protocol):
         self,
         addresses: Addresses,
         dtype: str,
-        draw: Draw,
+        draws: Draws,
         keys: Keys,
         runs: Runs,
         begin: int,

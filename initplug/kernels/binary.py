@@ -7,7 +7,7 @@ import hashlib
 from functools import lru_cache
 from pathlib import Path
 
-ABI = 2
+ABI = 3
 """The version of what kernel.c and qr.c export."""
 
 BINARY = Path(__file__).with_name("kernel.bin")

@@ -10,7 +10,7 @@
 #include <cpuid.h>
 #endif
 
-#define ABI 2
+#define ABI 3
 #define LANES 16   /* sums that the elements of a block are dealt to */
 #define BLOCK 2048 /* elements that are drawn and measured at a time: they lie in the first-level cache */
 
@@ -23,9 +23,9 @@ typedef uint16_t held_half __attribute__((aligned(1)));
 
 struct draw {
     int32_t uniform;
+    float scale, shift, low, high;
     uint32_t first;
     uint64_t number;
-    float scale, shift, low, high;
 };
 
 struct moments {
@@ -347,7 +347,7 @@ INLINE double scale_of(const held_double *values, int64_t count) {
 /* Stretches and tensors ---------------------------------------------------------------------------------------- */
 
 #define FILL_ARGUMENTS                                                                                               \
-    int64_t tensors, void *const *outs, int32_t dtype, const struct draw *draw, const float *table,                  \
+    int64_t tensors, void *const *outs, int32_t dtype, const struct draw *draws, const float *table,                 \
         const uint64_t *keys, const int64_t *firsts, int64_t length, int64_t begin, int64_t count,                   \
         struct moments *measured
 
@@ -362,7 +362,7 @@ INLINE void fill_tensors(FILL_ARGUMENTS, const int wide) {
             void *out = (char *)outs[tensor] + done * SIZES[dtype];
             held_float *values = dtype == FLOAT32 ? out : other;
             write_words(words, keys + 2 * tensor, firsts, length, begin + done, held, wide);
-            write_values(values, words, held, draw, table);
+            write_values(values, words, held, draws + tensor, table);
             store(out, dtype, values, held);
             if (measured) add_floats(&sums, values, held);
         }
@@ -402,7 +402,7 @@ INLINE void measure_tensors(MEASURE_ARGUMENTS) {
 
 #define DEFINE_VERSION(NAME, TARGET, WIDE)                                                                            \
     TARGET static void fill_##NAME(FILL_ARGUMENTS) {                                                                 \
-        fill_tensors(tensors, outs, dtype, draw, table, keys, firsts, length, begin, count, measured, WIDE);         \
+        fill_tensors(tensors, outs, dtype, draws, table, keys, firsts, length, begin, count, measured, WIDE);        \
     }                                                                                                                \
     TARGET static void measure_##NAME(MEASURE_ARGUMENTS) { measure_tensors(tensors, held, dtype, count, measured); }
 
@@ -435,9 +435,10 @@ int32_t level(void) {
 EXPORT int32_t abi(void) { return ABI; }
 
 /* Fill stretches of tensors that are alike: elements `begin` to `begin + count` of a box, whose runs of `length`
- * elements begin at `firsts`, from the stream of each tensor's key. `measured` is NULL or takes the moments of each. */
+ * elements begin at `firsts`, from the stream of each tensor's key as its draw says. `measured` is NULL or takes the
+ * moments of each. */
 EXPORT void fill(FILL_ARGUMENTS) {
-    CHOOSE(fill, tensors, outs, dtype, draw, table, keys, firsts, length, begin, count, measured)
+    CHOOSE(fill, tensors, outs, dtype, draws, table, keys, firsts, length, begin, count, measured)
 }
 
 /* Measure tensors that are alike. */

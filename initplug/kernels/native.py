@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -11,29 +9,15 @@ from numpy.typing import NDArray
 
 from initplug.kernels.binary import library
 from initplug.kernels.qr_reference import PANEL
-from initplug.kernels.reference import Addresses, Draw, Keys, Runs, normal_table
+from initplug.kernels.reference import Addresses, Draws, Keys, Runs, normal_table
 
 DTYPE_CODES = {"float32": 0, "float64": 1, "bfloat16": 2, "float16": 3}
-
-
-class _Draw(ctypes.Structure):
-    """A `Draw` as kernel.c reads it."""
-
-    _fields_ = (
-        ("uniform", ctypes.c_int32),
-        ("first", ctypes.c_uint32),
-        ("number", ctypes.c_uint64),
-        ("scale", ctypes.c_float),
-        ("shift", ctypes.c_float),
-        ("low", ctypes.c_float),
-        ("high", ctypes.c_float),
-    )
 
 
 def fill(
     addresses: Addresses,
     dtype: str,
-    draw: Draw,
+    draws: Draws,
     keys: Keys,
     runs: Runs,
     begin: int,
@@ -41,12 +25,12 @@ def fill(
     measured: NDArray[Any] | None = None,
 ) -> None:
     """Fill stretches of tensors that are alike, as `reference.fill` does."""
-    (firsts, length), structure = runs, _read_draw(draw)
+    firsts, length = runs
     library().fill(
         len(addresses),
         addresses.ctypes.data,
         DTYPE_CODES[dtype],
-        ctypes.addressof(structure),
+        draws.ctypes.data,
         normal_table().ctypes.data,
         keys.ctypes.data,
         firsts.ctypes.data,
@@ -71,9 +55,3 @@ def orthonormalize(strips: NDArray[np.float64], columns: int) -> None:
         library().reduce_panel(*sizes, gram.ctypes.data, sign.ctypes.data)
     for *sizes, gram, sign in reversed(steps):
         library().form_panel(*sizes, gram.ctypes.data, sign.ctypes.data)
-
-
-@lru_cache(maxsize=4096)
-def _read_draw(draw: Draw) -> _Draw:
-    """Return a draw as kernel.c reads it."""
-    return _Draw(draw.uniform, draw.first, draw.number, draw.scale, draw.shift, draw.low, draw.high)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from initplug.planning.slots import SlotKind
 from initplug.schemes.distributions import Batched, Planned, Single, closed_form, peak_of, text
@@ -21,8 +21,7 @@ LAZY = "lazy"
 """The reason of slots that wait for a first batch to learn their shape."""
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
+class Share(NamedTuple):
     """The properties that slots which are alike share: everything but their names.
 
     Args:
@@ -173,7 +172,7 @@ class Assignment:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in row.items()}
 
 
-SHARED = tuple(field.name for field in fields(Share) if field.name not in ("padding_row", "lazy", "passed"))
+SHARED = tuple(field for field in Share._fields if field not in ("padding_row", "lazy", "passed"))
 """The fields of a share that a row tells."""
 
 DERIVED = ("mean", "std", "low", "high", "peak")

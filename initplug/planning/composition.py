@@ -41,7 +41,7 @@ def distribution_for(
         ]
         # A kept part is no draw, also where `keep default` draws.
         factored = [
-            made if part.fn == "keep" else _factored(made, init, context)
+            made if part.fn == "keep" else factored_by(context.factor, made, init)
             for (made, _), part in zip(pairs, init.parts, strict=True)
         ]
         return _stacked(factored, init.dim), pairs[0][1]
@@ -58,15 +58,21 @@ def distribution_for(
     else:
         made = distribution_of(init.initializer, source or fans, fans.shape, init.arguments)
         one = _batched(made, init.batch_dims, len(fans.shape))
-    return _factored(_stacked([one] * init.split, init.dim) if init.split > 1 else one, init, context), fans
+    stack = _stacked([one] * init.split, init.dim) if init.split > 1 else one
+    return factored_by(context.factor, stack, init), fans
 
 
-def _factored(made: Planned, init: Init, context: Context) -> Planned:
-    if context.factor is None or not isinstance(made, Drawn):
+def factored_by(factor: tuple[float, float] | None, made: Planned, init: Init) -> Planned:
+    """Return what an initializer comes down to, times a factor and over a divisor.
+
+    Raises:
+        MisfitError: nothing of it is left, or it is beyond what numbers hold.
+    """
+    if factor is None or not isinstance(made, Drawn):
         return made
     try:
-        product = made.times(*context.factor)
-        if context.factor[0] and _draw_vanishes(made, product):
+        product = made.times(*factor)
+        if factor[0] and _draw_vanishes(made, product):
             raise OverflowError("what it gives is too small for a double")
         return product
     except (ValueError, ArithmeticError) as error:
@@ -77,7 +83,8 @@ def _draw_vanishes(before: Drawn, after: Drawn) -> bool:
     """Return whether a draw that varies, or is not 0, has become 0 by rounding."""
     if isinstance(before, Stacked) and isinstance(after, Stacked):
         return any(_draw_vanishes(*pair) for pair in zip(before.drawn, after.drawn, strict=True))
-    return (before.std, before.mean) != (0, 0) and (after.std, after.mean) == (0, 0)
+    law = after.law
+    return law.std == law.mean == 0 and (before.std, before.mean) != (0, 0)
 
 
 def _split(shape: tuple[int, ...], count: int, dim: int) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import torch
 
@@ -79,7 +80,8 @@ def check_dtype(distribution: Planned, dtype: torch.dtype, fn: str) -> None:
         raise MisfitError(f"{fn}: {name} tensors cannot be filled") from None
     if not can_fill(dtype):
         raise MisfitError(f"{fn}: {name} tensors cannot be filled by torch {torch.__version__}")
-    for value in _reach(distribution):
+    reach, law = _reach(distribution), distribution.law
+    for value in reach:
         if not low <= value <= high:
             raise MisfitError(
                 f"{fn}: {_exact(value)} does not fit {name}, which ends at {_exact(high if value > 0 else low)}"
@@ -90,19 +92,14 @@ def check_dtype(distribution: Planned, dtype: torch.dtype, fn: str) -> None:
         raise MisfitError(f"{fn}: {part.value:g} would be 0: the smallest number of {name} is {finest(dtype):g}")
     if not isinstance(distribution, Constant):
         least = finest(dtype)
-        for what, size in (("std", distribution.std), ("gain", abs(part.gain) if isinstance(part, Fixed) else 0.0)):
+        for what, size in (("std", law.std), ("gain", abs(part.gain) if isinstance(part, Fixed) else 0.0)):
             if 0 < size < least:
                 raise MisfitError(f"{fn}: its {what} is {size:g}, and the smallest number of {name} is {least:g}")
-        near, far = torch.tensor(_reach(distribution), dtype=torch.float64, device="cpu").to(dtype).tolist()
-        law = distribution.law
         cut = isinstance(distribution, Elementwise) and -math.inf < law.low < law.high < math.inf
-        if near == far and (cut or distribution.std):
-            raise MisfitError(
-                f"{fn}: its std is {distribution.std:g}, which is lost beside its mean: every element would be {far:g} "
-                f"in {name}"
-            )
-    span = distribution.law.span
-    if span is not None and span > high:
+        if (cut or law.std) and (lost := _one_number(*reach, dtype)) is not None:
+            std = f"its std is {law.std:g}, which is lost beside its mean"
+            raise MisfitError(f"{fn}: {std}: every element would be {lost:g} in {name}")
+    if law.span is not None and law.span > high:
         raise MisfitError(f"{fn}: the interval {distribution.low:g} to {distribution.high:g} is too wide for {name}")
 
 
@@ -119,6 +116,7 @@ def _exact(value: float) -> str:
     return str(value) if isinstance(value, int) else f"{value:g}"
 
 
+@cache
 def _range(dtype: torch.dtype) -> tuple[float, float]:
     """Return the smallest and largest number that a dtype holds."""
     if dtype == torch.bool:
@@ -127,6 +125,7 @@ def _range(dtype: torch.dtype) -> tuple[float, float]:
     return limits.min, limits.max
 
 
+@cache
 def finest(dtype: torch.dtype) -> float:
     """Return the smallest number above zero that a dtype of floats holds."""
     limits = torch.finfo(dtype)
@@ -138,6 +137,14 @@ def _rounds_to_zero(value: float, dtype: torch.dtype) -> bool:
     if value == 0 or not (dtype.is_floating_point or dtype.is_complex):
         return False
     return bool(torch.tensor(value, dtype=torch.float64, device="cpu").to(dtype).to(torch.complex128) == 0)
+
+
+def _one_number(near: float, far: float, dtype: torch.dtype) -> float | None:
+    """Return what two numbers both are in a dtype; None where they differ, as is seen at once of nearly all."""
+    if abs(far - near) > 4 * torch.finfo(dtype).eps * max(abs(near), abs(far)) + 4 * finest(dtype):
+        return None
+    one, other = torch.tensor((near, far), dtype=torch.float64, device="cpu").to(dtype).tolist()
+    return float(one.real) if one == other else None
 
 
 def _reach(distribution: Single | Batched) -> tuple[float, float]:

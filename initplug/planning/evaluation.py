@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from initplug.language.init import Init
 from initplug.language.recipe import Recipe
 from initplug.planning.advice import own_rule
 from initplug.planning.assignment import FROZEN, LAZY, UNMATCHED, Share
-from initplug.planning.composition import NO_CONTEXT, Context, distribution_for
+from initplug.planning.composition import NO_CONTEXT, Context, distribution_for, factored_by
 from initplug.planning.copies import Known, copied, loaded, settled
 from initplug.planning.dtypes import check_dtype, misfit_of
 from initplug.planning.factors import Places, multiplier
@@ -68,6 +68,7 @@ def evaluate(
     inits = {name: _with_folder(rule.init, recipe.folder(name)) for name, rule in rules.items()}
     setting = _Setting(tree, recipe, inits, {name: rule.init.text for name, rule in rules.items()}, {}, replays, {})
     plain = {name for name, init in inits.items() if _is_plain(init)}
+    scaled = {name for name in plain if inits[name].factors}
     slots, alike = tree.slots, paired(winners, tree.slots.kins)
     rows = alike.where(lambda pair: pair[0] is not None or pair[1].kind == "parameter")
     if len(rows) < len(slots):
@@ -77,12 +78,15 @@ def evaluate(
     codes = np.empty(len(slots), np.intp)
     misses: dict[int, str] = {}
 
-    def take(rows: Rows, winner: Winner | Frozen | None) -> None:
-        """Evaluate what the first of some rows is to get, which the others get too."""
-        share, reason = _attempted(setting, slots[int(rows[0])], winner)
+    def note(rows: Rows | int, share: Share) -> None:
         codes[rows] = place = places.setdefault(id(share), len(shares))
         if place == len(shares):
             shares.append(share)
+
+    def take(rows: Rows, winner: Winner | Frozen | None) -> None:
+        """Evaluate what the first of some rows is to get, which the others get too."""
+        share, reason = _attempted(setting, slots[int(rows[0])], winner)
+        note(rows, share)
         if reason is not None:
             misses.update(dict.fromkeys(rows.tolist(), reason))
 
@@ -93,7 +97,14 @@ def evaluate(
         if not plainly or issubclass(kin.cls, EMBEDDINGS):  # whose padding row is each one's own
             single[group] = True
         elif len(rest := group[~single[group]]):
-            take(rest, winner)
+            if isinstance(winner, Winner) and winner.rule in scaled and kin.shape.numel():
+                for row, multiple in zip(rest.tolist(), _multiples(setting, slots, rest, winner), strict=True):
+                    if multiple is None:
+                        single[row] = True
+                    else:
+                        note(row, multiple)
+            else:
+                take(rest, winner)
     for row in np.flatnonzero(single).tolist():
         take(np.array([row]), alike[row][0])
     found, misses = Coded(shares, codes), dict(sorted(misses.items()))
@@ -102,9 +113,35 @@ def evaluate(
     return slots, found, misses
 
 
+def _multiples(setting: _Setting, slots: Slots, rows: Rows, winner: Winner) -> Iterator[Share | None]:
+    """Yield the shares of slots that are alike but for their factors; None where one does not fit."""
+    first, init = slots[int(rows[0])], setting.inits[winner.rule]
+    shape, dtype = tuple(first.kin.shape), first.kin.dtype
+    known: dict[tuple[float, float], Share] = {}
+    try:
+        whole, fans = distribution_for(init, shape, shape, PLAIN_LAYOUT, NO_CONTEXT)
+    except MisfitError:
+        yield from [None] * len(rows)
+        return
+    share = _share(setting, first, winner, whole, fans.pair)
+
+    def multiple(row: int) -> Share | None:
+        try:
+            factor = _factor(setting, slots[row], init)
+            if factor not in known:
+                distribution = factored_by(factor, whole, init)
+                check_dtype(distribution, dtype, init.fn)
+                known[factor] = share._replace(distribution=distribution)
+            return known[factor]
+        except MisfitError:
+            return None
+
+    yield from map(multiple, rows.tolist())
+
+
 def _is_plain(init: Init) -> bool:
-    """Return whether what an initializer comes down to depends on nothing but the tensor."""
-    if init.parts or init.factors or init.fans == "effective" or init.fn in ("default", "keep", *TRANSFERS):
+    """Return whether what an initializer comes down to depends on nothing but the tensor and its factors."""
+    if init.parts or init.fans == "effective" or init.fn in ("default", "keep", *TRANSFERS):
         return False
     return "of" not in init.initializer.parameters
 
@@ -125,9 +162,9 @@ def _settle(slots: Slots, column: Coded[Share], misses: dict[int, str]) -> Coded
     copies, circles = settled({name: share.distribution for name, share in zip(names, shares, strict=True)})
     for index, (name, share) in enumerate(zip(names, shares, strict=True)):
         if name in copies:
-            shares[index] = replace(share, distribution=copies[name])
+            shares[index] = share._replace(distribution=copies[name])
         elif name in circles:
-            shares[index] = replace(share, distribution=None)
+            shares[index] = share._replace(distribution=None)
             misses[index] = f"copy: {circles[name]}"
     return coded(shares)
 
@@ -177,7 +214,7 @@ def _context(setting: _Setting, slot: Slot, init: Init) -> Context:
     if source is None and not init.factors and not init.parts:
         return NO_CONTEXT
     parts = tuple(_context(setting, slot, part) for part in init.parts)
-    return Context(source, _factor(setting, slot, init), parts)
+    return Context(source, _factor(setting, slot, init) if init.factors else None, parts)
 
 
 def _surroundings(setting: _Setting, slot: Slot, init: Init) -> Drawn | Copy | Load | Fans | None:
@@ -207,10 +244,8 @@ def _transferred(setting: _Setting, slot: Slot, init: Init) -> Copy | Load:
         raise MisfitError(f"{init.fn}: {error.args[0]}") from None
 
 
-def _factor(setting: _Setting, slot: Slot, init: Init) -> tuple[float, float] | None:
-    """Return what multiplies and what divides the result; None where nothing does."""
-    if not init.factors:
-        return None
+def _factor(setting: _Setting, slot: Slot, init: Init) -> tuple[float, float]:
+    """Return what multiplies and what divides the result."""
     try:
         return multiplier(setting.tree, slot, init.factors, setting.places)
     except LookupError as error:

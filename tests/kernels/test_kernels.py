@@ -26,7 +26,7 @@ from torch import nn
 import initplug
 from initplug import kernels
 from initplug.kernels import binary, build_hook, native, reference
-from initplug.kernels.reference import MOMENTS, STORED, Draw
+from initplug.kernels.reference import MOMENTS, STORED, Draw, table_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,16 +52,16 @@ def addresses_of(rows: NDArray[Any]) -> NDArray[np.uintp]:
 def filled(
     kernel: kernels.Kernel,
     dtype: str,
-    draw: Draw,
+    draws: list[Draw],
     keys: NDArray[np.uint64],
     runs: reference.Runs,
     begin: int,
     count: int,
 ) -> tuple[bytes, bytes]:
-    out, measured = np.zeros((len(keys), count), STORED[dtype]), np.zeros(len(keys), MOMENTS)
-    kernel.fill(addresses_of(out), dtype, draw, keys, runs, begin, count, measured)
+    out, measured, table = np.zeros((len(keys), count), STORED[dtype]), np.zeros(len(keys), MOMENTS), table_of(draws)
+    kernel.fill(addresses_of(out), dtype, table, keys, runs, begin, count, measured)
     alone = np.zeros_like(out)
-    kernel.fill(addresses_of(alone), dtype, draw, keys, runs, begin, count)
+    kernel.fill(addresses_of(alone), dtype, table, keys, runs, begin, count)
     assert alone.tobytes() == out.tobytes(), "measuring changes no value"
     again = np.zeros_like(measured)
     kernel.measure(addresses_of(out), dtype, count, again)
@@ -89,8 +89,7 @@ STARTS = st.integers(0, 40) | st.integers(0, 2**40)
 @settings(max_examples=150, deadline=None)
 @given(
     st.sampled_from([*STORED]),
-    DRAWS,
-    st.lists(st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1)), min_size=1, max_size=3),
+    st.lists(st.tuples(DRAWS, st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1)), min_size=1, max_size=3),
     COUNTS,
     STARTS,
     st.integers(1, 50) | st.just(10_000),
@@ -98,12 +97,12 @@ STARTS = st.integers(0, 40) | st.integers(0, 2**40)
     st.integers(0, 60),
 )
 def test_the_native_kernel_gives_the_bits_of_the_reference(
-    dtype: str, draw: Draw, keys: list[tuple[int, int]], count: int, start: int, length: int, gap: int, begin: int
+    dtype: str, drawn: list[tuple[Draw, int, int]], count: int, start: int, length: int, gap: int, begin: int
 ) -> None:
     runs = start + np.arange((begin + count) // length + 1, dtype=np.int64) * (length + gap), length
-    wanted = np.array(keys, np.uint64)
-    assert filled(native, dtype, draw, wanted, runs, begin, count) == filled(
-        reference, dtype, draw, wanted, runs, begin, count
+    draws, keys = [draw for draw, *_ in drawn], np.array([key for _, *key in drawn], np.uint64)
+    assert filled(native, dtype, draws, keys, runs, begin, count) == filled(
+        reference, dtype, draws, keys, runs, begin, count
     )
 
 
@@ -113,10 +112,10 @@ def test_the_native_kernel_gives_the_bits_of_the_reference(
 def test_memory_may_begin_anywhere(dtype: str, offset: int) -> None:
     keys, runs = np.array([[1, 2]], np.uint64), (np.zeros(1, np.int64), 5000)
     for count in (1, 64, 4097):
-        expected = filled(native, dtype, Draw(), keys, runs, 0, count)
+        expected = filled(native, dtype, [Draw()], keys, runs, 0, count)
         memory, measured = np.zeros((1, 8 * count + 8), np.uint8), np.zeros((2, 1), MOMENTS)
         addresses = addresses_of(memory) + np.uintp(offset)
-        native.fill(addresses, dtype, Draw(), keys, runs, 0, count, measured[0])
+        native.fill(addresses, dtype, table_of([Draw()]), keys, runs, 0, count, measured[0])
         native.measure(addresses, dtype, count, measured[1])
         assert memory[0, offset : offset + len(expected[0])].tobytes() == expected[0]
         assert not memory[0, :offset].any() and not memory[0, offset + len(expected[0]) :].any()
@@ -174,7 +173,12 @@ def test_versions_for_other_processors_give_the_same_bits(
 ) -> None:
     runs, keys = (np.arange(9, dtype=np.int64) * 999 + 3, 800), np.array([[1, 2], [3, 4]], np.uint64)
     draws = [Draw(), Draw(True, 0.4, -0.1), Draw(False, 70000.0, 0.5, -1e5, 1e5, 98765, 1 << 31)]
-    cases = [(dtype, draw, keys, runs, begin, 2100 + begin) for dtype in STORED for draw in draws for begin in (0, 13)]
+    cases = [
+        (dtype, [draw, *draws[:1]], keys, runs, begin, 2100 + begin)
+        for dtype in STORED
+        for draw in draws
+        for begin in (0, 13)
+    ]
     expected = [filled(native, *case) for case in cases]
     for source in Path(kernels.__file__).parent.glob("*.[ch]"):
         (tmp_path / source.name).write_text(source.read_text().replace("known = -1", f"known = {level}"))
@@ -203,7 +207,7 @@ def test_version_1_does_not_drift(kernel: kernels.Kernel, kind: str) -> None:
             for begin in (0, 1_000_003):
                 out = np.empty((1, 70_000), np.float32)
                 keys, runs = np.frombuffer(key, "<u8").reshape(1, 2), (np.zeros(1, np.int64), 1 << 40)
-                kernel.fill(addresses_of(out), "float32", draw, keys, runs, begin, 70_000)
+                kernel.fill(addresses_of(out), "float32", table_of([draw]), keys, runs, begin, 70_000)
                 digest.update(out.astype("<f4").tobytes())
     assert digest.hexdigest() == expected
 
@@ -211,7 +215,7 @@ def test_version_1_does_not_drift(kernel: kernels.Kernel, kind: str) -> None:
 def _digest(kernel: kernels.Kernel) -> str:
     out, measured = np.empty((1, 300_000), np.float32), np.zeros(1, MOMENTS)
     keys, runs = np.array([[1, 2]], np.uint64), (np.zeros(1, np.int64), 300_000)
-    kernel.fill(addresses_of(out), "float32", Draw(), keys, runs, 0, 300_000, measured)
+    kernel.fill(addresses_of(out), "float32", table_of([Draw()]), keys, runs, 0, 300_000, measured)
     return hashlib.blake2b(out.tobytes() + measured.tobytes()).hexdigest()
 
 
@@ -256,7 +260,7 @@ def damage(damaged: Path, kind: str) -> None:
     digest = damaged.with_name("kernel.blake2b")
     if kind == "of another version":
         text = Path(kernels.__file__).with_name("kernel.c").read_text()
-        damaged.with_name("kernel.c").write_text(text.replace("#define ABI 1", "#define ABI 999"))
+        damaged.with_name("kernel.c").write_text(text.replace(f"#define ABI {binary.ABI}", "#define ABI 999"))
         assert build_hook.build(build_hook.compiler() or [], damaged.parent) is None
         return
     shutil.copy(binary.DIGEST, digest)
