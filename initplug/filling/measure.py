@@ -115,7 +115,7 @@ def _measure_rest(work: Work, found: Verdicts) -> None:
         value = value_of(slot)
         moments = found.measured[row] = measured_of(value, share, threads=work.settings.threads)
         if status in ("initialized", "read") and row not in work.projecting:
-            found.note(row, _judged(value, share, moments, work.sources.get(row), exact=slot.computed is None))
+            found.note(row, judged_value(value, share, moments, work.sources.get(row), exact=slot.computed is None))
 
 
 def _measure_small(plan: Plan, slots: Slots, measured: Measured) -> None:
@@ -138,7 +138,7 @@ def _small_as(share: Share) -> tuple[tuple[int, ...], str] | None:
     return (share.shape, share.dtype) if plain and known and not share.lazy and share.padding_row is None else None
 
 
-def _judged(
+def judged_value(
     tensor: Tensor, share: Share, measured: Moments | None, source: ValueSource | None, *, exact: bool
 ) -> Judgement:
     """Judge the values of a tensor by its distribution, part by part, and its padding row; or by its source."""

@@ -15,6 +15,7 @@ from pydantic_core import InitErrorDetails
 from initplug.errors import did_you_mean
 from initplug.language.factor import REFERENCE
 from initplug.language.faults import NUMBER, fault, mismatch
+from initplug.language.idioms import word_meant
 from initplug.language.numbers import formula
 from initplug.schemes.fans import FanRule
 from initplug.schemes.registry import Parameter, Reference, kinds_of, union_parts, words_of
@@ -58,11 +59,12 @@ def _base(part: Any) -> Any:
     return get_args(part)[0] if get_origin(part) is Annotated else part
 
 
-def argument_error(name: str, value: Any, annotation: Any) -> InitErrorDetails:
-    """Return the error of a value that does not fit the annotation of an argument."""
+def argument_error(name: str, value: Any, annotation: Any, elsewhere: str | None = None) -> InitErrorDetails:
+    """Return the error of a value that does not fit the annotation of an argument, and may belong elsewhere."""
     message, hint = mismatch(value, described(annotation))
     if hint is None and isinstance(value, str):
-        hint = did_you_mean(value, words_of(annotation))
+        meant = word_meant(value, words_of(annotation))
+        hint = f"write {meant}" if meant else elsewhere or did_you_mean(value, words_of(annotation))
     error = fault(message, hint=hint)
     return InitErrorDetails(type=error, loc=(name,), input=value)
 

@@ -15,7 +15,20 @@ from initplug.errors import VALUE, RecipeError, brief, cut, did_you_mean
 from initplug.language.arguments import MODIFIERS, argument_error, is_accepted, number, number_if_meant, value_spelled
 from initplug.language.factor import Factor, read_factors
 from initplug.language.faults import NUMBER, fault, kind_of, shown
-from initplug.language.hints import argument_hint, arguments_of_word, mapping_hint, number_refused, words_by_argument
+from initplug.language.hints import (
+    argument_hint,
+    arguments_of_word,
+    as_mapping,
+    initializer_hint,
+    mapping_hint,
+    number_refused,
+    rewritten,
+    rule_beside,
+    translated,
+    word_hint,
+    words_by_argument,
+)
+from initplug.language.idioms import word_meant
 from initplug.language.numbers import Written, formula
 from initplug.schemes.calls import error_text
 from initplug.schemes.entry_points import EntryError, all_names, find
@@ -135,18 +148,49 @@ def read_init(value: Any) -> Init:
     if isinstance(value, str):
         return _validate_arguments(*_read_text(value))
     if not isinstance(value, Mapping):
-        raise fault(f"expected an initializer (a number, a text or a mapping with fn), got {kind_of(value)}")
+        meant = translated(value[0], {}, value[1:]) if isinstance(value, list | tuple) and value else None
+        expected = f"expected an initializer (a number, a text or a mapping with fn), got {kind_of(value)}"
+        listed = _written(meant, text=True)
+        raise fault(expected, hint=listed and f"write {listed}")
     if isinstance(value.get("split"), list | tuple):
         return _read_split(value)
     if "fn" not in value:
-        raise fault("an initializer given as a mapping needs the key fn", hint=mapping_hint(value))
+        hint = written_here(value) or mapping_hint(value)
+        raise fault("an initializer given as a mapping needs the key fn", hint=hint)
     fn = value["fn"]
     try:
         _find_initializer(fn)
     except PydanticCustomError as wrong:
+        said = written_here(value) if len(value) > 1 else None
+        wrong = fault(f"unknown initializer {shown(fn)}", hint=said) if said else wrong
         problem = InitErrorDetails(type=wrong, loc=("fn",), input=fn)
         raise ValidationError.from_exception_data("Init", [problem]) from None
     return _validate_arguments(fn, {key: argument for key, argument in value.items() if key != "fn"})
+
+
+def _written(mapping: Mapping[str, Any] | None, *, text: bool = False) -> str | None:
+    """Return a mapping that an initializer of others comes to as a recipe writes it; None where it is none of ours."""
+    if mapping is None:
+        return None
+    try:
+        init = read_init(mapping)
+    except (ValidationError, PydanticCustomError):
+        return None
+    given = init.plain()
+    if text or not isinstance(given, Mapping):
+        return init.text
+    return f"{{{', '.join(f'{key}: {value}' for key, value in given.items())}}}"
+
+
+def written_here(mapping: Mapping[str, Any]) -> str | None:
+    """Return the hint for a mapping that another library has for an initializer, or for a rule.
+
+    Example:
+        >>> written_here({"type": "Kaiming", "layer": "Conv2d"})
+        'write {match: <Conv2d>.weight, init: {fn: kaiming_normal, mode: fan_out, nonlinearity: relu}}'
+    """
+    init = _written(as_mapping(mapping))
+    return None if init is None else f"write {rule_beside(mapping, init)}"
 
 
 def _read_split(value: Mapping[str, Any]) -> Init:
@@ -214,12 +258,11 @@ def _find_initializer(name: Any, offset: int = 0) -> Initializer:
     if found is not None:
         return found
     names = all_names()
-    if NUMBER.fullmatch(name):
+    if NUMBER.fullmatch(name.strip("'\"")):
         raise fault(f"{shown(name)} is a text, not a number", hint="remove the quotes", offset=offset)
     if " " in name.strip() and name.split()[0] in names:
         raise fault("fn holds the name alone", hint="write the arguments as keys, or the whole as one text under init")
-    hint = did_you_mean(name, names) or "known: " + ", ".join(names)
-    raise fault(f"unknown initializer {shown(name)}", hint=hint, offset=offset)
+    raise fault(f"unknown initializer {shown(name)}", hint=initializer_hint(name, names), offset=offset)
 
 
 def _read_text(text: str) -> tuple[str, dict[str, Any]]:
@@ -228,6 +271,8 @@ def _read_text(text: str) -> tuple[str, dict[str, Any]]:
     if not tokens:
         raise fault("an initializer cannot be empty")
     fn = tokens[0][1]
+    if AS_CODE.search(text) and fn not in TRANSFERS:
+        _refuse_code(text)
     initializer = _find_initializer(fn, tokens[0][0])
     free = list(initializer.bare)
     arguments: dict[str, Any] = {}
@@ -241,7 +286,8 @@ def _read_text(text: str) -> tuple[str, dict[str, Any]]:
                 raise fault(f"{cut(name, VALUE)}= has no value", offset=offset)
         elif not isinstance(value := number(token), str):
             if not free:
-                raise fault(number_refused(initializer, token), offset=offset)
+                numbers = [each for _, each in tokens[1:] if not isinstance(number(each), str)]
+                raise fault(number_refused(initializer, numbers), offset=offset)
             name = free.pop(0)
         else:
             name, value = _bind(initializer, token, offset), token
@@ -250,6 +296,21 @@ def _read_text(text: str) -> tuple[str, dict[str, Any]]:
         free = [other for other in free if other != name]
         arguments[name] = value
     return fn, arguments
+
+
+AS_CODE = re.compile(r"[,'\"*]|(?<!sqrt)\(|[A-Za-z_]:|\bmath\.|^[\w.]+_\s")
+"""Signs that no initializer has, free texts of copy and load aside, and code that calls one has."""
+
+
+def _refuse_code(text: str) -> None:
+    """Refuse a text that is written as code calls an initializer, or with commas, colons or quotes."""
+    said = _written(rewritten(text), text=True)
+    if said is not None:
+        raise fault(f"{shown(text)} is no initializer", hint=f"write {said}")
+    called = re.match(r"\s*([A-Za-z_][\w.]*)[(,:]", text)
+    if called is not None:
+        _find_initializer(called[1])
+        raise fault(f"{shown(text)} is no initializer", hint=f"arguments follow with spaces: {called[1]} key=value")
 
 
 def _bind(initializer: Initializer, word: str, offset: int) -> str:
@@ -266,7 +327,9 @@ def _bind(initializer: Initializer, word: str, offset: int) -> str:
     taken = "; ".join(f"{name}: {', '.join(known)}" for name, known in words.items())
     needed = [name for name, parameter in initializer.parameters.items() if parameter.required]
     wordless = f"write {needed[0]}={cut(word, VALUE)}" if needed else "it takes no words"
-    hint = did_you_mean(word, every) or (f"its words are {taken}" if taken else wordless)
+    meant = word_meant(word, every)
+    hint = f"write {meant}" if meant else word_hint(initializer, word) or did_you_mean(word, every)
+    hint = hint or (f"its words are {taken}" if taken else wordless)
     raise fault(f"{shown(word)} is no word of {initializer.name}", hint=hint, offset=offset)
 
 
@@ -283,7 +346,8 @@ def _validate_arguments(fn: str, arguments: Mapping[str, Any]) -> Init:
             error = fault(f"{fn} takes no {cut(name, VALUE)}", hint=argument_hint(initializer, name), leftover=whole)
             problems.append(InitErrorDetails(type=error, loc=(name,), input=value))
         elif not is_accepted(parameter.annotation, value):
-            problems.append(argument_error(name, value, parameter.annotation))
+            elsewhere = word_hint(initializer, value) if name == "mode" and isinstance(value, str) else None
+            problems.append(argument_error(name, value, parameter.annotation, elsewhere))
     problems.extend(
         InitErrorDetails(type=fault(f"{fn} needs {name}", hint=f"write {fn} {name}=…"), input=None)
         for name in _missing(initializer, given)

@@ -34,6 +34,46 @@ class Net(nn.Module):
         self.fc = nn.Linear(4, 8)
 
 
+HABITS = [
+    ("nn.Linear", "a type stands in angle brackets: <Linear>"),
+    ("LayerNorm.weight", "a type stands in angle brackets: <LayerNorm>.weight"),
+    ("h[0]", "a child is a step of its own: h.0"),
+    ("h[-1].norm", "a child is a step of its own: h.-1.norm"),
+    (r"h\.\d+\.w[qk]\.weight", "selectors are globs, not regular expressions: h.[0-9]*.w[qk].weight"),
+    (r"h\.[0-9]+\.norm", "selectors are globs, not regular expressions: h.[0-9]*.norm"),
+    ("emb,fc", "alternatives stand in parentheses, selectors in a list: (emb|fc)"),
+    ("emb.weight, fc.bias", "alternatives stand in parentheses, selectors in a list: [emb.weight, fc.bias]"),
+    ("h/0/norm/scale", "names are dotted: h.0.norm.weight"),
+    ("fc.kernel", "torch calls it otherwise: fc.weight"),
+    ("self.fc", "names begin below the model: fc"),
+    ("!*.bias", "what is left out stands under except: *.bias"),
+]
+
+
+@pytest.mark.parametrize(("selector", "hint"), HABITS)
+def test_a_selector_of_another_habit_is_answered_where_it_selects_nothing(selector: str, hint: str) -> None:
+    model = Net()
+    _, lines = planned_and_told(model, {"unmatched": "keep", "rules": {"r": {"match": selector, "init": 0}}})
+    assert lines[1] == f"rule 'r' \"{selector}\"; {hint}"
+    meant = hint.partition(": ")[2]
+    match = meant.strip("[]").split(", ") if meant.startswith("[") else meant
+    plan, lines = planned_and_told(model, {"unmatched": "keep", "rules": {"r": {"match": match, "init": 0}}})
+    assert lines == []
+    assert any(row.rule == "r" for row in plan)
+
+
+@pytest.mark.parametrize("selector", ["nn.Conv2d", "h[7]", r"blocks\.\d+", "conv1,conv2", "self.conv"])
+def test_what_would_select_nothing_either_is_not_offered(selector: str) -> None:
+    _, lines = planned_and_told(Net(), {"unmatched": "keep", "rules": {"r": {"match": selector, "init": 0}}})
+    assert not any(words in lines[1] for words in ("angle brackets", "globs", "step of its own", "list", "below the"))
+
+
+def test_a_dead_selector_beside_others_is_answered_too() -> None:
+    assert reported({"match": ["fc", "nn.Embedding"]}) == [
+        "rule 'r', match \"nn.Embedding\": selects nothing; a type stands in angle brackets: <Embedding>"
+    ]
+
+
 def planned_and_told(model: nn.Module, recipe: Any, **options: Any) -> tuple[initplug.Plan, list[str]]:
     """A plan, and the lines of what is warned of."""
     with warnings.catch_warnings(record=True) as caught:
