@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from initplug.schemes.fans import Fans as Fans
     from initplug.schemes.initializers import initializer as initializer
     from initplug.schemes.structures.orthogonal import Orthogonal as Orthogonal
+    from initplug.studies.diff import diff as diff
     from initplug.studies.suggest import suggest as suggest
 
 _HOMES = {
@@ -44,6 +45,7 @@ _HOMES = {
     "audit": "filling.apply",
     "deferred": "filling.deferred",
     "suggest": "studies.suggest",
+    "diff": "studies.diff",
     "initializer": "schemes.initializers",
     "Recipe": "language.recipe",
     "Rule": "language.recipe",
