@@ -63,13 +63,13 @@ def measure(addresses: Addresses, dtype: str, count: int, measured: NDArray[Any]
 
 
 def orthonormalize(strips: NDArray[np.float64], columns: int) -> None:
-    """Replace a matrix by its Q, as `qr_reference.orthonormalize` does; between strips it can be interrupted."""
+    """Replace a matrix by its Q, as `qr_reference.orthonormalize` does, in steps between which it can be interrupted."""
     panels, rows, _ = strips.shape
-    grams, signs = np.zeros((panels, PANEL, PANEL)), np.ones((panels, PANEL))
-    for panel in range(panels):
-        library().reduce_panel(_address(strips), rows, columns, panel, _address(grams[panel]), _address(signs[panel]))
-    for panel in reversed(range(panels)):
-        library().form_panel(_address(strips), rows, columns, panel, _address(grams[panel]), _address(signs[panel]))
+    memory = np.zeros((PANEL + 1, panels, PANEL))
+    memory[PANEL] = 1
+    address, grams, signs = _address(strips), _address(memory), _address(memory[PANEL])
+    for step in range(2 * panels):
+        library().orthonormalize(address, rows, columns, step, grams, signs)
 
 
 def _address(array: NDArray[Any]) -> int:

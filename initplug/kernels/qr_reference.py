@@ -119,9 +119,8 @@ def _find_vectors(matrix: Matrix, columns: int, gram: Matrix, signs: Matrix) -> 
         below[0, j] += shift
         for first in range(0, len(below), BLOCK):
             part = below[first : first + BLOCK]
-            vector = part[:, j] * scale
-            part -= vector[:, None] * products
-            part[:, j] = vector
+            part[:, j] *= scale
+            part -= part[:, j, None].copy() * products
     matrix[:PANEL] = np.tril(matrix[:PANEL])
 
 
