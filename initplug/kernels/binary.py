@@ -33,7 +33,7 @@ def library() -> ctypes.CDLL:
     whole, address, number = ctypes.c_int64, ctypes.c_void_p, ctypes.c_int32
     loaded.fill.argtypes = [whole, address, number, *[address] * 4, *[whole] * 3, address]
     loaded.measure.argtypes = [whole, address, number, whole, address]
-    loaded.orthonormalize.argtypes = [address, *[whole] * 3, *[address] * 2]
+    loaded.orthonormalize.argtypes = [*[address] * 3, *[whole] * 3]
     for function in (loaded.fill, loaded.measure, loaded.orthonormalize):
         function.restype = None
     return loaded

@@ -63,13 +63,12 @@ def measure(addresses: Addresses, dtype: str, count: int, measured: NDArray[Any]
 
 
 def orthonormalize(strips: NDArray[np.float64], columns: int) -> None:
-    """Replace a matrix by its Q, as `qr_reference.orthonormalize` does, in steps between which it can be interrupted."""
+    """Replace a matrix by its Q, as `qr_reference.orthonormalize` does, in steps, between which it can be stopped."""
     panels, rows, _ = strips.shape
-    memory = np.zeros((PANEL + 1, panels, PANEL))
-    memory[PANEL] = 1
-    address, grams, signs = _address(strips), _address(memory), _address(memory[PANEL])
+    grams, signs = np.zeros((panels, PANEL, PANEL)), np.ones((panels, PANEL))
+    addresses = _address(strips), _address(grams), _address(signs)
     for step in range(2 * panels):
-        library().orthonormalize(address, rows, columns, step, grams, signs)
+        library().orthonormalize(*addresses, rows, columns, step)
 
 
 def _address(array: NDArray[Any]) -> int:

@@ -46,7 +46,7 @@
  * reflections, and the strips after it are reflected; then from the last strip on, its vectors become columns of Q, and
  * those of the strips after it are reflected. `grams` begins with zeros and `signs` with ones, for all strips. */
 EXPORT void orthonormalize(
-    double *strips, int64_t rows, int64_t columns, int64_t step, double *grams, double *signs) {
+    double *strips, double *grams, double *signs, int64_t rows, int64_t columns, int64_t step) {
     int64_t panels = (columns + PANEL - 1) / PANEL, panel = step < panels ? step : 2 * panels - 1 - step;
     double *gram = grams + panel * PANEL * PANEL, *own = signs + panel * PANEL;
     if (step < panels) {

@@ -161,8 +161,8 @@ def _form(matrix: Matrix, head: Matrix, inner: Matrix) -> None:
 
 def _sum_of_rows(factors: Matrix, matrix: Matrix) -> Matrix:
     """Return the sum of a matrix's rows times their factors, row by row, as `accumulate` adds."""
-    total = np.zeros((1, PANEL))
+    total = np.zeros(PANEL)
     for first in range(0, len(matrix), BLOCK):
         rows = slice(first, first + BLOCK)
-        total = np.add.accumulate(np.concatenate([total, factors[rows, None] * matrix[rows]]))[-1:]
-    return total[0]
+        total = np.add.accumulate(np.concatenate([total[None], factors[rows, None] * matrix[rows]]))[-1]
+    return total

@@ -55,8 +55,7 @@ def main() -> None:
 
 
 SOURCES = [
-    f"initplug/kernels/{name}"
-    for name in ("kernel.c", "kernel.h", "qr.c", "qr_steps.h", "build_hook.py", "normal.npy")
+    f"initplug/kernels/{name}" for name in ("kernel.c", "kernel.h", "qr.c", "qr_steps.h", "build_hook.py", "normal.npy")
 ]
 """What the native kernel is built of."""
 
