@@ -7,7 +7,7 @@ import hashlib
 from functools import lru_cache
 from pathlib import Path
 
-ABI = 3
+ABI = 4
 """The version of what kernel.c and qr.c export."""
 
 BINARY = Path(__file__).with_name("kernel.bin")
@@ -33,7 +33,7 @@ def library() -> ctypes.CDLL:
     whole, address, number = ctypes.c_int64, ctypes.c_void_p, ctypes.c_int32
     loaded.fill.argtypes = [whole, address, number, *[address] * 4, *[whole] * 3, address]
     loaded.measure.argtypes = [whole, address, number, whole, address]
-    loaded.reduce_panel.argtypes = loaded.form_panel.argtypes = [address, *[whole] * 3, *[address] * 2]
-    for function in (loaded.fill, loaded.measure, loaded.reduce_panel, loaded.form_panel):
+    loaded.orthonormalize.argtypes = [*[address] * 3, *[whole] * 3]
+    for function in (loaded.fill, loaded.measure, loaded.orthonormalize):
         function.restype = None
     return loaded

@@ -10,7 +10,7 @@
 #include <cpuid.h>
 #endif
 
-#define ABI 3
+#define ABI 4
 #define LANES 16   /* sums that the elements of a block are dealt to */
 #define BLOCK 2048 /* elements that are drawn and measured at a time: they lie in the first-level cache */
 

@@ -47,11 +47,9 @@ def measure(addresses: Addresses, dtype: str, count: int, measured: NDArray[Any]
 
 
 def orthonormalize(strips: NDArray[np.float64], columns: int) -> None:
-    """Replace a matrix by its Q, as `qr_reference.orthonormalize` does; between strips it can be interrupted."""
+    """Replace a matrix by its Q, as `qr_reference.orthonormalize` does, in steps, between which it can be stopped."""
     panels, rows, _ = strips.shape
     grams, signs = np.zeros((panels, PANEL, PANEL)), np.ones((panels, PANEL))
-    steps = [(strips.ctypes.data, rows, columns, panel, grams[panel], signs[panel]) for panel in range(panels)]
-    for *sizes, gram, sign in steps:
-        library().reduce_panel(*sizes, gram.ctypes.data, sign.ctypes.data)
-    for *sizes, gram, sign in reversed(steps):
-        library().form_panel(*sizes, gram.ctypes.data, sign.ctypes.data)
+    addresses = strips.ctypes.data, grams.ctypes.data, signs.ctypes.data
+    for step in range(2 * panels):
+        library().orthonormalize(*addresses, rows, columns, step)

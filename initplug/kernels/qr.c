@@ -42,14 +42,16 @@
 
 /* What is exported ---------------------------------------------------------------------------------------------- */
 
-/* Turn a strip's columns into vectors of reflections, and reflect the strips after it. */
-EXPORT void reduce_panel(
-    double *strips, int64_t rows, int64_t columns, int64_t panel, double *gram, double *signs) {
-    CHOOSE(reduce, strips, rows, columns, panel, gram, signs)
-}
-
-/* Turn a strip's vectors into columns of Q, and reflect those of the strips after it. */
-EXPORT void form_panel(
-    double *strips, int64_t rows, int64_t columns, int64_t panel, const double *gram, const double *signs) {
-    CHOOSE(form, strips, rows, columns, panel, gram, signs)
+/* Do one of the steps, of which there are two for each strip: one after another, its columns become vectors of
+ * reflections, and the strips after it are reflected; then from the last strip on, its vectors become columns of Q, and
+ * those of the strips after it are reflected. `grams` begins with zeros and `signs` with ones, for all strips. */
+EXPORT void orthonormalize(
+    double *strips, double *grams, double *signs, int64_t rows, int64_t columns, int64_t step) {
+    int64_t panels = (columns + PANEL - 1) / PANEL, panel = step < panels ? step : 2 * panels - 1 - step;
+    double *gram = grams + panel * PANEL * PANEL, *own = signs + panel * PANEL;
+    if (step < panels) {
+        CHOOSE(reduce, strips, rows, columns, panel, gram, own)
+    } else {
+        CHOOSE(form, strips, rows, columns, panel, gram, own)
+    }
 }

@@ -119,9 +119,8 @@ def _find_vectors(matrix: Matrix, columns: int, gram: Matrix, signs: Matrix) -> 
         below[0, j] += shift
         for first in range(0, len(below), BLOCK):
             part = below[first : first + BLOCK]
-            vector = part[:, j] * scale
-            part -= vector[:, None] * products
-            part[:, j] = vector
+            part[:, j] *= scale
+            part -= part[:, j, None].copy() * products
     matrix[:PANEL] = np.tril(matrix[:PANEL])
 
 
@@ -162,9 +161,8 @@ def _form(matrix: Matrix, head: Matrix, inner: Matrix) -> None:
 
 def _sum_of_rows(factors: Matrix, matrix: Matrix) -> Matrix:
     """Return the sum of a matrix's rows times their factors, row by row, as `accumulate` adds."""
-    total = np.zeros((1, PANEL))
+    total = np.zeros(PANEL)
     for first in range(0, len(matrix), BLOCK):
         rows = slice(first, first + BLOCK)
-        total = np.add.accumulate(np.concatenate([total, factors[rows, None] * matrix[rows]]))[-1:]
-    summed: Matrix = total[0]
-    return summed
+        total = np.add.accumulate(np.concatenate([total[None], factors[rows, None] * matrix[rows]]))[-1]
+    return total

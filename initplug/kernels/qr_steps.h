@@ -87,8 +87,8 @@ TARGET static void NAME(solve)(double *w, const double *gram, int32_t transposed
 /* Replace columns by the vectors of the reflections that reduce them, one by one. A row is reflected and at once added
  * to the inner products of the next column with all others. */
 TARGET static void NAME(find_vectors)(double *v, int64_t rows, int64_t columns, double *gram, double *signs) {
-    VECTOR sums[VECTORS], products[VECTORS];
-    double dots[PANEL];
+    VECTOR sums[VECTORS], products[VECTORS], scales[VECTORS];
+    double dots[PANEL], own[PANEL];
     EACH(i, VECTORS) sums[i] = (VECTOR){0};
     for (int64_t r = 0; r < rows; r++) EACH(i, VECTORS) sums[i] += v[r * PANEL] * LINE(v + r * PANEL, i);
     for (int64_t j = 0; j < columns; j++) {
@@ -104,17 +104,17 @@ TARGET static void NAME(find_vectors)(double *v, int64_t rows, int64_t columns, 
         for (int64_t k = 0; k < j; k++) gram[k * PANEL + j] = dots[k];
         memset(dots, 0, 8 * (size_t)(j + 1));
         memcpy(products, dots, sizeof dots);
+        for (int64_t c = 0; c < PANEL; c++) own[c] = c == j ? scale : 1;
+        memcpy(scales, own, sizeof own);
         first[j] += shift;
         EACH(i, VECTORS) sums[i] = (VECTOR){0};
         int64_t next = j + 1 < PANEL ? j + 1 : j;
         for (int64_t r = j; r < rows; r++) {
             double *row = v + r * PANEL, element = row[j] * scale;
-            EACH(i, VECTORS) LINE(row, i) -= element * products[i];
-            row[j] = element;
-            if (r > j) {
-                double other = row[next];
-                EACH(i, VECTORS) sums[i] += other * LINE(row, i);
-            }
+            VECTOR line[VECTORS];
+            EACH(i, VECTORS) LINE(row, i) = line[i] = LINE(row, i) * scales[i] - element * products[i];
+            double other = r > j ? row[next] : 0;
+            EACH(i, VECTORS) sums[i] += other * line[i];
         }
     }
     for (int64_t r = 0; r < rows && r < PANEL; r++)

@@ -25,10 +25,12 @@ from torch import nn
 
 import initplug
 from initplug import kernels
-from initplug.kernels import binary, build_hook, native, reference
+from initplug.kernels import binary, build_hook, native, qr_reference, reference
 from initplug.kernels.reference import MOMENTS, STORED, Draw, table_of
 
 ROOT = Path(__file__).parents[2]
+
+SOURCES = sorted(path for path in Path(kernels.__file__).parent.iterdir() if path.suffix in (".c", ".h"))
 
 needs_binary = pytest.mark.skipif(not binary.BINARY.exists(), reason="the native kernel is not built")
 
@@ -68,6 +70,15 @@ def filled(
     if dtype != "float64":  # whose scale depends on what is held
         assert again.tobytes() == measured.tobytes()
     return out.tobytes(), measured.tobytes()
+
+
+def altered_sources(folder: Path, old: str = "", new: str = "") -> None:
+    """Copy the sources of the native kernel into a folder, with a change of kernel.c."""
+    for path in SOURCES:
+        shutil.copy(path, folder)
+    text = (folder / "kernel.c").read_text()
+    assert old in text
+    (folder / "kernel.c").write_text(text.replace(old, new) if old else text)
 
 
 DRAWS = st.builds(
@@ -180,13 +191,15 @@ def test_versions_for_other_processors_give_the_same_bits(
         for begin in (0, 13)
     ]
     expected = [filled(native, *case) for case in cases]
-    for source in Path(kernels.__file__).parent.glob("*.[ch]"):
-        (tmp_path / source.name).write_text(source.read_text().replace("known = -1", f"known = {level}"))
+    matrices = [np.random.default_rng(0).standard_normal(shape) for shape in [(97, 97), (65, 33), (200, 40), (5, 3)]]
+    decomposed = [orthonormalized(native, matrix) for matrix in matrices]
+    altered_sources(tmp_path, "known = -1", f"known = {level}")
     assert build_hook.build(build_hook.compiler() or [], tmp_path) is None
     monkeypatch.setattr(binary, "BINARY", tmp_path / "kernel.bin")
     monkeypatch.setattr(binary, "DIGEST", tmp_path / "kernel.blake2b")
     forget()
     assert [filled(native, *case) for case in cases] == expected
+    assert [orthonormalized(native, matrix) for matrix in matrices] == decomposed
 
 
 GOLDEN = {
@@ -235,6 +248,74 @@ def test_threads_and_forked_processes_get_the_same_bits() -> None:
                 assert {*forked.map(_digest_in_use, range(4))} == {expected}
 
 
+# Orthonormal columns ---------------------------------------------------------------------------------------------
+
+
+def orthonormalized(kernel: kernels.Kernel, matrix: NDArray[np.float64], offset: int = 0) -> bytes:
+    strips = qr_reference.in_strips(matrix)
+    moved = np.zeros(strips.size + 8)[offset : offset + strips.size].reshape(strips.shape)
+    moved[...] = strips
+    kernel.orthonormalize(moved, matrix.shape[1])
+    assert not moved[-1:, :, matrix.shape[1] - (len(moved) - 1) * qr_reference.PANEL :].any(), "padding stays zero"
+    return moved.tobytes()
+
+
+SIZES = st.integers(0, 40) | st.sampled_from(
+    [size + more for size in (qr_reference.PANEL, 2 * qr_reference.PANEL, 96) for more in (-1, 0, 1)]
+)
+TALLER = st.integers(0, 3) | st.sampled_from([16, 47, 48, 49, qr_reference.BLOCK, qr_reference.BLOCK + 1])
+HOLDS = ["normal", "few integers", "zeros", "negative zeros", "equal columns", "large", "small", "triangular"]
+
+
+def matrix_of(shape: tuple[int, int], kind: str, seed: int) -> NDArray[np.float64]:
+    rng = np.random.default_rng(seed)
+    normals: NDArray[np.float64] = rng.standard_normal(shape)
+    match kind:
+        case "few integers":
+            return -rng.integers(-1, 2, shape).astype(np.float64)
+        case "zeros":
+            return np.zeros(shape)
+        case "negative zeros":
+            return np.where(normals > 0, normals, -0.0)
+        case "equal columns":
+            return np.repeat(normals[:, :1], shape[1], axis=1)
+        case "triangular":
+            return np.triu(normals)
+    return normals * {"normal": 1.0, "large": 1e100, "small": 1e-100}[kind]
+
+
+@needs_binary
+@settings(max_examples=150, deadline=None)
+@given(SIZES, TALLER, st.sampled_from(HOLDS), st.integers(0, 99), st.integers(0, 7))
+def test_the_native_decomposition_has_the_bits_of_the_reference(
+    columns: int, taller: int, kind: str, seed: int, offset: int
+) -> None:
+    matrix = matrix_of((columns + taller, columns), kind, seed)
+    assert orthonormalized(native, matrix, offset) == orthonormalized(reference, matrix)
+
+
+@pytest.mark.parametrize("kernel", [reference, pytest.param(native, marks=needs_binary)], ids=kernels.KERNELS)
+@pytest.mark.parametrize("kind", HOLDS)
+def test_whatever_is_decomposed_columns_are_orthonormal_and_span_it(kernel: kernels.Kernel, kind: str) -> None:
+    matrix = matrix_of((150, 100), kind, 0)
+    strips = qr_reference.in_strips(matrix)
+    kernel.orthonormalize(strips, 100)
+    q = np.concatenate([*strips], axis=1)[:, :100]
+    np.testing.assert_allclose(q.T @ q, np.eye(100), rtol=0, atol=1e-14)
+    r, size = q.T @ matrix, np.abs(matrix).max()
+    np.testing.assert_allclose(q @ r, matrix, rtol=0, atol=1e-13 * size)
+    np.testing.assert_allclose(np.tril(r, -1), np.zeros((100, 100)), rtol=0, atol=1e-13 * size)
+    assert (r.diagonal() >= -1e-13 * size).all()
+
+
+@needs_binary
+def test_matrices_are_decomposed_beside_each_other() -> None:
+    matrices = [np.random.default_rng(seed).standard_normal((300, 200)) for seed in range(6)]
+    expected = [orthonormalized(native, matrix) for matrix in matrices]
+    with ThreadPoolExecutor(3) as pool:
+        assert [*pool.map(lambda matrix: orthonormalized(native, matrix), matrices)] == expected
+
+
 # Which kernel is in use ------------------------------------------------------------------------------------------
 
 
@@ -259,8 +340,7 @@ def damage(damaged: Path, kind: str) -> None:
     """Leave a binary that does not do; its digest is right where only loading can tell."""
     digest = damaged.with_name("kernel.blake2b")
     if kind == "of another version":
-        text = Path(kernels.__file__).with_name("kernel.c").read_text()
-        damaged.with_name("kernel.c").write_text(text.replace(f"#define ABI {binary.ABI}", "#define ABI 999"))
+        altered_sources(damaged.parent, f"#define ABI {binary.ABI}", "#define ABI 999")
         assert build_hook.build(build_hook.compiler() or [], damaged.parent) is None
         return
     shutil.copy(binary.DIGEST, digest)
@@ -327,11 +407,12 @@ def test_a_compiler_that_fails_is_told_in_a_line_and_leaves_no_binary(
 
 @pytest.mark.skipif(build_hook.compiler() is None, reason="there is no C compiler")
 def test_a_binary_is_built_with_its_digest(tmp_path: Path) -> None:
-    shutil.copy(Path(kernels.__file__).with_name("kernel.c"), tmp_path)
+    altered_sources(tmp_path)
     built = tmp_path / binary.BINARY.name
     assert build_hook.build_or_tell(build_hook.compiler(), tmp_path)
     assert hashlib.blake2b(built.read_bytes()).hexdigest() == (tmp_path / "kernel.blake2b").read_text().strip()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["kernel.bin", "kernel.blake2b", "kernel.c"]
+    names = {"kernel.bin", "kernel.blake2b", *(path.name for path in SOURCES)}
+    assert {path.name for path in tmp_path.iterdir()} == names
 
 
 def test_the_hook_and_the_kernel_call_the_binary_the_same() -> None:
@@ -339,6 +420,7 @@ def test_the_hook_and_the_kernel_call_the_binary_the_same() -> None:
     assert binary.DIGEST == build_hook.DIGEST
     assert f"#define ABI {binary.ABI}\n" in Path(kernels.__file__).with_name("kernel.c").read_text()
     assert f"#define BLOCK {reference.BLOCK} " in Path(kernels.__file__).with_name("kernel.c").read_text()
+    assert f"#define PANEL {qr_reference.PANEL} " in Path(kernels.__file__).with_name("qr.c").read_text()
 
 
 @pytest.mark.parametrize(
