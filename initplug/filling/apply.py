@@ -49,7 +49,7 @@ from initplug.language.faults import shown
 from initplug.planning.assignment import Share
 from initplug.planning.objections import warn_of_frozen, warn_of_lazy
 from initplug.planning.plan import Plan
-from initplug.schemes.distributions import Drawn, Keep
+from initplug.schemes.compositions import Drawn, Keep
 from initplug.values import is_whole, plain
 
 

@@ -28,18 +28,8 @@ from initplug.planning.elsewhere import MARKS, elsewhere
 from initplug.planning.opaque import is_fake, opaque
 from initplug.planning.plan import Plan
 from initplug.planning.slots import Slot, Slots
-from initplug.schemes.distributions import (
-    Batched,
-    Constant,
-    Copy,
-    Elementwise,
-    Load,
-    Planned,
-    Single,
-    parts_of,
-    singles,
-    text,
-)
+from initplug.schemes.compositions import Batched, Copy, Load, Planned, Single, parts_of, singles, text
+from initplug.schemes.distributions import Constant, Elementwise
 from initplug.schemes.laws import Sampling
 
 

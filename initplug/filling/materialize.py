@@ -25,7 +25,7 @@ from initplug.planning.meta_buffers import Restoration
 from initplug.planning.parametrized import Computed, computed_by_hooks
 from initplug.planning.resets import Replays
 from initplug.planning.slots import Slot, Tree
-from initplug.schemes.distributions import Keep, Stacked, parts_of
+from initplug.schemes.compositions import Keep, Stacked, parts_of
 
 # Checking -----------------------------------------------------------------------------------------------------
 

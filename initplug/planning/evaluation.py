@@ -14,23 +14,18 @@ from initplug.language.init import Init
 from initplug.language.recipe import Recipe
 from initplug.planning.advice import own_rule
 from initplug.planning.assignment import FROZEN, LAZY, UNMATCHED, Share
-from initplug.planning.composition import NO_CONTEXT, Context, distribution_for
+from initplug.planning.composition import NO_CONTEXT, Context, Pair, distribution_for, fans_for
 from initplug.planning.copies import Known, copied, loaded, settled
 from initplug.planning.dtypes import check_dtype, misfit_of
 from initplug.planning.factors import Places, multiplier
 from initplug.planning.matching import Frozen, Winner
 from initplug.planning.references import EMBEDDINGS, layout_of, padding_row, referred
+from initplug.planning.remarks import remark
 from initplug.planning.resets import Replays, default_of
 from initplug.planning.slots import Slot, Slots, Tree
 from initplug.schemes.calls import MisfitError
-from initplug.schemes.distributions import (
-    Copy,
-    Drawn,
-    Keep,
-    Load,
-    Planned,
-)
-from initplug.schemes.fans import PLAIN_LAYOUT, Fans, fans_of
+from initplug.schemes.compositions import Copy, Drawn, Keep, Load, Planned
+from initplug.schemes.fans import PLAIN_LAYOUT, Fans
 from initplug.schemes.initializers import TRANSFERS
 from initplug.schemes.structures.base import Structured
 
@@ -104,7 +99,7 @@ def evaluate(
 
 def _is_plain(init: Init) -> bool:
     """Return whether what an initializer comes down to depends on nothing but the tensor."""
-    if init.parts or init.factors or init.fans == "effective" or init.fn in ("default", "keep", *TRANSFERS):
+    if init.parts or init.factors or init.fans == "effective" or init.fn in ("default", "keep", "dirac", *TRANSFERS):
         return False
     return "of" not in init.initializer.parameters
 
@@ -145,8 +140,9 @@ def _share_of(setting: _Setting, slot: Slot, winner: Winner) -> Share:
         return _share(setting, slot, winner, None, None)
     tensor, init = slot.tensor, setting.inits[winner.rule]
     owner = setting.tree.owner(slot)
-    effective = "effective" in (init.fans, *(part.fans for part in init.parts))
-    layout = layout_of(owner, slot.key) if effective else PLAIN_LAYOUT
+    all_of_them = (init, *init.parts)
+    asked = any(one.fans == "effective" or one.fn == "dirac" for one in all_of_them)
+    layout = layout_of(owner, slot.key) if asked else PLAIN_LAYOUT
     row = padding_row(setting.tree, slot)
     context = _context(setting, slot, init)
     key = (
@@ -161,12 +157,14 @@ def _share_of(setting: _Setting, slot: Slot, winner: Winner) -> Share:
     )
     share = setting.shares.get(key)
     if share is None:
-        distribution, fans = None, Fans(slot.kin.shape)
+        distribution: Planned | None = None
+        fans: Pair | None = Fans(slot.kin.shape).pair
         if tensor.numel():
             whole = tuple(slot.kin.shape)
             distribution, fans = distribution_for(init, whole, whole, layout, context)
             check_dtype(distribution, tensor.dtype, init.fn)
-        share = setting.shares[key] = _share(setting, slot, winner, distribution, fans.pair, row)
+        share = _share(setting, slot, winner, distribution, fans, row)
+        share = setting.shares[key] = replace(share, note=remark(init, layout, distribution))
     return share
 
 
@@ -192,7 +190,7 @@ def _surroundings(setting: _Setting, slot: Slot, init: Init) -> Drawn | Copy | L
             source, layout = referred(setting.tree, slot, reference)
         except LookupError as error:
             raise MisfitError(f"{init.fn} takes the fan of another tensor, and {error.args[0]}") from None
-        return fans_of(source.shape, layout, init.fans)
+        return fans_for(init, tuple(source.shape), layout)
     return None
 
 
@@ -257,7 +255,7 @@ def _share(
     slot: Slot,
     winner: Winner | Frozen | None,
     distribution: Planned | None,
-    fans: tuple[int, int] | None,
+    fans: Pair | None,
     row: int | None = None,
 ) -> Share:
     tensor = slot.tensor

@@ -18,7 +18,7 @@ from initplug.planning.findings import (
 )
 from initplug.planning.plan import Plan
 from initplug.planning.slots import Slots, Tree
-from initplug.schemes.distributions import Keep
+from initplug.schemes.compositions import Keep
 
 
 def warn_of_lazy(plan: Plan) -> None:

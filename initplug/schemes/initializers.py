@@ -12,17 +12,8 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Lt
 
 from initplug.schemes import log_uniform as log_uniform  # registers its own, as do the others
-from initplug.schemes.distributions import (
-    Constant,
-    Copy,
-    Default,
-    Drawn,
-    Keep,
-    Load,
-    Normal,
-    TruncatedNormal,
-    Uniform,
-)
+from initplug.schemes.compositions import Copy, Default, Drawn, Keep, Load
+from initplug.schemes.distributions import Constant, Normal, TruncatedNormal, Uniform
 from initplug.schemes.fans import Fans
 from initplug.schemes.gains import GAINS, Gain, Nonlinearity, gain_of
 from initplug.schemes.registry import REGISTRY as REGISTRY  # filled by the time it is imported from here
@@ -368,6 +359,9 @@ def keep(fans: Fans, *, otherwise: Literal["error", "default"] = "error") -> Kee
     """The values as constructed; `keep default` gives a tensor on meta its default."""
     return Keep(otherwise)
 
+
+WITHOUT_AXES = ("orthogonal", "delta_orthogonal", "dirac", "eye")
+"""Initializers to which the dimensions of a tensor mean what they do, however its fans are counted."""
 
 TRANSFERS = ("copy", "load")
 """Initializers that give a tensor as a whole the values that something else has."""

@@ -116,7 +116,7 @@ def initializer(
             Reference, or a union of these and None.
         kind: `distribution` or `whole`.
         bare: arguments that bare numbers in a text fill, in order.
-        modified: whether recipes may add `fans`, `factor`, `split`, `dim` and `batch_dims`.
+        modified: whether recipes may add `fans`, `factor`, `split`, `sizes`, `dim` and `batch_dims`.
         any_shape: whether it may be called with the fans of a 2 x 2 matrix when a recipe is read, so that arguments
             that contradict each other are found without a model.
 
@@ -184,7 +184,7 @@ OTHERWISE_READ = frozenset({"split", "null", "true", "false", "yes", "no", "on",
 """Names that recipes read as something else."""
 
 RESERVED = frozenset(
-    {"fn", "fans", "split", "dim", "batch_dims", "factor"}
+    {"fn", "fans", "split", "sizes", "dim", "batch_dims", "factor"}
     | {"match", "except", "exclude", "init", "kind", "trainable", "expect"}
 )
 """Keys beside the arguments of an initializer, and keys that make a mapping a rule."""

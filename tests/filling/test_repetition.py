@@ -17,17 +17,8 @@ from initplug.auditing import repetition as module
 from initplug.auditing.moments import measure
 from initplug.auditing.repetition import repetition
 from initplug.filling.torch_draws import draw_from_generator
-from initplug.schemes.distributions import (
-    Batched,
-    Constant,
-    Drawn,
-    Keep,
-    Normal,
-    Planned,
-    Stacked,
-    TruncatedNormal,
-    Uniform,
-)
+from initplug.schemes.compositions import Batched, Drawn, Keep, Planned, Stacked
+from initplug.schemes.distributions import Constant, Normal, TruncatedNormal, Uniform
 from initplug.schemes.structures.identity import Dirac, Eye
 from initplug.schemes.structures.orthogonal import Orthogonal
 from initplug.schemes.structures.sincos import SinCos
