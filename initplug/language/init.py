@@ -313,7 +313,13 @@ def _validate_arguments(fn: str, arguments: Mapping[str, Any]) -> Init:
     initializer = _find_initializer(fn)
     problems: list[InitErrorDetails] = []
     given = {name: number_if_meant(initializer.parameters.get(name), value) for name, value in arguments.items()}
+    # An argument may have the name of a modifier, which then is the argument's.
+    own = {name: given.pop(name) for name in MODIFIERS if name in initializer.parameters and name in given}
+    for name in own if "split" in given else ():
+        error = fault(f"{name} may be {fn}'s or that of split", hint="write split with a list, and dim beside it")
+        problems.append(InitErrorDetails(type=error, loc=(name,), input=own[name]))
     modifiers = _take_modifiers(given, problems) if initializer.modified else {}
+    given.update(own)
     whole = "" if given.keys() <= initializer.parameters.keys() else _whole(initializer, given)
     for name, value in given.items():
         parameter = initializer.parameters.get(name)

@@ -222,7 +222,7 @@ def _initializer_schema(name: str) -> dict[str, Any]:
         properties["factor"] = {"$ref": "#/$defs/part-of-factors"}
         properties["split"] = _later({"type": "integer", "minimum": 2})
         properties["sizes"] = SIZES
-        properties["dim"] = _later({"type": "integer", "default": 0})
+        properties.setdefault("dim", _later({"type": "integer", "default": 0}))
         properties["batch_dims"] = _later({"type": "integer", "minimum": 1})
         axes = [] if name in WITHOUT_AXES else [AXES]
         properties["fans"] = _later({"enum": list(get_args(FanRule)), "default": "torch"}, *axes)

@@ -71,7 +71,7 @@ def _single(
         raise MisfitError(f"{init.fn}: the reset draws the tensor as a whole, so its parts have no default")
     if isinstance(source, Drawn | Copy | Load | Keep):
         return source, fans.pair or (None, None)
-    made = distribution_of(init.initializer, source or fans, fans.shape, _arguments(init, layout))
+    made = distribution_of(init.initializer, source or fans, fans.shape, _arguments(init, fans.shape, layout))
     return _batched(made, init.batch_dims, len(fans.shape)), fans.pair or (None, None)
 
 
@@ -87,12 +87,15 @@ def fans_for(init: Init, shape: tuple[int, ...], layout: Layout) -> Fans:
         raise MisfitError(f"{init.fn}: fans: {error}") from None
 
 
-def _arguments(init: Init, layout: Layout) -> Mapping[str, Any]:
+def _arguments(init: Init, shape: tuple[int, ...], layout: Layout) -> Mapping[str, Any]:
     """Return the arguments of an initializer, with the groups that a convolution has where it counts them.
 
     Raises:
-        MisfitError: it passes channels on group by group, and nobody says how many groups.
+        MisfitError: it passes channels on group by group, and nobody says how many groups; or there are others.
     """
+    if init.fn == "bilinear" and layout.convolution and shape[0] != shape[1] * layout.groups:
+        into, out = (shape[0], shape[1] * layout.groups)[:: 1 if layout.transposed else -1]
+        raise MisfitError(f"bilinear: each channel is interpolated by itself, and {into} go to {out}")
     if init.fn != "dirac" or layout.groups == 1 or "groups" in init.arguments:
         return init.arguments
     if init.fans != "effective":

@@ -26,7 +26,7 @@ from initplug.planning.slots import Slot, Slots, Tree
 from initplug.schemes.calls import MisfitError
 from initplug.schemes.compositions import Copy, Drawn, Keep, Load, Planned
 from initplug.schemes.fans import PLAIN_LAYOUT, Fans
-from initplug.schemes.initializers import TRANSFERS
+from initplug.schemes.initializers import BY_CHANNEL, TRANSFERS
 from initplug.schemes.structures.base import Structured
 
 
@@ -99,7 +99,8 @@ def evaluate(
 
 def _is_plain(init: Init) -> bool:
     """Return whether what an initializer comes down to depends on nothing but the tensor."""
-    if init.parts or init.factors or init.fans == "effective" or init.fn in ("default", "keep", "dirac", *TRANSFERS):
+    by_module = init.fans == "effective" or init.fn in ("default", "keep", *BY_CHANNEL, *TRANSFERS)
+    if init.parts or init.factors or by_module:
         return False
     return "of" not in init.initializer.parameters
 
@@ -141,7 +142,7 @@ def _share_of(setting: _Setting, slot: Slot, winner: Winner) -> Share:
     tensor, init = slot.tensor, setting.inits[winner.rule]
     owner = setting.tree.owner(slot)
     all_of_them = (init, *init.parts)
-    asked = any(one.fans == "effective" or one.fn == "dirac" for one in all_of_them)
+    asked = any(one.fans == "effective" or one.fn in BY_CHANNEL for one in all_of_them)
     layout = layout_of(owner, slot.key) if asked else PLAIN_LAYOUT
     row = padding_row(setting.tree, slot)
     context = _context(setting, slot, init)

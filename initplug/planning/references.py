@@ -22,7 +22,7 @@ def layout_of(module: nn.Module, key: str) -> Layout:
     if key == "weight":
         if isinstance(module, nn.modules.conv._ConvNd):
             stride = module.stride if module.transposed else ()
-            return Layout(transposed=module.transposed, groups=module.groups, stride=stride)
+            return Layout(convolution=True, transposed=module.transposed, groups=module.groups, stride=stride)
         if isinstance(module, EMBEDDINGS):
             return Layout(embedding=True)
         if type(module).__name__ == "Conv1D" and hasattr(module, "nf"):  # transformers.pytorch_utils.Conv1D, x @ W

@@ -15,6 +15,7 @@ class Layout:
     """The use of a tensor's dimensions by the module that owns it.
 
     Args:
+        convolution: a convolution, stored as (out, in / groups, *kernel) unless it is transposed.
         transposed: a transposed convolution, stored as (in, out / groups, *kernel).
         groups: groups of a convolution.
         stride: of a transposed convolution, along each dimension of its kernel.
@@ -23,6 +24,7 @@ class Layout:
         known: whether anybody knows; (out, in, *kernel) where not.
     """
 
+    convolution: bool = False
     transposed: bool = False
     groups: int = 1
     stride: tuple[int, ...] = ()

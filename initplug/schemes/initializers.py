@@ -19,6 +19,8 @@ from initplug.schemes.gains import GAINS, Gain, Nonlinearity, gain_of
 from initplug.schemes.registry import REGISTRY as REGISTRY  # filled by the time it is imported from here
 from initplug.schemes.registry import Reference
 from initplug.schemes.registry import initializer as initializer  # taken from here, the names above are taken first
+from initplug.schemes.structures import arange as arange
+from initplug.schemes.structures import bilinear as bilinear
 from initplug.schemes.structures import identity as identity
 from initplug.schemes.structures import orthogonal as orthogonal
 from initplug.schemes.structures import sincos as sincos
@@ -362,6 +364,9 @@ def keep(fans: Fans, *, otherwise: Literal["error", "default"] = "error") -> Kee
 
 WITHOUT_AXES = ("orthogonal", "delta_orthogonal", "dirac", "eye")
 """Initializers to which the dimensions of a tensor mean what they do, however its fans are counted."""
+
+BY_CHANNEL = ("dirac", "bilinear")
+"""Initializers that go by the channels and groups of a convolution."""
 
 TRANSFERS = ("copy", "load")
 """Initializers that give a tensor as a whole the values that something else has."""

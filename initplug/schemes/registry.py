@@ -189,6 +189,9 @@ RESERVED = frozenset(
 )
 """Keys beside the arguments of an initializer, and keys that make a mapping a rule."""
 
+EXEMPT = frozenset({("arange", "dim")})
+"""Arguments of our own that have the name of such a key, and go before it."""
+
 FIRST = {"distribution": ("fans",), "whole": ("shape", "draw")}
 """Positional arguments of each kind of function."""
 
@@ -259,7 +262,7 @@ def _read_parameter(name: str, kind: InitializerKind, argument: inspect.Paramete
     what, default = f"initializer {name!r}: argument {argument.name!r}", plain(argument.default)
     if not INITIALIZER_NAME.fullmatch(argument.name):
         raise ValueError(f"{what} cannot be spelled in recipes: letters, digits and _")
-    if argument.name in RESERVED:
+    if argument.name in RESERVED and (name, argument.name) not in EXEMPT:
         raise ValueError(f"{what} has the name of a key that recipes use themselves ({', '.join(sorted(RESERVED))})")
     if annotation is None:
         raise ValueError(f"{what} has no annotation, by which recipes are checked")
