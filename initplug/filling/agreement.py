@@ -77,7 +77,8 @@ def exact(value: object) -> str:
         'Stacked(parts=(Normal(mean=0, std=0.02), Normal(mean=0, std=1)), dim=0, sizes=())'
     """
     if is_dataclass(value):
-        arguments = ", ".join(f"{field.name}={exact(getattr(value, field.name))}" for field in fields(value))
+        told = (field.name for field in fields(value) if field.repr)
+        arguments = ", ".join(f"{name}={exact(getattr(value, name))}" for name in told)
         return f"{type(value).__name__}({arguments})"
     if isinstance(value, tuple):
         return f"({', '.join(map(exact, value))})"

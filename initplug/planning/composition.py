@@ -165,6 +165,7 @@ def _batched(made: Planned, dims: int, ndim: int) -> Planned:
 def _stacked(parts: Sequence[Planned], dim: int, sizes: tuple[int, ...]) -> Planned:
     if any(isinstance(part, Stacked) for part in parts):
         raise MisfitError("split: a part that is split again has no distribution of its own")
-    if all(isinstance(part, Keep) for part in parts):
-        return Keep()
+    kept = [part for part in parts if isinstance(part, Keep)]
+    if len(kept) == len(parts):
+        return next((part for part in kept if part.because is not None), Keep())
     return Stacked(cast("tuple[Single | Batched | Keep, ...]", tuple(parts)), dim, sizes)

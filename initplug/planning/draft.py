@@ -20,7 +20,7 @@ from initplug.planning.meta_buffers import restorations
 from initplug.planning.objections import raise_or_warn, warn_if_bare, warn_of_frozen, warn_of_lazy
 from initplug.planning.opaque import warn_of_opaque
 from initplug.planning.plan import Plan
-from initplug.planning.remarks import remarks
+from initplug.planning.remarks import remarks, warn_of_unread
 from initplug.planning.resets import Replays
 from initplug.planning.slots import Slots, Tree
 from initplug.planning.walk import walk
@@ -71,6 +71,7 @@ def plan_walked(tree: Tree, recipe: Recipe, prefix: str = "") -> tuple[Plan, Slo
     result.buffers = tuple(one.buffer for one in restorations(tree, result, replays))
     raise_or_warn(result, slots, misses, range(len(result)), part=bool(prefix))
     warn_of_frozen(result, slots, range(len(result)))
+    warn_of_unread(result, slots, range(len(result)))
     return result, slots
 
 

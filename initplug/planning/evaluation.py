@@ -179,12 +179,13 @@ def _context(setting: _Setting, slot: Slot, init: Init) -> Context:
     return Context(source, _factor(setting, slot, init), parts)
 
 
-def _surroundings(setting: _Setting, slot: Slot, init: Init) -> Drawn | Copy | Load | Fans | None:
+def _surroundings(setting: _Setting, slot: Slot, init: Init) -> Drawn | Copy | Load | Keep | Fans | None:
     """Return what a distribution depends on beyond the tensor itself: resets, fans or values of something else."""
     if init.fn in TRANSFERS:
         return _transferred(setting, slot, init)
-    if init.fn == "default" or (init.fn == "keep" and init.arguments.get("otherwise") == "default" and slot.on_meta):
-        return _default(setting, slot)
+    otherwise = init.arguments.get("otherwise")
+    if init.fn == "default" or (init.fn == "keep" and otherwise == "default" and slot.on_meta):
+        return _default(setting, slot, kept=init.fn == "default" and otherwise == "keep")
     if "of" in init.initializer.parameters and (slot.tensor.ndim < 2 or "of" in init.arguments):
         reference = init.arguments.get("of", init.initializer.parameters["of"].default)
         try:
@@ -219,13 +220,22 @@ def _factor(setting: _Setting, slot: Slot, init: Init) -> tuple[float, float] | 
         raise MisfitError(f"{init.fn}: factor: {powers} is beyond what numbers hold") from None
 
 
-def _default(setting: _Setting, slot: Slot) -> Drawn:
-    """Return what the resets of the owner and its ancestors leave, innermost first, the last write counting."""
+def _default(setting: _Setting, slot: Slot, *, kept: bool) -> Drawn | Keep:
+    """Return what the resets of the owner and its ancestors leave, innermost first, the last write counting.
+
+    Args:
+        setting: of the plan.
+        slot: a tensor.
+        kept: whether it stays as it is where that cannot be told, or given to it.
+    """
     outcome = default_of(setting.replays, slot)
     if isinstance(outcome, Drawn):
-        return outcome
+        misfit = misfit_of(outcome, slot.tensor.dtype, "default") if kept else None
+        return outcome if misfit is None else Keep(because=misfit.removeprefix("default: "))
     kind = setting.tree.nodes[slot.node].cls.__name__
     reason = outcome or f"no reset of {kind} or of a module around it writes it"
+    if kept:
+        return Keep(because=reason)
     if slot.on_meta:  # where nothing is that could be kept
         raise MisfitError(f"default: {reason}; give it a later rule of its own, such as `{own_rule(slot)}`")
     raise MisfitError(f"default: {reason}; `keep` leaves it as it is")

@@ -103,4 +103,5 @@ def _left(result: Plan, chosen: Collection[int]) -> list[int]:
 
 def _is_written(share: Share) -> bool:
     """Return whether a rule gives a parameter values: at once, later, or where there are none (`keep default`)."""
-    return share.kind == "parameter" and share.rule is not None and share.distribution != Keep()
+    kept = isinstance(share.distribution, Keep) and share.distribution.otherwise == "error"
+    return share.kind == "parameter" and share.rule is not None and not kept

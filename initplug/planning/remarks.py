@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from initplug.columns import Coded
+from initplug.errors import ROWS, shortened, warn
 from initplug.language.init import Init
 from initplug.language.recipe import Recipe
 from initplug.planning.accounts import Note, is_of_preset
+from initplug.planning.advice import own_rule
 from initplug.planning.assignment import Share
-from initplug.schemes.compositions import Planned, singles
+from initplug.planning.plan import Plan
+from initplug.planning.slots import Slots
+from initplug.schemes.compositions import Keep, Planned, parts_of, singles
 from initplug.schemes.distributions import TruncatedNormal
 from initplug.schemes.fans import Layout
 
@@ -19,13 +23,43 @@ UNKNOWN_LAYOUT = "nobody knows how its module uses it, so its effective fans are
 
 def remark(init: Init, layout: Layout, planned: Planned | None) -> str | None:
     """Return what is good to know of what an initializer comes down to for a tensor; None where nothing is."""
-    found = []
+    found = [f"`default` keeps it: {reason}" for reason in causes(planned)]
     drawn = singles(planned)
     counted = any(one.fans == "effective" for one in (init, *init.parts))
     if counted and drawn and not layout.known:
         found.append(UNKNOWN_LAYOUT)
     found += dict.fromkeys(told for one in drawn if (told := _idle_cut(one)) is not None)
     return "; ".join(found) or None
+
+
+def causes(planned: Planned | None) -> list[str]:
+    """Return why a tensor, or parts of it, are kept where a recipe asks for something else first."""
+    kept = (part.because for part in parts_of(planned) if isinstance(part, Keep))
+    return [*dict.fromkeys(reason for reason in kept if reason is not None)]
+
+
+def warn_of_unread(plan: Plan, slots: Slots, chosen: Collection[int]) -> None:
+    """Warn of what `default` keeps, since no reset writes it, or none that can be read.
+
+    Args:
+        plan: the plan.
+        slots: in its order.
+        chosen: positions of the slots that are to be written.
+    """
+    rows = plan.shares.where(lambda share: bool(causes(share.distribution))).tolist()
+    kept = [row for row in rows if row in chosen]
+    if not kept:
+        return
+    counted = "1 tensor" if len(kept) == 1 else f"{len(kept)} tensors"
+    lines = [
+        f"  {plan.names[row]} {plan.shares[row].shape}: {'; '.join(causes(plan.shares[row].distribution))}"
+        for row in kept[: ROWS + 1]
+    ]
+    shown = shortened([*lines, *[""] * (len(kept) - len(lines))])
+    it, its = ("it", "a later rule of its own") if len(kept) == 1 else ("them", "later rules of their own")
+    way = f"Where that is not meant, give {it} {its}, such as `{own_rule(slots[kept[0]])}`"
+    way += "; `keep` in a rule says that it is meant."
+    warn("\n".join([f"`default` leaves {counted} of {plan.origin} as constructed", *shown, way]))
 
 
 MOST_STDS = 6.3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from initplug.schemes.distributions import Constant, Elementwise
@@ -14,14 +14,22 @@ from initplug.schemes.structures.base import Structured
 
 @dataclass(frozen=True, slots=True)
 class Default:
-    """The draws of construction's resets: replaced, at plan time, by what those are."""
+    """The draws of construction's resets: replaced, at plan time, by what those are, or `otherwise` kept."""
+
+    otherwise: Literal["error", "keep"] = "error"
 
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """The values stay as they are; `otherwise` says what a tensor without values (on meta) gets."""
+    """The values stay as they are.
+
+    Args:
+        otherwise: what a tensor without values (on meta) gets.
+        because: why they do, where the recipe asks for something else first.
+    """
 
     otherwise: Literal["error", "default"] = "error"
+    because: str | None = field(default=None, repr=False)
 
     @property
     def text(self) -> str:

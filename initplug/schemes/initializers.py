@@ -348,12 +348,16 @@ def prior_bias(
 
 
 @initializer(any_shape=True)
-def default(fans: Fans) -> Default:
+def default(fans: Fans, *, otherwise: Literal["error", "keep"] = "error") -> Default:
     """Return what the resets of construction draw; what a constructor does after them is not seen.
+
+    Args:
+        fans: not used.
+        otherwise: of what no reset writes, or none that can be read: `error`, or `keep` as constructed.
 
     Source: `reset_parameters` and `_reset_parameters` of the owner and its ancestors.
     """
-    return Default()
+    return Default(otherwise)
 
 
 @initializer(modified=False, any_shape=True)
