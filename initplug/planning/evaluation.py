@@ -16,7 +16,7 @@ from initplug.planning.advice import own_rule
 from initplug.planning.assignment import FROZEN, LAZY, UNMATCHED, Share
 from initplug.planning.composition import NO_CONTEXT, Context, Pair, distribution_for, fans_for
 from initplug.planning.copies import Known, copied, loaded, settled
-from initplug.planning.dtypes import check_dtype, misfit_of
+from initplug.planning.dtypes import check_dtype, in_dtype, misfit_of
 from initplug.planning.factors import Places, multiplier
 from initplug.planning.matching import Frozen, Winner
 from initplug.planning.references import EMBEDDINGS, layout_of, padding_row, referred
@@ -162,7 +162,8 @@ def _share_of(setting: _Setting, slot: Slot, winner: Winner) -> Share:
         fans: Pair | None = Fans(slot.kin.shape).pair
         if tensor.numel():
             whole = tuple(slot.kin.shape)
-            distribution, fans = distribution_for(init, whole, whole, layout, context)
+            made, fans = distribution_for(init, whole, whole, layout, context)
+            distribution = in_dtype(made, tensor.dtype)
             check_dtype(distribution, tensor.dtype, init.fn)
         share = _share(setting, slot, winner, distribution, fans, row)
         share = setting.shares[key] = replace(share, note=remark(init, layout, distribution))
@@ -230,7 +231,8 @@ def _default(setting: _Setting, slot: Slot, *, kept: bool) -> Drawn | Keep:
     """
     outcome = default_of(setting.replays, slot)
     if isinstance(outcome, Drawn):
-        misfit = misfit_of(outcome, slot.tensor.dtype, "default") if kept else None
+        dtype = slot.tensor.dtype
+        misfit = misfit_of(in_dtype(outcome, dtype), dtype, "default") if kept else None
         return outcome if misfit is None else Keep(because=misfit.removeprefix("default: "))
     kind = setting.tree.nodes[slot.node].cls.__name__
     reason = outcome or f"no reset of {kind} or of a module around it writes it"
@@ -246,7 +248,8 @@ def has_default(replays: Replays, slot: Slot, *, whole: bool) -> bool:
     outcome = default_of(replays, slot)
     if not isinstance(outcome, Drawn) or (isinstance(outcome, Structured) and not whole):
         return False
-    return misfit_of(outcome, slot.tensor.dtype, "default") is None
+    dtype = slot.tensor.dtype
+    return misfit_of(in_dtype(outcome, dtype), dtype, "default") is None
 
 
 def _left_alone(
