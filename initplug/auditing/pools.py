@@ -20,7 +20,8 @@ from initplug.auditing.moments import Measured
 from initplug.auditing.verdicts import MOST_LAWS, Judgement, grain, rounding
 from initplug.columns import Coded, Rows
 from initplug.planning.assignment import Share
-from initplug.schemes.distributions import Elementwise, Stacked
+from initplug.schemes.compositions import Stacked
+from initplug.schemes.distributions import Elementwise
 
 SIGMAS_OF_POOL = 6.3
 """How many standard errors a pooled moment may be off: on two sides of two, less than 1e-9 of all pools are."""

@@ -41,7 +41,8 @@ from initplug.planning.assignment import Share
 from initplug.planning.plan import Plan
 from initplug.planning.slots import PLAIN_TENSORS, Slot, Slots
 from initplug.regions import Region
-from initplug.schemes.distributions import Constant, Drawn, Elementwise
+from initplug.schemes.compositions import Drawn
+from initplug.schemes.distributions import Constant, Elementwise
 
 STRAYED = "the owner no longer holds the tensor that was written"
 
