@@ -111,7 +111,7 @@ def apply(
         only: a selector, or names; everything else keeps its values, or stays on meta.
         prefix: the canonical name of `model` in the whole model that recipe and plan are about.
         device: where tensors that are on meta get their memory; None is the CPU.
-        threads: how many draw under a seed, which changes no value; as many as torch uses, up to 8, by default.
+        threads: that draw under a seed and measure, which changes nothing; as many as torch uses, up to 8, by default.
         measure: whether the audit measures what was written.
         histograms: whether it counts the values too, which takes a second reading; its page draws them.
         progress: called with the number of slots done and of all slots.
@@ -246,7 +246,7 @@ def audit(
         seed: that the model was initialised with, 0 to 2^64 - 1; None where it is unknown, or none was used.
         only: a selector, or names; everything else is `kept`, and looked through for NaN and infinities alone.
         prefix: the canonical name of `model` in the whole model that recipe and plan are about.
-        threads: how many compute under a seed, which changes nothing; as many as torch uses, up to 8, by default.
+        threads: how many measure and compute, which changes nothing; by default as many as torch uses, up to 8.
         progress: called with the number of slots compared under a seed and of all that are.
         histograms: whether the audit counts the values too; its page draws them.
 

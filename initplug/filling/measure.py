@@ -113,7 +113,7 @@ def _measure_rest(work: Work, found: Verdicts) -> None:
                 found.note(row, Judgement("untestable", f"{hidden}; it can neither be written nor read", hidden))
             continue
         value = value_of(slot)
-        moments = found.measured[row] = measured_of(value, share)
+        moments = found.measured[row] = measured_of(value, share, threads=work.settings.threads)
         if status in ("initialized", "read") and row not in work.projecting:
             found.note(row, _judged(value, share, moments, work.sources.get(row), exact=slot.computed is None))
 

@@ -30,12 +30,12 @@ from initplug.schemes.distributions import Batched, Elementwise, Stacked
 from initplug.schemes.structures.base import Structured
 
 
-def measured_of(tensor: Tensor, share: Share, without: Collection[float] = ()) -> Moments | None:
+def measured_of(tensor: Tensor, share: Share, without: Collection[float] = (), threads: int = 1) -> Moments | None:
     """Measure what this rank holds of a tensor, less some values; return None where torch cannot compute with it."""
     if tensor.layout != torch.strided:
         return None
     try:
-        return measure(local_of(tensor), local_row(tensor, share.padding_row), without)
+        return measure(local_of(tensor), local_row(tensor, share.padding_row), without, threads)
     except (NotImplementedError, RuntimeError, TypeError):  # packed dtypes that torch stores and cannot compute with
         return None
 

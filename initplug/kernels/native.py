@@ -26,25 +26,19 @@ def fill(
     firsts, length = runs
     library().fill(
         len(addresses),
-        _address(addresses),
+        addresses.ctypes.data,
         DTYPE_CODES[dtype],
-        _address(draws),
-        _address(normal_table()),
-        _address(keys),
-        _address(firsts),
+        draws.ctypes.data,
+        normal_table().ctypes.data,
+        keys.ctypes.data,
+        firsts.ctypes.data,
         length,
         begin,
         count,
-        None if measured is None else _address(measured),
+        None if measured is None else measured.ctypes.data,
     )
 
 
 def measure(addresses: Addresses, dtype: str, count: int, measured: NDArray[Any]) -> None:
     """Measure tensors that are alike, as `reference.measure` does."""
-    library().measure(len(addresses), _address(addresses), DTYPE_CODES[dtype], count, _address(measured))
-
-
-def _address(array: NDArray[Any]) -> int:
-    """Return where an array without gaps begins in memory."""
-    address: int = array.__array_interface__["data"][0]
-    return address
+    library().measure(len(addresses), addresses.ctypes.data, DTYPE_CODES[dtype], count, measured.ctypes.data)

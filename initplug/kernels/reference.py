@@ -187,11 +187,15 @@ MOMENTS = np.dtype(
 BLOCK = 2048
 """Elements that are added to each other; blocks are added one after another."""
 
+LANES = 16
+"""Sums that the elements of a block are dealt to."""
+
 
 def moments_of(held: NDArray[np.float64], scale: float = 1.0) -> tuple[int, float, float, float, float]:
     """Return the moments of elements, one or more, whose squares `scale` keeps within double precision.
 
-    Source: Chan, Golub, LeVeque 1979, Updating formulae and a pairwise algorithm for computing sample variances.
+    Source: Chan, Golub, LeVeque 1979, Updating formulae and a pairwise algorithm for computing sample variances; 1983,
+    Algorithms for computing the sample variance.
     """
     numel, low, high = len(held), float(held.min()) + 0.0, float(held.max()) + 0.0
     if low == high:
@@ -211,17 +215,24 @@ def moments_of(held: NDArray[np.float64], scale: float = 1.0) -> tuple[int, floa
 
 
 def _moments_of_block(block: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the mean of a block, and the sum of squared deviations from it."""
-    if (block == block[0]).all():
-        return float(block[0]), 0.0
-    mean = _folded_sum(block) / len(block)
-    return mean, _folded_sum((block - mean) ** 2)
+    """Return the mean of a block, and the sum of squared deviations from it.
+
+    What is added are deviations from the first element, which is one of them: so squares keep 12 digits or more.
+    """
+    first = float(block[0]) if np.isfinite(block[0]) else 0.0
+    deviations = block - first
+    total = _dealt_sum(deviations)
+    mean = total / len(block)
+    return first + mean, _dealt_sum(deviations * deviations) - total * mean
 
 
-def _folded_sum(block: NDArray[np.float64]) -> float:
-    """Return the sum of a block, padded with zeros to a power of two: halves are added to halves."""
-    sums = np.zeros(1 << (len(block) - 1).bit_length())
-    sums[: len(block)] = block
+def _dealt_sum(block: NDArray[np.float64]) -> float:
+    """Return the sum of a block whose element i goes to lane i % `LANES`: halves of the lanes are added to halves."""
+    padded = np.zeros(-len(block) % LANES + len(block))
+    padded[: len(block)] = block
+    sums = np.zeros(LANES)
+    for row in padded.reshape(-1, LANES):
+        sums += row
     while len(sums) > 1:
         sums = sums[: len(sums) // 2] + sums[len(sums) // 2 :]
     return float(sums[0])
