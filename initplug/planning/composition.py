@@ -131,8 +131,7 @@ def _draw_vanishes(before: Drawn, after: Drawn) -> bool:
     """Return whether a draw that varies, or is not 0, has become 0 by rounding."""
     if isinstance(before, Stacked) and isinstance(after, Stacked):
         return any(_draw_vanishes(*pair) for pair in zip(before.drawn, after.drawn, strict=True))
-    law = after.law
-    return law.std == law.mean == 0 and (before.std, before.mean) != (0, 0)
+    return after.std == 0 and after.mean == 0 and (before.std, before.mean) != (0, 0)
 
 
 def _split(shape: tuple[int, ...], count: int, init: Init) -> tuple[list[tuple[int, ...]], tuple[int, ...]]:

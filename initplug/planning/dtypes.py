@@ -12,6 +12,7 @@ import torch
 from initplug.schemes.calls import MisfitError
 from initplug.schemes.compositions import Batched, Copy, Keep, Load, Planned, Single, Stacked
 from initplug.schemes.distributions import Complex, Constant, Elementwise, Normal
+from initplug.schemes.laws import Law
 from initplug.schemes.structures.base import Fixed
 from initplug.schemes.structures.custom import Custom
 from initplug.torch_versions import can_fill
@@ -46,20 +47,23 @@ DRAWN_DTYPES = frozenset(
 """Dtypes that torch draws random numbers in; shorter floats are stored, not drawn."""
 
 
+UNDRAWN = (Copy, Load, Keep)
+
+
 def check_dtype(distribution: Planned, dtype: torch.dtype, fn: str) -> None:
     """Refuse what a dtype cannot hold or torch cannot draw in it.
 
     Raises:
         MisfitError: saying what does not fit.
     """
-    if isinstance(distribution, Copy | Load | Keep):
+    if isinstance(distribution, UNDRAWN):
         return
     if isinstance(distribution, Stacked):
         for part in distribution.drawn:
             check_dtype(part, dtype, fn)
         return
-    name = str(dtype).removeprefix("torch.")
-    if not isinstance(distribution, Constant):
+    name, constant = _name(dtype), isinstance(distribution, Constant)
+    if not constant:
         if dtype not in DRAWN_DTYPES:
             raise MisfitError(f"{fn}: {name} tensors take constants only")
         if dtype.is_complex != isinstance(distribution, Complex) and not isinstance(distribution, Normal):
@@ -74,7 +78,8 @@ def check_dtype(distribution: Planned, dtype: torch.dtype, fn: str) -> None:
         raise MisfitError(f"{fn}: {name} tensors cannot be filled") from None
     if not can_fill(dtype):
         raise MisfitError(f"{fn}: {name} tensors cannot be filled by torch {torch.__version__}")
-    reach, law = _reach(distribution), distribution.law
+    law = distribution.law
+    reach = _reach(distribution, law)
     for value in reach:
         if not low <= value <= high:
             raise MisfitError(
@@ -84,7 +89,7 @@ def check_dtype(distribution: Planned, dtype: torch.dtype, fn: str) -> None:
             raise MisfitError(f"{fn}: {value:g} is no {name}")
     if isinstance(part, Constant) and _rounds_to_zero(part.value, dtype):
         raise MisfitError(f"{fn}: {part.value:g} would be 0: the smallest number of {name} is {finest(dtype):g}")
-    if not isinstance(distribution, Constant):
+    if not constant:
         least = finest(dtype)
         for what, size in (("std", law.std), ("gain", abs(part.gain) if isinstance(part, Fixed) else 0.0)):
             if 0 < size < least:
@@ -121,6 +126,11 @@ def _exact(value: float) -> str:
 
 
 @cache
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+@cache
 def _range(dtype: torch.dtype) -> tuple[float, float]:
     """Return the smallest and largest number that a dtype holds."""
     if dtype == torch.bool:
@@ -151,11 +161,10 @@ def _one_number(near: float, far: float, dtype: torch.dtype) -> float | None:
     return float(one.real) if one == other else None
 
 
-def _reach(distribution: Single | Batched) -> tuple[float, float]:
+def _reach(distribution: Single | Batched, law: Law) -> tuple[float, float]:
     """Return where the elements lie: the bounds, or six standard deviations where those are wider."""
     if isinstance(distribution, Constant):
         return distribution.value, distribution.value
-    law = distribution.law
     if law.inner is not None and law.outer is None:  # draws come to the bounds, however far out they are
         return law.low, law.high
     return max(law.low, law.mean - 6 * law.std), min(law.high, law.mean + 6 * law.std)

@@ -19,6 +19,7 @@ from nets import copied_values, quietly
 from torch import Tensor, nn
 
 import initplug
+from initplug import kernels, torch_versions
 from initplug.auditing.moments import Measured
 from initplug.filling.streams import fill_box
 from initplug.filling.words import key_of
@@ -501,3 +502,63 @@ def test_the_collector_of_cycles_is_left_as_it_was(collecting: bool) -> None:
     finally:
         (gc.enable if before else gc.disable)()
     assert seen and not any(seen)
+
+
+# Many tensors, each with a deviation of its own.
+
+
+def layers_at_their_places(count: int, size: int) -> nn.Module:
+    return nn.Sequential(*(nn.Sequential(nn.Linear(size, size)) for _ in range(count)))
+
+
+PLACED = {"fn": "normal", "std": 0.02, "factor": {"place": "<Linear>", "power": -0.5}}
+
+
+def calls_of(kernel: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of tensors that calls of a kernel take from now on."""
+    found: list[int] = []
+    real = getattr(kernel, name)
+
+    def counting(addresses: Any, *rest: Any) -> None:
+        found.append(len(addresses))
+        real(addresses, *rest)
+
+    monkeypatch.setattr(kernel, name, counting)
+    return found
+
+
+def test_small_tensors_under_factors_of_their_own_are_drawn_in_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = layers_at_their_places(300, 5)
+    recipe = {"rules": {"*.weight": PLACED, "*.bias": 0.5}}
+    filled, measured = (calls_of(kernels.kernel(), name, monkeypatch) for name in ("fill", "measure"))
+    audit = initplug.apply(model, recipe, seed=3)
+    assert (filled, measured) == ([300], [300])
+    assert {row.verdict for row in audit} == {"ok"}
+    for place, (name, weight) in enumerate(model.named_parameters(), 2):
+        if name.endswith("weight"):
+            alone, std = np.empty(25, np.float32), 0.02 / math.sqrt(place // 2)
+            fill_box(alone, Normal(0.0, std), key_of(3, name), Box.whole((5, 5)))
+            assert (weight.detach().numpy().ravel() == alone).all()
+            assert audit[name].std == std
+
+
+def test_torchs_own_draws_under_factors_are_measured_in_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = calls_of(kernels.kernel(), "measure", monkeypatch)
+    initplug.apply(layers_at_their_places(300, 5), {"rules": {"*.weight": PLACED, "*.bias": 0.5}})
+    assert measured == [300, 300]
+
+
+def test_a_zero_with_a_sign_is_none_without_one() -> None:
+    model = layers_at_their_places(3, 2)
+    initplug.apply(model, {"rules": {"*.weight": 0.0, "*.bias": -0.0, "^1.**.weight": -0.0}}, seed=0)
+    signs = [bool(parameter.signbit().all()) for parameter in model.parameters()]
+    assert signs == [False, True, True, True, False, True]
+
+
+@pytest.mark.parametrize("many", [True, False])
+def test_autograd_hears_of_every_tensor_that_was_written(many: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("initplug.torch_versions.MARKS_MANY", many and torch_versions.MARKS_MANY)
+    model = layers_at_their_places(4, 3)
+    before = [parameter._version for parameter in model.parameters()]
+    initplug.apply(model, {"rules": {"*": "normal std=0.02"}}, seed=0)
+    assert all(parameter._version > version for parameter, version in zip(model.parameters(), before, strict=True))
