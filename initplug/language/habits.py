@@ -63,7 +63,7 @@ PATH = r"(?:[a-z_]\w*\.)*"
 
 
 def _checked(text: str) -> str | None:
-    """`isinstance(m, nn.Conv2d)`, `type(m) == nn.Linear`."""
+    """Return the types that code asks for: `isinstance(m, nn.Conv2d)`, `type(m) == nn.Linear`."""
     if not re.match(r"(?:isinstance|type|issubclass)\s*\(", text):
         return None
     names = re.findall(rf"\b({CLASS})\b", text)
@@ -71,7 +71,7 @@ def _checked(text: str) -> str | None:
 
 
 def _typed(text: str) -> str | None:
-    """`nn.Conv2d`, `torch.nn.Conv2d.weight`, `Conv2d.weight`, `[Conv2d].weight`, `<nn.Conv2d>`."""
+    """Return a type in angle brackets: `nn.Conv2d`, `Conv2d.weight`, `[Conv2d].weight`, `<nn.Conv2d>`."""
     found = re.fullmatch(rf"(\^?)[\[<{{]?(?:{PATH})({CLASS})[\]>}}]?(?=\.|$)(.*)", text)
     if found is None:
         return None
@@ -79,7 +79,7 @@ def _typed(text: str) -> str | None:
 
 
 def _bracketed(text: str) -> str | None:
-    """`<Conv2d.weight`, `Conv2d>.weight`, `<Conv2d, Linear>.weight`, `<Conv2d>weight`."""
+    """Return types with both brackets and their dot: `<Conv2d.weight`, `<Conv2d, Linear>.weight`, `<Conv2d>weight`."""
     if "<" not in text and ">" not in text:
         return None
     text = re.sub(r"\s*[,;]\s*", "|", text) if re.search(r"<[^>]*,[^>]*>", text) else text
@@ -89,18 +89,18 @@ def _bracketed(text: str) -> str | None:
 
 
 def _quoted(text: str) -> str | None:
-    """`'*.bias'` with quotes of its own, or white space around it."""
+    """Return a selector without quotes of its own, or white space around it."""
     return text.strip().strip("'\"`").strip()
 
 
 def _negated(text: str) -> str | None:
-    """`!*.bias`, `not *.bias`, `~*.bias`."""
+    """Return what is negated: `!*.bias`, `not *.bias`, `~*.bias`."""
     found = re.fullmatch(r"(?:!|~|not\s+)(.+)", text)
     return found and found[1]
 
 
 def _indexed(text: str) -> str | None:
-    """`blocks[0].fc`, `blocks[-1]`, `blocks[:]`."""
+    """Return indices as steps: `blocks[0].fc`, `blocks[-1]`, `blocks[:2]`."""
     return re.sub(r"(?<=\w)\[(-?[0-9]+|[0-9]?:[0-9]?|)\](?=\.|$)", lambda found: f".{_places(found[1])}", text)
 
 
@@ -114,14 +114,14 @@ def _places(index: str) -> str:
 
 
 def _slashed(text: str) -> str | None:
-    """`encoder/layers/0/kernel`, `encoder->fc`, `encoder::fc`."""
+    """Return a path as a dotted name: `encoder/layers/0/kernel`, `encoder->fc`, `encoder::fc`."""
     dotted = re.sub(r"/|->|::", ".", text.strip("/")) if re.search(r"/|->|::", text) else None
     head, dot, last = (dotted or "").rpartition(".")
     return dotted and f"{head}{dot}{OF_FLAX.get(last, last)}"
 
 
 def _renamed(text: str) -> str | None:
-    """`*.kernel`: what torch calls a weight; gammas, betas and scales are names of torch's modules, too."""
+    """Return what torch calls `*.kernel`; gammas, betas and scales are names of modules of torch, too."""
     return f"{text.removesuffix('kernel')}weight" if re.search(r"(?:^|\.)kernel$", text) else None
 
 
@@ -130,7 +130,7 @@ OF_FLAX = {**dict.fromkeys(("kernel", "gamma", "scale", "embedding", "embeddings
 
 
 def _listed(text: str) -> str | tuple[str, ...] | None:
-    """`conv1,conv2`, `conv.{weight,bias}`, `conv|bn`: alternatives, or a list."""
+    """Return alternatives, or selectors of a list: `conv1,conv2`, `conv.{weight,bias}`, `conv|bn`."""
     braces = re.sub(r"\{([^{}]*)\}", lambda found: "(" + re.sub(r"\s*,\s*", "|", found[1]) + ")", text)
     if braces != text:
         return braces
@@ -144,13 +144,13 @@ def _listed(text: str) -> str | tuple[str, ...] | None:
 
 
 def _prefixed(text: str) -> str | None:
-    """`self.fc`, `model.fc`, `module.fc`, `_orig_mod.fc`: what holds the model is none of its names."""
+    """Return a name without what holds the model: `self.fc`, `model.fc`, `module.fc`, `_orig_mod.fc`."""
     found = re.fullmatch(r"\^?(?:self|model|module|net|_orig_mod|_fsdp_wrapped_module|state_dict|params)\.(.+)", text)
     return found and found[1]
 
 
 def _starred(text: str) -> str | None:
-    """`**bias`, `conv**`: two stars inside a segment."""
+    """Return one star for two inside a segment: `**bias`, `conv**`."""
     return re.sub(r"\*\*+(?=[^.*])|(?<=[^.*])\*\*+", "*", text) if "**" in text else None
 
 
@@ -181,7 +181,7 @@ AS_GLOB: Mapping[str, str] = {
 
 
 def _matched(text: str) -> str | None:
-    r"""`.*\.bias`, `^conv\d+\.weight$`, `(?:q|k)_proj.*weight`."""
+    r"""Return a regular expression as a glob: `.*\.bias`, `^conv\d+\.weight$`, `(?:q|k)_proj.*weight`."""
     if not EXPRESSION.search(text):
         return None
     text = text.removeprefix("re:")

@@ -58,8 +58,8 @@ def initializer_hint(name: str, names: Iterable[str]) -> str:
     Example:
         >>> initializer_hint("he_normal", ["normal"])
         "write variance_scaling scale=2, Keras's and JAX's he_normal"
-        >>> initializer_hint("nomal", ["normal"])
-        'did you mean normal?'
+        >>> initializer_hint("kaimng_normal", ["kaiming_normal"])
+        'did you mean kaiming_normal?'
     """
     names = [*names]
     found = meanings(name)

@@ -266,6 +266,7 @@ TIMM = Library(
     source="https://github.com/huggingface/pytorch-image-models/blob/main/timm/layers/weight_init.py",
     packages=("timm", "layers", "weight_init"),
     names={
+        "trunc_normal_": "trunc_normal low=-2 high=2; its bounds are absolute, trunc_normal alone cuts at 2 std",
         "trunc_normal_tf_": "trunc_normal",
         "lecun_normal_": "lecun_normal",
         "variance_scaling_": "variance_scaling",

@@ -181,6 +181,7 @@ FORMULAS: dict[str, dict[str, Formula | str]] = {
         "MSRAPrelu": normal(math.sqrt(2 / (1 + 0.25**2) / AVERAGE)),
     },
     "timm": {
+        "trunc_normal_": cut(1.0),
         "trunc_normal_tf_": cut(1.0),
         "lecun_normal_": corrected(math.sqrt(1 / IN)),
         "variance_scaling_": corrected(math.sqrt(1 / IN)),
