@@ -29,6 +29,7 @@ from initplug.filling.checks import (
     unshaped,
     unsourced,
 )
+from initplug.filling.clones import clones, warn_of_parted
 from initplug.filling.copies import redraw_across_ranks, redraw_from_elsewhere
 from initplug.filling.former import warn_of_set_values
 from initplug.filling.materialize import check_complete, device_of, materialize, missing
@@ -161,7 +162,10 @@ def apply(
             "before anything was written",
         )
         backups += filter(None, [work.backup])
-        return agree_on(lambda: _write_and_measure(work), circle, lambda _: NO_FACTS, "while values were written")
+        alike = clones(work)
+        found = agree_on(lambda: _write_and_measure(work), circle, lambda _: NO_FACTS, "while values were written")
+    warn_of_parted(alike)
+    return found
 
     with restored_on_failure() as backups, _undisturbed():
         return written(backups)
