@@ -29,7 +29,7 @@ from initplug.filling.checks import (
     unshaped,
     unsourced,
 )
-from initplug.filling.clones import clones, warn_of_parted
+from initplug.filling.clones import Clone, clones, warn_of_parted
 from initplug.filling.copies import redraw_across_ranks, redraw_from_elsewhere
 from initplug.filling.former import warn_of_set_values
 from initplug.filling.materialize import check_complete, device_of, materialize, missing
@@ -143,8 +143,8 @@ def apply(
     replicas = replicated(model) if isinstance(model, nn.Module) else NO_REPLICAS
     circle = _circle_of_call(model, group, replicas) if check else Circle()
 
-    def written(backups: list[Backup]) -> Audit:
-        """Return the audit, and drop all else that was made on the way."""
+    def written(backups: list[Backup]) -> tuple[Audit, list[Clone]]:
+        """Return the audit, and what were copies before; drop all else that was made on the way."""
         work = agree_on(
             lambda: _prepare(
                 model,
@@ -164,11 +164,12 @@ def apply(
         backups += filter(None, [work.backup])
         alike = clones(work)
         found = agree_on(lambda: _write_and_measure(work), circle, lambda _: NO_FACTS, "while values were written")
-    warn_of_parted(alike)
-    return found
+        return found, alike
 
     with restored_on_failure() as backups, _undisturbed():
-        return written(backups)
+        found, alike = written(backups)
+    warn_of_parted(alike)
+    return found
 
 
 def _circle_of_call(model: Any, group: Any, replicas: Replicas) -> Circle:
