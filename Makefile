@@ -93,7 +93,7 @@ picture: $(VENV)/installed-examples ## Train the nets of the README's picture (m
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/installed: pyproject.toml constraints.txt initplug/kernels/kernel.c initplug/kernels/build_hook.py | $(BIN)/python
+$(VENV)/installed: pyproject.toml constraints.txt $(wildcard initplug/kernels/*.[ch]) initplug/kernels/build_hook.py | $(BIN)/python
 	$(PIP) install --constraint constraints.txt --editable .
 	@touch $@
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
+from operator import attrgetter
 from typing import Any, NamedTuple, overload
 
 import numpy as np
@@ -33,8 +35,10 @@ class Moments(NamedTuple):
     max: float
 
 
-def measure(tensor: Tensor, padding_row: int | None = None, without: Collection[float] = ()) -> Moments | None:
-    """Measure a tensor in chunks; a padding row, which nothing draws, is left out, and so are given values.
+def measure(
+    tensor: Tensor, padding_row: int | None = None, without: Collection[float] = (), threads: int = 1
+) -> Moments | None:
+    """Measure a tensor in chunks that threads share; a padding row, which nothing draws, is left out, and given values.
 
     The deviation of complex elements is √E|z - mean|², their mean that of the real part, their extremes those of both
     parts. An empty tensor has no moments.
@@ -46,11 +50,12 @@ def measure(tensor: Tensor, padding_row: int | None = None, without: Collection[
     tensor = tensor.detach()
     if tensor.is_complex():
         tensor = tensor.resolve_conj()
-        real, imaginary = (measure(part, padding_row) for part in torch.view_as_real(tensor).unbind(-1))
+        parts = torch.view_as_real(tensor).unbind(-1)
+        real, imaginary = (measure(part, padding_row, threads=threads) for part in parts)
         return None if real is None or imaginary is None else _complex_moments(real, imaginary)
-    parts = _parts(tensor, padding_row)
-    if not without and tensor.dtype in KERNEL_DTYPES and all(part.is_cpu and is_dense(part) for part in parts):
-        found = [one for part in parts for one in measure_memory(part.data_ptr(), tensor.dtype, part.numel())]
+    held = _parts(tensor, padding_row)
+    if not without and tensor.dtype in KERNEL_DTYPES and all(part.is_cpu and is_dense(part) for part in held):
+        found = [one for part in held for one in measure_memory(part.data_ptr(), tensor.dtype, part.numel(), threads)]
     else:
         chosen = (_without(chunk, without) for chunk in chunks(tensor, padding_row))
         found = [one for chunk in chosen if chunk.size for one in measure_array(chunk)]
@@ -167,20 +172,32 @@ AT_ONCE = 1 << 18
 """Elements whose moments are added up at once, whoever measures them."""
 
 
-def measure_memory(address: int, dtype: torch.dtype, count: int) -> Measured:
+def measure_memory(address: int, dtype: torch.dtype, count: int, threads: int = 1) -> Measured:
     """Measure elements that follow each other in memory, in stretches of `AT_ONCE`.
 
     Args:
         address: of the first, on the CPU.
         dtype: one of `KERNEL_DTYPES`.
         count: how many there are, one or more.
+        threads: that share the stretches, which changes nothing.
     """
     whole, rest = divmod(count, AT_ONCE)
     found, size = Measured.none(whole + (rest > 0)), AT_ONCE * dtype.itemsize
     addresses = (address + np.arange(len(found)) * size).astype(np.uintp)
-    for stretches, each in ((slice(whole), AT_ONCE), (slice(whole, None), rest)):
-        if len(addresses[stretches]):
-            kernel().measure(addresses[stretches], KERNEL_DTYPES[dtype], each, found.table[stretches])
+
+    def measure_stretches(some: slice, each: int) -> None:
+        kernel().measure(addresses[some], KERNEL_DTYPES[dtype], each, found.table[some])
+
+    share = max(-(-whole // threads), 1)
+    shares = [slice(begin, min(begin + share, whole)) for begin in range(0, whole, share)]
+    if len(shares) > 1:
+        with ThreadPoolExecutor(len(shares)) as pool:
+            for done in [pool.submit(measure_stretches, some, AT_ONCE) for some in shares]:
+                done.result()
+    elif shares:
+        measure_stretches(shares[0], AT_ONCE)
+    if rest:
+        measure_stretches(slice(whole, None), rest)
     return found
 
 
@@ -197,8 +214,7 @@ def measure_array(values: NDArray[Any]) -> Measured:
 
 def address_of(values: NDArray[Any]) -> int:
     """Return where an array without gaps begins in memory."""
-    address: int = values.__array_interface__["data"][0]
-    return address
+    return values.ctypes.data
 
 
 def together(one: Moments, other: Moments) -> Moments:
@@ -267,15 +283,19 @@ SINGLE = frozenset({torch.float32, torch.bfloat16, torch.float16})
 """Dtypes whose elements single precision holds."""
 
 
-def measure_alike(tensors: Sequence[Tensor]) -> Measured:
+def measure_alike(tensors: Sequence[Tensor], *, in_order: bool) -> Measured:
     """Measure tensors of one shape and one dtype of `SINGLE`, one element or more each.
 
+    Args:
+        tensors: of one device.
+        in_order: whether they `lie_in_order`.
+
     Example:
-        >>> [*measure_alike([torch.tensor([1.0, 3.0]), torch.tensor([5.0, 5.0])])]
+        >>> [*measure_alike([torch.tensor([1.0, 3.0]), torch.tensor([5.0, 5.0])], in_order=True)]
         [Moments(numel=2, mean=2.0, std=1.0, min=1.0, max=3.0), Moments(numel=2, mean=5.0, std=0.0, min=5.0, max=5.0)]
     """
     found, dtype, numel = Measured.none(len(tensors)), KERNEL_DTYPES[tensors[0].dtype], tensors[0].numel()
-    if lie_in_order(tensors):
+    if in_order:
         kernel().measure(addresses_of(tensors), dtype, numel, found.table)
         return found
     step = max((MEASURED_AT_A_TIME - 1) // numel, 1)
@@ -285,12 +305,13 @@ def measure_alike(tensors: Sequence[Tensor]) -> Measured:
     return found
 
 
+IS_CPU = attrgetter("is_cpu")
+
+
 def lie_in_order(tensors: Sequence[Tensor]) -> bool:
     """Return whether kernels may write and measure tensors: in row-major order, on the CPU, not negated."""
     return (
-        all(tensor.is_cpu for tensor in tensors)
-        and all(map(Tensor.is_contiguous, tensors))
-        and not any(map(Tensor.is_neg, tensors))
+        all(map(IS_CPU, tensors)) and all(map(Tensor.is_contiguous, tensors)) and not any(map(Tensor.is_neg, tensors))
     )
 
 

@@ -27,6 +27,7 @@ from initplug.cli.options import (
     completion_script,
     with_config,
 )
+from initplug.cli.studies import diff
 from initplug.cli.sweeps import differences, run_each
 from initplug.cli.terminal import colored, progress, reported, table_of
 from initplug.errors import InitplugError, PlanError, RecipeError, brief, shortened, visible
@@ -373,6 +374,9 @@ def _show_audit(audit: Audit, every: bool, wide: bool) -> None:
     if problems:
         rows = shortened([f"  {row.name}: {row.problem}" for row in problems])
         raise Failure("\n".join([f"{len(problems)} of {len(audit)} slots are not what the recipe says", *rows]))
+
+
+commands.add_command(diff)
 
 
 # Arguments --------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from initplug.filling.scrutiny import beside_bounds, measured_of
 from initplug.filling.writable import untouchable
 from initplug.planning.assignment import Share
 from initplug.planning.slots import Slot, Slots
-from initplug.schemes.distributions import Planned
+from initplug.schemes.compositions import Planned
 
 
 class _Asked(NamedTuple):

@@ -27,7 +27,7 @@ class Settings(NamedTuple):
 
     Args:
         seed: of named streams; None for torch's global generator.
-        threads: that draw from streams at a time.
+        threads: that draw from streams, or measure, at a time.
         measure: whether the audit measures what is drawn.
         histograms: whether it counts the values, too.
         progress: called with the number of slots done and of all slots.

@@ -4,22 +4,14 @@
  * libm is called. No state is kept and no thread is started: calls may run beside each other, and in forked processes.
  */
 
-#include <stdint.h>
-#include <string.h>
+#include "kernel.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
 
-#if defined(_WIN32)
-#define EXPORT __declspec(dllexport)
-#else
-#define EXPORT __attribute__((visibility("default")))
-#endif
-
-#define INLINE static inline __attribute__((always_inline))
-
-#define ABI 1
+#define ABI 4
+#define LANES 16   /* sums that the elements of a block are dealt to */
 #define BLOCK 2048 /* elements that are drawn and measured at a time: they lie in the first-level cache */
 
 enum dtype { FLOAT32, FLOAT64, BFLOAT16, FLOAT16 };
@@ -31,9 +23,9 @@ typedef uint16_t held_half __attribute__((aligned(1)));
 
 struct draw {
     int32_t uniform;
+    float scale, shift, low, high;
     uint32_t first;
     uint64_t number;
-    float scale, shift, low, high;
 };
 
 struct moments {
@@ -41,21 +33,45 @@ struct moments {
     double mean, std, min, max;
 };
 
+#define FIRST 0xD2E7470EE14C6C93u /* multipliers of Philox */
+#define SECOND 0xCA5A826395121157u
+#define STEP0 0x9E3779B97F4A7C15u /* of its keys, from round to round */
+#define STEP1 0xBB67AE8584CAA73Bu
+#define VECTORS 8 /* blocks that wide vectors compute at a time, and those beside them */
+#define SCALARS 4
+#define MANY (VECTORS + SCALARS)
+#define UNROLLED _Pragma("GCC unroll 10")
+
 /* Words ------------------------------------------------------------------------------------------------------- */
 
-/* Philox4x64-10, Salmon et al. 2011: the eight 32-bit words of a block. */
-INLINE void encipher(uint32_t *words, uint64_t block, uint64_t k0, uint64_t k1) {
-    uint64_t a = block, b = 0, c = 0, d = 0;
-    for (int round = 0; round < 10; round++) {
-        unsigned __int128 first = (unsigned __int128)0xD2E7470EE14C6C93u * a;
-        unsigned __int128 second = (unsigned __int128)0xCA5A826395121157u * c;
-        a = (uint64_t)(second >> 64) ^ b ^ k0;
-        b = (uint64_t)second;
-        c = (uint64_t)(first >> 64) ^ d ^ k1;
-        d = (uint64_t)first;
-        k0 += 0x9E3779B97F4A7C15u;
-        k1 += 0xBB67AE8584CAA73Bu;
-    }
+struct product {
+    uint64_t high, low;
+};
+
+/* The product of 64-bit words, by the multiplier of whole words. */
+INLINE struct product times(uint64_t one, uint64_t other) {
+    unsigned __int128 product = (unsigned __int128)one * other;
+    return (struct product){(uint64_t)(product >> 64), (uint64_t)product};
+}
+
+/* The same by products of halves, which vectors have. */
+INLINE struct product times_by_halves(uint64_t one, uint64_t other) {
+    uint64_t low = (uint32_t)one, high = one >> 32, other_low = (uint32_t)other, other_high = other >> 32;
+    uint64_t middle = high * other_low + (low * other_low >> 32), last = low * other_high + (uint32_t)middle;
+    return (struct product){high * other_high + (middle >> 32) + (last >> 32), one * other};
+}
+
+/* A round of Philox4x64-10, Salmon et al. 2011, on one block. */
+#define ROUND(TIMES, a, b, c, d, k0, k1)                                                                             \
+    do {                                                                                                             \
+        struct product first = TIMES(a, FIRST), second = TIMES(c, SECOND);                                           \
+        a = second.high ^ b ^ k0;                                                                                    \
+        b = second.low;                                                                                              \
+        c = first.high ^ d ^ k1;                                                                                     \
+        d = first.low;                                                                                               \
+    } while (0)
+
+INLINE void lay_out(uint32_t *words, uint64_t a, uint64_t b, uint64_t c, uint64_t d) {
     uint64_t quads[4] = {a, b, c, d};
     for (int i = 0; i < 4; i++) {
         words[2 * i] = (uint32_t)quads[i];
@@ -63,8 +79,38 @@ INLINE void encipher(uint32_t *words, uint64_t block, uint64_t k0, uint64_t k1) 
     }
 }
 
+/* The eight 32-bit words of a block. */
+INLINE void encipher(uint32_t *words, uint64_t block, uint64_t k0, uint64_t k1) {
+    uint64_t a = block, b = 0, c = 0, d = 0;
+    UNROLLED for (int round = 0; round < 10; round++, k0 += STEP0, k1 += STEP1)
+        ROUND(times, a, b, c, d, k0, k1);
+    lay_out(words, a, b, c, d);
+}
+
+/* The words of VECTORS blocks that vectors compute, and of SCALARS blocks after them: the two multiply in different
+ * parts of a processor, at the same time. */
+INLINE void encipher_many(uint32_t *words, uint64_t block, uint64_t k0, uint64_t k1) {
+    uint64_t a[VECTORS], b[VECTORS], c[VECTORS], d[VECTORS], e[SCALARS], f[SCALARS], g[SCALARS], h[SCALARS];
+    for (int i = 0; i < VECTORS; i++) {
+        a[i] = block + (uint64_t)i;
+        b[i] = c[i] = d[i] = 0;
+    }
+    for (int i = 0; i < SCALARS; i++) {
+        e[i] = block + (uint64_t)(VECTORS + i);
+        f[i] = g[i] = h[i] = 0;
+    }
+    for (int round = 0; round < 10; round++, k0 += STEP0, k1 += STEP1) {
+        for (int i = 0; i < VECTORS; i++)
+            ROUND(times_by_halves, a[i], b[i], c[i], d[i], k0, k1);
+        UNROLLED for (int i = 0; i < SCALARS; i++)
+            ROUND(times, e[i], f[i], g[i], h[i], k0, k1);
+    }
+    for (int i = 0; i < VECTORS; i++) lay_out(words + 8 * i, a[i], b[i], c[i], d[i]);
+    for (int i = 0; i < SCALARS; i++) lay_out(words + 8 * (VECTORS + i), e[i], f[i], g[i], h[i]);
+}
+
 /* Words `start` to `start + count` of a stream. */
-INLINE void write_run(uint32_t *words, uint64_t start, int64_t count, uint64_t k0, uint64_t k1) {
+INLINE void write_run(uint32_t *words, uint64_t start, int64_t count, uint64_t k0, uint64_t k1, const int wide) {
     uint64_t block = start / 8;
     int64_t skipped = (int64_t)(start % 8);
     uint32_t some[8];
@@ -75,6 +121,9 @@ INLINE void write_run(uint32_t *words, uint64_t start, int64_t count, uint64_t k
         words += held;
         count -= held;
     }
+    if (wide)
+        for (; count >= 8 * MANY; count -= 8 * MANY, words += 8 * MANY, block += MANY)
+            encipher_many(words, block, k0, k1);
     for (; count >= 8; count -= 8, words += 8) encipher(words, block++, k0, k1);
     if (count) {
         encipher(some, block, k0, k1);
@@ -84,11 +133,12 @@ INLINE void write_run(uint32_t *words, uint64_t start, int64_t count, uint64_t k
 
 /* Words of the elements of a box, counted inside it from `begin` on. */
 INLINE void write_words(
-    uint32_t *words, const uint64_t *key, const int64_t *firsts, int64_t length, int64_t begin, int64_t count) {
+    uint32_t *words, const uint64_t *key, const int64_t *firsts, int64_t length, int64_t begin, int64_t count,
+    const int wide) {
     int64_t run = begin / length, inside = begin % length;
     while (count) {
         int64_t held = length - inside < count ? length - inside : count;
-        write_run(words, (uint64_t)(firsts[run++] + inside), held, key[0], key[1]);
+        write_run(words, (uint64_t)(firsts[run++] + inside), held, key[0], key[1], wide);
         words += held;
         count -= held;
         inside = 0;
@@ -109,6 +159,15 @@ INLINE uint32_t bits_of(float value) {
     return bits;
 }
 
+/* Bits of the two floats of a pair, as memory holds them. */
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define INTERCEPT 0
+#define SLOPE 32
+#else
+#define INTERCEPT 32
+#define SLOPE 0
+#endif
+
 /* `table` holds an intercept and a slope for the high 18 bits of every float. */
 INLINE void write_values(
     held_float *restrict values, uint32_t *restrict words, int64_t count, const struct draw *draw,
@@ -125,8 +184,10 @@ INLINE void write_values(
         for (int64_t i = 0; i < count; i++) {
             float signed_word = (float)(int32_t)words[i];
             uint32_t segment = bits_of(signed_word) >> 14;
-            float product = table[2 * segment + 1] * signed_word;
-            values[i] = table[2 * segment] + product;
+            uint64_t pair;
+            memcpy(&pair, table + 2 * segment, 8);
+            float product = float_of((uint32_t)(pair >> SLOPE)) * signed_word;
+            values[i] = float_of((uint32_t)(pair >> INTERCEPT)) + product;
         }
     }
     for (int64_t i = 0; i < count; i++) {
@@ -217,52 +278,44 @@ INLINE void combine(
     sums->high = high > sums->high ? high : sums->high;
 }
 
-/* Sums, and extremes, are made by laying halves onto halves, which needs no order but this one. */
-INLINE double folded(double *sums, int64_t half) {
-    while (half /= 2)
-        for (int64_t i = 0; i < half; i++) sums[i] += sums[i + half];
-    return sums[0];
-}
-
+/* One pass over deviations from the first element, which is one of them: so few digits are lost that squares keep 12
+ * (Chan, Golub, LeVeque 1983). Element i goes to lane i % LANES, and halves of the lanes are laid onto halves. */
 #define DEFINE_ADD(NAME, TYPE, HELD)                                                                                 \
+    INLINE void NAME##_deal(                                                                                         \
+        double *restrict sum, double *restrict square, TYPE *restrict low, TYPE *restrict high, const HELD *values,  \
+        const int count, double scale, double first) {                                                               \
+        for (int lane = 0; lane < count; lane++) {                                                                   \
+            TYPE value = values[lane];                                                                               \
+            double deviation = value * scale - first;                                                                \
+            sum[lane] += deviation;                                                                                  \
+            square[lane] += deviation * deviation;                                                                   \
+            low[lane] = value < low[lane] ? value : low[lane];                                                       \
+            high[lane] = value > high[lane] ? value : high[lane];                                                    \
+        }                                                                                                            \
+    }                                                                                                                \
     INLINE void NAME(struct sums *sums, const HELD *values, int64_t count) {                                         \
-        double sum[BLOCK / 2], scale = sums->scale;                                                                  \
-        TYPE low[BLOCK / 2], high[BLOCK / 2];                                                                        \
-        int64_t half = 1, both;                                                                                      \
-        while (2 * half < count) half *= 2;                                                                          \
-        both = count - half > 0 ? count - half : 0;                                                                  \
-        for (int64_t i = 0; i < both; i++) {                                                                         \
-            TYPE one = values[i], other = values[i + half];                                                          \
-            low[i] = one < other ? one : other;                                                                      \
-            high[i] = one > other ? one : other;                                                                     \
-            sum[i] = one * scale + other * scale;                                                                    \
+        double scale = sums->scale, first = values[0] * scale, sum[LANES], square[LANES];                            \
+        TYPE low[LANES], high[LANES];                                                                                \
+        int64_t done = 0;                                                                                            \
+        first = first - first == 0 ? first : 0; /* infinite or no number */                                          \
+        for (int lane = 0; lane < LANES; lane++) {                                                                   \
+            sum[lane] = square[lane] = 0;                                                                            \
+            low[lane] = high[lane] = values[0];                                                                      \
         }                                                                                                            \
-        for (int64_t i = both; i < half; i++) {                                                                      \
-            low[i] = high[i] = values[i];                                                                            \
-            sum[i] = values[i] * scale + 0.0;                                                                        \
-        }                                                                                                            \
-        for (int64_t rest = half / 2; rest; rest /= 2)                                                               \
-            for (int64_t i = 0; i < rest; i++) {                                                                     \
-                low[i] = low[i] < low[i + rest] ? low[i] : low[i + rest];                                            \
-                high[i] = high[i] > high[i + rest] ? high[i] : high[i + rest];                                       \
+        for (; done + LANES <= count; done += LANES)                                                                 \
+            NAME##_deal(sum, square, low, high, values + done, LANES, scale, first);                                 \
+        NAME##_deal(sum, square, low, high, values + done, (int)(count - done), scale, first);                       \
+        for (int half = LANES / 2; half; half /= 2)                                                                  \
+            for (int lane = 0; lane < half; lane++) {                                                                \
+                sum[lane] += sum[lane + half];                                                                       \
+                square[lane] += square[lane + half];                                                                 \
+                low[lane] = low[lane] < low[lane + half] ? low[lane] : low[lane + half];                             \
+                high[lane] = high[lane] > high[lane + half] ? high[lane] : high[lane + half];                        \
             }                                                                                                        \
-        double total = folded(sum, half), mean = total / (double)count, squares = 0;                                 \
-        if (total != total)                                                                                          \
+        double mean = sum[0] / (double)count, squares = square[0] - sum[0] * mean;                                   \
+        if (sum[0] != sum[0])                                                                                        \
             for (int64_t i = 0; i < count; i++) sums->has_nan |= values[i] != values[i];                             \
-        if (low[0] == high[0] && total == total) {                                                                   \
-            mean = low[0] * scale;                                                                                   \
-        } else {                                                                                                     \
-            for (int64_t i = 0; i < both; i++) {                                                                     \
-                double one = values[i] * scale - mean, other = values[i + half] * scale - mean;                      \
-                sum[i] = one * one + other * other;                                                                  \
-            }                                                                                                        \
-            for (int64_t i = both; i < half; i++) {                                                                  \
-                double one = values[i] * scale - mean;                                                               \
-                sum[i] = one * one;                                                                                  \
-            }                                                                                                        \
-            squares = folded(sum, half);                                                                             \
-        }                                                                                                            \
-        combine(sums, (double)count, mean, squares, low[0], high[0], values[0]);                                     \
+        combine(sums, (double)count, first + mean, squares, low[0], high[0], values[0]);                             \
     }
 
 DEFINE_ADD(add_floats, float, held_float)
@@ -294,11 +347,11 @@ INLINE double scale_of(const held_double *values, int64_t count) {
 /* Stretches and tensors ---------------------------------------------------------------------------------------- */
 
 #define FILL_ARGUMENTS                                                                                               \
-    int64_t tensors, void *const *outs, int32_t dtype, const struct draw *draw, const float *table,                  \
+    int64_t tensors, void *const *outs, int32_t dtype, const struct draw *draws, const float *table,                 \
         const uint64_t *keys, const int64_t *firsts, int64_t length, int64_t begin, int64_t count,                   \
         struct moments *measured
 
-INLINE void fill_tensors(FILL_ARGUMENTS) {
+INLINE void fill_tensors(FILL_ARGUMENTS, const int wide) {
     static const int64_t SIZES[] = {4, 8, 2, 2};
     uint32_t words[BLOCK];
     float other[BLOCK];
@@ -308,8 +361,8 @@ INLINE void fill_tensors(FILL_ARGUMENTS) {
             int64_t held = count - done < BLOCK ? count - done : BLOCK;
             void *out = (char *)outs[tensor] + done * SIZES[dtype];
             held_float *values = dtype == FLOAT32 ? out : other;
-            write_words(words, keys + 2 * tensor, firsts, length, begin + done, held);
-            write_values(values, words, held, draw, table);
+            write_words(words, keys + 2 * tensor, firsts, length, begin + done, held, wide);
+            write_values(values, words, held, draws + tensor, table);
             store(out, dtype, values, held);
             if (measured) add_floats(&sums, values, held);
         }
@@ -347,21 +400,19 @@ INLINE void measure_tensors(MEASURE_ARGUMENTS) {
     }
 }
 
-/* One version for each kind of processor, of the same bits. */
-#define DEFINE_VERSION(NAME, TARGET)                                                                                 \
+#define DEFINE_VERSION(NAME, TARGET, WIDE)                                                                            \
     TARGET static void fill_##NAME(FILL_ARGUMENTS) {                                                                 \
-        fill_tensors(tensors, outs, dtype, draw, table, keys, firsts, length, begin, count, measured);               \
+        fill_tensors(tensors, outs, dtype, draws, table, keys, firsts, length, begin, count, measured, WIDE);        \
     }                                                                                                                \
     TARGET static void measure_##NAME(MEASURE_ARGUMENTS) { measure_tensors(tensors, held, dtype, count, measured); }
 
-DEFINE_VERSION(plain, )
+DEFINE_VERSION(plain, , 0)
 
 #if defined(__x86_64__)
-DEFINE_VERSION(avx2, __attribute__((target("avx2,bmi2"))))
-DEFINE_VERSION(avx512, __attribute__((target("avx2,bmi2,avx512f,avx512bw,avx512dq,avx512vl"))))
+DEFINE_VERSION(avx2, AVX2, 0)
+DEFINE_VERSION(avx512, AVX512, 1)
 
-/* What processor and system have: 2 for AVX-512, 1 for AVX2, else 0. Compilers' own functions for that are not whole in
- * all of their libraries. */
+/* Compilers' own functions for that are not whole in all of their libraries. */
 static int32_t found_level(void) {
     const uint32_t avx512 = bit_AVX512F | bit_AVX512BW | bit_AVX512DQ | bit_AVX512VL, avx2 = bit_AVX2 | bit_BMI2;
     uint32_t a, b, c, d, saved, high;
@@ -371,20 +422,12 @@ static int32_t found_level(void) {
     return (saved & 0xE6) == 0xE6 && (b & avx512) == avx512 ? 2 : 1;
 }
 
-static int32_t level(void) {
+int32_t level(void) {
     static int32_t known = -1; /* whoever comes first asks; all are given the same answer */
     if (known < 0) known = found_level();
     return known;
 }
 
-#define CHOOSE(NAME, ...)                                                                                            \
-    switch (level()) {                                                                                               \
-    case 2: NAME##_avx512(__VA_ARGS__); break;                                                                       \
-    case 1: NAME##_avx2(__VA_ARGS__); break;                                                                         \
-    default: NAME##_plain(__VA_ARGS__);                                                                              \
-    }
-#else
-#define CHOOSE(NAME, ...) NAME##_plain(__VA_ARGS__);
 #endif
 
 /* What is exported ---------------------------------------------------------------------------------------------- */
@@ -392,9 +435,10 @@ static int32_t level(void) {
 EXPORT int32_t abi(void) { return ABI; }
 
 /* Fill stretches of tensors that are alike: elements `begin` to `begin + count` of a box, whose runs of `length`
- * elements begin at `firsts`, from the stream of each tensor's key. `measured` is NULL or takes the moments of each. */
+ * elements begin at `firsts`, from the stream of each tensor's key as its draw says. `measured` is NULL or takes the
+ * moments of each. */
 EXPORT void fill(FILL_ARGUMENTS) {
-    CHOOSE(fill, tensors, outs, dtype, draw, table, keys, firsts, length, begin, count, measured)
+    CHOOSE(fill, tensors, outs, dtype, draws, table, keys, firsts, length, begin, count, measured)
 }
 
 /* Measure tensors that are alike. */

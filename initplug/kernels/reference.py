@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,10 +17,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from initplug.kernels.qr_reference import orthonormalize as orthonormalize
+
 Words = NDArray[np.uint32]
 Floats = NDArray[np.float32]
 Addresses = NDArray[np.uintp]
 Keys = NDArray[np.uint64]
+Draws = NDArray[np.void]
 Runs = tuple[NDArray[np.int64], int]
 
 WORD_COUNT = 1 << 32
@@ -47,6 +50,26 @@ class Draw(NamedTuple):
     high: float = math.inf
     first: int = 0
     number: int = WORD_COUNT
+
+
+DRAW = np.dtype(
+    [
+        ("uniform", np.int32),
+        ("scale", np.float32),
+        ("shift", np.float32),
+        ("low", np.float32),
+        ("high", np.float32),
+        ("first", np.uint32),
+        ("number", np.uint64),
+    ]
+)
+"""A `Draw` in memory."""
+
+
+def table_of(draws: Iterable[Draw]) -> Draws:
+    """Return draws in memory; what is beyond float32 is infinite."""
+    with np.errstate(over="ignore"):
+        return np.array([*draws], DRAW)
 
 
 # Words -----------------------------------------------------------------------------------------------------------
@@ -166,11 +189,15 @@ MOMENTS = np.dtype(
 BLOCK = 2048
 """Elements that are added to each other; blocks are added one after another."""
 
+LANES = 16
+"""Sums that the elements of a block are dealt to."""
+
 
 def moments_of(held: NDArray[np.float64], scale: float = 1.0) -> tuple[int, float, float, float, float]:
     """Return the moments of elements, one or more, whose squares `scale` keeps within double precision.
 
-    Source: Chan, Golub, LeVeque 1979, Updating formulae and a pairwise algorithm for computing sample variances.
+    Source: Chan, Golub, LeVeque 1979, Updating formulae and a pairwise algorithm for computing sample variances; 1983,
+    Algorithms for computing the sample variance.
     """
     numel, low, high = len(held), float(held.min()) + 0.0, float(held.max()) + 0.0
     if low == high:
@@ -190,17 +217,24 @@ def moments_of(held: NDArray[np.float64], scale: float = 1.0) -> tuple[int, floa
 
 
 def _moments_of_block(block: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the mean of a block, and the sum of squared deviations from it."""
-    if (block == block[0]).all():
-        return float(block[0]), 0.0
-    mean = _folded_sum(block) / len(block)
-    return mean, _folded_sum((block - mean) ** 2)
+    """Return the mean of a block, and the sum of squared deviations from it.
+
+    What is added are deviations from the first element, which is one of them: so squares keep 12 digits or more.
+    """
+    first = float(block[0]) if np.isfinite(block[0]) else 0.0
+    deviations = block - first
+    total = _dealt_sum(deviations)
+    mean = total / len(block)
+    return first + mean, _dealt_sum(deviations * deviations) - total * mean
 
 
-def _folded_sum(block: NDArray[np.float64]) -> float:
-    """Return the sum of a block, padded with zeros to a power of two: halves are added to halves."""
-    sums = np.zeros(1 << (len(block) - 1).bit_length())
-    sums[: len(block)] = block
+def _dealt_sum(block: NDArray[np.float64]) -> float:
+    """Return the sum of a block whose element i goes to lane i % `LANES`: halves of the lanes are added to halves."""
+    padded = np.zeros(-len(block) % LANES + len(block))
+    padded[: len(block)] = block
+    sums = np.zeros(LANES)
+    for row in padded.reshape(-1, LANES):
+        sums += row
     while len(sums) > 1:
         sums = sums[: len(sums) // 2] + sums[len(sums) // 2 :]
     return float(sums[0])
@@ -220,7 +254,7 @@ def scale_of(held: NDArray[np.float64]) -> float:
 def fill(
     addresses: Addresses,
     dtype: str,
-    draw: Draw,
+    draws: Draws,
     keys: Keys,
     runs: Runs,
     begin: int,
@@ -232,15 +266,15 @@ def fill(
     Args:
         addresses: of each stretch in memory, without gaps.
         dtype: of all.
-        draw: of every element.
+        draws: of the elements of each.
         keys: (tensors, 2), of the streams.
         runs: of the box, in each of the whole tensors.
         begin: first element.
         count: of elements, one or more.
         measured: takes the `MOMENTS` of what each stretch holds then.
     """
-    for place, (held, key) in enumerate(zip(_arrays(addresses, dtype, count), keys, strict=True)):
-        held[...] = as_dtype(values(words_of_box(key, runs, begin, count), draw), dtype)
+    for place, (held, key, draw) in enumerate(zip(_arrays(addresses, dtype, count), keys, draws, strict=True)):
+        held[...] = as_dtype(values(words_of_box(key, runs, begin, count), Draw(*draw.item())), dtype)
         if measured is not None:
             measured[place] = moments_of(widened(held, dtype))
 

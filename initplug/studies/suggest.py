@@ -276,16 +276,17 @@ def _candidate(name: str, recipe: Recipe, tree: Tree, kin: _Kin, replays: Replay
     plan, slots, misses = drafted(tree, recipe, replays=replays)
     wrong = {plan.names[row] for row in misses}
     pairs = [pair for pair in zip(plan.names, plan.shares, strict=True) if pair[1].kind == "parameter"]
+    given = {slot for slot, share in pairs if share.rule is not None and share.reason != "keep"} - wrong
     looks = [
         (slot, verdict, share)
         for slot, verdict, share in zip(
             plan.names, likeness(held, slots, plan.names, plan.shares), plan.shares, strict=True
         )
-        if share.kind == "parameter" and share.rule is not None and slot not in wrong
+        if share.kind == "parameter" and slot in given
     ]
     alike = [share for _, verdict, share in looks if verdict in ("ok", "exact")]
-    covered = [share for slot, share in pairs if share.rule is not None and slot not in wrong]
-    asked = [share for slot, share in pairs if share.trainable or (share.rule is not None and slot not in wrong)]
+    covered = [share for slot, share in pairs if slot in given]
+    asked = [share for slot, share in pairs if share.trainable or slot in given]
     own = sum(share.init not in UNSAID for share in covered)
     numel, every = sum(share.numel for share in covered), sum(share.numel for _, share in pairs)
     kinship, evidence, strange = kin.to(name, recipe)
@@ -313,7 +314,7 @@ def _candidate(name: str, recipe: Recipe, tree: Tree, kin: _Kin, replays: Replay
     return _Candidate(fit, kinship, strange, sum(not isinstance(share.distribution, Constant) for share in alike))
 
 
-UNSAID = ("default", "keep", "keep default")
+UNSAID = ("default", "default keep", "keep", "keep default")
 """Initializers that leave a parameter to its constructor."""
 
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 import initplug
+from initplug.auditing import moments as measuring
+from initplug.kernels import kernel
 
 PROGRAM = """
 import json, time, torch, initplug
@@ -69,3 +73,23 @@ def test_values_and_moments_are_the_same_whatever_the_threads(dtype: torch.dtype
     for moments, values in found[1:]:
         assert moments == found[0][0]
         assert all(map(torch.equal, values, found[0][1]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_threads_share_the_measuring_of_a_large_tensor(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = torch.randn(5 * measuring.AT_ONCE + 3).to(dtype)
+    alone = measuring.measure(held)
+    native, seen = kernel(), set[int]()
+
+    class Watched:
+        @staticmethod
+        def measure(*arguments: Any) -> None:
+            seen.add(threading.get_ident())
+            native.measure(*arguments)
+
+    monkeypatch.setattr(measuring, "kernel", lambda: Watched)
+    assert measuring.measure(held, threads=3) == alone
+    assert len(seen - {threading.get_ident()}) >= 1
+    assert alone is not None
+    assert (alone.numel, alone.min) == (held.numel(), held.min().item())
+    assert alone.mean == pytest.approx(held.double().mean().item(), rel=1e-9)
