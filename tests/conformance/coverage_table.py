@@ -1,0 +1,191 @@
+"""Measure which models some preset reproduces, slot by slot, and write the table of examples/guide/coverage.md.
+
+Every model of `coverage_models.py` is constructed as its own code does it, twice, and every preset is planned on it.
+A preset reproduces the model if every parameter that is not frozen has a distribution that explains its values, by the
+tests of `checking.py`. What falls short is listed: the nearest preset and the parameters that it does not explain.
+
+    python tests/conformance/coverage_table.py                      all models (half an hour)
+    python tests/conformance/coverage_table.py timm transformers    these libraries
+    python tests/conformance/coverage_table.py transformers:Mamba   models whose names hold this
+
+Results are kept in build/coverage.json; the table is written from it. Libraries that are not installed are left as they
+were: `pip install --no-deps torch-geometric vit-pytorch x-transformers open-clip-torch`, with what those import.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from checking import ALARM, TESTS, Sample, fault_of, samples_of
+from coverage_models import PICKS, Pick
+from libraries import ROOT
+from recording import Recorded
+from torch import nn
+
+import initplug
+from initplug.language.loading import load
+from initplug.language.preset_list import presets
+from initplug.planning.draft import drafted
+from initplug.planning.resets import Replays
+from initplug.planning.slots import Tree
+from initplug.planning.walk import walk
+
+RESULTS = ROOT / "build" / "coverage"
+GUIDE = ROOT / "examples" / "guide" / "coverage.md"
+SEED = 20261129
+SHOWN = 4
+
+
+LAX = {"unmatched": "keep", "unused": "ignore", "frozen": "keep"}
+"""What a preset leaves has no distribution, and is counted as such."""
+
+
+def presets_by_name() -> dict[str, initplug.Recipe]:
+    """Every preset, laxly."""
+    return {name: load(name).model_copy(update=LAX) for name in presets()}
+
+
+def with_options(pick: Pick) -> dict[str, initplug.Recipe]:
+    """The preset with the options that a model asks for."""
+    if not pick.options:
+        return {}
+    name, *overrides = pick.options
+    return {" ".join(pick.options): load(name, overrides=overrides).model_copy(update=LAX)}
+
+
+@dataclass(frozen=True)
+class Built:
+    """A model as its own code leaves it, and what is known of it whatever the preset.
+
+    Args:
+        model: constructed.
+        samples: of its parameters.
+        tree: the model, walked.
+        replays: what torch.nn's own resets draw.
+        verdicts: by parameter and distribution, what the sample has against it.
+    """
+
+    model: nn.Module
+    samples: dict[str, Sample]
+    tree: Tree
+    replays: Replays
+    verdicts: dict[tuple[str, str], str | None] = field(default_factory=dict)
+
+    def fault(self, row: initplug.Assignment, threshold: float) -> str | None:
+        """What a parameter's sample has against a distribution, judged once."""
+        key = (row.name, str(row.distribution))
+        if key not in self.verdicts:
+            self.verdicts[key] = fault_of(row.distribution, self.samples[row.name], threshold) if row.numel else None
+        return self.verdicts[key]
+
+
+def unexplained(built: Built, recipe: initplug.Recipe, most: int) -> dict[str, str]:
+    """The parameters that are to be trained and whose values a preset does not explain, and why; more than `most` of
+    them are not looked for."""
+    plan, _, misses = drafted(built.tree, recipe, replays=built.replays)
+    wrong = {plan.names[row] for row in misses}
+    faults: dict[str, str] = {}
+    explained = []
+    for row in plan:
+        if row.distribution is not None and row.name not in wrong:
+            explained.append(row)
+        elif row.numel and (row.trainable or row.rule is not None):
+            faults[row.name] = f"{row.rule}: no distribution" if row.rule else "no rule"
+    threshold = ALARM / (TESTS * max(1, len(built.samples)))
+    for row in explained:
+        if len(faults) > most:
+            break
+        fault = built.fault(row, threshold)
+        if fault is not None:
+            faults[row.name] = f"{row.rule}: {fault}"
+    return faults
+
+
+def measured(pick: Pick, recipes: dict[str, initplug.Recipe]) -> dict[str, Any]:
+    """What the presets explain of a model."""
+    start = time.perf_counter()
+    torch.manual_seed(SEED)
+    model = pick.build()
+    values = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    tree = walk(model, buffers=False)
+    built = Built(model, samples_of(pick.build, Recorded(model, values, ()), [SEED + 1]), tree, Replays(tree))
+    exact, nearest, missing = [], "", dict.fromkeys(values, "no preset")
+    for name, recipe in {**with_options(pick), **recipes}.items():
+        faults = unexplained(built, recipe, len(missing))
+        if not faults:
+            exact.append(name)
+        if len(faults) < len(missing):
+            nearest, missing = name, faults
+    return {
+        "parameters": len(values),
+        "presets": exact,
+        "nearest": nearest,
+        "missing": missing,
+        "seconds": round(time.perf_counter() - start, 1),
+    }
+
+
+def wanted(words: list[str]) -> list[Pick]:
+    """The models that the command line asks for."""
+    if not words:
+        return PICKS
+    return [
+        pick
+        for pick in PICKS
+        for library, _, part in [word.partition(":") for word in words]
+        if pick.library == library and part.lower() in pick.name.lower()
+    ]
+
+
+def file_of(pick: Pick) -> Path:
+    """Where the result of a model is kept."""
+    return RESULTS / f"{pick.library}:{pick.name}.json".replace("/", "_")
+
+
+def kept_results() -> dict[Pick, dict[str, Any]]:
+    """The results that there are, in the order of the models."""
+    return {pick: json.loads(file_of(pick).read_text()) for pick in PICKS if file_of(pick).exists()}
+
+
+def lines_of(rows: dict[Pick, dict[str, Any]]) -> Iterable[str]:
+    """The table: totals by library, then what no preset reproduces, then what one does."""
+    libraries = list(dict.fromkeys(pick.library for pick in PICKS))
+    yield "| library | models | reproduced |"
+    yield "| --- | --- | --- |"
+    for library in libraries:
+        mine = [row for pick, row in rows.items() if pick.library == library]
+        yield f"| {library} | {len(mine)} | {sum(bool(row.get('presets')) for row in mine)} |"
+    yield f"| all | {len(rows)} | {sum(bool(row.get('presets')) for row in rows.values())} |"
+
+
+def main() -> None:
+    """Measure the models that are asked for."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    recipes = presets_by_name()
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    for pick in wanted(sys.argv[1:]):
+        try:
+            result = measured(pick, recipes)
+        except Exception as error:  # noqa: BLE001  # a library that is not installed, a model that its version lacks
+            print(f"{pick.library}:{pick.name}", "FAILED", type(error).__name__, str(error)[:200], flush=True)
+            if "-v" in sys.argv: traceback.print_exc()
+            continue
+        file_of(pick).write_text(json.dumps(result, indent=1))
+        said = ", ".join(result["presets"]) or f"none; {result['nearest']} lacks {len(result['missing'])}"
+        print(f"{pick.library}:{pick.name}", f"{result['seconds']} s", said, flush=True)
+    for line in lines_of(kept_results()):
+        print(line)
+
+
+if __name__ == "__main__":
+    main()
