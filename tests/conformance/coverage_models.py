@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from third_party import CODED, CONDITIONED, THIRD_PARTY, built, named
+import torch
 from torch import nn
 
 
@@ -89,6 +90,13 @@ def timm(name: str) -> nn.Module:
     model: nn.Module = named("timm:create_model")(name, **settings)
     return model
 
+
+TIMM_OPTIONS = {
+    "starnet_s050": ("timm_convnext", "rules.bias.match='<Linear>.bias'"),
+    "tresnet_m": ("timm_regnet", "rules.bias.match='<Linear>.bias'"),
+    "visformer_tiny": ("timm_pvt", "rules.conv.init.fans=torch"),
+}
+"""What the code of a model does otherwise than the preset of its family."""
 
 # transformers ------------------------------------------------------------------------------------------------------
 
@@ -185,13 +193,13 @@ TRANSFORMERS: dict[str, dict[str, Any]] = {
     },
     "MobileViTForImageClassification": {"hidden_sizes": [32, 48, 64], "neck_hidden_sizes": [8, 16, 24, 32, 40, 48, 64], "patch_size": 2},
     "PoolFormerForImageClassification": {"hidden_sizes": [16, 32, 48, 64], "depths": [1, 1, 1, 1]},
-    "CvtForImageClassification": {"embed_dim": [16, 32, 48], "num_heads": [1, 2, 3], "depth": [1, 1, 1]},
+    "CvtForImageClassification": {"embed_dim": [16, 32, 48], "num_heads": [1, 2, 3], "depth": [1, 1, 1], "patch_sizes": [7, 3, 3]},
     "PvtForImageClassification": {"hidden_sizes": [16, 32, 48, 64], "depths": [1, 1, 1, 1], "num_attention_heads": [1, 2, 3, 4]},
     "LevitForImageClassification": {"hidden_sizes": [32, 48, 64], "num_attention_heads": [2, 3, 4], "depths": [1, 1, 1], "key_dim": [8, 8, 8], "image_size": 64, "patch_size": 16},
     "FocalNetForImageClassification": {"embed_dim": 16, "depths": [1, 1, 1, 1], "hidden_sizes": [16, 32, 64, 128], "patch_size": 4},
-    "HieraForImageClassification": {"embed_dim": 16, "depths": [1, 1, 1], "image_size": [32, 32], "num_heads": [1, 2, 4], "query_stride": [2, 2], "masked_unit_size": [4, 4], "patch_size": [3, 3]},
+    "HieraForImageClassification": {"embed_dim": 16, "depths": [1, 1, 1, 1], "image_size": [32, 32], "num_heads": [1, 2, 4, 8], "num_query_pool": 2, "query_stride": [2, 2], "masked_unit_size": [4, 4], "patch_size": [3, 3]},
     "EfficientNetForImageClassification": {"hidden_dim": 1280},
-    "BitForImageClassification": {"embedding_size": 16, "hidden_sizes": [16, 32], "depths": [1, 1]},
+    "BitForImageClassification": {"embedding_size": 32, "hidden_sizes": [32, 64], "depths": [1, 1], "num_groups": 8},
     "DetrForObjectDetection": {"use_pretrained_backbone": False, "backbone": None, "use_timm_backbone": False, "num_labels": 5},
     "YolosForObjectDetection": {"image_size": [32, 32], "num_detection_tokens": 4},
     "DPTForDepthEstimation": {"backbone_out_indices": [0, 1, 1, 1], "neck_hidden_sizes": [16, 16, 32, 32], "fusion_hidden_size": 16},
@@ -233,6 +241,13 @@ def transformers(name: str) -> nn.Module:
     return model
 
 
+TRANSFORMERS_OPTIONS = {
+    "MobileViTForImageClassification": ("transformers_base", "rules.batch_norm.init={fn: normal, std: 0.02}"),
+    "EfficientNetForImageClassification": ("transformers_base", "rules.batch_norm.init={fn: normal, std: 0.02}"),
+    "XLMWithLMHeadModel": ("transformers_base", "rules.embedding.init.std=0.022097086912079608"),
+}
+"""What a model's configuration asks for."""
+
 # others ------------------------------------------------------------------------------------------------------------
 
 
@@ -258,6 +273,12 @@ VIT = "vit_pytorch"
 SIZES = {"image_size": 32, "patch_size": 8, "num_classes": 10, "dim": 64, "depth": 2, "heads": 4, "mlp_dim": 96}
 X = "x_transformers"
 SMP = "segmentation_models_pytorch"
+
+
+def pna() -> nn.Module:
+    """A net of principal neighbourhood aggregation."""
+    degrees = torch.tensor([1, 2, 3, 2])
+    return named(f"{GNN}:PNA")(16, 32, 2, 4, aggregators=["mean", "max"], scalers=["identity"], deg=degrees)  # type: ignore[no-any-return]  # of a package without types
 
 
 def attention(kind: str, **settings: Any) -> nn.Module:
@@ -314,9 +335,7 @@ OTHERS: list[Pick] = [
     Pick("torch_geometric", "GAT", built(f"{GNN}:GAT", 16, 32, 2, 4)),
     Pick("torch_geometric", "GIN", built(f"{GNN}:GIN", 16, 32, 2, 4, norm="batch_norm")),
     Pick("torch_geometric", "EdgeCNN", built(f"{GNN}:EdgeCNN", 16, 32, 2, 4)),
-    Pick("torch_geometric", "PNA", built(
-        f"{GNN}:PNA", 16, 32, 2, 4, aggregators=["mean", "max"], scalers=["identity"], deg=None,
-    )),
+    Pick("torch_geometric", "PNA", pna),
     Pick("torch_geometric", "SchNet", built(f"{GNN}:SchNet", 32, 32, 2, 10)),
     Pick("torch_geometric", "DimeNet", built(f"{GNN}:DimeNetPlusPlus", 32, 1, 2, 16, 8, 32, 3, 4)),
     Pick("torch_geometric", "GPSConv", built(f"{GNN}:GPSConv", 32, None, heads=4)),
@@ -364,7 +383,7 @@ OTHERS: list[Pick] = [
 
 PICKS: list[Pick] = [
     *(Pick("torchvision", name, partial(torchvision, name)) for name in TORCHVISION),
-    *(Pick("timm", name, partial(timm, name)) for name in TIMM),
-    *(Pick("transformers", name, partial(transformers, name)) for name in TRANSFORMERS),
+    *(Pick("timm", name, partial(timm, name), TIMM_OPTIONS.get(name, ())) for name in TIMM),
+    *(Pick("transformers", name, partial(transformers, name), TRANSFORMERS_OPTIONS.get(name, ())) for name in TRANSFORMERS),
     *OTHERS,
 ]

@@ -25,10 +25,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from checking import ALARM, TESTS, Sample, fault_of, samples_of
+from checking import ALARM, TESTS, Sample, fault_of, sampled, without
 from coverage_models import PICKS, Pick
 from libraries import ROOT
-from recording import Recorded
 from torch import nn
 
 import initplug
@@ -67,14 +66,12 @@ class Built:
     """A model as its own code leaves it, and what is known of it whatever the preset.
 
     Args:
-        model: constructed.
         samples: of its parameters.
         tree: the model, walked.
         replays: what torch.nn's own resets draw.
         verdicts: by parameter and distribution, what the sample has against it.
     """
 
-    model: nn.Module
     samples: dict[str, Sample]
     tree: Tree
     replays: Replays
@@ -110,15 +107,31 @@ def unexplained(built: Built, recipe: initplug.Recipe, most: int) -> dict[str, s
     return faults
 
 
+def seeded(pick: Pick, seed: int) -> nn.Module:
+    """A model, constructed under a seed."""
+    torch.manual_seed(seed)
+    return pick.build().eval()
+
+
+def samples_of(trees: list[Tree]) -> dict[str, Sample]:
+    """Samples of every parameter over some constructions, under the names that rules go by, padding rows left out."""
+    samples = {}
+    for slot in trees[0].slots:
+        owner, _, attribute = slot.name.rpartition(".")
+        modules = [tree.nodes[0].module.get_submodule(owner) for tree in trees]
+        tensors = [getattr(module, attribute).detach() for module in modules]
+        row = getattr(modules[0], "padding_idx", None)
+        samples[slot.name] = sampled(tensors if row is None else [without(row, tensor) for tensor in tensors])
+    return samples
+
+
 def measured(pick: Pick, recipes: dict[str, initplug.Recipe]) -> dict[str, Any]:
     """What the presets explain of a model."""
     start = time.perf_counter()
-    torch.manual_seed(SEED)
-    model = pick.build()
-    values = {name: parameter.detach() for name, parameter in model.named_parameters()}
-    tree = walk(model, buffers=False)
-    built = Built(model, samples_of(pick.build, Recorded(model, values, ()), [SEED + 1]), tree, Replays(tree))
-    exact, nearest, missing = [], "", dict.fromkeys(values, "no preset")
+    models = [seeded(pick, SEED), seeded(pick, SEED + 1)]
+    trees = [walk(model, buffers=False) for model in models]
+    built = Built(samples_of(trees), trees[0], Replays(trees[0]))
+    exact, nearest, missing = [], "", dict.fromkeys(built.samples, "no preset")
     for name, recipe in {**with_options(pick), **recipes}.items():
         faults = unexplained(built, recipe, len(missing))
         if not faults:
@@ -126,7 +139,7 @@ def measured(pick: Pick, recipes: dict[str, initplug.Recipe]) -> dict[str, Any]:
         if len(faults) < len(missing):
             nearest, missing = name, faults
     return {
-        "parameters": len(values),
+        "parameters": len(built.samples),
         "presets": exact,
         "nearest": nearest,
         "missing": missing,
