@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from initplug.planning.assignment import Assignment as Assignment
     from initplug.planning.draft import plan as plan
     from initplug.planning.plan import Plan as Plan
+    from initplug.schemes.compositions import Stacked as Stacked
     from initplug.schemes.distributions import Constant as Constant
     from initplug.schemes.distributions import Normal as Normal
-    from initplug.schemes.distributions import Stacked as Stacked
     from initplug.schemes.distributions import TruncatedNormal as TruncatedNormal
     from initplug.schemes.distributions import Uniform as Uniform
     from initplug.schemes.fans import Fans as Fans
@@ -54,7 +54,7 @@ _HOMES = {
     "Constant": "schemes.distributions",
     "Normal": "schemes.distributions",
     "Orthogonal": "schemes.structures.orthogonal",
-    "Stacked": "schemes.distributions",
+    "Stacked": "schemes.compositions",
     "TruncatedNormal": "schemes.distributions",
     "Uniform": "schemes.distributions",
     "Finding": "errors",

@@ -17,7 +17,8 @@ from initplug.auditing.moments import Moments, measure, measure_alike
 from initplug.auditing.verdicts import judged
 from initplug.filling.torch_draws import draw_from_generator
 from initplug.filling.writable import unwritable
-from initplug.schemes.distributions import Constant, Drawn, Keep, Normal, TruncatedNormal, Uniform
+from initplug.schemes.compositions import Drawn, Keep
+from initplug.schemes.distributions import Constant, Normal, TruncatedNormal, Uniform
 
 LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "contiguous": lambda base: base,

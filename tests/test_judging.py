@@ -18,16 +18,8 @@ from initplug.auditing import verdicts as judging
 from initplug.auditing.moments import Measured, Moments, measure
 from initplug.auditing.verdicts import judged_together, judgement
 from initplug.filling.torch_draws import draw_from_generator
-from initplug.schemes.distributions import (
-    Batched,
-    Constant,
-    Drawn,
-    Keep,
-    Normal,
-    Planned,
-    TruncatedNormal,
-    Uniform,
-)
+from initplug.schemes.compositions import Batched, Drawn, Keep, Planned
+from initplug.schemes.distributions import Constant, Normal, TruncatedNormal, Uniform
 from initplug.schemes.structures.orthogonal import Orthogonal
 
 STD = 0.02

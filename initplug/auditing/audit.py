@@ -23,7 +23,7 @@ from initplug.errors import InitplugError
 from initplug.planning.assignment import FROZEN, ROW_KEYS, Assignment, Share, agreed, table_row
 from initplug.planning.plan import Plan
 from initplug.regions import Region
-from initplug.schemes.distributions import Load, text
+from initplug.schemes.compositions import Load, text
 from initplug.tables.files import check_path, save, to_csv, to_json, to_markdown
 from initplug.tables.grouping import collapsed
 from initplug.tables.text import WIDE, Column, spread, table

@@ -19,7 +19,8 @@ from initplug.auditing.moments import Measured
 from initplug.auditing.verdicts import Judgement, grain, rounding
 from initplug.columns import Coded, Rows
 from initplug.planning.assignment import Share
-from initplug.schemes.distributions import Elementwise, Stacked
+from initplug.schemes.compositions import Stacked
+from initplug.schemes.distributions import Elementwise
 from initplug.schemes.laws import Law
 
 SIGMAS_OF_POOL = 6.3

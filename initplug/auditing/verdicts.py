@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from initplug.auditing.extremes import Extremes, extremes, outer
 from initplug.auditing.moments import Measured, Moments
 from initplug.planning.dtypes import finest
-from initplug.schemes.distributions import Batched, Planned, Single
+from initplug.schemes.compositions import Batched, Planned, Single
 from initplug.schemes.laws import Law
 
 Verdict = Literal["ok", "differs", "untestable", "exact"]

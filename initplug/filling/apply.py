@@ -24,6 +24,7 @@ from initplug.filling.checks import (
     unnamed,
     unplaced,
     unreachable,
+    unread_shards,
     unseeded,
     unshaped,
     unsourced,
@@ -49,7 +50,8 @@ from initplug.language.faults import shown
 from initplug.planning.assignment import Share
 from initplug.planning.objections import warn_of_frozen, warn_of_lazy
 from initplug.planning.plan import Plan
-from initplug.schemes.distributions import Drawn, Keep
+from initplug.planning.remarks import warn_of_unread
+from initplug.schemes.compositions import Drawn, Keep
 from initplug.values import is_whole, plain
 
 
@@ -190,6 +192,7 @@ def _prepare(
         redraw_across_ranks(work)
     work = replace(work, on_meta=missing(work, buffers, chosen.rows, where, whole=only is None))
     findings = [*work.on_meta.findings, *unsourced(work), *unshaped(work), *unreachable(work)]
+    findings += unread_shards(work, chosen.rows)
     if check:
         findings += unplaced(work)
     if settings.seed is None:
@@ -199,6 +202,7 @@ def _prepare(
     refuse(work, findings)
     _warn_of_left(chosen, plan, restored=bool(work.on_meta.buffers), writing=True)
     warn_of_frozen(plan, slots, chosen.rows)
+    warn_of_unread(plan, slots, chosen.rows)
     warn_of_set_values(work)
     return replace(work, backup=backed_up(tree, slots, to_write(statuses), where)) if atomic else work
 
@@ -273,6 +277,7 @@ def audit(
         }
         _warn_of_left(chosen, plan, writing=False)
         warn_of_frozen(plan, slots, chosen.rows)
+        warn_of_unread(plan, slots, chosen.rows)
         work = replace(work, projecting=projecting)
         return audited(work, settled={} if settings.seed is None else judged_exactly(work))
 

@@ -17,7 +17,8 @@ from initplug.filling.cuts import note_writes
 from initplug.filling.streams import DRAWN_AT_A_TIME, fill_memory
 from initplug.filling.words import keys_of
 from initplug.regions import Box, Region
-from initplug.schemes.distributions import Constant, Drawn, Elementwise
+from initplug.schemes.compositions import Drawn
+from initplug.schemes.distributions import Constant, Elementwise
 
 
 class LotKind(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from itertools import compress
 
@@ -22,24 +22,16 @@ from initplug.filling.torch_draws import filler
 from initplug.filling.work import Work
 from initplug.filling.writable import doubtful, refusal
 from initplug.language.yaml import has_surrogate
+from initplug.planning.advice import own_rule
 from initplug.planning.assignment import LAZY
 from initplug.planning.dtypes import misfit_of
 from initplug.planning.elsewhere import MARKS, elsewhere
 from initplug.planning.opaque import is_fake, opaque
 from initplug.planning.plan import Plan
+from initplug.planning.remarks import causes
 from initplug.planning.slots import Slot, Slots
-from initplug.schemes.distributions import (
-    Batched,
-    Constant,
-    Copy,
-    Elementwise,
-    Load,
-    Planned,
-    Single,
-    parts_of,
-    singles,
-    text,
-)
+from initplug.schemes.compositions import Batched, Copy, Load, Planned, Single, parts_of, singles, text
+from initplug.schemes.distributions import Constant, Elementwise
 from initplug.schemes.laws import Sampling
 
 
@@ -137,6 +129,18 @@ def unreachable(work: Work) -> list[Finding]:
     wanted = {*to_write(work.statuses).tolist(), *empty.tolist()}
     found = elsewhere(work.tree, work.slots).items()
     return [finding for row, finding in found if row in wanted and work.plan.shares[row].reason is None]
+
+
+def unread_shards(work: Work, chosen: Collection[int]) -> list[Finding]:
+    """Find DTensors that `default` would keep, of which nothing says that the ranks hold parts of one tensor."""
+    plan, slots = work.plan, work.slots
+    found = []
+    for row in plan.shares.where(lambda share: bool(causes(share.distribution))).tolist():
+        if row in chosen and is_sharded(slots.tensors[row]) and not slots.tensors[row].is_meta:
+            told = "; ".join(causes(plan.shares[row].distribution))
+            hint = f"give it a later rule of its own, such as `{own_rule(slots[row])}`"
+            found.append(Finding(plan.names[row], f"`default` would keep it, and it is a DTensor: {told}", hint=hint))
+    return found
 
 
 def unplaced(work: Work) -> list[Finding]:

@@ -26,7 +26,7 @@ from initplug.filling.write import lots_of
 from initplug.planning.assignment import Share
 from initplug.planning.slots import Slot
 from initplug.regions import Box
-from initplug.schemes.distributions import Drawn
+from initplug.schemes.compositions import Drawn
 
 Casts = tuple[torch.dtype, ...]
 

@@ -23,9 +23,10 @@ from initplug.planning.assignment import FROZEN, Share
 from initplug.planning.evaluation import has_default
 from initplug.planning.meta_buffers import Restoration
 from initplug.planning.parametrized import Computed, computed_by_hooks
+from initplug.planning.remarks import causes
 from initplug.planning.resets import Replays
 from initplug.planning.slots import Slot, Tree
-from initplug.schemes.distributions import Keep, Stacked, parts_of
+from initplug.schemes.compositions import Keep, Stacked, parts_of
 
 # Checking -----------------------------------------------------------------------------------------------------
 
@@ -106,6 +107,8 @@ def _nothing_to_keep(slot: Slot, share: Share, replays: Replays) -> Finding | No
         return Finding(slot.name, "no rule takes it, and there is nothing to keep: it is on meta", hint=own)
     if not any(isinstance(part, Keep) for part in parts_of(planned)):
         return None
+    if told := causes(planned):
+        return Finding(slot.name, f"`default` would keep it, and it is on meta: {'; '.join(told)}", hint=own)
     if share.init == "keep default":
         hint = "the plan is of a model with values: plan this one"
     elif has_default(replays, slot, whole=isinstance(planned, Keep)):

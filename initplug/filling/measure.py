@@ -41,7 +41,8 @@ from initplug.planning.assignment import Share
 from initplug.planning.plan import Plan
 from initplug.planning.slots import PLAIN_TENSORS, Slots
 from initplug.regions import Box, Region, split
-from initplug.schemes.distributions import Batched, Constant, Copy, Keep, Load, Planned, Single, Stacked, text
+from initplug.schemes.compositions import Batched, Copy, Keep, Load, Planned, Single, Stacked, text
+from initplug.schemes.distributions import Constant
 from initplug.schemes.structures.base import Structured
 
 
@@ -223,7 +224,7 @@ def _parts_drawn(
 ) -> Iterator[tuple[int, Planned, list[Tensor], bool]]:
     """Yield the parts that are drawn, counted from 1, with what is held of each, and whether that is all."""
     extent = Box.whole(local.shape if region is None else region.shape)
-    extents = split(extent, len(distribution.parts), distribution.dim)
+    extents = split(extent, distribution.lengths(extent.sizes[distribution.dim]), distribution.dim)
     for place, (part, inner) in enumerate(zip(distribution.parts, extents, strict=True), 1):
         if isinstance(part, Keep):
             continue

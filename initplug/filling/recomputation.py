@@ -24,7 +24,8 @@ from initplug.language.yaml import has_surrogate
 from initplug.planning.assignment import Share
 from initplug.planning.opaque import opaque
 from initplug.planning.slots import PLAIN_TENSORS, Slot, Slots
-from initplug.schemes.distributions import Batched, Constant, Copy, Drawn, Elementwise, Planned, Single
+from initplug.schemes.compositions import Batched, Copy, Drawn, Planned, Single
+from initplug.schemes.distributions import Constant, Elementwise
 
 ANOTHER_SEED = "another seed?"
 

@@ -26,7 +26,8 @@ from initplug.filling.work import Work
 from initplug.filling.writable import are_in_order
 from initplug.planning.assignment import Share
 from initplug.planning.slots import PLAIN_TENSORS, Slots
-from initplug.schemes.distributions import Batched, Elementwise, Stacked
+from initplug.schemes.compositions import Batched, Stacked
+from initplug.schemes.distributions import Elementwise
 from initplug.schemes.structures.base import Structured
 
 

@@ -27,7 +27,7 @@ from initplug.planning.references import EMBEDDINGS, padding_row
 from initplug.planning.resets import Replays
 from initplug.planning.slots import Kin, Slots, Tree
 from initplug.planning.walk import walk
-from initplug.schemes.distributions import Drawn
+from initplug.schemes.compositions import Drawn
 
 
 class Fitted(NamedTuple):

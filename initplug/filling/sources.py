@@ -15,7 +15,7 @@ from initplug.planning.assignment import Share
 from initplug.planning.copies import WORDS, unlike
 from initplug.planning.plan import Plan
 from initplug.planning.slots import Slot, Tree
-from initplug.schemes.distributions import Copy, Drawn, Load
+from initplug.schemes.compositions import Copy, Drawn, Load
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from initplug.filling.draws import draws_from_generator
 from initplug.filling.padding import zero_padding
 from initplug.planning.assignment import Share
-from initplug.schemes.distributions import Batched, Drawn, Elementwise, Keep, Stacked
+from initplug.schemes.compositions import Batched, Drawn, Keep, Stacked
+from initplug.schemes.distributions import Elementwise
 from initplug.schemes.laws import Sampling, TorchCall
 from initplug.schemes.structures.base import Structured
 from initplug.schemes.structures.custom import Custom
@@ -45,7 +46,8 @@ def draw_from_generator(distribution: Drawn, tensor: Tensor) -> None:
 def _draw_parts(distribution: Drawn, tensor: Tensor) -> None:
     match distribution:
         case Stacked(parts, dim):
-            for part, piece in zip(parts, tensor.chunk(len(parts), dim), strict=True):
+            lengths = distribution.lengths(tensor.shape[dim])
+            for part, piece in zip(parts, torch.split(tensor, lengths, dim), strict=True):
                 if not isinstance(part, Keep):
                     _draw_parts(part, piece)
         case Batched(part, dims):

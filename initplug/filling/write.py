@@ -40,7 +40,8 @@ from initplug.filling.work import Progress, Settings, Work
 from initplug.planning.assignment import Share
 from initplug.planning.plan import Plan
 from initplug.planning.slots import PLAIN_TENSORS, Slot, Slots
-from initplug.schemes.distributions import Constant, Drawn, Elementwise
+from initplug.schemes.compositions import Drawn
+from initplug.schemes.distributions import Constant, Elementwise
 
 STRAYED = "the owner no longer holds the tensor that was written"
 

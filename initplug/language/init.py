@@ -12,15 +12,24 @@ from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from initplug.errors import VALUE, RecipeError, brief, cut, did_you_mean
-from initplug.language.arguments import MODIFIERS, argument_error, is_accepted, number, number_if_meant, value_spelled
+from initplug.language.arguments import (
+    MODIFIERS,
+    argument_error,
+    is_accepted,
+    modifier,
+    number,
+    number_if_meant,
+    value_spelled,
+)
 from initplug.language.factor import Factor, read_factors
 from initplug.language.faults import NUMBER, fault, kind_of, shown
 from initplug.language.hints import argument_hint, arguments_of_word, mapping_hint, number_refused, words_by_argument
 from initplug.language.numbers import Written, formula
+from initplug.language.yaml import read
 from initplug.schemes.calls import error_text
 from initplug.schemes.entry_points import EntryError, all_names, find
-from initplug.schemes.fans import FanRule, Fans
-from initplug.schemes.initializers import TRANSFERS
+from initplug.schemes.fans import Axes, FanRule, Fans
+from initplug.schemes.initializers import TRANSFERS, WITHOUT_AXES
 from initplug.schemes.registry import (
     REGISTRY,
     Initializer,
@@ -38,10 +47,11 @@ class Init:
 
     fn: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    fans: FanRule = "torch"
+    fans: FanRule | Axes = "torch"
     factors: tuple[Factor, ...] = ()
     split: int = 1
     parts: tuple[Init, ...] = ()
+    sizes: tuple[int, ...] = ()
     dim: int = 0
     batch_dims: int = 0
 
@@ -58,9 +68,11 @@ class Init:
         """The modifiers of the initializer, as a recipe file says them; defaults are left out."""
         data: dict[str, Any] = {}
         if self.fans != "torch":
-            data["fans"] = self.fans
+            data["fans"] = self.fans.plain() if isinstance(self.fans, Axes) else self.fans
         if self.split > 1 or self.parts:
             data["split"] = [part.plain() for part in self.parts] or self.split
+            if self.sizes:
+                data["sizes"] = [*self.sizes]
             if self.dim:
                 data["dim"] = self.dim
         if self.batch_dims:
@@ -84,7 +96,9 @@ class Init:
             words = [self.fn, *self._argument_words()]
         for name, value in self.modifiers.items():
             if name == "fans":
-                words.append(value if arguments_of_word(self.initializer, value) == ["fans"] else f"fans={value}")
+                word = isinstance(value, str) and arguments_of_word(self.initializer, value) == ["fans"]
+                spelled = self.fans.text if isinstance(self.fans, Axes) else value
+                words.append(value if word else f"fans={spelled}")
             elif name == "factor":
                 words.extend(f"factor={factor.text}" for factor in self.factors)
             elif not (name == "split" and self.parts):
@@ -155,7 +169,7 @@ def _read_split(value: Mapping[str, Any]) -> Init:
     parts = [_read_part(index, part, problems) for index, part in enumerate(value["split"])]
     if len(value["split"]) < 2:
         problems.append(InitErrorDetails(type=fault("a split has at least two parts"), loc=("split",), input=None))
-    known = ("split", "dim", "factor")
+    known = ("split", "sizes", "dim", "factor")
     for key in value:
         if key not in known:
             hint = did_you_mean(key, known) or f"each part has its own; beside split stand {', '.join(known[1:])}"
@@ -189,18 +203,28 @@ def _take_modifiers(given: dict[str, Any], problems: list[InitErrorDetails]) -> 
             modifiers["factors"] = read_factors(given.pop("factor"))
         except ValidationError as wrong:
             problems.extend(_relocated_errors(("factor",), wrong))
-    if "dim" in given and "split" not in given:
-        error = fault("dim says where to split, and nothing is split", hint="write split: N beside it")
-        problems.append(InitErrorDetails(type=error, loc=("dim",), input=given.pop("dim")))
-    for name, annotation in MODIFIERS.items():
+    for name, told in SPLIT_ALONE.items():
+        if name in given and "split" not in given:
+            error = fault(f"{name} says {told}, and nothing is split", hint="write split: N beside it")
+            problems.append(InitErrorDetails(type=error, loc=(name,), input=given.pop(name)))
+    for name in MODIFIERS:
         if name not in given or name == "factor":
             continue
-        value = given.pop(name)
-        if is_accepted(annotation, value):
-            modifiers[name] = value
-        else:
-            problems.append(argument_error(name, value, annotation))
+        try:
+            modifiers[name] = modifier(name, given.pop(name))
+        except ValidationError as wrong:
+            problems.extend(_relocated_errors((), wrong))
+    sizes, count = modifiers.get("sizes"), modifiers.get("split")
+    if sizes is not None and count is not None and len(sizes) != count:
+        error = fault(
+            f"{len(sizes)} size{'s' * (len(sizes) > 1)} for {count} parts", hint="sizes has one for each part"
+        )
+        problems.append(InitErrorDetails(type=error, loc=("sizes",), input=sizes))
     return modifiers
+
+
+SPLIT_ALONE = {"dim": "where to split", "sizes": "how large parts are"}
+"""Modifiers that go with `split`, and what they say."""
 
 
 def _find_initializer(name: Any, offset: int = 0) -> Initializer:
@@ -224,7 +248,7 @@ def _find_initializer(name: Any, offset: int = 0) -> Initializer:
 
 def _read_text(text: str) -> tuple[str, dict[str, Any]]:
     """Return `fn word key=value number …` as name and arguments."""
-    tokens = [(found.start(), found[0]) for found in re.finditer(r"\S+", text)]
+    tokens = [(found.start(), found[0]) for found in re.finditer(TOKEN, text)]
     if not tokens:
         raise fault("an initializer cannot be empty")
     fn = tokens[0][1]
@@ -236,7 +260,7 @@ def _read_text(text: str) -> tuple[str, dict[str, Any]]:
         if "=" in token:
             name, _, given = token.partition("=")
             parameter = initializer.parameters.get(name)
-            value = number(given) if parameter is None else value_spelled(parameter.annotation, given)
+            value = _modifier_spelled(name, given) if parameter is None else value_spelled(parameter.annotation, given)
             if given == "":
                 raise fault(f"{cut(name, VALUE)}= has no value", offset=offset)
         elif not isinstance(value := number(token), str):
@@ -250,6 +274,20 @@ def _read_text(text: str) -> tuple[str, dict[str, Any]]:
         free = [other for other in free if other != name]
         arguments[name] = value
     return fn, arguments
+
+
+TOKEN = r"sizes=\[[^\]]*\]|fans=\{[^}]*\}|\S+"
+"""A word of a text: brackets hold spaces."""
+
+
+def _modifier_spelled(name: str, given: str) -> Any:
+    """Return the value that a text spells for a modifier: lists and mappings are spelled as in a file."""
+    if name in ("sizes", "fans") and given[:1] in ("[", "{"):
+        try:
+            return read(given, name).data
+        except RecipeError:
+            return given
+    return number(given)
 
 
 def _bind(initializer: Initializer, word: str, offset: int) -> str:
@@ -275,7 +313,13 @@ def _validate_arguments(fn: str, arguments: Mapping[str, Any]) -> Init:
     initializer = _find_initializer(fn)
     problems: list[InitErrorDetails] = []
     given = {name: number_if_meant(initializer.parameters.get(name), value) for name, value in arguments.items()}
+    # An argument may have the name of a modifier, which then is the argument's.
+    own = {name: given.pop(name) for name in MODIFIERS if name in initializer.parameters and name in given}
+    for name in own if "split" in given else ():
+        error = fault(f"{name} may be {fn}'s or that of split", hint="write split with a list, and dim beside it")
+        problems.append(InitErrorDetails(type=error, loc=(name,), input=own[name]))
     modifiers = _take_modifiers(given, problems) if initializer.modified else {}
+    given.update(own)
     whole = "" if given.keys() <= initializer.parameters.keys() else _whole(initializer, given)
     for name, value in given.items():
         parameter = initializer.parameters.get(name)
@@ -288,6 +332,9 @@ def _validate_arguments(fn: str, arguments: Mapping[str, Any]) -> Init:
         InitErrorDetails(type=fault(f"{fn} needs {name}", hint=f"write {fn} {name}=…"), input=None)
         for name in _missing(initializer, given)
     )
+    if isinstance(modifiers.get("fans"), Axes) and fn in WITHOUT_AXES:
+        error = fault(f"{fn} has no fans to count along axes", hint="remove fans")
+        problems.append(InitErrorDetails(type=error, loc=("fans",), input=modifiers["fans"]))
     if problems:
         raise ValidationError.from_exception_data("Init", problems)
     if initializer.any_shape:

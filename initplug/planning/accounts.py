@@ -78,6 +78,7 @@ class Accounts:
         covered: rules that win nothing, and should stand further down.
         unmet: rules that do not select what they expect.
         notes: all that, and what nobody is warned of.
+        remarks: what is good to know of how slots get their values.
         classes: names of the classes of the model, for what is misspelt.
     """
 
@@ -87,11 +88,12 @@ class Accounts:
     unmet: tuple[Unmet, ...] = ()
     notes: tuple[Note, ...] = ()
     classes: tuple[str, ...] = ()
+    remarks: tuple[Note, ...] = ()
 
     @property
     def told(self) -> tuple[Note, ...]:
         """The notes that a reader of the plan is to see: the user's own, of which no warning tells."""
-        return tuple(note for note in self.notes if not note.shipped and not note.reported)
+        return tuple(note for note in (*self.notes, *self.remarks) if not note.shipped and not note.reported)
 
     @property
     def counted(self) -> list[str]:
@@ -174,6 +176,16 @@ def _of_preset(recipe: Recipe, place: Place | None, name: str, key: str, selecto
     if place is not None and place.text is not None:
         return recipe.is_shipped(place)
     return {*selectors} <= {*_said(recipe.name, name, key)}
+
+
+def is_of_preset(recipe: Recipe, name: str) -> bool:
+    """Return whether a preset gives a rule its initializer."""
+    place = recipe.place(name)
+    if place is not None and recipe.is_shipped(place):
+        return True
+    rule = load(recipe.name).rules.get(name) if recipe.name in _presets() else None
+    known = recipe.rules[name]
+    return rule is not None and known is not None and rule.init == known.init
 
 
 @lru_cache(maxsize=4096)

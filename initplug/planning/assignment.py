@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Generic, TypeVar
 
 from initplug.planning.slots import SlotKind
-from initplug.schemes.distributions import Batched, Planned, Single, closed_form, peak_of, text
+from initplug.schemes.compositions import Batched, Planned, Single, closed_form, peak_of, text
 from initplug.schemes.structures.base import Structured
 from initplug.tables.text import spread
 
@@ -41,6 +41,7 @@ class Share:
         fan_in: under the rule's fan rule; None below two dimensions.
         fan_out: likewise.
         reason: why nothing is to be written, such as `no rule`, `frozen` or `keep`; None where something is.
+        note: what is good to know of how its values come about.
         padding_row: of an embedding, which gets zeros.
         lazy: whether it waits for a first batch to learn its shape.
         passed: the rule that would draw it, were it not frozen.
@@ -61,6 +62,7 @@ class Share:
     fan_in: int | None
     fan_out: int | None
     reason: str | None = None
+    note: str | None = None
     padding_row: int | None = None
     lazy: bool = False
     passed: str | None = None
@@ -146,6 +148,7 @@ class Assignment:
     fan_in = Shared["int | None"]()
     fan_out = Shared["int | None"]()
     reason = Shared["str | None"]()
+    note = Shared["str | None"]()
     mean = Shared["float | None"]()
     std = Shared["float | None"]()
     low = Shared["float | None"]()

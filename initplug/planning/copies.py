@@ -17,7 +17,7 @@ from initplug.errors import ROWS, did_you_mean
 from initplug.planning.dtypes import CODES
 from initplug.planning.references import start_of
 from initplug.planning.slots import Slot, Tree
-from initplug.schemes.distributions import Copy, Load, Planned, closed_form
+from initplug.schemes.compositions import Copy, Load, Planned, closed_form
 from initplug.torch_versions import DTYPES_SINCE, dtype_named
 
 WORDS = {code: word for word, code in CODES.items()}

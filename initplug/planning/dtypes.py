@@ -7,17 +7,8 @@ import math
 import torch
 
 from initplug.schemes.calls import MisfitError
-from initplug.schemes.distributions import (
-    Batched,
-    Constant,
-    Copy,
-    Elementwise,
-    Keep,
-    Load,
-    Planned,
-    Single,
-    Stacked,
-)
+from initplug.schemes.compositions import Batched, Copy, Keep, Load, Planned, Single, Stacked
+from initplug.schemes.distributions import Constant, Elementwise
 from initplug.schemes.structures.base import Fixed
 from initplug.schemes.structures.custom import Custom
 from initplug.torch_versions import can_fill

@@ -14,24 +14,19 @@ from initplug.language.init import Init
 from initplug.language.recipe import Recipe
 from initplug.planning.advice import own_rule
 from initplug.planning.assignment import FROZEN, LAZY, UNMATCHED, Share
-from initplug.planning.composition import NO_CONTEXT, Context, distribution_for
+from initplug.planning.composition import NO_CONTEXT, Context, Pair, distribution_for, fans_for
 from initplug.planning.copies import Known, copied, loaded, settled
 from initplug.planning.dtypes import check_dtype, misfit_of
 from initplug.planning.factors import Places, multiplier
 from initplug.planning.matching import Frozen, Winner
 from initplug.planning.references import EMBEDDINGS, layout_of, padding_row, referred
+from initplug.planning.remarks import remark
 from initplug.planning.resets import Replays, default_of
 from initplug.planning.slots import Slot, Slots, Tree
 from initplug.schemes.calls import MisfitError
-from initplug.schemes.distributions import (
-    Copy,
-    Drawn,
-    Keep,
-    Load,
-    Planned,
-)
-from initplug.schemes.fans import PLAIN_LAYOUT, Fans, fans_of
-from initplug.schemes.initializers import TRANSFERS
+from initplug.schemes.compositions import Copy, Drawn, Keep, Load, Planned
+from initplug.schemes.fans import PLAIN_LAYOUT, Fans
+from initplug.schemes.initializers import BY_CHANNEL, TRANSFERS
 from initplug.schemes.structures.base import Structured
 
 
@@ -104,7 +99,8 @@ def evaluate(
 
 def _is_plain(init: Init) -> bool:
     """Return whether what an initializer comes down to depends on nothing but the tensor."""
-    if init.parts or init.factors or init.fans == "effective" or init.fn in ("default", "keep", *TRANSFERS):
+    by_module = init.fans == "effective" or init.fn in ("default", "keep", *BY_CHANNEL, *TRANSFERS)
+    if init.parts or init.factors or by_module:
         return False
     return "of" not in init.initializer.parameters
 
@@ -145,8 +141,9 @@ def _share_of(setting: _Setting, slot: Slot, winner: Winner) -> Share:
         return _share(setting, slot, winner, None, None)
     tensor, init = slot.tensor, setting.inits[winner.rule]
     owner = setting.tree.owner(slot)
-    effective = "effective" in (init.fans, *(part.fans for part in init.parts))
-    layout = layout_of(owner, slot.key) if effective else PLAIN_LAYOUT
+    all_of_them = (init, *init.parts)
+    asked = any(one.fans == "effective" or one.fn in BY_CHANNEL for one in all_of_them)
+    layout = layout_of(owner, slot.key) if asked else PLAIN_LAYOUT
     row = padding_row(setting.tree, slot)
     context = _context(setting, slot, init)
     key = (
@@ -161,12 +158,14 @@ def _share_of(setting: _Setting, slot: Slot, winner: Winner) -> Share:
     )
     share = setting.shares.get(key)
     if share is None:
-        distribution, fans = None, Fans(slot.kin.shape)
+        distribution: Planned | None = None
+        fans: Pair | None = Fans(slot.kin.shape).pair
         if tensor.numel():
             whole = tuple(slot.kin.shape)
             distribution, fans = distribution_for(init, whole, whole, layout, context)
             check_dtype(distribution, tensor.dtype, init.fn)
-        share = setting.shares[key] = _share(setting, slot, winner, distribution, fans.pair, row)
+        share = _share(setting, slot, winner, distribution, fans, row)
+        share = setting.shares[key] = replace(share, note=remark(init, layout, distribution))
     return share
 
 
@@ -180,19 +179,20 @@ def _context(setting: _Setting, slot: Slot, init: Init) -> Context:
     return Context(source, _factor(setting, slot, init), parts)
 
 
-def _surroundings(setting: _Setting, slot: Slot, init: Init) -> Drawn | Copy | Load | Fans | None:
+def _surroundings(setting: _Setting, slot: Slot, init: Init) -> Drawn | Copy | Load | Keep | Fans | None:
     """Return what a distribution depends on beyond the tensor itself: resets, fans or values of something else."""
     if init.fn in TRANSFERS:
         return _transferred(setting, slot, init)
-    if init.fn == "default" or (init.fn == "keep" and init.arguments.get("otherwise") == "default" and slot.on_meta):
-        return _default(setting, slot)
+    otherwise = init.arguments.get("otherwise")
+    if init.fn == "default" or (init.fn == "keep" and otherwise == "default" and slot.on_meta):
+        return _default(setting, slot, kept=init.fn == "default" and otherwise == "keep")
     if "of" in init.initializer.parameters and (slot.tensor.ndim < 2 or "of" in init.arguments):
         reference = init.arguments.get("of", init.initializer.parameters["of"].default)
         try:
             source, layout = referred(setting.tree, slot, reference)
         except LookupError as error:
             raise MisfitError(f"{init.fn} takes the fan of another tensor, and {error.args[0]}") from None
-        return fans_of(source.shape, layout, init.fans)
+        return fans_for(init, tuple(source.shape), layout)
     return None
 
 
@@ -220,13 +220,22 @@ def _factor(setting: _Setting, slot: Slot, init: Init) -> tuple[float, float] | 
         raise MisfitError(f"{init.fn}: factor: {powers} is beyond what numbers hold") from None
 
 
-def _default(setting: _Setting, slot: Slot) -> Drawn:
-    """Return what the resets of the owner and its ancestors leave, innermost first, the last write counting."""
+def _default(setting: _Setting, slot: Slot, *, kept: bool) -> Drawn | Keep:
+    """Return what the resets of the owner and its ancestors leave, innermost first, the last write counting.
+
+    Args:
+        setting: of the plan.
+        slot: a tensor.
+        kept: whether it stays as it is where that cannot be told, or given to it.
+    """
     outcome = default_of(setting.replays, slot)
     if isinstance(outcome, Drawn):
-        return outcome
+        misfit = misfit_of(outcome, slot.tensor.dtype, "default") if kept else None
+        return outcome if misfit is None else Keep(because=misfit.removeprefix("default: "))
     kind = setting.tree.nodes[slot.node].cls.__name__
     reason = outcome or f"no reset of {kind} or of a module around it writes it"
+    if kept:
+        return Keep(because=reason)
     if slot.on_meta:  # where nothing is that could be kept
         raise MisfitError(f"default: {reason}; give it a later rule of its own, such as `{own_rule(slot)}`")
     raise MisfitError(f"default: {reason}; `keep` leaves it as it is")
@@ -257,7 +266,7 @@ def _share(
     slot: Slot,
     winner: Winner | Frozen | None,
     distribution: Planned | None,
-    fans: tuple[int, int] | None,
+    fans: Pair | None,
     row: int | None = None,
 ) -> Share:
     tensor = slot.tensor

@@ -16,7 +16,7 @@ from initplug.language.recipe import Recipe
 from initplug.planning.accounts import Accounts, Note
 from initplug.planning.assignment import FROZEN, ROW_KEYS, UNMATCHED, Assignment, Share, agreed, table_row
 from initplug.planning.meta_buffers import Buffer
-from initplug.schemes.distributions import peak_of
+from initplug.schemes.compositions import peak_of
 from initplug.tables.files import save, to_csv, to_json, to_markdown
 from initplug.tables.grouping import collapsed
 from initplug.tables.text import WIDE, Column, table
@@ -95,7 +95,7 @@ class Plan:
     @property
     def notes(self) -> tuple[Note, ...]:
         """Notes on rules and selectors without effect, or good to know; rules that select nothing are in `unused`."""
-        return self.accounts.notes
+        return (*self.accounts.notes, *self.accounts.remarks)
 
     @property
     def whole(self) -> Plan:

@@ -27,7 +27,8 @@ from initplug.errors import brief
 from initplug.planning.parametrized import make_plain, meta_copy, submodules_of
 from initplug.planning.slots import Slot, Tree
 from initplug.planning.walk import walk
-from initplug.schemes.distributions import Constant, Drawn, Normal, TruncatedNormal, Uniform
+from initplug.schemes.compositions import Drawn
+from initplug.schemes.distributions import Constant, Normal, TruncatedNormal, Uniform
 from initplug.schemes.fans import Fans
 from initplug.schemes.initializers import kaiming_normal, kaiming_uniform, trunc_normal
 from initplug.schemes.structures.orthogonal import orthogonal

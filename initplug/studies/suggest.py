@@ -195,8 +195,9 @@ def _fit(name: str, recipe: Recipe, tree: Tree, kin: _Kin, replays: Replays) -> 
     plan, _, misses = drafted(tree, recipe, replays=replays)
     wrong = {plan.names[row] for row in misses}
     pairs = [pair for pair in zip(plan.names, plan.shares, strict=True) if pair[1].kind == "parameter"]
-    covered = [share for slot, share in pairs if share.rule is not None and slot not in wrong]
-    asked = [share for slot, share in pairs if share.trainable or (share.rule is not None and slot not in wrong)]
+    given = {slot for slot, share in pairs if share.rule is not None and share.reason != "keep"} - wrong
+    covered = [share for slot, share in pairs if slot in given]
+    asked = [share for slot, share in pairs if share.trainable or slot in given]
     own = sum(share.init not in UNSAID for share in covered)
     numel, every = sum(share.numel for share in covered), sum(share.numel for _, share in pairs)
     kinship, evidence, strange = kin.to(name, recipe)
@@ -221,7 +222,7 @@ def _fit(name: str, recipe: Recipe, tree: Tree, kin: _Kin, replays: Replays) -> 
     return (-fit.score, not own, strange, -own, name), kinship, fit
 
 
-UNSAID = ("default", "keep", "keep default")
+UNSAID = ("default", "default keep", "keep", "keep default")
 """Initializers that leave a parameter to its constructor."""
 
 

@@ -34,7 +34,8 @@ from initplug.auditing.moments import Measured
 from initplug.filling.batches import Lot, LotKind
 from initplug.filling.seeded import fill_from_names
 from initplug.filling.sharding import region_at
-from initplug.schemes.distributions import Constant, Drawn, Normal
+from initplug.schemes.compositions import Drawn
+from initplug.schemes.distributions import Constant, Normal
 
 RUNS = 3
 RANKS = (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)

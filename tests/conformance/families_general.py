@@ -60,6 +60,7 @@ FAMILIES: list[Family] = [
             of_others("monai", "basic_unet"),
         ],
     ),
+    Family("torch_default_strict", neighbour="torchvision_resnet", cases=[of_others("monai", "unet")]),
     Family(
         "resnext",
         neighbour="resnext_lua",

@@ -90,4 +90,4 @@ def test_a_preset_names_the_models_that_it_is_proven_on(family: Family) -> None:
 def test_every_preset_is_compared() -> None:
     compared = Counter(family.preset for family in FAMILIES)
     assert set(compared.values()) == {1}
-    assert sorted(compared) == presets()
+    assert sorted([*compared, "keep"]) == presets()  # which draws nothing that could be compared

@@ -24,7 +24,8 @@ from initplug.filling.pieces import Piece
 from initplug.filling.write import fill_alone
 from initplug.kernels import cuda
 from initplug.regions import Region
-from initplug.schemes.distributions import Elementwise, Keep, Normal, Stacked, TruncatedNormal, Uniform
+from initplug.schemes.compositions import Keep, Stacked
+from initplug.schemes.distributions import Elementwise, Normal, TruncatedNormal, Uniform
 from initplug.schemes.log_uniform import LogUniform
 
 RECIPE = {

@@ -258,6 +258,9 @@ WHOLE = {
     "eye": (6, 6),
     "sparse 0.5": (40, 30),
     "sincos": (10, 8),
+    "sincos interleaved": (10, 8),
+    "arange start=1 log": (10, 8),
+    "bilinear": (8, 4, 4, 4),
 }
 
 

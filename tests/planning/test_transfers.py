@@ -25,7 +25,8 @@ from torch_parts import PACKED
 import initplug
 from initplug.planning import copies as transfers
 from initplug.planning.copies import castable, depths, settled
-from initplug.schemes.distributions import Constant, Copy, Keep, Load, Normal, Planned
+from initplug.schemes.compositions import Copy, Keep, Load, Planned
+from initplug.schemes.distributions import Constant, Normal
 
 
 class Attention(nn.Module):
