@@ -19,7 +19,7 @@ from initplug.filling.sharding import is_sharded, local_of
 from initplug.filling.torch_draws import draw_from_generator
 from initplug.filling.work import Missing, Work
 from initplug.planning.advice import own_rule
-from initplug.planning.assignment import FROZEN, Share
+from initplug.planning.assignment import ADAPTER, FROZEN, Share
 from initplug.planning.evaluation import has_default
 from initplug.planning.meta_buffers import Restoration
 from initplug.planning.parametrized import Computed, computed_by_hooks
@@ -102,6 +102,9 @@ def _nothing_to_keep(slot: Slot, share: Share, replays: Replays) -> Finding | No
     if share.reason == FROZEN:
         hint = "`frozen: write`, or a rule with `trainable: any`, gives it values"
         return Finding(slot.name, "it is frozen, and there is nothing to keep: it is on meta", hint=hint)
+    if share.reason == ADAPTER:
+        hint = f"a rule that names adapters, such as `{own_rule(slot)}`, gives it values"
+        return Finding(slot.name, "it is of an adapter, and there is nothing to keep: it is on meta", hint=hint)
     own = f"give it a later rule of its own, such as `{own_rule(slot)}`"
     if share.rule is None:
         return Finding(slot.name, "no rule takes it, and there is nothing to keep: it is on meta", hint=own)

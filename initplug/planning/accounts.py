@@ -217,7 +217,7 @@ def _without_effect(
     met: dict[int, list[Decision]] = {
         number: []
         for number, clause in enumerate(matched.clauses)
-        if clause.key != "per" and not clause.rule.optional
+        if clause.key not in ("per", "adapter") and not clause.rule.optional
         if number not in at_work or (clause.name in unused and clause.key == "match")
     }
     for decision, _ in decisions if met else ():

@@ -17,6 +17,9 @@ T = TypeVar("T")
 UNMATCHED, FROZEN = "no rule", "frozen"
 """The reasons of slots that no rule takes."""
 
+ADAPTER = "adapter"
+"""The reason of slots of low-rank adapters, which no rule takes that does not name them."""
+
 LAZY = "lazy"
 """The reason of slots that wait for a first batch to learn their shape."""
 
@@ -190,5 +193,5 @@ def agreed(row: Mapping[str, Any]) -> Hashable:
 
 def table_row(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return the row as tables show it: with mean and standard deviation as one text, and a mark of what is frozen."""
-    frozen = row["rule"] is None and not row["trainable"]
-    return {**row, "init": FROZEN if frozen else row["init"], "expected": spread(row["mean"], row["std"])}
+    left = row["reason"] if row["rule"] is None and row["reason"] in (FROZEN, ADAPTER) else row["init"]
+    return {**row, "init": left, "expected": spread(row["mean"], row["std"])}

@@ -14,7 +14,7 @@ from initplug.language.faults import shown
 from initplug.language.init import Init
 from initplug.language.recipe import Recipe
 from initplug.planning.advice import own_rule
-from initplug.planning.assignment import FROZEN, LAZY, UNMATCHED, Share
+from initplug.planning.assignment import LAZY, UNMATCHED, Share
 from initplug.planning.composition import NO_CONTEXT, Context, Pair, distribution_for, factored_by, fans_for
 from initplug.planning.copies import Known, LackingError, copied, loaded, settled
 from initplug.planning.dtypes import check_dtype, in_dtype, misfit_of
@@ -308,7 +308,7 @@ def _left_alone(
 ) -> str | None:
     """Return why nothing is to be written to a slot; None where something is."""
     if not isinstance(winner, Winner):
-        return UNMATCHED if winner is None else FROZEN
+        return UNMATCHED if winner is None else winner.reason
     undrawn = slot.lazy or not slot.tensor.numel()  # of which no distribution says that it is kept
     if isinstance(distribution, Keep) or (undrawn and setting.inits[winner.rule].fn == "keep"):
         return "keep"

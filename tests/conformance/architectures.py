@@ -347,3 +347,23 @@ def detectron2_rcnn(norm: Callable[[int], nn.Module] = nn.BatchNorm2d, *, convol
     )
     backbone = detectron2_backbone(norm, top_block=False)
     return of("GeneralizedRCNN", backbone=backbone, proposal_generator=of("RPN", rpn_head=rpn), roi_heads=heads)
+
+
+def agent(*, continuous: bool = False) -> nn.Module:
+    """CleanRL's agent: an actor and a critic of three layers."""
+
+    def three(outputs: int) -> nn.Module:
+        return nn.Sequential(nn.Linear(6, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, outputs))
+
+    if continuous:
+        return of("Agent", critic=three(1), actor_mean=three(3), actor_logstd=parameter(1, 3))
+    return of("Agent", critic=three(1), actor=three(4))
+
+
+def atari_agent() -> nn.Module:
+    """CleanRL's agent of images: one network, a recurrent layer and two heads."""
+    network = nn.Sequential(
+        nn.Conv2d(1, 8, 8, stride=4), nn.ReLU(), nn.Conv2d(8, 16, 4, stride=2), nn.ReLU(), nn.Flatten(),
+        nn.Linear(64, 32), nn.ReLU(),
+    )  # fmt: skip
+    return of("Agent", network=network, lstm=nn.LSTM(32, 16), actor=nn.Linear(16, 4), critic=nn.Linear(16, 1))

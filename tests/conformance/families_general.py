@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
-from architectures import nanogpt, recurrent, sines, torch_encoder, upsampling
+from architectures import agent, atari_agent, nanogpt, recurrent, sines, torch_encoder, upsampling
 from families import Case, Family
 from libraries import load_example
-from procedures import after, bamos, functional_wrn, msr, msr_and_torch7_norms, prlz77, resnext_lua
-from procedures_general import lstm, mup, prenorm_transformer, relu_cnn, selu, siren
-from third_party import THIRD_PARTY, built
+from procedures import (
+    after,
+    bamos,
+    functional_wrn,
+    meliketoy,
+    msr,
+    msr_and_torch7_norms,
+    prlz77,
+    resnext_lua,
+    xternalz,
+)
+from procedures_general import cleanrl, lstm, mup, prenorm_transformer, relu_cnn, selu, siren
+from third_party import THIRD_PARTY, built, named
 from torch import nn
 
 TV = "torchvision.models"
@@ -39,6 +50,22 @@ def linears(inputs: int = 24) -> nn.Module:
 def biased() -> nn.Module:
     """Convolutions with biases, which the founding codebases drop: the presets say what they would be."""
     return nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.Conv2d(16, 32, 3), nn.Flatten(), nn.Linear(32, 10))
+
+
+def stable_baselines(policy: str) -> Callable[[], nn.Module]:
+    """The constructor of a policy of Stable-Baselines3, for continuous actions or for images."""
+
+    def build() -> nn.Module:
+        import numpy as np
+        from gymnasium import spaces
+
+        images = "Cnn" in policy
+        seen = spaces.Box(0, 255, (4, 84, 84), np.uint8) if images else spaces.Box(-1, 1, (6,), np.float32)
+        actions = spaces.Discrete(5) if images else spaces.Box(-1, 1, (3,), np.float32)
+        model: nn.Module = named(f"stable_baselines3.common.policies:{policy}")(seen, actions, lambda _: 3e-4)
+        return model
+
+    return build
 
 
 def of_others(library: str, name: str) -> Case:
@@ -87,6 +114,7 @@ FAMILIES: list[Family] = [
             Case("torchvision DenseNet(8, (2, 2)), rewritten", after(small_densenet, bamos), "bits"),
             Case("timm ese_vovnet19b_dw", built("timm:create_model", "ese_vovnet19b_dw"), "bits", large=True),
             Case("timm hgnet_tiny", built("timm:create_model", "hgnet_tiny"), "bits", large=True),
+            Case("timm hgnetv2_b0", built("timm:create_model", "hgnetv2_b0"), "bits", large=True),
             Case("monai resnet10", built("monai.networks.nets:resnet10", n_input_channels=1), "bits", large=True),
         ],
     ),
@@ -113,6 +141,47 @@ FAMILIES: list[Family] = [
         cases=[
             Case("szagoruyko WRN-16-4, rewritten", after(wrn16, functional_wrn), "bits by only"),
             Case("szagoruyko WRN-28-10, rewritten", after(wrn28, functional_wrn), "bits by only", large=True),
+        ],
+    ),
+    Family(
+        "wrn_fan_out",
+        neighbour="wrn",
+        cases=[
+            Case("WRN-16-4, rewritten", after(wrn16, xternalz), "bits by only"),
+            Case("WRN-28-10, rewritten", after(wrn28, xternalz), "bits by only", large=True),
+        ],
+    ),
+    Family(
+        "wrn_meliketoy",
+        neighbour="wrn_fan_out",
+        cases=[
+            Case("WRN-16-4, rewritten", after(wrn16, meliketoy), "bits by only"),
+            Case("net with biased convolutions, rewritten", after(biased, meliketoy), "bits by only"),
+        ],
+    ),
+    Family(
+        "ppo",
+        neighbour="relu_cnn",
+        cases=[
+            Case("CleanRL agent, rewritten", after(agent, cleanrl), "bits"),
+            Case(
+                "CleanRL agent of continuous actions, rewritten",
+                after(partial(agent, continuous=True), cleanrl),
+                "bits",
+            ),
+            Case("CleanRL agent of Atari with an LSTM, rewritten", after(atari_agent, cleanrl), "bits"),
+            Case(
+                "stable-baselines3 ActorCriticPolicy",
+                stable_baselines("ActorCriticPolicy"),
+                "bits by only",
+                package="stable_baselines3",
+            ),
+            Case(
+                "stable-baselines3 ActorCriticCnnPolicy",
+                stable_baselines("ActorCriticCnnPolicy"),
+                "bits by only",
+                package="stable_baselines3",
+            ),
         ],
     ),
     Family(

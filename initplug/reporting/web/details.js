@@ -22,7 +22,7 @@ function sheet(row) {
     row.aliases.length ? ["Also called", [make("code", {}, name(row.aliases.join(", ")))]] : null,
     ["Tensor", [`${common.kind} of ${visible(common.module_type)}, ${shape(common.shape)} = ${whole(common.numel)}, ${common.dtype}${common.trainable ? "" : ", no gradient"}`]],
     ["Fans", [common.fan_in === null && common.fan_out === null ? "none" : `in ${fan(common.fan_in)}, out ${fan(common.fan_out)}`]],
-    ["Rule", common.rule === null ? [make("span", { class: common.reason === FROZEN ? null : "norule" }, common.reason === FROZEN ? "none: it is frozen" : "no rule matches")] : [button(common.rule, () => toRule(common.rule), "Show it in the recipe"), common.location ? ` at ${visible(common.location)}` : ""]],
+    ["Rule", common.rule === null ? [make("span", { class: [FROZEN, ADAPTER].includes(common.reason) ? null : "norule" }, common.reason === FROZEN ? "none: it is frozen" : common.reason === ADAPTER ? "none: it is of an adapter" : "no rule matches")] : [button(common.rule, () => toRule(common.rule), "Show it in the recipe"), common.location ? ` at ${visible(common.location)}` : ""]],
     common.selector === null ? null : ["Selector", [make("code", {}, name(common.selector))]],
     common.shadowed.length ? ["Shadowed", listed(common.shadowed.map((rule) => button(rule, () => toRule(rule), "Show it in the recipe")))] : null,
     common.init === null ? null : ["Initializer", [make("code", {}, name(common.init))]],
