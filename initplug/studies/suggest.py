@@ -51,6 +51,7 @@ class Fit:
         score: what the order of structure goes by: coverage x share of rules in use x (1 + kinship).
         alike: parameters whose values look as the preset draws them; None where the model has none to be looked at.
         unlike: parameters whose values do not.
+        unmet: rules that do not select what they expect, so that the preset cannot be applied.
     """
 
     preset: str
@@ -68,11 +69,20 @@ class Fit:
     score: float
     alike: int | None = None
     unlike: tuple[str, ...] = ()
+    unmet: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
-        """Return whether every parameter gets a distribution."""
-        return self.slots == self.of_slots
+        """Return whether every parameter gets a distribution, and every rule what it expects."""
+        return self.slots == self.of_slots and not self.unmet
+
+    @property
+    def lacks(self) -> Iterator[str]:
+        """Yield what keeps it from being applied, as a sentence has it."""
+        if self.slots < self.of_slots:
+            yield f"{self.of_slots - self.slots} of {self.of_slots} parameters need a rule"
+        for rule in self.unmet:
+            yield f"rule {rule!r} does not select what it expects"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the row as the table shows it."""
@@ -158,22 +168,22 @@ class Fits:
         """Return what to make of the rows where the values look like those of a preset."""
         assert best.alike is not None  # there are values
         told = best.alike + len(best.unlike)
-        left = best.of_slots - best.slots
         because = f", by its {best.evidence[0]}" if self.known else ""
-        if not best.unlike and not left:
-            same = [fit.preset for fit in self.rows[1:] if fit.alike == told and not (fit.unlike or fit.unused)]
+        if not best.unlike and best.complete:
+            rest = (fit for fit in self.rows[1:] if fit.alike == told and fit.complete)
+            same = [fit.preset for fit in rest if not (fit.unlike or fit.unused)]
             too = f", under {_listed(same)} too" if same and not self.known else ""
             return f"{best.preset} fits {self.model} best{because}; all {told} parameters look so{too}"
         do_not = "does not" if len(best.unlike) == 1 else "do not"
-        rest = f"; {_listed(best.unlike)} {do_not}" if best.unlike else ""
-        lacks = f"; {left} of {best.of_slots} parameters need a rule" if left else ""
-        return f"{best.preset} comes nearest to {self.model}{because}; {best.alike} of {told} look so{rest}{lacks}"
+        unlike = f"; {_listed(best.unlike)} {do_not}" if best.unlike else ""
+        lacks = "".join(f"; {lack}" for lack in best.lacks)
+        return f"{best.preset} comes nearest to {self.model}{because}; {best.alike} of {told} look so{unlike}{lacks}"
 
     def _by_structure(self, best: Fit, fits: str) -> str:
         """Return what to make of the rows by what the presets and the model are."""
         left = best.of_slots - best.slots
         if self.known:
-            rest = f"{left} of {best.of_slots} parameters need a rule" if left else "every parameter has a rule"
+            rest = "; ".join(best.lacks) or "every parameter has a rule"
             most = " best" if fits == "fits" else ""
             return f"{best.preset} {fits} {self.model}{most}, by its {best.evidence[0]}; {rest}"
         complete = sum(row.complete for row in self.rows)
@@ -214,7 +224,7 @@ def suggest(model: nn.Module) -> Fits:
         >>> fits = suggest(nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 2)))
         >>> fits[0].complete
         True
-        >>> fits.conclusion
+        >>> fits.conclusion.partition(",")[0]
         'torch_default fits Sequential best; all 4 parameters look so'
         >>> suggest(nn.Sequential(nn.Linear(8, 8)).to("meta")).conclusion.partition(";")[0]
         'no preset is known to be for Sequential'
@@ -268,7 +278,15 @@ class _Candidate(NamedTuple):
     def by_values(self) -> tuple[Any, ...]:
         """What they are sorted by where values tell."""
         fit = self.fit
-        return (-(fit.alike or 0), len(fit.unlike) - fit.slots, -fit.score, fit.own, self.strange, fit.preset)
+        return (
+            -(fit.alike or 0),
+            len(fit.unlike) - fit.slots,
+            len(fit.unmet),
+            -fit.score,
+            fit.own,
+            self.strange,
+            fit.preset,
+        )
 
 
 def _candidate(name: str, recipe: Recipe, tree: Tree, kin: _Kin, replays: Replays, held: Held) -> _Candidate:
@@ -310,6 +328,7 @@ def _candidate(name: str, recipe: Recipe, tree: Tree, kin: _Kin, replays: Replay
         score=round(score, 6),
         alike=len(alike),
         unlike=tuple(slot for slot, verdict, _ in looks if verdict == "differs"),
+        unmet=tuple(one.rule for one in plan.accounts.unmet),
     )
     return _Candidate(fit, kinship, strange, sum(not isinstance(share.distribution, Constant) for share in alike))
 

@@ -61,7 +61,8 @@ def test_counts_are_those_of_the_plan_or_of_what_could_be_planned(build: type[nn
         assert (fit.slots, fit.of_slots) == (len(covered), len(numel))
         assert (fit.numel, fit.of_numel) == (sum(numel[row.name] for row in covered), sum(numel.values()))
         assert (fit.unmatched, fit.unused) == (planned.unmatched, planned.unused)
-        assert set(fit.misfits) == wrong - set(planned.unmatched)
+        assert set(fit.misfits) == wrong.intersection(numel) - set(planned.unmatched)
+        assert set(fit.unmet) == {name for name in wrong - numel.keys() if name in recipe.rules}
         assert fit.complete == (not wrong)
     assert 0 < refused < len(fits) - 2 or build is Odd
     assert refused == len(fits) - 2 or build is not Odd
@@ -292,6 +293,19 @@ def test_what_looks_so_is_what_an_audit_says(build: type[nn.Module]) -> None:
             assert fit.alike == sum(row.verdict == "ok" or row.reason == "pooled" for row in audit), fit.preset
             compared += 1
     assert compared > 1
+
+
+def test_a_preset_whose_rules_do_not_select_what_they_expect_fits_nothing() -> None:
+    torch.manual_seed(0)
+    model = GPT()
+    for block in model.h:
+        del block.get_submodule("attn").c_proj
+    (row,) = [fit for fit in suggest(model) if fit.preset == "nanogpt"]
+    if row.unmet:
+        assert not row.complete
+        assert [*row.lacks] == ["rule 'residual' does not select what it expects"]
+        with pytest.raises(PlanError, match="rule 'residual'"):
+            plan(model, "nanogpt")
 
 
 def test_what_does_not_look_so_is_named() -> None:
