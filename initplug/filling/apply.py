@@ -164,8 +164,8 @@ def apply(
         found = agree_on(
             lambda: _write_and_measure(work, alike), circle, lambda _: NO_FACTS, "while values were written"
         )
-    warn_of_parted(alike)
-    return found
+        warn_of_parted(alike)
+        return found
 
 
 def _circle_of_call(model: Any, group: Any, replicas: Replicas) -> Circle:
