@@ -162,13 +162,15 @@ def apply(
             "before anything was written",
         )
         backups += filter(None, [work.backup])
-        alike = clones(work)
-        found = agree_on(lambda: _write_and_measure(work), circle, lambda _: NO_FACTS, "while values were written")
+        alike: list[Clone] = []
+        found = agree_on(
+            lambda: _write_and_measure(work, alike), circle, lambda _: NO_FACTS, "while values were written"
+        )
         return found, alike
 
     with restored_on_failure() as backups, _undisturbed():
         found, alike = written(backups)
-    warn_of_parted(alike)
+        warn_of_parted(alike)
     return found
 
 
@@ -217,8 +219,9 @@ def _prepare(
     return replace(work, backup=backed_up(tree, slots, to_write(statuses), where)) if atomic else work
 
 
-def _write_and_measure(work: Work) -> Audit:
-    """Write what has been checked, and measure it."""
+def _write_and_measure(work: Work, alike: list[Clone]) -> Audit:
+    """Write what has been checked, and measure it; modules that were alike before are added to a list."""
+    alike += clones(work)
     materialize(work.tree, work.on_meta)
     shared = overlapping(work)
     record = write(work)

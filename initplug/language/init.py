@@ -46,6 +46,7 @@ from initplug.schemes.initializers import TRANSFERS, WITHOUT_AXES
 from initplug.schemes.registry import (
     REGISTRY,
     Initializer,
+    kinds_of,
 )
 
 
@@ -364,10 +365,11 @@ def _bind(initializer: Initializer, word: str, offset: int) -> str:
         raise fault(f"{word} needs a value: write {word}=…", offset=offset)
     taken = "; ".join(f"{name}: {', '.join(known)}" for name, known in words.items())
     needed = [name for name, parameter in initializer.parameters.items() if parameter.required]
-    value = f"write {needed[0]}={cut(word, VALUE)}" if needed else None
+    value = f"write {needed[0]}={cut(word, VALUE)}" if needed else "it takes no words"
+    free = any(str in kinds_of(initializer.parameters[name].annotation) for name in needed)
     meant = word_meant(word, every)
     hint = f"write {meant}" if meant else word_hint(initializer, word) or did_you_mean(word, every)
-    hint = hint or value or (f"its words are {taken}" if taken else "it takes no words")
+    hint = hint or (f"its words are {taken}" if taken and not free else value)
     raise fault(f"{shown(word)} is no word of {initializer.name}", hint=hint, offset=offset)
 
 
