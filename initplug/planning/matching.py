@@ -56,7 +56,7 @@ class Frozen:
     reason: str = FROZEN
 
 
-ADAPTERS = "lora_*"
+ADAPTERS = "(lora_[AB]|lora_embedding_[AB]|lora_magnitude_vector)"
 """Low-rank adapters, whose one half is 0, or they would change the model: none but rules that name them draw them."""
 
 Key = Literal["match", "except", "per", "adapter"]
@@ -234,7 +234,7 @@ def _decided(
     if taken:
         *others, last = taken
         winner = Winner(last, taken[last], tuple(others), (*frozen, *left), passed)
-    elif left:
+    elif of_adapter:
         winner = Frozen((*left, *frozen), passed, ADAPTER)
     return Decision(winner, hits, kind, ndim, tuple(hit for hit, _ in taking), tuple(hit for hit, _ in excluding))
 

@@ -40,7 +40,7 @@ class Pick:
 
 
 WHY = {
-    "convit_tiny": "its positional attention is a pattern of places, its values an identity; neither has an initializer",
+    "convit_tiny": "its positional attention is a pattern of places, which no initializer has",
     "hiera_tiny_224": "its head is drawn and multiplied by 0.001, which the model does not keep; biases are 0.02",
     "sam2_hiera_tiny": "biases of 0.02; one model is no reason for a preset",
     "mobilevit_xxs": "the last norm is 0 in blocks that have a shortcut only, and no selector asks what a module has",
