@@ -93,6 +93,8 @@ FAMILIES: list[Family] = [
             model("Olmo2ForCausalLM", "bits by only", **GROUPED),
             *(drawn(name) for name in SPECIAL),
             drawn("PerceiverForMaskedLM", "bits"),
+            drawn("MarianMTModel"),
+            drawn("PegasusForConditionalGeneration"),
             drawn("FalconH1ForCausalLM", "distribution"),
             Case("transformers BertForMaskedLM, base", hugging_face("BertForMaskedLM"), "bits by only", large=True),
         ],
