@@ -216,7 +216,12 @@ TRANSFORMERS: dict[str, dict[str, Any]] = {
         "num_decoder_attention_heads": 4,
     },
     "LEDForConditionalGeneration": {"attention_window": 8},
-    "SwitchTransformersForConditionalGeneration": {"d_kv": 16, "num_decoder_layers": 2},
+    "SwitchTransformersForConditionalGeneration": {
+        "d_kv": 16,
+        "num_decoder_layers": 2,
+        "num_sparse_encoder_layers": 1,
+        "num_sparse_decoder_layers": 1,
+    },
     "T5ForConditionalGeneration": {"d_kv": 16},
     "BartForConditionalGeneration": {},
     "MarianMTModel": {"decoder_start_token_id": 0},

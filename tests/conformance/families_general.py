@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 
 import torch
 from architectures import agent, atari_agent, nanogpt, recurrent, s4d, sines, torch_encoder, upsampling
@@ -59,8 +60,8 @@ def stable_baselines(policy: str) -> Callable[[], nn.Module]:
 
     def build() -> nn.Module:
         import numpy as np
-        from gymnasium import spaces
 
+        spaces = import_module("gymnasium.spaces")
         images = "Cnn" in policy
         seen = spaces.Box(0, 255, (4, 84, 84), np.uint8) if images else spaces.Box(-1, 1, (6,), np.float32)
         actions = spaces.Discrete(5) if images else spaces.Box(-1, 1, (3,), np.float32)
@@ -236,10 +237,10 @@ FAMILIES: list[Family] = [
             Case("nanoGPT of 4 layers, rewritten", after(partial(nanogpt, 4), small_init(4, 32)), "bits by only"),
         ],
     ),
-    Family("s4d", neighbour="torch_default", cases=[Case("S4D of two layers, rewritten", s4d, "distribution")]),
+    Family("s4d", neighbour="torch_default_strict", cases=[Case("S4D of two layers, rewritten", s4d, "distribution")]),
     Family(
         "e3nn",
-        neighbour="torch_default",
+        neighbour="torch_default_strict",
         cases=[
             Case("e3nn net of a tensor product", equivariant, "bits", package="e3nn"),
         ],

@@ -181,7 +181,7 @@ FAMILIES: list[Family] = [
     ),
     Family(
         "open_clip",
-        neighbour="torch_default",
+        neighbour="torch_default_strict",
         cases=[
             Case("open_clip CLIP, ViT", open_clip, "bits by only", package="open_clip"),
             Case(
