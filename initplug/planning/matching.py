@@ -67,7 +67,7 @@ class Frozen:
     reason: str = FROZEN
 
 
-ADAPTERS = "lora_*"
+ADAPTERS = "(lora_[AB]|lora_embedding_[AB]|lora_magnitude_vector)"
 """Low-rank adapters, whose one half is 0, or they would change the model: none but rules that name them draw them."""
 
 Key = Literal["match", "except", "per", "adapter"]
@@ -247,7 +247,7 @@ def _decided(
         *others, last = taken
         behind = tuple(taken[name] for name in others)
         winner = Winner(last, taken[last], tuple(others), (*frozen, *skipped), passed, behind, left)
-    elif skipped:
+    elif of_adapter:
         winner = Frozen((*skipped, *frozen), passed, ADAPTER)
     return Decision(winner, hits, kind, ndim, tuple(hit for hit, _ in taking), tuple(hit for hit, _ in excluding))
 

@@ -89,7 +89,7 @@ def compared(original: Recorded, preset: Any) -> Outcome:
     equal = [name for name, value in original.values.items() if torch.equal(named[name], value)]
     if len(equal) < len(original.values):
         return Outcome("distribution", len(named), len(equal))
-    by_rule = {row.name for row in plan if row.init != "default"}
+    by_rule = {row.name for row in plan if row.init not in ("default", "default keep")}
     touched = [part for part in original.passes if by_rule.intersection(part.names)]
     return Outcome("bits" if len(touched) < 2 else "bits by only", len(named), len(equal))
 

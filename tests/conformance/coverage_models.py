@@ -40,7 +40,7 @@ class Pick:
 
 
 WHY = {
-    "convit_tiny": "its positional attention is a pattern of places, its values an identity: no initializer has these",
+    "convit_tiny": "its positional attention is a pattern of places, which no initializer has",
     "hiera_tiny_224": "its head is drawn and multiplied by 0.001, which the model does not keep; biases are 0.02",
     "sam2_hiera_tiny": "biases of 0.02; one model is no reason for a preset",
     "mobilevit_xxs": "the last norm is 0 in blocks that have a shortcut only, and no selector asks what a module has",
@@ -216,7 +216,12 @@ TRANSFORMERS: dict[str, dict[str, Any]] = {
         "num_decoder_attention_heads": 4,
     },
     "LEDForConditionalGeneration": {"attention_window": 8},
-    "SwitchTransformersForConditionalGeneration": {"d_kv": 16, "num_decoder_layers": 2},
+    "SwitchTransformersForConditionalGeneration": {
+        "d_kv": 16,
+        "num_decoder_layers": 2,
+        "num_sparse_encoder_layers": 1,
+        "num_sparse_decoder_layers": 1,
+    },
     "T5ForConditionalGeneration": {"d_kv": 16},
     "BartForConditionalGeneration": {},
     "MarianMTModel": {"decoder_start_token_id": 0},

@@ -73,12 +73,13 @@ class Family:
 
     Args:
         preset: its name.
-        neighbour: a preset that at least one parameter of each model must tell apart from it.
+        neighbour: a preset that at least one parameter of each model must tell apart from it; None where no other
+            preset draws what this one draws.
         cases: the models; together they use every rule of the preset.
     """
 
     preset: str
-    neighbour: str
+    neighbour: str | None
     cases: Sequence[Case]
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 
-from architectures import agent, atari_agent, nanogpt, recurrent, sines, torch_encoder, upsampling
+import torch
+from architectures import agent, atari_agent, nanogpt, recurrent, s4d, sines, torch_encoder, upsampling
 from families import Case, Family
 from libraries import load_example
 from procedures import (
@@ -19,7 +21,7 @@ from procedures import (
     resnext_lua,
     xternalz,
 )
-from procedures_general import cleanrl, lstm, mup, prenorm_transformer, relu_cnn, selu, siren
+from procedures_general import cleanrl, lstm, mup, prenorm_transformer, relu_cnn, selu, siren, small_init
 from third_party import THIRD_PARTY, built, named
 from torch import nn
 
@@ -40,6 +42,7 @@ timm_vit = THIRD_PARTY["timm-vit_tiny"].build
 torchvision_vit = THIRD_PARTY["torchvision-vit"].build
 gpt2 = THIRD_PARTY["transformers-gpt2"].build
 llama = THIRD_PARTY["transformers-llama"].build
+gpt_neox = THIRD_PARTY["transformers-gpt_neox"].build
 
 
 def linears(inputs: int = 24) -> nn.Module:
@@ -57,8 +60,8 @@ def stable_baselines(policy: str) -> Callable[[], nn.Module]:
 
     def build() -> nn.Module:
         import numpy as np
-        from gymnasium import spaces
 
+        spaces = import_module("gymnasium.spaces")
         images = "Cnn" in policy
         seen = spaces.Box(0, 255, (4, 84, 84), np.uint8) if images else spaces.Box(-1, 1, (6,), np.float32)
         actions = spaces.Discrete(5) if images else spaces.Box(-1, 1, (3,), np.float32)
@@ -66,6 +69,14 @@ def stable_baselines(policy: str) -> Callable[[], nn.Module]:
         return model
 
     return build
+
+
+def equivariant() -> nn.Module:
+    """A linear layer, a tensor product and a net of scalars of e3nn."""
+    linear = named("e3nn.o3:Linear")("8x0e + 4x1o", "8x0e + 4x1o", biases=True)
+    product = named("e3nn.o3:FullyConnectedTensorProduct")("8x0e + 4x1o", "1x0e + 1x1o", "8x0e + 4x1o")
+    scalars = named("e3nn.nn:FullyConnectedNet")([8, 16, 4], torch.relu)
+    return nn.ModuleDict({"linear": linear, "product": product, "scalars": scalars, "head": nn.Linear(8, 2)})
 
 
 def of_others(library: str, name: str) -> Case:
@@ -147,16 +158,16 @@ FAMILIES: list[Family] = [
         "wrn_fan_out",
         neighbour="wrn",
         cases=[
-            Case("WRN-16-4, rewritten", after(wrn16, xternalz), "bits by only"),
-            Case("WRN-28-10, rewritten", after(wrn28, xternalz), "bits by only", large=True),
+            Case("WRN-16-4, rewritten", after(wrn16, xternalz), "bits"),
+            Case("WRN-28-10, rewritten", after(wrn28, xternalz), "bits", large=True),
         ],
     ),
     Family(
         "wrn_meliketoy",
         neighbour="wrn_fan_out",
         cases=[
-            Case("WRN-16-4, rewritten", after(wrn16, meliketoy), "bits by only"),
-            Case("net with biased convolutions, rewritten", after(biased, meliketoy), "bits by only"),
+            Case("WRN-16-4, rewritten", after(wrn16, meliketoy), "bits"),
+            Case("net with biased convolutions, rewritten", after(biased, meliketoy), "bits"),
         ],
     ),
     Family(
@@ -173,13 +184,13 @@ FAMILIES: list[Family] = [
             Case(
                 "stable-baselines3 ActorCriticPolicy",
                 stable_baselines("ActorCriticPolicy"),
-                "bits by only",
+                "bits",
                 package="stable_baselines3",
             ),
             Case(
                 "stable-baselines3 ActorCriticCnnPolicy",
                 stable_baselines("ActorCriticCnnPolicy"),
-                "bits by only",
+                "bits",
                 package="stable_baselines3",
             ),
         ],
@@ -215,6 +226,23 @@ FAMILIES: list[Family] = [
             Case("transformers llama, rewritten", after(llama, prenorm_transformer(2)), "bits"),
             Case("transformers gpt2, rewritten", after(gpt2, prenorm_transformer(2)), "bits"),
             Case("nanoGPT of 4 layers, rewritten", after(partial(nanogpt, 4), prenorm_transformer(4)), "bits"),
+        ],
+    ),
+    Family(
+        "small_init",
+        neighbour="prenorm_transformer",
+        cases=[
+            Case("transformers llama, rewritten", after(llama, small_init(2, 32)), "bits"),
+            Case("transformers gpt_neox, rewritten", after(gpt_neox, small_init(2, 32)), "bits"),
+            Case("nanoGPT of 4 layers, rewritten", after(partial(nanogpt, 4), small_init(4, 32)), "bits by only"),
+        ],
+    ),
+    Family("s4d", neighbour="torch_default_strict", cases=[Case("S4D of two layers, rewritten", s4d, "distribution")]),
+    Family(
+        "e3nn",
+        neighbour="torch_default_strict",
+        cases=[
+            Case("e3nn net of a tensor product", equivariant, "bits", package="e3nn"),
         ],
     ),
     Family(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from checking import Mode
 from coverage_models import FLUX, PIXART, SIZES, open_clip, x_vit
 from coverage_models import attention as x_transformer
 from families import Case, Family
@@ -28,21 +29,24 @@ def smp(name: str, *, large: bool = False) -> Case:
 
 def vit_pytorch(name: str, path: str, **settings: Any) -> Case:
     """A model of vit-pytorch."""
-    return Case(f"vit-pytorch {name}", built(path, **settings), "distribution", package="vit_pytorch")
+    mode: Mode = "bits by only" if name in ("DeepViT", "CaiT", "CCT") else "bits"
+    return Case(f"vit-pytorch {name}", built(path, **settings), mode, package="vit_pytorch")
 
 
 def of_x(name: str, build: Callable[[], nn.Module]) -> Case:
     """A model of x-transformers."""
-    return Case(f"x-transformers {name}", build, "distribution", package="x_transformers")
+    return Case(f"x-transformers {name}", build, "bits", package="x_transformers")
 
 
 def peft(*further: str) -> Callable[[], nn.Module]:
-    """The constructor of a small Llama with adapters."""
+    """The constructor of a small Llama with adapters, of which these are taken: the rest is frozen and left alone."""
 
     def build() -> nn.Module:
         config = named("peft:LoraConfig")(r=8, target_modules=["q_proj", "v_proj", *further])
-        model: nn.Module = named("peft:get_peft_model")(THIRD_PARTY["transformers-llama"].build(), config)
-        return model
+        model = named("peft:get_peft_model")(THIRD_PARTY["transformers-llama"].build(), config)
+        layers = [part for part in model.modules() if isinstance(part, named("peft.tuners.lora:LoraLayer"))]
+        names = ("lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B")
+        return nn.ModuleList(nn.ModuleDict({name: getattr(layer, name) for name in names}) for layer in layers)
 
     return build
 
@@ -85,8 +89,8 @@ FAMILIES: list[Family] = [
         "monai",
         neighbour="timm_transformer",
         cases=[
-            Case("monai unetr", THIRD_PARTY["monai-unetr"].build, "bits"),
-            Case("monai swin_unetr", THIRD_PARTY["monai-swin_unetr"].build, "bits"),
+            Case("monai unetr", THIRD_PARTY["monai-unetr"].build, "distribution"),
+            Case("monai swin_unetr", THIRD_PARTY["monai-swin_unetr"].build, "distribution"),
         ],
     ),
     Family(
@@ -172,29 +176,28 @@ FAMILIES: list[Family] = [
         cases=[
             of_x("Decoder", partial(x_transformer, "Decoder")),
             of_x("Decoder, GLU, RMSNorm", partial(x_transformer, "Decoder", ff_glu=True, use_rmsnorm=True)),
-            of_x("Encoder, dynamic tanh", partial(x_transformer, "Encoder", use_dynamic_tanh=True)),
             of_x("ViTransformerWrapper", x_vit),
         ],
     ),
     Family(
         "open_clip",
-        neighbour="torch_default",
+        neighbour="torch_default_strict",
         cases=[
             Case("open_clip CLIP, ViT", open_clip, "bits by only", package="open_clip"),
             Case(
                 "open_clip CLIP, ResNet",
                 partial(open_clip, layers=[1, 1, 1, 1], width=16),
-                "bits by only",
+                "distribution",
                 package="open_clip",
             ),
         ],
     ),
     Family(
         "lora",
-        neighbour="ppo",
+        neighbour=None,
         cases=[
-            Case("peft LoRA on Llama", peft(), "distribution", package="peft"),
-            Case("peft LoRA on Llama and its embedding", peft("embed_tokens"), "distribution", package="peft"),
+            Case("peft LoRA on Llama", peft(), "bits by only", package="peft"),
+            Case("peft LoRA on Llama and its embedding", peft("embed_tokens"), "bits by only", package="peft"),
         ],
     ),
 ]

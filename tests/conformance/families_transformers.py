@@ -66,8 +66,8 @@ def plain(name: str) -> Case:
 
 
 SPECIAL = (
-    "XLNetLMHeadModel", "PerceiverForMaskedLM", "ReformerModelWithLMHead", "GptOssForCausalLM", "FalconH1ForCausalLM",
-    "PoolFormerForImageClassification", "LevitForImageClassification", "ViltForMaskedLM", "FlavaModel",
+    "XLNetLMHeadModel", "ReformerModelWithLMHead", "GptOssForCausalLM", "PoolFormerForImageClassification",
+    "LevitForImageClassification", "ViltForMaskedLM", "FlavaModel",
 )  # fmt: skip
 """Models with parameters that no layer of torch.nn has."""
 
@@ -92,6 +92,10 @@ FAMILIES: list[Family] = [
             model("Phi3ForCausalLM", "bits by only", pad_token_id=0, **GROUPED),
             model("Olmo2ForCausalLM", "bits by only", **GROUPED),
             *(drawn(name) for name in SPECIAL),
+            drawn("PerceiverForMaskedLM", "bits"),
+            drawn("MarianMTModel"),
+            drawn("PegasusForConditionalGeneration"),
+            drawn("FalconH1ForCausalLM", "distribution"),
             Case("transformers BertForMaskedLM, base", hugging_face("BertForMaskedLM"), "bits by only", large=True),
         ],
     ),

@@ -126,3 +126,17 @@ def cleanrl(model: nn.Module) -> None:
             init.orthogonal_(module.weight, gains.get(name, math.sqrt(2)))
             assert module.bias is not None
             init.constant_(module.bias, 0.0)
+
+
+def small_init(layers: int, width: int) -> Any:
+    """EleutherAI/gpt-neox megatron/model/init_functions.py:139-168, `wang_init` for what writes to the stream."""
+    outputs = ("c_proj", "o_proj", "down_proj", "attention.dense", "dense_4h_to_h")
+
+    def procedure(model: nn.Module) -> None:
+        zero_biases_and_whole_norms(model)
+        for name, module in model.named_modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                std = 2 / layers / math.sqrt(width) if name.endswith(outputs) else math.sqrt(2 / (5 * width))
+                init.normal_(module.weight, mean=0.0, std=std)
+
+    return procedure
