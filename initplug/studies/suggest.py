@@ -261,18 +261,20 @@ class _Candidate(NamedTuple):
         kinship: how nearly it was written for the model.
         strange: how many words of its name the model denies.
         drawn: how many parameters that it draws, and that are no constants, look so.
+        plain: whether no rule of it gives any model something else than torch.nn draws.
     """
 
     fit: Fit
     kinship: float
     strange: int
     drawn: int
+    plain: bool
 
     @property
     def by_structure(self) -> tuple[Any, ...]:
         """What the rows are sorted by where values do not tell."""
         fit = self.fit
-        return (-fit.score, not fit.own, self.strange, -fit.own, fit.preset)
+        return (-fit.score, not fit.own, self.plain, self.strange, -fit.own, fit.preset)
 
     @property
     def by_values(self) -> tuple[Any, ...]:
@@ -284,6 +286,7 @@ class _Candidate(NamedTuple):
             len(fit.unmet),
             -fit.score,
             fit.own,
+            not self.plain,
             self.strange,
             fit.preset,
         )
@@ -330,7 +333,9 @@ def _candidate(name: str, recipe: Recipe, tree: Tree, kin: _Kin, replays: Replay
         unlike=tuple(slot for slot, verdict, _ in looks if verdict == "differs"),
         unmet=tuple(one.rule for one in plan.accounts.unmet),
     )
-    return _Candidate(fit, kinship, strange, sum(not isinstance(share.distribution, Constant) for share in alike))
+    drawn = sum(not isinstance(share.distribution, Constant) for share in alike)
+    plain = all(rule is None or rule.init.text in UNSAID for rule in recipe.rules.values())
+    return _Candidate(fit, kinship, strange, drawn, plain)
 
 
 UNSAID = ("default", "default keep", "keep", "keep default")
