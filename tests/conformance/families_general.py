@@ -237,10 +237,10 @@ FAMILIES: list[Family] = [
             Case("nanoGPT of 4 layers, rewritten", after(partial(nanogpt, 4), small_init(4, 32)), "bits by only"),
         ],
     ),
-    Family("s4d", neighbour="torch_default_strict", cases=[Case("S4D of two layers, rewritten", s4d, "distribution")]),
+    Family("s4d", neighbour="transformers_base", cases=[Case("S4D of two layers, rewritten", s4d, "distribution")]),
     Family(
         "e3nn",
-        neighbour="torch_default_strict",
+        neighbour="transformers_base",
         cases=[
             Case("e3nn net of a tensor product", equivariant, "bits", package="e3nn"),
         ],
