@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: help run test quick lint types tests compat floors pythons dist wheels fuzz browser conformance presets-table screenshots coverage benchmark picture clean
+.PHONY: help run test quick lint types tests compat floors pythons dist wheels fuzz browser conformance presets-table presets-coverage screenshots coverage benchmark picture clean
 
 help: ## Say what there is.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -65,6 +65,13 @@ conformance: $(VENV)/installed-tests ## Compare every preset with all of its mod
 presets-table: $(VENV)/installed-tests ## Write the table of examples/guide/presets.md anew.
 	$(BIN)/python tests/conformance/presets_table.py
 
+COVERAGE := build/coverage-packages
+
+presets-coverage: $(VENV)/installed-tests ## Measure which models some preset reproduces, and write examples/guide/coverage.md anew.
+	$(PIP) install --no-deps --target $(COVERAGE) --upgrade --requirement tests/conformance/requirements-coverage.txt
+	PYTHONPATH=$(COVERAGE) $(BIN)/python tests/conformance/coverage_table.py $(MODELS)
+	PYTHONPATH=$(COVERAGE) $(BIN)/pytest tests/conformance/test_presets.py
+
 browser: ## Install Chromium for the tests of the page, as root on Debian.
 	@command -v chromedriver >/dev/null || { apt-get update --quiet --quiet && \
 	    DEBIAN_FRONTEND=noninteractive apt-get install --quiet --quiet --yes --no-install-recommends \
@@ -93,7 +100,7 @@ picture: $(VENV)/installed-examples ## Train the nets of the README's picture (m
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/installed: pyproject.toml constraints.txt initplug/kernels/kernel.c initplug/kernels/build_hook.py | $(BIN)/python
+$(VENV)/installed: pyproject.toml constraints.txt $(wildcard initplug/kernels/*.[ch]) initplug/kernels/build_hook.py | $(BIN)/python
 	$(PIP) install --constraint constraints.txt --editable .
 	@touch $@
 

@@ -27,14 +27,15 @@ if TYPE_CHECKING:
     from initplug.planning.assignment import Assignment as Assignment
     from initplug.planning.draft import plan as plan
     from initplug.planning.plan import Plan as Plan
+    from initplug.schemes.compositions import Stacked as Stacked
     from initplug.schemes.distributions import Constant as Constant
     from initplug.schemes.distributions import Normal as Normal
-    from initplug.schemes.distributions import Stacked as Stacked
     from initplug.schemes.distributions import TruncatedNormal as TruncatedNormal
     from initplug.schemes.distributions import Uniform as Uniform
     from initplug.schemes.fans import Fans as Fans
     from initplug.schemes.initializers import initializer as initializer
     from initplug.schemes.structures.orthogonal import Orthogonal as Orthogonal
+    from initplug.studies.diff import diff as diff
     from initplug.studies.record import record as record
     from initplug.studies.recording import Recording as Recording
     from initplug.studies.suggest import suggest as suggest
@@ -46,6 +47,7 @@ _HOMES = {
     "audit": "filling.apply",
     "deferred": "filling.deferred",
     "suggest": "studies.suggest",
+    "diff": "studies.diff",
     "record": "studies.record",
     "initializer": "schemes.initializers",
     "Recipe": "language.recipe",
@@ -58,7 +60,7 @@ _HOMES = {
     "Constant": "schemes.distributions",
     "Normal": "schemes.distributions",
     "Orthogonal": "schemes.structures.orthogonal",
-    "Stacked": "schemes.distributions",
+    "Stacked": "schemes.compositions",
     "TruncatedNormal": "schemes.distributions",
     "Uniform": "schemes.distributions",
     "Finding": "errors",

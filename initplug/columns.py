@@ -6,7 +6,9 @@ an array of small numbers.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import count
 from typing import TypeVar, overload
 
 import numpy as np
@@ -58,6 +60,24 @@ class Coded(Sequence[T]):
         """Return what a function makes of every value; it is called once for each."""
         return Coded([function(value) for value in self.values], self.codes)
 
+    def packed(self) -> Coded[T]:
+        """Return the same column without the values that no row has."""
+        occurs = np.bincount(self.codes, minlength=len(self.values)) > 0
+        return Coded(self.distinct, (np.cumsum(occurs) - 1)[self.codes])
+
+    def alike(self, function: Callable[[T], U]) -> Coded[U]:
+        """Return what a function makes of every value that occurs, what is equal as one value.
+
+        Example:
+            >>> column = coded(["red", "blue", "green"]).taken([0, 1, 1]).alike(len)
+            >>> column.values, column.codes.tolist()
+            ([3, 4], [0, 1, 1])
+        """
+        packed = self.packed()
+        places: dict[U, int] = defaultdict(count().__next__)  # which gives every new result the next number
+        codes = np.array([places[function(value)] for value in packed.values], np.intp)
+        return Coded([*places], codes[packed.codes])
+
     def taken(self, rows: Sequence[int] | Rows) -> Coded[T]:
         """Return some of the rows, in the order of their positions given."""
         return Coded(self.values, self.codes[rows])
@@ -83,9 +103,13 @@ class Coded(Sequence[T]):
             found[code] = function(self.values[code])
         return found[self.codes]
 
+    def table(self, width: int) -> NDArray[np.float64]:
+        """Return rows of numbers as an array, (rows, `width`)."""
+        return np.array(self.values, np.float64).reshape(-1, width)[self.codes]
+
     def mask(self, holds: Callable[[T], object]) -> NDArray[np.bool_]:
         """Return of every row whether a question holds of its value."""
-        answers = np.fromiter((bool(holds(value)) for value in self.values), np.bool_, len(self.values))
+        answers = np.fromiter(map(bool, map(holds, self.values)), np.bool_, len(self.values))
         return answers[self.codes]
 
     def where(self, holds: Callable[[T], object]) -> Rows:

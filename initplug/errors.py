@@ -180,8 +180,8 @@ def warn(message: str) -> None:
     warnings.warn(bounded(message), InitplugWarning, stacklevel=level)
 
 
-def near(word: str, known: Iterable[str]) -> str | None:
-    """Return the known word that `word` was probably meant to be.
+def near(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """Return the known word that `word` was probably meant to be: the most like it, of a likeness up to 1.
 
     Example:
         >>> near("fan_inn", ["fan_in", "fan_out"])
@@ -193,7 +193,7 @@ def near(word: str, known: Iterable[str]) -> str | None:
     if len(candidates) > CANDIDATES:
         parts = set(word.split("."))
         candidates = heapq.nlargest(CANDIDATES, candidates, key=lambda name: len(parts.intersection(name.split("."))))
-    matches = difflib.get_close_matches(word, candidates, n=1)
+    matches = difflib.get_close_matches(word, candidates, n=1, cutoff=cutoff)
     return matches[0] if matches else None
 
 

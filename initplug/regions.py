@@ -84,16 +84,16 @@ class Box:
         return firsts + (self.starts[dim] * strides[dim] if self.shape else 0), length
 
 
-def split(extent: Box, parts: int, dim: int) -> list[Box]:
-    """Return an extent in parts along a dimension, as torch cuts chunks.
+def split(extent: Box, sizes: Sequence[int], dim: int) -> list[Box]:
+    """Return an extent in parts of these sizes along a dimension.
 
     Example:
-        >>> [box.starts for box in split(Box.whole((6, 2)), 3, 0)]
-        [(0, 0), (2, 0), (4, 0)]
+        >>> [box.starts for box in split(Box.whole((6, 2)), (3, 1, 2), 0)]
+        [(0, 0), (3, 0), (4, 0)]
     """
     along = dim % len(extent.sizes)
-    each = -(-extent.sizes[along] // parts)
-    return [extent.part(along, each * part, each) for part in range(parts)]
+    begins = itertools.accumulate(sizes, initial=0)
+    return [extent.part(along, begin, size) for begin, size in zip(begins, sizes, strict=False)]
 
 
 Stretches = tuple[tuple[int, int], ...]

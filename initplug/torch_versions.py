@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.autograd.graph import increment_version
 
 if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
@@ -68,6 +70,19 @@ def can_fill(dtype: torch.dtype) -> bool:
     except RuntimeError:
         return False
     return True
+
+
+MARKS_MANY = "Iterable" in str(increment_version.__annotations__)
+"""True where autograd takes many tensors at once that were written: versions of old take one."""
+
+
+def mark_written(tensors: Sequence[torch.Tensor]) -> None:
+    """Tell autograd of tensors that were written past torch; none of them of inference mode."""
+    if MARKS_MANY:
+        increment_version(tensors)
+        return
+    for tensor in tensors:
+        increment_version(tensor)
 
 
 def dtensor() -> type[DTensor] | None:

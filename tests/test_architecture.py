@@ -39,7 +39,7 @@ BELOW: dict[str, set[str]] = {
     "kernels": set(),
     "presets": set(),
     "hydra_plugin": set(),
-    "schemes": {"errors", "values"},
+    "schemes": {"errors", "values", "kernels"},
     "language": {"errors", "values", "schemes"},
     "tables": {"errors", "values"},
     "reporting": {"errors", "schemes", "language", "tables"},
@@ -56,7 +56,7 @@ BELOW: dict[str, set[str]] = {
 
 ORDERS = {
     "auditing": ["moments", "histograms", "extremes", "verdicts", "pools", "repetition", "ranks", "compare", "audit"],
-    "cli": ["models", "terminal", "weights", "hydra_config", "options", "sweeps", "commands"],
+    "cli": ["models", "terminal", "weights", "hydra_config", "options", "sweeps", "studies", "commands"],
 }
 """Folders in which a module imports those before it alone."""
 
@@ -168,6 +168,7 @@ PUBLIC = [
     "apply",
     "audit",
     "deferred",
+    "diff",
     "initializer",
     "load",
     "plan",
@@ -187,7 +188,7 @@ def test_no_submodule_takes_a_public_name() -> None:
         if not name.endswith("__main__"):
             importlib.import_module(name)
     assert not {name.split(".")[1] for name in names} & set(PUBLIC)
-    for name in ("load", "plan", "apply", "audit", "deferred", "suggest", "record"):
+    for name in ("load", "plan", "apply", "audit", "deferred", "diff", "suggest", "record"):
         assert callable(getattr(initplug, name))
         assert getattr(initplug, name).__name__ == name
 

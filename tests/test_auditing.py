@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch_parts import draws_well
 
-from initplug.auditing.moments import Moments, measure, measure_alike
+from initplug.auditing.moments import Moments, lie_in_order, measure, measure_alike
 from initplug.auditing.verdicts import judged
 from initplug.filling.torch_draws import draw_from_generator
 from initplug.filling.writable import unwritable
-from initplug.schemes.distributions import Constant, Drawn, Keep, Normal, TruncatedNormal, Uniform
+from initplug.schemes.compositions import Drawn, Keep
+from initplug.schemes.distributions import Constant, Normal, TruncatedNormal, Uniform
 
 LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "contiguous": lambda base: base,
@@ -75,7 +76,7 @@ def test_moments_of_small_tensors_at_once_are_those_of_numpy(
 ) -> None:
     monkeypatch.setattr("initplug.auditing.moments.MEASURED_AT_A_TIME", batch)
     tensors = NARROW[name](torch.randn(30, 6, 5, generator=torch.Generator().manual_seed(0))).unbind(0)
-    found = measure_alike(tensors)
+    found = measure_alike(tensors, in_order=lie_in_order(tensors))
     assert found.rows.tolist() == list(range(30))
     for tensor, moments in zip(tensors, found, strict=True):
         values = tensor.double().numpy()
@@ -92,14 +93,14 @@ def test_moments_of_small_tensors_at_once_are_those_of_numpy(
 @pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
 def test_what_is_not_finite_shows_in_its_own_moments_alone(wrong: float) -> None:
     tensors = [torch.ones(4), torch.arange(4.0), torch.tensor([0.0, wrong, 1.0, 2.0]), torch.full((4,), wrong)]
-    *fine, mixed, whole = measure_alike(tensors)
+    *fine, mixed, whole = measure_alike(tensors, in_order=lie_in_order(tensors))
     assert fine == [measure(tensor) for tensor in tensors[:2]]
     for moments, tensor in ((mixed, tensors[2]), (whole, tensors[3])):
         assert moments is not None
         assert not all(map(math.isfinite, moments))
         for place in range(4):  # whichever element is the first
             alone = measure(tensor.roll(place))
-            at_once = measure_alike([tensor.roll(place), tensors[1]])[0]
+            at_once = measure_alike([tensor.roll(place), tensors[1]], in_order=lie_in_order([tensor]))[0]
             assert alone is not None and at_once is not None
             assert np.array_equal(alone, at_once, equal_nan=True)
 

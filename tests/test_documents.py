@@ -47,6 +47,16 @@ def table_rows(document: str, heading: str) -> list[list[str]]:
     return [[cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in body]
 
 
+def test_names_of_other_libraries_are_answered_as_the_guide_says() -> None:
+    rows = table_rows(GUIDE, "## Names of other libraries")
+    assert len(rows) > 10
+    for elsewhere, here in rows:
+        name, text = re.findall(r"`([^`]+)`", elsewhere)[0], here.strip("`")
+        initplug.load({"rules": {"*": text}})
+        with pytest.raises(initplug.RecipeError, match=re.escape(f"(write {text}, ")):
+            initplug.load({"rules": {"*": name}})
+
+
 def test_the_readme_runs_from_top_to_bottom(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,18 +16,11 @@ from torch_parts import draws_well
 
 from initplug.auditing import verdicts as judging
 from initplug.auditing.moments import Measured, Moments, measure
-from initplug.auditing.verdicts import judged_together, judgement
+from initplug.auditing.verdicts import Verdict, judged_together, judgement
+from initplug.columns import coded
 from initplug.filling.torch_draws import draw_from_generator
-from initplug.schemes.distributions import (
-    Batched,
-    Constant,
-    Drawn,
-    Keep,
-    Normal,
-    Planned,
-    TruncatedNormal,
-    Uniform,
-)
+from initplug.schemes.compositions import Batched, Drawn, Keep, Planned
+from initplug.schemes.distributions import Constant, Normal, TruncatedNormal, Uniform
 from initplug.schemes.structures.orthogonal import Orthogonal
 
 STD = 0.02
@@ -187,29 +180,30 @@ def test_limits_of_extremes_are_quantiles_of_samples_extremes(distribution: Draw
 # Many at once.
 
 
-@pytest.mark.parametrize("numel", [1, 2, 64])
-@pytest.mark.parametrize(
-    "distribution",
-    [*DRAWN, Constant(0.5), Orthogonal(1.0, 8, 8), Batched(Orthogonal(1.0, 8, 8), 1), Keep(), None],
-    ids=str,
-)
-@settings(max_examples=25)
+ALIKE = [*DRAWN, Constant(0.5), Orthogonal(1.0, 8, 8), Batched(Orthogonal(1.0, 8, 8), 1), Keep(), None]
+
+
+@pytest.mark.parametrize("distribution", ALIKE, ids=str)
+@settings(max_examples=75)
 @given(data=st.data())
-def test_many_tensors_at_once_are_judged_as_each_alone(
-    distribution: Planned | None, numel: int, data: st.DataObject
-) -> None:
+def test_many_tensors_at_once_are_judged_as_each_alone(distribution: Planned | None, data: st.DataObject) -> None:
     mean, std = (getattr(distribution, name, 1.0) for name in ("mean", "std"))
     near = [mean + std * sigmas for sigmas in (-30, -6, -3, -1, 0, 1, 3, 6, 30)]
     numbers = st.one_of(st.sampled_from([*near, 0.5, math.nan, math.inf, -math.inf]), st.floats(mean - std, mean + std))
     spreads = st.one_of(st.sampled_from([0.0, std, math.nan, math.inf]), st.floats(0.5 * std, 2 * std))
-    every = data.draw(st.lists(st.builds(Moments, st.just(numel), numbers, spreads, numbers, numbers), min_size=1))
+    moments = st.builds(Moments, st.sampled_from([1, 2, 64]), numbers, spreads, numbers, numbers)
+    asked = st.tuples(st.just(distribution) | st.sampled_from(ALIKE), st.sampled_from([torch.float32, torch.bfloat16]))
+    every = data.draw(st.lists(st.tuples(asked, moments), min_size=1))
     measured = Measured.none(len(every))
-    for row, moments in enumerate(every):
-        measured[row] = moments
-    verdict, apart = judged_together(distribution, measured, torch.float32)
-    alone = [judgement(distribution, moments, torch.float32).verdict for moments in every]
-    assert [row for row, one in enumerate(alone) if one != verdict] == apart.tolist()
-    assert {alone[row] for row in apart.tolist()} <= {"differs"}
+    for row, (_, one) in enumerate(every):
+        measured[row] = one
+    alone = [judgement(asked[0], one, asked[1]).verdict for asked, one in every]
+    together: list[Verdict] = ["untestable"] * len(every)
+    for verdict, rows, apart in judged_together(coded([asked for asked, _ in every]), measured):
+        assert {*apart.tolist()} <= {*rows.tolist()}
+        for row in rows.tolist():
+            together[row] = "differs" if row in apart else verdict
+    assert together == alone
 
 
 def test_a_table_of_moments_gives_back_what_it_was_given() -> None:

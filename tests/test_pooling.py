@@ -18,7 +18,8 @@ from initplug.auditing.moments import Measured, Moments
 from initplug.auditing.pools import judged_in_pools
 from initplug.columns import coded
 from initplug.planning.assignment import Share
-from initplug.schemes.distributions import Normal, Planned, Stacked, TruncatedNormal, Uniform
+from initplug.schemes.compositions import Planned, Stacked
+from initplug.schemes.distributions import Normal, TruncatedNormal, Uniform
 
 DRAWN: list[Planned] = [
     Normal(0.0, 0.02),

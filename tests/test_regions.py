@@ -18,11 +18,13 @@ from torch_parts import STRIDED, Placement, Replicate, Shard, StridedShard
 from initplug.auditing.moments import Measured, Moments, measure
 from initplug.auditing.ranks import RankEntry, merged
 from initplug.auditing.verdicts import OK, Judgement
+from initplug.columns import coded
 from initplug.filling.batches import SMALL, Lot, LotKind
 from initplug.filling.seeded import fill_from_names
 from initplug.filling.sharding import held_in, is_sharded, region_at
 from initplug.regions import Box, Region, split, stretches_of
-from initplug.schemes.distributions import Constant, Normal, Stacked, Uniform
+from initplug.schemes.compositions import Drawn, Stacked
+from initplug.schemes.distributions import Constant, Normal, Uniform
 
 
 @st.composite
@@ -61,9 +63,9 @@ def test_the_ranks_of_a_mesh_hold_every_element_as_often_as_it_is_replicated(
     assert (held == copies).all()
 
 
-def moments_of_fill(tensor: Tensor, kind: LotKind, seed: int) -> Moments | None:
+def moments_of_fill(tensor: Tensor, distribution: Drawn, kind: LotKind, seed: int) -> Moments | None:
     measured = Measured.none(1)
-    fill_from_names([Lot(kind, [0], ["w"], [tensor])], seed, 1, measured, lambda _: None)
+    fill_from_names([Lot(kind, coded([distribution]), [0], ["w"], [tensor])], seed, 1, measured, lambda _: None)
     return measured[0]
 
 
@@ -77,11 +79,11 @@ def test_what_a_rank_fills_is_its_part_of_the_whole(
         shape = (2 * shape[0], *shape[1:])
         distribution = Stacked((Normal(0.0, 1.0), Constant(1.0)), 0)
     whole = torch.empty(shape)
-    moments_of_fill(whole, LotKind(distribution, False), 5)
+    moments_of_fill(whole, distribution, LotKind(False), 5)
     for coordinate in itertools.product(*map(range, mesh)):
         region = cut(shape, placements, mesh, coordinate)
         local = torch.full(region.sizes, math.nan)
-        moments_of_fill(local, LotKind(distribution, False, region), 5)
+        moments_of_fill(local, distribution, LotKind(False, region), 5)
         for view, box in held_in(local, region):
             assert torch.equal(view, whole[box.within(Box.whole(shape))])
 
@@ -91,11 +93,11 @@ def test_what_a_rank_fills_is_its_part_of_the_whole(
 def test_small_and_large_parts_of_vectors_and_rows_are_those_of_the_whole(size: int, ranks: int) -> None:
     for shape, dim in [((size * ranks + 1,), 0), ((5, size * ranks + 1), 1), ((size + 3, 9), 0)]:
         whole = torch.empty(shape)
-        moments_of_fill(whole, LotKind(Normal(0.0, 1.0), False), 1)
+        moments_of_fill(whole, Normal(0.0, 1.0), LotKind(False), 1)
         for rank in range(ranks):
             region = region_at(shape, [Shard(dim)], [ranks], [rank])
             local = torch.empty(region.sizes)
-            moments = moments_of_fill(local, LotKind(Normal(0.0, 1.0), True, region), 1)
+            moments = moments_of_fill(local, Normal(0.0, 1.0), LotKind(True, region), 1)
             assert torch.equal(local, whole.chunk(ranks, dim)[rank] if local.numel() else local)
             measured = measure(local)
             assert (moments is None) == (measured is None)
@@ -115,7 +117,7 @@ def test_places_of_indices_in_what_is_held() -> None:
 def test_parts_of_an_extent_are_as_torch_cuts_chunks() -> None:
     whole = torch.arange(24).view(4, 6)
     for dim in (0, 1, -1):
-        for box, chunk in zip(split(Box.whole((4, 6)), 2, dim), whole.chunk(2, dim), strict=True):
+        for box, chunk in zip(split(Box.whole((4, 6)), [(4, 6)[dim] // 2] * 2, dim), whole.chunk(2, dim), strict=True):
             assert torch.equal(whole[box.within(Box.whole((4, 6)))], chunk)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from os import PathLike
 from types import MappingProxyType
 from typing import Any, Literal
@@ -23,7 +23,7 @@ from initplug.errors import InitplugError
 from initplug.planning.assignment import FROZEN, ROW_KEYS, Assignment, Share, agreed, table_row
 from initplug.planning.plan import Plan
 from initplug.regions import Region
-from initplug.schemes.distributions import Load, text
+from initplug.schemes.compositions import Load, text
 from initplug.tables.files import check_path, save, to_csv, to_json, to_markdown
 from initplug.tables.grouping import collapsed
 from initplug.tables.text import WIDE, Column, spread, table
@@ -149,7 +149,7 @@ class Audit:
         """Return the row at a position."""
         share, moments = self.plan.shares[index], self._moments[index]
         if index in self._reasons:
-            share = replace(share, reason=self._reasons[index])
+            share = share._replace(reason=self._reasons[index])
         measured: dict[str, Any] = {}
         if moments is not None:
             values = (moments.mean, moments.std, moments.min, moments.max, moments.numel)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
+from operator import attrgetter
 from typing import Any, NamedTuple, overload
 
 import numpy as np
@@ -282,15 +283,19 @@ SINGLE = frozenset({torch.float32, torch.bfloat16, torch.float16})
 """Dtypes whose elements single precision holds."""
 
 
-def measure_alike(tensors: Sequence[Tensor]) -> Measured:
+def measure_alike(tensors: Sequence[Tensor], *, in_order: bool) -> Measured:
     """Measure tensors of one shape and one dtype of `SINGLE`, one element or more each.
 
+    Args:
+        tensors: of one device.
+        in_order: whether they `lie_in_order`.
+
     Example:
-        >>> [*measure_alike([torch.tensor([1.0, 3.0]), torch.tensor([5.0, 5.0])])]
+        >>> [*measure_alike([torch.tensor([1.0, 3.0]), torch.tensor([5.0, 5.0])], in_order=True)]
         [Moments(numel=2, mean=2.0, std=1.0, min=1.0, max=3.0), Moments(numel=2, mean=5.0, std=0.0, min=5.0, max=5.0)]
     """
     found, dtype, numel = Measured.none(len(tensors)), KERNEL_DTYPES[tensors[0].dtype], tensors[0].numel()
-    if lie_in_order(tensors):
+    if in_order:
         kernel().measure(addresses_of(tensors), dtype, numel, found.table)
         return found
     step = max((MEASURED_AT_A_TIME - 1) // numel, 1)
@@ -300,12 +305,13 @@ def measure_alike(tensors: Sequence[Tensor]) -> Measured:
     return found
 
 
+IS_CPU = attrgetter("is_cpu")
+
+
 def lie_in_order(tensors: Sequence[Tensor]) -> bool:
     """Return whether kernels may write and measure tensors: in row-major order, on the CPU, not negated."""
     return (
-        all(tensor.is_cpu for tensor in tensors)
-        and all(map(Tensor.is_contiguous, tensors))
-        and not any(map(Tensor.is_neg, tensors))
+        all(map(IS_CPU, tensors)) and all(map(Tensor.is_contiguous, tensors)) and not any(map(Tensor.is_neg, tensors))
     )
 
 

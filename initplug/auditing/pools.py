@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from initplug.auditing.moments import Measured
-from initplug.auditing.verdicts import Judgement, grain, rounding
+from initplug.auditing.verdicts import MOST_LAWS, Judgement, grain, rounding
 from initplug.columns import Coded, Rows
 from initplug.planning.assignment import Share
-from initplug.schemes.distributions import Elementwise, Stacked
-from initplug.schemes.laws import Law
+from initplug.schemes.compositions import Stacked
+from initplug.schemes.distributions import Elementwise
 
 SIGMAS_OF_POOL = 6.3
 """How many standard errors a pooled moment may be off: on two sides of two, less than 1e-9 of all pools are."""
@@ -29,7 +30,27 @@ POOLED_REASON = "pooled"
 """The reason of tensors that differ together."""
 
 
-@dataclass(slots=True)
+class _Terms(NamedTuple):
+    """The numbers that a pool takes of a law.
+
+    Args:
+        mean: as planned.
+        std: as planned.
+        skewness: of elements.
+        kurtosis: of elements.
+        shift: how far rounding moves a mean at most, in standard deviations.
+        stretch: what share of a variance rounding adds or takes at most.
+    """
+
+    mean: float
+    std: float
+    skewness: float
+    kurtosis: float
+    shift: float
+    stretch: float
+
+
+@dataclass(frozen=True, slots=True)
 class _Pool:
     """Sums over tensors.
 
@@ -45,7 +66,7 @@ class _Pool:
         stretch: how far rounding moves the sum of squares, at most.
     """
 
-    rows: list[int]
+    rows: tuple[int, ...] = ()
     numel: float = 0.0
     deviations: float = 0.0
     skewness: float = 0.0
@@ -55,21 +76,28 @@ class _Pool:
     shift: float = 0.0
     stretch: float = 0.0
 
-    def add(self, rows: Rows, table: NDArray[Any], law: Law, dtype: torch.dtype) -> None:
-        """Add tensors of one law."""
-        mean, std = law.mean, law.std
+    @classmethod
+    def of(cls, rows: Rows, table: NDArray[Any], terms: Coded[_Terms]) -> _Pool:
+        """Return the sums over some rows, as measured and as planned."""
+        mean, std, skewness, kurtosis, shift, stretch = terms.packed().table(len(_Terms._fields)).T
         count = table["numel"].astype(np.float64)
         beyond = np.maximum(count - 1, 1)
-        relative = np.maximum(law.kurtosis / count - (count - 3) / (count * beyond), 0.0)
-        self.rows += rows.tolist()
-        self.numel += float(count.sum())
-        self.deviations += float((count * ((table["mean"] - mean) / std)).sum())
-        self.skewness += float(count.sum()) * law.skewness
-        self.squares += float((count * np.square(table["std"] / std)).sum())
-        self.freedom += float((count - 1).sum())
-        self.variance += float((np.square(count - 1) * relative).sum())
-        self.shift += float(count.sum()) * grain(law, dtype) / std
-        self.stretch += float((count - 1).sum()) * rounding(law, dtype)
+        relative = np.maximum(kurtosis / count - (count - 3) / (count * beyond), 0.0)
+        return cls(
+            rows=tuple(rows.tolist()),
+            numel=float(count.sum()),
+            deviations=float((count * ((table["mean"] - mean) / std)).sum()),
+            skewness=float((count * skewness).sum()),
+            squares=float((count * np.square(table["std"] / std)).sum()),
+            freedom=float((count - 1).sum()),
+            variance=float((np.square(count - 1) * relative).sum()),
+            shift=float((count * shift).sum()),
+            stretch=float(((count - 1) * stretch).sum()),
+        )
+
+    def __add__(self, other: _Pool) -> _Pool:
+        names = (field.name for field in fields(self))
+        return _Pool(*(getattr(self, name) + getattr(other, name) for name in names))
 
     def problem(self, what: str) -> str | None:
         """Return what speaks against all of them together.
@@ -108,25 +136,18 @@ def judged_in_pools(shares: Coded[Share], measured: Measured, rows: Rows) -> dic
     Example:
         A rule's weights that are all 2 % too large: each is `differs`, with the reason `pooled`.
     """
-    pools: dict[str, _Pool] = {}
-    added: list[tuple[str, Rows, Law, torch.dtype]] = []
-    for share, group in shares.taken(rows).groups():
-        law = _law_of_all(share.distribution)
-        chosen = rows[group]
-        chosen = chosen[measured.table["numel"][chosen] > 0]
-        dtype: torch.dtype = getattr(torch, share.dtype)
-        if law is None or share.rule is None or not len(chosen) or dtype.is_complex:
-            continue
-        pools.setdefault(share.rule, _Pool([])).add(chosen, measured.table[chosen], law, dtype)
-        added.append((share.rule, chosen, law, dtype))
+    rows = rows[measured.table["numel"][rows] > 0]
+    terms = shares.taken(rows).packed().each(_terms_of)
+    known = terms.where(lambda one: one is not None)
+    rows, terms = rows[known], cast("Coded[_Terms]", terms.taken(known))
+    rules = shares.taken(rows).alike(lambda share: share.rule or "")
+    pools = {
+        rule: _Pool.of(rows[group], measured.table[rows[group]], terms.taken(group)) for rule, group in rules.groups()
+    }
     told = dict(_problems({rule: (pool, f"tensors of rule {rule!r}") for rule, pool in pools.items()}))
     if len(pools) - len(told) > 1:
-        model = _Pool([])
-        for rule, chosen, law, dtype in added:
-            if rule not in told:
-                model.add(chosen, measured.table[chosen], law, dtype)
-        told.update(_problems({"": (model, "drawn tensors")}))
-        pools[""] = model
+        pools[""] = sum((pool for rule, pool in pools.items() if rule not in told), _Pool())
+        told.update(_problems({"": (pools[""], "drawn tensors")}))
     return {
         row: Judgement("differs", problem, POOLED_REASON) for key, problem in told.items() for row in pools[key].rows
     }
@@ -138,10 +159,20 @@ def _problems(pools: Mapping[str, tuple[_Pool, str]]) -> Iterable[tuple[str, str
             yield key, problem
 
 
-def _law_of_all(distribution: object) -> Law | None:
-    """Return the law of every element, where all are independent draws of one."""
-    one = (
-        distribution.parts[0] if isinstance(distribution, Stacked) and len({*distribution.parts}) == 1 else distribution
-    )
-    law = one.law if isinstance(one, Elementwise) else None
-    return law if law is not None and law.std > 0 else None
+def _terms_of(share: Share) -> _Terms | None:
+    """Return what a pool takes of the law of every element, where all are independent draws of one."""
+    distribution, dtype = share.distribution, getattr(torch, share.dtype)
+    if isinstance(distribution, Stacked) and len({*distribution.parts}) == 1:
+        distribution = distribution.parts[0]
+    if share.rule is None or not isinstance(distribution, Elementwise) or dtype.is_complex:
+        return None
+    return _terms(distribution, dtype)
+
+
+@lru_cache(maxsize=MOST_LAWS)
+def _terms(distribution: Elementwise, dtype: torch.dtype) -> _Terms | None:
+    law = distribution.law
+    if not law.std > 0:
+        return None
+    shift, stretch = grain(law, dtype) / law.std, rounding(law, dtype)
+    return _Terms(law.mean, law.std, law.skewness, law.kurtosis, shift, stretch)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from initplug.planning.dtypes import finest
-from initplug.schemes.distributions import Batched, Planned, Stacked
+from initplug.schemes.compositions import Batched, Planned, Stacked
 from initplug.schemes.laws import Density, Distribution, Law
 from initplug.schemes.structures.base import Structured
 
@@ -57,7 +57,8 @@ def repetition(tensor: Tensor, distribution: Planned | None, padding_row: int | 
         and not all(map(_is_drawn_at_random, distribution.parts))
     ):
         parts = distribution.parts
-        pieces = zip(parts, tensor.chunk(len(parts), distribution.dim), strict=True)
+        lengths = distribution.lengths(tensor.shape[distribution.dim])
+        pieces = zip(parts, torch.split(tensor, lengths, distribution.dim), strict=True)
         problems = [(place, repetition(piece, part)) for place, (part, piece) in enumerate(pieces, 1)]
         return next((f"part {place} of {len(parts)}: {problem}" for place, problem in problems if problem), None)
     drawn = distribution.drawn if isinstance(distribution, Stacked) else [distribution]

@@ -9,12 +9,12 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from initplug.auditing.extremes import Extremes, extremes, outer
 from initplug.auditing.moments import Measured, Moments
+from initplug.columns import Coded, Rows, paired
 from initplug.planning.dtypes import finest
-from initplug.schemes.distributions import Batched, Planned, Single
+from initplug.schemes.compositions import Batched, Planned, Single
 from initplug.schemes.laws import Law
 
 Verdict = Literal["ok", "differs", "untestable", "exact"]
@@ -84,27 +84,65 @@ def judgement(
     return _within(_limits(distribution, moments.numel, dtype), moments, dtype, exact)
 
 
-def judged_together(
-    distribution: Planned | None, measured: Measured, dtype: torch.dtype
-) -> tuple[Verdict, NDArray[np.intp]]:
-    """Return the verdict on tensors of one size that are alike, and the rows of those on which `judgement` is another.
+Question = tuple[Planned | None, torch.dtype]
+"""What tensors are judged by: the distribution and the dtype."""
+
+
+def judged_together(asked: Coded[Question], measured: Measured) -> Iterator[tuple[Verdict, Rows, Rows]]:
+    """Yield verdicts, the rows of tensors that they are on, and of these the ones on which `judgement` is another.
+
+    Args:
+        asked: of each tensor.
+        measured: of each.
 
     Example:
+        >>> from initplug.columns import coded
         >>> from initplug.schemes.distributions import Constant
-        >>> found = Measured.none(2)
+        >>> found, one = Measured.none(2), (Constant(1.0), torch.float32)
         >>> found[0], found[1] = Moments(8, 1.0, 0.0, 1.0, 1.0), Moments(8, 0.5, 0.0, 0.5, 0.5)
-        >>> verdict, apart = judged_together(Constant(1.0), found, torch.float32)
-        >>> verdict, apart.tolist()
-        ('ok', [1])
+        >>> for verdict, rows, apart in judged_together(coded([one, one]), found):
+        ...     print(verdict, rows.tolist(), apart.tolist())
+        ok [0, 1] [1]
     """
-    if not isinstance(distribution, Single | Batched):
-        return "untestable", np.empty(0, np.intp)
     table = measured.table
-    limits = _limits(distribution, int(table["numel"][0]), dtype)
-    columns = Moments._make(table[field] for field in Moments._fields)
-    known = _is_something(limits, columns) if limits.unknown else _keeps(limits, columns, dtype, exact=True)
-    keeps = _is_finite(columns) & known
-    return "untestable" if limits.unknown else "ok", np.flatnonzero(~keeps)
+    numels, places = np.unique(table["numel"], return_inverse=True)
+    told = paired(asked, Coded(numels.tolist(), places)).each(_told)
+    for form, rows in told.alike(lambda one: None if one is None else one.form).groups():
+        if form is None:
+            continue
+        limits, dtype = _columns(told.taken(rows).packed()), form[0]
+        columns = Moments._make(table[field][rows] for field in Moments._fields)
+        known = _is_something(limits, columns) if limits.unknown else _keeps(limits, columns, dtype, exact=True)
+        yield "untestable" if limits.unknown else "ok", rows, rows[~(_is_finite(columns) & known)]
+
+
+class _Told(NamedTuple):
+    """The limits of tensors, and their dtype."""
+
+    limits: Limits
+    dtype: torch.dtype
+
+    @property
+    def form(self) -> tuple[torch.dtype, bool, bool, bool]:
+        """What is the same for tensors that are judged together."""
+        return self.dtype, self.limits.constant is None, self.limits.rms is None, self.limits.unknown
+
+
+def _told(asked: tuple[Question, int]) -> _Told | None:
+    (distribution, dtype), numel = asked
+    return _Told(_limits(distribution, numel, dtype), dtype) if isinstance(distribution, Single | Batched) else None
+
+
+def _columns(told: Coded[_Told | None]) -> Limits:
+    """Return the limits of tensors by columns; what says of which form they are is that of all."""
+
+    def column(values: tuple[Any, ...]) -> Any:
+        if isinstance(values[0], tuple):
+            return type(values[0])(*map(column, zip(*values, strict=True)))
+        return None if values[0] is None else np.array(values)[told.codes]
+
+    limits = [one.limits for one in told.values if one is not None]
+    return Limits(*map(column, zip(*limits, strict=True)))._replace(unknown=limits[0].unknown)
 
 
 class Limits(NamedTuple):
@@ -155,7 +193,7 @@ def _is_finite(moments: Moments) -> Any:
 
 def _is_something(limits: Limits, moments: Moments) -> Any:
     """Return whether what nobody knows the moments of has elements beside 0, unless it may be without."""
-    return (not limits.varied) | (moments.min != 0) | (moments.max != 0)
+    return np.logical_not(limits.varied) | (moments.min != 0) | (moments.max != 0)
 
 
 def _keeps(limits: Limits, moments: Moments, dtype: torch.dtype, exact: bool) -> Any:
@@ -170,7 +208,7 @@ def _keeps(limits: Limits, moments: Moments, dtype: torch.dtype, exact: bool) ->
         & ((moments.min <= limits.ends.inner_low) | (limits.ends.inner_high <= moments.max))
         & (limits.mean_low <= moments.mean)
         & (moments.mean <= limits.mean_high)
-        & ((not limits.varied) | (moments.min != moments.max))
+        & (np.logical_not(limits.varied) | (moments.min != moments.max))
         & (limits.std_low <= moments.std)
         & (moments.std <= limits.std_high)
         & (limits.rms is None or _rms_agrees(limits.rms, moments, dtype))
@@ -212,7 +250,11 @@ def _range_text(low: float, high: float) -> str:
     return f"{high:.6g} or less" if math.isinf(low) else f"{low:.6g} to {high:.6g}"
 
 
-@lru_cache(maxsize=4096)
+MOST_LAWS = 1 << 14
+"""Distributions of which limits are remembered: factors may give each tensor one of its own."""
+
+
+@lru_cache(maxsize=MOST_LAWS)
 def _limits(distribution: Single | Batched, numel: int, dtype: torch.dtype) -> Limits:
     """Return the limits of a sample of a distribution; tensors that are alike share them."""
     law = distribution.law

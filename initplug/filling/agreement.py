@@ -71,12 +71,14 @@ def exact(value: object) -> str:
     """Return a text of a distribution that tells any two apart, the same in every process.
 
     Example:
-        >>> from initplug.schemes.distributions import Normal, Stacked
+        >>> from initplug.schemes.compositions import Stacked
+        >>> from initplug.schemes.distributions import Normal
         >>> exact(Stacked((Normal(0.0, 0.02), Normal(0.0, 1.0)), 0))
-        'Stacked(parts=(Normal(mean=0, std=0.02), Normal(mean=0, std=1)), dim=0)'
+        'Stacked(parts=(Normal(mean=0, std=0.02), Normal(mean=0, std=1)), dim=0, sizes=())'
     """
     if is_dataclass(value):
-        arguments = ", ".join(f"{field.name}={exact(getattr(value, field.name))}" for field in fields(value))
+        told = (field.name for field in fields(value) if field.repr)
+        arguments = ", ".join(f"{name}={exact(getattr(value, name))}" for name in told)
         return f"{type(value).__name__}({arguments})"
     if isinstance(value, tuple):
         return f"({', '.join(map(exact, value))})"

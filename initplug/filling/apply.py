@@ -16,7 +16,7 @@ from initplug.collectives import NO_FACTS, Circle, agree_on
 from initplug.columns import Coded
 from initplug.errors import ApplyError, brief
 from initplug.filling.agreement import facts_of
-from initplug.filling.backups import backed_up, restored_on_failure
+from initplug.filling.backups import Backup, backed_up, restored_on_failure
 from initplug.filling.checks import (
     beyond_streams,
     refuse,
@@ -24,10 +24,12 @@ from initplug.filling.checks import (
     unnamed,
     unplaced,
     unreachable,
+    unread_shards,
     unseeded,
     unshaped,
     unsourced,
 )
+from initplug.filling.clones import Clone, clones, warn_of_parted
 from initplug.filling.copies import redraw_across_ranks, redraw_from_elsewhere
 from initplug.filling.former import warn_of_set_values
 from initplug.filling.materialize import check_complete, device_of, materialize, missing
@@ -49,7 +51,8 @@ from initplug.language.faults import shown
 from initplug.planning.assignment import Share
 from initplug.planning.objections import warn_of_frozen, warn_of_lazy
 from initplug.planning.plan import Plan
-from initplug.schemes.distributions import Drawn, Keep
+from initplug.planning.remarks import warn_of_unread
+from initplug.schemes.compositions import Drawn, Keep
 from initplug.values import is_whole, plain
 
 
@@ -139,7 +142,9 @@ def apply(
         reshard(model)
     replicas = replicated(model) if isinstance(model, nn.Module) else NO_REPLICAS
     circle = _circle_of_call(model, group, replicas) if check else Circle()
-    with restored_on_failure() as backups, _undisturbed():
+
+    def written(backups: list[Backup]) -> tuple[Audit, list[Clone]]:
+        """Return the audit, and what were copies before; drop all else that was made on the way."""
         work = agree_on(
             lambda: _prepare(
                 model,
@@ -157,7 +162,16 @@ def apply(
             "before anything was written",
         )
         backups += filter(None, [work.backup])
-        return agree_on(lambda: _write_and_measure(work), circle, lambda _: NO_FACTS, "while values were written")
+        alike: list[Clone] = []
+        found = agree_on(
+            lambda: _write_and_measure(work, alike), circle, lambda _: NO_FACTS, "while values were written"
+        )
+        return found, alike
+
+    with restored_on_failure() as backups, _undisturbed():
+        found, alike = written(backups)
+        warn_of_parted(alike)
+    return found
 
 
 def _circle_of_call(model: Any, group: Any, replicas: Replicas) -> Circle:
@@ -190,6 +204,7 @@ def _prepare(
         redraw_across_ranks(work)
     work = replace(work, on_meta=missing(work, buffers, chosen.rows, where, whole=only is None))
     findings = [*work.on_meta.findings, *unsourced(work), *unshaped(work), *unreachable(work)]
+    findings += unread_shards(work, chosen.rows)
     if check:
         findings += unplaced(work)
     if settings.seed is None:
@@ -199,12 +214,14 @@ def _prepare(
     refuse(work, findings)
     _warn_of_left(chosen, plan, restored=bool(work.on_meta.buffers), writing=True)
     warn_of_frozen(plan, slots, chosen.rows)
+    warn_of_unread(plan, slots, chosen.rows)
     warn_of_set_values(work)
     return replace(work, backup=backed_up(tree, slots, to_write(statuses), where)) if atomic else work
 
 
-def _write_and_measure(work: Work) -> Audit:
-    """Write what has been checked, and measure it."""
+def _write_and_measure(work: Work, alike: list[Clone]) -> Audit:
+    """Write what has been checked, and measure it; modules that were alike before are added to a list."""
+    alike += clones(work)
     materialize(work.tree, work.on_meta)
     shared = overlapping(work)
     record = write(work)
@@ -273,6 +290,7 @@ def audit(
         }
         _warn_of_left(chosen, plan, writing=False)
         warn_of_frozen(plan, slots, chosen.rows)
+        warn_of_unread(plan, slots, chosen.rows)
         work = replace(work, projecting=projecting)
         return audited(work, settled={} if settings.seed is None else judged_exactly(work))
 

@@ -11,26 +11,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from initplug.auditing.moments import KERNEL_DTYPES, Measured, addresses_of, lie_in_order, measure_alike
-from initplug.columns import Rows
+from initplug.auditing.moments import KERNEL_DTYPES, Measured, addresses_of, measure_alike
+from initplug.columns import Coded, Rows
 from initplug.filling.cuts import note_writes
-from initplug.filling.streams import DRAWN_AT_A_TIME, fill_memory
+from initplug.filling.streams import DRAWN_AT_A_TIME, draw_of, fill_memory
 from initplug.filling.words import keys_of
+from initplug.kernels.reference import Draw, Draws, table_of
 from initplug.regions import Box, Region
-from initplug.schemes.distributions import Constant, Drawn, Elementwise
+from initplug.schemes.compositions import Drawn
+from initplug.schemes.distributions import Constant, Elementwise
 
 
 class LotKind(NamedTuple):
-    """A kind of draw, for tensors that are alike: of one shape and dtype.
+    """The properties of a draw that tensors which are alike share.
 
     Args:
-        distribution: of the whole tensor.
-        measured: whether it is measured as it is drawn, which takes one distribution for all elements.
+        measured: whether each is measured as it is drawn, which takes one distribution for all elements.
         region: which part of the whole tensor is held; None for all.
         padding_row: of the whole, that is zero; None where there is none, or others see to it.
     """
 
-    distribution: Drawn
     measured: bool
     region: Region | None = None
     padding_row: int | None = None
@@ -39,14 +39,18 @@ class LotKind(NamedTuple):
 class Lot(NamedTuple):
     """Tensors to be filled that are alike: of one kind, shape, dtype and device.
 
+    All have one distribution, or each any that is drawn element by element and not mapped.
+
     Args:
         kind: what they have in common.
+        distributions: of the whole tensors.
         rows: where each stands, in whatever they are rows of.
         names: canonical ones, which select their streams.
         tensors: any dtype, layout and device that the distribution fits; what is held of them, if not all is.
     """
 
     kind: LotKind
+    distributions: Coded[Drawn]
     rows: Sequence[int] | Rows
     names: Sequence[str]
     tensors: Sequence[Tensor]
@@ -58,7 +62,8 @@ class Lot(NamedTuple):
 
     def part(self, start: int, end: int) -> Lot:
         """Return some of them that follow each other."""
-        return Lot(self.kind, self.rows[start:end], self.names[start:end], self.tensors[start:end])
+        rows, names, tensors = self.rows[start:end], self.names[start:end], self.tensors[start:end]
+        return Lot(self.kind, self.distributions[start:end], rows, names, tensors)
 
 
 def one_by_one(lots: Iterable[Lot]) -> list[Lot]:
@@ -86,7 +91,7 @@ def parted(lots: Sequence[Lot]) -> tuple[list[Lot], list[Lot]]:
 
 def _is_one_call(lot: Lot) -> bool:
     """Return whether one call gives all tensors of a lot their values."""
-    (distribution, _, region, padding_row), tensor = lot.kind, lot.tensors[0]
+    (_, region, padding_row), distribution, tensor = lot.kind, lot.distributions[0], lot.tensors[0]
     if not tensor.numel() or tensor.dtype not in KERNEL_DTYPES or padding_row is not None:
         return False
     drawn = isinstance(distribution, Elementwise) and distribution.sampling.mapped is None
@@ -102,8 +107,9 @@ def draw_small(lot: Lot, seed: int, measured: Measured) -> None:
         seed: of all streams.
         measured: takes the moments of each in its row, if they are to be measured.
     """
-    distribution, tensors = lot.kind.distribution, [*lot.tensors]
-    if isinstance(distribution, Elementwise) and lie_in_order(tensors):
+    distribution, tensors = lot.distributions[0], [*lot.tensors]
+    in_order = tensors[0].is_cpu and all(map(Tensor.is_contiguous, tensors))  # of one device, and none negated
+    if isinstance(distribution, Elementwise) and in_order:
         found = Measured.none(len(tensors)) if lot.kind.measured else None
         _draw_at(addresses_of(tensors), lot, seed, None if found is None else found.table)
         note_writes(tensors)
@@ -114,7 +120,7 @@ def draw_small(lot: Lot, seed: int, measured: Measured) -> None:
             torch._foreach_copy_(tensors, [_value(distribution, tensors[0])] * len(tensors))
         else:
             torch._foreach_copy_(tensors, [values.view(tensors[0].shape) for values in values_of(lot, seed).unbind(0)])
-        found = measure_alike(tensors) if lot.kind.measured else None
+        found = measure_alike(tensors, in_order=in_order) if lot.kind.measured else None
     if found is not None:
         measured.put(lot.rows, found)
 
@@ -131,7 +137,7 @@ def _value(constant: Constant, tensor: Tensor) -> Tensor:
 
 def values_of(lot: Lot, seed: int) -> Tensor:
     """Return what the small tensors of a lot are given, in a row of their dtype for each."""
-    constant, first = lot.kind.distribution, lot.tensors[0]
+    constant, first = lot.distributions[0], lot.tensors[0]
     if isinstance(constant, Constant):
         return _value(constant, first).view(1, -1).expand(len(lot.tensors), -1)
     values = torch.empty((len(lot.tensors), lot.numel), dtype=first.dtype)
@@ -141,8 +147,18 @@ def values_of(lot: Lot, seed: int) -> Tensor:
 
 def _draw_at(addresses: NDArray[np.uintp], lot: Lot, seed: int, measured: NDArray[Any] | None) -> None:
     """Write what is drawn for every tensor of a lot to an address each."""
-    distribution, first, region = lot.kind.distribution, lot.tensors[0], lot.kind.region
-    assert isinstance(distribution, Elementwise)  # as is everything small that is no constant
+    first, region = lot.tensors[0], lot.kind.region
     box = Box.whole(first.shape) if region is None else region.boxes[0][1]
     keys, dtype = keys_of(seed, lot.names), KERNEL_DTYPES[first.dtype]
-    fill_memory(addresses, dtype, distribution, keys, box, 0, lot.numel, measured)
+    fill_memory(addresses, dtype, draws_of(lot.distributions), keys, box, 0, lot.numel, measured)
+
+
+def draws_of(distributions: Coded[Drawn]) -> Draws:
+    """Return how kernels draw each of some distributions, all of them element by element."""
+    packed = distributions.packed()
+    return table_of(map(_draw, packed.values))[packed.codes]
+
+
+def _draw(distribution: Drawn) -> Draw:
+    assert isinstance(distribution, Elementwise)  # as is everything small that is no constant
+    return draw_of(distribution)

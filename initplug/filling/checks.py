@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from itertools import compress
 
@@ -22,24 +22,16 @@ from initplug.filling.torch_draws import filler
 from initplug.filling.work import Work
 from initplug.filling.writable import doubtful, refusal
 from initplug.language.yaml import has_surrogate
+from initplug.planning.advice import own_rule
 from initplug.planning.assignment import LAZY
 from initplug.planning.dtypes import misfit_of
 from initplug.planning.elsewhere import MARKS, elsewhere
 from initplug.planning.opaque import is_fake, opaque
 from initplug.planning.plan import Plan
+from initplug.planning.remarks import causes
 from initplug.planning.slots import Slot, Slots
-from initplug.schemes.distributions import (
-    Batched,
-    Constant,
-    Copy,
-    Elementwise,
-    Load,
-    Planned,
-    Single,
-    parts_of,
-    singles,
-    text,
-)
+from initplug.schemes.compositions import Batched, Copy, Load, Planned, Single, parts_of, singles, text
+from initplug.schemes.distributions import Constant, Elementwise
 from initplug.schemes.laws import Sampling
 
 
@@ -133,10 +125,22 @@ def unshaped(work: Work) -> list[Finding]:
 
 def unreachable(work: Work) -> list[Finding]:
     """Find the slots that are to be written, and whose values lie elsewhere; placeholders are empty."""
-    empty = work.statuses.where(lambda status: status == "empty")
-    wanted = {*to_write(work.statuses).tolist(), *empty.tolist()}
+    statuses, shares = work.statuses, work.plan.shares
     found = elsewhere(work.tree, work.slots).items()
-    return [finding for row, finding in found if row in wanted and work.plan.shares[row].reason is None]
+    wanted = ((row, finding) for row, finding in found if statuses[row] in ("initialized", "empty"))
+    return [finding for row, finding in wanted if shares[row].reason is None]
+
+
+def unread_shards(work: Work, chosen: Collection[int]) -> list[Finding]:
+    """Find DTensors that `default` would keep, of which nothing says that the ranks hold parts of one tensor."""
+    plan, slots = work.plan, work.slots
+    found = []
+    for row in plan.shares.where(lambda share: bool(causes(share.distribution))).tolist():
+        if row in chosen and is_sharded(slots.tensors[row]) and not slots.tensors[row].is_meta:
+            told = "; ".join(causes(plan.shares[row].distribution))
+            hint = f"give it a later rule of its own, such as `{own_rule(slots[row])}`"
+            found.append(Finding(plan.names[row], f"`default` would keep it, and it is a DTensor: {told}", hint=hint))
+    return found
 
 
 def unplaced(work: Work) -> list[Finding]:
@@ -186,11 +190,10 @@ DOUBLES = frozenset({"float64", "complex128"})
 def beyond_streams(work: Work) -> list[Finding]:
     """Return the slots that are to be drawn from what streams, which are of single precision, cannot resolve."""
     reasons = work.plan.shares.each(lambda share: _beyond_single(share.distribution, double=share.dtype in DOUBLES))
-    names = work.slots.names
-    rows = to_write(work.statuses)
-    lacking = np.intersect1d(rows, reasons.where(lambda reason: reason is not None))
+    names, lacking = work.slots.names, reasons.mask(lambda reason: reason is not None)
+    lacking &= work.statuses.mask(lambda status: status == "initialized")
     hint = "under a seed values are drawn in float32"
-    return [Finding(names[row], str(reasons[row]), hint=hint) for row in lacking.tolist()]
+    return [Finding(names[row], str(reasons[row]), hint=hint) for row in np.flatnonzero(lacking).tolist()]
 
 
 NARROW_STDS = 1e-3
@@ -223,9 +226,10 @@ def unseeded(work: Work, replicas: Replicas) -> list[Finding]:
     """
     plan, slots = work.plan, work.slots
     written = to_write(work.statuses)
+    doubtful_slots = slots.taken(written) if slots.computed or not slots.plain else ()
     findings = [
         Finding(slot.name, "it is sharded, and only a seed gives its parts the values of one whole", hint="seed=0")
-        for slot in slots.taken(written)
+        for slot in doubtful_slots
         if any(is_sharded(tensor) for tensor in slot.stored)
     ]
     hint: str | None = UNSEEDED

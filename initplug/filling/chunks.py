@@ -18,7 +18,8 @@ from initplug.auditing.moments import KERNEL_DTYPES, Measured, Moments, addresse
 from initplug.filling.batches import Lot, LotKind
 from initplug.filling.cuts import cut_view, note_writes
 from initplug.filling.pieces import Given, Piece, pieces
-from initplug.filling.streams import DRAWN_AT_A_TIME, fill_box, fill_memory
+from initplug.filling.streams import DRAWN_AT_A_TIME, draw_of, fill_box, fill_memory
+from initplug.kernels.reference import table_of
 
 ChunkResult = TypeVar("ChunkResult")
 
@@ -61,7 +62,7 @@ class Job:
         fill_memory(
             addresses_of([self.out]),
             KERNEL_DTYPES[self.out.dtype],
-            piece.distribution,
+            table_of([draw_of(piece.distribution)]),
             piece.key.reshape(1, 2),
             piece.box,
             self.begin,
@@ -114,7 +115,9 @@ def work_on_chunks(
         FillError: from what was raised.
     """
     tensors = [
-        (int(row), name, tensor, kind) for kind, *columns in lots for row, name, tensor in zip(*columns, strict=True)
+        (int(row), name, tensor, distribution, kind)
+        for kind, *columns in lots
+        for distribution, row, name, tensor in zip(*columns, strict=True)
     ]
     if not tensors:
         return {}
@@ -135,9 +138,9 @@ def work_on_chunks(
     def jobs() -> Iterator[tuple[int, Job]]:
         """Yield the jobs, numbered; on the way hand on what is known as a whole, and end tensors that are cut."""
         place = 0
-        for row, name, tensor, kind in tensors:
+        for row, name, tensor, distribution, kind in tensors:
             try:
-                for piece in pieces(kind.distribution, tensor, seed, name, kind.region, kind.padding_row):
+                for piece in pieces(distribution, tensor, seed, name, kind.region, kind.padding_row):
                     if isinstance(piece, Given):
                         note(row, place, work.given(row, piece))
                         place += 1

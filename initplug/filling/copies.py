@@ -20,7 +20,7 @@ from initplug.filling.work import Work
 from initplug.planning.copies import depths
 from initplug.planning.plan import Plan
 from initplug.planning.slots import Slot
-from initplug.schemes.distributions import Copy, Drawn
+from initplug.schemes.compositions import Copy, Drawn
 
 WINDOW_BYTES = 1 << 22
 """Bytes that are read or compared at a time, whatever the tensor's size."""

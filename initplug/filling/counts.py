@@ -11,7 +11,7 @@ from initplug.filling.owners import value_of
 from initplug.filling.sharding import local_of, local_row
 from initplug.planning.plan import Plan
 from initplug.planning.slots import Slot
-from initplug.schemes.distributions import Drawn, closed_form
+from initplug.schemes.compositions import Drawn, closed_form
 
 HISTOGRAM_REACH = 4.5
 """Standard deviations about the mean that a histogram shows, of what was expected and of what was measured."""

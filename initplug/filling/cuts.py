@@ -6,12 +6,13 @@ knows nothing of how many threads were asked for.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 
+import torch
 from torch import Tensor
-from torch.autograd.graph import increment_version
 
 from initplug.auditing.moments import MEASURED_AT_A_TIME
+from initplug.torch_versions import mark_written
 
 SERIAL = MEASURED_AT_A_TIME
 """Elements up to which torch copies, and below which it adds up, in the calling thread."""
@@ -78,8 +79,8 @@ def set_to(view: Tensor, value: float) -> None:
         view.fill_(value)
 
 
-def note_writes(tensors: Iterable[Tensor]) -> None:
+def note_writes(tensors: Sequence[Tensor]) -> None:
     """Tell autograd of tensors that were written past torch, so that a backward pass which needs old values refuses."""
-    for tensor in tensors:
-        if not tensor.is_inference():
-            increment_version(tensor)
+    if torch.is_inference_mode_enabled():  # elsewhere none can be written that autograd knows nothing of
+        tensors = [tensor for tensor in tensors if not tensor.is_inference()]
+    mark_written(tensors)

@@ -15,7 +15,8 @@ from initplug.filling.pieces import Piece
 from initplug.filling.streams import draw_of
 from initplug.kernels import cuda
 from initplug.kernels.reference import normal_table
-from initplug.schemes.distributions import Drawn, Elementwise, singles
+from initplug.schemes.compositions import Drawn, singles
+from initplug.schemes.distributions import Elementwise
 
 DRAWN_DTYPES = frozenset(
     {torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.complex64, torch.complex128}

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from initplug.auditing.moments import array_of, lie_in_order
 from initplug.auditing.repetition import WORD_DTYPES
-from initplug.columns import Rows
+from initplug.columns import Rows, coded
 from initplug.filling.batches import Lot, LotKind, one_by_one, parted, values_of
 from initplug.filling.chunks import ChunkWork, Job, work_on_chunks
 from initplug.filling.cuts import SERIAL, cut_view, paired_pieces
@@ -26,7 +26,7 @@ from initplug.filling.write import lots_of
 from initplug.planning.assignment import Share
 from initplug.planning.slots import Slot
 from initplug.regions import Box
-from initplug.schemes.distributions import Drawn
+from initplug.schemes.compositions import Drawn
 
 Casts = tuple[torch.dtype, ...]
 
@@ -118,8 +118,8 @@ def compared_to_seed(
 def _lot_of_one(row: int, name: str, slot: Slot, share: Share) -> Lot:
     assert isinstance(share.distribution, Drawn)  # as everything that is compared here
     tensor = slot.tensor
-    kind = LotKind(share.distribution, False, region_of(tensor), share.padding_row)
-    return Lot(kind, [row], [name], [local_of(tensor).detach()])
+    kind = LotKind(False, region_of(tensor), share.padding_row)
+    return Lot(kind, coded([share.distribution]), [row], [name], [local_of(tensor).detach()])
 
 
 # Small tensors ------------------------------------------------------------------------------------------------

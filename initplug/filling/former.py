@@ -21,7 +21,8 @@ from initplug.language.recipe import Recipe
 from initplug.planning.advice import own_rule
 from initplug.planning.assignment import Share
 from initplug.planning.slots import PLAIN_TENSORS, Slot, Slots
-from initplug.schemes.distributions import Constant, Planned, text
+from initplug.schemes.compositions import Planned, text
+from initplug.schemes.distributions import Constant
 
 
 class _Set(NamedTuple):

@@ -19,13 +19,14 @@ from initplug.filling.sharding import is_sharded, local_of
 from initplug.filling.torch_draws import draw_from_generator
 from initplug.filling.work import Missing, Work
 from initplug.planning.advice import own_rule
-from initplug.planning.assignment import FROZEN, Share
+from initplug.planning.assignment import ADAPTER, FROZEN, Share
 from initplug.planning.evaluation import has_default
 from initplug.planning.meta_buffers import Restoration
 from initplug.planning.parametrized import Computed, computed_by_hooks
+from initplug.planning.remarks import causes
 from initplug.planning.resets import Replays
 from initplug.planning.slots import Slot, Tree
-from initplug.schemes.distributions import Keep, Stacked, parts_of
+from initplug.schemes.compositions import Keep, Stacked, parts_of
 
 # Checking -----------------------------------------------------------------------------------------------------
 
@@ -101,11 +102,16 @@ def _nothing_to_keep(slot: Slot, share: Share, replays: Replays) -> Finding | No
     if share.reason == FROZEN:
         hint = "`frozen: write`, or a rule with `trainable: any`, gives it values"
         return Finding(slot.name, "it is frozen, and there is nothing to keep: it is on meta", hint=hint)
+    if share.reason == ADAPTER:
+        hint = f"a rule that names adapters, such as `{own_rule(slot)}`, gives it values"
+        return Finding(slot.name, "it is of an adapter, and there is nothing to keep: it is on meta", hint=hint)
     own = f"give it a later rule of its own, such as `{own_rule(slot)}`"
     if share.rule is None:
         return Finding(slot.name, "no rule takes it, and there is nothing to keep: it is on meta", hint=own)
     if not any(isinstance(part, Keep) for part in parts_of(planned)):
         return None
+    if told := causes(planned):
+        return Finding(slot.name, f"`default` would keep it, and it is on meta: {'; '.join(told)}", hint=own)
     if share.init == "keep default":
         hint = "the plan is of a model with values: plan this one"
     elif has_default(replays, slot, whole=isinstance(planned, Keep)):

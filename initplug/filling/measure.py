@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from initplug.auditing.audit import Audit
-from initplug.auditing.moments import SINGLE, Measured, Moments, measure, measure_alike, together
+from initplug.auditing.moments import IS_CPU, SINGLE, Measured, Moments, measure, measure_alike, together
 from initplug.auditing.verdicts import NOT_FINITE, OK, UNTESTABLE, VERDICTS, Judgement, judged_together, judgement
-from initplug.columns import Coded, Rows
+from initplug.columns import Coded
 from initplug.filling.agreement import EXACT_WHOLE
 from initplug.filling.batches import SMALL
 from initplug.filling.copies import compared_to_source
@@ -41,7 +41,8 @@ from initplug.planning.assignment import Share
 from initplug.planning.plan import Plan
 from initplug.planning.slots import PLAIN_TENSORS, Slots
 from initplug.regions import Box, Region, split
-from initplug.schemes.distributions import Batched, Constant, Copy, Keep, Load, Planned, Single, Stacked, text
+from initplug.schemes.compositions import Batched, Copy, Keep, Load, Planned, Single, Stacked, text
+from initplug.schemes.distributions import Constant
 from initplug.schemes.structures.base import Structured
 
 
@@ -91,18 +92,14 @@ def _judge_alike(work: Work, found: Verdicts) -> None:
     measured = found.measured
     known = measured.table["numel"] > 0
     tested = np.flatnonzero(known & work.statuses.mask(lambda status: status in ("initialized", "read")))
-    for share, group in work.plan.shares.taken(tested).groups():
-        dtype = work.slots.kins[int(tested[group[0]])].dtype
-        if len(group) == 1:  # what has no like is judged faster by itself
-            row = int(tested[group[0]])
-            found.note(row, judgement(share.distribution, measured[row], dtype))
-            continue
-        for rows in _of_one_size(tested[group], measured):
-            alike = Measured(measured.table[rows])
-            verdict, apart = judged_together(share.distribution, alike, dtype)
-            found.codes[rows] = VERDICTS.index(verdict)
-            for place in apart.tolist():
-                found.note(int(rows[place]), judgement(share.distribution, alike[place], dtype))
+    shares = work.plan.shares.taken(tested).packed()
+    asked = shares.each(lambda share: (share.distribution, getattr(torch, share.dtype)))
+    for verdict, rows, apart in judged_together(asked, Measured(measured.table[tested])):
+        found.codes[tested[rows]] = VERDICTS.index(verdict)
+        for place in apart.tolist():
+            distribution, dtype = asked[place]
+            row = int(tested[place])
+            found.note(row, judgement(distribution, measured[row], dtype))
 
 
 def _measure_rest(work: Work, found: Verdicts) -> None:
@@ -119,7 +116,7 @@ def _measure_rest(work: Work, found: Verdicts) -> None:
         value = value_of(slot)
         moments = found.measured[row] = measured_of(value, share, threads=work.settings.threads)
         if status in ("initialized", "read") and row not in work.projecting:
-            found.note(row, _judged(value, share, moments, work.sources.get(row), exact=slot.computed is None))
+            found.note(row, judged_value(value, share, moments, work.sources.get(row), exact=slot.computed is None))
 
 
 def _measure_small(plan: Plan, slots: Slots, measured: Measured) -> None:
@@ -127,31 +124,22 @@ def _measure_small(plan: Plan, slots: Slots, measured: Measured) -> None:
     is_left = measured.table["numel"] == 0
     is_left[slots.computed] = False
     left, tensors = np.flatnonzero(is_left), slots.tensors
-    for share, group in plan.shares.taken(left).groups():
+    for small, group in plan.shares.taken(left).alike(_small_as).groups():
         rows = left[group].tolist()
         alike = [tensors[row] for row in rows]
-        plain = _is_small(share) and PLAIN_TENSORS.issuperset(map(type, alike))
-        if plain and are_in_order(alike) and all(tensor.is_cpu for tensor in alike):
-            measured.put(rows, measure_alike(alike))
+        plain = small is not None and PLAIN_TENSORS.issuperset(map(type, alike))
+        if plain and are_in_order(alike) and all(map(IS_CPU, alike)):
+            measured.put(rows, measure_alike(alike, in_order=not any(map(Tensor.is_neg, alike))))
 
 
-def _is_small(share: Share) -> bool:
-    """Return whether tensors are small, and one distribution is all that is to be said of their elements."""
+def _small_as(share: Share) -> tuple[tuple[int, ...], str] | None:
+    """Return shape and dtype of small tensors of whose elements one distribution says all; None of others."""
     plain = share.distribution is None or isinstance(share.distribution, Single | Batched | Keep)
     known = 0 < share.numel <= SMALL and getattr(torch, share.dtype) in SINGLE
-    return plain and known and not share.lazy and share.padding_row is None
+    return (share.shape, share.dtype) if plain and known and not share.lazy and share.padding_row is None else None
 
 
-def _of_one_size(rows: Rows, measured: Measured) -> Iterator[Rows]:
-    """Yield rows apart by how many elements were measured, which ranks hold differently many of."""
-    numels = measured.table["numel"][rows]
-    if (numels == numels[0]).all():
-        yield rows
-    else:
-        yield from (rows[numels == numel] for numel in np.unique(numels))
-
-
-def _judged(
+def judged_value(
     tensor: Tensor, share: Share, measured: Moments | None, source: ValueSource | None, *, exact: bool
 ) -> Judgement:
     """Judge the values of a tensor by its distribution, part by part, and its padding row; or by its source."""
@@ -223,7 +211,7 @@ def _parts_drawn(
 ) -> Iterator[tuple[int, Planned, list[Tensor], bool]]:
     """Yield the parts that are drawn, counted from 1, with what is held of each, and whether that is all."""
     extent = Box.whole(local.shape if region is None else region.shape)
-    extents = split(extent, len(distribution.parts), distribution.dim)
+    extents = split(extent, distribution.lengths(extent.sizes[distribution.dim]), distribution.dim)
     for place, (part, inner) in enumerate(zip(distribution.parts, extents, strict=True), 1):
         if isinstance(part, Keep):
             continue

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from initplug.auditing.moments import MEASURED_AT_A_TIME, array_of
-from initplug.schemes.distributions import Elementwise, Planned, parts_of
+from initplug.schemes.compositions import Planned, parts_of
+from initplug.schemes.distributions import Elementwise
 
 CHANCE_OF_ORDER = 1e-12
 """How probable it may be, at most, that independent draws come in the order that they are found in."""

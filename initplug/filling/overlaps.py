@@ -21,7 +21,8 @@ from initplug.filling.exact import compared_to_seed
 from initplug.filling.sharding import local_of
 from initplug.filling.work import Work
 from initplug.planning.slots import PLAIN_TENSORS, Slots
-from initplug.schemes.distributions import Constant, Copy, Drawn, Load
+from initplug.schemes.compositions import Copy, Drawn, Load
+from initplug.schemes.distributions import Constant
 
 
 class Overlap(NamedTuple):

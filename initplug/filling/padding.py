@@ -8,7 +8,7 @@ from torch import Tensor
 
 from initplug.filling.sharding import Part, held_in
 from initplug.regions import Box, Region, split
-from initplug.schemes.distributions import Keep, Planned, Stacked
+from initplug.schemes.compositions import Keep, Planned, Stacked
 
 
 def padding(tensor: Tensor, row: int | None, distribution: Planned | None, region: Region | None) -> list[Tensor]:
@@ -37,7 +37,7 @@ def covered(distribution: Planned | None, parts: Sequence[Part], extent: Box) ->
     """Return what a draw covers of some parts: all but what is kept."""
     if not isinstance(distribution, Stacked):
         return [*parts]
-    extents = split(extent, len(distribution.parts), distribution.dim)
+    extents = split(extent, distribution.lengths(extent.sizes[distribution.dim]), distribution.dim)
     return [
         part
         for share, inner in zip(distribution.parts, extents, strict=True)

@@ -15,14 +15,8 @@ from initplug.filling.padding import covered, inside
 from initplug.filling.sharding import Part, held_in
 from initplug.filling.words import StreamKey, key_of
 from initplug.regions import Box, Region, split
-from initplug.schemes.distributions import (
-    Batched,
-    Constant,
-    Drawn,
-    Elementwise,
-    Keep,
-    Stacked,
-)
+from initplug.schemes.compositions import Batched, Drawn, Keep, Stacked
+from initplug.schemes.distributions import Constant, Elementwise
 from initplug.schemes.structures.base import Structured
 from initplug.schemes.structures.custom import Custom
 
@@ -112,7 +106,8 @@ def _pieces_of_parts(
         return
     match distribution:
         case Stacked(shares, dim):
-            for share, inner in zip(shares, split(extent, len(shares), dim), strict=True):
+            extents = split(extent, distribution.lengths(extent.sizes[dim]), dim)
+            for share, inner in zip(shares, extents, strict=True):
                 if not isinstance(share, Keep):
                     yield from _pieces_of_parts(share, inside(parts, inner), seed, name, inner)
         case Batched(part, dims):

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from initplug.auditing.verdicts import EXACT, OK, UNTESTABLE, Judgement
 from initplug.errors import ApplyError, Finding, brief, headed
-from initplug.filling.batches import LotKind
 from initplug.filling.chunks import FillError
 from initplug.filling.exact import Compared, compared_to_seed, difference
 from initplug.filling.owners import Rehearsal, needs_others, rehearsal, same, value_of
@@ -24,7 +23,8 @@ from initplug.language.yaml import has_surrogate
 from initplug.planning.assignment import Share
 from initplug.planning.opaque import opaque
 from initplug.planning.slots import PLAIN_TENSORS, Slot, Slots
-from initplug.schemes.distributions import Batched, Constant, Copy, Drawn, Elementwise, Planned, Single
+from initplug.schemes.compositions import Batched, Copy, Drawn, Planned, Single
+from initplug.schemes.distributions import Constant, Elementwise
 
 ANOTHER_SEED = "another seed?"
 
@@ -106,7 +106,7 @@ def judged_computed(slot: Slot, name: str, share: Share, seed: int, threads: int
     assert isinstance(distribution, Drawn)  # as everything that is compared here
 
     def fill(value: Tensor) -> None:
-        fill_alone(value, LotKind(distribution, False), name, seed, threads)
+        fill_alone(value, distribution, name, seed, threads)
         zero_padding(value, share.padding_row, distribution)
 
     with private_generator(seed, name, slot.stored[0].device):

@@ -26,7 +26,8 @@ from initplug.filling.work import Work
 from initplug.filling.writable import are_in_order
 from initplug.planning.assignment import Share
 from initplug.planning.slots import PLAIN_TENSORS, Slots
-from initplug.schemes.distributions import Batched, Elementwise, Stacked
+from initplug.schemes.compositions import Batched, Stacked
+from initplug.schemes.distributions import Elementwise
 from initplug.schemes.structures.base import Structured
 
 
@@ -44,19 +45,24 @@ def look_at_bounds(work: Work, found: Verdicts) -> Measured:
     """Return the moments without elements on a bound that draws do not come to; judge anew what has such elements."""
     trimmed = Measured(found.measured.table.copy())
     table, tested = trimmed.table, found.mask("ok", "differs")
-    for share, group in work.plan.shares.groups():
-        distribution, dtype = share.distribution, getattr(torch, share.dtype)
-        if not _is_cut(distribution):
-            continue
-        low, high = (cast(bound, dtype) for bound in (distribution.low, distribution.high))
-        at = (table["min"][group] == low) | (table["max"][group] == high)
-        for row in group[at & tested[group]].tolist():
-            again = partial(measured_of, value_of(work.slots[row]), share)
-            rest, judged = beside_bounds(distribution, trimmed[row], dtype, again)
-            if judged is not None:
-                trimmed[row] = rest
-                found.settle(row, judged)
+    shares = work.plan.shares
+    rows = np.flatnonzero(tested & shares.mask(lambda share: _is_cut(share.distribution)))
+    low, high = shares.taken(rows).packed().each(_bounds_held).table(2).T
+    for row in rows[(table["min"][rows] == low) | (table["max"][rows] == high)].tolist():
+        share = shares[row]
+        again = partial(measured_of, value_of(work.slots[row]), share)
+        rest, judged = beside_bounds(share.distribution, trimmed[row], getattr(torch, share.dtype), again)
+        if judged is not None:
+            trimmed[row] = rest
+            found.settle(row, judged)
     return trimmed
+
+
+def _bounds_held(share: Share) -> tuple[float, float]:
+    """Return the bounds of draws, as the dtype holds them."""
+    distribution, dtype = share.distribution, getattr(torch, share.dtype)
+    assert _is_cut(distribution)  # others have none to look at
+    return cast(distribution.low, dtype), cast(distribution.high, dtype)
 
 
 def _is_cut(distribution: object) -> TypeGuard[Elementwise]:

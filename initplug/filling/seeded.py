@@ -37,7 +37,7 @@ def fill_from_names(
         FillError: from what was raised; the tensors that `done` was not called for may be filled in part.
     """
     small, large = parted(lots)
-    there = [is_drawn_there(lot.tensors[0], lot.kind.distribution) for lot in large]
+    there = [is_drawn_there(lot.tensors[0], lot.distributions[0]) for lot in large]
     with torch.no_grad():
         for lot in small:
             try:
@@ -60,14 +60,14 @@ def fill_from_names(
 
 def _fill_there(lot: Lot, seed: int, measured: Measured) -> None:
     """Fill tensors on the device that they are on, and measure them there if that is to be done."""
-    kind, rows, names, tensors = lot
-    for row, name, tensor in zip(rows, names, tensors, strict=True):
-        for piece in pieces(kind.distribution, tensor, seed, name, kind.region, kind.padding_row):
+    kind, *columns = lot
+    for distribution, row, name, tensor in zip(*columns, strict=True):
+        for piece in pieces(distribution, tensor, seed, name, kind.region, kind.padding_row):
             if isinstance(piece, Given):
                 _write_given(int(row), piece)
             else:
                 draw_there(piece)
-        if kind.measured and tensor.numel() and isinstance(kind.distribution, Elementwise):
+        if kind.measured and tensor.numel() and isinstance(distribution, Elementwise):
             measured[int(row)] = measure_there(tensor)
 
 

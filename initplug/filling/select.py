@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -27,7 +26,7 @@ from initplug.planning.references import EMBEDDINGS, padding_row
 from initplug.planning.resets import Replays
 from initplug.planning.slots import Kin, Slots, Tree
 from initplug.planning.walk import walk
-from initplug.schemes.distributions import Drawn
+from initplug.schemes.compositions import Drawn
 
 
 class Fitted(NamedTuple):
@@ -195,11 +194,11 @@ def _if_frozen(recipe: Recipe, share: Share) -> Share:
     rule = None if share.rule is None else recipe.rules[share.rule]
     if rule is None or share.kind == "buffer" or recipe.takes(rule, share.trainable):
         return share
-    left = replace(share, rule=None, selector=None, location=None, shadowed=(), init=None, distribution=None)
-    return replace(left, fan_in=None, fan_out=None, padding_row=None, reason=FROZEN, passed=share.rule)
+    left = share._replace(rule=None, selector=None, location=None, shadowed=(), init=None, distribution=None)
+    return left._replace(fan_in=None, fan_out=None, padding_row=None, reason=FROZEN, passed=share.rule)
 
 
 def _of_this_model(share: Share, kin: Kin, padding: int | None) -> Share:
     """Return the share of a slot in a plan, with what is this model's own."""
     dtype = str(kin.dtype).removeprefix("torch.")
-    return replace(share, padding_row=padding, dtype=dtype, trainable=kin.trainable)
+    return share._replace(padding_row=padding, dtype=dtype, trainable=kin.trainable)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from initplug.auditing.moments import address_of
 from initplug.filling.words import StreamKey
 from initplug.kernels import kernel
-from initplug.kernels.reference import WORD_COUNT, Draw, normals
+from initplug.kernels.reference import WORD_COUNT, Draw, Draws, normals, table_of
 from initplug.regions import Box
 from initplug.schemes.distributions import Elementwise
 
@@ -67,7 +67,7 @@ def _words_within(low: float, high: float) -> tuple[int, int]:
 def fill_memory(
     addresses: NDArray[np.uintp],
     dtype: str,
-    distribution: Elementwise,
+    draws: Draws,
     keys: StreamKey,
     box: Box,
     begin: int,
@@ -79,14 +79,14 @@ def fill_memory(
     Args:
         addresses: of each stretch.
         dtype: of all, by its name.
-        distribution: of every element; none that is mapped.
+        draws: of the elements of each.
         keys: (tensors, 2), of their streams.
         box: the part of the whole tensors that the elements are counted in.
         begin: place in the box of the first element.
         count: of elements.
         measured: takes the moments of each stretch.
     """
-    kernel().fill(addresses, dtype, draw_of(distribution), keys, box.runs, begin, count, measured)
+    kernel().fill(addresses, dtype, draws, keys, box.runs, begin, count, measured)
 
 
 def fill_box(out: NDArray[np.float32], distribution: Elementwise, key: StreamKey, box: Box, begin: int = 0) -> None:
@@ -111,7 +111,8 @@ def fill_box(out: NDArray[np.float32], distribution: Elementwise, key: StreamKey
     if not out.size:
         return
     addresses = np.array([address_of(out)], np.uintp)
-    fill_memory(addresses, "float32", distribution, key.reshape(1, 2), box, begin, out.size)
+    draws = table_of([draw_of(distribution)])
+    fill_memory(addresses, "float32", draws, key.reshape(1, 2), box, begin, out.size)
     mapped = distribution.sampling.mapped
     if mapped is not None:
         for first in range(0, out.size, MAPPED_AT_A_TIME):

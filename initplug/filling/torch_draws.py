@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from initplug.filling.draws import draws_from_generator
 from initplug.filling.padding import zero_padding
 from initplug.planning.assignment import Share
-from initplug.schemes.distributions import Batched, Drawn, Elementwise, Keep, Stacked
+from initplug.schemes.compositions import Batched, Drawn, Keep, Stacked
+from initplug.schemes.distributions import Complex, Elementwise
 from initplug.schemes.laws import Sampling, TorchCall
 from initplug.schemes.structures.base import Structured
 from initplug.schemes.structures.custom import Custom
@@ -45,7 +46,8 @@ def draw_from_generator(distribution: Drawn, tensor: Tensor) -> None:
 def _draw_parts(distribution: Drawn, tensor: Tensor) -> None:
     match distribution:
         case Stacked(parts, dim):
-            for part, piece in zip(parts, tensor.chunk(len(parts), dim), strict=True):
+            lengths = distribution.lengths(tensor.shape[dim])
+            for part, piece in zip(parts, torch.split(tensor, lengths, dim), strict=True):
                 if not isinstance(part, Keep):
                     _draw_parts(part, piece)
         case Batched(part, dims):
@@ -55,6 +57,9 @@ def _draw_parts(distribution: Drawn, tensor: Tensor) -> None:
             call = distribution.torch_call
             if call is not None:
                 _call_torch(call, tensor)
+            elif isinstance(distribution, Complex):
+                for part, view in zip(distribution.complex_parts, (tensor.real, tensor.imag), strict=True):
+                    _draw_parts(part, view)
             elif isinstance(distribution, Structured):
                 _copy_computed(distribution, tensor)
             elif isinstance(distribution, Elementwise):
@@ -65,10 +70,13 @@ def _call_torch(call: TorchCall, tensor: Tensor) -> None:
     if call.centre:
         tensor.zero_()
         tensor = _kernel_centre(tensor)
-    function = GUARDED.get(call.function) or getattr(nn.init, call.function)
-    function(tensor, *call.arguments)
+    _function_of(call)(tensor, *call.arguments)
     if call.gain != 1:
         tensor.mul_(call.gain)
+
+
+def _function_of(call: TorchCall) -> Callable[..., object]:
+    return GUARDED.get(call.function) or getattr(nn.init, call.function)
 
 
 def _copy_computed(structure: Structured, tensor: Tensor) -> None:
@@ -136,10 +144,14 @@ def _kernel_centre(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def filler(share: Share) -> Callable[[Tensor], None]:
+def filler(share: Share) -> Callable[[Tensor], object]:
     """Return what gives a tensor the values that its share plans, from torch's global generator."""
     distribution = share.distribution
     assert isinstance(distribution, Drawn)  # what `initialized` means
+    call = distribution.torch_call
+    if call is not None and call == TorchCall(call.function, call.arguments) and share.padding_row is None:
+        function, arguments = _function_of(call), call.arguments
+        return lambda tensor: function(tensor, *arguments)  # nearly always
 
     def fill(tensor: Tensor) -> None:
         draw_from_generator(distribution, tensor)

@@ -30,7 +30,7 @@ from initplug.filling.writable import are_in_order
 from initplug.planning.assignment import Share
 from initplug.planning.dtypes import finest
 from initplug.planning.slots import PLAIN_TENSORS, Slots
-from initplug.schemes.distributions import parts_of, singles
+from initplug.schemes.compositions import sized_singles
 
 CHANCE_OF_TWINS = 1e-12
 """How probable it may be that independent draws of a model agree anywhere."""
@@ -120,12 +120,11 @@ def _draws(share: Share) -> _Draws:
     """Return what is known of a share's draws: nothing if they are constant, computed by others, or of another kind."""
     dtype: torch.dtype = getattr(torch, share.dtype)
     distribution = share.distribution
-    count = len(parts_of(distribution))
+
     if share.rule is None or not dtype.is_floating_point:
         return NOTHING
     free, equal = 0, 0.0
-    for single in singles(distribution):
-        size = share.numel // count
+    for single, size in sized_singles(distribution, share.numel):
         drawn = single.free(size)
         if not drawn or single.std == 0:
             continue

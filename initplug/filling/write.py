@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import Any
 
 import numpy as np
 import torch
 
 from initplug.auditing.audit import to_write
-from initplug.auditing.moments import SINGLE, Measured
-from initplug.columns import Rows
+from initplug.auditing.moments import IS_CPU, SINGLE, Measured
+from initplug.columns import Rows, coded
 from initplug.errors import ApplyError, Finding, brief, shortened
 from initplug.filling.batches import Lot, LotKind
 from initplug.filling.chunks import FillError
@@ -40,7 +40,9 @@ from initplug.filling.work import Progress, Settings, Work
 from initplug.planning.assignment import Share
 from initplug.planning.plan import Plan
 from initplug.planning.slots import PLAIN_TENSORS, Slot, Slots
-from initplug.schemes.distributions import Constant, Drawn, Elementwise
+from initplug.regions import Region
+from initplug.schemes.compositions import Drawn
+from initplug.schemes.distributions import Constant, Elementwise
 
 STRAYED = "the owner no longer holds the tensor that was written"
 
@@ -95,16 +97,21 @@ def write(work: Work) -> Record:
                     raise RuntimeError(STRAYED)
                 rest = [*sources, *slots.tied]  # whose other owners may compute something from it
                 chosen = chosen[np.isin(chosen, rest)]
-            tensors, holders, keys, shares = slots.tensors, slots.holders, slots.keys, plan.shares
+            tensors, holders, keys = slots.tensors, slots.holders, slots.keys
+            fillers = (
+                plan.shares.taken(chosen)
+                .packed()
+                .each(lambda share: filler(share) if isinstance(share.distribution, Drawn) else None)
+            )
             rare = {*sources, *slots.tied, *slots.computed}
-            for at in chosen.tolist():
+            for at, fill in zip(chosen.tolist(), fillers, strict=True):
                 by_now = seeded and at not in sources
-                if at in rare:
+                if fill is None or at in rare:
                     if not by_now:
                         _write_rare(work, record, at)
                     _settle_owners(work, record, at)
                 else:  # nearly all
-                    filler(shares[at])(tensors[at])
+                    fill(tensors[at])
                     if not in_place(holders[at], keys[at], tensors[at]):
                         raise RuntimeError(STRAYED)
                 if not by_now:
@@ -171,9 +178,7 @@ def _fill_from_streams(work: Work, record: Record, chosen: Rows) -> None:
     for row in chosen[np.isin(chosen, computed)].tolist():
         value, share = blank(slots[row]), shares[row]
         try:
-            fill_alone(
-                value, LotKind(_distribution_drawn(share), False), plan.names[row], settings.seed, settings.threads
-            )
+            fill_alone(value, _distribution_drawn(share), plan.names[row], settings.seed, settings.threads)
             zero_padding(value, share.padding_row, share.distribution)
             _hand_over(work, record, row, value)
         except FillError as error:
@@ -181,10 +186,13 @@ def _fill_from_streams(work: Work, record: Record, chosen: Rows) -> None:
         record.count_done([row])
 
 
-def fill_alone(value: torch.Tensor, kind: LotKind, name: str, seed: int | None, threads: int) -> None:
-    """Fill one tensor from the streams of a name."""
+def fill_alone(
+    value: torch.Tensor, distribution: Drawn, name: str, seed: int | None, threads: int, region: Region | None = None
+) -> None:
+    """Fill one tensor, or the part of it that is held, from the streams of a name."""
     assert seed is not None  # what streams are named with
-    fill_from_names([Lot(kind, [0], [name], [value])], seed, threads, Measured.none(1), lambda _: None)
+    lot = Lot(LotKind(False, region), coded([distribution]), [0], [name], [value])
+    fill_from_names([lot], seed, threads, Measured.none(1), lambda _: None)
 
 
 def _redraw(source: Redrawn, value: torch.Tensor, settings: Settings) -> None:
@@ -193,7 +201,7 @@ def _redraw(source: Redrawn, value: torch.Tensor, settings: Settings) -> None:
     distribution = _distribution_drawn(source.share)
     first, *further = source.casts
     drawn = local if {*source.casts} == {local.dtype} else torch.empty_like(local, dtype=first)
-    fill_alone(drawn, LotKind(distribution, False, region), source.name, settings.seed, settings.threads)
+    fill_alone(drawn, distribution, source.name, settings.seed, settings.threads, region)
     zero_padding(drawn, source.share.padding_row, distribution, region)
     if drawn is not local:
         for dtype in further:
@@ -215,9 +223,6 @@ def private_generator(seed: int | None, name: str, device: torch.device) -> Iter
         yield
 
 
-IS_CPU = attrgetter("is_cpu")
-
-
 def lots_of(plan: Plan, slots: Slots, rows: Rows, measure: bool) -> list[Lot]:
     """Return what is drawn for some rows, those together that are alike.
 
@@ -230,24 +235,41 @@ def lots_of(plan: Plan, slots: Slots, rows: Rows, measure: bool) -> list[Lot]:
     lots: list[Lot] = []
     # A part of a model may know a tied tensor by an alias alone: its stream is that of the plan's name.
     names, tensors = plan.names, slots.tensors
-    for share, group in plan.shares.taken(rows).groups():
-        distribution = _distribution_drawn(share)
-        at_once = isinstance(distribution, Elementwise | Constant) and share.padding_row is None
-        chosen = rows[group]
+    shares = plan.shares.taken(rows).packed()
+    drawn = shares.each(_distribution_drawn)
+    for (_, _, at_once, _), group in shares.alike(_likeness).groups():
+        chosen, distributions = rows[group], drawn.taken(group)
         held = [tensors[row] for row in chosen.tolist()]
         measured = measure and at_once and held[0].dtype in SINGLE
+        streams = [names[row] for row in chosen.tolist()]
         if PLAIN_TENSORS.issuperset(map(type, held)) and all(map(IS_CPU, held)):
-            lots.append(Lot(LotKind(distribution, measured), chosen, [names[row] for row in chosen.tolist()], held))
+            lots.append(Lot(LotKind(measured), distributions, chosen, streams, held))
             continue
-        apart: dict[Any, tuple[list[int], list[str], list[torch.Tensor]]] = {}
-        for row, tensor in zip(chosen.tolist(), held, strict=True):
-            region, local = region_of(tensor), local_of(tensor)
-            places, streams, parts = apart.setdefault((region, local.device), ([], [], []))
-            places.append(row)
-            streams.append(names[row])
-            parts.append(local)
-        lots += [Lot(LotKind(distribution, measured, region), *columns) for (region, _), columns in apart.items()]
+        parts, apart = [*map(local_of, held)], defaultdict[Any, list[int]](list)
+        for place, (tensor, part) in enumerate(zip(held, parts, strict=True)):
+            apart[region_of(tensor), part.device].append(place)
+        lots += [
+            Lot(
+                LotKind(measured, region),
+                distributions.taken(places),
+                chosen[places],
+                [streams[place] for place in places],
+                [parts[place] for place in places],
+            )
+            for (region, _), places in apart.items()
+        ]
     return lots
+
+
+def _likeness(share: Share) -> tuple[tuple[int, ...], str, bool, int | None]:
+    """Return what tensors of a lot have in common: their shape and dtype, and whether they are drawn at once.
+
+    Each may then have a distribution of its own, where one call draws them all.
+    """
+    distribution = _distribution_drawn(share)
+    at_once = isinstance(distribution, Elementwise | Constant) and share.padding_row is None
+    own = at_once and isinstance(distribution, Elementwise) and distribution.sampling.mapped is None
+    return share.shape, share.dtype, at_once, None if own else id(share)
 
 
 def _distribution_drawn(share: Share) -> Drawn:

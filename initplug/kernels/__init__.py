@@ -15,7 +15,7 @@ from initplug.kernels import binary
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from initplug.kernels.reference import Addresses, Draw, Keys, Runs
+    from initplug.kernels.reference import Addresses, Draws, Keys, Runs
 
 KERNEL_VARIABLE = "INITPLUG_KERNELS"
 """Of the environment: which kernel is wanted."""
@@ -34,7 +34,7 @@ class Kernel(Protocol):
         self,
         addresses: Addresses,
         dtype: str,
-        draw: Draw,
+        draws: Draws,
         keys: Keys,
         runs: Runs,
         begin: int,
@@ -45,6 +45,9 @@ class Kernel(Protocol):
 
     def measure(self, addresses: Addresses, dtype: str, count: int, measured: NDArray[Any]) -> None:
         """Measure tensors that are alike."""
+
+    def orthonormalize(self, strips: NDArray[Any], columns: int) -> None:
+        """Replace a matrix by Q of its QR decomposition, as `qr_reference` says."""
 
 
 @lru_cache(maxsize=1)

@@ -1,4 +1,4 @@
-"""The binary of kernel.c: where it is, whether it is whole, and what it exports."""
+"""The binary of kernel.c and qr.c: where it is, whether it is whole, and what it exports."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import hashlib
 from functools import lru_cache
 from pathlib import Path
 
-ABI = 1
-"""The version of what kernel.c exports."""
+ABI = 4
+"""The version of what kernel.c and qr.c export."""
 
 BINARY = Path(__file__).with_name("kernel.bin")
 
@@ -18,7 +18,7 @@ DIGEST = BINARY.with_name("kernel.blake2b")
 
 @lru_cache(maxsize=1)
 def library() -> ctypes.CDLL:
-    """Return what kernel.c exports.
+    """Return what kernel.c and qr.c export.
 
     Raises:
         OSError: the binary is missing, damaged, of another platform or of another version.
@@ -33,5 +33,7 @@ def library() -> ctypes.CDLL:
     whole, address, number = ctypes.c_int64, ctypes.c_void_p, ctypes.c_int32
     loaded.fill.argtypes = [whole, address, number, *[address] * 4, *[whole] * 3, address]
     loaded.measure.argtypes = [whole, address, number, whole, address]
-    loaded.fill.restype = loaded.measure.restype = None
+    loaded.orthonormalize.argtypes = [*[address] * 3, *[whole] * 3]
+    for function in (loaded.fill, loaded.measure, loaded.orthonormalize):
+        function.restype = None
     return loaded

@@ -1,4 +1,4 @@
-"""Builds the binary of kernel.c into a wheel, or beside its source for an editable install.
+"""Builds the binary of kernel.c and qr.c into a wheel, or beside its source for an editable install.
 
 Hatchling runs it where it builds; `python build_hook.py` builds for this machine, `python build_hook.py wheels` makes a
 wheel for every platform, with ziglang as the compiler. Without a compiler the reference does the work.
@@ -45,6 +45,8 @@ PLATFORMS = {
 
 FOLDER = Path(__file__).parent
 
+SOURCES = ("kernel.c", "qr.c")
+
 BINARY, DIGEST = FOLDER / "kernel.bin", FOLDER / "kernel.blake2b"
 """Named so that Python takes the binary for no module."""
 
@@ -64,10 +66,10 @@ def zig(target: str = "") -> list[str]:
 
 
 def build(command: list[str], folder: Path = FOLDER) -> str | None:
-    """Compile kernel.c, write the digest of the binary beside it, and return what went wrong, in a line."""
+    """Compile the sources, write the digest of the binary beside it, and return what went wrong, in a line."""
     made, digest = folder / "kernel.new", folder / DIGEST.name
     try:
-        words = [*command, *FLAGS, "-o", str(made), str(folder / "kernel.c")]
+        words = [*command, *FLAGS, "-o", str(made), *(str(folder / name) for name in SOURCES)]
         done = subprocess.run(words, capture_output=True, text=True, check=False)
         if done.returncode:
             told = (done.stderr or done.stdout).strip().splitlines()

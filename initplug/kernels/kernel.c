@@ -4,22 +4,13 @@
  * libm is called. No state is kept and no thread is started: calls may run beside each other, and in forked processes.
  */
 
-#include <stdint.h>
-#include <string.h>
+#include "kernel.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
 
-#if defined(_WIN32)
-#define EXPORT __declspec(dllexport)
-#else
-#define EXPORT __attribute__((visibility("default")))
-#endif
-
-#define INLINE static inline __attribute__((always_inline))
-
-#define ABI 1
+#define ABI 4
 #define LANES 16   /* sums that the elements of a block are dealt to */
 #define BLOCK 2048 /* elements that are drawn and measured at a time: they lie in the first-level cache */
 
@@ -32,9 +23,9 @@ typedef uint16_t held_half __attribute__((aligned(1)));
 
 struct draw {
     int32_t uniform;
+    float scale, shift, low, high;
     uint32_t first;
     uint64_t number;
-    float scale, shift, low, high;
 };
 
 struct moments {
@@ -356,7 +347,7 @@ INLINE double scale_of(const held_double *values, int64_t count) {
 /* Stretches and tensors ---------------------------------------------------------------------------------------- */
 
 #define FILL_ARGUMENTS                                                                                               \
-    int64_t tensors, void *const *outs, int32_t dtype, const struct draw *draw, const float *table,                  \
+    int64_t tensors, void *const *outs, int32_t dtype, const struct draw *draws, const float *table,                 \
         const uint64_t *keys, const int64_t *firsts, int64_t length, int64_t begin, int64_t count,                   \
         struct moments *measured
 
@@ -371,7 +362,7 @@ INLINE void fill_tensors(FILL_ARGUMENTS, const int wide) {
             void *out = (char *)outs[tensor] + done * SIZES[dtype];
             held_float *values = dtype == FLOAT32 ? out : other;
             write_words(words, keys + 2 * tensor, firsts, length, begin + done, held, wide);
-            write_values(values, words, held, draw, table);
+            write_values(values, words, held, draws + tensor, table);
             store(out, dtype, values, held);
             if (measured) add_floats(&sums, values, held);
         }
@@ -409,21 +400,19 @@ INLINE void measure_tensors(MEASURE_ARGUMENTS) {
     }
 }
 
-/* One version for each kind of processor, of the same bits. */
 #define DEFINE_VERSION(NAME, TARGET, WIDE)                                                                            \
     TARGET static void fill_##NAME(FILL_ARGUMENTS) {                                                                 \
-        fill_tensors(tensors, outs, dtype, draw, table, keys, firsts, length, begin, count, measured, WIDE);         \
+        fill_tensors(tensors, outs, dtype, draws, table, keys, firsts, length, begin, count, measured, WIDE);        \
     }                                                                                                                \
     TARGET static void measure_##NAME(MEASURE_ARGUMENTS) { measure_tensors(tensors, held, dtype, count, measured); }
 
 DEFINE_VERSION(plain, , 0)
 
 #if defined(__x86_64__)
-DEFINE_VERSION(avx2, __attribute__((target("avx2,bmi2"))), 0)
-DEFINE_VERSION(avx512, __attribute__((target("avx2,bmi2,avx512f,avx512bw,avx512dq,avx512vl"))), 1)
+DEFINE_VERSION(avx2, AVX2, 0)
+DEFINE_VERSION(avx512, AVX512, 1)
 
-/* What processor and system have: 2 for AVX-512, 1 for AVX2, else 0. Compilers' own functions for that are not whole in
- * all of their libraries. */
+/* Compilers' own functions for that are not whole in all of their libraries. */
 static int32_t found_level(void) {
     const uint32_t avx512 = bit_AVX512F | bit_AVX512BW | bit_AVX512DQ | bit_AVX512VL, avx2 = bit_AVX2 | bit_BMI2;
     uint32_t a, b, c, d, saved, high;
@@ -433,20 +422,12 @@ static int32_t found_level(void) {
     return (saved & 0xE6) == 0xE6 && (b & avx512) == avx512 ? 2 : 1;
 }
 
-static int32_t level(void) {
+int32_t level(void) {
     static int32_t known = -1; /* whoever comes first asks; all are given the same answer */
     if (known < 0) known = found_level();
     return known;
 }
 
-#define CHOOSE(NAME, ...)                                                                                            \
-    switch (level()) {                                                                                               \
-    case 2: NAME##_avx512(__VA_ARGS__); break;                                                                       \
-    case 1: NAME##_avx2(__VA_ARGS__); break;                                                                         \
-    default: NAME##_plain(__VA_ARGS__);                                                                              \
-    }
-#else
-#define CHOOSE(NAME, ...) NAME##_plain(__VA_ARGS__);
 #endif
 
 /* What is exported ---------------------------------------------------------------------------------------------- */
@@ -454,9 +435,10 @@ static int32_t level(void) {
 EXPORT int32_t abi(void) { return ABI; }
 
 /* Fill stretches of tensors that are alike: elements `begin` to `begin + count` of a box, whose runs of `length`
- * elements begin at `firsts`, from the stream of each tensor's key. `measured` is NULL or takes the moments of each. */
+ * elements begin at `firsts`, from the stream of each tensor's key as its draw says. `measured` is NULL or takes the
+ * moments of each. */
 EXPORT void fill(FILL_ARGUMENTS) {
-    CHOOSE(fill, tensors, outs, dtype, draw, table, keys, firsts, length, begin, count, measured)
+    CHOOSE(fill, tensors, outs, dtype, draws, table, keys, firsts, length, begin, count, measured)
 }
 
 /* Measure tensors that are alike. */

@@ -1,37 +1,23 @@
-"""The kernels of kernel.c, called through ctypes, which lets other threads run meanwhile."""
+"""The kernels of kernel.c and qr.c, called through ctypes, which lets other threads run meanwhile."""
 
 from __future__ import annotations
 
-import ctypes
-from functools import lru_cache
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from initplug.kernels.binary import library
-from initplug.kernels.reference import Addresses, Draw, Keys, Runs, normal_table
+from initplug.kernels.qr_reference import PANEL
+from initplug.kernels.reference import Addresses, Draws, Keys, Runs, normal_table
 
 DTYPE_CODES = {"float32": 0, "float64": 1, "bfloat16": 2, "float16": 3}
-
-
-class _Draw(ctypes.Structure):
-    """A `Draw` as kernel.c reads it."""
-
-    _fields_ = (
-        ("uniform", ctypes.c_int32),
-        ("first", ctypes.c_uint32),
-        ("number", ctypes.c_uint64),
-        ("scale", ctypes.c_float),
-        ("shift", ctypes.c_float),
-        ("low", ctypes.c_float),
-        ("high", ctypes.c_float),
-    )
 
 
 def fill(
     addresses: Addresses,
     dtype: str,
-    draw: Draw,
+    draws: Draws,
     keys: Keys,
     runs: Runs,
     begin: int,
@@ -39,12 +25,12 @@ def fill(
     measured: NDArray[Any] | None = None,
 ) -> None:
     """Fill stretches of tensors that are alike, as `reference.fill` does."""
-    (firsts, length), structure = runs, _read_draw(draw)
+    firsts, length = runs
     library().fill(
         len(addresses),
         addresses.ctypes.data,
         DTYPE_CODES[dtype],
-        ctypes.addressof(structure),
+        draws.ctypes.data,
         normal_table().ctypes.data,
         keys.ctypes.data,
         firsts.ctypes.data,
@@ -60,7 +46,10 @@ def measure(addresses: Addresses, dtype: str, count: int, measured: NDArray[Any]
     library().measure(len(addresses), addresses.ctypes.data, DTYPE_CODES[dtype], count, measured.ctypes.data)
 
 
-@lru_cache(maxsize=4096)
-def _read_draw(draw: Draw) -> _Draw:
-    """Return a draw as kernel.c reads it."""
-    return _Draw(draw.uniform, draw.first, draw.number, draw.scale, draw.shift, draw.low, draw.high)
+def orthonormalize(strips: NDArray[np.float64], columns: int) -> None:
+    """Replace a matrix by its Q, as `qr_reference.orthonormalize` does, in steps, between which it can be stopped."""
+    panels, rows, _ = strips.shape
+    grams, signs = np.zeros((panels, PANEL, PANEL)), np.ones((panels, PANEL))
+    addresses = strips.ctypes.data, grams.ctypes.data, signs.ctypes.data
+    for step in range(2 * panels):
+        library().orthonormalize(*addresses, rows, columns, step)

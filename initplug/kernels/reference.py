@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,10 +17,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from initplug.kernels.qr_reference import orthonormalize as orthonormalize
+
 Words = NDArray[np.uint32]
 Floats = NDArray[np.float32]
 Addresses = NDArray[np.uintp]
 Keys = NDArray[np.uint64]
+Draws = NDArray[np.void]
 Runs = tuple[NDArray[np.int64], int]
 
 WORD_COUNT = 1 << 32
@@ -47,6 +50,26 @@ class Draw(NamedTuple):
     high: float = math.inf
     first: int = 0
     number: int = WORD_COUNT
+
+
+DRAW = np.dtype(
+    [
+        ("uniform", np.int32),
+        ("scale", np.float32),
+        ("shift", np.float32),
+        ("low", np.float32),
+        ("high", np.float32),
+        ("first", np.uint32),
+        ("number", np.uint64),
+    ]
+)
+"""A `Draw` in memory."""
+
+
+def table_of(draws: Iterable[Draw]) -> Draws:
+    """Return draws in memory; what is beyond float32 is infinite."""
+    with np.errstate(over="ignore"):
+        return np.array([*draws], DRAW)
 
 
 # Words -----------------------------------------------------------------------------------------------------------
@@ -231,7 +254,7 @@ def scale_of(held: NDArray[np.float64]) -> float:
 def fill(
     addresses: Addresses,
     dtype: str,
-    draw: Draw,
+    draws: Draws,
     keys: Keys,
     runs: Runs,
     begin: int,
@@ -243,15 +266,15 @@ def fill(
     Args:
         addresses: of each stretch in memory, without gaps.
         dtype: of all.
-        draw: of every element.
+        draws: of the elements of each.
         keys: (tensors, 2), of the streams.
         runs: of the box, in each of the whole tensors.
         begin: first element.
         count: of elements, one or more.
         measured: takes the `MOMENTS` of what each stretch holds then.
     """
-    for place, (held, key) in enumerate(zip(_arrays(addresses, dtype, count), keys, strict=True)):
-        held[...] = as_dtype(values(words_of_box(key, runs, begin, count), draw), dtype)
+    for place, (held, key, draw) in enumerate(zip(_arrays(addresses, dtype, count), keys, draws, strict=True)):
+        held[...] = as_dtype(values(words_of_box(key, runs, begin, count), Draw(*draw.item())), dtype)
         if measured is not None:
             measured[place] = moments_of(widened(held, dtype))
 

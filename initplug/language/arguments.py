@@ -12,22 +12,76 @@ import annotated_types
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import InitErrorDetails
 
-from initplug.errors import did_you_mean
+from initplug.errors import VALUE, cut, did_you_mean
 from initplug.language.factor import REFERENCE
-from initplug.language.faults import NUMBER, fault, mismatch
+from initplug.language.faults import NUMBER, fault, mismatch, shown
+from initplug.language.idioms import word_meant
 from initplug.language.numbers import formula
-from initplug.schemes.fans import FanRule
+from initplug.schemes.fans import Axes, FanRule
 from initplug.schemes.registry import Parameter, Reference, kinds_of, union_parts, words_of
 from initplug.values import is_whole
+
+Size = Annotated[int, annotated_types.Ge(1)]
 
 MODIFIERS: Mapping[str, Any] = {
     "fans": FanRule,
     "split": Annotated[int, annotated_types.Ge(2)],
+    "sizes": list[Size],
     "dim": int,
     "batch_dims": Annotated[int, annotated_types.Ge(1)],
     "factor": Any,
 }
 """Arguments of every initializer that draws."""
+
+
+def modifier(name: str, value: Any) -> Any:
+    """Return the value of a modifier as it is kept.
+
+    Raises:
+        ValidationError: it takes no such value.
+
+    Example:
+        >>> modifier("sizes", [4, 1, 1]), modifier("fans", {"in": 1, "out": [0, 2]})
+        ((4, 1, 1), Axes(inputs=(1,), outputs=(0, 2)))
+    """
+    if name == "fans" and isinstance(value, Mapping):
+        return _axes(value)
+    value = list(value) if name == "sizes" and isinstance(value, tuple) else value
+    if not is_accepted(MODIFIERS[name], value):
+        if name == "sizes":
+            hint = "one for each part: sizes: [4, 1, 1]"
+            wrong = fault(f"{shown(value)} is no list of whole numbers above 0", hint=hint)
+        else:
+            raise ValidationError.from_exception_data("Init", [argument_error(name, value, MODIFIERS[name])])
+        raise ValidationError.from_exception_data("Init", [InitErrorDetails(type=wrong, loc=(name,), input=value)])
+    return tuple(value) if name == "sizes" else value
+
+
+def _axes(value: Mapping[str, Any]) -> Axes:
+    """Return the axes that a mapping gives inputs and outputs."""
+    problems: list[InitErrorDetails] = []
+    sides: dict[str, tuple[int, ...]] = {}
+    for side in SIDES:
+        given = value.get(side)
+        axes = [given] if is_accepted(int, given) else given
+        if isinstance(axes, list | tuple) and axes and all(is_accepted(int, axis) for axis in axes):
+            sides[side] = tuple(axes)
+        else:
+            told = f"fans needs {side}" if given is None else f"{shown(given)} is no dimension, nor a list of them"
+            error = fault(told, hint="such as fans: {in: 0, out: 1}")
+            loc = ("fans",) if given is None else ("fans", side)
+            problems.append(InitErrorDetails(type=error, loc=loc, input=given))
+    for key in value:
+        if key not in SIDES:
+            error = fault(f"fans takes no {cut(str(key), VALUE)}", hint="it takes in and out: {in: 0, out: 1}")
+            problems.append(InitErrorDetails(type=error, loc=("fans", key), input=value[key]))
+    if problems:
+        raise ValidationError.from_exception_data("Init", problems)
+    return Axes(sides["in"], sides["out"])
+
+
+SIDES = ("in", "out")
+"""The keys of axes."""
 
 
 def number(text: str) -> int | float | str:
@@ -58,11 +112,12 @@ def _base(part: Any) -> Any:
     return get_args(part)[0] if get_origin(part) is Annotated else part
 
 
-def argument_error(name: str, value: Any, annotation: Any) -> InitErrorDetails:
-    """Return the error of a value that does not fit the annotation of an argument."""
+def argument_error(name: str, value: Any, annotation: Any, elsewhere: str | None = None) -> InitErrorDetails:
+    """Return the error of a value that does not fit the annotation of an argument, and may belong elsewhere."""
     message, hint = mismatch(value, described(annotation))
     if hint is None and isinstance(value, str):
-        hint = did_you_mean(value, words_of(annotation))
+        meant = word_meant(value, words_of(annotation))
+        hint = f"write {meant}" if meant else elsewhere or did_you_mean(value, words_of(annotation))
     error = fault(message, hint=hint)
     return InitErrorDetails(type=error, loc=(name,), input=value)
 

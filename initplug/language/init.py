@@ -12,18 +12,41 @@ from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from initplug.errors import VALUE, RecipeError, brief, cut, did_you_mean
-from initplug.language.arguments import MODIFIERS, argument_error, is_accepted, number, number_if_meant, value_spelled
+from initplug.language.arguments import (
+    MODIFIERS,
+    argument_error,
+    is_accepted,
+    modifier,
+    number,
+    number_if_meant,
+    value_spelled,
+)
 from initplug.language.factor import Factor, read_factors
 from initplug.language.faults import NUMBER, fault, kind_of, shown
-from initplug.language.hints import argument_hint, arguments_of_word, mapping_hint, number_refused, words_by_argument
+from initplug.language.hints import (
+    argument_hint,
+    arguments_of_word,
+    as_mapping,
+    initializer_hint,
+    mapping_hint,
+    number_refused,
+    rewritten,
+    rule_beside,
+    translated,
+    word_hint,
+    words_by_argument,
+)
+from initplug.language.idioms import word_meant
 from initplug.language.numbers import Written, formula
+from initplug.language.yaml import read
 from initplug.schemes.calls import error_text
 from initplug.schemes.entry_points import EntryError, all_names, find
-from initplug.schemes.fans import FanRule, Fans
-from initplug.schemes.initializers import TRANSFERS
+from initplug.schemes.fans import Axes, FanRule, Fans
+from initplug.schemes.initializers import TRANSFERS, WITHOUT_AXES
 from initplug.schemes.registry import (
     REGISTRY,
     Initializer,
+    kinds_of,
 )
 
 
@@ -38,10 +61,11 @@ class Init:
 
     fn: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    fans: FanRule = "torch"
+    fans: FanRule | Axes = "torch"
     factors: tuple[Factor, ...] = ()
     split: int = 1
     parts: tuple[Init, ...] = ()
+    sizes: tuple[int, ...] = ()
     dim: int = 0
     batch_dims: int = 0
 
@@ -58,9 +82,11 @@ class Init:
         """The modifiers of the initializer, as a recipe file says them; defaults are left out."""
         data: dict[str, Any] = {}
         if self.fans != "torch":
-            data["fans"] = self.fans
+            data["fans"] = self.fans.plain() if isinstance(self.fans, Axes) else self.fans
         if self.split > 1 or self.parts:
             data["split"] = [part.plain() for part in self.parts] or self.split
+            if self.sizes:
+                data["sizes"] = [*self.sizes]
             if self.dim:
                 data["dim"] = self.dim
         if self.batch_dims:
@@ -84,7 +110,9 @@ class Init:
             words = [self.fn, *self._argument_words()]
         for name, value in self.modifiers.items():
             if name == "fans":
-                words.append(value if arguments_of_word(self.initializer, value) == ["fans"] else f"fans={value}")
+                word = isinstance(value, str) and arguments_of_word(self.initializer, value) == ["fans"]
+                spelled = self.fans.text if isinstance(self.fans, Axes) else value
+                words.append(value if word else f"fans={spelled}")
             elif name == "factor":
                 words.extend(f"factor={factor.text}" for factor in self.factors)
             elif not (name == "split" and self.parts):
@@ -135,18 +163,49 @@ def read_init(value: Any) -> Init:
     if isinstance(value, str):
         return _validate_arguments(*_read_text(value))
     if not isinstance(value, Mapping):
-        raise fault(f"expected an initializer (a number, a text or a mapping with fn), got {kind_of(value)}")
+        meant = translated(value[0], {}, value[1:]) if isinstance(value, list | tuple) and value else None
+        expected = f"expected an initializer (a number, a text or a mapping with fn), got {kind_of(value)}"
+        listed = _written(meant, text=True)
+        raise fault(expected, hint=listed and f"write {listed}")
     if isinstance(value.get("split"), list | tuple):
         return _read_split(value)
     if "fn" not in value:
-        raise fault("an initializer given as a mapping needs the key fn", hint=mapping_hint(value))
+        hint = written_here(value) or mapping_hint(value)
+        raise fault("an initializer given as a mapping needs the key fn", hint=hint)
     fn = value["fn"]
     try:
         _find_initializer(fn)
     except PydanticCustomError as wrong:
+        said = written_here(value) if len(value) > 1 else None
+        wrong = fault(f"unknown initializer {shown(fn)}", hint=said) if said else wrong
         problem = InitErrorDetails(type=wrong, loc=("fn",), input=fn)
         raise ValidationError.from_exception_data("Init", [problem]) from None
     return _validate_arguments(fn, {key: argument for key, argument in value.items() if key != "fn"})
+
+
+def _written(mapping: Mapping[str, Any] | None, *, text: bool = False) -> str | None:
+    """Return a mapping that an initializer of others comes to as a recipe writes it; None where it is none of ours."""
+    if mapping is None:
+        return None
+    try:
+        init = read_init(mapping)
+    except (ValidationError, PydanticCustomError):
+        return None
+    given = init.plain()
+    if text or not isinstance(given, Mapping):
+        return init.text
+    return f"{{{', '.join(f'{key}: {value}' for key, value in given.items())}}}"
+
+
+def written_here(mapping: Mapping[str, Any]) -> str | None:
+    """Return the hint for a mapping that another library has for an initializer, or for a rule.
+
+    Example:
+        >>> written_here({"type": "Kaiming", "layer": "Conv2d"})
+        'write {match: <Conv2d>.weight, init: {fn: kaiming_normal, mode: fan_out, nonlinearity: relu}}'
+    """
+    init = _written(as_mapping(mapping))
+    return None if init is None else f"write {rule_beside(mapping, init)}"
 
 
 def _read_split(value: Mapping[str, Any]) -> Init:
@@ -155,7 +214,7 @@ def _read_split(value: Mapping[str, Any]) -> Init:
     parts = [_read_part(index, part, problems) for index, part in enumerate(value["split"])]
     if len(value["split"]) < 2:
         problems.append(InitErrorDetails(type=fault("a split has at least two parts"), loc=("split",), input=None))
-    known = ("split", "dim", "factor")
+    known = ("split", "sizes", "dim", "factor")
     for key in value:
         if key not in known:
             hint = did_you_mean(key, known) or f"each part has its own; beside split stand {', '.join(known[1:])}"
@@ -189,18 +248,28 @@ def _take_modifiers(given: dict[str, Any], problems: list[InitErrorDetails]) -> 
             modifiers["factors"] = read_factors(given.pop("factor"))
         except ValidationError as wrong:
             problems.extend(_relocated_errors(("factor",), wrong))
-    if "dim" in given and "split" not in given:
-        error = fault("dim says where to split, and nothing is split", hint="write split: N beside it")
-        problems.append(InitErrorDetails(type=error, loc=("dim",), input=given.pop("dim")))
-    for name, annotation in MODIFIERS.items():
+    for name, told in SPLIT_ALONE.items():
+        if name in given and "split" not in given:
+            error = fault(f"{name} says {told}, and nothing is split", hint="write split: N beside it")
+            problems.append(InitErrorDetails(type=error, loc=(name,), input=given.pop(name)))
+    for name in MODIFIERS:
         if name not in given or name == "factor":
             continue
-        value = given.pop(name)
-        if is_accepted(annotation, value):
-            modifiers[name] = value
-        else:
-            problems.append(argument_error(name, value, annotation))
+        try:
+            modifiers[name] = modifier(name, given.pop(name))
+        except ValidationError as wrong:
+            problems.extend(_relocated_errors((), wrong))
+    sizes, count = modifiers.get("sizes"), modifiers.get("split")
+    if sizes is not None and count is not None and len(sizes) != count:
+        error = fault(
+            f"{len(sizes)} size{'s' * (len(sizes) > 1)} for {count} parts", hint="sizes has one for each part"
+        )
+        problems.append(InitErrorDetails(type=error, loc=("sizes",), input=sizes))
     return modifiers
+
+
+SPLIT_ALONE = {"dim": "where to split", "sizes": "how large parts are"}
+"""Modifiers that go with `split`, and what they say."""
 
 
 def _find_initializer(name: Any, offset: int = 0) -> Initializer:
@@ -214,20 +283,21 @@ def _find_initializer(name: Any, offset: int = 0) -> Initializer:
     if found is not None:
         return found
     names = all_names()
-    if NUMBER.fullmatch(name):
+    if NUMBER.fullmatch(name.strip("'\"")):
         raise fault(f"{shown(name)} is a text, not a number", hint="remove the quotes", offset=offset)
     if " " in name.strip() and name.split()[0] in names:
         raise fault("fn holds the name alone", hint="write the arguments as keys, or the whole as one text under init")
-    hint = did_you_mean(name, names) or "known: " + ", ".join(names)
-    raise fault(f"unknown initializer {shown(name)}", hint=hint, offset=offset)
+    raise fault(f"unknown initializer {shown(name)}", hint=initializer_hint(name, names), offset=offset)
 
 
 def _read_text(text: str) -> tuple[str, dict[str, Any]]:
     """Return `fn word key=value number …` as name and arguments."""
-    tokens = [(found.start(), found[0]) for found in re.finditer(r"\S+", text)]
+    tokens = [(found.start(), found[0]) for found in re.finditer(TOKEN, text)]
     if not tokens:
         raise fault("an initializer cannot be empty")
     fn = tokens[0][1]
+    if AS_CODE.search(text) and fn not in TRANSFERS:
+        _refuse_code(text)
     initializer = _find_initializer(fn, tokens[0][0])
     free = list(initializer.bare)
     arguments: dict[str, Any] = {}
@@ -236,12 +306,13 @@ def _read_text(text: str) -> tuple[str, dict[str, Any]]:
         if "=" in token:
             name, _, given = token.partition("=")
             parameter = initializer.parameters.get(name)
-            value = number(given) if parameter is None else value_spelled(parameter.annotation, given)
+            value = _modifier_spelled(name, given) if parameter is None else value_spelled(parameter.annotation, given)
             if given == "":
                 raise fault(f"{cut(name, VALUE)}= has no value", offset=offset)
         elif not isinstance(value := number(token), str):
             if not free:
-                raise fault(number_refused(initializer, token), offset=offset)
+                numbers = [each for _, each in tokens[1:] if not isinstance(number(each), str)]
+                raise fault(number_refused(initializer, numbers), offset=offset)
             name = free.pop(0)
         else:
             name, value = _bind(initializer, token, offset), token
@@ -250,6 +321,35 @@ def _read_text(text: str) -> tuple[str, dict[str, Any]]:
         free = [other for other in free if other != name]
         arguments[name] = value
     return fn, arguments
+
+
+AS_CODE = re.compile(r"[,'\"*]|(?<!sqrt)\(|[A-Za-z_]:|\bmath\.|^[\w.]+_\s")
+"""Signs that no initializer has, free texts of copy and load aside, and code that calls one has."""
+
+
+def _refuse_code(text: str) -> None:
+    """Refuse a text that is written as code calls an initializer, or with commas, colons or quotes."""
+    said = _written(rewritten(text), text=True)
+    if said is not None:
+        raise fault(f"{shown(text)} is no initializer", hint=f"write {said}")
+    called = re.match(r"\s*([A-Za-z_][\w.]*)[(,:]", text)
+    if called is not None:
+        _find_initializer(called[1])
+        raise fault(f"{shown(text)} is no initializer", hint=f"arguments follow with spaces: {called[1]} key=value")
+
+
+TOKEN = r"sizes=\[[^\]]*\]|fans=\{[^}]*\}|\S+"
+"""A word of a text: brackets hold spaces."""
+
+
+def _modifier_spelled(name: str, given: str) -> Any:
+    """Return the value that a text spells for a modifier: lists and mappings are spelled as in a file."""
+    if name in ("sizes", "fans") and given[:1] in ("[", "{"):
+        try:
+            return read(given, name).data
+        except RecipeError:
+            return given
+    return number(given)
 
 
 def _bind(initializer: Initializer, word: str, offset: int) -> str:
@@ -265,8 +365,11 @@ def _bind(initializer: Initializer, word: str, offset: int) -> str:
         raise fault(f"{word} needs a value: write {word}=…", offset=offset)
     taken = "; ".join(f"{name}: {', '.join(known)}" for name, known in words.items())
     needed = [name for name, parameter in initializer.parameters.items() if parameter.required]
-    wordless = f"write {needed[0]}={cut(word, VALUE)}" if needed else "it takes no words"
-    hint = did_you_mean(word, every) or (f"its words are {taken}" if taken else wordless)
+    value = f"write {needed[0]}={cut(word, VALUE)}" if needed else "it takes no words"
+    free = any(str in kinds_of(initializer.parameters[name].annotation) for name in needed)
+    meant = word_meant(word, every)
+    hint = f"write {meant}" if meant else word_hint(initializer, word) or did_you_mean(word, every)
+    hint = hint or (f"its words are {taken}" if taken and not free else value)
     raise fault(f"{shown(word)} is no word of {initializer.name}", hint=hint, offset=offset)
 
 
@@ -275,7 +378,13 @@ def _validate_arguments(fn: str, arguments: Mapping[str, Any]) -> Init:
     initializer = _find_initializer(fn)
     problems: list[InitErrorDetails] = []
     given = {name: number_if_meant(initializer.parameters.get(name), value) for name, value in arguments.items()}
+    # An argument may have the name of a modifier, which then is the argument's.
+    own = {name: given.pop(name) for name in MODIFIERS if name in initializer.parameters and name in given}
+    for name in own if "split" in given else ():
+        error = fault(f"{name} may be {fn}'s or that of split", hint="write split with a list, and dim beside it")
+        problems.append(InitErrorDetails(type=error, loc=(name,), input=own[name]))
     modifiers = _take_modifiers(given, problems) if initializer.modified else {}
+    given.update(own)
     whole = "" if given.keys() <= initializer.parameters.keys() else _whole(initializer, given)
     for name, value in given.items():
         parameter = initializer.parameters.get(name)
@@ -283,11 +392,15 @@ def _validate_arguments(fn: str, arguments: Mapping[str, Any]) -> Init:
             error = fault(f"{fn} takes no {cut(name, VALUE)}", hint=argument_hint(initializer, name), leftover=whole)
             problems.append(InitErrorDetails(type=error, loc=(name,), input=value))
         elif not is_accepted(parameter.annotation, value):
-            problems.append(argument_error(name, value, parameter.annotation))
+            elsewhere = word_hint(initializer, value) if name == "mode" and isinstance(value, str) else None
+            problems.append(argument_error(name, value, parameter.annotation, elsewhere))
     problems.extend(
         InitErrorDetails(type=fault(f"{fn} needs {name}", hint=f"write {fn} {name}=…"), input=None)
         for name in _missing(initializer, given)
     )
+    if isinstance(modifiers.get("fans"), Axes) and fn in WITHOUT_AXES:
+        error = fault(f"{fn} has no fans to count along axes", hint="remove fans")
+        problems.append(InitErrorDetails(type=error, loc=("fans",), input=modifiers["fans"]))
     if problems:
         raise ValidationError.from_exception_data("Init", problems)
     if initializer.any_shape:

@@ -11,12 +11,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from initplug.errors import LINE, Finding, RecipeError, brief, cut, did_you_mean
+from initplug.errors import LINE, VALUE, Finding, RecipeError, brief, cut, near, shortened
 from initplug.language.faults import kind_of, shown
 from initplug.language.layers import Composed, merge
 from initplug.language.messages import dotted, file_of, findings_of, located, place_of
 from initplug.language.numbers import spelled
-from initplug.language.preset_list import PRESETS, presets
+from initplug.language.preset_list import PRESETS, presets, presets_for
 from initplug.language.recipe import BOTH, EXCEPTIONS, ONE, Recipe
 from initplug.language.selectors import breadth
 from initplug.language.yaml import (
@@ -31,6 +31,7 @@ from initplug.language.yaml import (
     read,
     unreadable,
 )
+from initplug.schemes.entry_points import all_names
 from initplug.values import is_whole, plain
 
 RECIPE_SUFFIXES = (".yaml", ".yml")
@@ -175,10 +176,21 @@ def _find_recipe(name: str) -> Path:
             return path
     except (OSError, ValueError):  # no path of this system: too long, or with a NUL
         pass
-    hint = did_you_mean(name, presets()) or "`initplug presets` lists what there is"
+    hint = _preset_hint(name)
     if ":" in name or "{" in name:
         hint = "a YAML text holds a newline"
     raise RecipeError.of([Finding("", f"there is no preset and no file called {shown(name)}", hint=hint)], usage=True)
+
+
+def _preset_hint(name: str) -> str:
+    """Return what was meant by a name that is no preset's: one that is spelled so, those for such models, or all."""
+    found = presets_for(name) if len(name) <= VALUE else []
+    if found:
+        return f"presets for it: {', '.join(shortened(found, limit=5))}"
+    if name in all_names():
+        return f"it is an initializer, which a rule of a recipe gives: conv*: {name}"
+    match = near(name, presets(), 0.75)
+    return f"did you mean {match}?" if match else "`initplug presets` lists what there is"
 
 
 Sizes = dict[Path, tuple[int, int]]
@@ -383,8 +395,7 @@ def _read_defaults(entries: Any, own: Composed, folder: Path, seen: Sizes) -> It
             raise wrong(here, message, "compose anything else with Hydra")
         file = _sibling(entry, folder)
         if file is None:
-            hint = did_you_mean(entry, presets()) or "`initplug presets` lists what there is"
-            raise wrong(here, f"there is no recipe called {shown(entry)}", hint)
+            raise wrong(here, f"there is no recipe called {shown(entry)}", _preset_hint(entry))
         if file.resolve() in seen:
             raise wrong(here, f"{shown(entry)} is composed twice: `defaults` repeat a recipe or form a cycle")
         yield _read_file(file, seen)

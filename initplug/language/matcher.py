@@ -172,6 +172,7 @@ class Matcher:
         self._floating = _closure([floating])
         self._anchored = _closure([anchored])
         self.states: list[State] = []
+        self._after: dict[tuple[tuple[_Node, ...], tuple[int, ...]], State] = {}
         self._known: dict[tuple[frozenset[_Node], frozenset[int], tuple[int, ...]], State] = {}
 
     def root(self, cls: type | None) -> State:
@@ -205,11 +206,15 @@ class Matcher:
         return self._numbered(frozenset(state.active), frozenset(), above.hits)
 
     def _state(self, reached: Sequence[_Node], above: tuple[int, ...]) -> State:
-        closed = _closure(reached)
-        here = frozenset(index for node in closed for index in node.accepts)
-        hits = tuple(sorted(here.union(above))) if here else above
-        active = frozenset(node for node in (*closed, *self._floating) if node.edges)
-        return self._numbered(active, here, hits)
+        key = (tuple(reached), above)
+        state = self._after.get(key)
+        if state is None:
+            closed = _closure(reached)
+            here = frozenset(index for node in closed for index in node.accepts)
+            hits = tuple(sorted(here.union(above))) if here else above
+            active = frozenset(node for node in (*closed, *self._floating) if node.edges)
+            state = self._after[key] = self._numbered(active, here, hits)
+        return state
 
     def _numbered(self, active: frozenset[_Node], here: frozenset[int], hits: tuple[int, ...]) -> State:
         key = (active, here, hits)

@@ -10,9 +10,11 @@ from pydantic import ValidationError
 
 from initplug.errors import VALUE, Finding, cut, did_you_mean, near
 from initplug.language.faults import kind_of, shown
+from initplug.language.habits import RULE_WORDS, SETTING_WORDS, spaced
 from initplug.language.hints import owners
 from initplug.language.layers import Composed
 from initplug.language.recipe import RULE_KEYS, Recipe, Rule
+from initplug.language.selectors import SELECTOR_CHARACTERS
 from initplug.language.yaml import Place, Steps
 
 EXPECTED = {
@@ -99,15 +101,14 @@ def _explained(detail: dict[str, Any], composed: Composed) -> Finding:
         key = key or rest == ("match",)
     elif kind == "extra_forbidden":
         name, key = str(path[-1]), True
-        message, hint = f"unknown key {shown(name)}", did_you_mean(name, known_keys(path[:-1]))
-        hint = hint or "known: " + ", ".join(known_keys(path[:-1]))
+        message, hint = f"unknown key {shown(name)}", _key_hint(name, path[:-1], composed.data)
     elif kind == "missing":
         key = True
         message, rest = f"required key {shown(detail['loc'][-1])} is missing", ()
     elif kind == "literal_error":
         words = [word.strip("'") for word in context["expected"].replace(" or ", ", ").split(", ")]
         message = f"{shown(detail['input'])} is not one of {', '.join(words)}"
-        hint = did_you_mean(detail["input"], words) if isinstance(detail["input"], str) else None
+        hint = _setting_hint(detail["input"], words) if isinstance(detail["input"], str) else None
     else:
         named = [step for step in path if step in EXPECTED]
         path = path[: path.index(named[-1]) + 1] if named else path
@@ -115,11 +116,37 @@ def _explained(detail: dict[str, Any], composed: Composed) -> Finding:
         for step in path:
             value = value[step]  # type: ignore[index]  # the path was found in the data
         message = f"expected {EXPECTED.get(str(path[-1]) if path else '', 'a mapping')}, got {kind_of(value)}"
-        rest = ()
+        rest, hint = (), _shape_hint(value) if path == ("rules",) else None
     if rest and rest[-1] not in ("match", "init") and str(rest[-1]) not in message.split():
         message = f"{rest[-1]}: {message}"
     place = place_of(composed, path, key=key).shifted(offset)
     return _nearest_finding(place, composed, path, message, hint)
+
+
+def _key_hint(name: str, path: Steps, data: Any) -> str:
+    """Return the key that was meant: one that lacks a space, one of other words, one spelled like it, or all."""
+    line, meant = spaced(name), RULE_WORDS.get(name) if path else None
+    if line is not None:
+        return f"a space follows the colon: {cut(line, VALUE)}"
+    if meant is not None:
+        return f"write {meant} instead of {name}"
+    if not path and "rules" not in data and not SELECTOR_CHARACTERS.isdisjoint(name):
+        return "rules stand below the key rules"
+    return did_you_mean(name, known_keys(path)) or "known: " + ", ".join(known_keys(path))
+
+
+def _setting_hint(value: str, words: list[str]) -> str | None:
+    """Return the value of a setting that was meant: by another word, or by its spelling."""
+    meant = SETTING_WORDS.get(value.lower())
+    return f"write {meant}" if meant in words else did_you_mean(value, words)
+
+
+def _shape_hint(value: Any) -> str | None:
+    """Return how rules are written where something else stands."""
+    if isinstance(value, str):
+        line = spaced(value)
+        return line and f"a space follows the colon: {cut(line, VALUE)}"
+    return "each rule has a name: {conv: {match: conv*, init: …}}" if isinstance(value, list) else None
 
 
 def _real_path(location: tuple[int | str, ...], data: Any) -> tuple[Steps, Steps]:

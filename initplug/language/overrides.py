@@ -13,6 +13,7 @@ from initplug.language.layers import Composed, forget_places, overruled
 from initplug.language.messages import known_keys
 from initplug.language.numbers import formula
 from initplug.language.recipe import RULE_KEYS, SETTINGS, Recipe
+from initplug.language.selectors import SELECTOR_CHARACTERS
 from initplug.language.yaml import MAX_DEPTH, MAX_PARTS, Place, Steps, has_surrogate
 
 
@@ -139,20 +140,20 @@ def _check(parsed: Any, text: str) -> None:
 
 
 def _apply(parsed: Any, text: str, config: Any, composed: Composed) -> None:
-    from omegaconf import OmegaConf, open_dict
+    from omegaconf import open_dict
     from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
     key, value = parsed.key_or_group, parsed.value()
     shown_key = cut(key, NAME)
-    path: Steps = tuple(key.split("."))
+    path = _steps(key, config)
     if path[0] == "defaults":
         raise _override_error(text, "defaults are merged before overrides", "list them in a recipe file")
     if value == "???":
         raise _override_error(text, "??? stands for a value that is still missing")
     _check_parents(path, text, config)
     try:
-        present = OmegaConf.select(config, key, throw_on_missing=False)
         exists = _exists(path, config)
+        present = _selected(path, config)
         if parsed.is_delete():
             if not exists:
                 hint = _braced(path, text, config) or _meant(path, config, "~") or _unknown_rule(path, config)
@@ -165,11 +166,11 @@ def _apply(parsed: Any, text: str, config: Any, composed: Composed) -> None:
                     text, "a list is replaced as a whole", f"write {'.'.join(map(str, path[:-1]))}=[…]"
                 )
             with open_dict(config):
-                parent = OmegaConf.select(config, ".".join(map(str, path[:-1]))) if len(path) > 1 else config
-                del parent[path[-1]]
+                del _node(path[:-1], config)[path[-1]]
             return
         if parsed.is_add() and exists and present is not None and not isinstance(value, dict | list):
-            said = text[1:].replace(key, f"{key}.init", 1) if _is_rule(path) and value is not None else text[1:]
+            alone = _is_rule(path) and value is not None and not _selects(str(path[1]))
+            said = text[1:].replace(key, f"{key}.init", 1) if alone else text[1:]
             raise _override_error(text, f"{shown_key} is there already", f"leave out the +: {cut(said, NAME)}")
         adds = parsed.is_add() or parsed.is_force_add()
         if not exists:
@@ -183,7 +184,7 @@ def _apply(parsed: Any, text: str, config: Any, composed: Composed) -> None:
                 )
         before = _container_of(present)
         new = next((path[:length] for length in range(1, len(path) + 1) if not _exists(path[:length], config)), path)
-        OmegaConf.update(config, key, value, merge=True, force_add=adds)
+        _update(path, value, config, force_add=adds)
     except (ConfigAttributeError, ConfigKeyError) as error:
         add = f"++{cut(text, NAME)}"
         hint = f"to add keys to what is there, write {add}; to replace the whole, give a text such as 'constant 1'"
@@ -228,6 +229,51 @@ def _check_parents(path: Steps, text: str, config: Any) -> None:
             )
 
 
+def _steps(key: str, config: Any) -> Steps:
+    """Return the steps of a key, of which one may be the dotted name of a rule: as long a one as there is."""
+    path: Steps = tuple(key.split("."))
+    if path[0] != "rules" or len(path) < 3 or _exists(path, config):
+        return path
+    names = _rule_names(config)
+    joined = ((".".join(map(str, path[1:end])), end) for end in range(len(path), 2, -1))
+    name, end = next((pair for pair in joined if pair[0] in names), ("", 0))
+    return ("rules", name, *path[end:]) if end else path
+
+
+def _selected(path: Steps, config: Any) -> Any:
+    """Return what Hydra finds at a key; None where there is nothing."""
+    from omegaconf import OmegaConf
+
+    dotted = len(path) > 1 and "." in str(path[1])
+    if dotted and len(path) == 2:
+        return config.rules[path[1]]
+    below = _node(path[:2], config) if dotted else config
+    if below is None:
+        return None
+    return OmegaConf.select(below, ".".join(map(str, path[2:] if dotted else path)), throw_on_missing=False)
+
+
+def _update(path: Steps, value: Any, config: Any, *, force_add: bool) -> None:
+    """Set a value as Hydra does, which takes the dots of a rule's name for steps."""
+    from omegaconf import OmegaConf
+
+    dotted = len(path) > 1 and "." in str(path[1])
+    if dotted and (len(path) == 2 or _node(path[:2], config) is None):
+        for step in reversed(path[1:]):
+            value = {step: value}
+        OmegaConf.update(config, "rules", value, merge=True, force_add=force_add)
+    elif dotted:
+        rule = _node(path[:2], config)
+        OmegaConf.update(rule, ".".join(map(str, path[2:])), value, merge=True, force_add=force_add)
+    else:
+        OmegaConf.update(config, ".".join(map(str, path)), value, merge=True, force_add=force_add)
+
+
+def _selects(name: str) -> bool:
+    """Return whether the name of a rule is its selector."""
+    return not SELECTOR_CHARACTERS.isdisjoint(name)
+
+
 def _is_position(step: str | int) -> bool:
     """Return whether a step of a key counts in a list."""
     return re.fullmatch(r"[0-9]{1,9}", str(step)) is not None
@@ -245,6 +291,13 @@ def _exists(path: Steps, config: Any) -> bool:
         else:
             return False
     return True
+
+
+def _node(path: Steps, config: Any) -> Any:
+    """Return what stands at a key that exists."""
+    for step in path:
+        config = config[int(step) if type(config).__name__ == "ListConfig" else step]
+    return config
 
 
 def _braced(path: Steps, text: str, config: Any) -> str | None:

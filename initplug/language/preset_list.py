@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,40 @@ def listed() -> str:
         lines.append(family)
         lines += [f"  {name:{width}}  {text}".rstrip() for name, text in about.items()]
     return "\n".join(lines)
+
+
+def presets_for(word: str) -> list[str]:
+    """Return the presets whose name, line, family or models hold a word, those first that are called by it.
+
+    Example:
+        >>> presets_for("BERT")[0], presets_for("resnet")[0], presets_for("zzz")
+        ('transformers_modernbert', 'timm_resnet', [])
+    """
+    words = dict.fromkeys((word.lower(), word.lower().rstrip("0123456789")))
+    found = {name: min((rank for each in words for rank in _ranks(each, name)), default=None) for name in presets()}
+    return sorted((name for name, rank in found.items() if rank is not None), key=lambda name: (found[name], name))
+
+
+def _ranks(word: str, preset: str) -> Iterator[int]:
+    """Yield where a preset holds a word: as a part of its name, inside one, in its line or family, in its models."""
+    if word and word in preset.split("_"):
+        yield 0
+    if len(word) < 3:
+        return
+    if word in preset:
+        yield 1
+    text = (PRESETS / f"{preset}.yaml").read_text(encoding="utf-8")
+    head = head_of(preset)
+    if _holds(f"{one_line(head.get('about'))} {one_line(head.get('family'))}", word):
+        yield 2
+    if _holds(text.partition("\nproven_on:")[2].partition("\nunmatched:")[0], word):
+        yield 3
+
+
+def _holds(text: str, word: str) -> bool:
+    """Return whether a text has a word, or, of four letters and more, one that holds it."""
+    parts = re.findall(r"[a-z0-9]+", text.lower())
+    return word in parts or (len(word) > 3 and any(word in part for part in parts))
 
 
 def head_of(preset: str) -> dict[str, Any]:

@@ -27,7 +27,8 @@ from pydantic_core import InitErrorDetails
 from initplug.errors import VALUE, cut, did_you_mean
 from initplug.language.expectation import Expectation, read_expectation
 from initplug.language.faults import fault, kind_of, shown
-from initplug.language.init import Init, read_init
+from initplug.language.habits import CLASS, RULE_WORDS, selector_meant, spaced
+from initplug.language.init import Init, read_init, written_here
 from initplug.language.selectors import SELECTOR_CHARACTERS, Selector, SelectorError, parse
 from initplug.language.yaml import Place, written
 from initplug.schemes.initializers import TRANSFERS
@@ -60,7 +61,8 @@ def _read_selectors(value: Any) -> tuple[str, ...]:
         try:
             parse(text)
         except SelectorError as cause:
-            error = fault(f"bad selector {shown(text)}: {cause}", offset=cause.offset)
+            meant = selector_meant(text)
+            error = fault(f"bad selector {shown(text)}: {cause}", hint=meant and meant.hint, offset=cause.offset)
             problems.append(InitErrorDetails(type=error, loc=location, input=text))
     if problems:
         raise ValidationError.from_exception_data("Selector", problems)
@@ -253,20 +255,31 @@ def _expand(name: str, value: Any) -> Any:
     is_rule = isinstance(value, Mapping) and not RULE_KEYS.isdisjoint(value)
     if SELECTOR_CHARACTERS.isdisjoint(name):
         if is_rule:
-            meant = next((key for key in value if key != "match" and str(key).lower() == "match"), None)
+            meant = next((key for key in value if key != "match" and _is_match(str(key))), None)
+            glued = next((line for key in value if (line := spaced(str(key))) and line.startswith("match: ")), None)
             hint = f"add match:, or name the rule by its selector, {cut(name, VALUE)}.**"
             hint = f"write match instead of {meant}" if meant else hint
-            raise fault(f"rule {shown(name)} has no match", hint=hint, unknown=None if meant else name)
+            hint = f"a space follows the colon: {cut(glued, VALUE)}" if glued else hint
+            raise fault(f"rule {shown(name)} has no match", hint=hint, unknown=None if meant or glued else name)
         init = cut(str(value), VALUE) if isinstance(value, str | float) or is_whole(value) else "…"
         told, name = shown(name), cut(name, VALUE)
+        if isinstance(value, Mapping) and "layer" in value and (said := written_here(value)) is not None:
+            raise fault(f"{told} is no selector", hint=said)
+        by_name = f"*.{name}" if name in ("weight", "bias") else f"{name}.**"
+        by_type = f"<{name}>.weight" if re.fullmatch(CLASS, name) else "<…>"
         raise fault(
             f"{told} is no selector",
-            hint=f"a rule without match is named by its selector, which holds one of . * ? [ ( < ^: {name}.**: {init} "
-            f"by name, <…>: {init} by type",
+            hint="a rule without match is named by its selector, which holds one of . * ? [ ( < ^: "
+            f"{by_name}: {init} by name, {by_type}: {init} by type",
             instead=init,
             unknown=name,
         )
     return {**value, "match": name} if is_rule else {"match": name, "init": value}
+
+
+def _is_match(key: str) -> bool:
+    """Return whether a key is what others call the selector of a rule."""
+    return key.lower() == "match" or RULE_WORDS.get(key) == "match"
 
 
 # Recipes ----------------------------------------------------------------------------------------------------

@@ -6,12 +6,14 @@ from typing import Any, get_args
 
 from pydantic import TypeAdapter
 
+from initplug.language.arguments import SIDES
 from initplug.language.expectation import KEYS, MAX_TIMES
 from initplug.language.factor import FactorKind
 from initplug.language.numbers import FORM
 from initplug.language.recipe import EXCEPTIONS, Recipe, Rule
 from initplug.schemes.entry_points import EntryError, all_names, find
 from initplug.schemes.fans import FanRule
+from initplug.schemes.initializers import WITHOUT_AXES
 from initplug.schemes.registry import Reference, kinds_of
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
@@ -22,6 +24,25 @@ LATER = {"type": "string", "pattern": r"\$\{|^\?\?\?$", "description": "resolved
 
 NOT_GIVEN = {"type": "null", "description": "not given"}
 """The null that a setting, or a key of a rule, may be instead of a value."""
+
+SIZES = {
+    "anyOf": [
+        {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 2},
+        {"$ref": "#/$defs/later"},
+    ],
+    "description": "of the parts along the dimension, or their proportion",
+}
+
+AXES = {
+    "type": "object",
+    "properties": {
+        side: {"anyOf": [{"type": "integer"}, {"type": "array", "items": {"type": "integer"}, "minItems": 1}]}
+        for side in SIDES
+    },
+    "required": [*SIDES],
+    "additionalProperties": False,
+    "description": "the dimensions of inputs and of outputs",
+}
 
 FORMS = {"$ref": "#/$defs/form"}
 NUMBERS = [{"type": "number"}, FORMS]
@@ -77,9 +98,10 @@ def _definitions(part: str = "") -> dict[str, Any]:
     """Return the schemas of what a rule consists of; with a prefix, as a file may say it that is merged with others."""
     split = {
         "type": "object",
-        "description": "a list of initializers, one for each of as many equal parts",
+        "description": "a list of initializers, one for each of as many parts",
         "properties": {
             "split": {"type": "array", "items": {"$ref": "#/$defs/init"}, "minItems": 2},
+            "sizes": SIZES,
             "dim": _later({"type": "integer", "default": 0}),
             "factor": {"$ref": f"#/$defs/{part}factors"},
         },
@@ -199,9 +221,11 @@ def _initializer_schema(name: str) -> dict[str, Any]:
     if initializer.modified:
         properties["factor"] = {"$ref": "#/$defs/part-of-factors"}
         properties["split"] = _later({"type": "integer", "minimum": 2})
-        properties["dim"] = _later({"type": "integer", "default": 0})
+        properties["sizes"] = SIZES
+        properties.setdefault("dim", _later({"type": "integer", "default": 0}))
         properties["batch_dims"] = _later({"type": "integer", "minimum": 1})
-        properties["fans"] = _later({"enum": list(get_args(FanRule)), "default": "torch"})
+        axes = [] if name in WITHOUT_AXES else [AXES]
+        properties["fans"] = _later({"enum": list(get_args(FanRule)), "default": "torch"}, *axes)
     return {"type": "object", "properties": properties, "required": ["fn"], "additionalProperties": False}
 
 

@@ -22,6 +22,7 @@ from yaml.scanner import Scanner
 
 from initplug.errors import Finding, RecipeError
 from initplug.language.faults import shown
+from initplug.language.habits import unspaced_line
 from initplug.language.numbers import Written
 
 MAX_CHARACTERS = 1 << 18
@@ -116,8 +117,8 @@ def read(text: str, file: str) -> Document:
         mark = yaml.Mark(file, 0, before.count("\n"), len(before) - before.rfind("\n") - 1, None, 0)
         raise unreadable(file, f"not YAML: the character {chr(error.character)!r}", mark) from None
     except yaml.MarkedYAMLError as error:
-        hint = "in flow style, {…} and […], quote the selector" if _inside_flow(error) else None
-        raise unreadable(file, _not_yaml(error), error.problem_mark or error.context_mark, hint) from None
+        place = error.problem_mark or error.context_mark
+        raise unreadable(file, _not_yaml(error), place, _hint_of(error, text, place)) from None
     except (ValueError, OverflowError):
         raise unreadable(file, "not YAML: an escape such as \\UFFFFFFFF names no character") from None
     return document
@@ -143,6 +144,14 @@ def unreadable(file: str, message: str, mark: Any = None, hint: str | None = Non
 
 def _inside_flow(error: yaml.MarkedYAMLError) -> bool:
     return "flow" in f"{error.context} {error.problem}"
+
+
+def _hint_of(error: yaml.MarkedYAMLError, text: str, mark: yaml.Mark | None) -> str | None:
+    """Return the way out of a text that is not YAML: quotes, or a space after a colon."""
+    if _inside_flow(error):
+        return "in flow style, {…} and […], quote the selector"
+    found = unspaced_line(text, mark.line + 1) if mark is not None and "block" not in f"{error.context}" else None
+    return found and f"in line {found[0]} a space follows the colon: {found[1]}"
 
 
 def _not_yaml(error: yaml.MarkedYAMLError) -> str:

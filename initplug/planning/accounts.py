@@ -11,16 +11,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from initplug.errors import NAME, cut, shortened
+from initplug.columns import paired
+from initplug.errors import NAME, ROWS, cut, shortened
 from initplug.language.faults import shown
+from initplug.language.habits import selector_meant
 from initplug.language.loading import load
-from initplug.language.matcher import class_matches
+from initplug.language.matcher import Matcher, class_matches
 from initplug.language.preset_list import presets
 from initplug.language.recipe import Recipe, Rule
 from initplug.language.selectors import Segment, parse
 from initplug.language.yaml import Place
 from initplug.planning.expected import Unmet, unmet
-from initplug.planning.matching import Clause, Decision, Matched, Winner, fits
+from initplug.planning.matching import Clause, Decision, Matched, Winner, fits, states_of
 from initplug.planning.slots import Tree
 
 
@@ -32,12 +34,14 @@ class Entry(NamedTuple):
         effect: what it does instead, as a sentence about it.
         lost: whether nothing in the model is what it says, so that it may be misspelt.
         harmless: whether what it is meant to do is done all the same.
+        meant: for one that another habit wrote, what it was meant to be; that selects something.
     """
 
     clause: Clause
     effect: str
     lost: bool = False
     harmless: bool = False
+    meant: str | None = None
 
 
 class Covered(NamedTuple):
@@ -78,6 +82,7 @@ class Accounts:
         covered: rules that win nothing, and should stand further down.
         unmet: rules that do not select what they expect.
         notes: all that, and what nobody is warned of.
+        remarks: what is good to know of how slots get their values.
         classes: names of the classes of the model, for what is misspelt.
     """
 
@@ -87,11 +92,12 @@ class Accounts:
     unmet: tuple[Unmet, ...] = ()
     notes: tuple[Note, ...] = ()
     classes: tuple[str, ...] = ()
+    remarks: tuple[Note, ...] = ()
 
     @property
     def told(self) -> tuple[Note, ...]:
         """The notes that a reader of the plan is to see: the user's own, of which no warning tells."""
-        return tuple(note for note in self.notes if not note.shipped and not note.reported)
+        return tuple(note for note in (*self.notes, *self.remarks) if not note.shipped and not note.reported)
 
     @property
     def counted(self) -> list[str]:
@@ -176,6 +182,16 @@ def _of_preset(recipe: Recipe, place: Place | None, name: str, key: str, selecto
     return {*selectors} <= {*_said(recipe.name, name, key)}
 
 
+def is_of_preset(recipe: Recipe, name: str) -> bool:
+    """Return whether a preset gives a rule its initializer."""
+    place = recipe.place(name)
+    if place is not None and recipe.is_shipped(place):
+        return True
+    rule = load(recipe.name).rules.get(name) if recipe.name in _presets() else None
+    known = recipe.rules[name]
+    return rule is not None and known is not None and rule.init == known.init
+
+
 @lru_cache(maxsize=4096)
 def _said(preset: str | None, name: str, key: str) -> tuple[str, ...]:
     """Return the selectors of a rule of a preset."""
@@ -201,7 +217,7 @@ def _without_effect(
     met: dict[int, list[Decision]] = {
         number: []
         for number, clause in enumerate(matched.clauses)
-        if clause.key != "per" and not clause.rule.optional
+        if clause.key not in ("per", "adapter") and not clause.rule.optional
         if number not in at_work or (clause.name in unused and clause.key == "match")
     }
     for decision, _ in decisions if met else ():
@@ -226,7 +242,24 @@ def _without_effect(
             notes.append(_clause_note(recipe, clause, entry.effect))
         else:
             dead.append(entry)
+    known = _meant(tree, [entry.clause.selector for entry in (*idle, *dead) if entry.lost])
+    idle, dead = (
+        [entry._replace(meant=known.get(entry.clause.selector)) for entry in entries] for entries in (idle, dead)
+    )
     return idle, dead, notes
+
+
+def _meant(tree: Tree, lost: Sequence[str]) -> dict[str, str]:
+    """Return the hints for selectors that another habit wrote, of those that select a slot as they were meant."""
+    meant = [(text, found) for text in lost[:ROWS] if (found := selector_meant(text)) is not None]
+    if not meant:
+        return {}
+    places = [(text, selector) for text, found in meant for selector in found.selectors]
+    matcher = Matcher([parse(selector) for _, selector in places])
+    reached = paired(states_of(tree, matcher).taken(tree.slots.nodes), tree.slots.kins)
+    hits = {hit for state, kin in reached.distinct for hit in matcher.step(state, kin.key, None).hits}
+    at_work = {places[hit] for hit in hits}
+    return {text: one.hint for text, one in meant if all((text, selector) in at_work for selector in one.selectors)}
 
 
 def _selecting(clause: Clause, found: Sequence[Decision], beside: str | None, taking: bool, leaving: str) -> Entry:

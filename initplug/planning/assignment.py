@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from initplug.planning.slots import SlotKind
-from initplug.schemes.distributions import Batched, Planned, Single, closed_form, peak_of, text
+from initplug.schemes.compositions import Batched, Planned, Single, closed_form, peak_of, text
 from initplug.schemes.structures.base import Structured
 from initplug.tables.text import spread
 
@@ -17,12 +17,14 @@ T = TypeVar("T")
 UNMATCHED, FROZEN = "no rule", "frozen"
 """The reasons of slots that no rule takes."""
 
+ADAPTER = "adapter"
+"""The reason of slots of low-rank adapters, which no rule takes that does not name them."""
+
 LAZY = "lazy"
 """The reason of slots that wait for a first batch to learn their shape."""
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
+class Share(NamedTuple):
     """The properties that slots which are alike share: everything but their names.
 
     Args:
@@ -41,6 +43,7 @@ class Share:
         fan_in: under the rule's fan rule; None below two dimensions.
         fan_out: likewise.
         reason: why nothing is to be written, such as `no rule`, `frozen` or `keep`; None where something is.
+        note: what is good to know of how its values come about.
         padding_row: of an embedding, which gets zeros.
         lazy: whether it waits for a first batch to learn its shape.
         passed: the rule that would draw it, were it not frozen.
@@ -61,6 +64,7 @@ class Share:
     fan_in: int | None
     fan_out: int | None
     reason: str | None = None
+    note: str | None = None
     padding_row: int | None = None
     lazy: bool = False
     passed: str | None = None
@@ -146,6 +150,7 @@ class Assignment:
     fan_in = Shared["int | None"]()
     fan_out = Shared["int | None"]()
     reason = Shared["str | None"]()
+    note = Shared["str | None"]()
     mean = Shared["float | None"]()
     std = Shared["float | None"]()
     low = Shared["float | None"]()
@@ -173,7 +178,7 @@ class Assignment:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in row.items()}
 
 
-SHARED = tuple(field.name for field in fields(Share) if field.name not in ("padding_row", "lazy", "passed"))
+SHARED = tuple(field for field in Share._fields if field not in ("padding_row", "lazy", "passed"))
 """The fields of a share that a row tells."""
 
 DERIVED = ("mean", "std", "low", "high", "peak")
@@ -188,5 +193,5 @@ def agreed(row: Mapping[str, Any]) -> Hashable:
 
 def table_row(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return the row as tables show it: with mean and standard deviation as one text, and a mark of what is frozen."""
-    frozen = row["rule"] is None and not row["trainable"]
-    return {**row, "init": FROZEN if frozen else row["init"], "expected": spread(row["mean"], row["std"])}
+    left = row["reason"] if row["rule"] is None and row["reason"] in (FROZEN, ADAPTER) else row["init"]
+    return {**row, "init": left, "expected": spread(row["mean"], row["std"])}

@@ -7,7 +7,8 @@ import statistics
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from initplug.schemes.distributions import Constant, Drawn, Normal, TruncatedNormal, Uniform
+from initplug.schemes.compositions import Drawn
+from initplug.schemes.distributions import Constant, Normal, TruncatedNormal, Uniform
 from initplug.schemes.fans import Fans
 from initplug.schemes.initializers import trunc_normal
 from initplug.schemes.log_uniform import LogUniform

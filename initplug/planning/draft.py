@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -19,6 +20,7 @@ from initplug.planning.meta_buffers import restorations
 from initplug.planning.objections import raise_or_warn, warn_if_bare, warn_of_frozen, warn_of_lazy
 from initplug.planning.opaque import warn_of_opaque
 from initplug.planning.plan import Plan
+from initplug.planning.remarks import remarks, warn_of_unread
 from initplug.planning.resets import Replays
 from initplug.planning.slots import Slots, Tree
 from initplug.planning.walk import walk
@@ -69,6 +71,7 @@ def plan_walked(tree: Tree, recipe: Recipe, prefix: str = "") -> tuple[Plan, Slo
     result.buffers = tuple(one.buffer for one in restorations(tree, result, replays))
     raise_or_warn(result, slots, misses, range(len(result)), part=bool(prefix))
     warn_of_frozen(result, slots, range(len(result)))
+    warn_of_unread(result, slots, range(len(result)))
     return result, slots
 
 
@@ -92,6 +95,7 @@ def drafted(
     used = {name for winner in winners.distinct if winner is not None for name in winner.rules}
     names = slots.names
     unused = [name for name, rule in rules.items() if name not in used and not rule.optional]
+    accounts = accounts_of(tree, recipe, found, unused, part=bool(prefix))
     result = Plan(
         recipe,
         names=names,
@@ -99,7 +103,7 @@ def drafted(
         shares=shares,
         unmatched=[names[row] for row in shares.where(lambda share: share.reason == UNMATCHED)],
         unused=unused,
-        accounts=accounts_of(tree, recipe, found, unused, part=bool(prefix)),
+        accounts=replace(accounts, remarks=(*remarks(shares, recipe),)),
     )
     return result, slots, misses
 

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from functools import cache
+from typing import cast
 
 import torch
 
 from initplug.schemes.calls import MisfitError
-from initplug.schemes.distributions import (
-    Batched,
-    Constant,
-    Copy,
-    Elementwise,
-    Keep,
-    Load,
-    Planned,
-    Single,
-    Stacked,
-)
+from initplug.schemes.compositions import Batched, Copy, Keep, Load, Planned, Single, Stacked
+from initplug.schemes.distributions import Complex, Constant, Elementwise, Normal
+from initplug.schemes.laws import Law
 from initplug.schemes.structures.base import Fixed
 from initplug.schemes.structures.custom import Custom
 from initplug.torch_versions import can_fill
@@ -52,24 +47,28 @@ DRAWN_DTYPES = frozenset(
 """Dtypes that torch draws random numbers in; shorter floats are stored, not drawn."""
 
 
+UNDRAWN = (Copy, Load, Keep)
+
+
 def check_dtype(distribution: Planned, dtype: torch.dtype, fn: str) -> None:
     """Refuse what a dtype cannot hold or torch cannot draw in it.
 
     Raises:
         MisfitError: saying what does not fit.
     """
-    if isinstance(distribution, Copy | Load | Keep):
+    if isinstance(distribution, UNDRAWN):
         return
     if isinstance(distribution, Stacked):
         for part in distribution.drawn:
             check_dtype(part, dtype, fn)
         return
-    name = str(dtype).removeprefix("torch.")
-    if not isinstance(distribution, Constant):
+    name, constant = _name(dtype), isinstance(distribution, Constant)
+    if not constant:
         if dtype not in DRAWN_DTYPES:
             raise MisfitError(f"{fn}: {name} tensors take constants only")
-        if dtype.is_complex and not (isinstance(distribution, Elementwise) and distribution.complex_parts):
-            raise MisfitError(f"{fn}: complex tensors take constants and normal only")
+        if dtype.is_complex != isinstance(distribution, Complex) and not isinstance(distribution, Normal):
+            told = "complex tensors take constants, normal, truncated and uniform draws only"
+            raise MisfitError(f"{fn}: {told}" if dtype.is_complex else f"{fn}: {name} tensors take no complex draws")
     part = distribution.part if isinstance(distribution, Batched) else distribution
     if isinstance(part, Custom):
         return  # how far the elements reach is seen when they are computed
@@ -79,7 +78,9 @@ def check_dtype(distribution: Planned, dtype: torch.dtype, fn: str) -> None:
         raise MisfitError(f"{fn}: {name} tensors cannot be filled") from None
     if not can_fill(dtype):
         raise MisfitError(f"{fn}: {name} tensors cannot be filled by torch {torch.__version__}")
-    for value in _reach(distribution):
+    law = distribution.law
+    reach = _reach(distribution, law)
+    for value in reach:
         if not low <= value <= high:
             raise MisfitError(
                 f"{fn}: {_exact(value)} does not fit {name}, which ends at {_exact(high if value > 0 else low)}"
@@ -88,22 +89,27 @@ def check_dtype(distribution: Planned, dtype: torch.dtype, fn: str) -> None:
             raise MisfitError(f"{fn}: {value:g} is no {name}")
     if isinstance(part, Constant) and _rounds_to_zero(part.value, dtype):
         raise MisfitError(f"{fn}: {part.value:g} would be 0: the smallest number of {name} is {finest(dtype):g}")
-    if not isinstance(distribution, Constant):
+    if not constant:
         least = finest(dtype)
-        for what, size in (("std", distribution.std), ("gain", abs(part.gain) if isinstance(part, Fixed) else 0.0)):
+        for what, size in (("std", law.std), ("gain", abs(part.gain) if isinstance(part, Fixed) else 0.0)):
             if 0 < size < least:
                 raise MisfitError(f"{fn}: its {what} is {size:g}, and the smallest number of {name} is {least:g}")
-        near, far = torch.tensor(_reach(distribution), dtype=torch.float64, device="cpu").to(dtype).tolist()
-        law = distribution.law
         cut = isinstance(distribution, Elementwise) and -math.inf < law.low < law.high < math.inf
-        if near == far and (cut or distribution.std):
-            raise MisfitError(
-                f"{fn}: its std is {distribution.std:g}, which is lost beside its mean: every element would be {far:g} "
-                f"in {name}"
-            )
-    span = distribution.law.span
-    if span is not None and span > high:
+        if (cut or law.std) and (lost := _one_number(*reach, dtype)) is not None:
+            std = f"its std is {law.std:g}, which is lost beside its mean"
+            raise MisfitError(f"{fn}: {std}: every element would be {lost:g} in {name}")
+    if law.span is not None and law.span > high:
         raise MisfitError(f"{fn}: the interval {distribution.low:g} to {distribution.high:g} is too wide for {name}")
+
+
+def in_dtype(planned: Planned, dtype: torch.dtype) -> Planned:
+    """Return what is drawn in a dtype: complex elements have two parts."""
+    if not dtype.is_complex:
+        return planned
+    if isinstance(planned, Stacked):
+        parts = tuple(in_dtype(part, dtype) for part in planned.parts)
+        return replace(planned, parts=cast("tuple[Single | Batched | Keep, ...]", parts))
+    return (planned.complex_form or planned) if isinstance(planned, Elementwise) else planned
 
 
 def misfit_of(distribution: Planned, dtype: torch.dtype, fn: str) -> str | None:
@@ -119,6 +125,12 @@ def _exact(value: float) -> str:
     return str(value) if isinstance(value, int) else f"{value:g}"
 
 
+@cache
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+@cache
 def _range(dtype: torch.dtype) -> tuple[float, float]:
     """Return the smallest and largest number that a dtype holds."""
     if dtype == torch.bool:
@@ -127,6 +139,7 @@ def _range(dtype: torch.dtype) -> tuple[float, float]:
     return limits.min, limits.max
 
 
+@cache
 def finest(dtype: torch.dtype) -> float:
     """Return the smallest number above zero that a dtype of floats holds."""
     limits = torch.finfo(dtype)
@@ -140,11 +153,18 @@ def _rounds_to_zero(value: float, dtype: torch.dtype) -> bool:
     return bool(torch.tensor(value, dtype=torch.float64, device="cpu").to(dtype).to(torch.complex128) == 0)
 
 
-def _reach(distribution: Single | Batched) -> tuple[float, float]:
+def _one_number(near: float, far: float, dtype: torch.dtype) -> float | None:
+    """Return what two numbers both are in a dtype; None where they differ, as is seen at once of nearly all."""
+    if abs(far - near) > 4 * torch.finfo(dtype).eps * max(abs(near), abs(far)) + 4 * finest(dtype):
+        return None
+    one, other = torch.tensor((near, far), dtype=torch.float64, device="cpu").to(dtype).tolist()
+    return float(one.real) if one == other else None
+
+
+def _reach(distribution: Single | Batched, law: Law) -> tuple[float, float]:
     """Return where the elements lie: the bounds, or six standard deviations where those are wider."""
     if isinstance(distribution, Constant):
         return distribution.value, distribution.value
-    law = distribution.law
     if law.inner is not None and law.outer is None:  # draws come to the bounds, however far out they are
         return law.low, law.high
     return max(law.low, law.mean - 6 * law.std), min(law.high, law.mean + 6 * law.std)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,28 +10,24 @@ from typing import Any
 import numpy as np
 
 from initplug.columns import Coded, Rows, coded, paired
+from initplug.language.faults import shown
 from initplug.language.init import Init
 from initplug.language.recipe import Recipe
 from initplug.planning.advice import own_rule
-from initplug.planning.assignment import FROZEN, LAZY, UNMATCHED, Share
-from initplug.planning.composition import NO_CONTEXT, Context, distribution_for
-from initplug.planning.copies import Known, copied, loaded, settled
-from initplug.planning.dtypes import check_dtype, misfit_of
+from initplug.planning.assignment import LAZY, UNMATCHED, Share
+from initplug.planning.composition import NO_CONTEXT, Context, Pair, distribution_for, factored_by, fans_for
+from initplug.planning.copies import Known, LackingError, copied, loaded, settled
+from initplug.planning.dtypes import check_dtype, in_dtype, misfit_of
 from initplug.planning.factors import Places, multiplier
 from initplug.planning.matching import Frozen, Winner
 from initplug.planning.references import EMBEDDINGS, layout_of, padding_row, referred
+from initplug.planning.remarks import remark
 from initplug.planning.resets import Replays, default_of
 from initplug.planning.slots import Slot, Slots, Tree
 from initplug.schemes.calls import MisfitError
-from initplug.schemes.distributions import (
-    Copy,
-    Drawn,
-    Keep,
-    Load,
-    Planned,
-)
-from initplug.schemes.fans import PLAIN_LAYOUT, Fans, fans_of
-from initplug.schemes.initializers import TRANSFERS
+from initplug.schemes.compositions import Copy, Drawn, Keep, Load, Planned
+from initplug.schemes.fans import PLAIN_LAYOUT, Fans
+from initplug.schemes.initializers import BY_CHANNEL, TRANSFERS
 from initplug.schemes.structures.base import Structured
 
 
@@ -68,6 +64,7 @@ def evaluate(
     inits = {name: _with_folder(rule.init, recipe.folder(name)) for name, rule in rules.items()}
     setting = _Setting(tree, recipe, inits, {name: rule.init.text for name, rule in rules.items()}, {}, replays, {})
     plain = {name for name, init in inits.items() if _is_plain(init)}
+    scaled = {name for name in plain if inits[name].factors}
     slots, alike = tree.slots, paired(winners, tree.slots.kins)
     rows = alike.where(lambda pair: pair[0] is not None or pair[1].kind == "parameter")
     if len(rows) < len(slots):
@@ -77,12 +74,15 @@ def evaluate(
     codes = np.empty(len(slots), np.intp)
     misses: dict[int, str] = {}
 
-    def take(rows: Rows, winner: Winner | Frozen | None) -> None:
-        """Evaluate what the first of some rows is to get, which the others get too."""
-        share, reason = _attempted(setting, slots[int(rows[0])], winner)
+    def note(rows: Rows | int, share: Share) -> None:
         codes[rows] = place = places.setdefault(id(share), len(shares))
         if place == len(shares):
             shares.append(share)
+
+    def take(rows: Rows, winner: Winner | Frozen | None) -> None:
+        """Evaluate what the first of some rows is to get, which the others get too."""
+        share, reason = _attempted(setting, slots[int(rows[0])], winner)
+        note(rows, share)
         if reason is not None:
             misses.update(dict.fromkeys(rows.tolist(), reason))
 
@@ -93,7 +93,14 @@ def evaluate(
         if not plainly or issubclass(kin.cls, EMBEDDINGS):  # whose padding row is each one's own
             single[group] = True
         elif len(rest := group[~single[group]]):
-            take(rest, winner)
+            if isinstance(winner, Winner) and winner.rule in scaled and kin.shape.numel():
+                for row, multiple in zip(rest.tolist(), _multiples(setting, slots, rest, winner), strict=True):
+                    if multiple is None:
+                        single[row] = True
+                    else:
+                        note(row, multiple)
+            else:
+                take(rest, winner)
     for row in np.flatnonzero(single).tolist():
         take(np.array([row]), alike[row][0])
     found, misses = Coded(shares, codes), dict(sorted(misses.items()))
@@ -102,9 +109,37 @@ def evaluate(
     return slots, found, misses
 
 
+def _multiples(setting: _Setting, slots: Slots, rows: Rows, winner: Winner) -> Iterator[Share | None]:
+    """Yield the shares of slots that are alike but for their factors; None where one does not fit."""
+    first, init = slots[int(rows[0])], setting.inits[winner.rule]
+    shape, dtype = tuple(first.kin.shape), first.kin.dtype
+    known: dict[tuple[float, float], Share] = {}
+    try:
+        whole, fans = distribution_for(init, shape, shape, PLAIN_LAYOUT, NO_CONTEXT)
+    except MisfitError:
+        yield from [None] * len(rows)
+        return
+    share = _share(setting, first, winner, whole, fans)
+
+    def multiple(row: int) -> Share | None:
+        try:
+            factor = _factor(setting, slots[row], init)
+            if factor not in known:
+                distribution = in_dtype(factored_by(factor, whole, init), dtype)
+                check_dtype(distribution, dtype, init.fn)
+                note = remark(init, PLAIN_LAYOUT, distribution)
+                known[factor] = share._replace(distribution=distribution, note=note)
+            return known[factor]
+        except MisfitError:
+            return None
+
+    yield from map(multiple, rows.tolist())
+
+
 def _is_plain(init: Init) -> bool:
-    """Return whether what an initializer comes down to depends on nothing but the tensor."""
-    if init.parts or init.factors or init.fans == "effective" or init.fn in ("default", "keep", *TRANSFERS):
+    """Return whether what an initializer comes down to depends on nothing but the tensor and its factors."""
+    by_module = init.fans == "effective" or init.fn in ("default", "keep", *BY_CHANNEL, *TRANSFERS)
+    if init.parts or by_module:
         return False
     return "of" not in init.initializer.parameters
 
@@ -117,6 +152,18 @@ def _attempted(setting: _Setting, slot: Slot, winner: Winner | Frozen | None) ->
         return _share_of(setting, slot, winner), None
     except MisfitError as reason:
         return _share(setting, slot, winner, None, None), str(reason)
+    except LackingError as lacking:
+        return _before(setting, slot, winner, lacking)
+
+
+def _before(setting: _Setting, slot: Slot, winner: Winner, lacking: LackingError) -> tuple[Share, str | None]:
+    """Return what a slot gets by the rule before one whose file lacks it, and what keeps that from fitting."""
+    before = winner.before(slot.kin.trainable or slot.kind == "buffer")
+    told = f"{lacking.args[0]}; rule {shown(winner.rule)} leaves it"
+    if before is None and setting.recipe.unmatched == "error":
+        return _share(setting, slot, winner, None, None), f"load: {lacking.args[0]}, and no earlier rule takes it"
+    share, reason = _attempted(setting, slot, before)
+    return share._replace(note=f"{told}; {share.note}" if share.note else told), reason
 
 
 def _settle(slots: Slots, column: Coded[Share], misses: dict[int, str]) -> Coded[Share]:
@@ -125,9 +172,9 @@ def _settle(slots: Slots, column: Coded[Share], misses: dict[int, str]) -> Coded
     copies, circles = settled({name: share.distribution for name, share in zip(names, shares, strict=True)})
     for index, (name, share) in enumerate(zip(names, shares, strict=True)):
         if name in copies:
-            shares[index] = replace(share, distribution=copies[name])
+            shares[index] = share._replace(distribution=copies[name])
         elif name in circles:
-            shares[index] = replace(share, distribution=None)
+            shares[index] = share._replace(distribution=None)
             misses[index] = f"copy: {circles[name]}"
     return coded(shares)
 
@@ -145,8 +192,9 @@ def _share_of(setting: _Setting, slot: Slot, winner: Winner) -> Share:
         return _share(setting, slot, winner, None, None)
     tensor, init = slot.tensor, setting.inits[winner.rule]
     owner = setting.tree.owner(slot)
-    effective = "effective" in (init.fans, *(part.fans for part in init.parts))
-    layout = layout_of(owner, slot.key) if effective else PLAIN_LAYOUT
+    all_of_them = (init, *init.parts)
+    asked = any(one.fans == "effective" or one.fn in BY_CHANNEL for one in all_of_them)
+    layout = layout_of(owner, slot.key) if asked else PLAIN_LAYOUT
     row = padding_row(setting.tree, slot)
     context = _context(setting, slot, init)
     key = (
@@ -161,12 +209,15 @@ def _share_of(setting: _Setting, slot: Slot, winner: Winner) -> Share:
     )
     share = setting.shares.get(key)
     if share is None:
-        distribution, fans = None, Fans(slot.kin.shape)
+        distribution: Planned | None = None
+        fans: Pair | None = Fans(slot.kin.shape).pair
         if tensor.numel():
             whole = tuple(slot.kin.shape)
-            distribution, fans = distribution_for(init, whole, whole, layout, context)
+            made, fans = distribution_for(init, whole, whole, layout, context)
+            distribution = in_dtype(made, tensor.dtype)
             check_dtype(distribution, tensor.dtype, init.fn)
-        share = setting.shares[key] = _share(setting, slot, winner, distribution, fans.pair, row)
+        share = _share(setting, slot, winner, distribution, fans, row)
+        share = setting.shares[key] = share._replace(note=remark(init, layout, distribution))
     return share
 
 
@@ -177,22 +228,23 @@ def _context(setting: _Setting, slot: Slot, init: Init) -> Context:
     if source is None and not init.factors and not init.parts:
         return NO_CONTEXT
     parts = tuple(_context(setting, slot, part) for part in init.parts)
-    return Context(source, _factor(setting, slot, init), parts)
+    return Context(source, _factor(setting, slot, init) if init.factors else None, parts)
 
 
-def _surroundings(setting: _Setting, slot: Slot, init: Init) -> Drawn | Copy | Load | Fans | None:
+def _surroundings(setting: _Setting, slot: Slot, init: Init) -> Drawn | Copy | Load | Keep | Fans | None:
     """Return what a distribution depends on beyond the tensor itself: resets, fans or values of something else."""
     if init.fn in TRANSFERS:
         return _transferred(setting, slot, init)
-    if init.fn == "default" or (init.fn == "keep" and init.arguments.get("otherwise") == "default" and slot.on_meta):
-        return _default(setting, slot)
+    otherwise = init.arguments.get("otherwise")
+    if init.fn == "default" or (init.fn == "keep" and otherwise == "default" and slot.on_meta):
+        return _default(setting, slot, kept=init.fn == "default" and otherwise == "keep")
     if "of" in init.initializer.parameters and (slot.tensor.ndim < 2 or "of" in init.arguments):
         reference = init.arguments.get("of", init.initializer.parameters["of"].default)
         try:
             source, layout = referred(setting.tree, slot, reference)
         except LookupError as error:
             raise MisfitError(f"{init.fn} takes the fan of another tensor, and {error.args[0]}") from None
-        return fans_of(source.shape, layout, init.fans)
+        return fans_for(init, tuple(source.shape), layout)
     return None
 
 
@@ -204,13 +256,13 @@ def _transferred(setting: _Setting, slot: Slot, init: Init) -> Copy | Load:
             return copied(setting.tree, slot, given["source"], setting.known)
         return loaded(slot, Path(given["path"]), given.get("key"), given.get("prefix") or "", setting.known)
     except LookupError as error:
+        if isinstance(error, LackingError) and given.get("missing") == "previous":
+            raise
         raise MisfitError(f"{init.fn}: {error.args[0]}") from None
 
 
-def _factor(setting: _Setting, slot: Slot, init: Init) -> tuple[float, float] | None:
-    """Return what multiplies and what divides the result; None where nothing does."""
-    if not init.factors:
-        return None
+def _factor(setting: _Setting, slot: Slot, init: Init) -> tuple[float, float]:
+    """Return what multiplies and what divides the result."""
     try:
         return multiplier(setting.tree, slot, init.factors, setting.places)
     except LookupError as error:
@@ -220,13 +272,23 @@ def _factor(setting: _Setting, slot: Slot, init: Init) -> tuple[float, float] | 
         raise MisfitError(f"{init.fn}: factor: {powers} is beyond what numbers hold") from None
 
 
-def _default(setting: _Setting, slot: Slot) -> Drawn:
-    """Return what the resets of the owner and its ancestors leave, innermost first, the last write counting."""
+def _default(setting: _Setting, slot: Slot, *, kept: bool) -> Drawn | Keep:
+    """Return what the resets of the owner and its ancestors leave, innermost first, the last write counting.
+
+    Args:
+        setting: of the plan.
+        slot: a tensor.
+        kept: whether it stays as it is where that cannot be told, or given to it.
+    """
     outcome = default_of(setting.replays, slot)
     if isinstance(outcome, Drawn):
-        return outcome
+        dtype = slot.tensor.dtype
+        misfit = misfit_of(in_dtype(outcome, dtype), dtype, "default") if kept else None
+        return outcome if misfit is None else Keep(because=misfit.removeprefix("default: "))
     kind = setting.tree.nodes[slot.node].cls.__name__
     reason = outcome or f"no reset of {kind} or of a module around it writes it"
+    if kept:
+        return Keep(because=reason)
     if slot.on_meta:  # where nothing is that could be kept
         raise MisfitError(f"default: {reason}; give it a later rule of its own, such as `{own_rule(slot)}`")
     raise MisfitError(f"default: {reason}; `keep` leaves it as it is")
@@ -237,7 +299,8 @@ def has_default(replays: Replays, slot: Slot, *, whole: bool) -> bool:
     outcome = default_of(replays, slot)
     if not isinstance(outcome, Drawn) or (isinstance(outcome, Structured) and not whole):
         return False
-    return misfit_of(outcome, slot.tensor.dtype, "default") is None
+    dtype = slot.tensor.dtype
+    return misfit_of(in_dtype(outcome, dtype), dtype, "default") is None
 
 
 def _left_alone(
@@ -245,7 +308,7 @@ def _left_alone(
 ) -> str | None:
     """Return why nothing is to be written to a slot; None where something is."""
     if not isinstance(winner, Winner):
-        return UNMATCHED if winner is None else FROZEN
+        return UNMATCHED if winner is None else winner.reason
     undrawn = slot.lazy or not slot.tensor.numel()  # of which no distribution says that it is kept
     if isinstance(distribution, Keep) or (undrawn and setting.inits[winner.rule].fn == "keep"):
         return "keep"
@@ -257,7 +320,7 @@ def _share(
     slot: Slot,
     winner: Winner | Frozen | None,
     distribution: Planned | None,
-    fans: tuple[int, int] | None,
+    fans: Pair | None,
     row: int | None = None,
 ) -> Share:
     tensor = slot.tensor

@@ -19,11 +19,13 @@ class Places(NamedTuple):
     """The modules that a selector selects.
 
     Args:
-        known: their 1-based places, by their ids.
+        number: how many there are.
+        around: of every node of the tree the 1-based place of the innermost of them around it; 0 where there is none.
         closest: where there are none, the name of one that may be meant.
     """
 
-    known: dict[int, int]
+    number: int
+    around: Sequence[int]
     closest: str | None
 
 
@@ -80,24 +82,24 @@ def _count(tree: Tree, slot: Slot, factor: Factor, places: dict[str, Places]) ->
         return attribute(tree, slot, factor.of)
     if factor.of not in places:
         places[factor.of] = _numbered_modules(tree, factor.of)
-    known, closest = places[factor.of]
-    if not known:
+    number, around, closest = places[factor.of]
+    if not number:
         hint = f" (did you mean {closest}?)" if closest else ""
         raise LookupError(f"{factor.of} selects no module{hint}")
     if factor.counted == "count":
-        return len(known)
-    for node in tree.ancestors(slot.node):
-        place = known.get(id(tree.nodes[node].module))
-        if place is not None:
-            return place
-    raise LookupError(f"{factor.of} selects no module around it")
+        return number
+    if not around[slot.node]:
+        raise LookupError(f"{factor.of} selects no module around it")
+    return around[slot.node]
 
 
 def _numbered_modules(tree: Tree, selector: str) -> Places:
     """Return the modules that match a selector, a shared one at its first place."""
-    matcher = Matcher([parse(selector)])
+    states, nodes = states_of(tree, Matcher([parse(selector)])), tree.nodes
     places: dict[int, int] = {}
-    for node, state in zip(tree.nodes, states_of(tree, matcher), strict=True):
-        if state.here:
-            places.setdefault(id(node.module), len(places) + 1)
-    return Places(places, None if places else closest_module(tree, parse(selector)))
+    for row in states.where(lambda state: state.here).tolist():
+        places.setdefault(id(nodes[row].module), len(places) + 1)
+    around: list[int] = []
+    for _, _, module, _, parent, *_ in nodes:
+        around.append(places.get(id(module)) or (around[parent] if parent >= 0 else 0))
+    return Places(len(places), around, None if places else closest_module(tree, parse(selector)))

@@ -87,8 +87,8 @@ def nothing_selected(unused: Sequence[str], accounts: Accounts, recipe: Recipe, 
     findings: list[Finding] = []
     for entry in accounts.idle:
         clause, place = entry.clause, _entry_place(entry, recipe)
-        closest = _closest(entry, names, accounts.classes) if len(lines) < ROWS else None
-        why = f"; closest: {cut(closest, NAME)}" if closest else "" if entry.lost else f": {entry.effect}"
+        closest = _way_out(entry, names, accounts.classes) if len(lines) < ROWS else None
+        why = f"; {cut(closest, NAME)}" if closest else "" if entry.lost else f": {entry.effect}"
         lines.append(f"  {_rule_text(clause.name, clause.selector, place.text if place else None)}{why}")
         findings.append(_entry_finding(clause.name, entry, recipe, closest))
     counted = "1 rule" if len(unused) == 1 else f"{len(unused)} rules"
@@ -104,9 +104,9 @@ def without_effect(accounts: Accounts, recipe: Recipe, names: Sequence[str]) -> 
     for entry in accounts.dead:
         clause, place = entry.clause, _entry_place(entry, recipe)
         # Only the rows that are shown are worth the search.
-        closest = _closest(entry, names, accounts.classes) if len(lines) < ROWS else None
+        closest = _way_out(entry, names, accounts.classes) if len(lines) < ROWS else None
         at = f" ({place.text})" if place is not None and place.text else ""
-        near_by = f"; closest: {cut(closest, NAME)}" if closest else ""
+        near_by = f"; {cut(closest, NAME)}" if closest else ""
         key = recipe.word(clause.name, clause.key)
         said = f'{key} "{cut(clause.selector, NAME)}"'
         lines.append(f"  rule {shown(clause.name)}, {said}{at}: {entry.effect}{near_by}")
@@ -153,7 +153,7 @@ def not_as_expected(unmet: Unmet, recipe: Recipe) -> Block:
         Finding.at(location, name or ROOT, f"rule {shown(unmet.rule)} selects {count} below it, expected {times}")
         for name, _, count in unmet.found
     ]
-    return "\n".join([head, *shortened(lines)]), findings
+    return "\n".join([head, *shortened(lines), "Mend `match` of the rule, or set its `expect` to null."]), findings
 
 
 ROOT = "the model"
@@ -164,11 +164,17 @@ def _entry_place(entry: Entry, recipe: Recipe) -> Place | None:
     return recipe.place(entry.clause.name, entry.clause.key, entry.clause.place)
 
 
-def _entry_finding(path: str, entry: Entry, recipe: Recipe, closest: str | None) -> Finding:
-    place, hint = _entry_place(entry, recipe), closest and f"closest: {closest}"
+def _entry_finding(path: str, entry: Entry, recipe: Recipe, hint: str | None) -> Finding:
+    place = _entry_place(entry, recipe)
     if place is None or place.text is None:
         return Finding(path, entry.effect, hint=hint)
     return Finding(path, entry.effect, place.file, place.line, place.column, hint)
+
+
+def _way_out(entry: Entry, names: Sequence[str], classes: Sequence[str]) -> str | None:
+    """Return what a selector that selects nothing was meant to be, or the nearest thing that it may be meant for."""
+    closest = entry.meant or _closest(entry, names, classes)
+    return closest if closest is None or entry.meant else f"closest: {closest}"
 
 
 def _closest(entry: Entry, names: Sequence[str], classes: Sequence[str]) -> str | None:

@@ -12,7 +12,8 @@ from torch.nn.utils.parametrize import ParametrizationList
 from initplug.columns import Coded, paired
 from initplug.language.matcher import Matcher, State
 from initplug.language.recipe import Recipe, Rule
-from initplug.language.selectors import Selector
+from initplug.language.selectors import Selector, parse
+from initplug.planning.assignment import ADAPTER, FROZEN
 from initplug.planning.slots import Kin, Slot, SlotKind, Tree
 
 
@@ -26,6 +27,8 @@ class Winner:
         shadowed: rules that take it too and come before.
         leaving: rules that match it and leave it alone, since it is frozen.
         passed: that of those which would be the winner, were it not frozen.
+        behind: of the shadowed rules the selectors that match first.
+        left: of the rules that leave it alone the last that does not say so itself.
     """
 
     rule: str
@@ -33,27 +36,41 @@ class Winner:
     shadowed: tuple[str, ...]
     leaving: tuple[str, ...] = ()
     passed: str | None = None
+    behind: tuple[str, ...] = ()
+    left: str | None = None
 
     @property
     def rules(self) -> tuple[str, ...]:
         """All rules that match the slot."""
         return (self.rule, *self.shadowed, *self.leaving)
 
+    def before(self, trainable: bool) -> Winner | Frozen | None:
+        """Return what the slot would get without the rule; None where no other takes it."""
+        if self.shadowed:
+            (*others, last), (*behind, selector) = self.shadowed, self.behind
+            return Winner(last, selector, tuple(others), self.leaving, self.passed, tuple(behind), self.left)
+        return None if trainable else Frozen(self.leaving, self.left)
+
 
 @dataclass(frozen=True, slots=True)
 class Frozen:
-    """The rule of a frozen parameter that no other rule takes: it gets nothing.
+    """The rule of a frozen parameter, or of one of an adapter, that no other rule takes: it gets nothing.
 
     Args:
-        rules: that match it and leave it alone, since it is frozen.
+        rules: that match it and leave it alone, since it is frozen or of an adapter.
         passed: the rule that would draw it, were it not frozen.
+        reason: why they leave it alone.
     """
 
     rules: tuple[str, ...]
     passed: str | None
+    reason: str = FROZEN
 
 
-Key = Literal["match", "except", "per"]
+ADAPTERS = "(lora_[AB]|lora_embedding_[AB]|lora_magnitude_vector)"
+"""Low-rank adapters, whose one half is 0, or they would change the model: none but rules that name them draw them."""
+
+Key = Literal["match", "except", "per", "adapter"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +82,7 @@ class Clause:
         name: of the rule.
         rule: the rule.
         selector: as written.
-        key: under which the rule has it; `per` is that of what it expects.
+        key: under which the rule has it; `per` is that of what it expects, `adapter` of what is no rule's: `ADAPTERS`.
         place: among the selectors of that key.
     """
 
@@ -75,6 +92,11 @@ class Clause:
     selector: str
     key: Key
     place: int
+
+    @property
+    def names_adapters(self) -> bool:
+        """Return whether the selector says that it means low-rank adapters."""
+        return "lora" in self.selector.lower()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +108,8 @@ class Decision:
         hits: the selectors that match it.
         kind: of the slot.
         ndim: of the slot; None where it is not known yet.
-        taking: of the hits those of `match` by which a rule takes the slot, or would, were it not for `trainable`.
+        taking: of the hits those of `match` by which a rule takes the slot, or would, were it not for `trainable` or
+            an adapter's.
         excluding: of the hits those of `except` that take the slot from a rule which else would.
     """
 
@@ -96,6 +119,10 @@ class Decision:
     ndim: int | None
     taking: tuple[int, ...]
     excluding: tuple[int, ...]
+
+
+NO_RULE = Rule.model_validate({"match": ADAPTERS, "init": "keep", "optional": True})
+"""What stands for a rule where a selector is of none."""
 
 
 class Matched(NamedTuple):
@@ -138,6 +165,8 @@ def matched(tree: Tree, recipe: Recipe, prefix: str = "") -> Matched:
         for key, group in groups:
             selectors.extend(group)
             clauses.extend(Clause(index, name, rule, each.text, key, place) for place, each in enumerate(group))
+    selectors.append(parse(ADAPTERS))
+    clauses.append(Clause(-1, "", NO_RULE, ADAPTERS, "adapter", 0))
     matcher = Matcher(selectors)
     states = states_of(tree, matcher, prefix)
     # Slots that the same selectors match are decided once: most of a deep model.
@@ -195,23 +224,31 @@ def _decided(
     """Return the last rule of those that match; a lazy tensor, of which ndim is not known, may have any."""
     clauses = [(hit, every[hit]) for hit in hits]
     matching = {clause.index for _, clause in clauses if clause.key == "match" and fits(clause.rule, kind, ndim)}
+    of_adapter = any(clause.key == "adapter" for _, clause in clauses) and kind == "parameter"
     excluding = [(hit, clause) for hit, clause in clauses if clause.key == "except" and clause.index in matching]
     matching -= {clause.index for _, clause in excluding}
     taken: dict[str, str] = {}
     frozen: dict[str, None] = {}
-    passed = None
+    passed = left = None
     taking = [(hit, clause) for hit, clause in clauses if clause.key == "match" and clause.index in matching]
+    skipped: dict[str, None] = {}
     for _, clause in taking:
-        if recipe.takes(clause.rule, trainable):
+        if of_adapter and clause.rule.draws and not clause.names_adapters:
+            skipped[clause.name] = None
+        elif recipe.takes(clause.rule, trainable):
             taken.setdefault(clause.name, clause.selector)
             passed = None
         elif not trainable:
             frozen[clause.name] = None
+            left = clause.name if clause.rule.trainable is None else left
             passed = clause.name if clause.rule.trainable is None else passed
     winner: Winner | Frozen | None = None if trainable else Frozen(tuple(frozen), passed)
     if taken:
         *others, last = taken
-        winner = Winner(last, taken[last], tuple(others), tuple(frozen), passed)
+        behind = tuple(taken[name] for name in others)
+        winner = Winner(last, taken[last], tuple(others), (*frozen, *skipped), passed, behind, left)
+    elif of_adapter:
+        winner = Frozen((*skipped, *frozen), passed, ADAPTER)
     return Decision(winner, hits, kind, ndim, tuple(hit for hit, _ in taking), tuple(hit for hit, _ in excluding))
 
 

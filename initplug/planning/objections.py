@@ -18,7 +18,7 @@ from initplug.planning.findings import (
 )
 from initplug.planning.plan import Plan
 from initplug.planning.slots import Slots, Tree
-from initplug.schemes.distributions import Keep
+from initplug.schemes.compositions import Keep
 
 
 def warn_of_lazy(plan: Plan) -> None:
@@ -103,4 +103,5 @@ def _left(result: Plan, chosen: Collection[int]) -> list[int]:
 
 def _is_written(share: Share) -> bool:
     """Return whether a rule gives a parameter values: at once, later, or where there are none (`keep default`)."""
-    return share.kind == "parameter" and share.rule is not None and share.distribution != Keep()
+    kept = isinstance(share.distribution, Keep) and share.distribution.otherwise == "error"
+    return share.kind == "parameter" and share.rule is not None and not kept

@@ -10,7 +10,7 @@ from initplug.columns import Coded
 from initplug.errors import Finding, headed, warn
 from initplug.planning.assignment import Share
 from initplug.planning.slots import PLAIN_TENSORS, Slots
-from initplug.schemes.distributions import Keep
+from initplug.schemes.compositions import Keep
 from initplug.torch_versions import dtensor
 
 

@@ -14,9 +14,9 @@ from initplug.columns import Coded, coded
 from initplug.errors import Finding, did_you_mean, shortened, visible
 from initplug.language.recipe import Recipe
 from initplug.planning.accounts import Accounts, Note
-from initplug.planning.assignment import FROZEN, ROW_KEYS, UNMATCHED, Assignment, Share, agreed, table_row
+from initplug.planning.assignment import ADAPTER, FROZEN, ROW_KEYS, UNMATCHED, Assignment, Share, agreed, table_row
 from initplug.planning.meta_buffers import Buffer
-from initplug.schemes.distributions import peak_of
+from initplug.schemes.compositions import peak_of
 from initplug.tables.files import save, to_csv, to_json, to_markdown
 from initplug.tables.grouping import collapsed
 from initplug.tables.text import WIDE, Column, table
@@ -95,7 +95,7 @@ class Plan:
     @property
     def notes(self) -> tuple[Note, ...]:
         """Notes on rules and selectors without effect, or good to know; rules that select nothing are in `unused`."""
-        return self.accounts.notes
+        return (*self.accounts.notes, *self.accounts.remarks)
 
     @property
     def whole(self) -> Plan:
@@ -242,6 +242,8 @@ class Plan:
             parts.append(f"{len(self.unmatched)} unmatched")
         if frozen := len(self._shares.where(lambda share: share.reason == FROZEN)):
             parts.append(f"{frozen} frozen")
+        if adapters := len(self._shares.where(lambda share: share.reason == ADAPTER)):
+            parts.append(f"{adapters} of adapters, kept")
         if self.unused:
             parts.append(f"unused rules: {', '.join(self.unused)}")
         parts += self.accounts.counted

@@ -19,16 +19,19 @@ from initplug.values import is_whole, plain
 
 def layout_of(module: nn.Module, key: str) -> Layout:
     """Return how a module uses the dimensions of one of its tensors."""
-    if key != "weight":
-        return PLAIN_LAYOUT
-    if isinstance(module, nn.modules.conv._ConvNd):
-        return Layout(transposed=module.transposed, groups=module.groups)
-    if isinstance(module, EMBEDDINGS):
-        return Layout(embedding=True)
-    if type(module).__name__ == "Conv1D" and hasattr(module, "nf"):  # transformers.pytorch_utils.Conv1D, x @ W
-        return Layout(matmul=True)
-    return PLAIN_LAYOUT
+    if key == "weight":
+        if isinstance(module, nn.modules.conv._ConvNd):
+            stride = module.stride if module.transposed else ()
+            return Layout(convolution=True, transposed=module.transposed, groups=module.groups, stride=stride)
+        if isinstance(module, EMBEDDINGS):
+            return Layout(embedding=True)
+        if type(module).__name__ == "Conv1D" and hasattr(module, "nf"):  # transformers.pytorch_utils.Conv1D, x @ W
+            return Layout(matmul=True)
+    return PLAIN_LAYOUT if isinstance(module, PLAIN_MODULES) else Layout(known=False)
 
+
+PLAIN_MODULES = nn.Linear, nn.Bilinear, nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase
+"""Modules whose matrices are stored as (out, in)."""
 
 EMBEDDINGS = nn.Embedding, nn.EmbeddingBag
 """Modules of whose weight a row may be padding."""

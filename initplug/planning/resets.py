@@ -26,7 +26,8 @@ from initplug.planning.closed_forms import WHOLE, clamped, divided, inverse_erf,
 from initplug.planning.parametrized import make_plain, meta_copy, submodules_of
 from initplug.planning.slots import Slot, Tree
 from initplug.planning.walk import walk
-from initplug.schemes.distributions import Constant, Drawn, Normal, Uniform
+from initplug.schemes.compositions import Drawn
+from initplug.schemes.distributions import Constant, Normal, Uniform
 from initplug.schemes.fans import Fans
 from initplug.schemes.initializers import kaiming_normal, kaiming_uniform
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from initplug.errors import visible
 from initplug.language.yaml import written
+from initplug.schemes.compositions import Planned, closed_form
 from initplug.schemes.densities import curve
-from initplug.schemes.distributions import Planned, closed_form
 from initplug.tables.text import Column, cell
 
 WEB = Path(__file__).parent / "web"

@@ -9,16 +9,8 @@ from numbers import Integral, Real
 from typing import Any, cast
 
 from initplug.errors import brief
-from initplug.schemes.distributions import (
-    Batched,
-    Constant,
-    Drawn,
-    Elementwise,
-    Keep,
-    Planned,
-    Single,
-    Stacked,
-)
+from initplug.schemes.compositions import Batched, Drawn, Keep, Planned, Single, Stacked
+from initplug.schemes.distributions import Constant, Elementwise
 from initplug.schemes.fans import FanError, Fans
 from initplug.schemes.registry import Initializer
 from initplug.schemes.structures.base import Structured
@@ -76,14 +68,20 @@ def check_result(made: object, shape: tuple[int, ...]) -> Drawn:
         ValueError: saying what it is instead.
     """
     match made:
-        case Stacked(parts, dim):
+        case Stacked(parts, dim, sizes):
             if not isinstance(dim, int) or not -len(shape) <= dim < len(shape):
                 raise ValueError(f"parts along dimension {dim!r}, which a tensor of shape {shape} does not have")
-            parts = tuple(parts)
-            if len(parts) < 2 or all(isinstance(part, Keep) for part in parts) or shape[dim] % len(parts):
-                raise ValueError(f"{len(parts)} parts for the {shape[dim]} elements of dimension {dim}")
-            piece = tuple(size // len(parts) if at == dim % len(shape) else size for at, size in enumerate(shape))
-            return Stacked(tuple(part if isinstance(part, Keep) else _check_one(part, piece) for part in parts), dim)
+            parts, sizes = tuple(parts), tuple(sizes)
+            elements = f"the {shape[dim]} elements of dimension {dim}"
+            unequal = not sizes and len(parts) > 0 and shape[dim] % len(parts) > 0
+            if len(parts) < 2 or all(isinstance(part, Keep) for part in parts) or unequal:
+                raise ValueError(f"{len(parts)} parts for {elements}")
+            if sizes and (len(sizes) != len(parts) or not all(map(_is_size, sizes)) or sum(sizes) != shape[dim]):
+                raise ValueError(f"{len(parts)} parts of sizes {', '.join(map(str, sizes))} for {elements}")
+            stacked = Stacked(parts, dim, sizes)
+            pieces = ((part, stacked.shape_of(place, shape)) for place, part in enumerate(parts))
+            checked = (part if isinstance(part, Keep) else _check_one(part, piece) for part, piece in pieces)
+            return Stacked(tuple(checked), dim, sizes)
         case _:
             return _check_one(made, shape)
 
@@ -106,6 +104,10 @@ def _check_one(made: object, shape: tuple[int, ...]) -> Single | Batched:
             return made
     text = repr(made)
     raise ValueError(f"{text if len(text) <= 60 else text[:59] + '…'}, which is no distribution")
+
+
+def _is_size(value: object) -> bool:
+    return type(value) is int and value > 0
 
 
 def _check_number(value: object, made: object) -> float:

@@ -1,13 +1,11 @@
-"""Distributions: what an initializer comes down to for one tensor, with the law of its elements."""
+"""Distributions of elements that are independent draws, each with the law of one."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import dataclass, field
 
 from initplug.schemes.laws import FINEST, Density, Distribution, Law, Sampling, TorchCall, point
-from initplug.schemes.structures.base import Structured
 from initplug.schemes.truncation import bell, mass, moments, outer_quantiles, quantiles, standard_quantile
 
 
@@ -53,6 +51,11 @@ class Elementwise(Distribution):
     @property
     def complex_parts(self) -> tuple[Elementwise, Elementwise] | None:
         """The distributions of the real and the imaginary part of a complex element; None where it has none."""
+        return None
+
+    @property
+    def complex_form(self) -> Elementwise | None:
+        """The distribution of complex elements that is meant by it; None where there is none."""
         return None
 
     def free(self, size: int) -> int:
@@ -103,6 +106,10 @@ class Normal(Elementwise):
     @property
     def sampling(self) -> Sampling:
         return Sampling("normal", self.std, self.mean)
+
+    @property
+    def complex_form(self) -> Normal:
+        return self
 
     @property
     def complex_parts(self) -> tuple[Normal, Normal]:
@@ -164,6 +171,10 @@ class Uniform(Elementwise):
     @property
     def sampling(self) -> Sampling:
         return Sampling("uniform", self.high - self.low, self.low)
+
+    @property
+    def complex_form(self) -> Complex:
+        return Complex(self, self)
 
     @property
     def torch_call(self) -> TorchCall:
@@ -257,6 +268,13 @@ class TruncatedNormal(Elementwise):
         return Sampling("normal", self.scale, self.loc, (self.low, self.high))
 
     @property
+    def complex_form(self) -> Complex:
+        scale, low, high = (part / math.sqrt(2) for part in (self.scale, self.low - self.loc, self.high - self.loc))
+        return Complex(
+            TruncatedNormal(self.loc, scale, self.loc + low, self.loc + high), TruncatedNormal(0.0, scale, low, high)
+        )
+
+    @property
     def torch_call(self) -> TorchCall:
         return TorchCall("trunc_normal_", (self.loc, self.scale, self.low, self.high))
 
@@ -268,215 +286,56 @@ class TruncatedNormal(Elementwise):
         return TruncatedNormal(self.loc * factor / divisor, abs(scale), low, high)
 
 
+@dataclass(frozen=True, slots=True)
+class Complex(Elementwise):
+    """Independent complex elements, whose parts are drawn apart.
+
+    Its mean is that of the real part, its standard deviation √E|z - mean|², its bounds those of both parts.
+
+    Args:
+        real: of the real parts.
+        imaginary: of the imaginary parts.
+
+    Example:
+        >>> Uniform(-1.0, 1.0).complex_form.std == math.sqrt(2) * Uniform(-1.0, 1.0).std
+        True
+    """
+
+    real: Elementwise
+    imaginary: Elementwise
+
+    @property
+    def law(self) -> Law:
+        real, imaginary = self.real.law, self.imaginary.law
+        std = math.hypot(real.std, imaginary.std, imaginary.mean)
+        low, high = min(real.low, imaginary.low), max(real.high, imaginary.high)
+        kurtosis = max(real.kurtosis, imaginary.kurtosis)
+        return Law(real.mean, std, low, high, real.skewness, kurtosis, atoms=real.atoms, smooth=real.smooth)
+
+    @property
+    def text(self) -> str:
+        if self.real == self.imaginary:
+            return f"{self.real.text} in both parts"
+        return f"{self.real.text} + i·{self.imaginary.text}"
+
+    @property
+    def sampling(self) -> Sampling:
+        return self.real.sampling
+
+    @property
+    def complex_form(self) -> Complex:
+        return self
+
+    @property
+    def complex_parts(self) -> tuple[Elementwise, Elementwise]:
+        return self.real, self.imaginary
+
+    @property
+    def torch_call(self) -> TorchCall | None:
+        """The function that torch has for both parts at once: of uniform ones."""
+        return self.real.torch_call if isinstance(self.real, Uniform) and self.real == self.imaginary else None
+
+
 def over(one: float, other: float) -> float:
     """Return a quotient; infinite where no double holds it."""
     return one / other if other else math.inf
-
-
-@dataclass(frozen=True, slots=True)
-class Default:
-    """The draws of construction's resets: replaced, at plan time, by what those are."""
-
-
-@dataclass(frozen=True, slots=True)
-class Keep:
-    """The values stay as they are; `otherwise` says what a tensor without values (on meta) gets."""
-
-    otherwise: Literal["error", "default"] = "error"
-
-    @property
-    def text(self) -> str:
-        """One line that a person reads."""
-        return "keep" if self.otherwise == "error" else f"keep({self.otherwise})"
-
-
-Single = Constant | Elementwise | Structured
-"""Distributions of one tensor."""
-
-
-@dataclass(frozen=True, slots=True)
-class Batched(Distribution):
-    """A stack of tensors along leading dimensions, each a structured one of its own.
-
-    Args:
-        part: of each tensor of the stack.
-        dims: leading dimensions that are the stack's.
-    """
-
-    part: Structured
-    dims: int
-
-    @property
-    def law(self) -> Law:
-        return self.part.law
-
-    @property
-    def text(self) -> str:
-        return f"{self.part.text} along {self.dims} leading dimension{'s' if self.dims > 1 else ''}"
-
-    def times(self, factor: float, divisor: float = 1.0) -> Batched:
-        return replace(self, part=self.part.times(factor, divisor))
-
-
-@dataclass(frozen=True, slots=True)
-class Stacked(Distribution):
-    """Equal parts along a dimension, each with a distribution of its own: packed projections, gates.
-
-    Its mean and standard deviation are those of the mixture; kept parts have no say in them.
-
-    Args:
-        parts: the distributions, in order; `Keep` for a part that is left as it is.
-        dim: the dimension that is split.
-
-    Example:
-        >>> gates = Stacked((Constant(0.0), Constant(1.0), Constant(0.0), Constant(0.0)), 0)
-        >>> gates.mean, round(gates.std, 4)
-        (0.25, 0.433)
-    """
-
-    parts: tuple[Single | Batched | Keep, ...]
-    dim: int
-
-    @property
-    def drawn(self) -> list[Single | Batched]:
-        """The parts that are given values."""
-        return [part for part in self.parts if not isinstance(part, Keep)]
-
-    @property
-    def law(self) -> Law:
-        laws = [part.law for part in self.drawn]
-        count = len(laws)
-        mean = math.fsum(law.mean / count for law in laws)
-        if len(set(self.drawn)) == 1:
-            std = laws[0].std
-        else:
-            std = math.hypot(*(math.hypot(law.std, law.mean - mean) for law in laws)) / math.sqrt(count)
-        known = all(law.atoms or law.smooth for law in laws)
-        return Law(
-            mean,
-            std,
-            min(law.low for law in laws),
-            max(law.high for law in laws),
-            skewness=math.nan,  # which nobody asks of a mixture
-            kurtosis=math.nan,
-            atoms=tuple((value, share / count) for law in laws for value, share in law.atoms if known),
-            smooth=tuple((share / count, density) for law in laws for share, density in law.smooth if known),
-        )
-
-    @property
-    def text(self) -> str:
-        return f"stacked({', '.join(part.text for part in self.parts)}, dim={self.dim})"
-
-    def times(self, factor: float, divisor: float = 1.0) -> Stacked:
-        parts = (part if isinstance(part, Keep) else part.times(factor, divisor) for part in self.parts)
-        return replace(self, parts=tuple(parts))
-
-
-Drawn = Single | Batched | Stacked
-"""Distributions that give values."""
-
-
-@dataclass(frozen=True, slots=True)
-class Copy:
-    """The values of another slot.
-
-    Args:
-        source: canonical name of the other slot.
-        drawn: what the values come from where they are drawn, by way of further copies too.
-    """
-
-    source: str
-    drawn: Drawn | None = None
-
-    @property
-    def text(self) -> str:
-        """One line that a person reads."""
-        return f"copy({self.source})"
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """The values of a tensor in a safetensors file.
-
-    Args:
-        path: of the file.
-        key: name of the tensor in it.
-    """
-
-    path: str
-    key: str
-
-    @property
-    def text(self) -> str:
-        """One line that a person reads."""
-        return f"load({self.path}, key={self.key})"
-
-
-Planned = Drawn | Copy | Load | Keep
-"""The entries that a plan may have for a slot."""
-
-
-def parts_of(planned: Planned | None) -> tuple[Single | Batched | Copy | Load | Keep | None, ...]:
-    """Return the equal parts of a tensor that is drawn in parts, in order, or all of it as one.
-
-    Example:
-        >>> parts_of(Stacked((Constant(0.0), Keep()), 0))
-        (Constant(value=0.0), Keep(otherwise='error'))
-        >>> parts_of(Constant(0.0))
-        (Constant(value=0.0),)
-    """
-    return planned.parts if isinstance(planned, Stacked) else (planned,)
-
-
-def singles(planned: Planned | None) -> list[Single]:
-    """Return the distributions of single tensors that a draw is made of; none where nothing is drawn.
-
-    Example:
-        >>> singles(Stacked((Constant(0.0), Keep()), 0))
-        [Constant(value=0.0)]
-    """
-    drawn = (part for part in parts_of(planned) if isinstance(part, Single | Batched))
-    return [part.part if isinstance(part, Batched) else part for part in drawn]
-
-
-def closed_form(distribution: object) -> Drawn | None:
-    """Return the distribution itself where it has moments, for a copy that of its source, else None."""
-    if isinstance(distribution, Copy):
-        distribution = distribution.drawn
-    if isinstance(distribution, Stacked) and len(distribution.drawn) < len(distribution.parts):
-        return None
-    return distribution if isinstance(distribution, Drawn) and not math.isnan(distribution.std) else None
-
-
-def peak_of(planned: Planned | None, shape: tuple[int, ...]) -> int | None:
-    """Return the peak bytes of a seed's draw of a tensor; None of what is drawn element by element, in chunks.
-
-    Args:
-        planned: of the tensor.
-        shape: sizes of the tensor.
-
-    Example:
-        >>> from initplug.schemes.structures.identity import Eye
-        >>> peak_of(Stacked((Eye(1.0, 4, 8), Eye(1.0, 4, 8)), 0), (8, 8))
-        128
-    """
-    match planned:
-        case Stacked(parts, dim):
-            place = dim % len(shape)
-            piece = (*shape[:place], shape[place] // len(parts), *shape[place + 1 :])
-            return max((one for part in parts if (one := peak_of(part, piece)) is not None), default=None)
-        case Batched(part, dims):
-            return part.peak(shape[dims:])
-        case Structured():
-            return planned.peak(shape)
-    return None
-
-
-def text(distribution: object) -> str | None:
-    """Return one line that a person reads: `normal(0, 0.02)`, `uniform(-0.1, 0.1)`.
-
-    Example:
-        >>> text(Normal(0.0, 0.02))
-        'normal(mean=0, std=0.02)'
-    """
-    return distribution.text if isinstance(distribution, Planned) else None

@@ -33,7 +33,7 @@ def all_names() -> list[str]:
 
     Example:
         >>> all_names()[:3]
-        ['constant', 'copy', 'default']
+        ['arange', 'bilinear', 'constant']
     """
     return sorted({*REGISTRY, *(name for name in entries() if INITIALIZER_NAME.fullmatch(name))})
 

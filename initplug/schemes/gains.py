@@ -8,6 +8,12 @@ from typing import Literal
 
 Nonlinearity = Literal[
     "linear",
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
     "sigmoid",
     "tanh",
     "relu",
@@ -25,6 +31,12 @@ Gain = float | Nonlinearity
 GAINS: Mapping[str, float] = {
     # torch.nn.init.calculate_gain
     "linear": 1.0,
+    "conv1d": 1.0,
+    "conv2d": 1.0,
+    "conv3d": 1.0,
+    "conv_transpose1d": 1.0,
+    "conv_transpose2d": 1.0,
+    "conv_transpose3d": 1.0,
     "sigmoid": 1.0,
     "tanh": 5.0 / 3.0,
     "relu": math.sqrt(2.0),
@@ -43,8 +55,8 @@ GAINS: Mapping[str, float] = {
 def gain_of(gain: Gain) -> float:
     """Return the factor of a nonlinearity, or the number itself.
 
-    Gains of linear, sigmoid, tanh, relu, leaky_relu (slope 0.01) and selu are torch's; those of gelu, silu,
-    mish, elu, softplus and hardswish are 1/√E[f(z)²] for standard normal z.
+    Gains of linear, the convolutions, sigmoid, tanh, relu, leaky_relu (slope 0.01) and selu are torch's; those of
+    gelu, silu, mish, elu, softplus and hardswish are 1/√E[f(z)²] for standard normal z.
 
     Example:
         >>> gain_of("tanh") == 5 / 3

@@ -12,22 +12,15 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Lt
 
 from initplug.schemes import log_uniform as log_uniform  # registers its own, as do the others
-from initplug.schemes.distributions import (
-    Constant,
-    Copy,
-    Default,
-    Drawn,
-    Keep,
-    Load,
-    Normal,
-    TruncatedNormal,
-    Uniform,
-)
+from initplug.schemes.compositions import Copy, Default, Drawn, Keep, Load
+from initplug.schemes.distributions import Constant, Normal, TruncatedNormal, Uniform
 from initplug.schemes.fans import Fans
 from initplug.schemes.gains import GAINS, Gain, Nonlinearity, gain_of
 from initplug.schemes.registry import REGISTRY as REGISTRY  # filled by the time it is imported from here
 from initplug.schemes.registry import Reference
 from initplug.schemes.registry import initializer as initializer  # taken from here, the names above are taken first
+from initplug.schemes.structures import arange as arange
+from initplug.schemes.structures import bilinear as bilinear
 from initplug.schemes.structures import identity as identity
 from initplug.schemes.structures import orthogonal as orthogonal
 from initplug.schemes.structures import sincos as sincos
@@ -355,12 +348,16 @@ def prior_bias(
 
 
 @initializer(any_shape=True)
-def default(fans: Fans) -> Default:
+def default(fans: Fans, *, otherwise: Literal["error", "keep"] = "error") -> Default:
     """Return what the resets of construction draw; what a constructor does after them is not seen.
+
+    Args:
+        fans: not used.
+        otherwise: of what no reset writes, or none that can be read: `error`, or `keep` as constructed.
 
     Source: `reset_parameters` and `_reset_parameters` of the owner and its ancestors.
     """
-    return Default()
+    return Default(otherwise)
 
 
 @initializer(modified=False, any_shape=True)
@@ -368,6 +365,12 @@ def keep(fans: Fans, *, otherwise: Literal["error", "default"] = "error") -> Kee
     """The values as constructed; `keep default` gives a tensor on meta its default."""
     return Keep(otherwise)
 
+
+WITHOUT_AXES = ("orthogonal", "delta_orthogonal", "dirac", "eye")
+"""Initializers to which the dimensions of a tensor mean what they do, however its fans are counted."""
+
+BY_CHANNEL = ("dirac", "bilinear")
+"""Initializers that go by the channels and groups of a convolution."""
 
 TRANSFERS = ("copy", "load")
 """Initializers that give a tensor as a whole the values that something else has."""
@@ -392,14 +395,25 @@ def copy(fans: Fans, *, source: Reference) -> Copy:
 
 
 @initializer(modified=False, any_shape=True)
-def load(fans: Fans, *, path: str, key: str | None = None, prefix: str | None = None) -> Load:
-    """The values that a safetensors file holds, cast to the dtype.
+def load(
+    fans: Fans,
+    *,
+    path: str,
+    key: str | None = None,
+    prefix: str | None = None,
+    missing: Literal["error", "previous"] = "error",
+) -> Load:
+    """The values that a file of weights holds, cast to the dtype.
+
+    A file that ends in `.pt` or `.pth` is read by torch.load, tensors and plain data alone; every other is one of
+    safetensors. Names in nested mappings are joined by dots.
 
     Args:
         fans: not used.
         path: of the file; a relative one starts at the recipe file.
         key: the name in the file; otherwise the slot's canonical name, or one of its aliases.
         prefix: what the file puts before the slot's name.
+        missing: of what the file lacks, or holds in another shape: `error`, or `previous`, what the rule before gives.
 
     Raises:
         ValueError: no path, or a key with a prefix.

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from annotated_types import Gt
 
 from initplug.schemes.distributions import Constant, Elementwise, over
+from initplug.schemes.elementary import exp, expm1, log
 from initplug.schemes.fans import Fans
 from initplug.schemes.laws import FINEST, Density, Law, Sampling, point
 from initplug.schemes.registry import initializer
 
 if TYPE_CHECKING:
-    from numpy import float64, int32
+    from numpy import float64
     from numpy.typing import NDArray
 
 Link = Literal["none", "exp", "inverse_softplus"]
@@ -81,9 +82,9 @@ class LogUniform(Elementwise):
         """Return g(x), the same bits on every machine."""
         match self.link:
             case "exp":
-                return _exp(x)
+                return exp(x)
             case "inverse_softplus":
-                return x + _log(-_expm1(-x))  # as ln(eˣ - 1), whose eˣ may be beyond a double
+                return x + log(-expm1(-x))  # as ln(eˣ - 1), whose eˣ may be beyond a double
             case _:
                 return x
 
@@ -97,8 +98,8 @@ class LogUniform(Elementwise):
         """Return what comes of uniform numbers; a link rises, so that the bounds of the law are floor and ends of x."""
         import numpy as np
 
-        start, end = _log(np.array([self.least, self.most]))
-        values = self.gain * self.linked(_exp(start + uniform * (end - start)))
+        start, end = log(np.array([self.least, self.most]))
+        values = self.gain * self.linked(exp(start + uniform * (end - start)))
         return np.clip(values, self.law.low, self.law.high)
 
     def _density(self, value: float) -> float:
@@ -117,7 +118,7 @@ class LogUniform(Elementwise):
     def _quantiles(self, share: float) -> tuple[float, float]:
         start, end = math.log(self.least), math.log(self.most)
         beside = max(share, FINEST) * (end - start)
-        ends = (self.value(max(math.exp(log), self.begin)) for log in (start + beside, end - beside))
+        ends = (self.value(max(math.exp(edge), self.begin)) for edge in (start + beside, end - beside))
         low, high = ends if self.gain > 0 else reversed([*ends])
         return low, high
 
@@ -183,61 +184,6 @@ def _moments_by_quadrature(one: LogUniform) -> tuple[float, float, float, float]
     if not variance:  # whatever lies between is rounded to one number
         return scale * mean, 0.0, 0.0, 1.0
     return scale * mean, scale * math.sqrt(variance), third / variance**1.5, fourth / variance**2
-
-
-# Functions of the same bits everywhere: sums, products and quotients in a fixed order ---------------------------------
-
-LN2 = (0.6931471803691238, 1.9082149292705877e-10)
-"""The logarithm of 2 in two parts, of which whole multiples of the first are exact."""
-
-
-def _exp(x: NDArray[float64]) -> NDArray[float64]:
-    """Return eˣ to a few units in the last place."""
-    import numpy as np
-
-    power, less = _reduced(x)
-    found: NDArray[float64] = np.ldexp(1 + less, power)
-    return found
-
-
-def _expm1(x: NDArray[float64]) -> NDArray[float64]:
-    """Return eˣ - 1 to a few units in the last place."""
-    import numpy as np
-
-    power, less = _reduced(x)
-    found: NDArray[float64] = np.ldexp(less, power) + (np.ldexp(1.0, power) - 1)
-    return found
-
-
-def _reduced(x: NDArray[float64]) -> tuple[NDArray[int32], NDArray[float64]]:
-    """Return k and eʳ - 1 of x = k·ln 2 + r, by the series of eʳ."""
-    import numpy as np
-
-    x = np.maximum(x, -750.0)  # whose exponential is 0
-    whole = np.rint(x / (LN2[0] + LN2[1]))
-    rest = (x - whole * LN2[0]) - whole * LN2[1]
-    series = np.full_like(rest, 1 / math.factorial(14))
-    for power in range(13, 0, -1):
-        series = series * rest + 1 / math.factorial(power)
-    return whole.astype(np.int32), series * rest
-
-
-def _log(x: NDArray[float64]) -> NDArray[float64]:
-    """Return ln x to a few units in the last place, by the series of artanh((m - 1)/(m + 1)) for x = m·2ᵏ."""
-    import numpy as np
-
-    mantissa, power = np.frexp(x)
-    small = mantissa < math.sqrt(0.5)
-    mantissa, power = np.where(small, 2 * mantissa, mantissa), power - small
-    ratio = (mantissa - 1) / (mantissa + 1)
-    square, series = ratio * ratio, np.full_like(ratio, 1 / 25)
-    for odd in range(23, 0, -2):
-        series = series * square + 1 / odd
-    found: NDArray[float64] = power * LN2[0] + (2 * ratio * series + power * LN2[1])
-    return found
-
-
-# The initializer ------------------------------------------------------------------------------------------------------
 
 
 @initializer(bare=("low", "high"), any_shape=True)

@@ -116,7 +116,7 @@ def initializer(
             Reference, or a union of these and None.
         kind: `distribution` or `whole`.
         bare: arguments that bare numbers in a text fill, in order.
-        modified: whether recipes may add `fans`, `factor`, `split`, `dim` and `batch_dims`.
+        modified: whether recipes may add `fans`, `factor`, `split`, `sizes`, `dim` and `batch_dims`.
         any_shape: whether it may be called with the fans of a 2 x 2 matrix when a recipe is read, so that arguments
             that contradict each other are found without a model.
 
@@ -184,10 +184,13 @@ OTHERWISE_READ = frozenset({"split", "null", "true", "false", "yes", "no", "on",
 """Names that recipes read as something else."""
 
 RESERVED = frozenset(
-    {"fn", "fans", "split", "dim", "batch_dims", "factor"}
+    {"fn", "fans", "split", "sizes", "dim", "batch_dims", "factor"}
     | {"match", "except", "exclude", "init", "kind", "trainable", "expect"}
 )
 """Keys beside the arguments of an initializer, and keys that make a mapping a rule."""
+
+EXEMPT = frozenset({("arange", "dim")})
+"""Arguments of our own that have the name of such a key, and go before it."""
 
 FIRST = {"distribution": ("fans",), "whole": ("shape", "draw")}
 """Positional arguments of each kind of function."""
@@ -259,7 +262,7 @@ def _read_parameter(name: str, kind: InitializerKind, argument: inspect.Paramete
     what, default = f"initializer {name!r}: argument {argument.name!r}", plain(argument.default)
     if not INITIALIZER_NAME.fullmatch(argument.name):
         raise ValueError(f"{what} cannot be spelled in recipes: letters, digits and _")
-    if argument.name in RESERVED:
+    if argument.name in RESERVED and (name, argument.name) not in EXEMPT:
         raise ValueError(f"{what} has the name of a key that recipes use themselves ({', '.join(sorted(RESERVED))})")
     if annotation is None:
         raise ValueError(f"{what} has no annotation, by which recipes are checked")

@@ -11,18 +11,8 @@ from typing import Any
 import numpy as np
 
 from initplug.planning.closed_forms import BEYOND
-from initplug.schemes.distributions import (
-    Constant,
-    Copy,
-    Drawn,
-    Elementwise,
-    Keep,
-    Normal,
-    Planned,
-    Stacked,
-    TruncatedNormal,
-    Uniform,
-)
+from initplug.schemes.compositions import Copy, Drawn, Keep, Planned, Stacked
+from initplug.schemes.distributions import Constant, Elementwise, Normal, TruncatedNormal, Uniform
 from initplug.schemes.log_uniform import LogUniform
 from initplug.studies.rows import Row
 
@@ -64,8 +54,9 @@ def alike(one: Drawn, other: Drawn) -> bool:
     if type(one) is not type(other):
         return False
     if isinstance(one, Stacked) and isinstance(other, Stacked):
-        count = math.lcm(len(one.parts), len(other.parts))
-        pairs = zip(_parts(one.parts, count), _parts(other.parts, count), strict=True)
+        parts, others = _equal_parts(one), _equal_parts(other)
+        count = math.lcm(len(parts), len(others))
+        pairs = zip(_parts(parts, count), _parts(others, count), strict=True)
         return one.dim == other.dim and all(_same(*pair) for pair in pairs)
     if isinstance(one, Constant) and isinstance(other, Constant):  # as their values are compared
         with np.errstate(over="ignore"):
@@ -76,6 +67,13 @@ def alike(one: Drawn, other: Drawn) -> bool:
 
 def _same(one: Any, other: Any) -> bool:
     return isinstance(one, Drawn) and isinstance(other, Drawn) and alike(one, other)
+
+
+def _equal_parts(stacked: Stacked) -> list[Any]:
+    """Return the parts, those of several sizes as often as they are larger than what divides all sizes."""
+    unit = math.gcd(*stacked.sizes) if stacked.sizes else 1
+    lengths = [size // unit for size in stacked.sizes] or [1] * len(stacked.parts)
+    return [part for part, length in zip(stacked.parts, lengths, strict=True) for _ in range(length)]
 
 
 def _parts(parts: Sequence[Any], count: int) -> list[Any]:

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from initplug.planning.slots import Tree
-from initplug.schemes.distributions import Constant, Drawn, Normal, Uniform
+from initplug.schemes.compositions import Drawn
+from initplug.schemes.distributions import Constant, Normal, Uniform
 from initplug.schemes.fans import Fans
 from initplug.studies.agreement import alike
 from initplug.studies.rows import Row

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from initplug.schemes.distributions import Constant, Drawn
+from initplug.schemes.compositions import Drawn
+from initplug.schemes.distributions import Constant
 from initplug.studies.watching import Call, Place, Read, Region, Value
 
 

@@ -16,7 +16,8 @@ from initplug.planning.closed_forms import (
     shifted,
     total,
 )
-from initplug.schemes.distributions import Constant, Drawn
+from initplug.schemes.compositions import Drawn
+from initplug.schemes.distributions import Constant
 from initplug.studies.forms import Computed, Form, Outcome, Table, Unwritten
 from initplug.studies.watching import Value
 

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from initplug.planning.closed_forms import FIXED, WHOLE, inverse_softplus
-from initplug.schemes.distributions import Constant, Drawn, Normal, Uniform
+from initplug.schemes.compositions import Drawn
+from initplug.schemes.distributions import Constant, Normal, Uniform
 from initplug.schemes.fans import Fans
 from initplug.studies.forms import (
     Computed,

@@ -14,7 +14,8 @@ from torch import Tensor
 from initplug.language.init import Init, read_init
 from initplug.planning.composition import NO_CONTEXT, distribution_for
 from initplug.schemes.calls import MisfitError
-from initplug.schemes.distributions import Constant, Drawn
+from initplug.schemes.compositions import Drawn
+from initplug.schemes.distributions import Constant
 from initplug.schemes.fans import PLAIN_LAYOUT
 from initplug.schemes.structures.base import Structured
 

@@ -17,7 +17,7 @@ from initplug.language.recipe import Recipe
 from initplug.planning.draft import drafted
 from initplug.planning.resets import Replays
 from initplug.planning.slots import Tree
-from initplug.schemes.distributions import Keep
+from initplug.schemes.compositions import Keep
 from initplug.studies.agreement import agrees
 from initplug.studies.construction import generators_kept, watched
 from initplug.studies.formulas import candidates, copies

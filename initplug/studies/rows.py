@@ -15,7 +15,8 @@ from torch import Tensor
 from initplug.planning.parametrized import Computed as Parametrized
 from initplug.planning.references import padding_row
 from initplug.planning.slots import Slot, Tree
-from initplug.schemes.distributions import Batched, Constant, Drawn, Elementwise, Stacked
+from initplug.schemes.compositions import Batched, Drawn, Stacked
+from initplug.schemes.distributions import Constant, Elementwise
 from initplug.schemes.structures.base import Structured
 from initplug.studies.forms import (
     UNDRAWN,

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from initplug.planning.references import layout_of
 from initplug.planning.slots import Tree
-from initplug.schemes.distributions import Constant, Drawn, Normal, TruncatedNormal, Uniform
+from initplug.schemes.compositions import Drawn
+from initplug.schemes.distributions import Constant, Normal, TruncatedNormal, Uniform
 from initplug.schemes.fans import FanError, FanRule, fans_of
 from initplug.schemes.initializers import Mode, fan_of
 from initplug.studies.rows import Row

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from initplug.language.numbers import Written
-from initplug.schemes.distributions import Batched, Constant, Drawn, Normal, Stacked, TruncatedNormal, Uniform
+from initplug.schemes.compositions import Batched, Drawn, Stacked
+from initplug.schemes.distributions import Constant, Normal, TruncatedNormal, Uniform
 from initplug.schemes.log_uniform import LogUniform
 from initplug.schemes.structures.orthogonal import Orthogonal
 from initplug.schemes.structures.sparse import Sparse

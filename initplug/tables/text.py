@@ -184,7 +184,7 @@ def _move_under_headings(
 def _style(row: Mapping[str, Any], column: Column) -> str:
     if column.key == "verdict":
         return {"ok": "green", "exact": "green", "differs": "bold red"}.get(str(row.get("verdict")), "dim")
-    unmatched = row.get("rule") is None and row.get("reason") != "frozen"
+    unmatched = row.get("rule") is None and row.get("reason") not in ("frozen", "adapter")
     return "bold red" if column.key == "rule" and unmatched else ""
 
 

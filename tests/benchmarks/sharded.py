@@ -31,10 +31,12 @@ from torch.distributed.tensor import Shard
 
 import initplug
 from initplug.auditing.moments import Measured
+from initplug.columns import coded
 from initplug.filling.batches import Lot, LotKind
 from initplug.filling.seeded import fill_from_names
 from initplug.filling.sharding import region_at
-from initplug.schemes.distributions import Constant, Drawn, Normal
+from initplug.schemes.compositions import Drawn
+from initplug.schemes.distributions import Constant, Normal
 
 RUNS = 3
 RANKS = (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
@@ -118,10 +120,10 @@ def simulated(shapes: dict[str, tuple[int, ...]], dim: int, ranks: int, runs: in
         region = region_at(shape, [Shard(min(dim, len(shape) - 1))], [ranks], [ranks // 2])
         if region.sizes not in memory:
             memory[region.sizes] = torch.empty(region.sizes)
-        kind = LotKind(drawn(name), True, None if region.is_whole else region)
-        lot = alike.get((kind.distribution, region), Lot(kind, (), (), ()))
-        more = Lot(kind, (*lot.rows, row), (*lot.names, name), (*lot.tensors, memory[region.sizes]))
-        alike[kind.distribution, region] = more
+        kind, distribution = LotKind(True, None if region.is_whole else region), drawn(name)
+        lot = alike.get((distribution, region), Lot(kind, coded(()), (), (), ()))
+        columns = (*lot.rows, row), (*lot.names, name), (*lot.tensors, memory[region.sizes])
+        alike[distribution, region] = Lot(kind, coded([*lot.distributions, distribution]), *columns)
         if len(shape) > 1 and region.count:
             rows.append(region.boxes[0][1].runs[1])
     lots, measured = [*alike.values()], Measured.none(len(shapes))

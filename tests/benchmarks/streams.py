@@ -1,15 +1,20 @@
 """Seeded initialization beside the same loop over torch.nn.init, as ratios of medians in one run.
 
-Run it with `python tests/benchmarks/streams.py [--small]`. Every ratio is the loop's time over ours, so that more is
-faster; memory is the peak above the model's own size.
+Run it with `python tests/benchmarks/streams.py [--small] [--busy]`. Every ratio is the loop's time over ours, so that
+more is faster; memory is the peak above the model's own size. With `--busy` every case is timed once more beside two
+processes that spin, from which the loop suffers too: status 1 tells of a ratio that is less than half the quiet one.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -57,6 +62,11 @@ def many(scale: int) -> nn.Module:
     return model
 
 
+def deep(scale: int) -> nn.Module:
+    """4,000 matrices of 16 by 16, each in a module of its own."""
+    return nn.Sequential(*(nn.Linear(16, 16, bias=False) for _ in range(4000 // scale)))
+
+
 def vit(scale: int) -> nn.Module:
     """12 blocks of width 768: the matrices of ViT-B."""
     return nn.Sequential(*(Block(768 // scale) for _ in range(12)))
@@ -87,6 +97,13 @@ CASES = [
         many,
         lambda name, p: nn.init.zeros_(p) if name.endswith("bias") else nn.init.ones_(p),
         {"*.weight": 1, "*.bias": 0},
+    ),
+    Case("(b) normal, 4,000 of 256", deep, lambda _, p: nn.init.normal_(p, 0, 0.02), {"*": "normal std=0.02"}),
+    Case(
+        "(b) the same by the place of each",
+        deep,
+        lambda name, p: nn.init.normal_(p, 0, 0.02 / math.sqrt(int(name.partition(".")[0]) + 1)),
+        {"*.weight": {"fn": "normal", "std": 0.02, "factor": {"place": "<Linear>", "power": -0.5}}},
     ),
     Case(
         "(c) truncated normal, ViT-B",
@@ -141,6 +158,21 @@ def measure(case: Case, scale: int) -> list[float]:
     return [theirs, *(theirs / one for one in ours)]
 
 
+NEIGHBOURS = 2
+
+
+@contextmanager
+def neighbours() -> Iterator[None]:
+    """Processes beside this one that spin."""
+    spinning = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(NEIGHBOURS)]
+    try:
+        yield
+    finally:
+        for one in spinning:
+            one.kill()
+            one.wait()
+
+
 def peak(threads: int, scale: int) -> float:
     """MB above the model's own size that filling it takes at most."""
     model = linears(scale)
@@ -154,7 +186,9 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--small", action="store_true", help="models of a fraction of the size, to see that it runs")
-    scale = 8 if parser.parse_args().small else 1
+    parser.add_argument("--busy", action="store_true", help=f"once more beside {NEIGHBOURS} processes that spin")
+    arguments = parser.parse_args()
+    scale, slow = 8 if arguments.small else 1, []
     torch.set_num_threads(1)
     print(f"middle of {RUNS} interleaved runs; ratios are the loop's time over ours")
     columns = ("1 thread", "measured", "2 threads", "measured", "unseeded")
@@ -162,8 +196,15 @@ def main() -> None:
     for case in CASES:
         seconds, *ratios = measure(case, scale)
         print(f"{case.name:36} {seconds:8.3f}" + "".join(f"{ratio:10.2f}x" for ratio in ratios))
+        if arguments.busy:
+            with neighbours():
+                seconds, *busy = measure(case, scale)
+            print(f"{'    beside neighbours':36} {seconds:8.3f}" + "".join(f"{ratio:10.2f}x" for ratio in busy))
+            slow += [case.name for quiet, ratio in zip(ratios, busy, strict=True) if ratio < quiet / 2]
     for threads in (1, 2, 8):
         print(f"peak above a model of 0.2 G parameters, {threads} threads: {peak(threads, scale):.0f} MB")
+    if slow:
+        sys.exit(f"slower than twice beside neighbours: {', '.join(dict.fromkeys(slow))}")
 
 
 if __name__ == "__main__":

@@ -54,7 +54,12 @@ def main() -> None:
     print(f"{wheel.name}: {len(zipfile.ZipFile(wheel).namelist())} files, {size:.2f} MB; {source.name}")
 
 
-KERNEL = [f"initplug/kernels/{name}" for name in ("kernel.c", "kernel.bin", "kernel.blake2b", "normal.npy")]
+SOURCES = [
+    f"initplug/kernels/{name}" for name in ("kernel.c", "kernel.h", "qr.c", "qr_steps.h", "build_hook.py", "normal.npy")
+]
+"""What the native kernel is built of."""
+
+KERNEL = [*SOURCES, "initplug/kernels/kernel.bin", "initplug/kernels/kernel.blake2b"]
 """What a wheel that is built here, where there is a compiler, or ziglang is fetched, has of the native kernel."""
 
 APPLICATION = """
@@ -81,7 +86,7 @@ def _check_wheel(names: list[str], read: object) -> None:
 def _check_source(names: list[str]) -> None:
     inside = [name.partition("/")[2] for name in names]
     _contains(inside, ["README.md", "LICENSE", "CHANGELOG.md", "pyproject.toml", "tests/test_application.py"])
-    _contains(inside, ["initplug/kernels/kernel.c", "initplug/kernels/build_hook.py", "initplug/kernels/normal.npy"])
+    _contains(inside, SOURCES)
     assert not any(name.endswith(("kernel.bin", "kernel.blake2b")) for name in inside), inside
 
 

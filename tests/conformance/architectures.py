@@ -5,6 +5,7 @@ Classes that a preset or a procedure goes by have the names that they have in th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -347,3 +348,45 @@ def detectron2_rcnn(norm: Callable[[int], nn.Module] = nn.BatchNorm2d, *, convol
     )
     backbone = detectron2_backbone(norm, top_block=False)
     return of("GeneralizedRCNN", backbone=backbone, proposal_generator=of("RPN", rpn_head=rpn), roi_heads=heads)
+
+
+def agent(*, continuous: bool = False) -> nn.Module:
+    """CleanRL's agent: an actor and a critic of three layers."""
+
+    def three(outputs: int) -> nn.Module:
+        return nn.Sequential(nn.Linear(6, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, outputs))
+
+    if continuous:
+        return of("Agent", critic=three(1), actor_mean=three(3), actor_logstd=parameter(1, 3))
+    return of("Agent", critic=three(1), actor=three(4))
+
+
+def atari_agent() -> nn.Module:
+    """CleanRL's agent of images: one network, a recurrent layer and two heads."""
+    network = nn.Sequential(
+        nn.Conv2d(1, 8, 8, stride=4), nn.ReLU(), nn.Conv2d(8, 16, 4, stride=2), nn.ReLU(), nn.Flatten(),
+        nn.Linear(64, 32), nn.ReLU(),
+    )  # fmt: skip
+    return of("Agent", network=network, lstm=nn.LSTM(32, 16), actor=nn.Linear(16, 4), critic=nn.Linear(16, 1))
+
+
+def s4d(layers: int = 2, width: int = 32, states: int = 16) -> nn.Module:
+    """state-spaces/s4 models/s4/s4d.py:21-47,68-90, with the values that its constructors give."""
+
+    def kernel() -> nn.Module:
+        low, high = math.log(0.001), math.log(0.1)
+        output = torch.view_as_real(torch.randn(width, states // 2, dtype=torch.cfloat))
+        frequencies = math.pi * torch.arange(states // 2).repeat(width, 1)
+        return of(
+            "S4DKernel",
+            log_dt=nn.Parameter(torch.rand(width) * (high - low) + low),
+            C=nn.Parameter(output),
+            log_A_real=nn.Parameter(torch.log(0.5 * torch.ones(width, states // 2))),
+            A_imag=nn.Parameter(frequencies),
+        )
+
+    def layer() -> nn.Module:
+        mixing = nn.Sequential(nn.Conv1d(width, 2 * width, kernel_size=1), nn.GLU(dim=-2))
+        return of("S4D", D=nn.Parameter(torch.randn(width)), kernel=kernel(), output_linear=mixing)
+
+    return nn.Sequential(*(layer() for _ in range(layers)))

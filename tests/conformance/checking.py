@@ -24,6 +24,8 @@ from scipy import special, stats
 from torch import Tensor, nn
 
 import initplug
+from initplug.schemes.log_uniform import LogUniform
+from initplug.schemes.structures.arange import Arange
 from initplug.schemes.structures.identity import Dirac, Eye
 from initplug.schemes.structures.sincos import SinCos
 
@@ -87,7 +89,7 @@ def compared(original: Recorded, preset: Any) -> Outcome:
     equal = [name for name, value in original.values.items() if torch.equal(named[name], value)]
     if len(equal) < len(original.values):
         return Outcome("distribution", len(named), len(equal))
-    by_rule = {row.name for row in plan if row.init != "default"}
+    by_rule = {row.name for row in plan if row.init not in ("default", "default keep")}
     touched = [part for part in original.passes if by_rule.intersection(part.names)]
     return Outcome("bits" if len(touched) < 2 else "bits by only", len(named), len(equal))
 
@@ -119,6 +121,19 @@ class Sample:
     def part(self, count: int, dim: int, index: int) -> Sample:
         """The sample of one of equal parts along a dimension."""
         return sampled([tensor.chunk(count, dim)[index] for tensor in self.whole])
+
+    def through(self, function: Callable[[Array], Array], gain: float) -> Sample:
+        """The sample that a growing function makes of this one, its gain undone."""
+        low, high = function(np.array([self.low, self.high]) / gain)
+        return Sample(function(self.values / gain), float(low), float(high), self.whole)
+
+
+UNLINKED: dict[str, Callable[[Array], Array]] = {
+    "none": lambda values: values,
+    "exp": np.log,
+    "inverse_softplus": lambda values: np.logaddexp(values, 0),
+}
+"""What undoes the links of log-uniform draws."""
 
 
 def sampled(tensors: Iterable[Tensor]) -> Sample:
@@ -182,9 +197,16 @@ def fault_of(distribution: Any, sample: Sample, threshold: float) -> str | None:
             return None if sample.low == sample.high == meant else found
         case initplug.Orthogonal(gain):
             return None if all(_is_orthogonal(tensor, gain) for tensor in sample.whole) else "it is not orthogonal"
-        case SinCos() | Dirac() | Eye():
+        case LogUniform(least, most, link, floor, gain):
+            undone = sample.through(UNLINKED[link], gain)
+            return _continuous(stats.loguniform(max(least, floor or 0), most), undone, threshold)
+        case SinCos() | Dirac() | Eye() | Arange():
             return _of_fixed_values(distribution, sample)
-    law = _law(distribution)
+    return _continuous(_law(distribution), sample, threshold)
+
+
+def _continuous(law: Any, sample: Sample, threshold: float) -> str | None:
+    """What of a sample a law of scipy's does not explain."""
     reach = ROUNDING * max(abs(value) for value in (*law.support(), law.mean()) if np.isfinite(value))
     if sample.low < law.support()[0] - reach or sample.high > law.support()[1] + reach:
         return f"[{sample.low:g}, {sample.high:g}] reaches beyond [{law.support()[0]:g}, {law.support()[1]:g}]"

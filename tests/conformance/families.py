@@ -26,6 +26,7 @@ Models that take more than a second or two are `large=True` and run under `make 
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -45,6 +46,7 @@ class Case:
         build: constructs the model with the values that its own code gives it.
         mode: how far the preset reproduces the bits.
         large: whether it is left to `make conformance`.
+        package: one that the project does not depend on; without it the comparison is left out.
         frozen: `write` where the model's code draws what it then freezes, and the preset keeps that.
     """
 
@@ -53,6 +55,12 @@ class Case:
     mode: Mode
     large: bool = False
     frozen: Literal["keep", "write"] = "keep"
+    package: str | None = None
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the package of the model is installed."""
+        return self.package is None or importlib.util.find_spec(self.package) is not None
 
     def recipe(self, preset: str) -> initplug.Recipe:
         """A preset as it is compared on the model."""
@@ -65,12 +73,13 @@ class Family:
 
     Args:
         preset: its name.
-        neighbour: a preset that at least one parameter of each model must tell apart from it.
+        neighbour: a preset that at least one parameter of each model must tell apart from it; None where no other
+            preset draws what this one draws.
         cases: the models; together they use every rule of the preset.
     """
 
     preset: str
-    neighbour: str
+    neighbour: str | None
     cases: Sequence[Case]
 
 

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 
-from architectures import nanogpt, recurrent, sines, torch_encoder, upsampling
+import torch
+from architectures import agent, atari_agent, nanogpt, recurrent, s4d, sines, torch_encoder, upsampling
 from families import Case, Family
 from libraries import load_example
-from procedures import after, bamos, functional_wrn, msr, msr_and_torch7_norms, prlz77, resnext_lua
-from procedures_general import lstm, mup, prenorm_transformer, relu_cnn, selu, siren
-from third_party import THIRD_PARTY, built
+from procedures import (
+    after,
+    bamos,
+    functional_wrn,
+    meliketoy,
+    msr,
+    msr_and_torch7_norms,
+    prlz77,
+    resnext_lua,
+    xternalz,
+)
+from procedures_general import cleanrl, lstm, mup, prenorm_transformer, relu_cnn, selu, siren, small_init
+from third_party import THIRD_PARTY, built, named
 from torch import nn
 
 TV = "torchvision.models"
@@ -29,6 +42,7 @@ timm_vit = THIRD_PARTY["timm-vit_tiny"].build
 torchvision_vit = THIRD_PARTY["torchvision-vit"].build
 gpt2 = THIRD_PARTY["transformers-gpt2"].build
 llama = THIRD_PARTY["transformers-llama"].build
+gpt_neox = THIRD_PARTY["transformers-gpt_neox"].build
 
 
 def linears(inputs: int = 24) -> nn.Module:
@@ -39,6 +53,30 @@ def linears(inputs: int = 24) -> nn.Module:
 def biased() -> nn.Module:
     """Convolutions with biases, which the founding codebases drop: the presets say what they would be."""
     return nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.Conv2d(16, 32, 3), nn.Flatten(), nn.Linear(32, 10))
+
+
+def stable_baselines(policy: str) -> Callable[[], nn.Module]:
+    """The constructor of a policy of Stable-Baselines3, for continuous actions or for images."""
+
+    def build() -> nn.Module:
+        import numpy as np
+
+        spaces = import_module("gymnasium.spaces")
+        images = "Cnn" in policy
+        seen = spaces.Box(0, 255, (4, 84, 84), np.uint8) if images else spaces.Box(-1, 1, (6,), np.float32)
+        actions = spaces.Discrete(5) if images else spaces.Box(-1, 1, (3,), np.float32)
+        model: nn.Module = named(f"stable_baselines3.common.policies:{policy}")(seen, actions, lambda _: 3e-4)
+        return model
+
+    return build
+
+
+def equivariant() -> nn.Module:
+    """A linear layer, a tensor product and a net of scalars of e3nn."""
+    linear = named("e3nn.o3:Linear")("8x0e + 4x1o", "8x0e + 4x1o", biases=True)
+    product = named("e3nn.o3:FullyConnectedTensorProduct")("8x0e + 4x1o", "1x0e + 1x1o", "8x0e + 4x1o")
+    scalars = named("e3nn.nn:FullyConnectedNet")([8, 16, 4], torch.relu)
+    return nn.ModuleDict({"linear": linear, "product": product, "scalars": scalars, "head": nn.Linear(8, 2)})
 
 
 def of_others(library: str, name: str) -> Case:
@@ -60,6 +98,7 @@ FAMILIES: list[Family] = [
             of_others("monai", "basic_unet"),
         ],
     ),
+    Family("torch_default_strict", neighbour="torchvision_resnet", cases=[of_others("monai", "unet")]),
     Family(
         "resnext",
         neighbour="resnext_lua",
@@ -86,6 +125,7 @@ FAMILIES: list[Family] = [
             Case("torchvision DenseNet(8, (2, 2)), rewritten", after(small_densenet, bamos), "bits"),
             Case("timm ese_vovnet19b_dw", built("timm:create_model", "ese_vovnet19b_dw"), "bits", large=True),
             Case("timm hgnet_tiny", built("timm:create_model", "hgnet_tiny"), "bits", large=True),
+            Case("timm hgnetv2_b0", built("timm:create_model", "hgnetv2_b0"), "bits", large=True),
             Case("monai resnet10", built("monai.networks.nets:resnet10", n_input_channels=1), "bits", large=True),
         ],
     ),
@@ -112,6 +152,47 @@ FAMILIES: list[Family] = [
         cases=[
             Case("szagoruyko WRN-16-4, rewritten", after(wrn16, functional_wrn), "bits by only"),
             Case("szagoruyko WRN-28-10, rewritten", after(wrn28, functional_wrn), "bits by only", large=True),
+        ],
+    ),
+    Family(
+        "wrn_fan_out",
+        neighbour="wrn",
+        cases=[
+            Case("WRN-16-4, rewritten", after(wrn16, xternalz), "bits"),
+            Case("WRN-28-10, rewritten", after(wrn28, xternalz), "bits", large=True),
+        ],
+    ),
+    Family(
+        "wrn_meliketoy",
+        neighbour="wrn_fan_out",
+        cases=[
+            Case("WRN-16-4, rewritten", after(wrn16, meliketoy), "bits"),
+            Case("net with biased convolutions, rewritten", after(biased, meliketoy), "bits"),
+        ],
+    ),
+    Family(
+        "ppo",
+        neighbour="relu_cnn",
+        cases=[
+            Case("CleanRL agent, rewritten", after(agent, cleanrl), "bits"),
+            Case(
+                "CleanRL agent of continuous actions, rewritten",
+                after(partial(agent, continuous=True), cleanrl),
+                "bits",
+            ),
+            Case("CleanRL agent of Atari with an LSTM, rewritten", after(atari_agent, cleanrl), "bits"),
+            Case(
+                "stable-baselines3 ActorCriticPolicy",
+                stable_baselines("ActorCriticPolicy"),
+                "bits",
+                package="stable_baselines3",
+            ),
+            Case(
+                "stable-baselines3 ActorCriticCnnPolicy",
+                stable_baselines("ActorCriticCnnPolicy"),
+                "bits",
+                package="stable_baselines3",
+            ),
         ],
     ),
     Family(
@@ -145,6 +226,23 @@ FAMILIES: list[Family] = [
             Case("transformers llama, rewritten", after(llama, prenorm_transformer(2)), "bits"),
             Case("transformers gpt2, rewritten", after(gpt2, prenorm_transformer(2)), "bits"),
             Case("nanoGPT of 4 layers, rewritten", after(partial(nanogpt, 4), prenorm_transformer(4)), "bits"),
+        ],
+    ),
+    Family(
+        "small_init",
+        neighbour="prenorm_transformer",
+        cases=[
+            Case("transformers llama, rewritten", after(llama, small_init(2, 32)), "bits"),
+            Case("transformers gpt_neox, rewritten", after(gpt_neox, small_init(2, 32)), "bits"),
+            Case("nanoGPT of 4 layers, rewritten", after(partial(nanogpt, 4), small_init(4, 32)), "bits by only"),
+        ],
+    ),
+    Family("s4d", neighbour="transformers_base", cases=[Case("S4D of two layers, rewritten", s4d, "distribution")]),
+    Family(
+        "e3nn",
+        neighbour="transformers_base",
+        cases=[
+            Case("e3nn net of a tensor product", equivariant, "bits", package="e3nn"),
         ],
     ),
     Family(

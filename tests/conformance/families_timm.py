@@ -203,6 +203,8 @@ FAMILIES: list[Family] = [
             registered("convnext_atto", "distribution", large=True),
             registered("convnextv2_atto", "distribution", large=True),
             registered("inception_next_atto", "distribution", large=True),
+            registered("jx_nest_tiny", "distribution", large=True),
+            registered("swiftformer_xs", "distribution", large=True),
             registered("focalnet_tiny_srf", "distribution", large=True),
         ],
     ),
@@ -298,6 +300,12 @@ FAMILIES: list[Family] = [
             registered("efficientformer_l1", "distribution", large=True),
             registered("tnt_s_legacy_patch16_224", "distribution", large=True),
             registered("volo_d1_224", "distribution", large=True),
+            registered("efficientvim_m1", "distribution", large=True),
+            registered("efficientvit_m0", "distribution", large=True),
+            registered("fastvit_t8", "distribution", large=True),
+            registered("qwen3_vit_88m", "distribution", large=True, depth=2),
+            registered("repvit_m1", "distribution", large=True),
+            registered("shvit_s1", "distribution", large=True),
         ],
     ),
     Family(
@@ -306,6 +314,25 @@ FAMILIES: list[Family] = [
         cases=[
             registered("pvt_v2_b0", "distribution"),
             registered("twins_svt_small", "distribution", large=True),
+            registered("vitamin_small_224", "distribution", large=True),
+        ],
+    ),
+    Family(
+        "timm_transformer_tf",
+        neighbour="timm_transformer",
+        cases=[
+            registered("edgenext_xx_small", "distribution"),
+            registered("mvitv2_tiny", "distribution", large=True),
+            registered("gemma4_vit_167m", "distribution", large=True, depth=2),
+        ],
+    ),
+    Family(
+        "timm_reset",
+        neighbour="timm_transformer",
+        cases=[
+            registered("pit_ti_224", "distribution"),
+            registered("levit_128s", "distribution"),
+            registered("samvit_base_patch16_224", "bits", large=True, depth=2),
         ],
     ),
     Family(

@@ -69,6 +69,7 @@ FAMILIES: list[Family] = [
         neighbour="densenet",
         cases=[
             Case("torchvision DenseNet(8, (2, 2))", built(f"{TV}:DenseNet", 8, (2, 2), 16, num_classes=10), "bits"),
+            Case("timm rdnet_tiny", built("timm:create_model", "rdnet_tiny"), "bits", large=True),
             Case("torchvision densenet121", small("densenet121"), "bits", large=True),
             Case("timm densenet121", built("timm:create_model", "densenet121", num_classes=10), "bits", large=True),
             Case("monai DenseNet, 2d", built("monai.networks.nets:DenseNet", 2, 1, 2, block_config=(2, 2)), "bits"),

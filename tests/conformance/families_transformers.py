@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from checking import Mode
+from coverage_models import transformers
 from families import Case, Family
 from third_party import ENDS, GROUPED, LANGUAGE, PATCHES, THIRD_PARTY, WIDTH, hugging_face
+from torch import nn
+from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
 
 T5 = {"vocab_size": 99, "d_model": 48, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4}
 RESIDUAL: dict[str, Any] = {"embedding_size": 8, "hidden_sizes": [16, 32], "depths": [2, 2]}
@@ -43,6 +47,31 @@ def model(name: str, mode: Mode, **settings: Any) -> Case:
     return Case(f"transformers {name}", hugging_face(name, **settings), mode)
 
 
+def drawn(name: str, mode: Mode = "bits by only") -> Case:
+    """A model of those that the coverage of presets is measured on."""
+    return Case(f"transformers {name}", partial(transformers, name), mode)
+
+
+def plain(name: str) -> Case:
+    """The same, its weight norms taken off afterwards, so that parameters have the names that rules go by."""
+
+    def build() -> nn.Module:
+        model = transformers(name)
+        for module in [*model.modules()]:
+            if is_parametrized(module):
+                remove_parametrizations(module, "weight")
+        return model
+
+    return Case(f"transformers {name}, its weight norm taken off", build, "distribution")
+
+
+SPECIAL = (
+    "XLNetLMHeadModel", "ReformerModelWithLMHead", "GptOssForCausalLM", "PoolFormerForImageClassification",
+    "LevitForImageClassification", "ViltForMaskedLM", "FlavaModel",
+)  # fmt: skip
+"""Models with parameters that no layer of torch.nn has."""
+
+
 FAMILIES: list[Family] = [
     Family(
         "transformers_base",
@@ -62,6 +91,11 @@ FAMILIES: list[Family] = [
             model("BloomForCausalLM", "bits", vocab_size=99, hidden_size=32, n_layer=2, n_head=4),
             model("Phi3ForCausalLM", "bits by only", pad_token_id=0, **GROUPED),
             model("Olmo2ForCausalLM", "bits by only", **GROUPED),
+            *(drawn(name) for name in SPECIAL),
+            drawn("PerceiverForMaskedLM", "bits"),
+            drawn("MarianMTModel"),
+            drawn("PegasusForConditionalGeneration"),
+            drawn("FalconH1ForCausalLM", "distribution"),
             Case("transformers BertForMaskedLM, base", hugging_face("BertForMaskedLM"), "bits by only", large=True),
         ],
     ),
@@ -80,6 +114,8 @@ FAMILIES: list[Family] = [
                 add_cross_attention=True,
                 **ENDS,
             ),
+            drawn("ImageGPTForCausalImageModeling"),
+            drawn("DecisionTransformerModel"),
         ],
     ),
     Family(
@@ -96,6 +132,7 @@ FAMILIES: list[Family] = [
             ),
             model("T5EncoderModel", "bits by only", **T5),
             model("T5ForSequenceClassification", "bits by only", **T5),
+            drawn("SwitchTransformersForConditionalGeneration"),
         ],
     ),
     Family(
@@ -168,7 +205,11 @@ FAMILIES: list[Family] = [
     Family(
         "transformers_clip",
         neighbour="transformers_base",
-        cases=[small("clip", "bits by only"), model("CLIPForImageClassification", "bits by only", **CLIP)],
+        cases=[
+            small("clip", "bits by only"),
+            model("CLIPForImageClassification", "bits by only", **CLIP),
+            drawn("OwlViTModel"),
+        ],
     ),
     Family(
         "transformers_siglip",
@@ -186,6 +227,23 @@ FAMILIES: list[Family] = [
         cases=[
             model("ModernBertForMaskedLM", "distribution", **LANGUAGE, pad_token_id=0),
             model("ModernBertForSequenceClassification", "bits by only", norm_bias=True, **LANGUAGE, pad_token_id=None),
+        ],
+    ),
+    Family(
+        "mamba",
+        neighbour="transformers_base",
+        cases=[
+            drawn("MambaForCausalLM", "distribution"),
+            drawn("Mamba2ForCausalLM", "distribution"),
+        ],
+    ),
+    Family(
+        "transformers_wav2vec2",
+        neighbour="transformers_base",
+        cases=[
+            plain("Wav2Vec2ForCTC"),
+            plain("WavLMForCTC"),
+            plain("Wav2Vec2ForPreTraining"),
         ],
     ),
 ]

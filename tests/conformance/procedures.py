@@ -109,3 +109,31 @@ def functional_wrn(model: nn.Module) -> list[str]:
     order.append("fc.bias")
     named["fc.bias"].data.zero_()
     return order
+
+
+def xternalz(model: nn.Module) -> None:
+    """xternalz/WideResNet-pytorch wideresnet.py:67-74."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, nn.BatchNorm2d):
+            module.weight.data.fill_(1)
+            module.bias.data.zero_()
+        elif isinstance(module, nn.Linear):
+            module.bias.data.zero_()
+
+
+def meliketoy(model: nn.Module) -> None:
+    """meliketoy/wide-resnet.pytorch networks/wide_resnet.py:13-20, as main.py:137 applies it."""
+
+    def conv_init(module: nn.Module) -> None:
+        name = type(module).__name__
+        if name.find("Conv") != -1:
+            nn.init.xavier_uniform_(module.weight, gain=math.sqrt(2))  # type: ignore[arg-type]  # a convolution's
+            if module.bias is not None:
+                nn.init.constant_(module.bias, 0)  # type: ignore[arg-type]  # likewise
+        elif name.find("BatchNorm") != -1:
+            nn.init.constant_(module.weight, 1)  # type: ignore[arg-type]  # likewise
+            nn.init.constant_(module.bias, 0)  # type: ignore[arg-type]  # likewise
+
+    model.apply(conv_init)

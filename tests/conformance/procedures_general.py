@@ -106,3 +106,37 @@ def mup(*outputs: str) -> Any:
                 init.normal_(module.weight, std=1 / inputs if name in outputs else 1 / math.sqrt(inputs))
 
     return procedure
+
+
+def cleanrl(model: nn.Module) -> None:
+    """vwxyzjn/cleanrl cleanrl/ppo.py:97-119, ppo_continuous_action.py:107-131, ppo_atari_lstm.py:115-137.
+
+    There `layer_init` wraps each layer where it is constructed: orthogonal with gain √2 unless told otherwise, the
+    actor's last layer with 0.01, the critic's with 1; recurrent weights with gain 1, biases 0.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, nn.LSTM):
+            for key, tensor in module.named_parameters():
+                if "bias" in key:
+                    init.constant_(tensor, 0)
+                elif "weight" in key:
+                    init.orthogonal_(tensor, 1.0)
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            gains = {"actor": 0.01, "actor.4": 0.01, "actor_mean.4": 0.01, "critic": 1.0, "critic.4": 1.0}
+            init.orthogonal_(module.weight, gains.get(name, math.sqrt(2)))
+            assert module.bias is not None
+            init.constant_(module.bias, 0.0)
+
+
+def small_init(layers: int, width: int) -> Any:
+    """EleutherAI/gpt-neox megatron/model/init_functions.py:139-168, `wang_init` for what writes to the stream."""
+    outputs = ("c_proj", "o_proj", "down_proj", "attention.dense", "dense_4h_to_h")
+
+    def procedure(model: nn.Module) -> None:
+        zero_biases_and_whole_norms(model)
+        for name, module in model.named_modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                std = 2 / layers / math.sqrt(width) if name.endswith(outputs) else math.sqrt(2 / (5 * width))
+                init.normal_(module.weight, mean=0.0, std=std)
+
+    return procedure

@@ -68,6 +68,15 @@ KEPT = {
         "transformers_base",
         POSITIONS[:1].__contains__,
     ),
+    "RetinaNet": Frozen(
+        detection.on_mobilenet("RetinaNet"), "torchvision_retinanet", re.compile(r"backbone\.body\.[0-8]\.").match
+    ),
+    "FCOS": Frozen(detection.on_mobilenet("FCOS"), "torchvision_fcos", re.compile(r"backbone\.body\.[0-8]\.").match),
+    "VQ-VAE": Frozen(
+        THIRD_PARTY["monai-vqvae"].build, "torch_default", re.compile(r"quantizer\..*embedding\.weight").match
+    ),
+}
+DRAWN = {
     "Marian": Frozen(sequences("Marian", "MarianMTModel", **WORDS), "transformers_base", POSITIONS.__contains__),
     "Pegasus": Frozen(
         sequences("Pegasus", "PegasusForConditionalGeneration", **WORDS), "transformers_base", POSITIONS.__contains__
@@ -83,15 +92,6 @@ KEPT = {
         "transformers_base",
         POSITIONS.__contains__,
     ),
-    "RetinaNet": Frozen(
-        detection.on_mobilenet("RetinaNet"), "torchvision_retinanet", re.compile(r"backbone\.body\.[0-8]\.").match
-    ),
-    "FCOS": Frozen(detection.on_mobilenet("FCOS"), "torchvision_fcos", re.compile(r"backbone\.body\.[0-8]\.").match),
-    "VQ-VAE": Frozen(
-        THIRD_PARTY["monai-vqvae"].build, "torch_default", re.compile(r"quantizer\..*embedding\.weight").match
-    ),
-}
-DRAWN = {
     "DiT": Frozen(last_of(families_rewritten.FAMILIES, "dit"), "dit", re.compile("pos_embed").fullmatch),
     "MAE": Frozen(last_of(families_rewritten.FAMILIES, "mae"), "mae", re.compile("(decoder_)?pos_embed").fullmatch),
     "ViTMAE": Frozen(

@@ -15,6 +15,7 @@ from torch import nn
 
 import initplug
 from initplug.language.preset_list import presets
+from initplug.schemes.compositions import Keep
 
 CONSTRUCTIONS = 4  # further ones, for samples of small parameters
 MANY = 30_000_000  # elements, of which one more construction is enough, as of large models
@@ -41,15 +42,19 @@ def _their_warnings() -> Iterator[None]:
 def planned(model: nn.Module, preset: initplug.Recipe) -> list[initplug.Assignment]:
     """What a preset of another family says of the parameters that it knows."""
     recipe = preset.model_copy(update={"frozen": "write", "unmatched": "keep", "unused": "ignore"})
-    try:
-        plan = initplug.plan(model, recipe)
-    except initplug.PlanError as error:
-        plan = error.plan
-    return [row for row in plan or () if row.distribution is not None]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", initplug.InitplugWarning)  # of what it leaves as constructed
+        try:
+            plan = initplug.plan(model, recipe)
+        except initplug.PlanError as error:
+            plan = error.plan
+    return [row for row in plan or () if row.distribution is not None and not isinstance(row.distribution, Keep)]
 
 
 @pytest.mark.parametrize(("family", "case"), PARAMETERS)
 def test_a_preset_is_what_the_models_own_code_draws(family: Family, case: Case) -> None:
+    if not case.is_here:
+        pytest.skip(f"{case.package} is not installed; `make presets-coverage` installs it")
     original = recorded(case.build, SEED)
     recipe = case.recipe(family.preset)
     plan = initplug.plan(original.model, recipe)  # complete, and without a warning
@@ -58,8 +63,9 @@ def test_a_preset_is_what_the_models_own_code_draws(family: Family, case: Case) 
     further = 1 if case.large or sum(row.numel for row in plan) > MANY else CONSTRUCTIONS
     samples = samples_of(case.build, original, range(SEED + 1, SEED + 1 + further))
     assert differing(plan, samples) == {}
-    told_apart = differing(planned(original.model, initplug.load(family.neighbour)), samples)
-    assert told_apart, f"{family.neighbour} is not told apart"
+    if family.neighbour is not None:
+        told_apart = differing(planned(original.model, initplug.load(family.neighbour)), samples)
+        assert told_apart, f"{family.neighbour} is not told apart"
 
     outcome = compared(original, recipe)
     assert outcome.mode == case.mode
@@ -69,6 +75,8 @@ def test_a_preset_is_what_the_models_own_code_draws(family: Family, case: Case) 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.preset)
 def test_the_models_of_a_family_use_every_rule(family: Family) -> None:
     unused = set(initplug.load(family.preset).rules)
+    if not all(case.is_here for case in family.cases):
+        pytest.skip("some of its models are of packages that are not installed")
     for case in sorted(family.cases, key=lambda case: case.large):
         unused -= {row.rule for row in initplug.plan(case.build(), case.recipe(family.preset))}
         if not unused:
@@ -90,4 +98,4 @@ def test_a_preset_names_the_models_that_it_is_proven_on(family: Family) -> None:
 def test_every_preset_is_compared() -> None:
     compared = Counter(family.preset for family in FAMILIES)
     assert set(compared.values()) == {1}
-    assert sorted(compared) == presets()
+    assert sorted([*compared, "keep"]) == presets()  # which draws nothing that could be compared

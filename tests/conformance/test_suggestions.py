@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable
 
 import pytest
+import torch
 from third_party import named
 from torch import nn
 
@@ -108,6 +109,79 @@ def test_a_model_of_transformers_is_known_or_said_to_be_unknown(
     else:
         assert fits.known == 0 or fits[0].preset.startswith("transformers")
         assert fits.known or fits.conclusion.startswith("no preset")
+
+
+def drawn(path: str, *arguments: object, **settings: object) -> nn.Module:
+    """What a constructor gives, with the values that it draws."""
+    torch.manual_seed(0)
+    model: nn.Module = named(path)(*arguments, **settings)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "preset"),
+    [
+        (f"{TV}:resnet18", "torchvision_resnet"),
+        (f"{TV}:densenet121", "torchvision_densenet"),
+        (f"{TV}:mobilenet_v2", "torchvision_mobilenet"),
+        (f"{TV}:efficientnet_b0", "torchvision_efficientnet"),
+        (f"{TV}:regnet_y_400mf", "torchvision_regnet"),
+        (f"{TV}:mnasnet1_0", "torchvision_mnasnet"),
+        (f"{TV}:squeezenet1_0", "torchvision_squeezenet"),
+        (f"{TV}:shufflenet_v2_x0_5", "torch_default"),
+        ("timm.models:resnet18", "timm_resnet"),
+        ("timm.models:vit_tiny_patch16_224", "timm_vit"),
+        ("timm.models:convnext_atto", "timm_convnext"),
+        ("timm.models:regnetx_002", "timm_regnet"),
+        ("timm.models:resmlp_12_224", "timm_mixer"),
+        ("timm.models:poolformer_s12", "timm_metaformer"),
+    ],
+)
+def test_the_values_of_a_model_say_which_preset_it_was_drawn_by(model: str, preset: str) -> None:
+    fits = suggest(drawn(model))
+    assert fits[0].preset == preset
+    assert fits.valued and fits[0].unlike == () and fits[0].alike == fits[0].of_slots
+    assert fits.conclusion.startswith(f"{preset} fits {fits.model} best")
+    assert f"; all {fits[0].of_slots} parameters look so" in fits.conclusion
+
+
+TRANSFORMERS = [
+    ("GPT2LMHeadModel", "transformers_gpt2", {"n_layer": 4}),
+    ("T5ForConditionalGeneration", "transformers_t5", {"num_layers": 2}),
+    ("ViTModel", "transformers_vit", {"num_hidden_layers": 2}),
+    ("BertModel", "transformers_base", {"num_hidden_layers": 2}),
+]
+
+
+@pytest.mark.parametrize(("kind", "preset", "settings"), TRANSFORMERS)
+def test_the_values_of_a_model_of_transformers_say_it_too(kind: str, preset: str, settings: dict[str, int]) -> None:
+    constructor = named(f"transformers:{kind}")
+    fits = suggest(drawn(f"transformers:{kind}", constructor.config_class(**settings)))
+    assert fits[0].preset == preset
+    assert fits[0].unlike == () and fits[0].complete
+
+
+def test_what_a_nearest_preset_does_not_draw_is_named() -> None:
+    constructor = named("transformers:WhisperModel")
+    model = drawn("transformers:WhisperModel", constructor.config_class(encoder_layers=2, decoder_layers=2))
+    fits = suggest(model)
+    base = next(fit for fit in fits if fit.preset == "transformers_base")
+    assert base.unlike == ("encoder.embed_positions.weight",)
+    if fits[0].unlike:
+        assert fits.conclusion.endswith(" look so; encoder.embed_positions.weight does not")
+    else:
+        assert fits.conclusion.endswith(" parameters look so")
+    assert "every parameter has a rule" not in fits.conclusion
+
+
+@pytest.mark.parametrize("kind", ["resnet50", "gpt2"])
+def test_all_presets_are_tried_and_judged_in_two_seconds(kind: str) -> None:
+    if kind == "gpt2":
+        model = drawn("transformers:GPT2LMHeadModel", named("transformers:GPT2LMHeadModel").config_class())
+    else:
+        model = drawn(f"{TV}:resnet50")
+    suggest(nn.Linear(2, 2))  # presets are read once
+    assert min(timeit.repeat(lambda: suggest(model), timer=time.process_time, number=1, repeat=3)) < 2
 
 
 @pytest.mark.parametrize("kind", ["resnet50", "llama"])

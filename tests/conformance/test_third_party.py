@@ -46,7 +46,7 @@ NAMELESS = {
     },
 }
 
-EVERYTHING = {"defaults": ["torch_default"], "frozen": "write"}
+EVERYTHING = {"defaults": ["torch_default_strict"], "frozen": "write"}
 """What construction draws, also of what it freezes."""
 
 Places = dict[str, list[tuple[str, nn.Module, str]]]
@@ -244,7 +244,7 @@ def constructed(model: nn.Module) -> dict[str, Law | None]:
 
 
 def refused(model: nn.Module) -> list[str]:
-    """The parameters that `torch_default` has no distribution for."""
+    """The parameters that `torch_default_strict` has no distribution for."""
     try:
         initplug.plan(model, EVERYTHING)
     except initplug.PlanError as error:
@@ -277,7 +277,7 @@ def test_torch_default_plans_what_construction_draws_and_names_the_rest(name: st
     recipe: Any = EVERYTHING
     if left:
         rule = {"match": [f"^{slot}" for slot in left], "init": "keep"}
-        recipe = {"defaults": ["torch_default"], "frozen": "write", "rules": {"left": rule}}
+        recipe = {"defaults": ["torch_default_strict"], "frozen": "write", "rules": {"left": rule}}
     plan = initplug.plan(model, recipe)
     assert [row.name for row in plan] == list(laws)
     assert [row.name for row in plan if row.init == "keep"] == left

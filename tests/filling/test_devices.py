@@ -19,12 +19,12 @@ from torch import nn
 
 import initplug
 from initplug.filling import devices, seeded
-from initplug.filling.batches import LotKind
 from initplug.filling.pieces import Piece
 from initplug.filling.write import fill_alone
 from initplug.kernels import cuda
 from initplug.regions import Region
-from initplug.schemes.distributions import Elementwise, Keep, Normal, Stacked, TruncatedNormal, Uniform
+from initplug.schemes.compositions import Keep, Stacked
+from initplug.schemes.distributions import Elementwise, Normal, TruncatedNormal, Uniform
 from initplug.schemes.log_uniform import LogUniform
 
 RECIPE = {
@@ -74,7 +74,7 @@ def held(region: Region, *, stacked: bool = False) -> list[torch.Tensor]:
     draws: list[Elementwise] = [Normal(0.0, 1.0), TruncatedNormal(0.0, 1.0, -2.0, 2.0), Uniform(-1.0, 1.0)]
     for view, draw in zip(views, draws, strict=True):
         whole = Stacked((draw, Normal(0.5, 0.1), draw), 0) if stacked else draw
-        fill_alone(view, LotKind(whole, False, region), "fc.weight", 5, 1)
+        fill_alone(view, whole, "fc.weight", 5, 1, region)
     return views
 
 

@@ -162,7 +162,7 @@ def test_the_base_of_an_adapted_model_is_left_alone() -> None:
 
     model = nn.Sequential(Adapted(), Adapted())
     base = {name: value.clone() for name, value in model.named_parameters() if "base_layer" in name}
-    audit, _ = applied_and_told({"defaults": ["transformers_base"], "unused": "ignore"}, model, seed=0)
+    audit, _ = applied_and_told({"defaults": ["transformers_base", "lora"], "unused": "ignore"}, model, seed=0)
     assert all(torch.equal(model.get_parameter(name), value) for name, value in base.items())
     assert {row.name for row in audit if row.status == "kept"} == {*base}
     assert {row.status for row in audit if "lora" in row.name} == {"initialized"}

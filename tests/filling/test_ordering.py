@@ -14,7 +14,8 @@ import initplug
 from initplug.filling import order as ordering
 from initplug.filling.order import order
 from initplug.filling.torch_draws import draw_from_generator
-from initplug.schemes.distributions import Constant, Drawn, Keep, Normal, Planned, Stacked, TruncatedNormal, Uniform
+from initplug.schemes.compositions import Drawn, Keep, Planned, Stacked
+from initplug.schemes.distributions import Constant, Normal, TruncatedNormal, Uniform
 
 NORMAL = Normal(0.0, 1.0)
 

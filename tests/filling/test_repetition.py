@@ -17,17 +17,9 @@ from initplug.auditing import repetition as module
 from initplug.auditing.moments import measure
 from initplug.auditing.repetition import repetition
 from initplug.filling.torch_draws import draw_from_generator
-from initplug.schemes.distributions import (
-    Batched,
-    Constant,
-    Drawn,
-    Keep,
-    Normal,
-    Planned,
-    Stacked,
-    TruncatedNormal,
-    Uniform,
-)
+from initplug.schemes.compositions import Batched, Drawn, Keep, Planned, Stacked
+from initplug.schemes.distributions import Constant, Normal, TruncatedNormal, Uniform
+from initplug.schemes.structures.arange import Arange
 from initplug.schemes.structures.identity import Dirac, Eye
 from initplug.schemes.structures.orthogonal import Orthogonal
 from initplug.schemes.structures.sincos import SinCos
@@ -97,6 +89,7 @@ BY_DESIGN: dict[str, tuple[Tensor, Planned | None]] = {
     "dirac": (nn.init.dirac_(torch.empty(64, 32, 3, 3)), Dirac(1.0, 1, (64, 32, 3, 3))),
     "sparse": (torch.zeros(64, 48), Sparse(0.01, 0.9, 64)),
     "sincos": (torch.zeros(65, 48), SinCos(1.0, 2, 1, 10000.0, 65, 48)),
+    "arange": (torch.arange(48.0).repeat(64, 1), Arange(1.0, 0.0, 1.0, 1, "none", (64, 48))),
     "no elements": (torch.zeros(0, 48), NORMAL),
     "no dimensions": (torch.tensor(0.0), NORMAL),
     "two elements": (torch.zeros(2), NORMAL),

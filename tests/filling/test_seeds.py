@@ -19,11 +19,12 @@ from nets import copied_values, quietly
 from torch import Tensor, nn
 
 import initplug
+from initplug import kernels, torch_versions
 from initplug.auditing.moments import Measured
 from initplug.filling.streams import fill_box
 from initplug.filling.words import key_of
 from initplug.regions import Box
-from initplug.schemes.distributions import Normal, Uniform
+from initplug.schemes.distributions import Normal, TruncatedNormal, Uniform
 
 RECIPE = {
     "rules": {
@@ -258,6 +259,9 @@ WHOLE = {
     "eye": (6, 6),
     "sparse 0.5": (40, 30),
     "sincos": (10, 8),
+    "sincos interleaved": (10, 8),
+    "arange start=1 log": (10, 8),
+    "bilinear": (8, 4, 4, 4),
 }
 
 
@@ -324,6 +328,55 @@ def test_complex_parts_have_streams_of_their_own() -> None:
         expected = np.empty(200_000, np.float32)
         fill_box(expected, Normal(0.0, 0.5 / 2**0.5), key_of(0, "w", tag), Box.whole((500, 400)))
         assert np.array_equal(part.detach().numpy(), expected.reshape(500, 400))
+
+
+COMPLEX = {
+    "uniform -1 3": (Uniform(-1.0, 3.0), Uniform(-1.0, 3.0)),
+    "trunc_normal std=2 mean=5": (
+        TruncatedNormal(5.0, 2**0.5, 5 - 2 * 2**0.5, 5 + 2 * 2**0.5),
+        TruncatedNormal(0.0, 2**0.5, -2 * 2**0.5, 2 * 2**0.5),
+    ),
+}
+
+
+@pytest.mark.parametrize("init", COMPLEX)
+def test_both_parts_of_complex_elements_are_drawn_and_judged(init: str) -> None:
+    model = nn.ParameterDict({"w": nn.Parameter(torch.zeros(300, 400, dtype=torch.complex64))})
+    recipe = {"rules": {"^w": init}}
+    for seed in (None, 0):
+        row = initplug.apply(model, recipe, seed=seed)["w"]
+        assert row.verdict == "ok", row
+        assert row.measured_std == pytest.approx(row.std, rel=0.01)
+        assert row.measured_mean == pytest.approx(row.mean, abs=0.02)
+        for part, law in zip((model["w"].real, model["w"].imag), COMPLEX[init], strict=True):
+            assert part.std().item() == pytest.approx(law.std, rel=0.01)
+            assert part.mean().item() == pytest.approx(law.mean, abs=0.02)
+            assert law.low <= part.min().item() and part.max().item() <= law.high + 1e-5
+    for part, law, tag in zip((model["w"].real, model["w"].imag), COMPLEX[init], ("", "imag"), strict=True):
+        expected = np.empty(120_000, np.float32)
+        fill_box(expected, law, key_of(0, "w", tag), Box.whole((300, 400)))
+        assert np.allclose(part.detach().numpy(), expected.reshape(300, 400), rtol=3e-7)  # 2/√2 or √2
+    assert initplug.audit(model, recipe, seed=0)["w"].verdict == "exact"
+    with torch.no_grad():
+        model["w"].imag.mul_(1.2)
+    assert initplug.audit(model, recipe)["w"].verdict == "differs"
+
+
+def test_complex_layers_have_the_bits_of_their_construction() -> None:
+    torch.manual_seed(3)
+    expected = nn.Linear(64, 64, dtype=torch.complex64)
+    model = nn.Linear(64, 64, dtype=torch.complex64)
+    torch.manual_seed(3)
+    audit = initplug.apply(model, "torch_default")
+    assert torch.equal(model.weight, expected.weight) and torch.equal(model.bias, expected.bias)
+    assert not audit.problems()
+    assert str(audit["weight"].to_dict()["distribution"]) == "uniform(-0.125, 0.125) in both parts"
+
+
+def test_a_plan_of_complex_draws_is_for_complex_tensors() -> None:
+    plan = initplug.plan(nn.Linear(4, 4, dtype=torch.complex64), {"rules": {"*": "uniform -1 1"}})
+    with pytest.raises(initplug.ApplyError):
+        initplug.apply(nn.Linear(4, 4), plan)
 
 
 def test_padding_rows_are_zero(reference: dict[str, Tensor]) -> None:
@@ -449,3 +502,63 @@ def test_the_collector_of_cycles_is_left_as_it_was(collecting: bool) -> None:
     finally:
         (gc.enable if before else gc.disable)()
     assert seen and not any(seen)
+
+
+# Many tensors, each with a deviation of its own.
+
+
+def layers_at_their_places(count: int, size: int) -> nn.Module:
+    return nn.Sequential(*(nn.Sequential(nn.Linear(size, size)) for _ in range(count)))
+
+
+PLACED = {"fn": "normal", "std": 0.02, "factor": {"place": "<Linear>", "power": -0.5}}
+
+
+def calls_of(kernel: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of tensors that calls of a kernel take from now on."""
+    found: list[int] = []
+    real = getattr(kernel, name)
+
+    def counting(addresses: Any, *rest: Any) -> None:
+        found.append(len(addresses))
+        real(addresses, *rest)
+
+    monkeypatch.setattr(kernel, name, counting)
+    return found
+
+
+def test_small_tensors_under_factors_of_their_own_are_drawn_in_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = layers_at_their_places(300, 5)
+    recipe = {"rules": {"*.weight": PLACED, "*.bias": 0.5}}
+    filled, measured = (calls_of(kernels.kernel(), name, monkeypatch) for name in ("fill", "measure"))
+    audit = initplug.apply(model, recipe, seed=3)
+    assert (filled, measured) == ([300], [300])
+    assert {row.verdict for row in audit} == {"ok"}
+    for place, (name, weight) in enumerate(model.named_parameters(), 2):
+        if name.endswith("weight"):
+            alone, std = np.empty(25, np.float32), 0.02 / math.sqrt(place // 2)
+            fill_box(alone, Normal(0.0, std), key_of(3, name), Box.whole((5, 5)))
+            assert (weight.detach().numpy().ravel() == alone).all()
+            assert audit[name].std == std
+
+
+def test_torchs_own_draws_under_factors_are_measured_in_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = calls_of(kernels.kernel(), "measure", monkeypatch)
+    initplug.apply(layers_at_their_places(300, 5), {"rules": {"*.weight": PLACED, "*.bias": 0.5}})
+    assert measured == [300, 300]
+
+
+def test_a_zero_with_a_sign_is_none_without_one() -> None:
+    model = layers_at_their_places(3, 2)
+    initplug.apply(model, {"rules": {"*.weight": 0.0, "*.bias": -0.0, "^1.**.weight": -0.0}}, seed=0)
+    signs = [bool(parameter.signbit().all()) for parameter in model.parameters()]
+    assert signs == [False, True, True, True, False, True]
+
+
+@pytest.mark.parametrize("many", [True, False])
+def test_autograd_hears_of_every_tensor_that_was_written(many: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("initplug.torch_versions.MARKS_MANY", many and torch_versions.MARKS_MANY)
+    model = layers_at_their_places(4, 3)
+    before = [parameter._version for parameter in model.parameters()]
+    initplug.apply(model, {"rules": {"*": "normal std=0.02"}}, seed=0)
+    assert all(parameter._version > version for parameter, version in zip(model.parameters(), before, strict=True))

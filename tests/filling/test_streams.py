@@ -76,7 +76,8 @@ def test_values_of_many_streams_are_those_of_each(seed: int, names: list[str], c
     names = [name.encode("utf-8", "replace").decode() for name in names]
     out = np.empty((len(names), count), np.float32)
     addresses = (address_of(out) + np.arange(len(names)) * out.strides[0]).astype(np.uintp)
-    fill_memory(addresses, "float32", Normal(0.0, 1.0), keys_of(seed, names), Box.whole((count,)), 0, count)
+    draws = reference.table_of([draw_of(Normal(0.0, 1.0))] * len(names))
+    fill_memory(addresses, "float32", draws, keys_of(seed, names), Box.whole((count,)), 0, count)
     for name, values in zip(names, out, strict=True):
         assert (values == drawn_elements(Normal(0.0, 1.0), seed, name, count)).all()
 

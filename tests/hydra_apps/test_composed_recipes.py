@@ -349,7 +349,7 @@ def test_under_hydra_main_alone_and_in_a_sweep(conf: Path, tmp_path: Path) -> No
     conv, bn, every = line_of("resnext", "conv"), line_of("resnext", "bn"), line_of("torch_default", "all")
     assert lines == [
         f"resnext kaiming_normal fan_out resnext.yaml:{conv} resnext.yaml:{bn}",
-        f"torch_default default torch_default.yaml:{every} torch_default.yaml:{every}",
+        f"torch_default default keep torch_default.yaml:{every} torch_default.yaml:{every}",
     ]
     done = run("init.rules.conv.init.mode=fan_x")
     assert done.returncode == 1

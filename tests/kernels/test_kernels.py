@@ -25,10 +25,12 @@ from torch import nn
 
 import initplug
 from initplug import kernels
-from initplug.kernels import binary, build_hook, native, reference
-from initplug.kernels.reference import MOMENTS, STORED, Draw
+from initplug.kernels import binary, build_hook, native, qr_reference, reference
+from initplug.kernels.reference import MOMENTS, STORED, Draw, table_of
 
 ROOT = Path(__file__).parents[2]
+
+SOURCES = sorted(path for path in Path(kernels.__file__).parent.iterdir() if path.suffix in (".c", ".h"))
 
 needs_binary = pytest.mark.skipif(not binary.BINARY.exists(), reason="the native kernel is not built")
 
@@ -52,22 +54,31 @@ def addresses_of(rows: NDArray[Any]) -> NDArray[np.uintp]:
 def filled(
     kernel: kernels.Kernel,
     dtype: str,
-    draw: Draw,
+    draws: list[Draw],
     keys: NDArray[np.uint64],
     runs: reference.Runs,
     begin: int,
     count: int,
 ) -> tuple[bytes, bytes]:
-    out, measured = np.zeros((len(keys), count), STORED[dtype]), np.zeros(len(keys), MOMENTS)
-    kernel.fill(addresses_of(out), dtype, draw, keys, runs, begin, count, measured)
+    out, measured, table = np.zeros((len(keys), count), STORED[dtype]), np.zeros(len(keys), MOMENTS), table_of(draws)
+    kernel.fill(addresses_of(out), dtype, table, keys, runs, begin, count, measured)
     alone = np.zeros_like(out)
-    kernel.fill(addresses_of(alone), dtype, draw, keys, runs, begin, count)
+    kernel.fill(addresses_of(alone), dtype, table, keys, runs, begin, count)
     assert alone.tobytes() == out.tobytes(), "measuring changes no value"
     again = np.zeros_like(measured)
     kernel.measure(addresses_of(out), dtype, count, again)
     if dtype != "float64":  # whose scale depends on what is held
         assert again.tobytes() == measured.tobytes()
     return out.tobytes(), measured.tobytes()
+
+
+def altered_sources(folder: Path, old: str = "", new: str = "") -> None:
+    """Copy the sources of the native kernel into a folder, with a change of kernel.c."""
+    for path in SOURCES:
+        shutil.copy(path, folder)
+    text = (folder / "kernel.c").read_text()
+    assert old in text
+    (folder / "kernel.c").write_text(text.replace(old, new) if old else text)
 
 
 DRAWS = st.builds(
@@ -89,8 +100,7 @@ STARTS = st.integers(0, 40) | st.integers(0, 2**40)
 @settings(max_examples=150, deadline=None)
 @given(
     st.sampled_from([*STORED]),
-    DRAWS,
-    st.lists(st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1)), min_size=1, max_size=3),
+    st.lists(st.tuples(DRAWS, st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1)), min_size=1, max_size=3),
     COUNTS,
     STARTS,
     st.integers(1, 50) | st.just(10_000),
@@ -98,12 +108,12 @@ STARTS = st.integers(0, 40) | st.integers(0, 2**40)
     st.integers(0, 60),
 )
 def test_the_native_kernel_gives_the_bits_of_the_reference(
-    dtype: str, draw: Draw, keys: list[tuple[int, int]], count: int, start: int, length: int, gap: int, begin: int
+    dtype: str, drawn: list[tuple[Draw, int, int]], count: int, start: int, length: int, gap: int, begin: int
 ) -> None:
     runs = start + np.arange((begin + count) // length + 1, dtype=np.int64) * (length + gap), length
-    wanted = np.array(keys, np.uint64)
-    assert filled(native, dtype, draw, wanted, runs, begin, count) == filled(
-        reference, dtype, draw, wanted, runs, begin, count
+    draws, keys = [draw for draw, *_ in drawn], np.array([key for _, *key in drawn], np.uint64)
+    assert filled(native, dtype, draws, keys, runs, begin, count) == filled(
+        reference, dtype, draws, keys, runs, begin, count
     )
 
 
@@ -113,10 +123,10 @@ def test_the_native_kernel_gives_the_bits_of_the_reference(
 def test_memory_may_begin_anywhere(dtype: str, offset: int) -> None:
     keys, runs = np.array([[1, 2]], np.uint64), (np.zeros(1, np.int64), 5000)
     for count in (1, 64, 4097):
-        expected = filled(native, dtype, Draw(), keys, runs, 0, count)
+        expected = filled(native, dtype, [Draw()], keys, runs, 0, count)
         memory, measured = np.zeros((1, 8 * count + 8), np.uint8), np.zeros((2, 1), MOMENTS)
         addresses = addresses_of(memory) + np.uintp(offset)
-        native.fill(addresses, dtype, Draw(), keys, runs, 0, count, measured[0])
+        native.fill(addresses, dtype, table_of([Draw()]), keys, runs, 0, count, measured[0])
         native.measure(addresses, dtype, count, measured[1])
         assert memory[0, offset : offset + len(expected[0])].tobytes() == expected[0]
         assert not memory[0, :offset].any() and not memory[0, offset + len(expected[0]) :].any()
@@ -174,15 +184,22 @@ def test_versions_for_other_processors_give_the_same_bits(
 ) -> None:
     runs, keys = (np.arange(9, dtype=np.int64) * 999 + 3, 800), np.array([[1, 2], [3, 4]], np.uint64)
     draws = [Draw(), Draw(True, 0.4, -0.1), Draw(False, 70000.0, 0.5, -1e5, 1e5, 98765, 1 << 31)]
-    cases = [(dtype, draw, keys, runs, begin, 2100 + begin) for dtype in STORED for draw in draws for begin in (0, 13)]
+    cases = [
+        (dtype, [draw, *draws[:1]], keys, runs, begin, 2100 + begin)
+        for dtype in STORED
+        for draw in draws
+        for begin in (0, 13)
+    ]
     expected = [filled(native, *case) for case in cases]
-    text = Path(kernels.__file__).with_name("kernel.c").read_text()
-    (tmp_path / "kernel.c").write_text(text.replace("known = -1", f"known = {level}"))
+    matrices = [np.random.default_rng(0).standard_normal(shape) for shape in [(97, 97), (65, 33), (200, 40), (5, 3)]]
+    decomposed = [orthonormalized(native, matrix) for matrix in matrices]
+    altered_sources(tmp_path, "known = -1", f"known = {level}")
     assert build_hook.build(build_hook.compiler() or [], tmp_path) is None
     monkeypatch.setattr(binary, "BINARY", tmp_path / "kernel.bin")
     monkeypatch.setattr(binary, "DIGEST", tmp_path / "kernel.blake2b")
     forget()
     assert [filled(native, *case) for case in cases] == expected
+    assert [orthonormalized(native, matrix) for matrix in matrices] == decomposed
 
 
 GOLDEN = {
@@ -203,7 +220,7 @@ def test_version_1_does_not_drift(kernel: kernels.Kernel, kind: str) -> None:
             for begin in (0, 1_000_003):
                 out = np.empty((1, 70_000), np.float32)
                 keys, runs = np.frombuffer(key, "<u8").reshape(1, 2), (np.zeros(1, np.int64), 1 << 40)
-                kernel.fill(addresses_of(out), "float32", draw, keys, runs, begin, 70_000)
+                kernel.fill(addresses_of(out), "float32", table_of([draw]), keys, runs, begin, 70_000)
                 digest.update(out.astype("<f4").tobytes())
     assert digest.hexdigest() == expected
 
@@ -211,7 +228,7 @@ def test_version_1_does_not_drift(kernel: kernels.Kernel, kind: str) -> None:
 def _digest(kernel: kernels.Kernel) -> str:
     out, measured = np.empty((1, 300_000), np.float32), np.zeros(1, MOMENTS)
     keys, runs = np.array([[1, 2]], np.uint64), (np.zeros(1, np.int64), 300_000)
-    kernel.fill(addresses_of(out), "float32", Draw(), keys, runs, 0, 300_000, measured)
+    kernel.fill(addresses_of(out), "float32", table_of([Draw()]), keys, runs, 0, 300_000, measured)
     return hashlib.blake2b(out.tobytes() + measured.tobytes()).hexdigest()
 
 
@@ -229,6 +246,74 @@ def test_threads_and_forked_processes_get_the_same_bits() -> None:
             warnings.simplefilter("ignore", DeprecationWarning)  # of threads, which torch has
             with multiprocessing.get_context("fork").Pool(2) as forked:
                 assert {*forked.map(_digest_in_use, range(4))} == {expected}
+
+
+# Orthonormal columns ---------------------------------------------------------------------------------------------
+
+
+def orthonormalized(kernel: kernels.Kernel, matrix: NDArray[np.float64], offset: int = 0) -> bytes:
+    strips = qr_reference.in_strips(matrix)
+    moved = np.zeros(strips.size + 8)[offset : offset + strips.size].reshape(strips.shape)
+    moved[...] = strips
+    kernel.orthonormalize(moved, matrix.shape[1])
+    assert not moved[-1:, :, matrix.shape[1] - (len(moved) - 1) * qr_reference.PANEL :].any(), "padding stays zero"
+    return moved.tobytes()
+
+
+SIZES = st.integers(0, 40) | st.sampled_from(
+    [size + more for size in (qr_reference.PANEL, 2 * qr_reference.PANEL, 96) for more in (-1, 0, 1)]
+)
+TALLER = st.integers(0, 3) | st.sampled_from([16, 47, 48, 49, qr_reference.BLOCK, qr_reference.BLOCK + 1])
+HOLDS = ["normal", "few integers", "zeros", "negative zeros", "equal columns", "large", "small", "triangular"]
+
+
+def matrix_of(shape: tuple[int, int], kind: str, seed: int) -> NDArray[np.float64]:
+    rng = np.random.default_rng(seed)
+    normals: NDArray[np.float64] = rng.standard_normal(shape)
+    match kind:
+        case "few integers":
+            return -rng.integers(-1, 2, shape).astype(np.float64)
+        case "zeros":
+            return np.zeros(shape)
+        case "negative zeros":
+            return np.where(normals > 0, normals, -0.0)
+        case "equal columns":
+            return np.repeat(normals[:, :1], shape[1], axis=1)
+        case "triangular":
+            return np.triu(normals)
+    return normals * {"normal": 1.0, "large": 1e100, "small": 1e-100}[kind]
+
+
+@needs_binary
+@settings(max_examples=150, deadline=None)
+@given(SIZES, TALLER, st.sampled_from(HOLDS), st.integers(0, 99), st.integers(0, 7))
+def test_the_native_decomposition_has_the_bits_of_the_reference(
+    columns: int, taller: int, kind: str, seed: int, offset: int
+) -> None:
+    matrix = matrix_of((columns + taller, columns), kind, seed)
+    assert orthonormalized(native, matrix, offset) == orthonormalized(reference, matrix)
+
+
+@pytest.mark.parametrize("kernel", [reference, pytest.param(native, marks=needs_binary)], ids=kernels.KERNELS)
+@pytest.mark.parametrize("kind", HOLDS)
+def test_whatever_is_decomposed_columns_are_orthonormal_and_span_it(kernel: kernels.Kernel, kind: str) -> None:
+    matrix = matrix_of((150, 100), kind, 0)
+    strips = qr_reference.in_strips(matrix)
+    kernel.orthonormalize(strips, 100)
+    q = np.concatenate([*strips], axis=1)[:, :100]
+    np.testing.assert_allclose(q.T @ q, np.eye(100), rtol=0, atol=1e-14)
+    r, size = q.T @ matrix, np.abs(matrix).max()
+    np.testing.assert_allclose(q @ r, matrix, rtol=0, atol=1e-13 * size)
+    np.testing.assert_allclose(np.tril(r, -1), np.zeros((100, 100)), rtol=0, atol=1e-13 * size)
+    assert (r.diagonal() >= -1e-13 * size).all()
+
+
+@needs_binary
+def test_matrices_are_decomposed_beside_each_other() -> None:
+    matrices = [np.random.default_rng(seed).standard_normal((300, 200)) for seed in range(6)]
+    expected = [orthonormalized(native, matrix) for matrix in matrices]
+    with ThreadPoolExecutor(3) as pool:
+        assert [*pool.map(lambda matrix: orthonormalized(native, matrix), matrices)] == expected
 
 
 # Which kernel is in use ------------------------------------------------------------------------------------------
@@ -255,8 +340,7 @@ def damage(damaged: Path, kind: str) -> None:
     """Leave a binary that does not do; its digest is right where only loading can tell."""
     digest = damaged.with_name("kernel.blake2b")
     if kind == "of another version":
-        text = Path(kernels.__file__).with_name("kernel.c").read_text()
-        damaged.with_name("kernel.c").write_text(text.replace("#define ABI 1", "#define ABI 999"))
+        altered_sources(damaged.parent, f"#define ABI {binary.ABI}", "#define ABI 999")
         assert build_hook.build(build_hook.compiler() or [], damaged.parent) is None
         return
     shutil.copy(binary.DIGEST, digest)
@@ -323,11 +407,12 @@ def test_a_compiler_that_fails_is_told_in_a_line_and_leaves_no_binary(
 
 @pytest.mark.skipif(build_hook.compiler() is None, reason="there is no C compiler")
 def test_a_binary_is_built_with_its_digest(tmp_path: Path) -> None:
-    shutil.copy(Path(kernels.__file__).with_name("kernel.c"), tmp_path)
+    altered_sources(tmp_path)
     built = tmp_path / binary.BINARY.name
     assert build_hook.build_or_tell(build_hook.compiler(), tmp_path)
     assert hashlib.blake2b(built.read_bytes()).hexdigest() == (tmp_path / "kernel.blake2b").read_text().strip()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["kernel.bin", "kernel.blake2b", "kernel.c"]
+    names = {"kernel.bin", "kernel.blake2b", *(path.name for path in SOURCES)}
+    assert {path.name for path in tmp_path.iterdir()} == names
 
 
 def test_the_hook_and_the_kernel_call_the_binary_the_same() -> None:
@@ -335,6 +420,7 @@ def test_the_hook_and_the_kernel_call_the_binary_the_same() -> None:
     assert binary.DIGEST == build_hook.DIGEST
     assert f"#define ABI {binary.ABI}\n" in Path(kernels.__file__).with_name("kernel.c").read_text()
     assert f"#define BLOCK {reference.BLOCK} " in Path(kernels.__file__).with_name("kernel.c").read_text()
+    assert f"#define PANEL {qr_reference.PANEL} " in Path(kernels.__file__).with_name("qr.c").read_text()
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,10 @@ BAD_TEXTS: list[tuple[str, str]] = [
     ("\n", "<text>: a recipe is a mapping with the key rules, this is null"),
     ("rules\n", "<text>:1:1: a recipe is a mapping with the key rules, this is the text 'rules'"),
     ("rules: 3\n", "<text>:1:8: rules: expected a mapping of rules, got the number 3"),
-    ("rules: [a]\n", "<text>:1:8: rules: expected a mapping of rules, got a list"),
+    (
+        "rules: [a]\n",
+        "<text>:1:8: rules: expected a mapping of rules, got a list (each rule has a name: {conv: {match: conv*, init: …}})",
+    ),
     ("rules: null\n", "<text>:1:8: rules: expected a mapping of rules, got null"),
     ("name: x\n", "<text>: required key 'rules' is missing"),
     ("ruls: {}\nrules: {}\n", "<text>:1:1: ruls: unknown key 'ruls' (did you mean rules?)"),
@@ -231,7 +234,7 @@ BAD_TEXTS: list[tuple[str, str]] = [
     ("rules:\n  a*: normal std=\n", "<text>:2:14: rules['a*']: std= has no value"),
     ("rules:\n  a*: normal std=1 std=2\n", "<text>:2:20: rules['a*']: std is given twice"),
     ("rules:\n  a*: normal std=abc\n", "<text>:2:7: rules['a*']: std: 'abc' is not a number of at least 0"),
-    ("rules:\n  a*: normal sd=1\n", "<text>:2:7: rules['a*']: normal takes no sd (did you mean std?)"),
+    ("rules:\n  a*: normal sd=1\n", "<text>:2:7: rules['a*']: normal takes no sd (write std, R's sd)"),
     ("rules:\n  a*: uniform 1\n", "<text>:2:7: rules['a*']: uniform needs high (write uniform high=…)"),
     ("rules:\n  a*: uniform 1 2 3\n", "<text>:2:19: rules['a*']: uniform takes 2 bare numbers (low high)"),
     ("rules:\n  a*: uniform 2 1\n", "<text>:2:7: rules['a*']: uniform: low must not exceed high, they are 2 and 1"),
@@ -280,7 +283,7 @@ BAD_TEXTS: list[tuple[str, str]] = [
     (
         f"rules:\n  {'a' * 500}*: {{fn: normal, {'b' * 500}: 1}}\n",
         f"<text>:2:519: rules['{'a' * 56}…'].{'b' * 29}…{'b' * 30}: normal takes no {'b' * 29}…{'b' * 30} "
-        "(it takes mean, std, fans, split, dim, batch_dims, factor)",
+        "(it takes mean, std, fans, split, sizes, dim, batch_dims, factor)",
     ),
     (
         "rules:\n  a*: {match: x, init: 0, ndim: '>=99999999999'}\n",
@@ -298,7 +301,7 @@ BAD_TEXTS: list[tuple[str, str]] = [
     ("rules:\n  a*: {fn: constant}\n", "<text>:2:7: rules['a*']: constant needs value (write constant value=…)"),
     (
         "rules:\n  a*: {func: normal}\n",
-        "<text>:2:7: rules['a*']: an initializer given as a mapping needs the key fn (write fn instead of func)",
+        "<text>:2:7: rules['a*']: an initializer given as a mapping needs the key fn (write normal)",
     ),
     ("rules:\n  a*: {fn: 3}\n", "<text>:2:12: rules['a*'].fn: fn holds the name of an initializer, not the number 3"),
     (
@@ -311,7 +314,7 @@ BAD_TEXTS: list[tuple[str, str]] = [
     ),
     (
         "rules:\n  a*: {fn: kaiming_normal, mode: fan_avg}\n",
-        "<text>:2:34: rules['a*'].mode: 'fan_avg' is not one of fan_in, fan_out (did you mean fan_in?)",
+        "<text>:2:34: rules['a*'].mode: 'fan_avg' is not one of fan_in, fan_out (variance_scaling takes fan_avg; its scale is the square of the gain, 2 for relu)",
     ),
     ("rules:\n  a*: {fn: trunc_normal, low: -1}\n", "<text>:2:7: rules['a*']: trunc_normal: low and high go together"),
     (
@@ -336,7 +339,7 @@ BAD_TEXTS: list[tuple[str, str]] = [
     ),
     (
         "rules:\n  a*: {fn: xavier_uniform, gain: rellu}\n",
-        "<text>:2:34: rules['a*'].gain: 'rellu' is not a number or one of linear, sigmoid, tanh, relu, leaky_relu, selu, gelu, silu, mish, elu, softplus, hardswish (did you mean relu?)",
+        "<text>:2:34: rules['a*'].gain: 'rellu' is not a number or one of linear, conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d, sigmoid, tanh, relu, leaky_relu, selu, gelu, silu, mish, elu, softplus, hardswish (did you mean relu?)",
     ),
     (
         "rules:\n  a*: {fn: fan_uniform, of: a._b}\n",
@@ -348,22 +351,34 @@ BAD_TEXTS: list[tuple[str, str]] = [
     ),
     (
         "rules:\n  a*: {_target_: torch.nn.init.zeros_}\n",
-        "<text>:2:7: rules['a*']: an initializer given as a mapping needs the key fn (write fn instead of _target_)",
+        "<text>:2:7: rules['a*']: an initializer given as a mapping needs the key fn (write zeros)",
     ),
     ("rules:\n  'a..b': 0\n", "<text>:2:6: rules['a..b']: bad selector 'a..b': empty segment between dots"),
     ("rules:\n  'a.': 0\n", "<text>:2:6: rules['a.']: bad selector 'a.': empty segment between dots"),
     ("rules:\n  'a[12': 0\n", "<text>:2:5: rules['a[12']: bad selector 'a[12': '[' is never closed"),
     ("rules:\n  '(a|b': 0\n", "<text>:2:4: rules['(a|b']: bad selector '(a|b': '(' is never closed"),
-    ("rules:\n  'a|b*': 0\n", "<text>:2:5: rules['a|b*']: bad selector 'a|b*': alternatives need parentheses: (a|b)"),
+    (
+        "rules:\n  'a|b*': 0\n",
+        "<text>:2:5: rules['a|b*']: bad selector 'a|b*': alternatives need parentheses: (a|b) (alternatives stand in parentheses, selectors in a list: (a|b*))",
+    ),
     ("rules:\n  '(a(b))': 0\n", "<text>:2:6: rules['(a(b))']: bad selector '(a(b))': alternatives are not nested"),
     ("rules:\n  '(a||b)': 0\n", "<text>:2:7: rules['(a||b)']: bad selector '(a||b)': empty alternative"),
     ("rules:\n  '<>': 0\n", "<text>:2:5: rules['<>']: bad selector '<>': empty alternative"),
-    ("rules:\n  '<A>b': 0\n", "<text>:2:7: rules['<A>b']: bad selector '<A>b': the type ends its segment"),
-    ("rules:\n  'a**': 0\n", "<text>:2:5: rules['a**']: bad selector 'a**': '**' stands alone in its segment"),
+    (
+        "rules:\n  '<A>b': 0\n",
+        "<text>:2:7: rules['<A>b']: bad selector '<A>b': the type ends its segment (types stand in angle brackets, | between them: <A>.b)",
+    ),
+    (
+        "rules:\n  'a**': 0\n",
+        "<text>:2:5: rules['a**']: bad selector 'a**': '**' stands alone in its segment (one star stands for characters: a*)",
+    ),
     ("rules:\n  'a.^b': 0\n", "<text>:2:6: rules['a.^b']: bad selector 'a.^b': '^' stands only at the beginning"),
     ("rules:\n  'x[^a]': 0\n", "<text>:2:6: rules['x[^a]']: bad selector 'x[^a]': a negated class is written [!…]"),
     ("rules:\n  'x[c-a]': 0\n", "<text>:2:5: rules['x[c-a]']: bad selector 'x[c-a]': the range c-a is empty"),
-    ("rules:\n  ' a*': 0\n", "<text>:2:4: rules[' a*']: bad selector ' a*': a selector has no white space around it"),
+    (
+        "rules:\n  ' a*': 0\n",
+        "<text>:2:4: rules[' a*']: bad selector ' a*': a selector has no white space around it (it stands for itself, without quotes or spaces around it: a*)",
+    ),
     ("rules:\n  'a*)': 0\n", "<text>:2:6: rules['a*)']: bad selector 'a*)': ')' closes nothing"),
     ("rules:\n  x: {match: '', init: 0}\n", "<text>:2:15: rules.x.match: bad selector '': a selector cannot be empty"),
     (
@@ -412,7 +427,7 @@ BAD_TEXTS: list[tuple[str, str]] = [
     ),
     (
         "defaults: [resnext]\nrules:\n  bn: {init: {fn: normal, mode: fan_in}}\n",
-        "<text>:3:27: rules.bn.init.mode: normal takes no mode (it takes mean, std, fans, split, dim, batch_dims, factor)",
+        "<text>:3:27: rules.bn.init.mode: normal takes no mode (it takes mean, std, fans, split, sizes, dim, batch_dims, factor)",
     ),
     ("rules:\n  a*: copy\n", "<text>:2:7: rules['a*']: copy needs source (write copy source=…)"),
     (
@@ -452,7 +467,7 @@ BAD_TEXTS: list[tuple[str, str]] = [
     ),
     (
         "rules:\n  a*: {fn: load, path: x, batch_dims: 1}\n",
-        "<text>:2:27: rules['a*'].batch_dims: load takes no batch_dims (it takes path, key, prefix)",
+        "<text>:2:27: rules['a*'].batch_dims: load takes no batch_dims (it takes path, key, prefix, missing)",
     ),
 ]
 
@@ -602,20 +617,16 @@ def test_a_mapping_inside_itself_is_no_recipe() -> None:
 DOTTED = {"rules": {"conv*": "kaiming_normal", "bn.weight": 1, "<Linear>.weight": 1, "*.bias": 0}}
 DOTTED_OVERRIDES: list[tuple[str, str]] = [
     (
-        "rules.bn.weight=2",
-        "there is no rules.bn.weight to override (a name that holds dots stands in braces: 'rules={bn.weight: 2}')",
-    ),
-    (
         "+rules.bn.weight=2",
-        "there is no rules.bn.weight to override (a name that holds dots stands in braces: 'rules={bn.weight: 2}')",
+        "rules.bn.weight is there already (leave out the +: rules.bn.weight=2)",
     ),
     (
         "rules.bn.weight.init.std=2",
-        "there is no rules.bn.weight.init.std to override (a name that holds dots stands in braces: 'rules={bn.weight: {init: {std: 2}}}')",
+        "rules.bn.weight is 1, which has no key 'init' (replace the whole: 'rules.bn.weight=\"…\"')",
     ),
     (
-        "~rules.bn.weight",
-        "rules.bn.weight does not exist, so it cannot be deleted (a name that holds dots stands in braces: 'rules={bn.weight: null}')",
+        "~rules.bn.weigth",
+        "rules.bn.weigth does not exist, so it cannot be deleted (did you mean 'rules={bn.weight: null}'?)",
     ),
     (
         "+rules.fc.weight.init=0",
@@ -659,6 +670,61 @@ def test_what_the_hints_show_is_read_as_hydra_reads_it(tmp_path: Path, override:
     for recipe in (alone, composed):
         found = recipe.rules[rule]
         assert found is not None and found.init.text == text
+
+
+LONG_DOTTED = {
+    "rules": {
+        "bn.weight": 1,
+        "bn": {"match": "bn", "init": 0},
+        "fc.weight": {"init": {"fn": "normal", "std": 0.1}},
+        "h.ln.weight": {"match": ["a", "b"], "init": 0},
+    }
+}
+
+
+@pytest.mark.parametrize(
+    ("dotted", "braced"),
+    [
+        ("rules.bn.weight=2", "rules={bn.weight: 2}"),
+        ("++rules.bn.weight=2", "rules={bn.weight: 2}"),
+        ("rules.bn.weight=null", "rules={bn.weight: null}"),
+        ("rules.bn.init=3", "rules={bn: {init: 3}}"),
+        ("rules.fc.weight.init.std=0.2", "rules={fc.weight: {init: {std: 0.2}}}"),
+        ("rules.fc.weight.init=zeros", "rules={fc.weight: {init: zeros}}"),
+        ("rules.fc.weight={init: {std: 0.3}}", "rules={fc.weight: {init: {std: 0.3}}}"),
+        ("+rules.fc.weight.init.mean=1", "++rules={fc.weight: {init: {mean: 1}}}"),
+        ("+rules.fc.weight.ndim=2", "++rules={fc.weight: {ndim: 2}}"),
+        ("rules.h.ln.weight.match=[c]", "rules={h.ln.weight: {match: [c]}}"),
+        ("rules.h.ln.weight.match.1=a", "rules={h.ln.weight: {match: [a, a]}}"),
+    ],
+)
+def test_a_rule_is_overridden_by_its_dotted_name(dotted: str, braced: str) -> None:
+    assert initplug.load(LONG_DOTTED, [dotted]) == initplug.load(LONG_DOTTED, [braced])
+    assert initplug.load(LONG_DOTTED, [dotted]) != initplug.load(LONG_DOTTED)
+    assert [*initplug.load(LONG_DOTTED, [dotted]).rules] == [*LONG_DOTTED["rules"]]
+
+
+def test_a_rule_of_a_dotted_name_is_deleted_as_any_other() -> None:
+    assert [*initplug.load(LONG_DOTTED, ["~rules.bn.weight"]).rules] == ["bn", "fc.weight", "h.ln.weight"]
+    assert initplug.load(LONG_DOTTED, ["~rules.fc.weight.init.std"]).rules["fc.weight"].init.text == "normal"  # type: ignore[union-attr]  # it is there
+
+
+def test_a_dotted_rule_that_is_null_or_a_list_is_overridden_as_any_other() -> None:
+    recipe = {"rules": {"off.x": None, "h.ln": {"match": ["a", "b"], "init": 0}}}
+    assert recipe_error(recipe, "rules.off.x.init=1").endswith(
+        "(the rule is null: write rules.off.x={match: …, init: …})"
+    )
+    assert initplug.load(recipe, ["++rules.off.x.init=1"]) == initplug.load(recipe, ["++rules={off.x: {init: 1}}"])
+    assert initplug.load(recipe, ["rules.off.x=1"]) == initplug.load(recipe, ["rules={off.x: 1}"])
+    assert recipe_error(recipe, "+rules.h.ln.match.n={a: 1}").endswith("Index 'n' (str) is not an int")
+    assert recipe_error(recipe, "~rules.h.ln.match.0").endswith("(write rules.h.ln.match=[…])")
+
+
+def test_an_override_of_a_dotted_name_is_where_messages_say(tmp_path: Path) -> None:
+    override = "rules.fc.weight.init.std=-1"
+    assert recipe_error(LONG_DOTTED, override) == (
+        f"override: {override}: rules['fc.weight'].init.std: -1 is not a number of at least 0"
+    )
 
 
 RULES = "its rules are conv, bn, bias, classifier"
@@ -715,7 +781,7 @@ HINTS: list[tuple[str, str, tuple[str, ...]]] = [
     (
         "rules.conv.init.width=2",
         "there is no rules.conv.init.width to override "
-        "(it takes mode, nonlinearity, a, fans, split, dim, batch_dims, factor)",
+        "(it takes mode, nonlinearity, a, fans, split, sizes, dim, batch_dims, factor)",
         ("+rules.conv.init.factor=2",),
     ),
     (

@@ -42,6 +42,13 @@ GOOD: list[Any] = [
 GOOD += [
     {"rules": {"a*": {"split": [0, 1, "keep", {"fn": "normal", "std": 2}], "dim": 1}, "b*": "xavier_uniform split=3"}},
     {"rules": {"a*": {"fn": "orthogonal", "batch_dims": 1, "split": 2, "dim": -1, "factor": 0.5}}},
+    {
+        "rules": {
+            "a*": {"split": [0, 1], "sizes": [3, 1]},
+            "b*": {"fn": "normal", "split": 3, "sizes": [4, 1, 1], "dim": 1},
+        }
+    },
+    {"rules": {"a*": {"fn": "kaiming_normal", "fans": {"in": 0, "out": [1, -1]}}}},
     {"rules": {"a*": {"fn": "normal", "factor": 0.5}, "b*": {"fn": "normal", "factor": {"count": "<B>", "times": 2}}}},
     {"rules": {"a*": {"fn": "normal", "factor": [2, {"place": "^h.*"}, {"attr": "..width", "power": -1}]}}},
     {"rules": {"a*": "copy source=..q.weight", "b*": {"fn": "copy", "source": "^b"}, "c*": "load path=x key=0"}},
@@ -70,6 +77,12 @@ BAD: list[Any] = [
     {"rules": {"a*": {"split": [0]}}},
     {"rules": {"a*": {"split": [0, 1], "mode": "fan_in"}}},
     {"rules": {"a*": {"fn": "normal", "split": 1}}},
+    {"rules": {"a*": {"fn": "normal", "split": 2, "sizes": [1, 0]}}},
+    {"rules": {"a*": {"split": [0, 1], "sizes": 3}}},
+    {"rules": {"a*": {"fn": "normal", "fans": {"in": 0}}}},
+    {"rules": {"a*": {"fn": "normal", "fans": {"in": 0, "out": "1"}}}},
+    {"rules": {"a*": {"fn": "normal", "fans": {"in": 0, "out": 1, "at": 2}}}},
+    {"rules": {"a*": {"fn": "orthogonal", "fans": {"in": 0, "out": 1}}}},
     {"rules": {"a*": {"fn": "normal", "batch_dims": 0}}},
     {"rules": {"a*": {"fn": "normal", "factor": {"count": "a", "place": "b"}}}},
     {"rules": {"a*": {"fn": "normal", "factor": {"cuont": "a"}}}},

@@ -34,6 +34,46 @@ class Net(nn.Module):
         self.fc = nn.Linear(4, 8)
 
 
+HABITS = [
+    ("nn.Linear", "a type stands in angle brackets: <Linear>"),
+    ("LayerNorm.weight", "a type stands in angle brackets: <LayerNorm>.weight"),
+    ("h[0]", "a child is a step of its own: h.0"),
+    ("h[-1].norm", "a child is a step of its own: h.-1.norm"),
+    (r"h\.\d+\.w[qk]\.weight", "selectors are globs, not regular expressions: h.[0-9]*.w[qk].weight"),
+    (r"h\.[0-9]+\.norm", "selectors are globs, not regular expressions: h.[0-9]*.norm"),
+    ("emb,fc", "alternatives stand in parentheses, selectors in a list: (emb|fc)"),
+    ("emb.weight, fc.bias", "alternatives stand in parentheses, selectors in a list: [emb.weight, fc.bias]"),
+    ("h/0/norm/scale", "names are dotted: h.0.norm.weight"),
+    ("fc.kernel", "torch calls it otherwise: fc.weight"),
+    ("self.fc", "names begin below the model: fc"),
+    ("!*.bias", "what is left out stands under except: *.bias"),
+]
+
+
+@pytest.mark.parametrize(("selector", "hint"), HABITS)
+def test_a_selector_of_another_habit_is_answered_where_it_selects_nothing(selector: str, hint: str) -> None:
+    model = Net()
+    _, lines = planned_and_told(model, {"unmatched": "keep", "rules": {"r": {"match": selector, "init": 0}}})
+    assert lines[1] == f"rule 'r' \"{selector}\"; {hint}"
+    meant = hint.partition(": ")[2]
+    match = meant.strip("[]").split(", ") if meant.startswith("[") else meant
+    plan, lines = planned_and_told(model, {"unmatched": "keep", "rules": {"r": {"match": match, "init": 0}}})
+    assert lines == []
+    assert any(row.rule == "r" for row in plan)
+
+
+@pytest.mark.parametrize("selector", ["nn.Conv2d", "h[7]", r"blocks\.\d+", "conv1,conv2", "self.conv"])
+def test_what_would_select_nothing_either_is_not_offered(selector: str) -> None:
+    _, lines = planned_and_told(Net(), {"unmatched": "keep", "rules": {"r": {"match": selector, "init": 0}}})
+    assert not any(words in lines[1] for words in ("angle brackets", "globs", "step of its own", "list", "below the"))
+
+
+def test_a_dead_selector_beside_others_is_answered_too() -> None:
+    assert reported({"match": ["fc", "nn.Embedding"]}) == [
+        "rule 'r', match \"nn.Embedding\": selects nothing; a type stands in angle brackets: <Embedding>"
+    ]
+
+
 def planned_and_told(model: nn.Module, recipe: Any, **options: Any) -> tuple[initplug.Plan, list[str]]:
     """A plan, and the lines of what is warned of."""
     with warnings.catch_warnings(record=True) as caught:
@@ -454,14 +494,61 @@ def test_what_is_not_as_expected_is_told_by_module() -> None:
         "2 of 12 modules",
         "  h.3  Block  1, expected 2",
         "  h.5  Block  3, expected 2",
+        MEND,
     ]
     lines = unmet({"match": "wq.weight"}, "<Block>", 2, model)
-    assert lines[0].endswith("12 of 12 modules") and len(lines) == 12
-    assert lines[-1] == "… and 2 more"
+    assert lines[0].endswith("12 of 12 modules") and len(lines) == 13
+    assert lines[-2:] == ["… and 2 more", MEND]
     assert unmet({"match": "fc"}, "<Net>", 1) == [
         'rule \'r\' "fc" expects 1 slot below each module of "<Net>", and selects another number below the module',
         "  the model  Net  2, expected 1",
+        MEND,
     ]
+
+
+MEND = "Mend `match` of the rule, or set its `expect` to null."
+
+
+class Projected(nn.Module):
+    """A part of a block that writes to the residual stream by `proj`, as in litgpt/model.py."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+        self.proj = nn.Linear(4, 4)
+
+
+def litgpt() -> nn.Module:
+    """Blocks as in litgpt: `attn.proj` is one of the names of the preset, `mlp.proj` is not."""
+    blocks = []
+    for _ in range(2):
+        block: nn.Module = type("Block", (nn.Module,), {})()
+        block.norm, block.attn, block.mlp = nn.LayerNorm(4), Projected(), Projected()
+        blocks.append(block)
+    return nn.ModuleDict({"h": nn.ModuleList(blocks), "lm_head": nn.Linear(4, 8)})
+
+
+def test_a_preset_that_scales_one_of_two_projections_is_told() -> None:
+    with pytest.raises(initplug.PlanError) as caught:
+        initplug.plan(litgpt(), "prenorm_transformer")
+    lines = str(caught.value).splitlines()
+    assert lines[0].endswith("and selects another number below 2 of 2 modules")
+    assert lines[1:] == ["  h.0  Block  1, expected 2", "  h.1  Block  1, expected 2", MEND]
+    both = ["rules.residual.match=['(attn|mlp).proj.weight']"]
+    plan = initplug.plan(litgpt(), initplug.load("prenorm_transformer", both))
+    assert plan["h.1.mlp.proj.weight"].std == pytest.approx(0.02 / 2)
+    initplug.plan(litgpt(), initplug.load("prenorm_transformer", ["rules.residual.expect=null"]))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["nanogpt", "prenorm_transformer", "transformers_gpt2", "transformers_modernbert", "timm_beit", "timm_vit_fix"],
+)
+def test_presets_that_scale_by_depth_expect_what_they_scale(name: str) -> None:
+    rules = [rule for rule in initplug.load(name).rules.values() if rule is not None]
+    scaled = [rule for rule in rules if any(one.counted in ("count", "place") for one in rule.init.factors)]
+    assert scaled
+    assert all(rule.expect is not None for rule in scaled)
 
 
 def test_a_per_that_selects_no_module_is_an_error() -> None:
@@ -471,7 +558,7 @@ def test_a_per_that_selects_no_module_is_an_error() -> None:
     assert unmet({"match": "fc"}, "<Blok>", 1)[0].endswith('of "<Blok>", which selects no module; closest: <Block>')
     assert len(unmet({"match": "fc"}, "*.weight", 1)) == 1  # tensors are no modules
     assert unmet({"match": "zzz", "optional": True}, "<Conv2d>", 1) == []
-    assert len(unmet({"match": "zzz", "optional": True}, "<Linear>", 1)) == 6
+    assert len(unmet({"match": "zzz", "optional": True}, "<Linear>", 1)) == 7
 
 
 def test_tied_slots_and_shared_modules_count_once() -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import initplug
+from initplug.planning.composition import distribution_for
 
 
 class MLP(nn.Module):
@@ -249,3 +250,34 @@ def test_a_recipe_with_factors_reads_back() -> None:
     assert initplug.load(recipe.to_yaml()) == recipe
     init = recipe.rules["r"].init  # type: ignore[union-attr]  # it is not disabled
     assert init.text == "normal std=0.02 factor=0.5 factor=(2·count <Block>)^-0.5 factor=(attr ..width)^-1"
+
+
+# Layers that are alike but for their factors.
+
+
+def test_layers_that_are_alike_are_evaluated_once_whatever_their_factors(monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluated: list[tuple[int, ...]] = []
+
+    def noting(init: Any, shape: tuple[int, ...], *rest: Any) -> Any:
+        evaluated.append(shape)
+        return distribution_for(init, shape, *rest)
+
+    monkeypatch.setattr("initplug.planning.evaluation.distribution_for", noting)
+    factor = {"place": "<Block>", "power": -0.5}
+    plan = initplug.plan(GPT(depth=40), rule("<Block>.**.<Linear>.weight", "normal", factor, std=0.02))
+    assert len(evaluated) < 20
+    assert [plan[f"layers.{place}.attn.weight"].std for place in range(40)] == [
+        0.02 / math.sqrt(place + 1) for place in range(40)
+    ]
+
+
+def test_of_layers_that_are_alike_those_that_do_not_fit_are_named() -> None:
+    model = GPT(depth=4)
+    factor = {"place": "<Block>", "power": 200, "times": 100}
+    with pytest.raises(initplug.PlanError) as caught:
+        initplug.plan(model, rule("mlp.c_fc.weight", "normal", factor, std=1e-30))
+    assert [finding.path for finding in caught.value.findings] == [f"layers.{n}.mlp.c_fc.weight" for n in range(4)]
+    factor = {"place": "<Block>", "power": 20}
+    with pytest.raises(initplug.PlanError) as caught:
+        initplug.plan(model, rule("mlp.c_fc.weight", "normal", factor, std=1e28))
+    assert [finding.path for finding in caught.value.findings] == [f"layers.{n}.mlp.c_fc.weight" for n in (3,)]

@@ -239,3 +239,93 @@ def test_the_order_in_memory_changes_nothing(build: Any, order: torch.memory_for
     assert audit.problems() == []
     assert torch.equal(turned.weight, plain.weight)
     assert turned.weight.is_contiguous(memory_format=order)
+
+
+# What `default otherwise=keep` leaves as constructed.
+
+
+class Mixed(nn.Module):
+    """A layer, a raw parameter as Mamba has them, and a reset that cannot be read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lin = nn.Linear(8, 8)
+        self.a_log = nn.Parameter(torch.arange(1.0, 9.0).log())
+        self.inner = module_with(lambda m: m.w.data.copy_(torch.rand(8, 8).cumsum(0)))
+
+
+def test_torch_default_keeps_what_no_reset_tells_and_says_why_once() -> None:
+    model = Mixed()
+    before = copy.deepcopy(model.state_dict())
+    with pytest.warns(initplug.InitplugWarning) as told:
+        audit = initplug.apply(model, "torch_default", seed=0)
+    (warning,) = [str(each.message) for each in told]
+    kept = {row.name: row.note for row in audit if row.status == "kept"}
+    assert kept.keys() >= {"a_log", "inner.w"}
+    for name, note in kept.items():
+        assert note is not None
+        assert f"  {name} {tuple(before[name].shape)}: {note.removeprefix('`default` keeps it: ')}" in warning
+        assert torch.equal(model.state_dict()[name], before[name])
+        assert (audit[name].verdict, audit[name].reason) == ("untestable", "keep")
+    assert warning.splitlines()[0] == f"`default` leaves {len(kept)} tensors of torch_default.yaml as constructed"
+    assert warning.splitlines()[-1] == (
+        "Where that is not meant, give them later rules of their own, such as `^a_log: 1`; "
+        "`keep` in a rule says that it is meant."
+    )
+    assert {row.status for row in audit if row.name not in kept} == {"initialized"}
+    assert not audit.problems()
+    with pytest.warns(initplug.InitplugWarning):
+        assert initplug.audit(model, "torch_default", seed=0)["lin.weight"].verdict == "exact"
+
+
+def test_what_only_leaves_out_is_not_told() -> None:
+    initplug.apply(Mixed(), "torch_default", only=["lin.weight"])
+
+
+def test_a_rule_with_keep_says_that_it_is_meant() -> None:
+    model = Mixed()
+    rules = {"kept": {"match": ["^a_log", "^inner.**"], "init": "keep"}}
+    initplug.apply(model, {"defaults": ["torch_default"], "rules": rules})
+
+
+def test_torch_default_strict_refuses_what_torch_default_keeps() -> None:
+    with pytest.raises(initplug.PlanError) as caught:
+        initplug.plan(Mixed(), "torch_default_strict")
+    with pytest.warns(initplug.InitplugWarning):
+        kept = [row.name for row in initplug.plan(Mixed(), "torch_default") if row.reason == "keep"]
+    assert [finding.path for finding in caught.value.findings] == kept
+
+
+def test_what_is_on_meta_cannot_be_kept() -> None:
+    with torch.device("meta"):
+        model = Mixed()
+    with pytest.warns(initplug.InitplugWarning):
+        plan = initplug.plan(model, "torch_default")
+    with pytest.raises(initplug.ApplyError) as caught:
+        initplug.apply(model, "torch_default")
+    refused = [finding.path for finding in caught.value.findings]
+    assert refused == [row.name for row in plan if row.reason == "keep"]
+    reason = "no reset of Mixed or of a module around it writes it"
+    assert f"  a_log: `default` would keep it, and it is on meta: {reason} (give it a later rule of its own" in str(
+        caught.value
+    )
+
+
+def test_parts_of_a_split_are_kept_too() -> None:
+    model = nn.ParameterDict({"w": nn.Parameter(torch.arange(12.0).view(6, 2))})
+    recipe = {"rules": {"*": {"split": ["default otherwise=keep", 1], "sizes": [2, 1]}}}
+    with pytest.warns(initplug.InitplugWarning, match="`default` leaves 1 tensor of the recipe as constructed"):
+        initplug.apply(model, recipe)
+    assert model["w"][:, 0].tolist() == [0.0, 2.0, 4.0, 6.0, 1.0, 1.0]
+
+
+def test_the_preset_keep_changes_nothing() -> None:
+    model = Mixed()
+    before = copy.deepcopy(model.state_dict())
+    audit = initplug.apply(model, "keep", seed=0)
+    assert {row.status for row in audit} == {"kept"}
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    with torch.device("meta"):
+        empty = nn.Linear(2, 2)
+    with pytest.raises(initplug.ApplyError, match="2 of 2 slots cannot be written"):
+        initplug.apply(empty, "keep")

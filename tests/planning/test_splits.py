@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from recipes import QUIET
 from torch import Tensor, nn
 
 import initplug
+from initplug.schemes.compositions import Keep, Stacked
+from initplug.schemes.distributions import Normal, Uniform
 
 
 def plan_of(model: nn.Module, match: str, init: Any) -> initplug.Plan:
@@ -197,9 +200,82 @@ def test_orthogonal_tensors_in_any_layout(init: str) -> None:
     assert applied_rule(module, "w", init)["w"].verdict == "ok"
 
 
+# Parts of unequal sizes.
+
+
+@pytest.mark.parametrize("sizes", [[12, 4, 4], [3, 1, 1]])
+def test_a_grouped_query_projection_has_the_bits_of_a_loop_over_its_parts(sizes: list[int]) -> None:
+    """llm-foundry attention.py: Wqkv of grouped-query attention is (d + 2·d_kv, d), drawn part by part."""
+    model = tensor_module(20, 8)
+    audit = applied_rule(model, "w", {"fn": "kaiming_normal", "mode": "fan_out", "split": 3, "sizes": sizes})
+    torch.manual_seed(0)
+    parts = [nn.init.kaiming_normal_(torch.empty(size, 8), mode="fan_out") for size in (12, 4, 4)]
+    assert torch.equal(model.get_parameter("w"), torch.cat(parts))
+    row = audit["w"]
+    assert (row.fan_in, row.fan_out, row.verdict) == (8, None, "ok")
+    assert "sizes=[12, 4, 4]" in str(row.to_dict()["distribution"])
+    variances = (2 / 12, 2 / 4, 2 / 4)
+    assert row.std == pytest.approx(math.sqrt(sum(n * v for n, v in zip((12, 4, 4), variances, strict=True)) / 20))
+
+
+def test_the_input_projection_of_mamba2_is_drawn_part_by_part() -> None:
+    """mamba_ssm/modules/mamba2.py: in_proj gives z, x, B, C and dt, of d_inner, d_inner, N, N and n_heads."""
+    init = {"split": ["xavier_uniform", "xavier_uniform", "keep", 0, 1], "sizes": [16, 16, 4, 4, 2]}
+    model = tensor_module(42, 8)
+    audit = applied_rule(model, "w", init)
+    torch.manual_seed(0)
+    expected = torch.full((42, 8), 7.0)
+    nn.init.xavier_uniform_(expected[:16])
+    nn.init.xavier_uniform_(expected[16:32])
+    expected[36:40], expected[40:] = 0, 1
+    assert torch.equal(model.get_parameter("w"), expected)
+    assert audit["w"].verdict == "ok"
+
+
+@pytest.mark.parametrize("init", ["orthogonal", "normal", "uniform -1 1"])
+def test_unequal_parts_under_a_seed_are_proved_and_judged_one_by_one(init: str) -> None:
+    recipe = {"rules": {"w": {"match": "w", "init": {"split": [init, "normal std=5"], "sizes": [3, 1], "dim": 1}}}}
+    model = tensor_module(64, 32)
+    assert initplug.apply(model, recipe, seed=3)["w"].verdict == "ok"
+    assert initplug.audit(model, recipe, seed=3)["w"].verdict == "exact"
+    assert initplug.audit(model, recipe)["w"].verdict == "ok"
+    weight = model.get_parameter("w")
+    assert weight[:, 24:].std().item() == pytest.approx(5, rel=0.1)
+    with torch.no_grad():
+        weight.copy_(weight.flip(1))
+    assert initplug.audit(model, recipe)["w"].verdict == "differs"
+
+
+def test_the_seeded_bits_of_a_part_are_those_at_its_place_in_the_whole() -> None:
+    whole, parted = tensor_module(10, 6), tensor_module(10, 6)
+    initplug.apply(whole, {"rules": {"w*": "normal"}}, seed=1)
+    initplug.apply(parted, {"rules": {"w*": {"fn": "normal", "split": 3, "sizes": [5, 3, 2]}}}, seed=1)
+    assert torch.equal(whole.get_parameter("w"), parted.get_parameter("w"))
+
+
+def test_the_law_of_unequal_parts_is_that_of_the_mixture() -> None:
+    parts = (Normal(1.0, 2.0), Uniform(-3.0, 0.0), Keep())
+    stacked = Stacked(parts, 0, (6, 2, 5))
+    values = np.random.default_rng(0)
+    drawn = np.concatenate([values.normal(1, 2, 600_000), values.uniform(-3, 0, 200_000)])
+    assert stacked.mean == pytest.approx(drawn.mean(), abs=0.01)
+    assert stacked.std == pytest.approx(drawn.std(), rel=0.005)
+    assert sum(share for share, _ in stacked.law.smooth) == pytest.approx(1)
+
+
 MISFITS: list[tuple[tuple[int, ...], Any, str]] = [
     ((10, 4), "normal split=3", "split: 3 parts do not divide the 10 elements of dimension 0"),
     ((10, 4), "normal split=2 dim=2", "split: there is no dimension 2"),
+    (
+        (10, 4),
+        {"fn": "normal", "split": 2, "sizes": [2, 1]},
+        "split: sizes 2, 1 are 3 in all, which does not divide the 10 elements of dimension 0",
+    ),
+    (
+        (6, 4),
+        {"split": [0, 1], "sizes": [5, 3]},
+        "split: sizes 5, 3 are 8 in all, which does not divide the 6 elements of dimension 0",
+    ),
     ((10,), "kaiming_normal split=2", "kaiming_normal: there is no fan_in below two dimensions"),
     ((3, 4), "xavier_normal batch_dims=1", "xavier_normal: there is no fan_in below two dimensions"),
     ((3, 4), "normal batch_dims=2", "normal: 2 batch dimensions leave nothing of 2"),
@@ -222,6 +298,15 @@ BAD: list[tuple[str, str]] = [
     ("{fn: normal, split: 1}", "rules.r.init.split: 1 is not a whole number of at least 2"),
     ("{fn: normal, split: [0, 1]}", "rules.r.init.fn: a list of parts takes no fn"),
     ("{fn: normal, dim: 1}", "rules.r.init.dim: dim says where to split, and nothing is split"),
+    (
+        "{fn: normal, sizes: [1, 2]}",
+        "rules.r.init.sizes: sizes says how large parts are, and nothing is split (write split: N beside it)",
+    ),
+    ("{fn: normal, split: 3, sizes: [1, 2]}", "rules.r.init.sizes: 2 sizes for 3 parts (sizes has one for each part)"),
+    ("{split: [0, 1], sizes: [1]}", "rules.r.init.sizes: 1 size for 2 parts"),
+    ("{split: [0, 1], sizes: [1, 0]}", "rules.r.init.sizes: [1, 0] is no list of whole numbers above 0"),
+    ("{split: [0, 1], sizes: [1, 0.5]}", "rules.r.init.sizes: [1, 0.5] is no list of whole numbers above 0"),
+    ("{split: [0, 1], sizes: 2}", "rules.r.init.sizes: 2 is no list of whole numbers above 0"),
     ("{fn: normal, batch_dims: 0}", "rules.r.init.batch_dims: 0 is not a whole number of at least 1"),
     ("{fn: keep, split: 2}", "rules.r.init.split: keep takes no split"),
 ]
@@ -238,3 +323,19 @@ def test_recipes_with_parts_read_back() -> None:
     init = {"split": [0, "keep", {"fn": "normal", "std": 2, "split": 2}], "dim": -1, "factor": 0.5}
     recipe = initplug.load({"rules": {"a*": init, "b*": "xavier_normal gain=2 split=3 dim=1 batch_dims=1"}})
     assert initplug.load(recipe.to_yaml()) == recipe
+
+
+@pytest.mark.parametrize(
+    "init",
+    [
+        {"split": [0, 1], "sizes": [3, 1], "dim": 1},
+        "normal std=2 split=3 sizes=[4, 1, 1]",
+        "normal fans={in: 0, out: [1, -1]}",
+    ],
+)
+def test_sizes_and_axes_read_back(init: Any) -> None:
+    recipe = initplug.load({"rules": {"a*": init}})
+    assert initplug.load(recipe.to_yaml()) == recipe
+    rule = recipe.rules["a*"]
+    assert rule is not None
+    assert isinstance(init, dict) or rule.init.text == init

@@ -26,7 +26,7 @@ from initplug.language.arguments import MODIFIERS
 from initplug.language.init import read_init
 from initplug.language.recipe import RULE_KEYS
 from initplug.language.schema import schema
-from initplug.schemes.distributions import Batched, Drawn, Keep
+from initplug.schemes.compositions import Batched, Drawn, Keep
 from initplug.schemes.fans import Fans
 from initplug.schemes.registry import REGISTRY, RESERVED, Reference
 from initplug.schemes.structures.base import Draw
@@ -115,7 +115,7 @@ def other_name(size: Any) -> Any: ...
 def whole_by_mistake(shape: Any, draw: Any) -> Any: ...
 def starred(fans: Any, *rest: float) -> Any: ...
 def keywords(fans: Any, **rest: float) -> Any: ...
-def of_lists(fans: Any, *, sizes: list[int]) -> Any: ...
+def of_lists(fans: Any, *, lengths: list[int]) -> Any: ...
 def of_anything(fans: Any, *, share: Any) -> Any: ...
 def of_nothing(fans: Any, *, share: None) -> Any: ...
 def of_half_a_union(fans: Any, *, share: float | bytes) -> Any: ...
@@ -141,7 +141,7 @@ def fine(fans: Any, *, share: float = 1.0, label: str = "") -> Any: ...
 def of_whole(shape: Any, draw: Any, *, of: Reference) -> Any: ...
 
 
-KEYS = "batch_dims, dim, except, exclude, expect, factor, fans, fn, init, kind, match, split, trainable"
+KEYS = "batch_dims, dim, except, exclude, expect, factor, fans, fn, init, kind, match, sizes, split, trainable"
 BY = "they can by int, float, bool, str, Literal, Annotated with bounds, Reference, and unions of these and None"
 REFUSED: list[tuple[Any, dict[str, Any], str]] = [
     (normal, {}, "there is already an initializer called 'normal' (initplug.schemes.initializers)"),
@@ -189,7 +189,7 @@ REFUSED: list[tuple[Any, dict[str, Any], str]] = [
     (
         of_lists,
         {},
-        "initializer 'of_lists': argument 'sizes' is annotated with list[int], by which recipes cannot be checked; "
+        "initializer 'of_lists': argument 'lengths' is annotated with list[int], by which recipes cannot be checked; "
         + BY,
     ),
     (
@@ -595,7 +595,7 @@ def test_a_plan_of_it_survives_pickling() -> None:
     ("dtype", "told"),
     [
         (torch.int64, "ramp: int64 tensors take constants only"),
-        (torch.complex64, "ramp: complex tensors take constants and normal only"),
+        (torch.complex64, "ramp: complex tensors take constants, normal, truncated and uniform draws only"),
     ],
 )
 def test_dtypes_that_take_no_draws_are_refused_by_the_plan(dtype: torch.dtype, told: str) -> None:

@@ -12,17 +12,9 @@ from numpy.typing import NDArray
 from scipy import integrate, stats
 
 from initplug.filling.torch_draws import draw_from_generator
+from initplug.schemes.compositions import Batched, Drawn, Keep, Stacked
 from initplug.schemes.densities import Curve, curve
-from initplug.schemes.distributions import (
-    Batched,
-    Constant,
-    Drawn,
-    Keep,
-    Normal,
-    Stacked,
-    TruncatedNormal,
-    Uniform,
-)
+from initplug.schemes.distributions import Constant, Normal, TruncatedNormal, Uniform
 from initplug.schemes.structures.custom import Custom
 from initplug.schemes.structures.identity import Dirac, Eye
 from initplug.schemes.structures.orthogonal import DeltaOrthogonal, Orthogonal

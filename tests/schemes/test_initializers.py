@@ -507,7 +507,10 @@ def test_fans_below_two_dimensions_are_a_plan_error(spec: str) -> None:
     assert "0.weight" not in text
 
 
-@pytest.mark.parametrize("name", ["relu", "leaky_relu", "tanh", "sigmoid", "selu", "linear"])
+CONVOLUTIONS = [f"{kind}{dims}d" for kind in ("conv", "conv_transpose") for dims in (1, 2, 3)]
+
+
+@pytest.mark.parametrize("name", ["relu", "leaky_relu", "tanh", "sigmoid", "selu", "linear", *CONVOLUTIONS])
 def test_gains_of_torch(name: Any) -> None:
     weight = nn.Linear(9, 9, bias=False)
     planned: Any = initplug.plan(weight, {"rules": {"*": f"xavier_normal {name}"}})["weight"]

@@ -182,6 +182,7 @@ GATHERS_COMPLEX = VERSION >= (2, 13)
 def splits_and_complex_numbers(_: Path) -> None:
     mesh = mesh_of(dist.get_world_size())
     gates = {"gates": {"split": [0, 1, "normal std=0.02", "uniform -1 1"]}, "qkv": {"fn": "xavier_uniform", "split": 3}}
+    gates["gqa"] = {"split": ["xavier_normal", "orthogonal", "normal std=0.02"], "sizes": [4, 1, 1]}
     for placement in (Replicate(), Shard(0), Shard(1)):
         bags_agree([(12, 7)], mesh, [placement], gates)
         if GATHERS_COMPLEX:
@@ -643,6 +644,8 @@ def what_has_no_place_in_a_whole_is_refused_by_name(_: Path) -> None:
         initplug.apply(model, {"rules": {"*": 0}}, seed=0)
     assert model.part.to_local().eq(1).all()
     initplug.apply(model, {"rules": {"*": 0}}, seed=0, only="part")
+    with raises("part: `default` would keep it, and it is a DTensor: no reset of"):
+        initplug.apply(model, "torch_default", seed=0, only="part")
     normed = nn.utils.parametrizations.weight_norm(nn.Linear(4, 4))
     fully_shard(normed, mesh=mesh)
     with raises("weight: its owner computes it from sharded tensors"):

@@ -18,7 +18,8 @@ from commands import invoke
 from torch import nn
 
 import initplug
-from initplug.schemes.distributions import Constant, Copy, Keep, Normal, TruncatedNormal, Uniform
+from initplug.schemes.compositions import Copy, Keep
+from initplug.schemes.distributions import Constant, Normal, TruncatedNormal, Uniform
 from initplug.studies.agreement import agrees, alike
 
 

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.nn.init import trunc_normal_ as cut_normal
 from torch.nn.init import xavier_uniform_ as glorot
 
-from initplug.schemes.distributions import Batched, Constant, Normal, Stacked, TruncatedNormal, Uniform
+from initplug.schemes.compositions import Batched, Stacked
+from initplug.schemes.distributions import Constant, Normal, TruncatedNormal, Uniform
 from initplug.schemes.log_uniform import LogUniform
 from initplug.schemes.structures.identity import Dirac, Eye
 from initplug.schemes.structures.orthogonal import Orthogonal

@@ -16,12 +16,13 @@ function listed(buttons) {
 function sheet(row) {
   const { common } = row;
   const range = (low, high) => (low === null && high === null ? "unbounded" : `${digits(low)} to ${digits(high)}`);
+  const fan = (count) => (count === null ? "of several sizes" : whole(count));
   const facts = [
     ["Name", [make("code", {}, name(row.name))]],
     row.aliases.length ? ["Also called", [make("code", {}, name(row.aliases.join(", ")))]] : null,
     ["Tensor", [`${common.kind} of ${visible(common.module_type)}, ${shape(common.shape)} = ${whole(common.numel)}, ${common.dtype}${common.trainable ? "" : ", no gradient"}`]],
-    ["Fans", [common.fan_in === null ? "none" : `in ${whole(common.fan_in)}, out ${whole(common.fan_out)}`]],
-    ["Rule", common.rule === null ? [make("span", { class: common.reason === FROZEN ? null : "norule" }, common.reason === FROZEN ? "none: it is frozen" : "no rule matches")] : [button(common.rule, () => toRule(common.rule), "Show it in the recipe"), common.location ? ` at ${visible(common.location)}` : ""]],
+    ["Fans", [common.fan_in === null && common.fan_out === null ? "none" : `in ${fan(common.fan_in)}, out ${fan(common.fan_out)}`]],
+    ["Rule", common.rule === null ? [make("span", { class: [FROZEN, ADAPTER].includes(common.reason) ? null : "norule" }, common.reason === FROZEN ? "none: it is frozen" : common.reason === ADAPTER ? "none: it is of an adapter" : "no rule matches")] : [button(common.rule, () => toRule(common.rule), "Show it in the recipe"), common.location ? ` at ${visible(common.location)}` : ""]],
     common.selector === null ? null : ["Selector", [make("code", {}, name(common.selector))]],
     common.shadowed.length ? ["Shadowed", listed(common.shadowed.map((rule) => button(rule, () => toRule(rule), "Show it in the recipe")))] : null,
     common.init === null ? null : ["Initializer", [make("code", {}, name(common.init))]],
@@ -31,6 +32,7 @@ function sheet(row) {
     ["Status", [row.status]],
     ["Verdict", [make("span", { class: `mark ${tone(row)}` }, row.verdict)]],
     common.reason ? ["Reason", [visible(common.reason)]] : null,
+    common.note ? ["Note", [visible(common.note)]] : null,
     common.problem ? ["Problem", [visible(common.problem)]] : null,
     common.rule === null ? null : ["", [button(`Parameters of this rule (${whole(wins.get(common.rule))})`, () => set({ rule: keyOf(common.rule) }))]],
   ];

@@ -23,7 +23,7 @@ const NO_FILTER = { text: "", rule: "", type: "", status: "", verdict: "", modul
 const filters = { ...NO_FILTER };
 const sorting = { key: null, falling: false };
 // What a filter holds of a rule: an empty text is no filter, and a rule may have any name.
-const NO_RULE = "none", FROZEN = "frozen";
+const NO_RULE = "none", FROZEN = "frozen", ADAPTER = "adapter";
 const keyOf = (rule) => (rule === null ? NO_RULE : `=${rule}`);
 const ruleOf = ({ common }) => (common.rule === null && common.reason === FROZEN ? FROZEN : keyOf(common.rule));
 // Where only some were to be written, the others are shown on demand.

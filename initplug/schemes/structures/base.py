@@ -5,6 +5,7 @@ Each knows the shape that it is for, the moments of the elements of that shape, 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
 ROUNDING = 1e-6
 """The distance by which a computed element may lie beyond its bound."""
+
+
+MOST_ATOMS = 64
+"""Values up to which a law names every one that elements take."""
 
 
 class Draw(Protocol):
@@ -93,6 +98,17 @@ class Structured(Distribution):
     def _fill(self, values: NDArray[float32], draw: Draw) -> None:
         """Write the values into zeros."""
         raise NotImplementedError
+
+
+def rounded_bounds(values: Iterable[float]) -> tuple[float, float]:
+    """Return where known values end, once they are rounded.
+
+    Example:
+        >>> rounded_bounds([0.0, 2.0, -1.0])
+        (-1.000001, 2.000002)
+    """
+    least, most = min(values := [*values]), max(values)
+    return least - ROUNDING * abs(least), most + ROUNDING * abs(most)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ class Orthogonal(Fixed):
         >>> Orthogonal(1.0, 64, 256).std
         0.0625
         >>> Orthogonal(1.0, 2048, 2048).peak((2048, 2048)) / 2**20
-        72.5
+        64.0
     """
 
     rows: int
@@ -62,7 +62,7 @@ class Orthogonal(Fixed):
     def _fill(self, values: NDArray[float32], draw: Draw) -> None:
         """Take the normals in row-major order as a matrix of size(0) rows."""
         matrix = values.reshape(self.rows, self.columns)
-        _write_orthonormal(matrix, _tall(draw.normal("").reshape(matrix.shape)), self.gain)
+        _write_orthonormal(matrix, _strips_of(draw.normal("").reshape(matrix.shape)), self.gain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class DeltaOrthogonal(Fixed):
 
     def _fill(self, values: NDArray[float32], draw: Draw) -> None:
         """Take the normals at the centre of the kernel."""
-        _write_orthonormal(_centre(values), _tall(_centre(draw.normal(""))), self.gain)
+        _write_orthonormal(_centre(values), _strips_of(_centre(draw.normal(""))), self.gain)
 
 
 def _coordinate(gain: float, size: int) -> tuple[Atoms, Smooth]:
@@ -133,29 +133,37 @@ def _coordinate(gain: float, size: int) -> tuple[Atoms, Smooth]:
 
 
 def _peak(elements: int, rows: int, columns: int) -> int:
-    """Return the bytes of the result, of one float64 matrix, and of the normals or the scratch, whichever is more."""
+    """Return the bytes of the result, of a float64 matrix, and of the normals or the scratch, whichever is more."""
     if not elements:
         return 0
-    from initplug.schemes.structures.qr import scratch  # which takes numpy
+    from initplug.kernels.qr_reference import PANEL, scratch  # which takes numpy
 
-    work = scratch(max(rows, columns), min(rows, columns))
-    return 4 * elements + 8 * rows * columns + max(4 * elements, work)
-
-
-def _tall(normals: NDArray[float32]) -> NDArray[float64]:
-    """Return a matrix in double precision, lying on its side where it has more columns than rows."""
-    import numpy as np
-
-    return np.array(normals.T if normals.shape[0] < normals.shape[1] else normals, np.float64, order="C")
+    long, short = max(rows, columns), min(rows, columns)
+    return 4 * elements + 8 * long * PANEL * -(-short // PANEL) + max(4 * elements, scratch(short))
 
 
-def _write_orthonormal(target: NDArray[float32], tall: NDArray[float64], gain: float) -> None:
-    """Write `gain` times the orthonormal matrix of a tall one, which is overwritten: of its columns."""
-    from initplug.schemes.structures.qr import orthonormalize  # which takes numpy
+def _strips_of(normals: NDArray[float32]) -> NDArray[float64]:
+    """Return a matrix as kernels take it, lying on its side where it has more columns than rows."""
+    from initplug.kernels.qr_reference import in_strips  # which takes numpy
 
-    orthonormalize(tall)
-    tall *= gain
-    target[...] = tall.T if target.shape[0] < target.shape[1] else tall
+    return in_strips(_tall(normals))
+
+
+def _write_orthonormal(target: NDArray[float32], strips: NDArray[float64], gain: float) -> None:
+    """Write `gain` times the orthonormal matrix of a matrix in strips, which is overwritten."""
+    from initplug.kernels import kernel
+
+    tall, (_, _, width) = _tall(target), strips.shape
+    kernel().orthonormalize(strips, tall.shape[1])
+    strips *= gain
+    for number, strip in enumerate(strips):
+        part = tall[:, number * width : (number + 1) * width]
+        part[...] = strip[:, : part.shape[1]]
+
+
+def _tall(matrix: NDArray[float32]) -> NDArray[float32]:
+    """Return a view of a matrix that has no more columns than rows."""
+    return matrix.T if matrix.shape[0] < matrix.shape[1] else matrix
 
 
 def _centre(values: NDArray[float32]) -> NDArray[float32]:

@@ -19,12 +19,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+Order = Literal["halves", "interleaved"]
+
+
 @dataclass(frozen=True, slots=True)
 class SinCos(Fixed):
-    """A table of positions: the first half of a row holds sines, the second cosines, of falling frequency.
+    """A table of positions: sines and cosines of falling frequency.
 
-    Position p and frequency i of a block of d columns give sin or cos of p·base^(-2i/d). On a grid of two dimensions
-    the first half of the columns is the block of the horizontal position, the second that of the vertical one.
+    Position p and frequency i of a block of d columns give sin and cos of p·base^(-2i/d), in columns i and i + d/2 by
+    `halves`, 2i and 2i + 1 where they are `interleaved`. On a grid of two dimensions the first half of the columns is
+    the block of the horizontal position, the second that of the vertical one.
 
     Args:
         gain: what the table is multiplied by.
@@ -33,6 +37,7 @@ class SinCos(Fixed):
         base: of the frequencies.
         rows: positions and skipped rows.
         columns: size of a row.
+        order: of sines and cosines in a row.
 
     Source: Vaswani et al. 2017, arXiv:1706.03762; facebookresearch/mae util/pos_embed.py.
     """
@@ -42,6 +47,7 @@ class SinCos(Fixed):
     base: float
     rows: int
     columns: int
+    order: Order = "halves"
 
     generated = False
 
@@ -52,7 +58,8 @@ class SinCos(Fixed):
 
     @property
     def text(self) -> str:
-        return f"sincos(gain={self.gain:g}, grid={self.grid}, skip={self.skip}, base={self.base:g})"
+        order = "" if self.order == "halves" else f", order={self.order}"
+        return f"sincos(gain={self.gain:g}, grid={self.grid}, skip={self.skip}, base={self.base:g}{order})"
 
     def holds(self, shape: tuple[int, ...]) -> bool:
         return math.prod(shape[:-2]) == 1 and (self.rows, self.columns) == shape[-2:]
@@ -76,10 +83,11 @@ class SinCos(Fixed):
         positions = [np.arange(count) % side, np.arange(count) // side] if self.grid == 2 else [np.arange(count)]
         width = self.columns // len(positions)
         frequencies = self.base ** (-np.arange(width // 2) / (width / 2))
-        blocks = []
+        blocks: list[NDArray[float64]] = []
         for position in positions:
             angles = np.outer(position, frequencies)
-            blocks += [np.sin(angles), np.cos(angles)]
+            pair = [np.sin(angles), np.cos(angles)]
+            blocks += pair if self.order == "halves" else [np.stack(pair, axis=-1).reshape(len(angles), -1)]
         return self.gain * np.concatenate([np.zeros((self.skip, self.columns)), np.concatenate(blocks, axis=1)])
 
     def _fill(self, values: NDArray[float32], draw: Draw) -> None:
@@ -99,6 +107,7 @@ def sincos(
     grid: Literal[1, 2] = 1,
     skip: Annotated[int, Ge(0)] = 0,
     base: Annotated[float, Gt(0)] = 10000.0,
+    order: Order = "halves",
 ) -> SinCos:
     """A table of sines and cosines of positions, one row a position.
 
@@ -107,6 +116,8 @@ def sincos(
         grid: 1 for a sequence, 2 for a square grid of patches, row by row.
         skip: leading rows that are zero, such as a class token's.
         base: of the frequencies.
+        order: `halves` for sines before cosines, as in MAE and DiT, `interleaved` for one after the other, as in the
+            paper and the tutorials of torch.
 
     Raises:
         ValueError: another shape; rows that are no square; columns that do not divide into sines and cosines.
@@ -126,4 +137,4 @@ def sincos(
         raise ValueError(f"{rows} rows less {skip} skipped are no {'square grid' if grid == 2 else 'sequence'}")
     if not math.isfinite(rows / base):
         raise ValueError(f"base {base:g} gives frequencies beyond what a double holds")
-    return SinCos(1.0, grid, skip, float(base), rows, columns)
+    return SinCos(1.0, grid, skip, float(base), rows, columns, order)
