@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from initplug.schemes.initializers import initializer as initializer
     from initplug.schemes.structures.orthogonal import Orthogonal as Orthogonal
     from initplug.studies.diff import diff as diff
+    from initplug.studies.record import record as record
+    from initplug.studies.recording import Recording as Recording
     from initplug.studies.suggest import suggest as suggest
 
 _HOMES = {
@@ -46,12 +48,14 @@ _HOMES = {
     "deferred": "filling.deferred",
     "suggest": "studies.suggest",
     "diff": "studies.diff",
+    "record": "studies.record",
     "initializer": "schemes.initializers",
     "Recipe": "language.recipe",
     "Rule": "language.recipe",
     "Plan": "planning.plan",
     "Assignment": "planning.assignment",
     "Audit": "auditing.audit",
+    "Recording": "studies.recording",
     "Fans": "schemes.fans",
     "Constant": "schemes.distributions",
     "Normal": "schemes.distributions",

@@ -47,7 +47,7 @@ BELOW: dict[str, set[str]] = {
     "auditing": {"_version", "reporting", *BELOW_AUDITING},
     "filling": {"auditing", "kernels", *BELOW_AUDITING},
     "lightning": {"errors", "tables", "auditing", "filling"},
-    "studies": {*BELOW_STUDIES},
+    "studies": {"_version", *BELOW_STUDIES},
     "cli": {"_version", "studies", *BELOW_STUDIES},
     "__init__": {"_version", "studies", *BELOW_STUDIES},
     "__main__": {"cli"},
@@ -160,6 +160,7 @@ PUBLIC = [
     "PlanError",
     "Recipe",
     "RecipeError",
+    "Recording",
     "Rule",
     "Stacked",
     "TruncatedNormal",
@@ -171,6 +172,7 @@ PUBLIC = [
     "initializer",
     "load",
     "plan",
+    "record",
     "suggest",
 ]
 
@@ -186,7 +188,7 @@ def test_no_submodule_takes_a_public_name() -> None:
         if not name.endswith("__main__"):
             importlib.import_module(name)
     assert not {name.split(".")[1] for name in names} & set(PUBLIC)
-    for name in ("load", "plan", "apply", "audit", "deferred", "diff", "suggest"):
+    for name in ("load", "plan", "apply", "audit", "deferred", "diff", "suggest", "record"):
         assert callable(getattr(initplug, name))
         assert getattr(initplug, name).__name__ == name
 

@@ -16,14 +16,16 @@ import click
 
 from initplug._version import __version__
 from initplug.cli.hydra_config import CommandWords, Composition, composed, enter_composition
-from initplug.cli.models import ENDS, Failure, Model, build_model, import_model, raised_at, user_code
+from initplug.cli.models import ENDS, Failure, Model, build_model, constructor_of, import_model, raised_at, user_code
 from initplug.cli.options import (
+    ALL_OPTION,
     AUDIT_OPTIONS,
     CONFIG_HELP,
     MODEL_HELP,
     REAL_OPTION,
     STRICT_OPTION,
     TABLE_OPTIONS,
+    WIDE_OPTION,
     completion_script,
     with_config,
 )
@@ -32,6 +34,7 @@ from initplug.cli.sweeps import differences, run_each
 from initplug.cli.terminal import colored, progress, reported, table_of
 from initplug.errors import InitplugError, PlanError, RecipeError, brief, shortened, visible
 from initplug.kernels import KernelError, chosen
+from initplug.tables.text import UNBOUNDED
 
 if TYPE_CHECKING:
     from initplug.auditing.audit import Audit
@@ -361,6 +364,35 @@ def audit(
         click.echo(comparison(changed, str(against), every=every))
         if changed:
             raise Failure(f"{len(changed)} of {len(result)} rows changed")
+
+
+@commands.command(epilog=MODEL_HELP.partition(" RECIPE is")[0])
+@click.argument("model")
+@click.option("--json", "as_json", is_flag=True, help="Print rows, recipe and problems as JSON.")
+@click.option("--table", "as_table", is_flag=True, help="Print a table of what each parameter holds, and from where.")
+@ALL_OPTION
+@WIDE_OPTION
+def record(model: str, as_json: bool, as_table: bool, every: bool, wide: bool) -> None:
+    """Say what a model's own code initialises: a recipe that does the same, with the lines of code it comes from.
+
+    The model is built while every operator is watched. The recipe on standard output is checked against every
+    parameter; parameters that it does not give what the code does are told on standard error, and end in status 1.
+    """
+    build = constructor_of(import_model(model))
+    import initplug
+
+    with reported(strict=False), user_code():
+        recording = initplug.record(build)
+    if as_json:
+        click.echo(recording.to_json())
+    elif as_table:
+        click.echo(recording.to_text(width=UNBOUNDED if wide else None, color=colored(), every=every))
+    else:
+        click.echo(recording.yaml, nl=False)
+    for line in [*recording.told(), recording.headline()]:
+        click.echo(line, err=True)
+    if recording.problems():
+        sys.exit(1)
 
 
 def _is_page(report: Path | None) -> bool:

@@ -131,12 +131,31 @@ def build_model(model: Model, *, meta: bool) -> nn.Module:
         is_model = isinstance(model.constructor, torch.nn.Module)  # which asks it for its class
     if is_model:
         return cast("nn.Module", model.constructor)
-    built = _construct(model.target, lambda: model.constructor(*model.arguments, **model.keywords), meta=meta)
+    return _checked(model, _construct(model.target, lambda: _called(model), meta=meta))
+
+
+def _checked(model: Model, built: Any) -> nn.Module:
+    """Return what a constructor gave, if it is a module."""
+    torch = _torch()
     with user_code(f"MODEL {shown_target(model.target)} raised"):
         is_model = isinstance(built, torch.nn.Module)
     if not is_model:
         raise Failure(f"MODEL {shown_target(model.target)} gave a {type(built).__name__}, not a torch.nn.Module")
     return cast("nn.Module", built)
+
+
+def constructor_of(model: Model) -> Callable[[], nn.Module]:
+    """Return a function that builds the model that a MODEL argument names, on the CPU."""
+    torch = _torch()
+    with user_code(f"MODEL {shown_target(model.target)} raised"):
+        is_model = isinstance(model.constructor, torch.nn.Module)
+    if is_model:
+        raise Failure(f"MODEL {shown_target(model.target)} is built already: name what builds it", 2)
+    return lambda: _checked(model, _construct(model.target, lambda: _called(model), meta=False))
+
+
+def _called(model: Model) -> Any:
+    return model.constructor(*model.arguments, **model.keywords)
 
 
 def _torch() -> Any:

@@ -8,8 +8,6 @@ numbers, ends the replay before it is executed.
 
 from __future__ import annotations
 
-import math
-import statistics
 import sys
 import warnings
 from collections.abc import Callable, Mapping
@@ -24,15 +22,14 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from initplug.errors import brief
+from initplug.planning.closed_forms import WHOLE, clamped, divided, inverse_erf, scaled, shifted
 from initplug.planning.parametrized import make_plain, meta_copy, submodules_of
 from initplug.planning.slots import Slot, Tree
 from initplug.planning.walk import walk
 from initplug.schemes.compositions import Drawn
-from initplug.schemes.distributions import Constant, Normal, TruncatedNormal, Uniform
+from initplug.schemes.distributions import Constant, Normal, Uniform
 from initplug.schemes.fans import Fans
-from initplug.schemes.initializers import kaiming_normal, kaiming_uniform, trunc_normal
-from initplug.schemes.structures.orthogonal import orthogonal
-from initplug.schemes.structures.sparse import sparse
+from initplug.schemes.initializers import kaiming_normal, kaiming_uniform
 
 RESETS = ("reset_parameters", "_reset_parameters")
 
@@ -198,70 +195,19 @@ FILLS: Mapping[str, Reader] = {
 }
 """Calls that give a whole tensor its values, with what they give it; keywords as torch names them."""
 
-WHOLE: Mapping[str, Callable[[Fans, Mapping[str, Any]], Drawn]] = {
-    "trunc_normal_": lambda fans, given: trunc_normal(
-        fans, mean=float(given["mean"]), std=float(given["std"]), low=float(given["a"]), high=float(given["b"])
-    ),
-    "orthogonal_": lambda fans, given: orthogonal(fans, gain=float(given["gain"])),
-    "sparse_": lambda fans, given: sparse(fans, sparsity=float(given["sparsity"]), std=float(given["std"])),
-}
-"""Functions of torch.nn.init that write in several steps, or return at once on meta, with what they give; by their own
-arguments."""
-
 KEYWORDS = {"from": "a", "to": "b", "low": "a", "high": "b", "min": "least", "max": "most"}
 """Keywords of tensor methods that torch.nn.init spells differently, or that Python has a use for."""
 
 CHANGES: Mapping[str, Callable[..., Drawn]] = {
-    "mul_": lambda before, by: before.times(float(_recorded_number(by))),
-    "div_": lambda before, by: before.times(1 / float(_recorded_number(by))),
-    "add_": lambda before, by: _shifted(before, float(_recorded_number(by))),
-    "erfinv_": lambda before: _erfinv(before),
-    "clamp_": lambda before, least, most: _clamped(
+    "mul_": lambda before, by: scaled(before, float(_recorded_number(by))),
+    "div_": lambda before, by: divided(before, float(_recorded_number(by))),
+    "add_": lambda before, by: shifted(before, float(_recorded_number(by))),
+    "erfinv_": lambda before: inverse_erf(before),
+    "clamp_": lambda before, least, most: clamped(
         before, float(_recorded_number(least)), float(_recorded_number(most))
     ),
 }
 """Calls that change what is there; the last three are what older ways to draw truncated normals are made of."""
-
-
-def _shifted(before: Drawn, by: float) -> Drawn:
-    """Return the distribution of a draw plus a number."""
-    match before:
-        case Constant(value):
-            return Constant(value + by)
-        case Normal(mean, std):
-            return Normal(mean + by, std)
-        case Uniform(low, high):
-            return Uniform(low + by, high + by)
-        case TruncatedNormal(loc, scale, low, high):
-            return TruncatedNormal(loc + by, scale, low + by, high + by)
-    raise ValueError("what it adds to has no closed form for that")
-
-
-def _erfinv(before: Drawn) -> Drawn:
-    """Return the distribution of erf⁻¹ of a uniform draw in [-1, 1]: a truncated normal of std 1/√2."""
-    if not isinstance(before, Uniform) or not -1 <= before.low < before.high <= 1:
-        raise ValueError("what it maps is no uniform draw in [-1, 1]")
-    standard = statistics.NormalDist(sigma=math.sqrt(0.5))
-    low, high = (
-        math.copysign(math.inf, end) if abs(end) == 1 else standard.inv_cdf((end + 1) / 2)
-        for end in (before.low, before.high)
-    )
-    return TruncatedNormal(0.0, math.sqrt(0.5), low, high)
-
-
-BEYOND = 6.0
-"""Standard deviations beyond which a normal draw of single precision has no elements to clamp."""
-
-
-def _clamped(before: Drawn, low: float, high: float) -> Drawn:
-    """Return the distribution of a draw that is clamped where it ends, or where it has no elements."""
-    if isinstance(before, TruncatedNormal):
-        loc, scale = before.loc, before.scale
-        near = 1e-6 * scale
-        meant = abs(low - before.low) <= near or max(low, before.low) <= loc - BEYOND * scale
-        if meant and (abs(high - before.high) <= near or min(high, before.high) >= loc + BEYOND * scale):
-            return TruncatedNormal(loc, scale, low, high)
-    raise ValueError("what it clamps reaches beyond its bounds")
 
 
 def _recorded_number(value: Any) -> float | int:

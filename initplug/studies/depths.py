@@ -1,0 +1,130 @@
+"""Depths: numbers that go with how many blocks there are, with the place of one, or with an attribute, as factors."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from initplug.planning.slots import Tree
+from initplug.schemes.compositions import Drawn
+from initplug.schemes.distributions import Constant, Normal, Uniform
+from initplug.schemes.fans import Fans
+from initplug.studies.agreement import alike
+from initplug.studies.rows import Row
+from initplug.studies.spelling import form_of, is_short
+
+TIMES = (1, 2, 3)
+"""Numbers of branches that a block has."""
+
+
+def depth_factors(tree: Tree, rows: Sequence[Row], wanted: NDArray[np.bool_]) -> Iterator[Any]:
+    """Yield initializers that others of the model are, over the root of a number of blocks or of a block's place.
+
+    Args:
+        tree: the recorded model.
+        rows: of its parameters.
+        wanted: the rows that nothing else gives.
+    """
+    bases = [
+        (drawn, form)
+        for drawn in dict.fromkeys(row.distribution for row in rows if row.distribution is not None)
+        if not isinstance(drawn, Constant) and (form := form_of(drawn)) is not None and is_short(form, digits=2)
+    ]
+    repeated = _repeated(tree)
+    seen = set()
+    for place in np.flatnonzero(wanted).tolist():
+        drawn = rows[place].distribution
+        if drawn is None or isinstance(drawn, Constant):
+            continue
+        for base, form in bases:
+            for counted, name, times in _explained(drawn, base, tree, place, repeated):
+                key = (repr(form), counted, name, times)
+                if key not in seen:
+                    seen.add(key)
+                    factor = {counted: f"<{name}>", **({"times": times} if times != 1 else {})}
+                    yield {**(form if isinstance(form, dict) else {"fn": form}), "factor": factor}
+
+
+def attribute_factors(tree: Tree, rows: Sequence[Row], wanted: NDArray[np.bool_]) -> Iterator[Any]:
+    """Yield normal and uniform initializers over the root of a whole number that the owner, or a configuration, has.
+
+    Args:
+        tree: the recorded model.
+        rows: of its parameters.
+        wanted: the rows that nothing else gives.
+    """
+    seen = set()
+    for place in np.flatnonzero(wanted).tolist():
+        for form, size in _over_roots(rows[place]):
+            if size < LEAST or abs(size - round(size)) > 1e-5 * size:
+                continue
+            for reference in _numbers(tree, place, round(size)):
+                if (repr(form), reference) not in seen:
+                    seen.add((repr(form), reference))
+                    yield {**form, "factor": {"attr": reference}}
+
+
+LEAST = 4
+"""The least size that is looked for: smaller numbers are many things."""
+
+
+def _over_roots(row: Row) -> Iterator[tuple[dict[str, Any], float]]:
+    """Yield initializers, and what the draw is one of them over the root of."""
+    match row.distribution:
+        case Normal(0.0, std) if std:
+            yield {"fn": "normal"}, std**-2
+            if len(row.shape) > 1:
+                yield {"fn": "variance_scaling", "distribution": "normal"}, std**-2 / Fans(row.shape).fan_in
+        case Uniform(low, high) if low == -high and high:
+            yield {"fn": "uniform", "low": -1, "high": 1}, high**-2
+
+
+def _numbers(tree: Tree, place: int, size: int) -> Iterator[str]:
+    """Yield references to whole numbers of a size: of the owner, of the module around it, of the configuration."""
+    node = tree.nodes[tree.slots[place].node]
+    around = tree.nodes[node.parent].module if node.parent >= 0 else None
+    settings = getattr(tree.nodes[0].module, "config", None)
+    held = [
+        (start, getattr(held, "__dict__", {}))
+        for start, held in (("", node.module), ("..", around), ("^config.", settings))
+    ]
+    for start, values in held:
+        for name, value in values.items():
+            if type(value) is int and value == size and name.isidentifier() and not name.startswith("_"):
+                yield f"{start}{name}"
+
+
+def _repeated(tree: Tree) -> dict[int, tuple[str, int, int]]:
+    """Return of nodes whose class occurs more than once the class, how many there are, and the place among them."""
+    nodes = defaultdict(list)
+    for index, node in enumerate(tree.nodes):
+        if index and node.module._modules:
+            nodes[node.cls.__name__].append(index)
+    return {
+        index: (name, len(indices), place)
+        for name, indices in nodes.items()
+        if len(indices) > 1
+        for place, index in enumerate(indices, 1)
+    }
+
+
+def _explained(
+    drawn: Drawn, base: Drawn, tree: Tree, place: int, repeated: dict[int, tuple[str, int, int]]
+) -> Iterator[tuple[str, str, int]]:
+    """Yield what counts, of which class, and how many times, if that makes one distribution of another."""
+    if type(drawn) is not type(base) or not base.std or not drawn.std:
+        return
+    ratio = (base.std / drawn.std) ** 2
+    for node in reversed([*tree.ancestors(tree.slots[place].node)]):  # blocks hold what is in them as often
+        if node not in repeated:
+            continue
+        name, count, at = repeated[node]
+        for times in TIMES:
+            for counted, number in (("count", count), ("place", at)):
+                near = abs(ratio - times * number) <= 1e-5 * ratio
+                if near and alike(base.times(1.0, (times * number) ** 0.5), drawn):
+                    yield counted, name, times

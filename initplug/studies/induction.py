@@ -1,0 +1,429 @@
+"""Induction: rules, few and readable, that give all parameters what was recorded, general ones first."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from initplug.language.recipe import Recipe
+from initplug.language.selectors import selector_of
+from initplug.planning.matching import matched
+from initplug.planning.slots import Tree
+from initplug.schemes.distributions import Constant
+from initplug.studies.formulas import FITTED, LONG, Candidate
+from initplug.studies.rows import Row
+
+
+@dataclass(slots=True)
+class Proposal:
+    """A rule on its way into a recipe.
+
+    Args:
+        selectors: of the parameters.
+        init: what it gives them.
+        wins: the places of the rows that it is the last to match.
+        frozen: whether one of them requires no gradient.
+    """
+
+    selectors: list[str]
+    init: Candidate
+    wins: list[int] = field(default_factory=list)
+    frozen: bool = False
+    exceptions: list[str] = field(default_factory=list)
+
+
+def rules_for(
+    tree: Tree, rows: Sequence[Row], candidates: Sequence[Candidate], copies: Sequence[Candidate] = ()
+) -> list[Proposal]:
+    """Return rules in the order that they need: of all that match a parameter, the last wins.
+
+    Args:
+        tree: the recorded model.
+        rows: of its parameters.
+        candidates: initializers, at least one for every row, as if all were drawn.
+        copies: initializers of those that are copies.
+    """
+    if not rows:
+        return []
+    drawn = _drawn(tree, rows, candidates)
+    copied = [_copied(tree, rows, copy, drawn) for copy in copies]
+    return _settled(tree, rows, [*_merged(tree, rows, drawn), *copied])
+
+
+def _drawn(tree: Tree, rows: Sequence[Row], candidates: Sequence[Candidate]) -> list[Proposal]:
+    search = _Search(tree, rows, candidates)
+    found = search.found()
+    for _ in range(ROUNDS):
+        hits = _hits(tree, found)
+        found = _pruned(found, hits, rows)
+        hits = _hits(tree, found)
+        wrong = [place for place, row in enumerate(rows) if row.numel and not _is_given(found, hits, place)]
+        if not wrong:
+            break
+        for place in wrong:
+            best = search.best([place])
+            if best is not None:
+                found.append(Proposal([selector_of(rows[place].name)], best))
+    return found
+
+
+def _copied(tree: Tree, rows: Sequence[Row], copy: Candidate, drawn: Sequence[Proposal]) -> Proposal:
+    """Return the rule of what is copied: all that is beside its source and alike, or parameters by their names."""
+    source = copy.form["source"]
+    above, _, last = source[1:].rpartition(".")
+    wide = re.sub(r"\d+", "*", last)
+    twins = [place for place, gives in enumerate(copy.gives) if gives and rows[place].twin]
+    if "*" in wide:
+        siblings, depth = f"^{above}.{wide}" if above else f"^{wide}", len(source.split("."))
+        below = dict.fromkeys(".".join(rows[place].name.split(".")[depth:]) for place in twins)
+        known = {row.name: row for row in rows}
+        for selectors in ([siblings], [f"{siblings}.{name}" for name in below]):
+            proposal = Proposal(selectors, copy, exceptions=[source])
+            taken = {place for place, rules in enumerate(_hits(tree, [*drawn, proposal])) if len(drawn) in rules}
+            if taken.issuperset(twins) and all(
+                place in twins or _is_number_there(rows[place], known, source[1:], depth) for place in taken
+            ):
+                return proposal
+    return Proposal([selector_of(rows[place].name) for place in twins], copy)
+
+
+def _is_number_there(row: Row, known: Mapping[str, Row], source: str, depth: int) -> bool:
+    """Return whether a parameter holds one number throughout, which its namesake below a source holds, too."""
+    namesake = known.get(".".join([source, *row.name.split(".")[depth:]]))
+    return namesake is not None and isinstance(row.outcome, Constant) and row.outcome == namesake.outcome
+
+
+ROUNDS = 4
+"""How often exceptions are added for what a rule takes that was not meant for it."""
+
+
+class _Search:
+    """The search for selectors, from types to names."""
+
+    def __init__(self, tree: Tree, rows: Sequence[Row], candidates: Sequence[Candidate]) -> None:
+        self.rows = rows
+        self.candidates = candidates
+        self.popular = [float(candidate.gives.sum()) for candidate in candidates]
+        self.families = [_families(tree, place) for place in range(len(rows))]
+
+    def best(self, places: Sequence[int]) -> Candidate | None:
+        """Return the initializer that gives most of some parameters what was recorded, the plainest of several."""
+        where = np.array(places)
+        scored = [
+            (int(candidate.gives[where].sum()), -candidate.cost, popular, -index)
+            for index, (candidate, popular) in enumerate(zip(self.candidates, self.popular, strict=True))
+        ]
+        most = max(scored, default=(0, 0.0, 0.0, 0))
+        return self.candidates[-most[3]] if most[0] else None
+
+    def found(self) -> list[Proposal]:
+        """Return rules for all parameters, general ones first."""
+        places = [place for place, row in enumerate(self.rows) if row.numel or row.distribution is None]
+        default = next((candidate for candidate in self.candidates if candidate.text == "default"), None)
+        proposals = []
+        if default is not None:
+            proposals.append(Proposal(["*"], default))
+        groups: dict[str, list[int]] = defaultdict(list)
+        for place in places:
+            groups[self.families[place][0]].append(place)
+        # A class comes before those that are derived from it, which its selector matches too.
+        order = sorted(groups, key=lambda selector: self.families[groups[selector][0]].depth)
+        for selector in order:
+            group = groups[selector]
+            if default is not None and default.gives[np.array(group)].all():
+                if _has_base(selector, proposals, self.families[group[0]].bases):
+                    proposals.append(Proposal([selector], default))
+                continue
+            self._add(selector, group, 1, proposals)
+        return proposals
+
+    def _add(self, selector: str, group: Sequence[int], level: int, proposals: list[Proposal]) -> None:
+        """Add a rule for a group, and narrower ones for those of it that it does not fit."""
+        best = self.best(group)
+        if best is None:
+            return
+        proposals.append(Proposal([selector], best))
+        bad = [place for place in group if not best.gives[place]]
+        if bad:
+            self._narrow(group, set(bad), level, proposals)
+
+    def _narrow(self, group: Sequence[int], bad: set[int], level: int, proposals: list[Proposal]) -> None:
+        options = []
+        for family in range(level, LEVELS):
+            parts: dict[str, list[int]] = defaultdict(list)
+            for place in group:
+                parts[self.families[place][family]].append(place)
+            needed = {selector: part for selector, part in parts.items() if bad.intersection(part)}
+            whole = all(
+                (best := self.best(part)) is not None and best.gives[np.array(part)].all() for part in needed.values()
+            )
+            if whole:
+                options.append((len(needed), family, needed))
+        if options:
+            for selector, part in min(options, key=lambda option: option[:2])[2].items():
+                self._add(selector, part, LEVELS, proposals)
+        else:
+            for place in sorted(bad):
+                self._add(selector_of(self.rows[place].name), [place], LEVELS, proposals)
+
+
+LEVELS = 6
+"""Families of selectors, from types to names."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Families:
+    """The selectors of a parameter, the widest first.
+
+    Args:
+        selectors: of each family one.
+        depth: how many classes the owner's is derived from.
+        bases: their names.
+    """
+
+    selectors: tuple[str, ...]
+    depth: int
+    bases: tuple[str, ...]
+
+    def __getitem__(self, level: int) -> str:
+        return self.selectors[level]
+
+
+def _families(tree: Tree, place: int) -> _Families:
+    slot = tree.slots[place]
+    node = tree.nodes[slot.node]
+    parent = tree.nodes[node.parent] if node.parent >= 0 else None
+    key, owner = _glob(slot.key), f"<{node.cls.__name__}>"
+    names = slot.name.split(".")
+    starred = ".".join("*" if name.isdigit() else _glob(name) for name in names)
+    by_parent = f"<{parent.cls.__name__}>.{_glob(node.key)}.{key}" if parent is not None else f"{owner}.{key}"
+    selectors = (
+        f"{owner}.{key}",
+        f"{_glob(node.key)}.{key}" if parent is not None and not node.key.isdigit() else by_parent,
+        by_parent,
+        re.sub(r"\d+", "*", by_parent),
+        f"^{starred}",
+        selector_of(slot.name),
+    )
+    classes = [cls.__name__ for cls in node.cls.__mro__]
+    return _Families(selectors, len(classes), tuple(classes[1:]))
+
+
+def _glob(name: str) -> str:
+    return re.sub(r"[^\w-]", "?", name)
+
+
+def _has_base(selector: str, proposals: Iterable[Proposal], bases: Sequence[str]) -> bool:
+    """Return whether a rule by a base class would take what `*` is meant for."""
+    key = selector.partition(">.")[2]
+    wide = {f"<{base}>.{key}" for base in bases}
+    return any(wide.intersection(proposal.selectors) for proposal in proposals)
+
+
+# Checked by the matcher -----------------------------------------------------------------------------------------------
+
+
+def _hits(tree: Tree, proposals: Sequence[Proposal]) -> list[tuple[int, ...]]:
+    """Return for every parameter the rules that match it, in order."""
+    rules = {
+        str(index): {"match": one.selectors, "init": 0, **({"except": one.exceptions} if one.exceptions else {})}
+        for index, one in enumerate(proposals)
+    }
+    recipe = Recipe.model_validate({"frozen": "write", "rules": rules})
+    winners = matched(tree, recipe).winners
+    found = winners.each(lambda winner: () if winner is None else tuple(sorted(int(name) for name in winner.rules)))
+    return [*found]
+
+
+def _is_given(proposals: Sequence[Proposal], hits: Sequence[tuple[int, ...]], place: int) -> bool:
+    return bool(hits[place]) and bool(proposals[hits[place][-1]].init.gives[place])
+
+
+def _pruned(proposals: Sequence[Proposal], hits: Sequence[tuple[int, ...]], rows: Sequence[Row]) -> list[Proposal]:
+    """Return the rules without those that are not needed, the narrowest looked at first."""
+    alive = set(range(len(proposals)))
+    touched: dict[int, list[int]] = defaultdict(list)
+    for place, indices in enumerate(hits):
+        for index in indices:
+            touched[index].append(place)
+
+    def given(place: int, without: int) -> bool:
+        left = [index for index in hits[place] if index in alive and index != without]
+        return not rows[place].numel or (bool(left) and bool(proposals[left[-1]].init.gives[place]))
+
+    for index in reversed(range(len(proposals))):
+        if all(given(place, index) or not given(place, -1) for place in touched[index]):
+            alive.discard(index)
+    return [proposal for index, proposal in enumerate(proposals) if index in alive]
+
+
+def _merged(tree: Tree, rows: Sequence[Row], proposals: Sequence[Proposal]) -> list[Proposal]:
+    """Return the rules, of which those of one initializer are one where their order allows it."""
+    found = list(proposals)
+    index = 0 if len(found) <= MOST_MERGED else len(found)
+    while index < len(found):
+        for other in range(len(found) - 1, index, -1):
+            if found[other].init is not found[index].init or found[index].selectors == ["*"]:
+                continue
+            joined = Proposal([*found[index].selectors, *found[other].selectors], found[index].init)
+            # The later place, or the earlier one.
+            for trial in (
+                [*found[:index], joined, *found[index + 1 : other], *found[other + 1 :]],
+                [*found[:index], *found[index + 1 : other], joined, *found[other + 1 :]],
+            ):
+                hits = _hits(tree, trial)
+                if all(not row.numel or _is_given(trial, hits, place) for place, row in enumerate(rows)):
+                    found = trial
+                    break
+        index += 1
+    return found
+
+
+MOST_MERGED = 100
+"""Rules beyond which none are merged: every try asks the matcher."""
+
+
+def _settled(tree: Tree, rows: Sequence[Row], proposals: Sequence[Proposal]) -> list[Proposal]:
+    """Return the rules with the rows that each wins, and selectors that say the same in fewer words."""
+    found = [Proposal(_joined(one.selectors), one.init, exceptions=one.exceptions) for one in proposals]
+    for place, indices in enumerate(_hits(tree, found)):
+        if indices:
+            winner = found[indices[-1]]
+            winner.wins.append(place)
+            winner.frozen |= not rows[place].trainable
+    return found
+
+
+def _joined(selectors: Sequence[str]) -> list[str]:
+    """Return selectors with those that differ in one class, or one last name, as one of alternatives."""
+    for pattern, brackets in ((TYPED, "<>"), (NAMED, "()")):
+        groups: dict[str, list[str]] = defaultdict(list)
+        others = []
+        for selector in selectors:
+            found = pattern.fullmatch(selector)
+            if found is None:
+                others.append(selector)
+            else:
+                groups[found["rest"]].append(found["word"])
+        made = []
+        for rest, words in groups.items():
+            joined = f"{brackets[0]}{'|'.join(words)}{brackets[1]}"
+            plain = words[0] if brackets == "()" else f"<{words[0]}>"
+            word = joined if len(words) > 1 else plain
+            made.append(f"{word}.{rest}" if brackets == "<>" else f"{rest}.{word}")
+        selectors = [*made, *others]
+    return list(selectors)
+
+
+TYPED = re.compile(r"<(?P<word>\w+)>\.(?P<rest>[^<>|]+)")
+NAMED = re.compile(r"(?P<rest>(?:<[\w|]+>|\w+)(?:\.\w+)*)\.(?P<word>\w+)")
+
+
+# Names ----------------------------------------------------------------------------------------------------------------
+
+WORDS: Sequence[tuple[str, str]] = (
+    ("conv", "conv"),
+    ("norm", "norm"),
+    ("embed", "embedding"),
+    ("linear", "linear"),
+    ("attention", "attention"),
+    ("rnn|lstm|gru", "recurrent"),
+)
+"""Words of classes, and what a person calls them."""
+
+
+def names_of(proposals: Sequence[Proposal], rows: Sequence[Row]) -> list[str]:
+    """Return names for rules, as a person would give them."""
+    wanted = [_name(one, [rows[place] for place in one.wins]) for one in proposals]
+    counts = Counter(wanted)
+    typed = [TYPED.fullmatch(one.selectors[0]) if len(one.selectors) == 1 else None for one in proposals]
+    wanted = [
+        _snake(found["word"]) if counts[name] > 1 and found and _snake(found["word"]) not in counts else name
+        for name, found in zip(wanted, typed, strict=True)
+    ]
+    counts, found = Counter(wanted), []
+    seen: Counter[str] = Counter()
+    for name in wanted:
+        seen[name] += 1
+        found.append(f"{name}_{seen[name]}" if counts[name] > 1 else name)
+    return found
+
+
+def _name(proposal: Proposal, rows: Sequence[Row]) -> str:
+    if proposal.selectors == ["*"]:
+        return "rest"
+    if proposal.init.text == "keep":
+        return "as_constructed"
+    if proposal.init.text.startswith("copy "):
+        return "copies"
+    if len(proposal.selectors) > 2 and proposal.init.form in (0, 1):
+        return "zeros" if proposal.init.form == 0 else "ones"
+    keys = sorted({row.name.rpartition(".")[2] for row in rows})
+    kinds = [*dict.fromkeys(_kind(row.module_type) for row in rows)]
+    if all(selector.startswith("<") and selector.count(".") == 1 for selector in proposal.selectors):
+        if keys == ["weight"]:
+            return "_".join(kinds) if len(kinds) < 4 else "weights"
+        if all("bias" in key for key in keys) and len(keys) == 1:
+            return f"{kinds[0]}_biases" if len(kinds) == 1 and keys == ["bias"] else _plural(keys)
+        return "_".join(keys[:2]) if "weight" not in keys else "_".join(kinds[:3])
+    last = dict.fromkeys(_last(selector) for selector in proposal.selectors)
+    return "_".join([*last][:2])
+
+
+def _kind(cls: str) -> str:
+    for pattern, word in WORDS:
+        if re.search(pattern, cls, re.IGNORECASE):
+            return word
+    return _snake(cls)
+
+
+def _snake(cls: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls).lower()
+
+
+def _plural(keys: Sequence[str]) -> str:
+    return "biases" if keys == ["bias"] else "_".join(keys[:2])
+
+
+def _last(selector: str) -> str:
+    """Return the words of a selector that tell what it is about."""
+    words = [word for word in re.findall(r"\w+", re.sub(r"<[^>]*>", "", selector)) if not word.isdigit()]
+    kept = [word for word in words if word not in ("weight", "bias")] or words or ["rest"]
+    return f"{kept[-1]}_bias" if words[-1:] == ["bias"] and kept != words else kept[-1]
+
+
+def comments_of(proposals: Sequence[Proposal], rows: Sequence[Row], candidates: Sequence[Candidate] = ()) -> list[str]:
+    """Return for every rule how many parameters it takes, the line that most come from, and what would say the same."""
+    found = []
+    for one in proposals:
+        places = Counter(rows[place].place for place in one.wins if rows[place].place is not None)
+        told = [str(len(one.wins)) + (" parameter" if len(one.wins) == 1 else " parameters")]
+        told += [place.short for place, _ in places.most_common(1) if place is not None]
+        more = f" and {len(places) - 1} more line{'s' if len(places) > 2 else ''}" if len(places) > 1 else ""
+        others = [other.text for other in candidates if _says_the_same(other, one)]
+        same = f"; {others[0]} would say the same here" if others else ""
+        found.append("; ".join(told) + more + same)
+    return found
+
+
+def _says_the_same(other: Candidate, one: Proposal) -> bool:
+    """Return whether another formula fits as well, where the code names none."""
+    fitted = FITTED <= one.init.cost < LONG and FITTED <= other.cost < LONG
+    return fitted and other is not one.init and bool(other.gives[np.array(one.wins, np.intp)].all())
+
+
+def recipe_data(proposals: Sequence[Proposal], names: Sequence[str]) -> dict[str, Any]:
+    """Return the rules as plain data of a recipe."""
+    rules: dict[str, Any] = {}
+    for name, one in zip(names, proposals, strict=True):
+        match = one.selectors[0] if len(one.selectors) == 1 else one.selectors
+        exceptions = {"except": one.exceptions} if one.exceptions else {}
+        # A copy takes any.
+        frozen = {"trainable": "any"} if one.frozen and one.init.text != "keep" else {}
+        rules[name] = {"match": match, **exceptions, "init": one.init.form, **frozen}
+    return rules

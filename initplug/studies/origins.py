@@ -1,0 +1,308 @@
+"""Origins: what was noted of a memory -> what its elements are drawn from, as far as that has a closed form.
+
+The content of a tensor is a map of its elements to few `Form`s: each a distribution, a table that depends on no draw,
+memory that nobody wrote, or what is computed in a way without a closed form, with the operator as the reason.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from initplug.planning.closed_forms import FIXED, WHOLE, inverse_softplus
+from initplug.schemes.compositions import Drawn
+from initplug.schemes.distributions import Constant, Normal, Uniform
+from initplug.schemes.fans import Fans
+from initplug.studies.forms import (
+    Computed,
+    Content,
+    Form,
+    Given,
+    Outcome,
+    Table,
+    Unwritten,
+    because,
+    compacted,
+    moved,
+    once,
+    repeated,
+    shown,
+)
+from initplug.studies.maps import BINARY, UNARY, mapped
+from initplug.studies.watching import Call, Read, Value, reads_in
+
+ALIKE = frozenset({"clone", "_to_copy", "lift_fresh_copy", "detach_copy", "alias_copy", "contiguous", "_reshape_copy"})
+"""Operators whose result has the elements of their first argument where they were."""
+
+ZEROS, ONES = ("zero", "zeros", "zeros_like", "new_zeros", "_efficientzerotensor"), ("ones", "ones_like", "new_ones")
+FILLED = {"fill": 1, "full": 1, "full_like": 1, "new_full": 2, "scalar_tensor": 0}
+"""Operators that fill a tensor with a number, and which argument that is."""
+
+STANDARD = frozenset({"randn", "randn_like", "rand", "rand_like"})
+"""Draws without further numbers."""
+
+EMPTY = frozenset({"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided", "empty_permuted"})
+
+
+class Origins:
+    """The contents of what was watched, each value's found once."""
+
+    def __init__(self) -> None:
+        self._known: dict[Value, Content] = {}
+
+    def of(self, read: Read) -> Content:
+        """Return the content of a tensor that was looked at."""
+        last = read.last
+        if last.whole or last.region == read.region:
+            found = self.value(last.value)
+            if found.ids is None or last.region == read.region:
+                return once(found, read.region)
+        if last.region.itemsize != read.region.itemsize:
+            return Content((Form(Computed("it is looked at as another type"), {}, last.value.place),))
+        return once(self._laid(read), read.region)
+
+    def _laid(self, read: Read) -> Content:
+        """Return a content by laying all writes over each other."""
+        writes = read.writes[: read.count]
+        contents = [self.value(write.value) for write in writes]
+        forms = tuple(form for content in contents for form in content.forms)
+        # Few forms are the rule, and tensors may be large.
+        owners = np.zeros(read.size, np.uint8 if len(forms) < 256 else np.int32)
+        start = 0
+        for write, content in zip(writes, contents, strict=True):
+            part = shown(owners, write.region)
+            if write.whole and content.ids is None:
+                owners[...] = start
+            elif part.size:
+                part[...] = start if content.ids is None else content.ids.reshape(part.shape) + start
+            start += len(content.forms)
+        return compacted(forms, shown(owners, read.region))
+
+    def value(self, value: Value) -> Content:
+        """Return the content of the result of an operator."""
+        found = self._known.get(value)
+        if found is None:
+            try:
+                found = self._result(value)
+            except RecursionError:
+                found = _whole(value, Computed("a chain of too many steps"), {})
+            self._known[value] = found
+        return found
+
+    def _result(self, value: Value) -> Content:
+        op, args = value.op, value.args
+        if value.call is not None and value.call.name == op:
+            return _whole(value, _of_call(value.call, value.sizes), {value: value} if value.draws else {})
+        if op in EMPTY or op == "given":
+            return _whole(value, Given() if op == "given" else Unwritten(), {})
+        if op in ZEROS or op in ONES:
+            return _whole(value, Constant(0.0 if op in ZEROS else 1.0), {})
+        if op in FILLED:
+            given = (
+                args[FILLED[op]]
+                if len(args) > FILLED[op]
+                else value.kwargs.get("fill_value", value.kwargs.get("value"))
+            )
+            number = self._number(given)
+            return self._unknown(value) if number is None else _whole(value, Constant(number), {})
+        if value.draws:
+            return self._drawn(value)
+        if op in ALIKE or op == "copy":
+            return self._copied(value, args[1 if op == "copy" else 0])
+        if op in UNARY or op in BINARY or op == "clamp":
+            return self._mapped(value)
+        if op in ("cat", "stack"):
+            return self._joined(value)
+        return self._unknown(value)
+
+    def _number(self, given: Any) -> float | None:
+        """Return an argument as a number; None where it is none, or depends on a draw."""
+        if isinstance(given, bool | int | float):
+            return float(given)
+        if not isinstance(given, Read):
+            return None
+        content = self.of(given)
+        if any(form.sources for form in content.forms):
+            return None
+        if content.ids is None and isinstance(content.forms[0].outcome, Constant):
+            return content.forms[0].outcome.value
+        return given.number
+
+    def _drawn(self, value: Value) -> Content:
+        """Return what an operator draws."""
+        if value.op in STANDARD:
+            first, second = 0.0, 1.0
+        elif value.op in ("normal", "normal_functional", "uniform"):
+            low, high = ("mean", "std") if value.op != "uniform" else ("from", "to")
+            at = 1 if value.in_place or value.op != "normal" else 0
+            ends = [self._number(_argument(value, at + n, key, float(n))) for n, key in enumerate((low, high))]
+            if ends[0] is None or ends[1] is None:
+                return _whole(value, Computed(f"{value.op} of tensors"), {value: value})
+            first, second = ends[0], ends[1]
+        else:
+            return _whole(value, Computed(f"draws by {value.op}"), {value: value})
+        if value.op in ("rand", "rand_like", "uniform"):
+            if value.dtype.is_complex:
+                return _whole(value, Computed("complex uniform draws"), {value: value})
+            outcome: Drawn = Uniform(first, second) if first < second else Constant(first)
+        else:
+            outcome = Normal(first, second) if second else Constant(first)
+        return _whole(value, outcome, {value: value} if not isinstance(outcome, Constant) else {})
+
+    def _copied(self, value: Value, source: Any) -> Content:
+        """Return the content of a copy, which may be cast and, into something larger, repeated."""
+        if not isinstance(source, Read):
+            number = self._number(source)
+            return self._unknown(value) if number is None else _whole(value, Constant(number), {})
+        content = self.of(source)
+        forms = [moved(form, value) for form in content.forms]
+        if _is_smaller(source, value.sizes):
+            forms = [repeated(form) for form in forms]
+        if not (value.dtype.is_floating_point or value.dtype.is_complex):
+            forms = [because(form, "a draw is cast to whole numbers") for form in forms]
+        ids = content.ids
+        if ids is not None:
+            ids = np.broadcast_to(ids, value.sizes)
+        return Content(tuple(forms), ids)
+
+    def _joined(self, value: Value) -> Content:
+        """Return the content of tensors that are laid side by side."""
+        parts = [part for part in value.args[0] if isinstance(part, Read) and all(part.region.sizes)]
+        dim = _argument(value, 1, "dim", 0)
+        contents = [self.of(part) for part in parts]
+        forms: list[Form] = []
+        arrays = []
+        for part, content in zip(parts, contents, strict=True):
+            ids = np.zeros(part.region.sizes, np.int32) if content.ids is None else content.ids.astype(np.int32)
+            arrays.append(ids + len(forms))
+            forms.extend(moved(form, value, part) for form in content.forms)
+        if not arrays or isinstance(dim, str):
+            return self._unknown(value)
+        joined = np.stack(arrays, dim) if value.op == "stack" else np.concatenate(arrays, dim)
+        return compacted(tuple(forms), joined)
+
+    def _mapped(self, value: Value) -> Content:
+        """Return what an operator makes of its arguments, element by element."""
+        if value.op == "add" and (linked := self._inverse_softplus(value)) is not None:
+            return linked
+        given = list(value.args[:2])
+        if value.op == "clamp":
+            ends = ((1, "min", -math.inf), (2, "max", math.inf))
+            bounds = [self._number(_argument(value, *end)) for end in ends]
+            given = given[:1]
+        else:
+            bounds = None
+        contents = [self._operand(one) for one in given]
+        if any(content is None for content in contents):
+            return self._unknown(value)
+        known = [content for content in contents if content is not None]
+        if all(content.ids is None for content in known):
+            return Content((self._one(value, [content.forms[0] for content in known], bounds),))
+        arrays = [
+            np.broadcast_to(np.int32(0) if content.ids is None else content.ids.astype(np.int32), value.sizes)
+            for content in known
+        ]
+        width = max(len(content.forms) for content in known)
+        codes, ids = np.unique(sum(array * width**n for n, array in enumerate(arrays)), return_inverse=True)
+        forms = [
+            self._one(value, [content.forms[code // width**n % width] for n, content in enumerate(known)], bounds)
+            for code in codes.tolist()
+        ]
+        return compacted(tuple(forms), ids.reshape(value.sizes).astype(np.int32))
+
+    def _operand(self, given: Any) -> Content | None:
+        """Return the content of an argument; None where it is neither a tensor nor a number."""
+        number = self._number(given)
+        if number is not None:
+            return Content((Form(Constant(number), {}),))
+        return self.of(given) if isinstance(given, Read) else None
+
+    def _one(self, value: Value, forms: Sequence[Form], bounds: Any) -> Form:
+        """Return what an operator makes of elements that are of one form each."""
+        sources: dict[Value, Value | Read] = {draw: value for form in forms for draw in form.sources}
+        if value.in_place:  # what was in place stays where it was
+            sources.update(forms[0].sources)
+        repeats = any(
+            _is_smaller(one, value.sizes) and form.sources for one, form in zip(value.args, forms, strict=False)
+        )
+        try:
+            outcome = mapped(value, forms, bounds)
+        except (ValueError, ArithmeticError) as error:
+            outcome = Computed(f"{value.op} ({error})") if sources else Table()
+        if repeats and not isinstance(outcome, Computed):
+            outcome = Computed(f"{value.op} repeats a draw")
+        return Form(outcome, sources, value.place, value.call)
+
+    def _inverse_softplus(self, value: Value) -> Content | None:
+        """Return the content of x + log(-expm1(-x)), as Mamba has it; None where it is something else."""
+        if len(value.args) != 2 or not all(isinstance(one, Read) for one in value.args):
+            return None
+        x, other = (_origin(one) for one in value.args)
+        for name in ("log", "neg", "expm1", "neg"):
+            if other is None or other.op != name:
+                return None
+            other = _origin(other.args[0])
+        if other is not x or x is None:
+            return None
+        content = self.value(x)
+        form = content.forms[0]
+        if content.ids is not None or not isinstance(form.outcome, Drawn):
+            return None
+        try:
+            return _whole(value, inverse_softplus(form.outcome), dict.fromkeys(form.sources, value))
+        except ValueError:
+            return None
+
+    def _unknown(self, value: Value) -> Content:
+        """Return the content of what an operator gives that has no closed form, or that needs none."""
+        reads = [*reads_in(value)]
+        forms = [form for read in reads for form in self.of(read).forms]
+        sources = {draw: value for form in forms for draw in form.sources}
+        if value.draws:
+            sources[value] = value
+        reason = next((form.outcome for form in forms if isinstance(form.outcome, Computed)), None)
+        if sources:
+            return _whole(value, reason or Computed(f"{value.op} of draws"), sources)
+        if any(isinstance(form.outcome, Unwritten) for form in forms):
+            fills = value.in_place and len(reads) > 1
+            return _whole(value, Computed(f"{value.op} into memory that was not written") if fills else Unwritten(), {})
+        return _whole(value, reason or Table(), {})
+
+
+# Parts ----------------------------------------------------------------------------------------------------------------
+
+
+def _whole(value: Value, outcome: Outcome, sources: Mapping[Value, Value | Read]) -> Content:
+    return Content((Form(outcome, sources, value.place, value.call),))
+
+
+def _of_call(call: Call, sizes: tuple[int, ...]) -> Outcome:
+    """Return what a function of torch.nn.init of several steps gives."""
+    try:
+        return {**WHOLE, **FIXED}[call.name](Fans(sizes), call.arguments)
+    except (KeyError, TypeError, ValueError) as error:
+        return Computed(f"{call.name} ({error})")
+
+
+def _is_smaller(given: Any, sizes: tuple[int, ...]) -> bool:
+    return isinstance(given, Read) and math.prod(given.region.sizes) < math.prod(sizes)
+
+
+def _argument(value: Value, place: int, name: str, default: Any) -> Any:
+    given = value.args[place] if len(value.args) > place else value.kwargs.get(name)
+    return default if given is None else given
+
+
+def _origin(given: Any) -> Value | None:
+    """Return the value that is all of what was looked at; copies are looked through."""
+    while isinstance(given, Read):
+        last = given.last
+        if not last.whole and last.region != given.region:
+            return None
+        if last.value.op not in ALIKE:
+            return last.value
+        given = last.value.args[0]
+    return None

@@ -1,0 +1,117 @@
+"""`record`: what a constructor's own code initialises, as rows and as a recipe that is checked against them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+
+from torch import nn
+
+from initplug.errors import ApplyError, InitplugWarning
+from initplug.filling.apply import audit
+from initplug.language.loading import load
+from initplug.language.preset_list import presets
+from initplug.language.recipe import Recipe
+from initplug.planning.draft import drafted
+from initplug.planning.resets import Replays
+from initplug.planning.slots import Tree
+from initplug.schemes.compositions import Keep
+from initplug.studies.agreement import agrees
+from initplug.studies.construction import generators_kept, watched
+from initplug.studies.formulas import candidates, copies
+from initplug.studies.induction import comments_of, names_of, recipe_data, rules_for
+from initplug.studies.recording import Nearest, Recording
+from initplug.studies.rows import Row
+from initplug.studies.suggest import suggest
+
+
+def record(build: Callable[[], nn.Module], *, check: bool = True) -> Recording:
+    """Say what a constructor's own code initialises, and write a recipe that does the same.
+
+    The constructor runs for real, on the CPU unless it says otherwise, while every operator is watched: a row tells
+    what a parameter holds in the end and which lines of code wrote it. The generators of torch, NumPy and Python end as
+    they began. What depends on no draw of torch's, and is no table that is known, is built a second time to tell fixed
+    tables from draws of others.
+
+    Args:
+        build: returns the model; `lambda: model.apply(fn)` for what a function does to a model that is there.
+        check: whether the recipe is planned on the model and compared with every row, the values are measured, and the
+            nearest preset is looked for.
+
+    Raises:
+        InitplugError: `build` is no function, or returns no module; what it raises itself is raised.
+
+    Example:
+        >>> recording = record(lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)))
+        >>> recording["1.weight"].distribution
+        Constant(value=1.0)
+        >>> recording.headline()
+        'Sequential: 240 elements; 1 rule gives 4 of 4 parameters what the code does'
+    """
+    found = watched(build)
+    tree, rows = found.tree, found.rows
+    replays = Replays(tree)
+    drawn = [replace(row, twin=None) for row in rows]
+    tried = candidates(tree, drawn, replays)
+    proposals = rules_for(tree, rows, tried, copies(tree, rows, replays))
+    names = names_of(proposals, rows)
+    cls = tree.nodes[0].cls.__name__
+    about = f"{cls} as its own code initialises it"
+    recipe = load({"name": cls, "about": about, "rules": recipe_data(proposals, names)})
+    differing = _differing(tree, recipe, rows, replays) if check else {}
+    return Recording(
+        model=cls,
+        rows=rows,
+        recipe=recipe,
+        comments=dict(zip(names, comments_of(proposals, rows, tried), strict=True)),
+        look=(lambda: _nearest(tree, rows, replays)) if check and found.built else None,
+        differing=differing,
+        checked=check,
+    )
+
+
+def _differing(tree: Tree, recipe: Recipe, rows: Sequence[Row], replays: Replays) -> Mapping[str, str]:
+    """Return what the planner says that a recipe does not give, and what has other moments than were recorded."""
+    plan, _, misses = drafted(tree, recipe, replays=replays)
+    found = {}
+    for place, row in enumerate(rows):
+        planned = plan.shares[place].distribution
+        if row.numel and not agrees(planned, row):
+            text = "nothing" if planned is None else planned.text
+            found[row.name] = f"the recipe gives {misses.get(place, text)}"
+    if found or plan.unmatched or misses:
+        return found
+    with generators_kept(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", InitplugWarning)
+        try:
+            measured = audit(tree.nodes[0].module, recipe)
+        except ApplyError:  # there are no values, as on meta
+            return found
+    for one in measured:
+        if one.verdict == "differs" and not isinstance(one.distribution, Keep):
+            found[one.name] = f"its values are not what its code was seen to write: {one.problem}"
+    return found
+
+
+def _nearest(tree: Tree, rows: Sequence[Row], replays: Replays) -> Nearest | None:
+    """Return the preset that gives most parameters what was recorded; None where none gives any."""
+    alone = [replace(row, twin=None) for row in rows]
+    found: dict[str, tuple[str, ...]] = {}
+    for name in presets():
+        plan, _, _ = drafted(tree, _preset(name), replays=replays)
+        planned = dict(zip(plan.names, plan.shares, strict=True))  # buffers, too
+        found[name] = tuple(row.name for row in alone if not agrees(planned[row.name].distribution, row))
+    least = min(map(len, found.values()))
+    if least == len(rows):
+        return None
+    nearest = [name for name, differs in found.items() if len(differs) == least]
+    if len(nearest) > 1:  # what was written for the model, rather than what happens to say the same
+        nearest = [fit.preset for fit in suggest(tree.nodes[0].module) if fit.preset in nearest]
+    return Nearest(nearest[0], found[nearest[0]])
+
+
+@lru_cache(maxsize=1024)
+def _preset(name: str) -> Recipe:
+    return load(name).model_copy(update={"frozen": "write"})

@@ -1,0 +1,299 @@
+"""The rows of a recording: for each parameter what it holds, and which lines of code wrote it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from initplug.planning.parametrized import Computed as Parametrized
+from initplug.planning.references import padding_row
+from initplug.planning.slots import Slot, Tree
+from initplug.schemes.compositions import Batched, Drawn, Stacked
+from initplug.schemes.distributions import Constant, Elementwise
+from initplug.schemes.structures.base import Structured
+from initplug.studies.forms import (
+    UNDRAWN,
+    Computed,
+    Content,
+    Form,
+    Given,
+    Outcome,
+    Table,
+    Unwritten,
+    compacted,
+)
+from initplug.studies.origins import Origins
+from initplug.studies.watching import Call, Place, Value, Watch
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A parameter of a recorded model.
+
+    Args:
+        name: canonical name.
+        aliases: further names of the same tensor.
+        module_type: class of the owner.
+        shape: sizes, in elements.
+        numel: number of elements.
+        trainable: whether it requires a gradient.
+        outcome: what it holds.
+        places: the lines of code that wrote it, in order.
+        call: the call of torch.nn.init that wrote all of it, if one did.
+        twin: the parameter whose values it has, to the bit, where they were drawn once.
+    """
+
+    name: str
+    aliases: tuple[str, ...]
+    module_type: str
+    shape: tuple[int, ...]
+    numel: int
+    trainable: bool
+    outcome: Outcome
+    places: tuple[Place, ...]
+    call: Call | None = None
+    twin: str | None = None
+
+    @property
+    def distribution(self) -> Drawn | None:
+        """The distribution of its elements; None where it has no closed form."""
+        return self.outcome if isinstance(self.outcome, Drawn) else None
+
+    @property
+    def reason(self) -> str | None:
+        """A note on why it has no distribution; None where it has one."""
+        return None if isinstance(self.outcome, Drawn) else self.outcome.text
+
+    @property
+    def place(self) -> Place | None:
+        """The line of code that wrote it last."""
+        return self.places[-1] if self.places else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the row as plain data; missing numbers are None."""
+        drawn = self.distribution
+        mean, std = (None, None) if drawn is None else (drawn.mean, drawn.std)
+        return {
+            "name": self.name,
+            "aliases": list(self.aliases),
+            "module_type": self.module_type,
+            "shape": list(self.shape),
+            "numel": self.numel,
+            "trainable": self.trainable,
+            "distribution": None if drawn is None else drawn.text,
+            "reason": self.reason,
+            "mean": _finite(mean),
+            "std": _finite(std),
+            "twin": self.twin,
+            "places": [str(place) for place in self.places],
+        }
+
+
+def _finite(number: float | None) -> float | None:
+    return number if number is not None and math.isfinite(number) else None
+
+
+def rows_of(tree: Tree, watch: Watch) -> list[Row]:
+    """Return a row for every parameter of a model that was built under a watch."""
+    origins = Origins()
+    rows, sources = [], []
+    for slot in tree.slots:
+        if slot.kind == "parameter":
+            row, drawn = _row(tree, slot, watch, origins)
+            rows.append(row)
+            sources.append((slot, drawn))
+    return _with_twins(rows, sources)
+
+
+def _row(tree: Tree, slot: Slot, watch: Watch, origins: Origins) -> tuple[Row, frozenset[Value]]:
+    tensor, computed = slot.tensor, slot.computed
+    shape = tuple(slot.kin.shape)
+    if slot.lazy:
+        content = _single(Computed("it waits for a first batch to learn its shape"))
+    elif not slot.kin.plain or tensor.layout is not torch.strided:
+        content = _single(Computed("it is no plain tensor in memory"))
+    elif not tensor.numel():
+        content = _single(Given())
+    elif computed is not None:
+        content = _of_parametrized(computed, watch, origins)
+    else:
+        content = origins.of(watch.read(tensor.detach()))
+    row = None if slot.lazy else padding_row(tree, slot)
+    outcome, forms = _laid_out(content, shape, row)
+    if isinstance(outcome, Table) and computed is None:
+        outcome = _constant(tensor) or outcome
+    if any(
+        stored.is_meta for stored in ((tensor,) if computed is None else computed.stored)
+    ):  # where functions of torch.nn.init return at once
+        outcome = Computed("it is on meta, where it cannot be seen what would be written")
+    places = [form.place for form in forms if form.place is not None]
+    return Row(
+        name=slot.name,
+        aliases=slot.aliases,
+        module_type=tree.nodes[slot.node].cls.__name__,
+        shape=shape,
+        numel=0 if slot.lazy else tensor.numel(),
+        trainable=tensor.requires_grad,
+        outcome=outcome,
+        places=tuple(dict.fromkeys(places)),
+        call=forms[0].call if len(forms) == 1 else None,
+    ), frozenset(draw for form in forms for draw in form.sources)
+
+
+def _single(outcome: Outcome) -> Content:
+    return Content((Form(outcome, {}),))
+
+
+def _constant(tensor: Tensor) -> Constant | None:
+    """Return the number that all elements of a table are."""
+    if not tensor.numel() or tensor.is_meta or tensor.is_complex():
+        return None
+    low, high = torch.aminmax(tensor.detach())
+    return Constant(float(low)) if low == high else None
+
+
+# Parametrizations -----------------------------------------------------------------------------------------------------
+
+
+def _of_parametrized(computed: Parametrized, watch: Watch, origins: Origins) -> Content:
+    """Return what a tensor holds that its owner computes: what was there when that began."""
+    stored = [origins.of(watch.read(tensor.detach())) for tensor in computed.stored]
+    if len(stored) == 1:
+        return stored[0]
+    if len(stored) == 2:  # weight norm: a norm, and the tensor that it is the norm of
+        for one, other in (stored, stored[::-1]):
+            if _is_norm(one, other):
+                return other
+    return _single(Computed("its parametrization makes it of several tensors"))
+
+
+def _is_norm(one: Content, other: Content) -> bool:
+    """Return whether a content is the norm of another."""
+    if one.ids is not None or other.ids is not None or not other.forms[0].sources:
+        return False
+    outcome = one.forms[0].outcome
+    named = isinstance(outcome, Computed) and "norm" in outcome.reason
+    return named and set(one.forms[0].sources) == set(other.forms[0].sources)
+
+
+# Layout ---------------------------------------------------------------------------------------------------------------
+
+MOST_PARTS = 64
+"""The most parts that a tensor is told to be drawn in."""
+
+
+def _laid_out(content: Content, shape: tuple[int, ...], row: int | None) -> tuple[Outcome, Sequence[Form]]:
+    """Return what a whole tensor holds, and the forms of its elements."""
+    forms, ids = content.forms, content.ids
+    if ids is None:
+        return _held(forms[0].outcome, shape), forms
+    ids = ids.reshape(shape)
+    if row is not None:  # a plan zeroes it for every initializer
+        zeroed = {forms[code].outcome for code in np.unique(ids[row]).tolist()} == {Constant(0.0)}
+        if zeroed:
+            forms, rest = compacted(forms, np.delete(ids, row, 0))
+            if rest is None:
+                return _held(forms[0].outcome, shape), forms
+            ids = rest
+    failed = next((form.outcome for form in forms if isinstance(form.outcome, Computed | Unwritten)), None)
+    if failed is not None:
+        part = isinstance(failed, Unwritten)
+        return Computed("a part of it is never written") if part else failed, forms
+    if all(isinstance(form.outcome, UNDRAWN) and not form.sources for form in forms):
+        stacked = _stacked(forms, ids, shape) if row is None else None
+        return (Table() if stacked is None else stacked), forms
+    if _overlap(forms):
+        return Computed("a draw is repeated in it"), forms
+    stacked = _stacked(forms, ids, tuple(ids.shape) if row is not None else shape)
+    return (Computed("its parts are not equal parts along a dimension") if stacked is None else stacked), forms
+
+
+def _held(outcome: Outcome, shape: tuple[int, ...]) -> Outcome:
+    """Return an outcome where it may be that of a tensor of a shape: structures are drawn as wholes."""
+    if isinstance(outcome, Structured) and not outcome.holds(shape):
+        return Computed(f"a part of, or several {outcome.text}")
+    return outcome
+
+
+def _overlap(forms: Sequence[Form]) -> bool:
+    """Return whether forms may hold the same elements of a draw."""
+    seen: dict[Value, Any] = {}
+    return any(seen.setdefault(draw, token) is not token for form in forms for draw, token in form.sources.items())
+
+
+def _stacked(forms: Sequence[Form], ids: NDArray[Any], shape: tuple[int, ...]) -> Drawn | None:
+    """Return equal parts along a dimension, each of one distribution; None where there are none."""
+    outcomes = list(dict.fromkeys(form.outcome for form in forms))
+    classes = np.array([outcomes.index(form.outcome) for form in forms])
+    if len(outcomes) == 1 and isinstance(outcomes[0], Constant | Elementwise):
+        return outcomes[0]
+    whole = any(isinstance(outcome, Structured) for outcome in outcomes)
+    for dim in range(len(shape)):
+        lines = np.moveaxis(ids if whole else classes[ids], dim, 0).reshape(shape[dim], -1)
+        if not (lines.min(1) == lines.max(1)).all():
+            continue
+        kinds = lines[:, 0]
+        for count in (n for n in range(2, shape[dim] + 1) if shape[dim] % n == 0):
+            parts = kinds.reshape(count, -1)
+            if not (parts == parts[:, :1]).all():
+                continue
+            drawn = [outcomes[classes[code] if whole else code] for code in parts[:, 0].tolist()]
+            return _parts(drawn, dim, count, shape)
+    return None
+
+
+def _parts(outcomes: Sequence[Outcome], dim: int, count: int, shape: tuple[int, ...]) -> Drawn | None:
+    piece = (*shape[:dim], shape[dim] // count, *shape[dim + 1 :])
+    if not all(isinstance(outcome, Constant | Elementwise | Structured) for outcome in outcomes):
+        return None
+    first = outcomes[0]
+    if isinstance(first, Structured) and set(outcomes) == {first} and dim == 0 and count == shape[0]:
+        return Batched(first, 1) if first.holds(shape[1:]) else None
+    if count > MOST_PARTS or not all(outcome.holds(piece) for outcome in outcomes if isinstance(outcome, Structured)):
+        return None
+    return Stacked(tuple(outcomes), dim)  # type: ignore[arg-type]  # checked above
+
+
+def constant_parts(tensor: Tensor) -> Drawn | None:
+    """Return the equal parts of a table that each hold one number throughout; None where there are no such parts."""
+    shape = tuple(tensor.shape)
+    values, ids = np.unique(tensor.detach().double().cpu().numpy(), return_inverse=True)
+    if len(values) > MOST_PARTS or tensor.numel() < 2 * len(values):
+        return None
+    found = _stacked([Form(Constant(float(value)), {}) for value in values], ids.reshape(shape), shape)
+    fewer = isinstance(found, Stacked) and 2 * len(found.parts) <= shape[found.dim]
+    return found if fewer else None
+
+
+# Twins ----------------------------------------------------------------------------------------------------------------
+
+
+def _with_twins(rows: Sequence[Row], sources: Iterable[tuple[Slot, frozenset[Value]]]) -> list[Row]:
+    """Return the rows, of which those that hold the values of an earlier one say so."""
+    first: dict[frozenset[Value], list[int]] = {}
+    slots = []
+    found = list(rows)
+    for index, (slot, drawn) in enumerate(sources):
+        slots.append(slot)
+        if not drawn:
+            continue
+        for other in first.setdefault(drawn, []):
+            if _equal(slots[other], slot):
+                found[index] = replace(rows[index], twin=rows[other].name)
+                break
+        else:
+            first[drawn].append(index)
+    return found
+
+
+def _equal(one: Slot, other: Slot) -> bool:
+    if one.computed is not None or other.computed is not None or one.tensor.is_meta:
+        return False
+    return one.kin.shape == other.kin.shape and torch.equal(one.tensor.detach(), other.tensor.detach())
