@@ -240,25 +240,35 @@ def _stacked(forms: Sequence[Form], ids: NDArray[Any], shape: tuple[int, ...]) -
         if not (lines.min(1) == lines.max(1)).all():
             continue
         kinds = lines[:, 0]
-        for count in (n for n in range(2, shape[dim] + 1) if shape[dim] % n == 0):
-            parts = kinds.reshape(count, -1)
-            if not (parts == parts[:, :1]).all():
-                continue
-            drawn = [outcomes[classes[code] if whole else code] for code in parts[:, 0].tolist()]
-            return _parts(drawn, dim, count, shape)
+        ends = [*(np.flatnonzero(np.diff(kinds)) + 1).tolist(), shape[dim]]
+        sizes = np.diff([0, *ends])
+        unit = int(np.gcd.reduce(sizes))
+        if len(sizes) == 1:  # one structure is no whole
+            continue
+        if shape[dim] // unit > MOST_EQUAL:
+            places, lengths = [end - 1 for end in ends], tuple(sizes.tolist())
+        else:
+            places, lengths = [*range(unit - 1, shape[dim], unit)], ()
+        return _parts([outcomes[classes[kinds[at]] if whole else kinds[at]] for at in places], dim, shape, lengths)
     return None
 
 
-def _parts(outcomes: Sequence[Outcome], dim: int, count: int, shape: tuple[int, ...]) -> Drawn | None:
-    piece = (*shape[:dim], shape[dim] // count, *shape[dim + 1 :])
-    if not all(isinstance(outcome, Constant | Elementwise | Structured) for outcome in outcomes):
+MOST_EQUAL = 8
+"""The most equal parts that a person would write down; more are runs of several sizes."""
+
+
+def _parts(outcomes: Sequence[Outcome], dim: int, shape: tuple[int, ...], sizes: tuple[int, ...]) -> Drawn | None:
+    parts = [outcome for outcome in outcomes if isinstance(outcome, Constant | Elementwise | Structured)]
+    first, count = outcomes[0], len(outcomes)
+    if len(parts) < count:
         return None
-    first = outcomes[0]
     if isinstance(first, Structured) and set(outcomes) == {first} and dim == 0 and count == shape[0]:
         return Batched(first, 1) if first.holds(shape[1:]) else None
-    if count > MOST_PARTS or not all(outcome.holds(piece) for outcome in outcomes if isinstance(outcome, Structured)):
-        return None
-    return Stacked(tuple(outcomes), dim)  # type: ignore[arg-type]  # checked above
+    stacked = Stacked(tuple(parts), dim, sizes)
+    fits = (
+        part.holds(stacked.shape_of(place, shape)) for place, part in enumerate(parts) if isinstance(part, Structured)
+    )
+    return stacked if count <= MOST_PARTS and all(fits) else None
 
 
 def constant_parts(tensor: Tensor) -> Drawn | None:

@@ -103,9 +103,11 @@ def form_of(drawn: Drawn) -> Any:
         case Batched(part, dims):
             form = form_of(part)
             return None if form is None else {**(form if isinstance(form, dict) else {"fn": form}), "batch_dims": dims}
-        case Stacked(parts, dim):
+        case Stacked(parts, dim, sizes):
             forms = [form_of(part) for part in parts if isinstance(part, Drawn)]
-            split = {"split": forms, **({"dim": dim} if dim else {})}
+            unit = math.gcd(*sizes) if sizes else 1
+            lengths = {"sizes": [size // unit for size in sizes]} if sizes else {}
+            split = {"split": forms, **lengths, **({"dim": dim} if dim else {})}
             return split if len(forms) == len(parts) and None not in forms else None
     return None
 

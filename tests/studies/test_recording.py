@@ -144,6 +144,22 @@ def test_numbers_become_formulas_where_the_fans_tell_them(std: Callable[[int, in
     assert planned_as_recorded(Scaled((5, 9, 3), std), recipe, initplug.record(lambda: Scaled((5, 9, 3), std))) == []
 
 
+class Fused(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(width, 10 * width)
+        self.proj.bias.data[:width].zero_()
+        self.proj.bias.data[width:].normal_()
+
+
+def test_parts_of_several_sizes_keep_their_proportion() -> None:
+    recording = initplug.record(lambda: Fused(4))
+    split = {"split": [0, "normal"], "sizes": [1, 9]}
+    assert split in [rule["init"] for rule in recording.recipe.plain()["rules"].values()]
+    assert recording.problems() == ()
+    assert planned_as_recorded(Fused(6), recording.recipe, initplug.record(lambda: Fused(6))) == []
+
+
 def test_clones_become_copies() -> None:
     def build() -> nn.Module:
         return nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 3)

@@ -148,6 +148,10 @@ READ: dict[str, tuple[Callable[[], Tensor], Outcome]] = {
         lambda: padded(torch.randn(2, 6)),
         Stacked((Constant(0.0), Normal(0.0, 1.0), Normal(0.0, 1.0), Constant(1.0)), 0),
     ),
+    "parts of several sizes": (
+        lambda: torch.cat([torch.zeros(3, 2), torch.randn(27, 2)]),
+        Stacked((Constant(0.0), Normal(0.0, 1.0)), 0, (3, 27)),
+    ),
     "a cat of constants": (
         lambda: torch.cat([torch.ones(2), torch.zeros(2)]),
         Stacked((Constant(1.0), Constant(0.0)), 0),
@@ -172,7 +176,7 @@ def test_what_is_written_is_read(make: Callable[[], Tensor], expected: Outcome) 
     assert type(outcome) is type(expected)
     if isinstance(expected, Stacked):
         assert isinstance(outcome, Stacked)
-        assert outcome.dim == expected.dim
+        assert (outcome.dim, outcome.sizes) == (expected.dim, expected.sizes)
         assert [repr(part) for part in outcome.parts] == [repr(part) for part in expected.parts]
     elif isinstance(expected, Normal | Uniform | TruncatedNormal | LogUniform):
         found, wanted = vars_of(outcome), vars_of(expected)
@@ -484,6 +488,6 @@ def expanded(outcome: object, shape: tuple[int, int]) -> tuple[list[tuple[float,
     parts = outcome.parts if isinstance(outcome, Stacked) else (outcome,)
     dim = outcome.dim if isinstance(outcome, Stacked) else 0
     moments = np.array([(part.mean, part.std) for part in parts if isinstance(part, Constant | Normal)])
-    each = moments.repeat(shape[dim] // len(parts), 0)
+    each = moments.repeat(outcome.lengths(shape[dim]) if isinstance(outcome, Stacked) else shape[dim], 0)
     table = each[:, None] if dim == 0 else each[None]
     return ([(float(mean), float(std)) for mean, std in np.broadcast_to(table, (*shape, 2)).reshape(-1, 2)],)
