@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -56,17 +57,19 @@ class Origins:
     def of(self, read: Read) -> Content:
         """Return the content of a tensor that was looked at."""
         last = read.last
+        if last.value.dtype != read.dtype and last.value.op != "given":
+            return _as_another(self.value(last.value), read, last.value)
         if last.whole or last.region == read.region:
             found = self.value(last.value)
             if found.ids is None or last.region == read.region:
                 return once(found, read.region)
-        if last.region.itemsize != read.region.itemsize:
-            return Content((Form(Computed("it is looked at as another type"), {}, last.value.place),))
         return once(self._laid(read), read.region)
 
     def _laid(self, read: Read) -> Content:
         """Return a content by laying all writes over each other."""
         writes = read.writes[: read.count]
+        if any(write.region.itemsize != read.region.itemsize for write in writes):
+            return Content((Form(Computed("it is looked at as another type"), {}, read.last.value.place),))
         contents = [self.value(write.value) for write in writes]
         forms = tuple(form for content in contents for form in content.forms)
         # Few forms are the rule, and tensors may be large.
@@ -277,6 +280,20 @@ class Origins:
 
 def _whole(value: Value, outcome: Outcome, sources: Mapping[Value, Value | Read]) -> Content:
     return Content((Form(outcome, sources, value.place, value.call),))
+
+
+def _as_another(content: Content, read: Read, value: Value) -> Content:
+    """Return a content that is looked at as another dtype: complex numbers as pairs of real ones, or the reverse."""
+    form = content.forms[0]
+    if content.ids is None and read.last.whole and not form.sources:
+        return content
+    match form.outcome:
+        case Normal(0.0, std) if content.ids is None and read.last.whole:
+            if value.dtype.is_complex and read.dtype.is_floating_point:
+                return Content((replace(form, outcome=Normal(0.0, std / math.sqrt(2))),))
+            if value.dtype.is_floating_point and read.dtype.is_complex:
+                return Content((replace(form, outcome=Normal(0.0, std * math.sqrt(2))),))
+    return Content((replace(form, outcome=Computed("it is looked at as another type")),))
 
 
 def _of_call(call: Call, sizes: tuple[int, ...]) -> Outcome:

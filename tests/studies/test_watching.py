@@ -377,6 +377,14 @@ def test_complex_normals_are_read() -> None:
     assert row_of(lambda: torch.rand(3, dtype=torch.complex64)).outcome == Computed("complex uniform draws")
 
 
+def test_complex_numbers_are_pairs_of_real_ones() -> None:
+    pairs = row_of(lambda: torch.view_as_real(torch.randn(3, dtype=torch.complex64)))
+    assert vars_of(pairs.outcome) == pytest.approx([0.0, math.sqrt(0.5)])
+    assert vars_of(row_of(lambda: torch.view_as_complex(torch.randn(3, 2))).outcome) == pytest.approx([0, math.sqrt(2)])
+    bits = row_of(lambda: torch.rand(4).view(torch.int32).float())
+    assert isinstance(bits.outcome, Computed)
+
+
 def test_a_recording_within_a_recording_sees_its_own() -> None:
     def build() -> nn.Module:
         net = nn.Linear(4, 4)
