@@ -111,6 +111,9 @@ def main() -> None:
     results = []
     for case in cases(given.prefix, given.large):
         one = found(case, given.verify)
+        if one.error.startswith("ModuleNotFoundError"):  # its library is not installed here
+            print(f"{case.model}: {one.error}", flush=True)
+            continue
         results.append(one)
         if one.recording is None:
             print(f"{case.model}: {one.error}", flush=True)
