@@ -17,7 +17,7 @@ from initplug.tables.replacement import replacing
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from initplug.planning.copies import Header
+    from initplug.planning.weight_files import Header
 
 RowSlice = slice | EllipsisType
 """Some rows of a tensor, or all of it."""
@@ -146,14 +146,13 @@ def _state_of(model: nn.Module) -> dict[str, Tensor]:
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
-    """Load safetensors into a model; the weights must be all of the model's and nothing else.
+    """Load a file of weights into a model; these must be all of the model's and nothing else.
 
     Names, shapes and dtypes are compared before any value is read, and values are read piece by piece.
     """
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
-    from initplug.planning.copies import header_of
+    from initplug.planning.weight_files import header_of, open_weights
 
     own = _state_of(model)
     try:
@@ -164,8 +163,8 @@ def load_weights(model: nn.Module, path: Path) -> None:
         if held.issuperset(map(id, own.values())):
             _copy_from_file({name: own[name] for name in header}, path)
         else:  # what its `state_dict` makes anew, and what has no shape yet, only the model itself can take back
-            with user_code():
-                model.load_state_dict(load_file(path), strict=False)
+            with user_code(), open_weights(path) as file:
+                model.load_state_dict({name: file.get_tensor(name) for name in header}, strict=False)
     except LookupError as error:
         raise Failure(str(error.args[0])) from None
     except (SafetensorError, OSError, RuntimeError, ValueError) as error:
@@ -225,10 +224,11 @@ def _memory_place(tensor: Tensor) -> Any:
 def _copy_from_file(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Copy tensors from a file that holds them."""
     import torch
-    from safetensors import safe_open
+
+    from initplug.planning.weight_files import open_weights
 
     for parts in _together(tensors):
-        with safe_open(path, framework="pt") as file, torch.no_grad():
+        with open_weights(path) as file, torch.no_grad():
             for name, rows in parts:
                 read = file.get_tensor(name) if rows is ... else file.get_slice(name)[rows]
                 tensors[name][rows].copy_(read)

@@ -29,6 +29,7 @@ from initplug.filling.checks import (
     unshaped,
     unsourced,
 )
+from initplug.filling.clones import Clone, clones, warn_of_parted
 from initplug.filling.copies import redraw_across_ranks, redraw_from_elsewhere
 from initplug.filling.former import warn_of_set_values
 from initplug.filling.materialize import check_complete, device_of, materialize, missing
@@ -159,7 +160,12 @@ def apply(
             "before anything was written",
         )
         backups += filter(None, [work.backup])
-        return agree_on(lambda: _write_and_measure(work), circle, lambda _: NO_FACTS, "while values were written")
+        alike: list[Clone] = []
+        found = agree_on(
+            lambda: _write_and_measure(work, alike), circle, lambda _: NO_FACTS, "while values were written"
+        )
+        warn_of_parted(alike)
+        return found
 
 
 def _circle_of_call(model: Any, group: Any, replicas: Replicas) -> Circle:
@@ -207,8 +213,9 @@ def _prepare(
     return replace(work, backup=backed_up(tree, slots, to_write(statuses), where)) if atomic else work
 
 
-def _write_and_measure(work: Work) -> Audit:
-    """Write what has been checked, and measure it."""
+def _write_and_measure(work: Work, alike: list[Clone]) -> Audit:
+    """Write what has been checked, and measure it; modules that were alike before are added to a list."""
+    alike += clones(work)
     materialize(work.tree, work.on_meta)
     shared = overlapping(work)
     record = write(work)

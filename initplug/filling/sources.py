@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 
 from initplug.filling.writable import untouchable
 from initplug.planning.assignment import Share
 from initplug.planning.copies import WORDS, unlike
 from initplug.planning.plan import Plan
 from initplug.planning.slots import Slot, Tree
+from initplug.planning.weight_files import UNREADABLE, open_weights
 from initplug.schemes.compositions import Copy, Drawn, Load
 
 
@@ -23,7 +23,7 @@ class Stored:
     """A tensor in an open file.
 
     Args:
-        file: what safetensors opened.
+        file: an open file of weights.
         key: name of the tensor.
         shape: its sizes.
         itemsize: bytes of an element.
@@ -107,10 +107,10 @@ def _source_in_file(path: str, key: str, slot: Slot, files: dict[str, Any]) -> S
         if path not in files:
             if not Path(path).is_file():
                 return f"there is no file {path} any more"
-            files[path] = safe_open(path, framework="pt")
+            files[path] = open_weights(Path(path))
         part = files[path].get_slice(key)
         shape, dtype = tuple(part.get_shape()), part.get_dtype()
-    except (SafetensorError, OSError) as error:
+    except (*UNREADABLE, LookupError) as error:
         return f"{path} has changed: {error}"
     reason = unlike(f"{key!r} in {path}", shape, dtype, slot.tensor)
     return reason or Stored(files[path], key, shape, getattr(torch, WORDS[dtype]).itemsize)

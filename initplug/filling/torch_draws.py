@@ -18,7 +18,7 @@ from initplug.filling.draws import draws_from_generator
 from initplug.filling.padding import zero_padding
 from initplug.planning.assignment import Share
 from initplug.schemes.compositions import Batched, Drawn, Keep, Stacked
-from initplug.schemes.distributions import Elementwise
+from initplug.schemes.distributions import Complex, Elementwise
 from initplug.schemes.laws import Sampling, TorchCall
 from initplug.schemes.structures.base import Structured
 from initplug.schemes.structures.custom import Custom
@@ -57,6 +57,9 @@ def _draw_parts(distribution: Drawn, tensor: Tensor) -> None:
             call = distribution.torch_call
             if call is not None:
                 _call_torch(call, tensor)
+            elif isinstance(distribution, Complex):
+                for part, view in zip(distribution.complex_parts, (tensor.real, tensor.imag), strict=True):
+                    _draw_parts(part, view)
             elif isinstance(distribution, Structured):
                 _copy_computed(distribution, tensor)
             elif isinstance(distribution, Elementwise):

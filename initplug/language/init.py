@@ -33,6 +33,7 @@ from initplug.schemes.initializers import TRANSFERS, WITHOUT_AXES
 from initplug.schemes.registry import (
     REGISTRY,
     Initializer,
+    kinds_of,
 )
 
 
@@ -304,7 +305,8 @@ def _bind(initializer: Initializer, word: str, offset: int) -> str:
     taken = "; ".join(f"{name}: {', '.join(known)}" for name, known in words.items())
     needed = [name for name, parameter in initializer.parameters.items() if parameter.required]
     wordless = f"write {needed[0]}={cut(word, VALUE)}" if needed else "it takes no words"
-    hint = did_you_mean(word, every) or (f"its words are {taken}" if taken else wordless)
+    free = any(str in kinds_of(initializer.parameters[name].annotation) for name in needed)
+    hint = did_you_mean(word, every) or (f"its words are {taken}" if taken and not free else wordless)
     raise fault(f"{shown(word)} is no word of {initializer.name}", hint=hint, offset=offset)
 
 

@@ -11,20 +11,21 @@ from itertools import chain
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 
 from initplug.errors import ROWS, did_you_mean
 from initplug.planning.dtypes import CODES
 from initplug.planning.references import start_of
 from initplug.planning.slots import Slot, Tree
+from initplug.planning.weight_files import UNREADABLE, Header, header_of, open_weights
 from initplug.schemes.compositions import Copy, Load, Planned, closed_form
 from initplug.torch_versions import DTYPES_SINCE, dtype_named
 
-WORDS = {code: word for word, code in CODES.items()}
-"""Dtypes as torch names them, by the names of safetensors."""
+WORDS = {**{code: word for word, code in CODES.items()}, **{word: word for word in CODES}, "complex128": "complex128"}
+"""Dtypes as torch names them, by the names that files have for them."""
 
-Header = Mapping[str, tuple[tuple[int, ...], str]]
-"""Shape and dtype, as safetensors names it, of every tensor in a file."""
+
+class LackingError(LookupError):
+    """A file has no tensor of a slot's name, or one of another shape."""
 
 
 @dataclass(slots=True)
@@ -139,14 +140,15 @@ def loaded(slot: Slot, path: Path, key: str | None, prefix: str, known: Known) -
 
     Args:
         slot: that gets it.
-        path: of a safetensors file.
+        path: of the file.
         key: name in the file; None for the slot's own, or else that of one of its aliases.
         prefix: what stands before the slot's names in the file.
         known: what the loads of one plan share.
 
     Raises:
-        LookupError: there is no such file or tensor, or it does not fit, or the file has other values under another
-            name of the slot.
+        LackingError: the file has no such tensor, or one of another shape.
+        LookupError: there is no such file, or what it has does not fit, or has other values under another name of the
+            slot.
     """
     if str(path) not in known.headers:
         try:
@@ -159,11 +161,12 @@ def loaded(slot: Slot, path: Path, key: str | None, prefix: str, known: Known) -
     names = [key] if key is not None else [prefix + name for name, _, _ in slot.places]
     present = [name for name in names if name in header]
     if not present:
-        raise LookupError(f"{path} has no {names[0]!r}{_take_hint(names[0], header, known)}")
+        hint = _take_hint(names[0], header, known) or (_prefix_hint(names[0], header) if known.hints <= ROWS else "")
+        raise LackingError(f"{path} has no {names[0]!r}{hint}")
     for name in present:
         reason = unlike(f"{name!r} in {path}", *header[name], slot.tensor)
         if reason is not None:
-            raise LookupError(reason)
+            raise (LookupError if header[name][0] == tuple(slot.tensor.shape) else LackingError)(reason)
     asked = (str(path), tuple(present), slot.tensor.dtype)
     if asked not in known.apart:
         known.apart[asked] = apart(path, present, header, slot.tensor.dtype)
@@ -180,7 +183,7 @@ def apart(path: Path, names: Sequence[str], header: Header, dtype: torch.dtype) 
     """Return the first of some names in a file whose values, cast to a dtype, are not to the bit those of the first.
 
     Args:
-        path: of a safetensors file.
+        path: of the file.
         names: in it, of what is one tensor in a model; their values are read if there are several.
         header: of the file.
         dtype: of that tensor.
@@ -197,7 +200,7 @@ def apart(path: Path, names: Sequence[str], header: Header, dtype: torch.dtype) 
                 bits = [part.to(dtype).reshape(-1).view(torch.uint8) for part in (values, same)]
                 if not torch.equal(*bits):
                     return other
-        except (SafetensorError, OSError) as error:
+        except UNREADABLE as error:
             raise LookupError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     return None
 
@@ -211,34 +214,16 @@ def _side_by_side(
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Yield the values of two tensors of one shape in a file, window by window."""
     if not shape:
-        with safe_open(path, framework="pt") as file:
+        with open_weights(path) as file:
             yield file.get_tensor(first), file.get_tensor(other)
         return
     step = max(1, WINDOW // max(1, math.prod(shape[1:])))
     starts = range(0, shape[0], step)
     for begin in range(0, len(starts), WINDOWS):
-        with safe_open(path, framework="pt") as file:
+        with open_weights(path) as file:
             for start in starts[begin : begin + WINDOWS]:
                 rows = slice(start, start + step)
                 yield file.get_slice(first)[rows], file.get_slice(other)[rows]
-
-
-def header_of(path: Path) -> Header:
-    """Return what a safetensors file says of its tensors; their values are not read.
-
-    Raises:
-        LookupError: it cannot be read, and why.
-    """
-    try:
-        if not path.is_file():
-            raise LookupError(f"{path} is a folder" if path.is_dir() else f"there is no file {path}")
-        with safe_open(path, framework="pt") as file:
-            slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118  # it is no mapping
-            return {key: (tuple(part.get_shape()), part.get_dtype()) for key, part in slices.items()}
-    except SafetensorError as error:
-        raise LookupError(f"{path} is no safetensors file: {error}") from None
-    except (OSError, ValueError) as error:
-        raise LookupError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _take_hint(word: str, candidates: Iterable[str], known: Known) -> str:
@@ -246,6 +231,12 @@ def _take_hint(word: str, candidates: Iterable[str], known: Known) -> str:
     known.hints += 1
     hint = did_you_mean(word, candidates) if known.hints <= ROWS else None
     return f" ({hint})" if hint else ""
+
+
+def _prefix_hint(name: str, header: Header) -> str:
+    """Return the prefix under which a file has a name, if there is one."""
+    found = next((other for other in header if other.endswith(f".{name}")), None)
+    return f" (it has {found}: write prefix={found.removesuffix(name)})" if found else ""
 
 
 # Both -------------------------------------------------------------------------------------------------------

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import cast
 
 import torch
 
 from initplug.schemes.calls import MisfitError
 from initplug.schemes.compositions import Batched, Copy, Keep, Load, Planned, Single, Stacked
-from initplug.schemes.distributions import Constant, Elementwise
+from initplug.schemes.distributions import Complex, Constant, Elementwise, Normal
 from initplug.schemes.structures.base import Fixed
 from initplug.schemes.structures.custom import Custom
 from initplug.torch_versions import can_fill
@@ -59,8 +61,9 @@ def check_dtype(distribution: Planned, dtype: torch.dtype, fn: str) -> None:
     if not isinstance(distribution, Constant):
         if dtype not in DRAWN_DTYPES:
             raise MisfitError(f"{fn}: {name} tensors take constants only")
-        if dtype.is_complex and not (isinstance(distribution, Elementwise) and distribution.complex_parts):
-            raise MisfitError(f"{fn}: complex tensors take constants and normal only")
+        if dtype.is_complex != isinstance(distribution, Complex) and not isinstance(distribution, Normal):
+            told = "complex tensors take constants, normal, truncated and uniform draws only"
+            raise MisfitError(f"{fn}: {told}" if dtype.is_complex else f"{fn}: {name} tensors take no complex draws")
     part = distribution.part if isinstance(distribution, Batched) else distribution
     if isinstance(part, Custom):
         return  # how far the elements reach is seen when they are computed
@@ -95,6 +98,16 @@ def check_dtype(distribution: Planned, dtype: torch.dtype, fn: str) -> None:
     span = distribution.law.span
     if span is not None and span > high:
         raise MisfitError(f"{fn}: the interval {distribution.low:g} to {distribution.high:g} is too wide for {name}")
+
+
+def in_dtype(planned: Planned, dtype: torch.dtype) -> Planned:
+    """Return what is drawn in a dtype: complex elements have two parts."""
+    if not dtype.is_complex:
+        return planned
+    if isinstance(planned, Stacked):
+        parts = tuple(in_dtype(part, dtype) for part in planned.parts)
+        return replace(planned, parts=cast("tuple[Single | Batched | Keep, ...]", parts))
+    return (planned.complex_form or planned) if isinstance(planned, Elementwise) else planned
 
 
 def misfit_of(distribution: Planned, dtype: torch.dtype, fn: str) -> str | None:

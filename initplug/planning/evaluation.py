@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from initplug.columns import Coded, Rows, coded, paired
+from initplug.language.faults import shown
 from initplug.language.init import Init
 from initplug.language.recipe import Recipe
 from initplug.planning.advice import own_rule
 from initplug.planning.assignment import LAZY, UNMATCHED, Share
 from initplug.planning.composition import NO_CONTEXT, Context, Pair, distribution_for, fans_for
-from initplug.planning.copies import Known, copied, loaded, settled
-from initplug.planning.dtypes import check_dtype, misfit_of
+from initplug.planning.copies import Known, LackingError, copied, loaded, settled
+from initplug.planning.dtypes import check_dtype, in_dtype, misfit_of
 from initplug.planning.factors import Places, multiplier
 from initplug.planning.matching import Frozen, Winner
 from initplug.planning.references import EMBEDDINGS, layout_of, padding_row, referred
@@ -113,6 +114,18 @@ def _attempted(setting: _Setting, slot: Slot, winner: Winner | Frozen | None) ->
         return _share_of(setting, slot, winner), None
     except MisfitError as reason:
         return _share(setting, slot, winner, None, None), str(reason)
+    except LackingError as lacking:
+        return _before(setting, slot, winner, lacking)
+
+
+def _before(setting: _Setting, slot: Slot, winner: Winner, lacking: LackingError) -> tuple[Share, str | None]:
+    """Return what a slot gets by the rule before one whose file lacks it, and what keeps that from fitting."""
+    before = winner.before(slot.kin.trainable or slot.kind == "buffer")
+    told = f"{lacking.args[0]}; rule {shown(winner.rule)} leaves it"
+    if before is None and setting.recipe.unmatched == "error":
+        return _share(setting, slot, winner, None, None), f"load: {lacking.args[0]}, and no earlier rule takes it"
+    share, reason = _attempted(setting, slot, before)
+    return replace(share, note=f"{told}; {share.note}" if share.note else told), reason
 
 
 def _settle(slots: Slots, column: Coded[Share], misses: dict[int, str]) -> Coded[Share]:
@@ -162,7 +175,8 @@ def _share_of(setting: _Setting, slot: Slot, winner: Winner) -> Share:
         fans: Pair | None = Fans(slot.kin.shape).pair
         if tensor.numel():
             whole = tuple(slot.kin.shape)
-            distribution, fans = distribution_for(init, whole, whole, layout, context)
+            made, fans = distribution_for(init, whole, whole, layout, context)
+            distribution = in_dtype(made, tensor.dtype)
             check_dtype(distribution, tensor.dtype, init.fn)
         share = _share(setting, slot, winner, distribution, fans, row)
         share = setting.shares[key] = replace(share, note=remark(init, layout, distribution))
@@ -204,6 +218,8 @@ def _transferred(setting: _Setting, slot: Slot, init: Init) -> Copy | Load:
             return copied(setting.tree, slot, given["source"], setting.known)
         return loaded(slot, Path(given["path"]), given.get("key"), given.get("prefix") or "", setting.known)
     except LookupError as error:
+        if isinstance(error, LackingError) and given.get("missing") == "previous":
+            raise
         raise MisfitError(f"{init.fn}: {error.args[0]}") from None
 
 
@@ -230,7 +246,8 @@ def _default(setting: _Setting, slot: Slot, *, kept: bool) -> Drawn | Keep:
     """
     outcome = default_of(setting.replays, slot)
     if isinstance(outcome, Drawn):
-        misfit = misfit_of(outcome, slot.tensor.dtype, "default") if kept else None
+        dtype = slot.tensor.dtype
+        misfit = misfit_of(in_dtype(outcome, dtype), dtype, "default") if kept else None
         return outcome if misfit is None else Keep(because=misfit.removeprefix("default: "))
     kind = setting.tree.nodes[slot.node].cls.__name__
     reason = outcome or f"no reset of {kind} or of a module around it writes it"
@@ -246,7 +263,8 @@ def has_default(replays: Replays, slot: Slot, *, whole: bool) -> bool:
     outcome = default_of(replays, slot)
     if not isinstance(outcome, Drawn) or (isinstance(outcome, Structured) and not whole):
         return False
-    return misfit_of(outcome, slot.tensor.dtype, "default") is None
+    dtype = slot.tensor.dtype
+    return misfit_of(in_dtype(outcome, dtype), dtype, "default") is None
 
 
 def _left_alone(

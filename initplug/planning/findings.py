@@ -153,7 +153,7 @@ def not_as_expected(unmet: Unmet, recipe: Recipe) -> Block:
         Finding.at(location, name or ROOT, f"rule {shown(unmet.rule)} selects {count} below it, expected {times}")
         for name, _, count in unmet.found
     ]
-    return "\n".join([head, *shortened(lines)]), findings
+    return "\n".join([head, *shortened(lines), "Mend `match` of the rule, or set its `expect` to null."]), findings
 
 
 ROOT = "the model"

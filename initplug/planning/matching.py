@@ -27,6 +27,8 @@ class Winner:
         shadowed: rules that take it too and come before.
         leaving: rules that match it and leave it alone, since it is frozen.
         passed: that of those which would be the winner, were it not frozen.
+        behind: of the shadowed rules the selectors that match first.
+        left: of the rules that leave it alone the last that does not say so itself.
     """
 
     rule: str
@@ -34,11 +36,20 @@ class Winner:
     shadowed: tuple[str, ...]
     leaving: tuple[str, ...] = ()
     passed: str | None = None
+    behind: tuple[str, ...] = ()
+    left: str | None = None
 
     @property
     def rules(self) -> tuple[str, ...]:
         """All rules that match the slot."""
         return (self.rule, *self.shadowed, *self.leaving)
+
+    def before(self, trainable: bool) -> Winner | Frozen | None:
+        """Return what the slot would get without the rule; None where no other takes it."""
+        if self.shadowed:
+            (*others, last), (*behind, selector) = self.shadowed, self.behind
+            return Winner(last, selector, tuple(others), self.leaving, self.passed, tuple(behind), self.left)
+        return None if trainable else Frozen(self.leaving, self.left)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,24 +229,26 @@ def _decided(
     matching -= {clause.index for _, clause in excluding}
     taken: dict[str, str] = {}
     frozen: dict[str, None] = {}
-    passed = None
+    passed = left = None
     taking = [(hit, clause) for hit, clause in clauses if clause.key == "match" and clause.index in matching]
-    left: dict[str, None] = {}
+    unnamed: dict[str, None] = {}
     for _, clause in taking:
         if of_adapter and clause.rule.draws and not clause.names_adapters:
-            left[clause.name] = None
+            unnamed[clause.name] = None
         elif recipe.takes(clause.rule, trainable):
             taken.setdefault(clause.name, clause.selector)
             passed = None
         elif not trainable:
             frozen[clause.name] = None
+            left = clause.name if clause.rule.trainable is None else left
             passed = clause.name if clause.rule.trainable is None else passed
     winner: Winner | Frozen | None = None if trainable else Frozen(tuple(frozen), passed)
     if taken:
         *others, last = taken
-        winner = Winner(last, taken[last], tuple(others), (*frozen, *left), passed)
+        behind = tuple(taken[name] for name in others)
+        winner = Winner(last, taken[last], tuple(others), (*frozen, *unnamed), passed, behind, left)
     elif of_adapter:
-        winner = Frozen((*left, *frozen), passed, ADAPTER)
+        winner = Frozen((*unnamed, *frozen), passed, ADAPTER)
     return Decision(winner, hits, kind, ndim, tuple(hit for hit, _ in taking), tuple(hit for hit, _ in excluding))
 
 

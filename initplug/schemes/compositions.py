@@ -164,7 +164,7 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The values of a tensor in a safetensors file.
+    """The values of a tensor in a file.
 
     Args:
         path: of the file.

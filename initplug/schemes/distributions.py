@@ -53,6 +53,11 @@ class Elementwise(Distribution):
         """The distributions of the real and the imaginary part of a complex element; None where it has none."""
         return None
 
+    @property
+    def complex_form(self) -> Elementwise | None:
+        """The distribution of complex elements that is meant by it; None where there is none."""
+        return None
+
     def free(self, size: int) -> int:
         return size
 
@@ -101,6 +106,10 @@ class Normal(Elementwise):
     @property
     def sampling(self) -> Sampling:
         return Sampling("normal", self.std, self.mean)
+
+    @property
+    def complex_form(self) -> Normal:
+        return self
 
     @property
     def complex_parts(self) -> tuple[Normal, Normal]:
@@ -162,6 +171,10 @@ class Uniform(Elementwise):
     @property
     def sampling(self) -> Sampling:
         return Sampling("uniform", self.high - self.low, self.low)
+
+    @property
+    def complex_form(self) -> Complex:
+        return Complex(self, self)
 
     @property
     def torch_call(self) -> TorchCall:
@@ -255,6 +268,13 @@ class TruncatedNormal(Elementwise):
         return Sampling("normal", self.scale, self.loc, (self.low, self.high))
 
     @property
+    def complex_form(self) -> Complex:
+        scale, low, high = (part / math.sqrt(2) for part in (self.scale, self.low - self.loc, self.high - self.loc))
+        return Complex(
+            TruncatedNormal(self.loc, scale, self.loc + low, self.loc + high), TruncatedNormal(0.0, scale, low, high)
+        )
+
+    @property
     def torch_call(self) -> TorchCall:
         return TorchCall("trunc_normal_", (self.loc, self.scale, self.low, self.high))
 
@@ -264,6 +284,56 @@ class TruncatedNormal(Elementwise):
             return Constant(0.0)
         low, high = sorted((self.low * factor / divisor, self.high * factor / divisor))
         return TruncatedNormal(self.loc * factor / divisor, abs(scale), low, high)
+
+
+@dataclass(frozen=True, slots=True)
+class Complex(Elementwise):
+    """Independent complex elements, whose parts are drawn apart.
+
+    Its mean is that of the real part, its standard deviation √E|z - mean|², its bounds those of both parts.
+
+    Args:
+        real: of the real parts.
+        imaginary: of the imaginary parts.
+
+    Example:
+        >>> Uniform(-1.0, 1.0).complex_form.std == math.sqrt(2) * Uniform(-1.0, 1.0).std
+        True
+    """
+
+    real: Elementwise
+    imaginary: Elementwise
+
+    @property
+    def law(self) -> Law:
+        real, imaginary = self.real.law, self.imaginary.law
+        std = math.hypot(real.std, imaginary.std, imaginary.mean)
+        low, high = min(real.low, imaginary.low), max(real.high, imaginary.high)
+        kurtosis = max(real.kurtosis, imaginary.kurtosis)
+        return Law(real.mean, std, low, high, real.skewness, kurtosis, atoms=real.atoms, smooth=real.smooth)
+
+    @property
+    def text(self) -> str:
+        if self.real == self.imaginary:
+            return f"{self.real.text} in both parts"
+        return f"{self.real.text} + i·{self.imaginary.text}"
+
+    @property
+    def sampling(self) -> Sampling:
+        return self.real.sampling
+
+    @property
+    def complex_form(self) -> Complex:
+        return self
+
+    @property
+    def complex_parts(self) -> tuple[Elementwise, Elementwise]:
+        return self.real, self.imaginary
+
+    @property
+    def torch_call(self) -> TorchCall | None:
+        """The function that torch has for both parts at once: of uniform ones."""
+        return self.real.torch_call if isinstance(self.real, Uniform) and self.real == self.imaginary else None
 
 
 def over(one: float, other: float) -> float:

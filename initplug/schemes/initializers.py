@@ -395,14 +395,25 @@ def copy(fans: Fans, *, source: Reference) -> Copy:
 
 
 @initializer(modified=False, any_shape=True)
-def load(fans: Fans, *, path: str, key: str | None = None, prefix: str | None = None) -> Load:
-    """The values that a safetensors file holds, cast to the dtype.
+def load(
+    fans: Fans,
+    *,
+    path: str,
+    key: str | None = None,
+    prefix: str | None = None,
+    missing: Literal["error", "previous"] = "error",
+) -> Load:
+    """The values that a file of weights holds, cast to the dtype.
+
+    A file that ends in `.pt` or `.pth` is read by torch.load, tensors and plain data alone; every other is one of
+    safetensors. Names in nested mappings are joined by dots.
 
     Args:
         fans: not used.
         path: of the file; a relative one starts at the recipe file.
         key: the name in the file; otherwise the slot's canonical name, or one of its aliases.
         prefix: what the file puts before the slot's name.
+        missing: of what the file lacks, or holds in another shape: `error`, or `previous`, what the rule before gives.
 
     Raises:
         ValueError: no path, or a key with a prefix.

@@ -193,7 +193,9 @@ def _recipe(name: str) -> Recipe:
 def _fit(name: str, recipe: Recipe, tree: Tree, kin: _Kin, replays: Replays) -> tuple[tuple[Any, ...], float, Fit]:
     """Return what the rows are sorted by, the kinship, and the row."""
     plan, _, misses = drafted(tree, recipe, replays=replays)
+    unmet = {each.rule for each in plan.accounts.unmet}
     wrong = {plan.names[row] for row in misses}
+    wrong |= {plan.names[row] for row in plan.shares.where(lambda share: share.rule in unmet).tolist()}
     pairs = [pair for pair in zip(plan.names, plan.shares, strict=True) if pair[1].kind == "parameter"]
     given = {slot for slot, share in pairs if share.rule is not None and share.reason != "keep"} - wrong
     covered = [share for slot, share in pairs if slot in given]

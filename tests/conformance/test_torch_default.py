@@ -289,5 +289,5 @@ def test_a_tensor_that_no_reset_writes_is_named_before_any_write() -> None:
     model.register_parameter("scale", nn.Parameter(torch.full((4,), FILL)))
     before = model.weight.clone()
     with pytest.raises(initplug.PlanError, match=r"scale[\s\S]*keep"):
-        initplug.apply(model, "torch_default")
+        initplug.apply(model, "torch_default_strict")
     assert torch.equal(model.weight, before)

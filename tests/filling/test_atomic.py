@@ -238,9 +238,9 @@ def test_a_failure_before_any_operation_leaves_a_model_as_it_was(
     model = build()
     filled, watch = filling._write_and_measure, [Failing(0, error)]
 
-    def failing(ready: Any) -> Any:
+    def failing(ready: Any, alike: Any) -> Any:
         with watch[0]:
-            return filled(ready)
+            return filled(ready, alike)
 
     monkeypatch.setattr(filling, "_write_and_measure", failing)
     before, alive = everything(model), [places(model), [*vars(model).values()]]

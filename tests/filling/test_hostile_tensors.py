@@ -161,7 +161,7 @@ REFUSED: dict[str, tuple[Callable[[], Tensor], Any]] = {
     "byte of minus one": (lambda: torch.zeros(4, dtype=torch.uint8), -1),
     "half of too much": (lambda: torch.zeros(4, dtype=torch.float16), 1e5),
     "float8": (float8, "normal"),
-    "complex uniform": (lambda: torch.zeros(4, dtype=torch.complex64), "uniform 0 1"),
+    "complex log-uniform": (lambda: torch.zeros(4, dtype=torch.complex64), "log_uniform 0.1 1"),
 }
 
 

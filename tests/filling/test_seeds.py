@@ -23,7 +23,7 @@ from initplug.auditing.moments import Measured
 from initplug.filling.streams import fill_box
 from initplug.filling.words import key_of
 from initplug.regions import Box
-from initplug.schemes.distributions import Normal, Uniform
+from initplug.schemes.distributions import Normal, TruncatedNormal, Uniform
 
 RECIPE = {
     "rules": {
@@ -327,6 +327,55 @@ def test_complex_parts_have_streams_of_their_own() -> None:
         expected = np.empty(200_000, np.float32)
         fill_box(expected, Normal(0.0, 0.5 / 2**0.5), key_of(0, "w", tag), Box.whole((500, 400)))
         assert np.array_equal(part.detach().numpy(), expected.reshape(500, 400))
+
+
+COMPLEX = {
+    "uniform -1 3": (Uniform(-1.0, 3.0), Uniform(-1.0, 3.0)),
+    "trunc_normal std=2 mean=5": (
+        TruncatedNormal(5.0, 2**0.5, 5 - 2 * 2**0.5, 5 + 2 * 2**0.5),
+        TruncatedNormal(0.0, 2**0.5, -2 * 2**0.5, 2 * 2**0.5),
+    ),
+}
+
+
+@pytest.mark.parametrize("init", COMPLEX)
+def test_both_parts_of_complex_elements_are_drawn_and_judged(init: str) -> None:
+    model = nn.ParameterDict({"w": nn.Parameter(torch.zeros(300, 400, dtype=torch.complex64))})
+    recipe = {"rules": {"^w": init}}
+    for seed in (None, 0):
+        row = initplug.apply(model, recipe, seed=seed)["w"]
+        assert row.verdict == "ok", row
+        assert row.measured_std == pytest.approx(row.std, rel=0.01)
+        assert row.measured_mean == pytest.approx(row.mean, abs=0.02)
+        for part, law in zip((model["w"].real, model["w"].imag), COMPLEX[init], strict=True):
+            assert part.std().item() == pytest.approx(law.std, rel=0.01)
+            assert part.mean().item() == pytest.approx(law.mean, abs=0.02)
+            assert law.low <= part.min().item() and part.max().item() <= law.high + 1e-5
+    for part, law, tag in zip((model["w"].real, model["w"].imag), COMPLEX[init], ("", "imag"), strict=True):
+        expected = np.empty(120_000, np.float32)
+        fill_box(expected, law, key_of(0, "w", tag), Box.whole((300, 400)))
+        assert np.allclose(part.detach().numpy(), expected.reshape(300, 400), rtol=3e-7)  # 2/√2 or √2
+    assert initplug.audit(model, recipe, seed=0)["w"].verdict == "exact"
+    with torch.no_grad():
+        model["w"].imag.mul_(1.2)
+    assert initplug.audit(model, recipe)["w"].verdict == "differs"
+
+
+def test_complex_layers_have_the_bits_of_their_construction() -> None:
+    torch.manual_seed(3)
+    expected = nn.Linear(64, 64, dtype=torch.complex64)
+    model = nn.Linear(64, 64, dtype=torch.complex64)
+    torch.manual_seed(3)
+    audit = initplug.apply(model, "torch_default")
+    assert torch.equal(model.weight, expected.weight) and torch.equal(model.bias, expected.bias)
+    assert not audit.problems()
+    assert str(audit["weight"].to_dict()["distribution"]) == "uniform(-0.125, 0.125) in both parts"
+
+
+def test_a_plan_of_complex_draws_is_for_complex_tensors() -> None:
+    plan = initplug.plan(nn.Linear(4, 4, dtype=torch.complex64), {"rules": {"*": "uniform -1 1"}})
+    with pytest.raises(initplug.ApplyError):
+        initplug.apply(nn.Linear(4, 4), plan)
 
 
 def test_padding_rows_are_zero(reference: dict[str, Tensor]) -> None:

@@ -305,11 +305,11 @@ def test_a_large_tensor_is_read_by_slices_of_a_few_megabytes(
     sizes: list[int] = []
     opened: list[str] = []
 
-    def recorded(path: str, framework: str) -> Recorded:
-        opened.append(path)
-        return Recorded(safe_open(path, framework=framework), sizes)
+    def recorded(path: Path) -> Recorded:
+        opened.append(str(path))
+        return Recorded(safe_open(path, framework="pt"), sizes)
 
-    monkeypatch.setattr(sources, "safe_open", recorded)
+    monkeypatch.setattr(sources, "open_weights", recorded)
     model = holding(a=torch.zeros(shape, dtype=torch.bfloat16))
     audit = initplug.apply(model, loading(tmp_path / "w.safetensors"))
     assert audit["a"].verdict == "ok"

@@ -44,7 +44,9 @@ SHORT = [
     "sincos grid=2 skip=1", "normal std=0.02 flat", "normal std=0.02 fans=effective", "xavier_uniform split=3 dim=-1",
     "normal batch_dims=1", "delta_orthogonal", "default otherwise=keep", "log_uniform 0.001 0.1", "bilinear",
     "arange", "sqrt(2)", "1/32", "normal std=1/sqrt(768)", "-1/2", "normal std=sqrt(2)", "null", "''", "uniform",
-    "split [0, 1]",
+    "split [0, 1]", "default keep", "sincos interleaved", "arange start=1 log", "arange step=-0.5 dim=0",
+    "xavier_uniform split=3 sizes=[2, 1, 1]", "kaiming_normal fans={in: 0, out: 1}", "load x.pt previous",
+    "xavier_normal conv_transpose2d", "dirac effective", "normal sizes=[1, 2]", "normal fans={in: 0}",
 ]  # fmt: skip
 
 WORDS = [

@@ -280,7 +280,7 @@ BAD_TEXTS: list[tuple[str, str]] = [
     (
         f"rules:\n  {'a' * 500}*: {{fn: normal, {'b' * 500}: 1}}\n",
         f"<text>:2:519: rules['{'a' * 56}…'].{'b' * 29}…{'b' * 30}: normal takes no {'b' * 29}…{'b' * 30} "
-        "(it takes mean, std, fans, split, dim, batch_dims, factor)",
+        "(it takes mean, std, fans, split, sizes, dim, batch_dims, factor)",
     ),
     (
         "rules:\n  a*: {match: x, init: 0, ndim: '>=99999999999'}\n",
@@ -336,7 +336,7 @@ BAD_TEXTS: list[tuple[str, str]] = [
     ),
     (
         "rules:\n  a*: {fn: xavier_uniform, gain: rellu}\n",
-        "<text>:2:34: rules['a*'].gain: 'rellu' is not a number or one of linear, sigmoid, tanh, relu, leaky_relu, selu, gelu, silu, mish, elu, softplus, hardswish (did you mean relu?)",
+        "<text>:2:34: rules['a*'].gain: 'rellu' is not a number or one of linear, conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d, sigmoid, tanh, relu, leaky_relu, selu, gelu, silu, mish, elu, softplus, hardswish (did you mean relu?)",
     ),
     (
         "rules:\n  a*: {fn: fan_uniform, of: a._b}\n",
@@ -412,7 +412,7 @@ BAD_TEXTS: list[tuple[str, str]] = [
     ),
     (
         "defaults: [resnext]\nrules:\n  bn: {init: {fn: normal, mode: fan_in}}\n",
-        "<text>:3:27: rules.bn.init.mode: normal takes no mode (it takes mean, std, fans, split, dim, batch_dims, factor)",
+        "<text>:3:27: rules.bn.init.mode: normal takes no mode (it takes mean, std, fans, split, sizes, dim, batch_dims, factor)",
     ),
     ("rules:\n  a*: copy\n", "<text>:2:7: rules['a*']: copy needs source (write copy source=…)"),
     (
@@ -452,7 +452,7 @@ BAD_TEXTS: list[tuple[str, str]] = [
     ),
     (
         "rules:\n  a*: {fn: load, path: x, batch_dims: 1}\n",
-        "<text>:2:27: rules['a*'].batch_dims: load takes no batch_dims (it takes path, key, prefix)",
+        "<text>:2:27: rules['a*'].batch_dims: load takes no batch_dims (it takes path, key, prefix, missing)",
     ),
 ]
 
@@ -715,7 +715,7 @@ HINTS: list[tuple[str, str, tuple[str, ...]]] = [
     (
         "rules.conv.init.width=2",
         "there is no rules.conv.init.width to override "
-        "(it takes mode, nonlinearity, a, fans, split, dim, batch_dims, factor)",
+        "(it takes mode, nonlinearity, a, fans, split, sizes, dim, batch_dims, factor)",
         ("+rules.conv.init.factor=2",),
     ),
     (

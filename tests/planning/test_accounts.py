@@ -454,14 +454,61 @@ def test_what_is_not_as_expected_is_told_by_module() -> None:
         "2 of 12 modules",
         "  h.3  Block  1, expected 2",
         "  h.5  Block  3, expected 2",
+        MEND,
     ]
     lines = unmet({"match": "wq.weight"}, "<Block>", 2, model)
-    assert lines[0].endswith("12 of 12 modules") and len(lines) == 12
-    assert lines[-1] == "… and 2 more"
+    assert lines[0].endswith("12 of 12 modules") and len(lines) == 13
+    assert lines[-2:] == ["… and 2 more", MEND]
     assert unmet({"match": "fc"}, "<Net>", 1) == [
         'rule \'r\' "fc" expects 1 slot below each module of "<Net>", and selects another number below the module',
         "  the model  Net  2, expected 1",
+        MEND,
     ]
+
+
+MEND = "Mend `match` of the rule, or set its `expect` to null."
+
+
+class Projected(nn.Module):
+    """A part of a block that writes to the residual stream by `proj`, as in litgpt/model.py."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+        self.proj = nn.Linear(4, 4)
+
+
+def litgpt() -> nn.Module:
+    """Blocks as in litgpt: `attn.proj` is one of the names of the preset, `mlp.proj` is not."""
+    blocks = []
+    for _ in range(2):
+        block: nn.Module = type("Block", (nn.Module,), {})()
+        block.norm, block.attn, block.mlp = nn.LayerNorm(4), Projected(), Projected()
+        blocks.append(block)
+    return nn.ModuleDict({"h": nn.ModuleList(blocks), "lm_head": nn.Linear(4, 8)})
+
+
+def test_a_preset_that_scales_one_of_two_projections_is_told() -> None:
+    with pytest.raises(initplug.PlanError) as caught:
+        initplug.plan(litgpt(), "prenorm_transformer")
+    lines = str(caught.value).splitlines()
+    assert lines[0].endswith("and selects another number below 2 of 2 modules")
+    assert lines[1:] == ["  h.0  Block  1, expected 2", "  h.1  Block  1, expected 2", MEND]
+    both = ["rules.residual.match=['(attn|mlp).proj.weight']"]
+    plan = initplug.plan(litgpt(), initplug.load("prenorm_transformer", both))
+    assert plan["h.1.mlp.proj.weight"].std == pytest.approx(0.02 / 2)
+    initplug.plan(litgpt(), initplug.load("prenorm_transformer", ["rules.residual.expect=null"]))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["nanogpt", "prenorm_transformer", "transformers_gpt2", "transformers_modernbert", "timm_beit", "timm_vit_fix"],
+)
+def test_presets_that_scale_by_depth_expect_what_they_scale(name: str) -> None:
+    rules = [rule for rule in initplug.load(name).rules.values() if rule is not None]
+    scaled = [rule for rule in rules if any(one.counted in ("count", "place") for one in rule.init.factors)]
+    assert scaled
+    assert all(rule.expect is not None for rule in scaled)
 
 
 def test_a_per_that_selects_no_module_is_an_error() -> None:
@@ -471,7 +518,7 @@ def test_a_per_that_selects_no_module_is_an_error() -> None:
     assert unmet({"match": "fc"}, "<Blok>", 1)[0].endswith('of "<Blok>", which selects no module; closest: <Block>')
     assert len(unmet({"match": "fc"}, "*.weight", 1)) == 1  # tensors are no modules
     assert unmet({"match": "zzz", "optional": True}, "<Conv2d>", 1) == []
-    assert len(unmet({"match": "zzz", "optional": True}, "<Linear>", 1)) == 6
+    assert len(unmet({"match": "zzz", "optional": True}, "<Linear>", 1)) == 7
 
 
 def test_tied_slots_and_shared_modules_count_once() -> None:

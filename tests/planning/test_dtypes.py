@@ -44,7 +44,11 @@ UNFIT = [
         {"split": [1, 1e-9, 0]},
         "split: 1e-09 would be 0: the smallest number of float16 is 5.96046e-08",
     ),
-    (torch.complex64, "uniform 0 1", "uniform: complex tensors take constants and normal only"),
+    (
+        torch.complex64,
+        "orthogonal",
+        "orthogonal: complex tensors take constants, normal, truncated and uniform draws only",
+    ),
 ]
 
 

@@ -193,7 +193,8 @@ def test_what_is_not_as_expected_is_told_by_module(tmp_path: Path) -> None:
         f"rule '*' ({path}:2) expects 5 slots below each module of \"h.*\", and selects another number below 2 of 2 "
         "modules\n"
         "  h.0  Block  6, expected 5\n"
-        "  h.1  Block  6, expected 5"
+        "  h.1  Block  6, expected 5\n"
+        "Mend `match` of the rule, or set its `expect` to null."
     )
 
 

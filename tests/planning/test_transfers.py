@@ -421,6 +421,144 @@ def test_what_is_no_safetensors_file_has_its_message(tmp_path: Path) -> None:
     assert reason(model, load_of(tmp_path / "pipe")).startswith("a (3,): load: ")
 
 
+# Files of torch.save.
+
+
+@pytest.mark.parametrize("name", ["w.pt", "w.pth", "W.PT"])
+def test_a_file_of_torch_save_is_loaded(tmp_path: Path, name: str) -> None:
+    values = {"a": torch.randn(6, 4).t(), "b": torch.randn(3).bfloat16(), "c": torch.tensor(2.0)}
+    torch.save({**values, "epoch": 3, "sizes": [4, 6]}, tmp_path / name)
+    model = holding(a=torch.zeros(4, 6), b=torch.zeros(3), c=torch.zeros(()))
+    for seed in (None, 0):
+        audit = initplug.apply(model, load_of(tmp_path / name), seed=seed)
+        assert {row.verdict for row in audit} == {"ok"}
+        for key, value in values.items():
+            assert torch.equal(model.get_parameter(key), value.float())
+    with torch.no_grad():
+        model.get_parameter("a")[3, 5] += 1
+    assert initplug.audit(model, load_of(tmp_path / name))["a"].verdict == "differs"
+
+
+def test_names_in_nested_mappings_are_joined(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    torch.save({"model": {"a": torch.ones(3)}, "optimizer": {"state": {0: {"a": torch.zeros(3)}}}}, path)
+    model = holding(a=torch.zeros(3))
+    assert reason(model, load_of(path)) == f"a (3,): load: {path} has no 'a' (it has model.a: write prefix=model.)"
+    initplug.apply(model, load_of(path, prefix="model."))
+    assert model.get_parameter("a").tolist() == [1, 1, 1]
+
+
+def test_a_file_of_torch_save_is_mapped_and_not_read_when_planned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, asked = tmp_path / "w.pt", list[dict[str, Any]]()
+    torch.save({"a": torch.ones(3)}, path)
+    original = torch.load
+
+    def load(*args: Any, **options: Any) -> Any:
+        asked.append(options)
+        return original(*args, **options)
+
+    monkeypatch.setattr(torch, "load", load)
+    initplug.plan(holding(a=torch.zeros(3)), load_of(path))
+    assert asked == [{"map_location": "cpu", "weights_only": True, "mmap": True}]
+
+
+class Code:
+    """What a pickle may run."""
+
+    def __reduce__(self) -> Any:
+        return (os.mkdir, ("ran",))
+
+
+def test_a_file_that_could_run_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "w.pt"
+    torch.save({"a": torch.ones(3), "b": Code()}, path)
+    assert reason(holding(a=torch.zeros(3)), load_of(path)) == (
+        f"a (3,): load: {path} holds more than tensors and plain data (posix.mkdir), which could run code: "
+        "save its state_dict alone"
+    )
+    assert not (tmp_path / "ran").exists()
+
+
+def test_what_torch_save_does_not_write_has_its_message(tmp_path: Path) -> None:
+    model, path = holding(a=torch.zeros(3)), tmp_path / "w.pt"
+    told = f"a (3,): load: {path} is no file that torch.save writes since 1.6: save it again"
+    torch.save({"a": torch.ones(3)}, path, _use_new_zipfile_serialization=False)
+    assert reason(model, load_of(path)) == told
+    path.write_bytes(b"PK" * 40)
+    assert reason(model, load_of(path)).startswith(f"a (3,): load: {path} ")
+    path.write_bytes(b"")
+    assert reason(model, load_of(path)).startswith(f"a (3,): load: {path} ")
+    assert reason(model, load_of(tmp_path / "none.pt")) == f"a (3,): load: there is no file {tmp_path}/none.pt"
+
+
+# What a file lacks and the rule before gives.
+
+
+def recipe_after(path: Path, **rules: Any) -> dict[str, Any]:
+    body = {"match": "*", "init": {"fn": "load", "path": str(path), "missing": "previous"}}
+    return {"rules": {**rules, "body": body}}
+
+
+def test_what_a_file_lacks_falls_to_the_rule_before(tmp_path: Path) -> None:
+    path = saved(tmp_path / "w.safetensors", a=torch.ones(3), b=torch.ones(2))
+    model = holding(a=torch.zeros(3), b=torch.zeros(4), c=torch.zeros(5))
+    recipe = recipe_after(path, every={"match": "*", "init": 2}, c={"match": "c", "init": 3})
+    plan = initplug.plan(model, recipe)
+    assert [(row.name, row.rule, row.selector, row.shadowed) for row in plan] == [
+        ("a", "body", "*", ("every",)),
+        ("b", "every", "*", ()),
+        ("c", "c", "c", ("every",)),
+    ]
+    assert [row.note for row in plan] == [
+        None,
+        f"the shape of 'b' in {path} is (2,); rule 'body' leaves it",
+        f"{path} has no 'c'; rule 'body' leaves it",
+    ]
+    assert [str(note) for note in plan.notes if "leaves it" in note.message] == [
+        f"rule 'every': the shape of 'b' in {path} is (2,); rule 'body' leaves it",
+        f"rule 'c': {path} has no 'c'; rule 'body' leaves it",
+    ]
+    audit = initplug.apply(model, plan)
+    assert [model.get_parameter(name).tolist() for name in "abc"] == [[1] * 3, [2] * 4, [3] * 5]
+    assert not audit.problems()
+
+
+def test_the_rule_before_may_be_a_file_too(tmp_path: Path) -> None:
+    first = saved(tmp_path / "first.safetensors", a=torch.ones(3))
+    second = saved(tmp_path / "second.safetensors", b=torch.ones(4))
+    other = {"match": "*", "init": f"load path={first} previous"}
+    recipe = recipe_after(second, every={"match": "*", "init": 2}, other=other)
+    model = holding(a=torch.zeros(3), b=torch.zeros(4), c=torch.zeros(5))
+    plan = initplug.plan(model, recipe)
+    assert [row.rule for row in plan] == ["other", "body", "every"]
+    assert plan["c"].note == (f"{second} has no 'c'; rule 'body' leaves it; {first} has no 'c'; rule 'other' leaves it")
+
+
+def test_without_a_rule_before_it_is_an_error_or_kept(tmp_path: Path) -> None:
+    path = saved(tmp_path / "w.safetensors", a=torch.ones(3))
+    model = holding(a=torch.zeros(3), c=torch.zeros(5))
+    assert reason(model, recipe_after(path)) == f"c (5,): load: {path} has no 'c', and no earlier rule takes it"
+    plan = initplug.plan(model, {**recipe_after(path), "unmatched": "keep"})
+    assert (plan["c"].rule, plan["c"].reason) == (None, "no rule")
+
+
+def test_what_a_file_lacks_of_a_frozen_parameter_stays(tmp_path: Path) -> None:
+    path = saved(tmp_path / "w.safetensors", a=torch.ones(3))
+    model = holding(a=torch.zeros(3), c=torch.zeros(5)).requires_grad_(False)
+    with pytest.warns(initplug.InitplugWarning, match="leave 1 frozen parameter alone"):
+        plan = initplug.plan(model, recipe_after(path, every={"match": "*", "init": 2}))
+    assert (plan["c"].rule, plan["c"].reason) == (None, "frozen")
+
+
+def test_a_cast_that_cuts_off_is_no_lack(tmp_path: Path) -> None:
+    path = saved(tmp_path / "w.safetensors", a=torch.ones(3, dtype=torch.complex64))
+    recipe = recipe_after(path, every={"match": "*", "init": 2})
+    assert "cannot be cast to float32" in reason(holding(a=torch.zeros(3)), recipe)
+
+
 def test_a_tensor_that_is_not_in_the_file_has_a_neighbour(tmp_path: Path) -> None:
     path = saved(tmp_path / "w.safetensors", model__weight=torch.zeros(3))
     model = holding(weight=torch.zeros(3))

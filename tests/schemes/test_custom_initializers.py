@@ -595,7 +595,7 @@ def test_a_plan_of_it_survives_pickling() -> None:
     ("dtype", "told"),
     [
         (torch.int64, "ramp: int64 tensors take constants only"),
-        (torch.complex64, "ramp: complex tensors take constants and normal only"),
+        (torch.complex64, "ramp: complex tensors take constants, normal, truncated and uniform draws only"),
     ],
 )
 def test_dtypes_that_take_no_draws_are_refused_by_the_plan(dtype: torch.dtype, told: str) -> None:
