@@ -249,10 +249,10 @@ def _decided(
     frozen: dict[str, None] = {}
     passed = left = None
     taking = [(hit, clause) for hit, clause in clauses if clause.key == "match" and clause.index in matching]
-    skipped: dict[str, None] = {}
+    unnamed: dict[str, None] = {}
     for _, clause in taking:
         if of_adapter and clause.rule.draws and not clause.names_adapters:
-            skipped[clause.name] = None
+            unnamed[clause.name] = None
         elif recipe.takes(clause.rule, trainable):
             taken.setdefault(clause.name, clause.selector)
             passed = None
@@ -264,9 +264,9 @@ def _decided(
     if taken:
         *others, last = taken
         behind = tuple(taken[name] for name in others)
-        winner = Winner(last, taken[last], tuple(others), (*frozen, *skipped), passed, behind, left)
+        winner = Winner(last, taken[last], tuple(others), (*frozen, *unnamed), passed, behind, left)
     elif of_adapter:
-        winner = Frozen((*skipped, *frozen), passed, ADAPTER)
+        winner = Frozen((*unnamed, *frozen), passed, ADAPTER)
     return Decision(winner, hits, kind, ndim, tuple(hit for hit, _ in taking), tuple(hit for hit, _ in excluding))
 
 
