@@ -8,7 +8,6 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.autograd.graph import increment_version
 
 if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
@@ -20,6 +19,8 @@ VERSION = tuple(int(part) for part in torch.__version__.split(".")[:2])
 
 if VERSION < LOWEST:
     raise ImportError(f"initplug needs torch 2.4 or later, and this is {torch.__version__}: pip install 'torch>=2.4'")
+
+from torch.autograd.graph import increment_version  # noqa: E402  # older versions are refused before
 
 DTENSOR_HOMES = ("torch.distributed.tensor", "torch.distributed._tensor")
 """Modules that have DTensor: the public one since 2.5, the private one before."""

@@ -142,7 +142,7 @@ SELECTORS = table_rows(README, "## Selectors")
 
 
 def test_the_table_of_selectors_was_found() -> None:
-    assert len(SELECTORS) == 12
+    assert len(SELECTORS) == 13
 
 
 @pytest.mark.parametrize("row", SELECTORS, ids=[row[0] for row in SELECTORS])

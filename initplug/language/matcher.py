@@ -51,6 +51,9 @@ def _is_inside(module: str, glob: str) -> bool:
 
 Types = tuple[str, ...] | None
 
+Place = tuple[Types, int]
+"""Types of child modules, None for all, and a place among these, counted from the end."""
+
 
 class _Node:
     """A place in the trie: the segments that lead on, sorted by how they are looked up."""
@@ -62,7 +65,7 @@ class _Node:
         self.accepts: list[int] = []
         self.edges: dict[Segment, _Node] = {}
         self.literals: dict[str, list[tuple[Types, _Node]]] = {}
-        self.places: dict[int, list[tuple[Types, _Node]]] = {}
+        self.places: dict[Place, list[tuple[Types, _Node]]] = {}
         self.globs: list[tuple[tuple[str, ...], Types, _Node]] = []
         self.groups: list[tuple[re.Pattern[str], list[tuple[re.Pattern[str], Types, _Node]]]] = []
         self.typed: list[tuple[Types, _Node]] = []
@@ -77,7 +80,7 @@ class _Node:
         if segment is ANY_DEPTH:
             return node
         for place in segment.places:
-            self.places.setdefault(place, []).append((segment.types, node))
+            self.places.setdefault((segment.among, place), []).append((segment.types, node))
         if segment.names is None:
             if not segment.places:
                 self.typed.append((segment.types, node))
@@ -99,7 +102,7 @@ class _Node:
                 union = _pattern(tuple(name for names, _, _ in group for name in names))
                 node.groups.append((union, [(_pattern(names), types, child) for names, types, child in group]))
 
-    def step(self, name: str, cls: type | None, place: int | None) -> Iterator[_Node]:
+    def step(self, name: str, cls: type | None, places: tuple[Place, ...]) -> Iterator[_Node]:
         """Yield the nodes that a path's next node leads to."""
         if self.repeats:
             yield self
@@ -111,7 +114,7 @@ class _Node:
                 for pattern, types, child in group:
                     if pattern.match(name) and _has_type(cls, types):
                         yield child
-        if place is not None:
+        for place in places:
             for types, child in self.places.get(place, ()):
                 if _has_type(cls, types):
                     yield child
@@ -142,7 +145,7 @@ class State:
         self.active = tuple(active)
         self.here = here
         self.hits = hits
-        self.moves: dict[tuple[str, type | None, int | None], State] = {}
+        self.moves: dict[tuple[str, type | None, tuple[Place, ...]], State] = {}
 
 
 class Matcher:
@@ -168,7 +171,9 @@ class Matcher:
             node.accepts.append(index)
         floating.seal()
         anchored.seal()
-        self.counts_places = any(selector.counts_places for selector in selectors)
+        segments = (segment for selector in selectors for segment in selector.segments)
+        self.counted = tuple(dict.fromkeys(segment.among for segment in segments if segment.places))
+        """Types of child modules among which places are counted; None for all."""
         self._floating = _closure([floating])
         self._anchored = _closure([anchored])
         self.states: list[State] = []
@@ -177,22 +182,22 @@ class Matcher:
 
     def root(self, cls: type | None) -> State:
         """Return the state after the model itself, the nameless first node."""
-        reached = [child for node in self._floating for child in node.step("", cls, None)]
+        reached = [child for node in self._floating for child in node.step("", cls, ())]
         return self._state([*reached, *self._anchored], ())
 
-    def step(self, state: State, name: str, cls: type | None, place: int | None = None) -> State:
+    def step(self, state: State, name: str, cls: type | None, places: tuple[Place, ...] = ()) -> State:
         """Return the state one node further down.
 
         Args:
             state: of the parent.
             name: of the node in its parent.
             cls: class of a module; None for a tensor.
-            place: of a module among its siblings, counted from the end; matters if `counts_places`.
+            places: of a module among its siblings of each of the `counted` types that it has.
         """
-        key = (name, cls, place)
+        key = (name, cls, places)
         found = state.moves.get(key)
         if found is None:
-            reached = [child for node in state.active for child in node.step(name, cls, place)]
+            reached = [child for node in state.active for child in node.step(name, cls, places)]
             found = state.moves[key] = self._state(reached, state.hits)
         return found
 

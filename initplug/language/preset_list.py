@@ -25,8 +25,8 @@ def listed() -> str:
     """Return every preset below the heading of its family.
 
     Example:
-        >>> [line for line in listed().splitlines() if "torch_default" in line]
-        ['  torch_default  what torch.nn itself draws, layer by layer']
+        >>> [" ".join(line.split()) for line in listed().splitlines() if "torch_default " in line]
+        ['torch_default what torch.nn itself draws, layer by layer']
     """
     families: dict[str, dict[str, str]] = {}
     for name in presets():

@@ -34,12 +34,14 @@ class Segment:
         names: globs of which one must match the name; None for any name.
         places: places among the child modules, counted from the end (-1 is the last).
         types: globs of which one must match the class or a base class; None for any class or none.
+        among: types of the child modules among which places are counted; None for all.
     """
 
     text: str
     names: tuple[str, ...] | None = None
     places: tuple[int, ...] = ()
     types: tuple[str, ...] | None = None
+    among: tuple[str, ...] | None = None
 
 
 ANY_DEPTH = Segment("**")
@@ -133,7 +135,8 @@ class _Cursor:
     """Reads a selector by its grammar, from left to right.
 
     selector := ['^'] segment ('.' segment)*
-    segment  := '**' | [glob] ['<' glob ('|' glob)* '>']
+    segment  := '**' | [glob] [types] | types place
+    types    := '<' glob ('|' glob)* '>'
     glob     := (character | class | '(' choice ('|' choice)* ')')+
 
     A glob is read as the plain globs that its choices come to.
@@ -171,6 +174,11 @@ class _Cursor:
             return ANY_DEPTH
         globs = self.glob(".<")
         types = self.types() if self.token == "<" else None
+        among = None
+        if types and self.token == "-" and not globs:
+            globs, among = self.glob(".<"), types
+            if not all(map(PLACE.fullmatch, globs)):
+                raise SelectorError("after a type stands a place from the end: <Linear>-1", self.tokens[begin][0])
         if types and self.token not in (".", ""):
             raise self.fault("the type ends its segment")
         if not globs and not types:
@@ -182,7 +190,7 @@ class _Cursor:
         if 0 in places:
             raise SelectorError("places from the end start at -1", self.tokens[begin][0])
         names = tuple(glob for glob in globs if not PLACE.fullmatch(glob))
-        return Segment(text, names or None, places, types)
+        return Segment(text, names or None, places, types, among)
 
     def types(self) -> tuple[str, ...]:
         opening = self.offset

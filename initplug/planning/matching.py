@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -10,7 +11,7 @@ import numpy as np
 from torch.nn.utils.parametrize import ParametrizationList
 
 from initplug.columns import Coded, paired
-from initplug.language.matcher import Matcher, State
+from initplug.language.matcher import Matcher, Place, State, Types, class_matches
 from initplug.language.recipe import Recipe, Rule
 from initplug.language.selectors import Selector, parse
 from initplug.planning.assignment import ADAPTER, FROZEN
@@ -196,10 +197,10 @@ def states_of(tree: Tree, matcher: Matcher, prefix: str = "") -> Coded[State]:
         state = matcher.step(state, last, root.cls)
     else:
         state = matcher.root(root.cls)
-    states, codes, places = [state], [state.number], matcher.counts_places
-    for _, key, _, cls, index, place, _, _, _ in tree.nodes[1:]:
+    states, codes, places = [state], [state.number], _places_of(tree, matcher.counted)
+    for number, (_, key, _, cls, index, *_) in enumerate(tree.nodes[1:], 1):
         parent = states[index]
-        way = (key, cls, place if places else None)
+        way = (key, cls, places[number] if places else ())
         state = parent.moves.get(way) or matcher.step(parent, *way)
         # What computes `weight` is a module called `weight`, and `*.weight` means the tensor.
         if cls is ParametrizationList:
@@ -207,6 +208,23 @@ def states_of(tree: Tree, matcher: Matcher, prefix: str = "") -> Coded[State]:
         states.append(state)
         codes.append(state.number)
     return Coded(matcher.states, np.array(codes, np.intp))
+
+
+def _places_of(tree: Tree, counted: Sequence[Types]) -> list[tuple[Place, ...]]:
+    """Return the places of each module among its siblings, of all and of types, from the end; nothing if none count."""
+    if not counted:
+        return []
+    found: list[tuple[Place, ...]] = [()] * len(tree.nodes)
+    reached: dict[int, Counter[Types]] = defaultdict(Counter)  # by parent, from the last child on
+    for number in range(len(tree.nodes) - 1, 0, -1):
+        node = tree.nodes[number]
+        if node.place is None:
+            continue
+        own = [types for types in counted if types is None or class_matches(node.cls, types)]
+        reached[node.parent].update(own)
+        ranks = reached[node.parent]
+        found[number] = tuple((types, node.place if types is None else -ranks[types]) for types in own)
+    return found
 
 
 def hits_of(slot: Slot, states: Sequence[State], matcher: Matcher) -> tuple[int, ...]:
@@ -231,10 +249,10 @@ def _decided(
     frozen: dict[str, None] = {}
     passed = left = None
     taking = [(hit, clause) for hit, clause in clauses if clause.key == "match" and clause.index in matching]
-    skipped: dict[str, None] = {}
+    unnamed: dict[str, None] = {}
     for _, clause in taking:
         if of_adapter and clause.rule.draws and not clause.names_adapters:
-            skipped[clause.name] = None
+            unnamed[clause.name] = None
         elif recipe.takes(clause.rule, trainable):
             taken.setdefault(clause.name, clause.selector)
             passed = None
@@ -246,9 +264,9 @@ def _decided(
     if taken:
         *others, last = taken
         behind = tuple(taken[name] for name in others)
-        winner = Winner(last, taken[last], tuple(others), (*frozen, *skipped), passed, behind, left)
+        winner = Winner(last, taken[last], tuple(others), (*frozen, *unnamed), passed, behind, left)
     elif of_adapter:
-        winner = Frozen((*skipped, *frozen), passed, ADAPTER)
+        winner = Frozen((*unnamed, *frozen), passed, ADAPTER)
     return Decision(winner, hits, kind, ndim, tuple(hit for hit, _ in taking), tuple(hit for hit, _ in excluding))
 
 

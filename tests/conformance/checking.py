@@ -76,8 +76,8 @@ def compared(original: Recorded, preset: Any) -> Outcome:
     """Apply a preset pass by pass, from the generator's states that the original had, and compare the values."""
     model = original.model
     plan = initplug.plan(model, preset)
-    for parameter in model.parameters():
-        parameter.data.copy_(torch.linspace(FILL, FILL + 1, parameter.numel()).view_as(parameter))
+    for place, parameter in enumerate(model.parameters(), 2):  # each its own, or modules would be copies of each other
+        parameter.data.copy_(torch.linspace(FILL, FILL + 1 - 1 / place, parameter.numel()).view_as(parameter))
     drawn = [name for part in original.passes for name in part.names]
     fixed = [name for name in original.values if name not in set(drawn)]
     if fixed:

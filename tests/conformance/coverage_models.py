@@ -52,6 +52,7 @@ WHY = {
     "BlipForConditionalGeneration": "its tower has std 1e-10, its texts 0.02: two settings, by parts",
     "SamModel": "its encoder has std 1e-10, its positions are drawn by a scale of the configuration",
     "Mask2FormerForUniversalSegmentation": "offsets of deformable attention are points of a circle, computed",
+    "TimesformerForVideoClassification": "tokens and positions of 0.02 beside times of 0; one model only",
     "VitsModel": "nine kinds of layers with rules of their own",
     "EncodecModel": "Xavier's rule for its LSTM alone; one model is no reason for a preset",
     "DimeNet": "Glorot's orthogonal rule (orthogonal, scaled to a variance by what was drawn), computed",
@@ -343,7 +344,12 @@ TRANSFORMERS: dict[str, dict[str, Any]] = {
         "proj_codevector_dim": 32,
     },
     "HubertForCTC": {"conv_dim": [32] * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4},
-    "WavLMForCTC": {"conv_dim": [32] * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4},
+    "WavLMForCTC": {
+        "conv_bias": True,
+        "conv_dim": [32] * 7,
+        "num_conv_pos_embeddings": 16,
+        "num_conv_pos_embedding_groups": 4,
+    },
     "SpeechT5ForSpeechToText": {
         "conv_dim": [32] * 7,
         "hidden_size": 64,
@@ -375,7 +381,6 @@ def transformers(name: str) -> nn.Module:
 TRANSFORMERS_OPTIONS = {
     "MobileViTForImageClassification": ("transformers_base", "rules.batch_norm.init={fn: normal, std: 0.02}"),
     "EfficientNetForImageClassification": ("transformers_base", "rules.batch_norm.init={fn: normal, std: 0.02}"),
-    "TimesformerForVideoClassification": ("transformers_base", "rules.tables.init={fn: normal, std: 0.02}"),
     "HubertForCTC": ("transformers_wav2vec2", "rules.conv_bias.init=0", "rules.projection=null"),
     "XLMWithLMHeadModel": ("transformers_base", "rules.embedding.init.std=0.022097086912079608"),
 }

@@ -185,6 +185,12 @@ FAMILIES: list[Family] = [
         cases=[
             Case("open_clip CLIP, ViT", open_clip, "bits by only", package="open_clip"),
             Case(
+                "open_clip CLIP, ViT pooled by attention",
+                partial(open_clip, attentional_pool=True),
+                "bits by only",
+                package="open_clip",
+            ),
+            Case(
                 "open_clip CLIP, ResNet",
                 partial(open_clip, layers=[1, 1, 1, 1], width=16),
                 "distribution",

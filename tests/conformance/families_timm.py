@@ -306,6 +306,7 @@ FAMILIES: list[Family] = [
             registered("qwen3_vit_88m", "distribution", large=True, depth=2),
             registered("repvit_m1", "distribution", large=True),
             registered("shvit_s1", "distribution", large=True),
+            registered("xcit_nano_12_p16_224", "distribution", large=True),
         ],
     ),
     Family(

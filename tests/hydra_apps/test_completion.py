@@ -17,6 +17,8 @@ from initplug.language.preset_list import presets
 
 CONFIG = ["--config-dir", "conf", "--config-name", "config"]
 
+WRN = ["wrn_fan_out", "wrn_lua", "wrn_meliketoy", "wrn_pytorch"]
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -38,8 +40,8 @@ def offered(*words: str) -> list[str]:
     [
         (["sh"], ["show"]),
         (["completion", ""], ["bash", "zsh", "fish"]),
-        (["show", "wrn_"], ["wrn_lua", "wrn_pytorch"]),
-        (["plan", "torch.nn:Linear", "torch_"], ["torch_default"]),
+        (["show", "wrn_"], WRN),
+        (["plan", "torch.nn:Linear", "torch_"], ["torch_default", "torch_default_strict"]),
         (["plan", "--str"], ["--strict"]),
         (
             ["show", "wrn", "rules.conv_bias."],
@@ -47,7 +49,10 @@ def offered(*words: str) -> list[str]:
         ),
         (["show", "resnext", "rules.bn=null", "rules.conv.init.m"], ["rules.conv.init.mode="]),
         (["plan", "torch.nn:Linear", "wrn", "unm"], ["unmatched="]),
-        (["show", *CONFIG, "init=wrn_"], ["init=wrn_lua", "init=wrn_pytorch"]),
+        (
+            ["show", *CONFIG, "init=wrn_"],
+            [f"init={name}" for name in WRN],
+        ),
         (["show", *CONFIG, "init=mine", "init.rules.head.init.s"], ["init.rules.head.init.std="]),
         (["plan", *CONFIG, "wid"], ["width="]),
         (["show", "no_such_preset"], []),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -206,6 +207,73 @@ def test_a_list_of_selectors_is_their_union() -> None:
 
 def test_all_but_the_last() -> None:
     assert selected(Net(), "blocks", **{"except": "blocks.-1"}) == {"blocks.0.weight", "blocks.1.weight"}
+
+
+class Head(nn.Linear):
+    pass
+
+
+def tower() -> nn.Module:
+    """Two stacks whose last child is no linear layer, and one without a linear layer."""
+    layers = [nn.Linear(2, 2), nn.Tanh(), Head(2, 2), nn.LayerNorm(2), nn.Linear(2, 2), nn.Tanh()]
+    policy = nn.Sequential(*layers)
+    value = nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2))
+    return nn.ModuleDict({"policy": policy, "value": value, "norm": nn.Sequential(nn.LayerNorm(2))})
+
+
+@pytest.mark.parametrize(
+    ("selector", "expected"),
+    [
+        ("policy.<Linear>-1.weight", "policy.4.weight"),
+        ("policy.<Linear>-2.weight", "policy.2.weight"),
+        ("policy.<Linear>-3.weight", "policy.0.weight"),
+        ("policy.<Linear>-4.weight", ""),
+        ("policy.<Head>-1.weight", "policy.2.weight"),
+        ("policy.<Head|LayerNorm>-1.weight", "policy.3.weight"),
+        ("policy.<*Norm>-1.bias", "policy.3.bias"),
+        ("<Linear>-1.weight", "policy.4.weight value.0.weight"),
+        ("(policy|value).<torch.nn.Linear>-1", "policy.4.weight policy.4.bias value.0.weight value.0.bias"),
+        ("**.<LayerNorm>-1.weight", "policy.3.weight value.1.weight norm.0.weight"),
+        ("policy.-1<Tanh>", ""),
+        ("policy.-1<Linear>.weight", ""),
+        ("<Sequential>-1", "norm.0.weight norm.0.bias"),
+        ("<Sequential>-3.<Linear>-1.bias", "policy.4.bias"),
+        ("^<Sequential>-2.<LayerNorm>-1.weight", "value.1.weight"),
+    ],
+)
+def test_the_last_child_of_a_class(selector: str, expected: str) -> None:
+    assert selected(tower(), selector) == set(expected.split())
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.sampled_from([nn.Linear, Head, nn.LayerNorm]), min_size=1, max_size=6),
+    st.sampled_from(["Linear", "Head", "LayerNorm", "Linear|LayerNorm", "*"]),
+    st.integers(1, 6),
+)
+def test_places_among_a_class_are_those_of_a_list_of_it(classes: list[type[nn.Module]], types: str, place: int) -> None:
+    model = nn.Sequential(*(nn.LayerNorm(2) if each is nn.LayerNorm else each(2, 2) for each in classes))
+    known = {"Linear": nn.Linear, "Head": Head, "LayerNorm": nn.LayerNorm, "*": nn.Module}
+    wanted = tuple(known[name] for name in types.split("|"))
+    alike = [name for name, child in model.named_children() if isinstance(child, wanted)]
+    expected = {f"{alike[-place]}.weight"} if place <= len(alike) else set()
+    assert selected(model, f"^<{types}>-{place}.weight") == expected
+
+
+@pytest.mark.parametrize(
+    ("selector", "told"),
+    [
+        ("a<Linear>-1", "the type ends its segment"),
+        ("<Linear>-", "after a type stands a place from the end: <Linear>-1"),
+        ("<Linear>-x", "after a type stands a place from the end: <Linear>-1"),
+        ("<Linear>-1<Linear>", "the type ends its segment"),
+        ("<Linear>-0", "places from the end start at -1"),
+        ("<Linear>1", "the type ends its segment"),
+    ],
+)
+def test_what_is_no_place_among_a_class(selector: str, told: str) -> None:
+    with pytest.raises(initplug.RecipeError, match=re.escape(told)):
+        initplug.load({"rules": {"r": {"match": selector, "init": 0}}})
 
 
 def test_a_container_named_like_its_contents_takes_them_too() -> None:
