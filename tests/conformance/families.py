@@ -86,6 +86,7 @@ class Family:
 def all_families() -> list[Family]:
     """Every family, library by library."""
     import families_general
+    import families_language
     import families_others
     import families_rewritten
     import families_timm
@@ -100,6 +101,7 @@ def all_families() -> list[Family]:
         families_timm,
         families_transformers,
         families_others,
+        families_language,
         families_rewritten,
     )
     return [family for module in modules for family in module.FAMILIES]

@@ -28,14 +28,6 @@ FAMILIES: list[Family] = [
         ],
     ),
     Family(
-        "torchtitan_llama",
-        neighbour="transformers_base",
-        cases=[
-            case("torchtitan Llama 3 layers", sources.torchtitan_llama, partial(nets.torchtitan_llama), "bits"),
-            case("torchtitan Llama 6 layers", sources.torchtitan_llama, partial(nets.torchtitan_llama, 6), "bits"),
-        ],
-    ),
-    Family(
         "detectron2_retinanet",
         neighbour="torchvision_resnet",
         cases=[

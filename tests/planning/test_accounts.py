@@ -542,7 +542,16 @@ def test_a_preset_that_scales_one_of_two_projections_is_told() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["nanogpt", "prenorm_transformer", "transformers_gpt2", "transformers_modernbert", "timm_beit", "timm_vit_fix"],
+    [
+        "nanogpt",
+        "prenorm_transformer",
+        "transformers_gpt2",
+        "transformers_modernbert",
+        "timm_beit",
+        "timm_vit_fix",
+        "torchtitan_llama",
+        "olmo",
+    ],
 )
 def test_presets_that_scale_by_depth_expect_what_they_scale(name: str) -> None:
     rules = [rule for rule in initplug.load(name).rules.values() if rule is not None]
