@@ -20,7 +20,7 @@ from initplug.auditing.ranks import RankEntry, exchange, merged
 from initplug.auditing.verdicts import OK, Judgement, Verdict, judgement
 from initplug.columns import Coded, Rows
 from initplug.errors import InitplugError
-from initplug.planning.assignment import FROZEN, ROW_KEYS, Assignment, Share, agreed, table_row
+from initplug.planning.assignment import ADAPTER, FROZEN, ROW_KEYS, Assignment, Share, agreed, table_row
 from initplug.planning.plan import Plan
 from initplug.regions import Region
 from initplug.schemes.compositions import Load, text
@@ -374,7 +374,8 @@ def _agreed(row: Mapping[str, Any]) -> Hashable | None:
 def _with_ranges(row: dict[str, Any]) -> dict[str, Any]:
     """Return the row with mean and standard deviation of what was expected and measured as one text each."""
     verdict = row["verdict"] if row["status"] in ("initialized", "read") else row["status"]
-    verdict = f"{verdict}, frozen" if row["status"] == "kept" and row["reason"] == FROZEN else verdict
+    left = row["status"] == "kept" and row["reason"] in (FROZEN, ADAPTER)
+    verdict = f"{verdict}, {row['reason']}" if left else verdict
     return {
         **table_row(row),
         "measured": spread(row["measured_mean"], row["measured_std"]),

@@ -76,8 +76,8 @@ IN_ORDER: dict[str, Callable[[], nn.Module]] = {
 
 
 def erase(model: nn.Module) -> None:
-    for parameter in model.parameters():
-        parameter.data.copy_(torch.linspace(FILL, FILL + 1, parameter.numel()).view_as(parameter))
+    for place, parameter in enumerate(model.parameters(), 2):  # each its own, or modules would be copies of each other
+        parameter.data.copy_(torch.linspace(FILL, FILL + 1 - 1 / place, parameter.numel()).view_as(parameter))
 
 
 def assert_bits_of_construction(build: Callable[[], nn.Module]) -> None:

@@ -83,7 +83,7 @@ def test_help_lists_the_presets(folder: Path) -> None:
     ("line", "offered"),
     [
         ("init=", [f"init={name}" for name in presets()]),
-        ("init=wrn_", ["init=wrn_lua", "init=wrn_pytorch"]),
+        ("init=wrn_", ["init=wrn_fan_out", "init=wrn_lua", "init=wrn_meliketoy", "init=wrn_pytorch"]),
         ("init.rules.", [f"init.rules.{name}." for name in ("bias", "bn", "classifier", "conv")]),
         ("init.rules.conv.init.m", ["init.rules.conv.init.mode="]),
         ("init=torch_default init.rules.", ["init.rules.all."]),
