@@ -13,7 +13,7 @@ from initplug.auditing.audit import to_write
 from initplug.errors import NAME, cut, shortened, warn
 from initplug.filling.work import Work
 from initplug.language.selectors import selector_of
-from initplug.planning.slots import PLAIN_TENSORS, Node, Tree
+from initplug.planning.slots import PLAIN_TENSORS, Kin, Node, Tree
 
 
 class Clone(NamedTuple):
@@ -38,8 +38,8 @@ def clones(work: Work) -> list[Clone]:
     """
     tree = work.tree
     marks = _marks(tree)
-    if not marks:
-        return []
+    if len({*marks.values()}) == len(marks):
+        return []  # no two matrices are equal, as in nearly every model
     groups = defaultdict[Hashable, list[int]](list)
     described = _described(tree, marks)
     for index, found in enumerate(described):
@@ -80,10 +80,10 @@ def _marks(tree: Tree) -> dict[int, bytes]:
     """Return a few elements of the matrices of a model, by their rows; those that hold one value say nothing."""
     slots = tree.slots
     alike = defaultdict[Hashable, list[int]](list)
-    for row, (tensor, kin) in enumerate(zip(slots.tensors, slots.kins, strict=True)):
-        large = kin.kind == "parameter" and len(kin.shape) > 1 and kin.shape.numel() >= LEAST
-        readable = kin.dtype in COMPARED and type(tensor) in PLAIN_TENSORS and tensor.layout == torch.strided
-        if large and readable and not tensor.is_meta and tensor.is_contiguous():
+    for row in slots.kins.where(_is_telling).tolist():
+        tensor = slots.tensors[row]
+        readable = type(tensor) in PLAIN_TENSORS and tensor.layout == torch.strided and not tensor.is_meta
+        if readable and tensor.is_contiguous():
             alike[tensor.dtype, tensor.device].append(row)
     marks: dict[int, bytes] = {}
     with torch.no_grad():
@@ -94,6 +94,12 @@ def _marks(tree: Tree) -> dict[int, bytes]:
             varied = (words != words[:, :1]).any(axis=(1, 2))
             marks.update((rows[at], words[at].tobytes()) for at in varied.nonzero()[0].tolist())
     return marks
+
+
+def _is_telling(kin: Kin) -> bool:
+    """Return whether tensors of a kin may tell modules apart: matrices of some size."""
+    large = kin.kind == "parameter" and len(kin.shape) > 1 and kin.shape.numel() >= LEAST
+    return large and kin.dtype in COMPARED
 
 
 def _described(tree: Tree, marks: dict[int, bytes]) -> list[Hashable | None]:

@@ -119,7 +119,8 @@ def _multiples(setting: _Setting, slots: Slots, rows: Rows, winner: Winner) -> I
     except MisfitError:
         yield from [None] * len(rows)
         return
-    share = _share(setting, first, winner, whole, fans)
+    note = remark(init, PLAIN_LAYOUT, whole)  # cuts are as far out whatever the factor
+    share = _share(setting, first, winner, whole, fans)._replace(note=note)
 
     def multiple(row: int) -> Share | None:
         try:
@@ -127,8 +128,7 @@ def _multiples(setting: _Setting, slots: Slots, rows: Rows, winner: Winner) -> I
             if factor not in known:
                 distribution = in_dtype(factored_by(factor, whole, init), dtype)
                 check_dtype(distribution, dtype, init.fn)
-                note = remark(init, PLAIN_LAYOUT, distribution)
-                known[factor] = share._replace(distribution=distribution, note=note)
+                known[factor] = share._replace(distribution=distribution)
             return known[factor]
         except MisfitError:
             return None
