@@ -47,8 +47,13 @@ def look_at_bounds(work: Work, found: Verdicts) -> Measured:
     table, tested = trimmed.table, found.mask("ok", "differs")
     shares = work.plan.shares
     rows = np.flatnonzero(tested & shares.mask(lambda share: _is_cut(share.distribution)))
-    low, high = shares.taken(rows).packed().each(_bounds_held).table(2).T
-    for row in rows[(table["min"][rows] == low) | (table["max"][rows] == high)].tolist():
+    low, high, steps = shares.taken(rows).packed().each(_bounds_held).table(3).T
+    with np.errstate(invalid="ignore"):  # of infinite elements
+        at_low, at_high = (
+            np.isfinite(bound) & (np.abs(table[side][rows] - bound) <= steps * np.abs(bound))
+            for side, bound in (("min", low), ("max", high))
+        )
+    for row in rows[at_low | at_high].tolist():
         share = shares[row]
         again = partial(measured_of, value_of(work.slots[row]), share)
         rest, judged = beside_bounds(share.distribution, trimmed[row], getattr(torch, share.dtype), again)
@@ -58,11 +63,16 @@ def look_at_bounds(work: Work, found: Verdicts) -> Measured:
     return trimmed
 
 
-def _bounds_held(share: Share) -> tuple[float, float]:
-    """Return the bounds of draws, as the dtype holds them."""
+def _bounds_held(share: Share) -> tuple[float, float, float]:
+    """Return the bounds of draws, as the dtype holds them, and how near to these an element is on them."""
     distribution, dtype = share.distribution, getattr(torch, share.dtype)
     assert _is_cut(distribution)  # others have none to look at
-    return cast(distribution.low, dtype), cast(distribution.high, dtype)
+    return cast(distribution.low, dtype), cast(distribution.high, dtype), _steps(dtype)
+
+
+def _steps(dtype: torch.dtype) -> float:
+    """Return two steps from a number of a dtype to the next, relative to it: of draws that are scaled afterwards."""
+    return 2 * torch.finfo(dtype).eps if dtype.is_floating_point or dtype.is_complex else 0.0
 
 
 def _is_cut(distribution: object) -> TypeGuard[Elementwise]:
@@ -88,8 +98,8 @@ def beside_bounds(
     """
     if moments is None or not _is_cut(distribution):
         return moments, None
-    ends = (moments.min, moments.max)
-    far = [bound for bound in far_bounds(distribution.law, moments.numel, dtype) if bound in ends]
+    ends, bounds = (moments.min, moments.max), far_bounds(distribution.law, moments.numel, dtype)
+    far = [end for end in ends if any(math.isclose(end, bound, rel_tol=_steps(dtype)) for bound in bounds)]
     rest = again(far) if far else None
     if rest is None:
         return moments, None

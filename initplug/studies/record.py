@@ -5,12 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from torch import nn
 
+from initplug.auditing.moments import measure
 from initplug.errors import ApplyError, InitplugWarning
 from initplug.filling.apply import audit
+from initplug.filling.scrutiny import beside_bounds
 from initplug.language.loading import load
 from initplug.language.preset_list import presets
 from initplug.language.recipe import Recipe
@@ -89,10 +91,17 @@ def _differing(tree: Tree, recipe: Recipe, rows: Sequence[Row], replays: Replays
             measured = audit(tree.nodes[0].module, recipe)
         except ApplyError:  # there are no values, as on meta
             return found
-    for one in measured:
-        if one.verdict == "differs" and not isinstance(one.distribution, Keep):
+    for one, row in zip((one for one in measured if one.kind == "parameter"), rows, strict=True):
+        if one.verdict == "differs" and not isinstance(one.distribution, Keep) and not _holds(tree, row):
             found[one.name] = f"its values are not what its code was seen to write: {one.problem}"
     return found
+
+
+def _holds(tree: Tree, row: Row) -> bool:
+    """Return whether a parameter is a truncated draw with elements on a bound far out, where the recipe has none."""
+    value = tree.nodes[0].module.get_parameter(row.name).detach()
+    _, judged = beside_bounds(row.distribution, measure(value), value.dtype, partial(measure, value, None))
+    return judged is not None and judged.verdict == "ok"
 
 
 def _nearest(tree: Tree, rows: Sequence[Row], replays: Replays) -> Nearest | None:

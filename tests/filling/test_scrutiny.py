@@ -127,6 +127,21 @@ def test_an_outlier_within_far_bounds_is_told(value: float) -> None:
     assert f"{end} {value:.6g}, not " in str(row.problem)
 
 
+@pytest.mark.parametrize("depth", range(1, 13))
+def test_an_element_on_a_bound_that_was_scaled_afterwards_is_no_outlier(depth: int) -> None:
+    recipe = {"rules": {"weight": {**FAR["rules"]["*.weight"], "factor": 1 / math.sqrt(2 * depth)}, "bias": 0}}
+    model = nn.Linear(128, 64)
+    nn.init.zeros_(model.bias)
+    nn.init.trunc_normal_(model.weight, std=0.02, generator=torch.Generator().manual_seed(depth))
+    with torch.no_grad():
+        model.weight[3, 3] = -2.0  # as torch and timm leave one in 2^24
+        model.weight.div_(math.sqrt(2 * depth))  # in single precision, a step from what the bound is rounded to
+    assert initplug.audit(model, recipe).problems() == []
+    with torch.no_grad():
+        model.weight[3, 3] *= 0.999
+    assert len(initplug.audit(model, recipe).problems()) == 1
+
+
 @pytest.mark.parametrize("width", [48, 768])
 def test_a_few_elements_on_a_far_bound_are_what_timm_leaves(width: int) -> None:
     model = net(width=width)
