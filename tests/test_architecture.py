@@ -50,6 +50,7 @@ BELOW: dict[str, set[str]] = {
     "studies": {"_version", *BELOW_STUDIES},
     "cli": {"_version", "studies", *BELOW_STUDIES},
     "__init__": {"_version", "studies", *BELOW_STUDIES},
+    "testing": {"studies"},
     "__main__": {"cli"},
 }
 """What each step may import beside itself."""

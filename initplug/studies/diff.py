@@ -1,4 +1,4 @@
-"""What two sides plan for the same slots: recipes, plans, audits, or what was saved of them."""
+"""What two sides give the same slots: recipes, plans, audits, recordings, or what was saved of them."""
 
 from __future__ import annotations
 
@@ -20,9 +20,16 @@ from initplug.language.loading import load
 from initplug.language.recipe import Recipe
 from initplug.planning.draft import plan
 from initplug.planning.plan import Plan
+from initplug.schemes.compositions import Copy, Drawn, Planned
+from initplug.studies.agreement import alike
+from initplug.studies.forms import Given
+from initplug.studies.recording import Recording
 from initplug.tables.files import save, to_csv, to_json, to_markdown
 from initplug.tables.grouping import collapsed
-from initplug.tables.text import Column, spread, table
+from initplug.tables.text import WIDE, Column, spread, table
+
+PLANNED = "planned"
+"""The key of a row's distribution itself, where the side is no file."""
 
 PRECISION = 2e-6
 """The relative difference up to which numbers of two distributions are the same: rows tell six digits."""
@@ -42,7 +49,7 @@ class Differing:
         b: what the second does.
         ratio: of the second standard deviation to the first; None where one is missing or 0.
         rules: names of the rules on both sides.
-        locations: files and lines of the rules.
+        locations: files and lines of the rules; of recordings those of the code that wrote the slot last.
     """
 
     name: str
@@ -107,13 +114,16 @@ class Diff:
         for row in self.rows:
             by_rule.setdefault(row.rules, []).append(row.to_dict())
         rows = [row for group in by_rule.values() for row in (group if every else collapsed(group, _agreed))]
-        columns = (
+        columns = [
             Column("parameter", "name", gives=True),
             Column("rules", "rules", gives=True),
             Column(visible(self.a), "a", gives=True),
             Column(visible(self.b), "b", gives=True),
             Column("std", "ratio"),
-        )
+            Column("at", "location", least=WIDE, gives=True),
+        ]
+        if all(row.rules == (None, None) for row in self.rows):
+            del columns[1]  # of recordings
         return table(columns, map(_shown, rows), footer=self.summary, width=width, color=color)
 
     def to_dict(self) -> dict[str, Any]:
@@ -144,14 +154,14 @@ class Diff:
 
 
 def diff(model: nn.Module | None, a: Any, b: Any) -> Diff:
-    """Return the slots that two recipes, plans or audits do not treat alike, with both sides of each.
+    """Return the slots that two recipes, plans, audits or recordings do not treat alike, with both sides of each.
 
     Distributions are compared, and ties: two ways to say one distribution are no difference, nor are dtypes, places
     and names of rules. A slot that is kept on both sides is the same.
 
     Args:
         model: any module, which recipes are planned on; None where both sides are plans or audits.
-        a: a Plan, an Audit, the path of one saved as .json, a Recipe, or anything else that `load` takes.
+        a: a Plan, an Audit, a Recording, the path of one saved as .json, a Recipe, or anything else that `load` takes.
         b: likewise.
 
     Raises:
@@ -218,7 +228,7 @@ def _what_differs(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None
         return "only in a"
     if _known(one, "shape") and _known(other, "shape") and [*one["shape"]] != [*other["shape"]]:
         return "shape"
-    if not _same_text(_drawn(one), _drawn(other)):
+    if not _same_values(one, other):
         return "distribution"
     ties = [{row["name"], *row["aliases"]} for row in (one, other) if _known(row, "aliases")]
     return "ties" if len(ties) == 2 and ties[0] != ties[1] else None
@@ -226,6 +236,14 @@ def _what_differs(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None
 
 def _known(row: Mapping[str, Any], key: str) -> bool:
     return row.get(key) is not None
+
+
+def _same_values(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Return whether two rows have one distribution; what differs in its bounds alone may be one, too."""
+    planned, recorded = one.get(PLANNED), other.get(PLANNED)
+    if isinstance(planned, Drawn) and isinstance(recorded, Drawn):
+        return alike(planned, recorded)
+    return _same_text(_drawn(one), _drawn(other))
 
 
 def _drawn(row: Mapping[str, Any]) -> str | None:
@@ -274,7 +292,9 @@ def rows_of(model: nn.Module | None, side: Any) -> Sequence[Mapping[str, Any]]:
         InitplugError: a recipe has no model to be planned on, or a file holds neither.
     """
     if isinstance(side, Plan | Audit):
-        return [*side.to_dict()["rows"]]
+        return _planned_rows(side)
+    if isinstance(side, Recording):
+        return recorded_rows(side)
     path = _report_path(side)
     if path is not None:
         return [*load_report(path)["rows"]]
@@ -282,11 +302,29 @@ def rows_of(model: nn.Module | None, side: Any) -> Sequence[Mapping[str, Any]]:
     if model is None:
         raise InitplugError("a recipe is compared by what it plans for a model: give the model, not None")
     try:
-        return [*plan(model, recipe).to_dict()["rows"]]
+        return _planned_rows(plan(model, recipe))
     except PlanError as error:
         if error.plan is None:
             raise
-        return [*error.plan.to_dict()["rows"]]
+        return _planned_rows(error.plan)
+
+
+def _planned_rows(side: Plan | Audit) -> Sequence[Mapping[str, Any]]:
+    """Return the rows of a plan or an audit, with their distributions."""
+    return [row.to_dict() | {PLANNED: row.distribution} for row in side]
+
+
+def recorded_rows(recording: Recording) -> Sequence[Mapping[str, Any]]:
+    """Return the rows of a recording as plans have them, with their distributions."""
+    rows = []
+    for row in recording:
+        planned: Planned | None = row.distribution if row.twin is None else Copy(row.twin)
+        reason = "keep" if isinstance(row.outcome, Given) else None
+        told = row.reason if planned is None and reason is None else None if planned is None else planned.text
+        place = None if row.place is None else row.place.short
+        facts = {"distribution": told, "rule": None, "init": None, "reason": reason, "location": place}
+        rows.append(row.to_dict() | facts | {PLANNED: planned})
+    return rows
 
 
 def _report_path(side: Any) -> Path | None:
@@ -306,6 +344,8 @@ def _label(side: Any) -> str | None:
         return side.name
     if isinstance(side, Audit):
         return side.plan.name
+    if isinstance(side, Recording):
+        return "recorded"
     return fspath(side) if isinstance(side, str | PathLike) and "\n" not in fspath(side) else None
 
 
@@ -316,4 +356,5 @@ def _agreed(row: Mapping[str, Any]) -> Hashable:
 def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
     one, other = (row[key] or "–" for key in ("rule_a", "rule_b"))
     ratio = None if row["ratio"] is None else f"×{row['ratio']:.4g}"
-    return {**row, "rules": one if one == other else f"{one} → {other}", "ratio": ratio}
+    location = row["location_b"] or row["location_a"]
+    return {**row, "rules": one if one == other else f"{one} → {other}", "ratio": ratio, "location": location}

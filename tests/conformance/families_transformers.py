@@ -234,6 +234,12 @@ FAMILIES: list[Family] = [
         neighbour="transformers_base",
         cases=[
             drawn("MambaForCausalLM", "distribution"),
+        ],
+    ),
+    Family(
+        "mamba2",
+        neighbour="transformers_base",
+        cases=[
             drawn("Mamba2ForCausalLM", "distribution"),
         ],
     ),

@@ -1,0 +1,59 @@
+"""Locks: the initialization of a model as a file, which a later recording is held to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from os import PathLike, fspath
+from typing import Any
+
+import torch
+from torch import nn
+
+from initplug._version import __version__
+from initplug.errors import InitplugError
+from initplug.studies.diff import PLANNED, Diff, compared, recorded_rows, rows_of
+from initplug.studies.record import record
+from initplug.studies.recording import Recording
+from initplug.tables.files import save, to_json
+
+HELD = ("name", "aliases", "shape", "distribution", "reason", "mean", "std", "rule", "init", "location")
+"""What a lock says of a parameter; `location` informs and is not compared."""
+
+
+def locked(recording: Recording) -> dict[str, Any]:
+    """Return a lock as plain data: what every parameter holds, which are tied, and for information from where."""
+    rows = [{key: row.get(key) for key in HELD} for row in recorded_rows(recording)]
+    assert all(PLANNED not in row for row in rows)
+    made = {"initplug": __version__, "torch": torch.__version__}
+    return {"schema": 1, "lock": recording.model, "made_by": made, "rows": rows}
+
+
+def save_lock(recording: Recording, path: str | PathLike[str]) -> None:
+    """Write a lock, a .json file, whole or not at all.
+
+    Raises:
+        InitplugError: another suffix, or a path that cannot be written.
+    """
+    save(path, {".json": lambda: to_json(locked(recording))})
+
+
+def beside_lock(path: str | PathLike[str], recording: Recording) -> Diff:
+    """Return what a recording does differently from a lock.
+
+    Raises:
+        InitplugError: the file cannot be read, or is no lock.
+    """
+    return compared(fspath(path), "recorded", rows_of(None, path), recorded_rows(recording))
+
+
+def hold_to_lock(build: Callable[[], nn.Module], path: str | PathLike[str]) -> Diff:
+    """Return what a constructor does differently from a lock.
+
+    Raises:
+        InitplugError: the file cannot be read, or is no lock; `build` is a module that is there already.
+    """
+    if isinstance(build, nn.Module):
+        raise InitplugError(
+            f"what is compared is how a model is built: give its constructor, such as lambda: {type(build).__name__}(…)"
+        )
+    return beside_lock(path, record(build, check=False))
