@@ -120,10 +120,12 @@ class Diff:
             Column(visible(self.a), "a", gives=True),
             Column(visible(self.b), "b", gives=True),
             Column("std", "ratio"),
-            Column("at", "location", least=WIDE, gives=True),
         ]
         if all(row.rules == (None, None) for row in self.rows):
-            del columns[1]  # of recordings
+            columns[1:2] = []  # of recordings, whose lines of code matter all the more
+            columns.append(Column("at", "location", gives=True))
+        else:
+            columns.append(Column("at", "location", least=WIDE, gives=True))
         return table(columns, map(_shown, rows), footer=self.summary, width=width, color=color)
 
     def to_dict(self) -> dict[str, Any]:
@@ -280,7 +282,7 @@ def _told(row: Mapping[str, Any], what: str) -> str:
     drawn = init or str(row["distribution"])
     if " factor=" in drawn:
         drawn = f"{drawn.partition(' factor=')[0]} …"
-    expected = spread(row.get("mean"), row.get("std"))
+    expected = spread(row.get("mean"), row.get("std")) if init or row.get("std") else None
     return drawn if expected is None or drawn.endswith(f" {expected}") else f"{drawn}: {expected}"
 
 

@@ -129,7 +129,7 @@ def test_an_outlier_within_far_bounds_is_told(value: float) -> None:
 
 @pytest.mark.parametrize("depth", range(1, 13))
 def test_an_element_on_a_bound_that_was_scaled_afterwards_is_no_outlier(depth: int) -> None:
-    recipe = {"rules": {"weight": {**FAR["rules"]["*.weight"], "factor": 1 / math.sqrt(2 * depth)}, "bias": 0}}
+    recipe = {"rules": {"*.weight": {**FAR["rules"]["*.weight"], "factor": 1 / math.sqrt(2 * depth)}, "*.bias": 0}}
     model = nn.Linear(128, 64)
     nn.init.zeros_(model.bias)
     nn.init.trunc_normal_(model.weight, std=0.02, generator=torch.Generator().manual_seed(depth))
