@@ -85,7 +85,7 @@ def judgement(
 
 
 Question = tuple[Planned | None, torch.dtype]
-"""What tensors are judged by: the distribution and the dtype."""
+"""The distribution and the dtype that tensors are judged by."""
 
 
 def judged_together(asked: Coded[Question], measured: Measured) -> Iterator[tuple[Verdict, Rows, Rows]]:
@@ -124,7 +124,7 @@ class _Told(NamedTuple):
 
     @property
     def form(self) -> tuple[torch.dtype, bool, bool, bool]:
-        """What is the same for tensors that are judged together."""
+        """The numbers that tensors which are judged together share."""
         return self.dtype, self.limits.constant is None, self.limits.rms is None, self.limits.unknown
 
 

@@ -107,7 +107,7 @@ def record(model: str, as_json: bool, lock: Path | None, as_table: bool, every: 
 
         save_lock(recording, lock)
     if as_json:
-        click.echo(recording.to_json())
+        click.echo(recording.to_json(), nl=False)
     elif as_table:
         click.echo(recording.to_text(width=UNBOUNDED if wide else None, color=colored(), every=every))
     else:

@@ -1,4 +1,4 @@
-"""What a model holds beside many plans of it: tensors are measured once, and every plan is judged against that."""
+"""The values of a model beside many plans of it: tensors are measured once, and every plan is judged against that."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from initplug.schemes.compositions import Planned
 
 
 class _Asked(NamedTuple):
-    """What a verdict goes by: a slot, and what a plan says of it."""
+    """A slot, and what a plan says of it: all that a verdict goes by."""
 
     name: str
     distribution: Planned | None
@@ -31,7 +31,7 @@ class _Asked(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What is known of a model's values by now; added to.
+    """The values of a model, as far as they are known by now; added to.
 
     Args:
         moments: of slots, by name and padding row; None where nothing can be read.

@@ -11,7 +11,7 @@ from initplug.language.selectors import SelectorError, parse
 
 
 class Meant(NamedTuple):
-    """What was meant by a selector.
+    """The meaning of a selector that is written as elsewhere.
 
     Args:
         selectors: as they are written here.
@@ -222,7 +222,7 @@ HABITS: tuple[tuple[Callable[[str], str | tuple[str, ...] | None], str], ...] = 
     (_prefixed, "names begin below the model"),
     (_starred, "one star stands for characters"),
 )
-"""What is tried in turn, and why it is written otherwise."""
+"""Readings that are tried in turn, and why they are written otherwise."""
 
 
 # Recipes ----------------------------------------------------------------------------------------------------

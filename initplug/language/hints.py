@@ -116,7 +116,7 @@ def _is_near(part: str, known: str) -> bool:
 
 
 ALIKE = 0.75
-"""How like a name a word must be, part by part, to be a misspelling of it."""
+"""The likeness to a name, part by part, from which a word is a misspelling of it."""
 
 
 # Calls, mappings and lists ----------------------------------------------------------------------------------

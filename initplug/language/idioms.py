@@ -1,4 +1,4 @@
-"""What people of other libraries write, and what gives the same here: one table, each library with its source.
+"""Names of other libraries, and what gives the same here: one table, each library with its source.
 
 A name stands for a distribution. What is offered for it has that distribution, to the bounds of truncation; where two
 libraries mean different things by one name, both are told.

@@ -123,7 +123,7 @@ class Decision:
 
 
 NO_RULE = Rule.model_validate({"match": ADAPTERS, "init": "keep", "optional": True})
-"""What stands for a rule where a selector is of none."""
+"""The rule of a selector that is of none."""
 
 
 class Matched(NamedTuple):

@@ -22,7 +22,7 @@ PICKLED = (".pt", ".pth")
 """Ends of the names of files that torch.save has written."""
 
 UNREADABLE = (SafetensorError, OSError)
-"""What reading values of a file that has changed raises."""
+"""Errors of reading values of a file that has changed."""
 
 
 class Slice(Protocol):
@@ -68,7 +68,7 @@ class _PickledSlice:
 
 
 class _PickledFile(AbstractContextManager["_PickledFile"]):
-    """What torch.save has written, as safetensors opens its own; nothing but tensors and plain data is unpickled."""
+    """A file of torch.save's, as safetensors opens its own; nothing but tensors and plain data is unpickled."""
 
     def __init__(self, path: Path) -> None:
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)

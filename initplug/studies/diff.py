@@ -1,4 +1,4 @@
-"""What two sides give the same slots: recipes, plans, audits, recordings, or what was saved of them."""
+"""Two sides on the same slots: recipes, plans, audits, recordings, or what was saved of them."""
 
 from __future__ import annotations
 

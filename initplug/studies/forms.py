@@ -52,7 +52,7 @@ class Computed:
 
 
 Outcome = Drawn | Table | Unwritten | Given | Computed
-"""What the elements of a tensor are."""
+"""Outcomes: what the elements of a tensor are."""
 
 UNDRAWN = (Constant, Table, Given)
 """Outcomes that depend on no draw."""

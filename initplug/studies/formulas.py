@@ -26,7 +26,7 @@ from initplug.studies.spelling import form_of, is_short, spelled_number
 from initplug.studies.watching import Call
 
 DEFAULT, CALLED, PLAIN, DEEP, FITTED, SCALED, LONG = 1.0, 0.5, 2.0, 2.5, 3.0, 4.0, 6.0
-"""How far initializers are from what a person would write: what was called comes first, long numbers come last."""
+"""The distance of initializers from what a person would write: what was called comes first, long numbers last."""
 
 Mask = NDArray[np.bool_]
 

@@ -99,7 +99,7 @@ def _is_number_there(row: Row, known: Mapping[str, Row], source: str, depth: int
 
 
 ROUNDS = 4
-"""How often exceptions are added for what a rule takes that was not meant for it."""
+"""The number of times that exceptions are added for what a rule takes that was not meant for it."""
 
 
 class _Search:

@@ -11,19 +11,18 @@ from torch import nn
 
 from initplug._version import __version__
 from initplug.errors import InitplugError
-from initplug.studies.diff import PLANNED, Diff, compared, recorded_rows, rows_of
+from initplug.studies.diff import Diff, compared, recorded_rows, rows_of
 from initplug.studies.record import record
 from initplug.studies.recording import Recording
 from initplug.tables.files import save, to_json
 
 HELD = ("name", "aliases", "shape", "distribution", "reason", "mean", "std", "rule", "init", "location")
-"""What a lock says of a parameter; `location` informs and is not compared."""
+"""The keys of a lock's rows; `location` informs and is not compared."""
 
 
 def locked(recording: Recording) -> dict[str, Any]:
     """Return a lock as plain data: what every parameter holds, which are tied, and for information from where."""
     rows = [{key: row.get(key) for key in HELD} for row in recorded_rows(recording)]
-    assert all(PLANNED not in row for row in rows)
     made = {"initplug": __version__, "torch": torch.__version__}
     return {"schema": 1, "lock": recording.model, "made_by": made, "rows": rows}
 

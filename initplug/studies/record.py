@@ -12,14 +12,15 @@ from torch import nn
 from initplug.auditing.moments import measure
 from initplug.errors import ApplyError, InitplugWarning
 from initplug.filling.apply import audit
+from initplug.filling.owners import value_of
 from initplug.filling.scrutiny import beside_bounds
 from initplug.language.loading import load
 from initplug.language.preset_list import presets
 from initplug.language.recipe import Recipe
 from initplug.planning.draft import drafted
 from initplug.planning.resets import Replays
-from initplug.planning.slots import Tree
-from initplug.schemes.compositions import Keep
+from initplug.planning.slots import Slot, Tree
+from initplug.schemes.compositions import Drawn, Keep
 from initplug.studies.agreement import agrees
 from initplug.studies.construction import generators_kept, watched
 from initplug.studies.formulas import candidates, copies
@@ -91,16 +92,19 @@ def _differing(tree: Tree, recipe: Recipe, rows: Sequence[Row], replays: Replays
             measured = audit(tree.nodes[0].module, recipe)
         except ApplyError:  # there are no values, as on meta
             return found
-    for one, row in zip((one for one in measured if one.kind == "parameter"), rows, strict=True):
-        if one.verdict == "differs" and not isinstance(one.distribution, Keep) and not _holds(tree, row):
+    slots = {slot.name: slot for slot in tree.slots}
+    recorded = {row.name: row.distribution for row in rows}
+    for one in measured:
+        doubtful = one.verdict == "differs" and not isinstance(one.distribution, Keep)
+        if doubtful and not _holds(slots[one.name], recorded.get(one.name)):
             found[one.name] = f"its values are not what its code was seen to write: {one.problem}"
     return found
 
 
-def _holds(tree: Tree, row: Row) -> bool:
-    """Return whether a parameter is a truncated draw with elements on a bound far out, where the recipe has none."""
-    value = tree.nodes[0].module.get_parameter(row.name).detach()
-    _, judged = beside_bounds(row.distribution, measure(value), value.dtype, partial(measure, value, None))
+def _holds(slot: Slot, recorded: Drawn | None) -> bool:
+    """Return whether a slot is a truncated draw with elements on a bound far out, where the recipe has none."""
+    value = value_of(slot)
+    _, judged = beside_bounds(recorded, measure(value), value.dtype, partial(measure, value, None))
     return judged is not None and judged.verdict == "ok"
 
 

@@ -49,7 +49,7 @@ class Nearest(NamedTuple):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Recording:
-    """What a model's own code initialises: a row for every parameter, and a recipe that does the same.
+    """A model's own initialization: a row for every parameter, and a recipe that does the same.
 
     Iterating gives the rows; `recording[name]` finds one by any of its names. Printed, it is a table.
 

@@ -272,13 +272,13 @@ class _Candidate(NamedTuple):
 
     @property
     def by_structure(self) -> tuple[Any, ...]:
-        """What the rows are sorted by where values do not tell."""
+        """The order of the rows where values do not tell."""
         fit = self.fit
         return (-fit.score, not fit.own, self.plain, self.strange, -fit.own, fit.preset)
 
     @property
     def by_values(self) -> tuple[Any, ...]:
-        """What they are sorted by where values tell."""
+        """Their order where values tell."""
         fit = self.fit
         return (
             -(fit.alike or 0),
