@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from initplug.schemes.fans import Fans as Fans
     from initplug.schemes.initializers import initializer as initializer
     from initplug.schemes.structures.orthogonal import Orthogonal as Orthogonal
+    from initplug.studies.calibrate import calibrate as calibrate
+    from initplug.studies.calibration import Calibration as Calibration
     from initplug.studies.diff import diff as diff
     from initplug.studies.record import record as record
     from initplug.studies.recording import Recording as Recording
@@ -49,6 +51,7 @@ _HOMES = {
     "suggest": "studies.suggest",
     "diff": "studies.diff",
     "record": "studies.record",
+    "calibrate": "studies.calibrate",
     "initializer": "schemes.initializers",
     "Recipe": "language.recipe",
     "Rule": "language.recipe",
@@ -56,6 +59,7 @@ _HOMES = {
     "Assignment": "planning.assignment",
     "Audit": "auditing.audit",
     "Recording": "studies.recording",
+    "Calibration": "studies.calibration",
     "Fans": "schemes.fans",
     "Constant": "schemes.distributions",
     "Normal": "schemes.distributions",
