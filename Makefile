@@ -83,12 +83,13 @@ screenshots: $(VENV)/installed-tests ## Draw the picture of the page that the RE
 coverage: $(VENV)/installed-tests ## Measure which lines and branches the tests run; fewer than before are an error.
 	$(BIN)/pytest -n 2 --cov --cov-report=term-missing
 
-benchmark: $(VENV)/installed-tests ## Time the start, the matcher beside loops over regular expressions, seeds beside torch.nn.init, shards beside the whole, planning by shapes of trees.
+benchmark: $(VENV)/installed-tests ## Time the start, the matcher beside loops over regular expressions, seeds beside torch.nn.init, shards beside the whole, planning by shapes of trees, calibrating beside passes.
 	$(BIN)/python tests/benchmarks/startup.py
 	$(BIN)/python tests/benchmarks/matching.py
 	$(BIN)/python tests/benchmarks/streams.py --small
 	$(BIN)/python tests/benchmarks/sharded.py --small
 	$(BIN)/python tests/benchmarks/replays.py --small
+	$(BIN)/python tests/benchmarks/calibrating.py --small
 
 picture: $(VENV)/installed-examples ## Train the nets of the README's picture (minutes) and draw it anew.
 	$(BIN)/python examples/train.py -m hydra.sweep.dir=build/picture/plain \

@@ -163,7 +163,7 @@ def _reason(share: Share, rule: Rule | None) -> str | None:
 def _unscaled(node: Node) -> str | None:
     """Return why the output of a module with a weight is not to be scaled; None where it is."""
     if issubclass(node.cls, EMBEDDINGS):
-        return "a lookup has the std of its weight, which the recipe says"
+        return "a lookup has the std of its weight"
     if any("norm" in cls.__name__.lower() for cls in node.cls.__mro__):
         return "it is a norm's"
     if isinstance(node.module, torch.jit.ScriptModule):

@@ -396,7 +396,7 @@ def test_a_tied_weight_is_scaled_once_where_it_multiplies() -> None:
     calibration = initplug.calibrate(model, rules, torch.arange(50)[None], seed=0, tolerance=0.01)
     assert [(row.name, row.module, row.reason) for row in calibration] == [
         ("emb.weight", "head", None),
-        ("other.weight", None, "a lookup has the std of its weight, which the recipe says"),
+        ("other.weight", None, "a lookup has the std of its weight"),
     ]
     assert calibration.passes > 2
     assert stds(model, torch.arange(50)[None])["head"] == pytest.approx(1, abs=0.0101)
