@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: help run test quick lint types tests compat floors pythons dist wheels fuzz browser conformance presets-table presets-coverage screenshots coverage benchmark picture clean
+.PHONY: help run test quick lint types tests compat floors pythons dist wheels fuzz browser conformance presets-table presets-coverage reference docs screenshots coverage benchmark picture clean
 
 help: ## Say what there is.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -65,6 +65,12 @@ conformance: $(VENV)/installed-tests ## Compare every preset with all of its mod
 presets-table: $(VENV)/installed-tests ## Write the table of examples/guide/presets.md anew.
 	$(BIN)/python tests/conformance/presets_table.py
 
+reference: $(VENV)/installed-tests ## Write the guide's reference of initializers anew, with its pictures.
+	$(BIN)/python tests/documents/reference.py
+
+docs: $(VENV)/installed-docs ## Build the site of the guide into build/site; a link that leads nowhere is an error.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --config-file examples/mkdocs.yml
+
 COVERAGE := build/coverage-packages
 
 presets-coverage: $(VENV)/installed-tests ## Measure which models some preset reproduces, and write examples/guide/coverage.md anew.
@@ -106,6 +112,10 @@ $(VENV)/installed: pyproject.toml constraints.txt $(wildcard initplug/kernels/*.
 
 $(VENV)/installed-examples: $(VENV)/installed
 	$(PIP) install --constraint constraints.txt --editable '.[examples]'
+	@touch $@
+
+$(VENV)/installed-docs: $(VENV)/installed
+	$(PIP) install --constraint constraints.txt --editable '.[docs]'
 	@touch $@
 
 # Third-party models come without their dependencies, since those would bring another torch, with CUDA.

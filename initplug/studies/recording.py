@@ -93,14 +93,14 @@ class Recording:
         """The preset that gives most parameters what the code does; None where none gives any."""
         return None if self.look is None else self.look()
 
-    def problems(self) -> tuple[Problem, ...]:
+    def problems(self) -> list[Problem]:
         """Return the parameters that the recipe does not give what the code does, and why; unwritten memory first."""
         found = []
         for row in sorted(self.rows, key=lambda row: not isinstance(row.outcome, Unwritten)):
             reason = self.differing.get(row.name) or row.reason
             if reason is not None and not (isinstance(row.outcome, Given) and row.name not in self.differing):
                 found.append(Problem(row.name, reason, None if row.place is None else row.place.short))
-        return tuple(found)
+        return found
 
     @property
     def yaml(self) -> str:

@@ -10,9 +10,11 @@ import shutil
 import subprocess
 import sys
 import warnings
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -454,3 +456,24 @@ def test_an_unknown_kernel_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> N
         with pytest.raises(initplug.ApplyError, match="INITPLUG_KERNELS is 'nought'"):
             initplug.audit(layer, {"rules": {"*": "normal"}}, seed=seed)
     assert torch.equal(layer.weight, before)
+
+
+def test_the_table_of_normals_is_held_while_a_kernel_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Threads that are the first to ask for it each load one, of which the cache keeps the last alone.
+    loaded: list[weakref.ref[Any]] = []
+
+    def load() -> NDArray[np.float32]:
+        table = reference.normal_table().copy()
+        loaded.append(weakref.ref(table))
+        return table
+
+    def fill(*_: object) -> None:
+        assert loaded[-1]() is not None, "its memory is another's by now"
+
+    monkeypatch.setattr(native, "normal_table", load)
+    monkeypatch.setattr(native, "library", lambda: SimpleNamespace(fill=fill))
+    out = np.zeros((1, 8), np.float32)
+    draws = table_of([Draw()])
+    runs = (np.zeros(1, np.int64), 8)
+    native.fill(addresses_of(out), "float32", draws, np.zeros((1, 2), np.uint64), runs, 0, 8)
+    assert len(loaded) == 1

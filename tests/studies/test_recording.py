@@ -72,7 +72,7 @@ def planned_as_recorded(model: nn.Module, recipe: initplug.Recipe, recording: in
 
 def test_a_recipe_gives_what_the_code_does() -> None:
     recording = initplug.record(Net)
-    assert recording.problems() == ()
+    assert recording.problems() == []
     assert planned_as_recorded(Net(), initplug.load(recording.yaml), recording) == []
     assert recording.headline().endswith("rules give 32 of 32 parameters what the code does")
 
@@ -156,7 +156,7 @@ def test_parts_of_several_sizes_keep_their_proportion() -> None:
     recording = initplug.record(lambda: Fused(4))
     split = {"split": [0, "normal"], "sizes": [1, 9]}
     assert split in [rule["init"] for rule in recording.recipe.plain()["rules"].values()]
-    assert recording.problems() == ()
+    assert recording.problems() == []
     assert planned_as_recorded(Fused(6), recording.recipe, initplug.record(lambda: Fused(6))) == []
 
 
@@ -169,7 +169,7 @@ def test_clones_become_copies() -> None:
     rule = recording.recipe.plain()["rules"]["copies"]
     assert rule == {"match": "^layers.*", "except": "^layers.0", "init": {"fn": "copy", "source": "^layers.0"}}
     assert isinstance(initplug.plan(build(), recording.recipe)["layers.2.linear1.weight"].distribution, Copy)
-    assert recording.problems() == ()
+    assert recording.problems() == []
     assert "12 parameters are copies of others, drawn once" in "\n".join(recording.told())
 
 
@@ -241,7 +241,7 @@ def test_a_model_that_is_there_is_written_once() -> None:
 
     recording = initplug.record(lambda: model.apply(write))
     assert len(calls) == 3
-    assert recording.problems() == ()
+    assert recording.problems() == []
     assert recording.recipe.plain()["rules"]["linear"] == {"match": "<Linear>.weight", "init": "xavier_uniform"}
     assert initplug.plan(model, recording.recipe)["0.bias"].init == "keep"
 
@@ -287,7 +287,7 @@ def empty() -> nn.Module:
 
 def test_a_model_without_parameters_has_no_rows() -> None:
     recording = initplug.record(empty)
-    assert (len(recording), recording.problems()) == (0, ())
+    assert (len(recording), recording.problems()) == (0, [])
     assert recording.headline() == "Identity: 0 elements; 0 rules give 0 of 0 parameters what the code does"
 
 
@@ -351,7 +351,7 @@ def test_the_mode_of_autograd_and_of_dtypes_is_no_matter() -> None:
     with torch.no_grad():
         recording = initplug.record(build)
     assert recording["weight"].distribution == TruncatedNormal(0.0, 0.02, -2.0, 2.0)
-    assert recording.problems() == ()
+    assert recording.problems() == []
 
 
 def test_the_guide_prints_what_it_shows(capsys: pytest.CaptureFixture[str]) -> None:
