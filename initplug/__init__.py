@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from initplug.schemes.initializers import initializer as initializer
     from initplug.schemes.structures.orthogonal import Orthogonal as Orthogonal
     from initplug.studies.diff import diff as diff
+    from initplug.studies.infer import infer as infer
+    from initplug.studies.inference import Inference as Inference
     from initplug.studies.record import record as record
     from initplug.studies.recording import Recording as Recording
     from initplug.studies.suggest import suggest as suggest
@@ -49,6 +51,7 @@ _HOMES = {
     "suggest": "studies.suggest",
     "diff": "studies.diff",
     "record": "studies.record",
+    "infer": "studies.infer",
     "initializer": "schemes.initializers",
     "Recipe": "language.recipe",
     "Rule": "language.recipe",
@@ -56,6 +59,7 @@ _HOMES = {
     "Assignment": "planning.assignment",
     "Audit": "auditing.audit",
     "Recording": "studies.recording",
+    "Inference": "studies.inference",
     "Fans": "schemes.fans",
     "Constant": "schemes.distributions",
     "Normal": "schemes.distributions",

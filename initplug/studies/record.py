@@ -69,7 +69,7 @@ def record(build: Callable[[], nn.Module], *, check: bool = True) -> Recording:
         rows=rows,
         recipe=recipe,
         comments=dict(zip(names, comments_of(proposals, rows, tried), strict=True)),
-        look=(lambda: _nearest(tree, rows, replays)) if check and found.built else None,
+        look=(lambda: nearest_preset(tree, rows, replays)) if check and found.built else None,
         differing=differing,
         checked=check,
     )
@@ -77,14 +77,8 @@ def record(build: Callable[[], nn.Module], *, check: bool = True) -> Recording:
 
 def _differing(tree: Tree, recipe: Recipe, rows: Sequence[Row], replays: Replays) -> Mapping[str, str]:
     """Return what the planner says that a recipe does not give, and what has other moments than were recorded."""
-    plan, _, misses = drafted(tree, recipe, replays=replays)
-    found = {}
-    for place, row in enumerate(rows):
-        planned = plan.shares[place].distribution
-        if row.numel and not agrees(planned, row):
-            text = "nothing" if planned is None else planned.text
-            found[row.name] = f"the recipe gives {misses.get(place, text)}"
-    if found or plan.unmatched or misses:
+    found, complete = ungiven(tree, recipe, rows, replays)
+    if not complete:
         return found
     with generators_kept(), warnings.catch_warnings():
         warnings.simplefilter("ignore", InitplugWarning)
@@ -101,6 +95,18 @@ def _differing(tree: Tree, recipe: Recipe, rows: Sequence[Row], replays: Replays
     return found
 
 
+def ungiven(tree: Tree, recipe: Recipe, rows: Sequence[Row], replays: Replays) -> tuple[dict[str, str], bool]:
+    """Return what the planner says that a recipe does not give, by name, and whether it gives everything."""
+    plan, _, misses = drafted(tree, recipe, replays=replays)
+    found = {}
+    for place, row in enumerate(rows):
+        planned = plan.shares[place].distribution
+        if row.numel and not agrees(planned, row):
+            text = "nothing" if planned is None else planned.text
+            found[row.name] = f"the recipe gives {misses.get(place, text)}"
+    return found, not (found or plan.unmatched or misses)
+
+
 def _holds(slot: Slot, recorded: Drawn | None) -> bool:
     """Return whether a slot is a truncated draw with elements on a bound far out, where the recipe has none."""
     value = value_of(slot)
@@ -108,7 +114,7 @@ def _holds(slot: Slot, recorded: Drawn | None) -> bool:
     return judged is not None and judged.verdict == "ok"
 
 
-def _nearest(tree: Tree, rows: Sequence[Row], replays: Replays) -> Nearest | None:
+def nearest_preset(tree: Tree, rows: Sequence[Row], replays: Replays) -> Nearest | None:
     """Return the preset that gives most parameters what was recorded; None where none gives any."""
     alone = [replace(row, twin=None) for row in rows]
     found: dict[str, tuple[str, ...]] = {}
