@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from initplug.schemes.fans import Fans as Fans
     from initplug.schemes.initializers import initializer as initializer
     from initplug.schemes.structures.orthogonal import Orthogonal as Orthogonal
+    from initplug.studies.calibrate import calibrate as calibrate
+    from initplug.studies.calibration import Calibration as Calibration
     from initplug.studies.diff import diff as diff
     from initplug.studies.infer import infer as infer
     from initplug.studies.inference import Inference as Inference
@@ -52,6 +54,7 @@ _HOMES = {
     "diff": "studies.diff",
     "record": "studies.record",
     "infer": "studies.infer",
+    "calibrate": "studies.calibrate",
     "initializer": "schemes.initializers",
     "Recipe": "language.recipe",
     "Rule": "language.recipe",
@@ -60,6 +63,7 @@ _HOMES = {
     "Audit": "auditing.audit",
     "Recording": "studies.recording",
     "Inference": "studies.inference",
+    "Calibration": "studies.calibration",
     "Fans": "schemes.fans",
     "Constant": "schemes.distributions",
     "Normal": "schemes.distributions",

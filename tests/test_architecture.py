@@ -150,6 +150,7 @@ PUBLIC = [
     "ApplyError",
     "Assignment",
     "Audit",
+    "Calibration",
     "Constant",
     "Fans",
     "Finding",
@@ -168,6 +169,7 @@ PUBLIC = [
     "Uniform",
     "apply",
     "audit",
+    "calibrate",
     "deferred",
     "diff",
     "initializer",
@@ -189,7 +191,7 @@ def test_no_submodule_takes_a_public_name() -> None:
         if not name.endswith("__main__"):
             importlib.import_module(name)
     assert not {name.split(".")[1] for name in names} & set(PUBLIC)
-    for name in ("load", "plan", "apply", "audit", "deferred", "diff", "suggest", "record"):
+    for name in ("load", "plan", "apply", "audit", "deferred", "diff", "suggest", "record", "calibrate"):
         assert callable(getattr(initplug, name))
         assert getattr(initplug, name).__name__ == name
 
