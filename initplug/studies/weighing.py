@@ -52,6 +52,9 @@ EXCLUDED = 1e-8
 ROUNDS = 8
 """How often what parameters say of each other is asked anew."""
 
+WIDELY = 0.03
+"""The share of a class by which a hypothesis is held beside the parameter that holds it most."""
+
 OWN_CLASS, OWN_NAME = 1.0, 1.0
 """How many parameters the prior of a class, and that of a name, count for."""
 
@@ -156,10 +159,31 @@ class _Table:
         against = np.array([evidence_against(fit) for fit in self.best_fits])
         against[~np.isfinite(tops[:, 0])] = MOST_EVIDENCE
         chances = self._updated(shares, against, self.prior)
-        for _ in range(ROUNDS):
-            wide = _normed(OWN_CLASS * self.prior + _others(chances, self.classes))
-            chances = self._updated(shares, against, _normed(OWN_NAME * wide + _others(chances, self.names)))
+        heard = np.ones(chances.shape, np.bool_)
+        for turn in range(2 * ROUNDS):
+            if turn == ROUNDS:
+                heard = self._worth_hearing(chances)
+            told = chances * heard
+            wide = _normed(OWN_CLASS * self.prior + _others(told, self.classes))
+            chances = self._updated(shares, against, _normed(OWN_NAME * wide + _others(told, self.names)))
         return chances
+
+    def _worth_hearing(self, chances: Array) -> NDArray[np.bool_]:
+        """Return of which hypotheses parameters may speak for each other in a class.
+
+        Many parameters cannot tell 0.0099 from 0.01. What they leave to it would add up, and speak for it where one of
+        them happens to look so. A hypothesis counts that some others hold, too, or that explains enough by itself to
+        be thought of beside those which explain the class.
+        """
+        groups = int(self.classes.max()) + 1
+        count = np.bincount(self.classes, minlength=groups)[:, None]
+        held, most, gain = (np.zeros((groups, chances.shape[1])) for _ in range(3))
+        np.add.at(held, self.classes, chances)
+        np.maximum.at(most, self.classes, chances)
+        np.add.at(gain, self.classes, -np.log1p(-np.minimum(chances, 1 - 1e-15)))
+        worth = (held - most >= WIDELY * count) | (gain >= -np.log(self.prior / (count + 1)))
+        found: NDArray[np.bool_] = worth[self.classes]
+        return found
 
     def _updated(self, shares: Array, against: Array, prior: Array) -> Array:
         """Return chances by Bayes' rule; that of no law by what speaks against all others."""

@@ -23,7 +23,7 @@ from recordings import cases
 from torch import nn
 
 import initplug
-from initplug.language.init import Init
+from initplug.language.init import Init, read_init
 from initplug.planning.composition import NO_CONTEXT, distribution_for
 from initplug.planning.references import layout_of
 from initplug.schemes.calls import MisfitError
@@ -36,6 +36,7 @@ GUIDE = Path(__file__).parents[2] / "examples" / "guide" / "infer.md"
 BEGIN, END = "<!-- inferred -->\n", "<!-- end -->"
 
 LINEAR = (nn.Linear, nn.modules.conv._ConvNd)
+FAN_UNIFORM = read_init("fan_uniform")
 
 
 @dataclass
@@ -128,10 +129,12 @@ def same_formula(row: Row, meant: Init | None, init: Init | None, owner: nn.Modu
         return False
     if meant.text == init.text or row.twin is not None:
         return True
-    if row.distribution is not None and {meant.text, init.text} == {"default", "fan_uniform"}:
-        return isinstance(owner, LINEAR)
+    if isinstance(owner, LINEAR) and isinstance(row.distribution, initplug.Uniform):  # which is what resets draw
+        meant, init = (FAN_UNIFORM if each.text == "default" else each for each in (meant, init))
     if owner is None or "default" in (meant.text, init.text):
         return False
+    if len(row.shape) < 2:
+        return meant.text == init.text
     layout = layout_of(owner, row.name.rpartition(".")[2])
     wide = tuple(size * factor for size, factor in zip(row.shape, (3, 5, 1, 1, 1), strict=False))
     if layout.groups > 1:
