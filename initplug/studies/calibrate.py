@@ -107,13 +107,14 @@ def calibrate(
     recipe = load(recipe.recipe if isinstance(recipe, Plan) else recipe)
     if isinstance(model, nn.Module):
         _refuse_shared(model)
-    found = fitted(model, recipe, "")
+    with _silent():
+        found = fitted(model, recipe, "")
     _refuse_sharded(found.slots)
     layers_of(found, skip, goal)  # which refuses what selects nothing
     with restored_on_failure() as backups:
         written = found.plan.shares.where(lambda share: isinstance(share.distribution, Drawn | Copy | Load))
         backups.append(backed_up(found.tree, found.slots, written, torch.device("cpu")))
-        apply(model, found.plan, seed=seed, threads=threads, measure=False)
+        apply(model, recipe, seed=seed, threads=threads, measure=False)
         with _silent():
             fresh = fitted(model, found.plan, "")  # what was on meta has other tensors now
             layers, left = layers_of(fresh, skip, goal)
@@ -124,6 +125,8 @@ def calibrate(
     name = type(unwrapped(model)).__name__
     calibration = Calibration(name, result, (*rows, *left), goal, seed, passes, audit)
     problems = calibration.problems()
+    if len(calibration.left()) == len(calibration):
+        warn("\n".join(["no weight was scaled", *shortened([f"  {row}" for row in calibration])]))
     if problems:
         counted = "1 layer has" if len(problems) == 1 else f"{len(problems)} layers have"
         head = f"{counted} no output of std {goal.target:g} ± {goal.tolerance:.3g} after {goal.rounds} rounds"
@@ -180,7 +183,7 @@ def _refuse_sharded(slots: Slots) -> None:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Say nothing a second time: the first apply has."""
+    """Leave warnings to the first apply."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", InitplugWarning)
         yield
@@ -333,6 +336,7 @@ class _Course:
                 sources=sources,
             )
         )
+        torch.clear_autocast_cache()  # which holds what it was
 
 
 ABSENT = object()

@@ -45,7 +45,10 @@ def factored(plan: Plan, factors: Mapping[str, float]) -> Recipe:
         else:
             update = {"match": (selector_of(name),), "except_": (), "init": init, "ndim": None, "expect": None}
             rules[_free(selector_of(name), rules)] = rule.model_copy(update=update)
-    return recipe.model_copy(update={"rules": rules})
+    about = f"{recipe.about}, with factors" if factors and isinstance(recipe.about, str) else recipe.about
+    # What it was compared with had no factors.
+    proven_on = None if factors else recipe.proven_on
+    return recipe.model_copy(update={"about": about, "proven_on": proven_on, "rules": rules})
 
 
 def times(init: Init, factor: float) -> Init:

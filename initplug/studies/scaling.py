@@ -75,14 +75,15 @@ class Search:
         self.tried.append((self.factor, std))
         if self.goal.reached(std):
             return None
+        slope, rest = self._line
+        beyond = slope > 0 and rest >= self.goal.target**2
         if self._deaf:
-            return self._ended(1.0, "its output does not follow the scale of its weight")
+            return self._ended(1.0, "its output hardly follows the scale of its weight")
         found = self.goal.rounded(self._next)
-        if self.rounds < self.goal.rounds and found != self.factor and 0 < found < math.inf:
+        if self.rounds < self.goal.rounds and not (beyond and self._slow) and found != self.factor:
             self.rounds += 1
             return found
-        slope, rest = self._line
-        if slope > 0 and rest >= self.goal.target**2:
+        if beyond:
             return self._ended(1.0, f"what its weight does not multiply has std {math.sqrt(rest):.3g} already")
         return self._ended(self._best)
 
@@ -111,12 +112,20 @@ class Search:
 
     @property
     def _deaf(self) -> bool:
-        """Whether the output does not follow the weight's factor, as behind a normalization of the weight."""
+        """Whether the weight has no part in the output's variance, as behind a normalization of the weight."""
+        if not self._slow:
+            return False
+        (factor, std), (slope, _) = self.tried[0], self._line
+        return abs(slope) * factor**2 < DEAF * std**2
+
+    @property
+    def _slow(self) -> bool:
+        """Whether the output followed the first change of the factor little."""
         if len(self.tried) < 2:
             return False
         (before, std_before), (now, std) = self.tried[:2]
         asked = abs(math.log(now / before))
-        return asked > HEARD and abs(math.log(std / std_before)) < DEAF * asked
+        return asked > HEARD and abs(math.log(std / std_before)) < SLOW * asked
 
     @property
     def _best(self) -> float:
@@ -127,5 +136,8 @@ class Search:
 HEARD = 0.01
 """The change of a factor, as a logarithm, from which on an output can be seen to follow it."""
 
-DEAF = 0.1
-"""The part of such a change that an output shows at least if it follows."""
+SLOW = 0.1
+"""The part of such a change below which an output has followed little."""
+
+DEAF = 1e-3
+"""The part of an output's variance that is no more than rounding."""
