@@ -78,7 +78,7 @@ presets-coverage: $(VENV)/installed-tests ## Measure which models some preset re
 	PYTHONPATH=$(COVERAGE) $(BIN)/python tests/conformance/coverage_table.py $(MODELS)
 	PYTHONPATH=$(COVERAGE) $(BIN)/pytest tests/conformance/test_presets.py
 
-cookbook: $(VENV)/installed-tests ## Run the recipes of the cookbook that need packages which tests do not install.
+cookbook: $(VENV)/installed-tests ## Run the recipes of the cookbook and of migration that need packages which tests do not install.
 	$(PIP) install --no-deps --target $(COVERAGE) --upgrade --requirement tests/conformance/requirements-coverage.txt
 	PYTHONPATH=$(COVERAGE) $(BIN)/pytest -n 0 tests/conformance/test_cookbook.py
 

@@ -1,4 +1,4 @@
-"""Every recipe of the cookbook does what it says, on models of others."""
+"""The recipes of the cookbook do what they say on models of others, and those of migration what others do."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from pages import GUIDE, run_page, sections
 
 import initplug
 
-RECIPES = sections((GUIDE / "cookbook.md").read_text())
+COOKBOOK, MIGRATION = (sections((GUIDE / f"{page}.md").read_text()) for page in ("cookbook", "migration"))
+RECIPES = {**COOKBOOK, **MIGRATION}
 
 
-FURTHER = ("accelerate", "lightning", "peft")
+FURTHER = ("accelerate", "lightning", "mmengine", "peft")
 """Packages that `make cookbook` adds to those of the other tests."""
 
 
@@ -27,7 +28,7 @@ def further(text: str) -> list[str]:
 
 
 def test_every_recipe_was_found() -> None:
-    assert len(RECIPES) == 17
+    assert (len(COOKBOOK), len(MIGRATION)) == (17, 7)
     assert all("assert" in text or "```text" in text or "```console" in text for text in RECIPES.values())
 
 
