@@ -135,6 +135,8 @@ def _explained(
     if type(drawn) is not type(base) or not base.std or not drawn.std:
         return
     ratio = (base.std / drawn.std) ** 2
+    if base.std == 1 and abs(ratio - 2) <= 1e-5:  # 1/√2 is that of the parts of complex numbers
+        return
     for node in reversed([*tree.ancestors(tree.slots[place].node)]):  # blocks hold what is in them as often
         if node not in repeated:
             continue

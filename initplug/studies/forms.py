@@ -50,6 +50,16 @@ class Computed:
         """One line that a person reads."""
         return f"computed: {self.reason}"
 
+    @property
+    def plainly(self) -> Computed:
+        """The same, without what only values have that nothing was done to."""
+        return Computed(self.reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Norm(Computed):
+    """The norm of a tensor, along all of its dimensions but one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Unlike:
