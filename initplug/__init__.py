@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from initplug.errors import InitplugError as InitplugError
     from initplug.errors import InitplugWarning as InitplugWarning
     from initplug.errors import PlanError as PlanError
+    from initplug.errors import ProbeError as ProbeError
     from initplug.errors import RecipeError as RecipeError
     from initplug.filling.apply import apply as apply
     from initplug.filling.apply import audit as audit
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from initplug.schemes.initializers import initializer as initializer
     from initplug.schemes.structures.orthogonal import Orthogonal as Orthogonal
     from initplug.studies.diff import diff as diff
+    from initplug.studies.probe import probe as probe
+    from initplug.studies.probing.comparison import Probe as Probe
     from initplug.studies.record import record as record
     from initplug.studies.recording import Recording as Recording
     from initplug.studies.suggest import suggest as suggest
@@ -49,6 +52,7 @@ _HOMES = {
     "suggest": "studies.suggest",
     "diff": "studies.diff",
     "record": "studies.record",
+    "probe": "studies.probe",
     "initializer": "schemes.initializers",
     "Recipe": "language.recipe",
     "Rule": "language.recipe",
@@ -56,6 +60,7 @@ _HOMES = {
     "Assignment": "planning.assignment",
     "Audit": "auditing.audit",
     "Recording": "studies.recording",
+    "Probe": "studies.probing.comparison",
     "Fans": "schemes.fans",
     "Constant": "schemes.distributions",
     "Normal": "schemes.distributions",
@@ -68,6 +73,7 @@ _HOMES = {
     "RecipeError": "errors",
     "PlanError": "errors",
     "ApplyError": "errors",
+    "ProbeError": "errors",
     "InitplugWarning": "errors",
 }
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from initplug.auditing.moments import measure
 
-SAMPLED = 1 << 12
+SAMPLED = 1 << 11
 """Places of a sample at which the variation between samples is measured, or queries of an attention: enough for 2 %."""
 
 PIECES = 1 << 16
@@ -69,8 +69,9 @@ def signal_of(tensor: Tensor) -> float | None:
         return None
     rows = tensor.detach().flatten(1) if tensor.ndim > 1 else tensor.detach().unsqueeze(1)
     step = max(rows.shape[1] // SAMPLED, 1) | 1  # odd, so that it does not hit the same pixel of every channel
-    columns = rows[:, ::step].double()
-    return math.sqrt(columns.var(0, correction=0).mean().item())
+    columns = rows[:, ::step].contiguous().double()
+    centred = columns - columns.sum(0) / len(columns)  # a fraction of the time that `var` takes along rows
+    return math.sqrt((centred * centred).sum().item() / centred.numel())
 
 
 def zeros_of(tensor: Tensor) -> float:
