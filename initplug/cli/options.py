@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
 from initplug.cli.hydra_config import CommandWords, application
-from initplug.cli.models import user_code
+from initplug.cli.models import Failure, user_code
+
+if TYPE_CHECKING:
+    from initplug.language.recipe import Recipe
 
 MODEL_HELP = """MODEL is package.module:callable or path/to/file.py:callable, optionally with literal arguments:
 'torchvision.models:resnet50(num_classes=10)'. RECIPE is a preset, a file, or - for standard input."""
@@ -69,6 +73,31 @@ def with_config(metavar: str) -> Decorator:
 
     return decorated
 
+
+# Recipes ----------------------------------------------------------------------------------------------------
+
+
+def recipe_source(recipe: str) -> str:
+    """Return a RECIPE argument as `load` takes it; - is standard input."""
+    if recipe != "-":
+        return recipe.replace("\n", " ")
+    from initplug.language.yaml import MAX_CHARACTERS
+
+    try:
+        return sys.stdin.read(MAX_CHARACTERS + 1) + "\n"
+    except UnicodeDecodeError:
+        raise Failure("standard input: not a text (UTF-8)") from None
+
+
+def recipe_from(recipe: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Return the recipe that a RECIPE argument and overrides say."""
+    from initplug.language.loading import load
+
+    with user_code():  # initializers of installed packages
+        return load(recipe_source(recipe), overrides)
+
+
+# Completion -------------------------------------------------------------------------------------------------
 
 Offer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 

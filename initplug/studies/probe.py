@@ -19,7 +19,6 @@ from initplug.studies.probing.inputs import Inputs, check_names, inputs_of
 from initplug.studies.probing.traces import Trace
 from initplug.studies.probing.tracing import traced, walked
 
-
 AS_IT_STANDS = "as it stands"
 """The name of the trace of a model that no recipe was applied to."""
 
@@ -42,8 +41,7 @@ def probe(
 
     Args:
         model: any module that has values; with `recipes` it may be on meta.
-        inputs: of its forward: a mapping of keyword ones, a tuple of positional ones, or the only one; or a text such
-            as `8x3x32x32` or `2x128:int64<50257>`, which is drawn.
+        inputs: of its forward: a mapping of keyword ones, a tuple of positional ones, or the only one.
         loss: makes a scalar of what the model gives, from which the backward pass starts. Without one it starts from
             the loss that the model gives itself, or from unit normals, which are the same each time.
         recipes: a recipe, several, or a mapping of names to recipes, each whatever `load` takes; a trace for each, on

@@ -37,7 +37,8 @@ class ResidualBlock(nn.Module):
         self.first, self.last = nn.Linear(width, width), nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.last(functional.relu(self.first(x)))
+        added: Tensor = self.last(functional.relu(self.first(x)))
+        return x + added
 
 
 def residual(depth: int) -> nn.Module:
@@ -63,7 +64,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attend(self.norm1(x))
-        return x + self.down(functional.gelu(self.up(self.norm2(x))))
+        added: Tensor = self.down(functional.gelu(self.up(self.norm2(x))))
+        return x + added
 
 
 class Transformer(nn.Module):
@@ -139,7 +141,10 @@ CASES: Mapping[str, Case] = {
         lambda: plain(nn.Tanh, 4), vectors, recipe("normal std=1"), recipe("xavier_normal gain=tanh")
     ),
     "drowned stream": Case(
-        Transformer, tokens, small(weights=rule("<Linear>.weight", "kaiming_normal"), head=rule("^head.weight", 0)), small()
+        Transformer,
+        tokens,
+        small(weights=rule("<Linear>.weight", "kaiming_normal"), head=rule("^head.weight", 0)),
+        small(),
     ),
     "one-hot attention": Case(Transformer, tokens, small(qkv=rule("qkv.weight", "normal std=0.5")), small()),
     "first loss": Case(
@@ -157,5 +162,5 @@ def alarms(kind: str, seed: int) -> tuple[set[str], set[str]]:
     case = CASES[kind]
     inputs = case.inputs(torch.Generator().manual_seed(seed))
     found = initplug.probe(case.build(), inputs, recipes={"faulty": case.faulty, "sound": case.sound}, seed=seed)
-    told = [{verdict.kind for verdict in found.judgements[name] if verdict.alarm} for name in ("faulty", "sound")]
-    return told[0], told[1]
+    faulty, sound = ({verdict.kind for verdict in found.judgements[name] if verdict.alarm} for name in found.judgements)
+    return {*faulty}, {*sound}

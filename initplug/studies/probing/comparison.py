@@ -12,14 +12,18 @@ from typing import Any, NamedTuple
 
 from initplug._version import __version__
 from initplug.errors import did_you_mean, visible
+from initplug.studies.probing.pictures import save_png, sparklines, svg
 from initplug.studies.probing.traces import KEYS, Layer, Trace
 from initplug.studies.probing.verdicts import Verdict, judged
 from initplug.tables.files import save, to_csv, to_json, to_markdown
 from initplug.tables.text import UNBOUNDED, WIDE, Column, table, terminal_width
 
-STEADY = 0.1
-"""The exponent up to which a layer keeps its scale whatever the width: 0.1 is 7 % for twice the width."""
+STEADY = 0.25
+"""The exponent up to which a layer keeps its scale: one draw of narrow layers has as much by chance, √width is 0.5."""
 
+
+SUFFIXES = (".html", ".svg", ".png", ".json", ".csv", ".md")
+"""Files that a probe is written to."""
 
 SCREEN = 40
 """Layers of which a table shows every one."""
@@ -45,10 +49,12 @@ class Varied(NamedTuple):
     Args:
         key: its name, such as `width`.
         values: one for each trace.
+        recipes: the names that they would have without it.
     """
 
     key: str
     values: tuple[str, ...]
+    recipes: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -112,15 +118,13 @@ class Probe:
         The exponent is the slope of log std over log value: a coordinate check of one pass.
 
         Args:
-            recipe: the beginning of the names of the traces that are compared; all unless given.
+            recipe: whose traces are compared; the first unless given.
         """
         if self.varied is None or not all(map(_is_number, self.varied.values)):
             return ()
-        chosen = [
-            (float(value), trace)
-            for value, trace in zip(self.varied.values, self.traces, strict=True)
-            if recipe is None or trace.name.startswith(recipe)
-        ]
+        recipe = self.varied.recipes[0] if recipe is None else recipe
+        rows = zip(self.varied.values, self.varied.recipes, self.traces, strict=True)
+        chosen = [(float(value), trace) for value, name, trace in rows if name == recipe]
         if len({value for value, _ in chosen}) < 2:
             return ()
         found = []
@@ -133,12 +137,14 @@ class Probe:
         return tuple(found)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the probe as plain data: schema, model, inputs, traces with their verdicts; missing numbers are null."""
+        """Return the probe as plain data: schema, model, inputs, traces, verdicts; missing numbers are null."""
         traces = [
             {**trace.to_dict(), "verdicts": [verdict.to_dict() for verdict in self.judgements[trace.name]]}
             for trace in self.traces
         ]
-        varied = None if self.varied is None else {"key": self.varied.key, "values": [*self.varied.values]}
+        varied = None
+        if self.varied is not None:
+            varied = {"key": self.varied.key, "values": [*self.varied.values], "recipes": [*self.varied.recipes]}
         return {
             "schema": 1,
             "initplug": __version__,
@@ -147,12 +153,16 @@ class Probe:
             "seed": self.seed,
             "varied": varied,
             "traces": traces,
-            "growth": [{**one._asdict(), "stds": [*one.stds]} for one in self.growth()] if self._one_recipe else [],
+            "growth": {
+                recipe: [{**one._asdict(), "stds": [*one.stds]} for one in self.growth(recipe)]
+                for recipe in self._recipes
+            },
         }
 
     @property
-    def _one_recipe(self) -> bool:
-        return self.varied is not None and len({*self.varied.values}) == len(self.traces)
+    def _recipes(self) -> list[str]:
+        """The recipes whose traces differ in what was varied."""
+        return [] if self.varied is None else list(dict.fromkeys(self.varied.recipes))
 
     def to_json(self) -> str:
         """Return the probe as JSON text."""
@@ -174,9 +184,8 @@ class Probe:
 
     def to_svg(self, *, width: int = 720) -> str:
         """Return the picture: std of signals and of gradients against depth, a line for each trace."""
-        from initplug.studies.probing.pictures import svg
-
-        return svg(self, width=width)
+        title = f"{self.model}: std of activations and of gradients against depth, a line for each recipe"
+        return svg(self.traces, title=visible(title), told="; ".join(self.told()), width=width)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the probe to a .json, .csv, .md, .svg or .png file; a PNG needs matplotlib.
@@ -185,9 +194,7 @@ class Probe:
             InitplugError: an unknown suffix, or a path that cannot be written.
         """
         if str(path).endswith(".png"):
-            from initplug.studies.probing.pictures import save_png
-
-            save_png(self, path)
+            save_png(self.traces, path)
             return
         texts = {".json": self.to_json, ".csv": self.to_csv, ".md": self.to_markdown, ".svg": self.to_svg}
         save(path, texts)
@@ -217,15 +224,13 @@ class Probe:
             color: whether it carries terminal colours.
             every: a row for every layer, also where those of repeated blocks agree.
         """
-        from initplug.studies.probing.pictures import sparklines
-
         parts = []
         if len(self.traces) == 1:
             shown = [layer.to_dict() for layer in (self.traces[0].layers if every else self._telling())]
             hidden = len(self.traces[0]) - len(shown)
             more = f"{hidden} layers more: --all, or every=True" if hidden else ""
             parts.append(table(COLUMNS, shown, more=more, width=width, color=color))
-        parts.append(sparklines(self, width=width))
+        parts.append(sparklines(self.traces, width=width))
         if self.varied is not None:
             parts.append(self._grown(width=width, color=color))
         columns = min(width or terminal_width(), UNBOUNDED)
@@ -233,7 +238,7 @@ class Probe:
         return "\n\n".join(part for part in parts if part)
 
     def _telling(self) -> list[Layer]:
-        """Return the layers of the first trace that tell most: all, or of many the stations, the ends and the judged."""
+        """Return the layers of the first trace that tell most: of many the stations, the ends and those judged."""
         trace = self.traces[0]
         if len(trace) <= SCREEN:
             return list(trace.layers)
@@ -244,22 +249,31 @@ class Probe:
     def _grown(self, *, width: int | None, color: bool) -> str:
         """Return a table of the stds of each layer by what was varied."""
         assert self.varied is not None  # which is asked before
-        recipes = list(dict.fromkeys(trace.name.rpartition(" ")[0] for trace in self.traces))
         parts = []
-        for recipe in recipes:
-            growths = self.growth(recipe or None)
+        for recipe in self._recipes:
+            growths = self.growth(recipe)
             if not growths:
                 continue
-            values = self.varied.values[: len(growths[0].stds)]
-            columns = [Column(recipe or "layer", "name", gives=True)]
+            values = self._values_of(recipe)
+            columns = [Column(visible(recipe), "name", gives=True)]
             columns += [Column(f"{self.varied.key}={value}", str(place)) for place, value in enumerate(values)]
             columns.append(Column("grows as", "grows"))
             rows = [
-                {"name": one.layer, **{str(place): std for place, std in enumerate(one.stds)}, "grows": self._power(one)}
+                {
+                    "name": one.layer,
+                    **{str(place): std for place, std in enumerate(one.stds)},
+                    "grows": self._power(one),
+                }
                 for one in growths
             ]
             parts.append(table(columns, rows, width=width, color=color))
         return "\n\n".join(parts)
+
+    def _values_of(self, recipe: str) -> list[str]:
+        """Return the values that a recipe was probed with."""
+        assert self.varied is not None  # likewise
+        rows = zip(self.varied.values, self.varied.recipes, strict=True)
+        return [value for value, name in rows if name == recipe]
 
     def _power(self, growth: Growth) -> str:
         assert self.varied is not None  # likewise
@@ -270,8 +284,8 @@ class Probe:
         lines = []
         for trace in self.traces:
             head = f"{trace.name}: " if len(self.traces) > 1 else ""
-            for verdict in self.judgements[trace.name]:
-                lines.append(f"{head}{'' if verdict.alarm else 'note: '}{verdict}")
+            verdicts = self.judgements[trace.name]
+            lines += [f"{head}{'' if verdict.alarm else 'note: '}{verdict}" for verdict in verdicts]
             lines += [f"{head}note: {visible(remark)}" for remark in trace.remarks]
         for one in self._growing():
             lines.append(one)
@@ -281,10 +295,10 @@ class Probe:
         """Yield a line for each recipe whose layers do not keep their scale."""
         if self.varied is None:
             return
-        for recipe in dict.fromkeys(trace.name.rpartition(" ")[0] for trace in self.traces):
-            growths = self.growth(recipe or None)
+        for recipe in self._recipes:
+            growths = self.growth(recipe)
             moved = [one for one in growths if abs(one.exponent) > STEADY]
-            head = f"{recipe}: " if recipe else ""
+            head = f"{recipe}: "
             if moved:
                 worst = max(moved, key=lambda one: abs(one.exponent))
                 grown = f"std goes with {self.varied.key}^{worst.exponent:.2f} in {worst.layer}"
@@ -293,23 +307,23 @@ class Probe:
                 yield visible(f"{head}all {len(growths)} layers keep their scale whatever {self.varied.key} is")
 
 
-def beside(probes: Sequence[tuple[str, Probe]], key: str) -> Probe:
-    """Return probes of differently built models as one, its traces named by what was varied.
+def beside(parts: Sequence[tuple[str | None, Probe]], key: str | None = None) -> Probe:
+    """Return probes of differently built models as one, in the order of recipes.
 
     Args:
-        probes: each with the value that it was built with.
-        key: what was varied.
+        parts: each with the value that its model was built with.
+        key: what was varied; without it the traces keep their names.
     """
-    traces, values = [], []
-    many = any(len(probe.traces) > 1 for _, probe in probes) or bool(probes[0][1].seed is not None)
-    for place in range(len(probes[0][1].traces)):
-        for value, probe in probes:
-            trace = probe.traces[place]
-            name = f"{trace.name} {key}={value}" if many else f"{key}={value}"
-            traces.append(replace(trace, name=name))
-            values.append(value)
-    first = probes[0][1]
-    return Probe(first.model, first.inputs, first.seed, tuple(traces), Varied(key, tuple(values)))
+    first = parts[0][1]
+    if key is None:
+        traces = tuple(trace for _, part in parts for trace in part.traces)
+        return replace(first, traces=traces)
+    rows = [(trace.name, str(value), trace) for value, part in parts for trace in part.traces]
+    recipes = list(dict.fromkeys(name for name, _, _ in rows))
+    rows.sort(key=lambda row: recipes.index(row[0]))  # which keeps the order of values
+    named = tuple(replace(trace, name=f"{name} {key}={value}") for name, value, trace in rows)
+    varied = Varied(key, tuple(value for _, value, _ in rows), tuple(name for name, _, _ in rows))
+    return replace(first, traces=named, varied=varied)
 
 
 def _is_number(text: str) -> bool:

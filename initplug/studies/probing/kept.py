@@ -17,6 +17,7 @@ from initplug.studies.construction import generators_kept
 SEED = 0x9B0BE
 """Of torch's generator during a pass, so that dropout drops the same in each."""
 
+
 def _refill(held: Any, content: Any) -> None:
     held.clear()
     held.update(content)

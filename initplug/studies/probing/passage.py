@@ -273,7 +273,7 @@ class Watch(TorchFunctionMode):
             if gradient.layout == torch.strided:
                 spot.gradient = spread_of(gradient)
 
-        self.handles.append(tensor.register_hook(_unwatched(measured)))
+        self.handles.append(tensor.register_hook(_unwatched(measured)))  # type: ignore[no-untyped-call]  # torch's
 
     # Functions ----------------------------------------------------------------------------------------------
 
@@ -307,7 +307,9 @@ class Watch(TorchFunctionMode):
                 frame.streams.append(weakref.ref(output))
         function = FUNCTIONS.get(func)
         if function is not None and isinstance(output, Tensor) and output.is_floating_point():
-            self._measure(output, self._called(f"{self.frames[-1].name or 'model'}:{function}"), function, function, False)
+            self._measure(
+                output, self._called(f"{self.frames[-1].name or 'model'}:{function}"), function, function, False
+            )
         return output
 
     def _added(self, args: Any) -> list[_Frame]:
@@ -376,11 +378,11 @@ def _shows(got: Tensor, frame: _Frame | None, tensor: Tensor) -> bool:
     return same and frame.version == _version(tensor)
 
 
-class _SoftmaxWatch(TorchDispatchMode):
+class _SoftmaxWatch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
     """What sees the attention inside a function that torch's function modes see only as a whole."""
 
     def __init__(self, attend: Callable[[Peaks | None], None]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # likewise
         self.attend = attend
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

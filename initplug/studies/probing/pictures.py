@@ -6,16 +6,13 @@ import math
 from collections.abc import Sequence
 from html import escape
 from os import PathLike
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from initplug.errors import InitplugError, cut, visible
 from initplug.studies.probing.traces import Trace
 from initplug.tables.files import check_path
 from initplug.tables.replacement import replacing
 from initplug.tables.text import terminal_width
-
-if TYPE_CHECKING:
-    from initplug.studies.probing.comparison import Probe
 
 COLOURS = ("#8a8f98", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6a3d9a")
 """Of lines, in the order of recipes: Okabe and Ito's, which tell apart without red and green."""
@@ -65,31 +62,31 @@ class Panel(NamedTuple):
         return (min(values), max(values)) if values else None
 
 
-def panels(probe: Probe) -> list[Panel]:
+def panels(traces: Sequence[Trace]) -> list[Panel]:
     """Return what is drawn: std and signal forward, std of gradients backward."""
-    std = tuple(Curve(one.name, tuple(station.layer.std for station in one.stations)) for one in probe)
-    signal = tuple(Curve(one.name, tuple(station.layer.signal for station in one.stations)) for one in probe)
-    gradient = tuple(Curve(one.name, tuple(station.layer.gradient for station in one.stations)) for one in probe)
+    std = tuple(Curve(one.name, tuple(station.layer.std for station in one.stations)) for one in traces)
+    signal = tuple(Curve(one.name, tuple(station.layer.signal for station in one.stations)) for one in traces)
+    gradient = tuple(Curve(one.name, tuple(station.layer.gradient for station in one.stations)) for one in traces)
     return [Panel("std of activations", std, signal), Panel("std of gradients", gradient)]
 
 
 # Terminal ---------------------------------------------------------------------------------------------------
 
 
-def sparklines(probe: Probe, *, width: int | None = None) -> str:
+def sparklines(traces: Sequence[Trace], *, width: int | None = None) -> str:
     """Return lines of bars on a common scale of logarithms, one for each trace, as wide as a terminal.
 
     Args:
-        probe: of which the traces are drawn.
+        traces: to be drawn.
         width: in characters; the terminal's unless given.
     """
     width = min(width or terminal_width(), WIDEST)
-    forward, backward = panels(probe)
+    forward, backward = panels(traces)
     drawn = [(forward.title, forward.curves), ("std between inputs", forward.dashed), (backward.title, backward.curves)]
     blocks = [text for title, curves in drawn if (text := _spark_panel(title, curves, width))]
     if not blocks:
         return ""
-    longest = max(probe, key=lambda trace: len(trace.stations))
+    longest = _longest(traces)
     unit = f"{len(longest.stations)} {longest.unit}{'' if len(longest.stations) == 1 else 's'}"
     ends = f"{longest.stations[0].name} → {longest.stations[-1].name}"
     return "\n".join([_fitting(visible(f"against depth, {unit}: {ends}"), width), *blocks])
@@ -157,34 +154,34 @@ STYLE = (
 )
 
 
-def svg(probe: Probe, *, width: int = 720) -> str:
+def svg(traces: Sequence[Trace], *, title: str, told: str = "", width: int = 720) -> str:
     """Return the picture as SVG text of its own, which a page can hold inline.
 
     Args:
-        probe: of which the traces are drawn.
+        traces: to be drawn.
+        title: for those who do not see it, as is what is `told`.
+        told: what the picture shows, in words.
         width: in pixels; both panels share it.
     """
-    shown = [panel for panel in panels(probe) if panel.bounds is not None]
-    names = [trace.name for trace in probe]
+    shown = [panel for panel in panels(traces) if panel.bounds is not None]
+    names = [trace.name for trace in traces]
     legend, rows = _legend(names, width)
     top = TOP + 20 * rows
     inner = (width - GAP * (len(shown) - 1)) / max(len(shown), 1)
     parts = [
-        _panel(panel, left=place * (inner + GAP), top=top, width=inner, trace=_longest(probe))
+        _panel(panel, left=place * (inner + GAP), top=top, width=inner, trace=_longest(traces))
         for place, panel in enumerate(shown)
     ]
     height = top + HEIGHT + BOTTOM
-    title = visible(f"{probe.model}: std of activations and of gradients against depth, a line for each recipe")
-    described = "; ".join(visible(line) for line in probe.told())
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        f'role="img" aria-label="{escape(title)}"><title>{escape(title)}</title><desc>{escape(described)}</desc>'
+        f'role="img" aria-label="{escape(title)}"><title>{escape(title)}</title><desc>{escape(visible(told))}</desc>'
         f"<style>{STYLE}</style>{legend}{''.join(parts)}</svg>\n"
     )
 
 
-def _longest(probe: Probe) -> Trace:
-    return max(probe, key=lambda trace: len(trace.stations))
+def _longest(traces: Sequence[Trace]) -> Trace:
+    return max(traces, key=lambda trace: len(trace.stations))
 
 
 def _legend(names: Sequence[str], width: int) -> tuple[str, int]:
@@ -224,10 +221,10 @@ def _panel(panel: Panel, *, left: float, top: float, width: float, trace: Trace)
         parts.append(f'<line class="grid" x1="{begin:.1f}" x2="{end:.1f}" y1="{level:.1f}" y2="{level:.1f}"/>')
         parts.append(f'<text x="{begin - 6:.0f}" y="{level + 4:.1f}" text-anchor="end">{_power_of_ten(decade)}</text>')
     parts.append(f'<line class="axis" x1="{begin:.1f}" x2="{end:.1f}" y1="{top + HEIGHT}" y2="{top + HEIGHT}"/>')
-    for place in _marks(longest):
-        parts.append(
-            f'<text x="{x(place):.1f}" y="{top + HEIGHT + 16}" text-anchor="middle">{place + 1}</text>'
-        )
+    parts += [
+        f'<text x="{x(place):.1f}" y="{top + HEIGHT + 16}" text-anchor="middle">{place + 1}</text>'
+        for place in _marks(longest)
+    ]
     label = "dashed: std between inputs" if panel.dashed else ""
     under = f"{trace.unit}{', ' + label if label else ''}"
     middle = (begin + end) / 2
@@ -279,7 +276,7 @@ def _power_of_ten(decade: int) -> str:
 # PNG --------------------------------------------------------------------------------------------------------
 
 
-def save_png(probe: Probe, path: str | PathLike[str]) -> None:
+def save_png(traces: Sequence[Trace], path: str | PathLike[str]) -> None:
     """Write the picture as PNG, which matplotlib draws.
 
     Raises:
@@ -292,11 +289,11 @@ def save_png(probe: Probe, path: str | PathLike[str]) -> None:
         raise InitplugError(
             f"{visible(str(target))}: matplotlib draws PNG and is not installed: pip install matplotlib, or save .svg"
         ) from None
-    shown = [panel for panel in panels(probe) if panel.bounds is not None]
+    shown = [panel for panel in panels(traces) if panel.bounds is not None]
     figure = Figure(figsize=(1 + 4.2 * max(len(shown), 1), 3.6), layout="constrained")
     axes: list[Any] = list(figure.subplots(1, max(len(shown), 1), squeeze=False).flat)
     for axis, panel in zip(axes, shown, strict=False):
-        _draw(axis, panel, probe)
+        _draw(axis, panel, _longest(traces).unit)
     if shown:
         handles = [line for line in axes[0].get_lines() if not line.get_label().startswith("_")]
         figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 4), frameon=False)
@@ -304,7 +301,7 @@ def save_png(probe: Probe, path: str | PathLike[str]) -> None:
         figure.savefig(file, format="png", dpi=150)
 
 
-def _draw(axis: Any, panel: Panel, probe: Probe) -> None:
+def _draw(axis: Any, panel: Panel, unit: str) -> None:
     """Draw a panel by matplotlib."""
     bounds = panel.bounds
     assert bounds is not None  # which is asked before
@@ -312,7 +309,7 @@ def _draw(axis: Any, panel: Panel, probe: Probe) -> None:
     axis.set_yscale("log")
     axis.set_ylim(10**low, 10**high)
     axis.set_title(panel.title, loc="left", fontsize=11)
-    axis.set_xlabel(_longest(probe).unit)
+    axis.set_xlabel(unit + (", dashed: std between inputs" if panel.dashed else ""))
     axis.grid(axis="y", color="#eceef1")
     axis.spines[["top", "right"]].set_visible(False)
     for style, curves in (({"linestyle": "--", "linewidth": 1.0}, panel.dashed), ({"linewidth": 2.0}, panel.curves)):

@@ -196,9 +196,7 @@ class Trace:
         return {
             "name": self.name,
             "layers": [layer.to_dict() for layer in self.layers],
-            "branches": [
-                {"name": one.name, "branch": one.branch, "stream": one.stream} for one in self.branches
-            ],
+            "branches": [{"name": one.name, "branch": one.branch, "stream": one.stream} for one in self.branches],
             "attentions": [{"name": one.name, **one.peaks._asdict()} for one in self.attentions],
             "stations": [station.layer.name for station in self.stations],
             "unreached": [*self.unreached],

@@ -58,7 +58,9 @@ def walked(model: nn.Module, *, values: bool = True) -> Tree:
                 found[row] = "it is on meta and has no values: apply a recipe first, or probe with recipes= and seed="
     if found:
         findings = [Finding(tree.slots[row].name, message) for row, message in sorted(found.items())]
-        raise ProbeError(headed(f"{len(findings)} of {len(tree.slots)} tensors hold no whole values", findings), findings)
+        raise ProbeError(
+            headed(f"{len(findings)} of {len(tree.slots)} tensors hold no whole values", findings), findings
+        )
     return tree
 
 
@@ -166,7 +168,9 @@ def _dtype(tensor: Tensor) -> str:
 def _without_gradient(output: Any) -> str:
     """Return why no backward pass can start."""
     if next(floats(output), None) is None:
-        return f"forward gave no floating-point tensor but a {type(output).__name__}: there is no gradient to start from"
+        return (
+            f"forward gave no floating-point tensor but a {type(output).__name__}: there is no gradient to start from"
+        )
     return (
         "nothing that forward gave needs a gradient: all parameters that it uses are frozen, or it ran under "
         "no_grad or detached its output"

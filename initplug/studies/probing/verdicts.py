@@ -1,4 +1,4 @@
-"""Verdicts on a trace, in words: what is wrong, in which layer, by how much, and the way out; and what is only noted."""
+"""Verdicts on a trace, in words: what is wrong, in which layer, by how much, and the way out; and mere notes."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ Kind = Literal[
 LOST = 1e-3
 """The part of a signal, or of a gradient, below which it is lost: sound nets of 56 layers keep a tenth."""
 
-HUGE = 1e3
-"""The factor above which a signal, or a gradient, has exploded."""
+HUGE = 1e2
+"""The factor above which a signal, or a gradient, has exploded: sound nets grow by less than ten."""
 
 DEAD = 0.6
 """The share of dead units that is too much: where all inputs have come to look alike, half are dead."""
@@ -124,9 +124,7 @@ def _not_finite(trace: Trace) -> Iterator[Verdict]:
 
 
 def _signal(trace: Trace) -> Iterator[Verdict]:
-    stations = [station for station in trace.stations if _level(station) is not None]
-    while stations and not stations[-1].layer.std:  # a head of zeros
-        stations.pop()
+    stations = [station for station in _inner(trace) if _level(station) is not None]
     if len(stations) < FEWEST:
         return
     levels = [_level(station) or 0.0 for station in stations]
@@ -152,10 +150,18 @@ def _signal(trace: Trace) -> Iterator[Verdict]:
         gone = next(place for place, level in enumerate(levels) if level > HUGE * first)
         step = _step(levels[: gone + 1])
         text = (
-            f"the signal explodes: variance {_changes(step)} each {unit}, above a thousandfold after {gone} {unit}s "
+            f"the signal explodes: variance {_changes(step)} each {unit}, above a hundredfold after {gone} {unit}s "
             f"({stations[gone].name}); std {last:.2g} in {where}"
         )
         yield Verdict("signal explodes", stations[gone].name, ratio, text, _damping_hint(trace), True)
+
+
+def _inner(trace: Trace) -> list[Station]:
+    """Return the stations without the head, which has a scale of its own, as small as zero."""
+    stations = list(trace.stations)
+    if trace.unit == "layer" and stations and stations[-1].layer is trace.layers[-1]:
+        stations.pop()
+    return stations
 
 
 def _level(station: Station) -> float | None:
@@ -166,7 +172,7 @@ def _level(station: Station) -> float | None:
 def _step(levels: Sequence[float]) -> float:
     """Return the factor of the variance from one station to the next, in the geometric mean."""
     kept = [level for level in levels if level]
-    return (kept[-1] / kept[0]) ** (2 / max(len(kept) - 1, 1))
+    return float((kept[-1] / kept[0]) ** (2 / max(len(kept) - 1, 1)))
 
 
 def _changes(step: float) -> str:
@@ -207,7 +213,7 @@ def _damping_hint(trace: Trace) -> str:
 
 
 def _gradient(trace: Trace) -> Iterator[Verdict]:
-    stations = [station for station in trace.stations if station.layer.gradient_norm is not None]
+    stations = [station for station in _inner(trace) if station.layer.gradient_norm is not None]
     if len(stations) < FEWEST:
         return
     levels = [station.layer.gradient_norm or 0.0 for station in stations]
@@ -227,7 +233,7 @@ def _gradient(trace: Trace) -> Iterator[Verdict]:
         gone = next(place for place in reversed(range(len(levels))) if levels[place] > HUGE * last)
         name = stations[gone].name
         text = (
-            f"gradients explode towards the input: their variance {_changes(step)} each {unit}, above a thousandfold "
+            f"gradients explode towards the input: their variance {_changes(step)} each {unit}, above a hundredfold "
             f"{len(levels) - 1 - gone} {unit}s before the last ({name}); {ratio:.1g} times as much reaches "
             f"{stations[0].name}"
         )
@@ -304,7 +310,9 @@ def _attention(trace: Trace) -> Iterator[Verdict]:
     even = [one for one in trace.attentions if one.peaks.evenness > UNIFORM]
     if even:
         counted = f"{len(even)} of {len(trace.attentions)}"
-        text = f"attention is uniform at start in {counted} places, {even[0].name} the first: each query looks everywhere"
+        text = (
+            f"attention is uniform at start in {counted} places, {even[0].name} the first: each query looks everywhere"
+        )
         yield Verdict("uniform attention", even[0].name, even[0].peaks.evenness, text, None, False)
 
 
