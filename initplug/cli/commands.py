@@ -25,9 +25,10 @@ from initplug.cli.options import (
     TABLE_OPTIONS,
     completion_script,
     recipe_from,
-    source_of,
+    recipe_source,
     with_config,
 )
+from initplug.cli.probing import probe
 from initplug.cli.studies import calibrate, diff, record
 from initplug.cli.sweeps import differences, run_each
 from initplug.cli.terminal import colored, progress, reported, table_of
@@ -156,7 +157,7 @@ def check(recipes: tuple[str, ...], strict: bool) -> None:
     status = 0
     for source in recipes:
         try:
-            composed = compose(source_of(source))
+            composed = compose(recipe_source(source))
             with user_code():
                 recipe = validate(composed)
         except RecipeError as error:
@@ -380,6 +381,7 @@ def _show_audit(audit: Audit, every: bool, wide: bool) -> None:
 commands.add_command(diff)
 commands.add_command(record)
 commands.add_command(calibrate)
+commands.add_command(probe)
 
 
 # Arguments --------------------------------------------------------------------------------------------------

@@ -177,4 +177,4 @@ def _gain(tensor: Tensor) -> float | None:
     gain = snapped(math.sqrt(mean), near)
     if gain == math.sqrt(mean):
         gain = math.sqrt(snapped(mean, near))
-    return gain if count > 1 or is_short(spelled_number(gain**2), digits=2) and size > 3 else None
+    return gain if count > 1 or (is_short(spelled_number(gain**2), digits=2) and size > 3) else None

@@ -24,15 +24,14 @@ from initplug.planning.resets import Replays
 from initplug.planning.slots import Slot, Tree
 from initplug.planning.walk import walk
 from initplug.schemes.compositions import Drawn
-from initplug.schemes.distributions import Complex, Constant, Normal, TruncatedNormal, Uniform
-from initplug.studies.certainties import SURE, Certainty, certainty
+from initplug.schemes.distributions import Complex, Normal, TruncatedNormal, Uniform
+from initplug.studies.certainties import Certainty, certainty
 from initplug.studies.forms import Computed, Given, Outcome, Unlike
 from initplug.studies.formulas import candidates, copies
 from initplug.studies.hypotheses import add_depths, first_hypotheses, relative_error
 from initplug.studies.induction import Proposal, names_of, recipe_data, rules_for
-from initplug.studies.inference import Alternative, Inference, InferredRow, LOW
+from initplug.studies.inference import LOW, Alternative, Inference, InferredRow
 from initplug.studies.record import nearest_preset, ungiven
-from initplug.studies.rows import Row
 from initplug.studies.samples import Sample, sample_of
 from initplug.studies.weighing import Weighed, at_step_0, weighed
 
@@ -168,7 +167,9 @@ class _Looked:
         found = weighed(self.tree, self.varied, [*thought.found.values()])
         drafts = [self.row(place, found.get(place), 1.0) for place in range(len(self.tree.slots))]
         wanted = np.array([place in self.varied for place in range(len(drafts))], np.bool_)
-        reach = [8 * relative_error(self.varied[place]) if place in self.varied else 0.0 for place in range(len(drafts))]
+        reach = [
+            8 * relative_error(self.varied[place]) if place in self.varied else 0.0 for place in range(len(drafts))
+        ]
         before = len(thought.found)
         add_depths(thought, self.tree, drafts, reach, wanted)
         if len(thought.found) == before:
@@ -259,6 +260,7 @@ def _whole(drawn: Drawn, sample: Sample) -> Drawn:
 
 def _rounded(drawn: Drawn, sample: Sample) -> Drawn:
     """Return a distribution with the digits that a sample is enough for."""
+
     def short(number: float, error: float, up: bool = False) -> float:
         if not number:
             return number

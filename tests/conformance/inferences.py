@@ -100,7 +100,7 @@ def judged(
         return [], None
     truth, told = recorded.distribution, inferred.distribution
     high, low = inferred.confidence >= HIGH, inferred.confidence < LOW
-    line = f"{recorded.name} {list(recorded.shape)}: {inferred.formula or told and told.text} " + (
+    line = f"{recorded.name} {list(recorded.shape)}: {inferred.formula or (told and told.text)} " + (
         f"({inferred.confidence:.2f}), recorded {meant.text if meant else ''}: {truth.text if truth else recorded.reason}"
     )
     if truth is None:
