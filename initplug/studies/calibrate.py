@@ -18,7 +18,7 @@ from torch import nn
 
 from initplug.columns import coded
 from initplug.errors import NAME, ApplyError, Finding, InitplugWarning, brief, did_you_mean, headed, shortened, warn
-from initplug.filling.apply import apply
+from initplug.filling.apply import apply, settings_of
 from initplug.filling.backups import backed_up, restored_on_failure
 from initplug.filling.replicas import NO_REPLICAS, replicated
 from initplug.filling.select import Fitted, fitted
@@ -103,6 +103,7 @@ def calibrate(
     """
     seed, threads = plain(seed), plain(threads)
     goal = _checked(seed, method, plain(target), plain(tolerance), plain(rounds))
+    settings = settings_of(seed, threads, False, False, progress)
     args, kwargs = arguments_of(inputs)
     recipe = load(recipe.recipe if isinstance(recipe, Plan) else recipe)
     if isinstance(model, nn.Module):
@@ -118,7 +119,7 @@ def calibrate(
         with _silent():
             fresh = fitted(model, found.plan, "")  # what was on meta has other tensors now
             layers, left = layers_of(fresh, skip, goal)
-            passes = _Course(_work(fresh, seed, threads), layers, progress).run(model, (args, kwargs), goal.rounds)
+            passes = _Course(_work(fresh, settings), layers, progress).run(model, (args, kwargs), goal.rounds)
             rows = [layer.scaling() for layer in sorted(layers, key=lambda layer: layer.order or len(layers) + 1)]
             result = factored(found.plan, {row.name: row.factor for row in rows if row.factor != 1})
             audit = apply(model, result, seed=seed, threads=threads)
@@ -189,9 +190,9 @@ def _silent() -> Iterator[None]:
         yield
 
 
-def _work(found: Fitted, seed: int, threads: int | None) -> Work:
+def _work(found: Fitted, settings: Settings) -> Work:
     """Return what drawing single slots of an applied model again takes."""
-    settings = Settings(seed, threads or 1, measure=False, histograms=False, progress=None)
+    settings = settings._replace(progress=None)
     statuses: Any = coded(["initialized"] * len(found.plan))
     sources, lost = sources_of(found.plan, found.tree, found.slots)
     return Work(found.plan, found.tree, found.slots, statuses, {}, settings, NO_REPLICAS, sources, lost)

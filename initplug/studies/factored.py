@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 from initplug.language.factor import Factor
 from initplug.language.init import Init
@@ -33,7 +32,7 @@ def factored(plan: Plan, factors: Mapping[str, float]) -> Recipe:
         'xavier_uniform factor=1.5'
     """
     recipe = plan.recipe
-    rules = {name: rule and _placed(rule, recipe.folder(name)) for name, rule in recipe.rules.items()}
+    rules = {name: rule and _alone(rule, name, recipe) for name, rule in recipe.rules.items()}
     taken = Counter(name for share in plan.shares for name in (share.rule, share.passed, *share.shadowed))
     for name, factor in factors.items():
         winner = plan[name].rule or ""
@@ -66,9 +65,16 @@ def _free(name: str, rules: Mapping[str, Rule | None]) -> str:
     return name
 
 
-def _placed(rule: Rule, folder: Path) -> Rule:
-    """Return a rule whose path, if it has one, is the same wherever its recipe is written."""
+def _alone(rule: Rule, name: str, recipe: Recipe) -> Rule:
+    """Return a rule that means the same outside the file that it is from.
+
+    A path is absolute. Entries of a shipped preset that are for other models are not warned of, as there.
+    """
+    place = recipe.place(name)
+    several = bool(rule.except_) or len(rule.match) > 1
+    if place is not None and recipe.is_shipped(place) and several and rule.expect is None:
+        rule = rule.model_copy(update={"optional": True})
     if rule.init.fn != "load":
         return rule
-    path = str((folder / rule.init.arguments["path"]).absolute())
+    path = str((recipe.folder(name) / rule.init.arguments["path"]).absolute())
     return rule.model_copy(update={"init": replace(rule.init, arguments={**rule.init.arguments, "path": path})})

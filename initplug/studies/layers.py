@@ -133,7 +133,7 @@ def layers_of(found: Fitted, skip: str | Iterable[str], goal: Goal) -> tuple[lis
             reason = _unscaled(nodes[0]) if nodes else f"no output of {share.module_type} is linear in it"
         if reason is None:
             modules = {node.name: node.module for node in map(partial(_giver, tree), multiplying)}
-            layers.append(Layer(row, slot, share.rule or "", modules, Search(goal)))
+            layers.append(Layer(row, slot, share.rule or "", modules, Search(goal, looped=bool(slot.others))))
             continue
         left.append(
             Scaling(

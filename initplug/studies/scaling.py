@@ -50,6 +50,9 @@ class Search:
         goal: of it.
         tried: (factor, standard deviation), in order.
         rounds: how often the weight was drawn again.
+        looped: whether the weight acts on the input, too, as that of an embedding which is also the head: then its
+            first output in a pass tells what the factor of the pass before has done.
+        starts: (factor, standard deviation) that passes began with.
         over: whether no further factor is looked for.
         reason: why the weight is left, where it is.
 
@@ -65,6 +68,8 @@ class Search:
     factor: float = 1.0
     tried: list[tuple[float, float]] = field(default_factory=list)
     rounds: int = 0
+    looped: bool = False
+    starts: list[tuple[float, float]] = field(default_factory=list)
     over: bool = False
     reason: str | None = None
 
@@ -72,9 +77,14 @@ class Search:
         """Return the factor to draw with next, given the output's standard deviation; None where there is no other."""
         if self.over:
             return None
+        first = not self.tried
         self.tried.append((self.factor, std))
+        if first:
+            self.starts.append(self.tried[0])
         if self.goal.reached(std):
             return None
+        if self.looped and len(self.starts) > 1:
+            return self._around() if first else None  # the next pass tells
         slope, rest = self._line
         beyond = slope > 0 and rest >= self.goal.target**2
         if self._deaf:
@@ -86,6 +96,16 @@ class Search:
         if beyond:
             return self._ended(1.0, f"what its weight does not multiply has std {math.sqrt(rest):.3g} already")
         return self._ended(self._best)
+
+    def _around(self) -> float | None:
+        """Return the factor after those that whole passes began with, over which an output goes with a power of it."""
+        (before, std_before), (now, std) = self.starts[-2:]
+        power = 1.0 if now == before else math.log(std / std_before) / math.log(now / before)
+        found = self.goal.rounded(now * (self.goal.target / std) ** (1 / min(max(power, 0.5), 4)))
+        if self.rounds >= self.goal.rounds or found == now:
+            return self._ended(now)
+        self.rounds += 1
+        return found
 
     def _ended(self, factor: float, reason: str | None = None) -> float | None:
         """End the search with a factor; return it unless the weight has it."""
