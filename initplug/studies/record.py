@@ -28,7 +28,7 @@ from initplug.studies.formulas import candidates, copies
 from initplug.studies.induction import comments_of, names_of, recipe_data, rules_for
 from initplug.studies.recording import Nearest, Recording
 from initplug.studies.rows import Row
-from initplug.studies.suggest import suggest
+from initplug.studies.suggest import best_of
 
 
 def record(build: Callable[[], nn.Module], *, check: bool = True) -> Recording:
@@ -152,9 +152,9 @@ def nearest_preset(tree: Tree, rows: Sequence[Row], replays: Replays) -> Nearest
     if least == len(rows):
         return None
     nearest = [name for name, differs in found.items() if len(differs) == least]
-    if len(nearest) > 1:  # what was written for the model, rather than what happens to say the same
-        nearest = [fit.preset for fit in suggest(tree.nodes[0].module) if fit.preset in nearest]
-    return Nearest(nearest[0], found[nearest[0]])
+    # Of several, what was written for the model, rather than what happens to say the same.
+    best = nearest[0] if len(nearest) == 1 else best_of(tree, nearest, replays)
+    return Nearest(best, found[best])
 
 
 @lru_cache(maxsize=1024)

@@ -18,8 +18,12 @@ from commands import invoke
 from torch import nn
 
 import initplug
+from initplug.language.preset_list import presets
+from initplug.planning.draft import drafted
+from initplug.planning.slots import Tree
 from initplug.schemes.compositions import Copy, Keep
 from initplug.schemes.distributions import Constant, Normal, TruncatedNormal, Uniform
+from initplug.studies import suggest
 from initplug.studies.agreement import agrees, alike
 
 
@@ -180,7 +184,9 @@ def test_a_padding_row_that_is_drawn_over_is_found() -> None:
         return table
 
     (problem,) = initplug.record(build).problems()
-    assert problem.reason == "its values are not what its code was seen to write: padding row 1 is not 0"
+    assert problem.reason == (
+        "its code draws the row that is meant for padding, too, which every recipe zeroes: padding row 1 is not 0"
+    )
 
 
 class Hidden(nn.Module):
@@ -255,6 +261,38 @@ def test_a_preset_that_says_the_same_is_named() -> None:
     assert recording.nearest.differs == ()
     assert initplug.plan(build(), recording.nearest.preset).unmatched == ()
     assert recording.told()[0] == f"this is {recording.nearest.preset}"
+
+
+def test_of_presets_that_say_the_same_only_those_are_planned_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    again: list[object] = []
+
+    def counted(tree: Tree, recipe: initplug.Recipe, **given: Any) -> Any:
+        again.append(recipe)
+        return drafted(tree, recipe, **given)
+
+    monkeypatch.setattr(suggest, "drafted", counted)
+    recording = initplug.record(lambda: nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)))
+    assert recording.nearest is not None
+    assert 1 < len(again) < len(presets()) / 2
+    assert recording.nearest.preset == initplug.suggest(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)))[0].preset
+
+
+def test_adapters_are_given_what_they_are_drawn_from() -> None:
+    def build() -> nn.Module:
+        return nn.ModuleList(Adapted() for _ in range(3))
+
+    recording = initplug.record(build)
+    assert recording.problems() == ()
+    selectors = [rule["match"] for rule in recording.recipe.plain()["rules"].values()]
+    assert selectors == ["*", "^*.lora_A.first.weight", "^*.lora_B.first.weight"]
+
+
+class Adapted(nn.Linear):
+    def __init__(self) -> None:
+        super().__init__(4, 4)
+        self.lora_A = nn.ModuleDict({"first": nn.Linear(4, 2, bias=False)})
+        self.lora_B = nn.ModuleDict({"first": nn.Linear(2, 4, bias=False)})
+        nn.init.zeros_(self.lora_B["first"].weight)  # type: ignore[arg-type]  # torch's stubs
 
 
 def test_a_recording_is_data() -> None:
