@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from initplug.errors import InitplugError as InitplugError
     from initplug.errors import InitplugWarning as InitplugWarning
     from initplug.errors import PlanError as PlanError
+    from initplug.errors import ProbeError as ProbeError
     from initplug.errors import RecipeError as RecipeError
     from initplug.filling.apply import apply as apply
     from initplug.filling.apply import audit as audit
@@ -35,7 +36,13 @@ if TYPE_CHECKING:
     from initplug.schemes.fans import Fans as Fans
     from initplug.schemes.initializers import initializer as initializer
     from initplug.schemes.structures.orthogonal import Orthogonal as Orthogonal
+    from initplug.studies.calibrate import calibrate as calibrate
+    from initplug.studies.calibration import Calibration as Calibration
     from initplug.studies.diff import diff as diff
+    from initplug.studies.infer import infer as infer
+    from initplug.studies.inference import Inference as Inference
+    from initplug.studies.probe import probe as probe
+    from initplug.studies.probing.comparison import Probe as Probe
     from initplug.studies.record import record as record
     from initplug.studies.recording import Recording as Recording
     from initplug.studies.suggest import suggest as suggest
@@ -49,6 +56,9 @@ _HOMES = {
     "suggest": "studies.suggest",
     "diff": "studies.diff",
     "record": "studies.record",
+    "infer": "studies.infer",
+    "calibrate": "studies.calibrate",
+    "probe": "studies.probe",
     "initializer": "schemes.initializers",
     "Recipe": "language.recipe",
     "Rule": "language.recipe",
@@ -56,6 +66,9 @@ _HOMES = {
     "Assignment": "planning.assignment",
     "Audit": "auditing.audit",
     "Recording": "studies.recording",
+    "Inference": "studies.inference",
+    "Calibration": "studies.calibration",
+    "Probe": "studies.probing.comparison",
     "Fans": "schemes.fans",
     "Constant": "schemes.distributions",
     "Normal": "schemes.distributions",
@@ -68,6 +81,7 @@ _HOMES = {
     "RecipeError": "errors",
     "PlanError": "errors",
     "ApplyError": "errors",
+    "ProbeError": "errors",
     "InitplugWarning": "errors",
 }
 

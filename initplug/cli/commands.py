@@ -7,7 +7,6 @@ import json
 import os
 import stat
 import sys
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,9 +24,12 @@ from initplug.cli.options import (
     STRICT_OPTION,
     TABLE_OPTIONS,
     completion_script,
+    recipe_from,
+    recipe_source,
     with_config,
 )
-from initplug.cli.studies import diff, record
+from initplug.cli.probing import probe
+from initplug.cli.studies import calibrate, diff, record
 from initplug.cli.sweeps import differences, run_each
 from initplug.cli.terminal import colored, progress, reported, table_of
 from initplug.errors import InitplugError, PlanError, RecipeError, brief, shortened, visible
@@ -138,7 +140,7 @@ def show(given: CommandWords) -> None:
     """
     if given.config is None:
         (recipe,), overrides = given.split(["RECIPE"])
-        loaded = _recipe_from(recipe, overrides)
+        loaded = recipe_from(recipe, overrides)
     else:
         with composed(given) as (composition,):
             loaded = enter_composition(composition).recipe()
@@ -155,7 +157,7 @@ def check(recipes: tuple[str, ...], strict: bool) -> None:
     status = 0
     for source in recipes:
         try:
-            composed = compose(_source(source))
+            composed = compose(recipe_source(source))
             with user_code():
                 recipe = validate(composed)
         except RecipeError as error:
@@ -337,7 +339,7 @@ def audit(
     from initplug.tables.files import REPORTS, check_path
 
     target = import_model(model)
-    loaded = _recipe_from(recipe, overrides)
+    loaded = recipe_from(recipe, overrides)
     if report is not None:
         check_path(report, REPORTS)
     for given in (weights, against):
@@ -378,21 +380,11 @@ def _show_audit(audit: Audit, every: bool, wide: bool) -> None:
 
 commands.add_command(diff)
 commands.add_command(record)
+commands.add_command(calibrate)
+commands.add_command(probe)
 
 
 # Arguments --------------------------------------------------------------------------------------------------
-
-
-def _source(recipe: str) -> str:
-    """Return a RECIPE argument as `load` takes it; - is standard input."""
-    if recipe != "-":
-        return recipe.replace("\n", " ")
-    from initplug.language.yaml import MAX_CHARACTERS
-
-    try:
-        return sys.stdin.read(MAX_CHARACTERS + 1) + "\n"
-    except UnicodeDecodeError:
-        raise Failure("standard input: not a text (UTF-8)") from None
 
 
 def _check_readable(path: Path) -> None:
@@ -410,17 +402,10 @@ def _check_readable(path: Path) -> None:
 def _model_and_recipe_named(given: CommandWords) -> tuple[Model, Recipe]:
     """Return the MODEL and the RECIPE of a command."""
     (model, recipe), overrides = given.split(["MODEL", "RECIPE"])
-    return import_model(model), _recipe_from(recipe, overrides)
+    return import_model(model), recipe_from(recipe, overrides)
 
 
 def _model_and_recipe_of_config(composition: Composition) -> tuple[Model, Recipe]:
     """Return the model and the recipe of a config, which is validated before anything is made of it."""
     target = enter_composition(composition).model()
     return target, composition.recipe()
-
-
-def _recipe_from(recipe: str, overrides: Sequence[str]) -> Recipe:
-    from initplug.language.loading import load
-
-    with user_code():  # initializers of installed packages
-        return load(_source(recipe), overrides)

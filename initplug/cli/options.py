@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
 from initplug.cli.hydra_config import CommandWords, application
-from initplug.cli.models import user_code
+from initplug.cli.models import Failure, call_target, user_code
+from initplug.errors import InitplugError
+
+if TYPE_CHECKING:
+    from initplug.language.recipe import Recipe
 
 MODEL_HELP = """MODEL is package.module:callable or path/to/file.py:callable, optionally with literal arguments:
 'torchvision.models:resnet50(num_classes=10)'. RECIPE is a preset, a file, or - for standard input."""
@@ -26,6 +31,17 @@ STRICT_OPTION = click.option("--strict", is_flag=True, help="Warnings count as e
 REAL_OPTION = click.option("--real", is_flag=True, help="Build the model on the CPU instead of meta.")
 REPORT_OPTION = click.option(
     "--report", type=click.Path(path_type=Path), help="Write the audit to this .html, .json, .csv or .md file."
+)
+
+
+INPUT_OPTION = click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    required=True,
+    metavar="INPUT",
+    help="What the model gets: a shape of normals (8x3x32x32), of whole numbers (2x128:int64<50257), a .pt, .npy or "
+    ".safetensors file, or package.module:callable; name=… for a keyword. May be given several times.",
 )
 
 
@@ -50,6 +66,16 @@ AUDIT_OPTIONS = several(REPORT_OPTION, TABLE_OPTIONS)
 """The options of whatever prints an audit."""
 
 
+def inputs_from(texts: Sequence[str], seed: int) -> Any:
+    """Return the inputs that `--input` options say, what is drawn of them under a seed."""
+    from initplug.studies.inputs import make_inputs, parse_input
+
+    try:
+        return make_inputs([parse_input(text) for text in texts], seed, lambda target: call_target(target, "input"))
+    except InitplugError as error:
+        raise Failure(str(error), 2) from None
+
+
 def with_config(metavar: str) -> Decorator:
     """Return the words of a command as one parameter `given`, with the options that name a config."""
 
@@ -69,6 +95,31 @@ def with_config(metavar: str) -> Decorator:
 
     return decorated
 
+
+# Recipes ----------------------------------------------------------------------------------------------------
+
+
+def recipe_source(recipe: str) -> str:
+    """Return a RECIPE argument as `load` takes it; - is standard input."""
+    if recipe != "-":
+        return recipe.replace("\n", " ")
+    from initplug.language.yaml import MAX_CHARACTERS
+
+    try:
+        return sys.stdin.read(MAX_CHARACTERS + 1) + "\n"
+    except UnicodeDecodeError:
+        raise Failure("standard input: not a text (UTF-8)") from None
+
+
+def recipe_from(recipe: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Return the recipe that a RECIPE argument and overrides say."""
+    from initplug.language.loading import load
+
+    with user_code():  # initializers of installed packages
+        return load(recipe_source(recipe), overrides)
+
+
+# Completion -------------------------------------------------------------------------------------------------
 
 Offer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 

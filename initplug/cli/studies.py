@@ -8,9 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from initplug.cli.models import Model, build_model, constructor_of, import_model, user_code
-from initplug.cli.options import ALL_OPTION, MODEL_HELP, REAL_OPTION, STRICT_OPTION, WIDE_OPTION
-from initplug.cli.terminal import colored, reported
+from initplug.cli.models import Failure, Model, build_model, constructor_of, import_model, user_code
+from initplug.cli.options import (
+    ALL_OPTION,
+    INPUT_OPTION,
+    MODEL_HELP,
+    REAL_OPTION,
+    STRICT_OPTION,
+    TABLE_OPTIONS,
+    WIDE_OPTION,
+    inputs_from,
+    recipe_from,
+)
+from initplug.cli.terminal import colored, progress, reported
 
 if TYPE_CHECKING:
     from initplug.studies.recording import Recording
@@ -125,3 +135,76 @@ def _recorded(target: Model) -> Recording:
 
     with reported(strict=False), user_code():
         return initplug.record(build)
+
+
+@click.command(epilog=MODEL_HELP)
+@click.argument("model")
+@click.argument("recipe")
+@click.argument("overrides", nargs=-1, metavar="[OVERRIDE]...")
+@INPUT_OPTION
+@click.option("--seed", type=int, required=True, help="Seed of the named streams, 0 to 2^64 - 1, of drawn inputs too.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the recipe with its factors to this .yaml file.")
+@click.option("--target", type=float, default=1.0, show_default=True, help="Standard deviation of outputs.")
+@click.option("--tolerance", type=float, default=0.05, show_default=True, help="Relative to the target.")
+@click.option("--rounds", type=int, default=10, show_default=True, help="How often a weight is drawn again at most.")
+@click.option("--skip", multiple=True, metavar="SELECTOR", help="Leave these weights. May be given several times.")
+@click.option("--json", "as_json", is_flag=True, help="Print rows, recipe and summary as JSON.")
+@TABLE_OPTIONS
+def calibrate(
+    model: str,
+    recipe: str,
+    overrides: tuple[str, ...],
+    inputs: tuple[str, ...],
+    seed: int,
+    out: Path | None,
+    target: float,
+    tolerance: float,
+    rounds: int,
+    skip: tuple[str, ...],
+    as_json: bool,
+    every: bool,
+    wide: bool,
+    strict: bool,
+) -> None:
+    """Find the factors that bring the output of every layer to one standard deviation (LSUV), on inputs.
+
+    The recipe is applied, then layer by layer, in the order of the forward, the weight is drawn again with a factor
+    until the output fits. The recipe with these factors gives the same weights under the same seed, on any mesh.
+    Layers whose output is not within reach end in status 1.
+    """
+    from initplug.filling.words import SEEDS
+    from initplug.tables.files import check_path
+    from initplug.tables.text import UNBOUNDED
+
+    if not 0 <= seed < SEEDS:
+        raise click.UsageError("--seed is a whole number from 0 to 2^64 - 1")
+    target_model = import_model(model)
+    loaded = recipe_from(recipe, overrides)
+    if out is not None:
+        check_path(out, (".yaml",))
+    given = inputs_from(inputs, seed)
+    built = build_model(target_model, meta=False)
+    import initplug
+
+    with reported(strict):
+        with progress() as tell, user_code():
+            found = initplug.calibrate(
+                built,
+                loaded,
+                given,
+                seed=seed,
+                target=target,
+                tolerance=tolerance,
+                rounds=rounds,
+                skip=skip,
+                progress=tell,
+            )
+        if out is not None:
+            found.save(out)
+        width = UNBOUNDED if wide else None
+        click.echo(
+            found.to_json() if as_json else found.to_text(width=width, color=colored(), every=every), nl=not as_json
+        )
+    problems = found.problems()
+    if problems:
+        raise Failure(f"{len(problems)} of {len(found)} weights have no factor that fits")

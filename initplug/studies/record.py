@@ -18,6 +18,7 @@ from initplug.language.loading import load
 from initplug.language.preset_list import presets
 from initplug.language.recipe import Recipe
 from initplug.planning.draft import drafted
+from initplug.planning.references import padding_row
 from initplug.planning.resets import Replays
 from initplug.planning.slots import Slot, Tree
 from initplug.schemes.compositions import Drawn, Keep
@@ -69,7 +70,7 @@ def record(build: Callable[[], nn.Module], *, check: bool = True) -> Recording:
         rows=rows,
         recipe=recipe,
         comments=dict(zip(names, comments_of(proposals, rows, tried), strict=True)),
-        look=(lambda: _nearest(tree, rows, replays)) if check and found.built else None,
+        look=(lambda: nearest_preset(tree, rows, replays)) if check and found.built else None,
         differing=differing,
         checked=check,
     )
@@ -77,14 +78,8 @@ def record(build: Callable[[], nn.Module], *, check: bool = True) -> Recording:
 
 def _differing(tree: Tree, recipe: Recipe, rows: Sequence[Row], replays: Replays) -> Mapping[str, str]:
     """Return what the planner says that a recipe does not give, and what has other moments than were recorded."""
-    plan, _, misses = drafted(tree, recipe, replays=replays)
-    found = {}
-    for place, row in enumerate(rows):
-        planned = plan.shares[place].distribution
-        if row.numel and not agrees(planned, row):
-            text = "nothing" if planned is None else planned.text
-            found[row.name] = f"the recipe gives {misses.get(place, text)}"
-    if found or plan.unmatched or misses:
+    found, complete = ungiven(tree, recipe, rows, replays)
+    if not complete:
         return found
     with generators_kept(), warnings.catch_warnings():
         warnings.simplefilter("ignore", InitplugWarning)
@@ -96,9 +91,46 @@ def _differing(tree: Tree, recipe: Recipe, rows: Sequence[Row], replays: Replays
     recorded = {row.name: row.distribution for row in rows}
     for one in measured:
         doubtful = one.verdict == "differs" and not isinstance(one.distribution, Keep)
-        if doubtful and not _holds(slots[one.name], recorded.get(one.name)):
-            found[one.name] = f"its values are not what its code was seen to write: {one.problem}"
+        slot = slots[one.name]
+        if doubtful and not _holds(slot, recorded.get(one.name)) and not _is_rounded(slot, recorded.get(one.name)):
+            seen = "its values are not what its code was seen to write: "
+            padding = str(one.problem).startswith("padding row")
+            found[one.name] = f"{PADDED if padding and _draws_padding(tree, slot) else seen}{one.problem}"
     return found
+
+
+def ungiven(tree: Tree, recipe: Recipe, rows: Sequence[Row], replays: Replays) -> tuple[dict[str, str], bool]:
+    """Return what the planner says that a recipe does not give, by name, and whether it gives everything."""
+    plan, _, misses = drafted(tree, recipe, replays=replays)
+    found = {}
+    for place, row in enumerate(rows):
+        planned = plan.shares[place].distribution
+        if row.numel and not agrees(planned, row):
+            text = "nothing" if planned is None else planned.text
+            found[row.name] = f"the recipe gives {misses.get(place, text)}"
+    return found, not (found or plan.unmatched or misses)
+
+
+PADDED = "its code draws the row that is meant for padding, too, which every recipe zeroes: "
+
+
+def _draws_padding(tree: Tree, slot: Slot) -> bool:
+    """Return whether the row that is meant for padding holds more than one number."""
+    row = padding_row(tree, slot)
+    return row is not None and len(set(value_of(slot)[row].flatten()[:2].tolist())) > 1
+
+
+def _is_rounded(slot: Slot, recorded: Drawn | None) -> bool:
+    """Return whether a tensor that its owner computes, as by a norm, is beyond its bounds by rounding alone."""
+    if slot.computed is None or recorded is None:
+        return False
+    value = value_of(slot)
+    ends = [float(end) for end in value.aminmax()]
+    low, high = recorded.law.low, recorded.law.high
+    beyond = max(low - ends[0], ends[1] - high)
+    near = 0 < beyond <= 1e-5 * max(abs(low), abs(high))
+    _, judged = beside_bounds(recorded, measure(value.clamp(low, high)), value.dtype, partial(measure, value, None))
+    return near and (judged is None or judged.verdict == "ok")
 
 
 def _holds(slot: Slot, recorded: Drawn | None) -> bool:
@@ -108,7 +140,7 @@ def _holds(slot: Slot, recorded: Drawn | None) -> bool:
     return judged is not None and judged.verdict == "ok"
 
 
-def _nearest(tree: Tree, rows: Sequence[Row], replays: Replays) -> Nearest | None:
+def nearest_preset(tree: Tree, rows: Sequence[Row], replays: Replays) -> Nearest | None:
     """Return the preset that gives most parameters what was recorded; None where none gives any."""
     alone = [replace(row, twin=None) for row in rows]
     found: dict[str, tuple[str, ...]] = {}

@@ -103,9 +103,14 @@ class Recording:
         return found
 
     @property
+    def about(self) -> str:
+        """One line on what the recipe is."""
+        return f"{self.model} as its own code initialises it, recorded by initplug {__version__}"
+
+    @property
     def yaml(self) -> str:
         """The recipe as YAML; comments say how many parameters each rule takes, and which line of code they are of."""
-        lines = [f"# {self.model} as its own code initialises it, recorded by initplug {__version__}"]
+        lines = [f"# {self.about}"]
         for line in self.recipe.to_yaml().splitlines():
             named = re.fullmatch(r"  '?(\w+)'?:", line)
             if named is not None and named[1] in self.comments:
@@ -159,19 +164,23 @@ class Recording:
 
     def told(self) -> list[str]:
         """Return what is to be said of the recording: the nearest preset, copies, then every problem."""
-        lines = []
+        lines = [*self._preset_told(), *self._copies_told()]
+        return [visible(line) for line in lines] + shortened([str(problem) for problem in self.problems()])
+
+    def _preset_told(self) -> Iterator[str]:
         if self.nearest is not None:
             preset, differs = self.nearest
             if not differs:
-                lines.append(f"this is {preset}")
+                yield f"this is {preset}"
             elif len(differs) <= len(self.rows) / 2:
                 names = ", ".join(shortened(differs, 3))
-                lines.append(f"nearest preset: {preset}; {len(differs)} of {len(self.rows)} differ: {names}")
+                yield f"nearest preset: {preset}; {len(differs)} of {len(self.rows)} differ: {names}"
+
+    def _copies_told(self) -> Iterator[str]:
         twins = [row for row in self.rows if row.twin is not None]
         if twins:
             are = "parameter is a copy" if len(twins) == 1 else "parameters are copies"
-            lines.append(f"{len(twins)} {are} of others, drawn once: {twins[0].name} is {twins[0].twin}")
-        return [visible(line) for line in lines] + shortened([str(problem) for problem in self.problems()])
+            yield f"{len(twins)} {are} of others, drawn once: {twins[0].name} is {twins[0].twin}"
 
     def headline(self) -> str:
         """Return one line that sums the recording up."""

@@ -29,7 +29,7 @@ from initplug.studies.forms import (
     Unwritten,
     compacted,
 )
-from initplug.studies.origins import Origins
+from initplug.studies.origins import Origins, is_norm
 from initplug.studies.watching import Call, Place, Value, Watch
 
 
@@ -129,6 +129,10 @@ def _row(tree: Tree, slot: Slot, watch: Watch, origins: Origins) -> tuple[Row, f
     outcome, forms = _laid_out(content, shape, row)
     if isinstance(outcome, Table) and computed is None:
         outcome = _constant(tensor) or outcome
+    elif isinstance(outcome, Constant) and computed is None and (found := _constant(tensor)) is not None:
+        meant = torch.tensor(outcome.value, dtype=tensor.dtype).item()
+        near = meant != found.value and math.isclose(found.value, outcome.value, rel_tol=ROUNDED)
+        outcome = found if near else outcome
     if any(
         stored.is_meta for stored in ((tensor,) if computed is None else computed.stored)
     ):  # where functions of torch.nn.init return at once
@@ -145,6 +149,10 @@ def _row(tree: Tree, slot: Slot, watch: Watch, origins: Origins) -> tuple[Row, f
         places=tuple(dict.fromkeys(places)),
         call=forms[0].call if len(forms) == 1 else None,
     ), frozenset(draw for form in forms for draw in form.sources)
+
+
+ROUNDED = 1e-6
+"""The relative distance of a number that code computes in single precision from what it is in double precision."""
 
 
 def _single(outcome: Outcome) -> Content:
@@ -169,18 +177,9 @@ def _of_parametrized(computed: Parametrized, watch: Watch, origins: Origins) -> 
         return stored[0]
     if len(stored) == 2:  # weight norm: a norm, and the tensor that it is the norm of
         for one, other in (stored, stored[::-1]):
-            if _is_norm(one, other):
+            if is_norm(one, other):
                 return other
     return _single(Computed("its parametrization makes it of several tensors"))
-
-
-def _is_norm(one: Content, other: Content) -> bool:
-    """Return whether a content is the norm of another."""
-    if one.ids is not None or other.ids is not None or not other.forms[0].sources:
-        return False
-    outcome = one.forms[0].outcome
-    named = isinstance(outcome, Computed) and "norm" in outcome.reason
-    return named and set(one.forms[0].sources) == set(other.forms[0].sources)
 
 
 # Layout ---------------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from types import FrameType
@@ -127,6 +127,7 @@ class Read:
         size: elements of the memory.
         dtype: of the tensor.
         number: its value, where it has one element.
+        places: its values, where an operator was given them as places or as a mask.
     """
 
     writes: list[Write]
@@ -135,6 +136,7 @@ class Read:
     size: int
     dtype: torch.dtype
     number: float | None = None
+    places: Tensor | None = None
 
     @property
     def last(self) -> Write:
@@ -232,7 +234,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's stub
             result = func(*args, **kwargs)
             self._note_call(operator, call, place)
             return result
-        seen_args, seen_kwargs = self._seen(args), self._seen(kwargs)
+        seen_args, seen_kwargs = self._seen(operator, args), self._seen(operator, kwargs)
         result = func(*args, **kwargs)
         if operator.written:
             targets = [
@@ -251,9 +253,16 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's stub
                 )
         return result
 
-    def _seen(self, given: Any) -> Any:
+    def _seen(self, operator: _Operator, given: Any) -> Any:
         """Return arguments with what is known of tensors in their place."""
-        return tree_map(lambda leaf: self.read(leaf) if isinstance(leaf, Tensor) else leaf, given)
+
+        def seen(leaf: Any) -> Any:
+            if not isinstance(leaf, Tensor):
+                return leaf
+            read = self.read(leaf)
+            return replace(read, places=_places(leaf)) if operator.name in PLACED else read
+
+        return tree_map(seen, given)
 
     def _write(self, tensor: Tensor, value: Value) -> None:
         memory = self._memory(tensor, found=value.in_place)
@@ -345,6 +354,32 @@ def _call(frame: FrameType) -> Call:
 
 def _region(tensor: Tensor) -> Region:
     return Region(int(tensor.storage_offset()), tuple(tensor.shape), tensor.stride(), tensor.itemsize)
+
+
+PLACED = frozenset(
+    {
+        "index",
+        "index_put",
+        "_index_put_impl",
+        "index_select",
+        "index_fill",
+        "index_copy",
+        "masked_fill",
+        "masked_select",
+    }
+    | {"masked_scatter", "scatter", "gather", "where"}
+)
+"""Operators that are given places in a tensor, or a mask."""
+
+MOST_PLACES = 1 << 24
+"""The most places that are kept."""
+
+
+def _places(tensor: Tensor) -> Tensor | None:
+    """Return a copy of what may be places or a mask."""
+    if tensor.dtype not in (torch.bool, torch.uint8, torch.int32, torch.int64) or tensor.is_meta:
+        return None
+    return tensor.detach().cpu().clone() if tensor.numel() <= MOST_PLACES else None
 
 
 def _number(tensor: Tensor) -> float | None:
