@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: help run test quick lint types tests compat floors pythons dist wheels fuzz browser conformance presets-table presets-coverage reference docs cookbook screenshots coverage benchmark picture clean
+.PHONY: help run test quick lint types tests compat floors pythons dist wheels fuzz browser conformance presets-table presets-coverage reference docs cookbook peers screenshots coverage benchmark picture clean
 
 help: ## Say what there is.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -81,6 +81,10 @@ presets-coverage: $(VENV)/installed-tests ## Measure which models some preset re
 cookbook: $(VENV)/installed-tests ## Run the recipes of the cookbook and of migration that need packages which tests do not install.
 	$(PIP) install --no-deps --target $(COVERAGE) --upgrade --requirement tests/conformance/requirements-coverage.txt
 	PYTHONPATH=$(COVERAGE) $(BIN)/pytest -n 0 tests/conformance/test_cookbook.py
+
+peers: $(VENV)/installed-tests ## Run the traps of examples/guide/peers.md on other packages, and write its table anew.
+	$(PIP) install --no-deps --target $(COVERAGE) --upgrade --requirement tests/peers/requirements.txt
+	PYTHONPATH=$(COVERAGE) $(BIN)/python tests/peers/table.py
 
 browser: ## Install Chromium for the tests of the page, as root on Debian.
 	@command -v chromedriver >/dev/null || { apt-get update --quiet --quiet && \
