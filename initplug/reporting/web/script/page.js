@@ -25,14 +25,18 @@ function theme() {
 }
 
 theme();
-at("title").append(name(data.recipe || "recipe"));
-const drawn = data.seed === null || data.seed === undefined ? "torch's generator" : `seed ${data.seed}`;
-const origin = rows.some((row) => row.status === "read") ? "the model as it stands" : drawn;
-at("meta").textContent = [origin, `torch ${data.versions.torch}`, `initplug ${data.versions.initplug}`].map(visible).join(" · ");
-at("footer").textContent = `recipe digest ${data.digest}`;
-summarise();
-recipe();
+at("theme").hidden = at("modules").hidden = at("parameters").hidden = false;
+presses();
 tabulate();
 tools();
-plant();
+reading();
+lay();
+fit(at("parameters").clientWidth);
 refresh();
+resize(at("parameters").clientWidth);
+render();
+// The first screen is there before what is used later.
+setTimeout(() => {
+  plant();
+  searched();
+});

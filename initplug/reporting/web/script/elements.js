@@ -43,7 +43,8 @@ const digits = (value, count = 4) => {
     ? value.toExponential(count - 1).replace(/\.?0+e/, "e").replace("e+", "e")
     : String(Number(value.toPrecision(count)));
 };
-const whole = (value) => (value === null ? "–" : value.toLocaleString("en"));
+const thousands = new Intl.NumberFormat("en");
+const whole = (value) => (value === null ? "–" : thousands.format(value));
 const plural = (count, word) => `${whole(count)} ${word}${count === 1 ? "" : "s"}`;
 const shape = (sizes) => (sizes.length ? sizes.join("×") : "()");
 function compact(value) {
