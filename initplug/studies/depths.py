@@ -28,9 +28,7 @@ Reach = Sequence[float] | None
 """The same of every row, where variances were measured; None where they were recorded."""
 
 
-def depth_factors(
-    tree: Tree, rows: Sequence[Row], wanted: NDArray[np.bool_], reach: Reach = None
-) -> Iterator[Any]:
+def depth_factors(tree: Tree, rows: Sequence[Row], wanted: NDArray[np.bool_], reach: Reach = None) -> Iterator[Any]:
     """Yield initializers that others of the model are, over the root of a number of blocks or of a block's place.
 
     Args:
@@ -60,9 +58,7 @@ def depth_factors(
                     yield {**(form if isinstance(form, dict) else {"fn": form}), "factor": factor}
 
 
-def attribute_factors(
-    tree: Tree, rows: Sequence[Row], wanted: NDArray[np.bool_], reach: Reach = None
-) -> Iterator[Any]:
+def attribute_factors(tree: Tree, rows: Sequence[Row], wanted: NDArray[np.bool_], reach: Reach = None) -> Iterator[Any]:
     """Yield normal and uniform initializers over the root of a whole number that the owner, or a configuration, has.
 
     Args:
