@@ -57,7 +57,7 @@ def peak(call: Callable[[], object]) -> float:
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
         call()
     held = most = 0
-    for event in watched.profiler.kineto_results.events():  # type: ignore[union-attr]  # it has run
+    for event in watched.profiler.kineto_results.events():
         if event.name() == "[memory]":
             held += event.nbytes()
             most = max(most, held)
