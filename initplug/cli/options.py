@@ -163,11 +163,20 @@ def _keys(given: CommandWords, arguments: int, word: str) -> list[str]:
         return list(plugin._query(given.config, " ".join([*given.words, word])))
 
 
+ZSH_OFFERS = "compadd -U -V unsorted -a completions"
+ZSH_OFFERS_UNSPACED = """local -a open=(${(M)completions:#*[.=]}) whole=(${completions:#*[.=]})
+        (( $#whole )) && compadd -U -V unsorted -a whole
+        (( $#open )) && compadd -U -S '' -V unsorted -a open"""
+"""The line of click's script that offers words, and the same without a space behind keys."""
+
+
 def completion_script(shell: str, commands: click.Command) -> str:
     """Return what makes a shell complete the words of `initplug`: click's own script."""
     known = get_completion_class(shell)
     assert known is not None  # the command knows which shells there are
     script = known(commands, {}, "initplug", "_INITPLUG_COMPLETE").source()
+    if shell == "zsh":  # as below; fish leaves such words without a space by itself
+        return script.replace(ZSH_OFFERS, ZSH_OFFERS_UNSPACED)
     if shell != "bash":
         return script
     # Else `init=` would be a word of its own, and a key that ends in = or . would be followed by a space.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import math
 import multiprocessing
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -428,7 +430,7 @@ def test_the_hook_and_the_kernel_call_the_binary_the_same() -> None:
 @pytest.mark.parametrize(
     ("wanted", "told"),
     [
-        ("reference", "initplug, version {}, reference kernel\n"),
+        ("reference", "initplug, version {}, reference kernel, torch {}\n"),
         ("nought", "INITPLUG_KERNELS is 'nought', which is no kernel: it may be reference or native\n"),
     ],
 )
@@ -441,8 +443,35 @@ def test_the_version_tells_which_kernel_is_in_use(wanted: str, told: str) -> Non
         text=True,
         check=False,
     )
-    assert (done.stdout or done.stderr) == told.format(initplug.__version__)
+    assert (done.stdout or done.stderr) == told.format(initplug.__version__, importlib.metadata.version("torch"))
     assert done.returncode == (0 if wanted == "reference" else 1)
+
+
+@needs_binary
+@pytest.mark.parametrize(("level", "told"), [(0, ""), (1, " (AVX2)"), (2, " (AVX-512)"), (None, "")])
+def test_the_instructions_that_the_kernel_makes_use_of_are_told(
+    level: int | None, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = SimpleNamespace() if level is None else SimpleNamespace(instructions=lambda: level)
+    monkeypatch.setattr(kernels, "chosen", lambda: "native")
+    monkeypatch.setattr(binary, "library", lambda: library)
+    assert kernels.described_kernel() == f"native kernel{told}"
+
+
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="the system tells otherwise what its processor has")
+@pytest.mark.skipif(build_hook.compiler() is None, reason="there is no C compiler")
+def test_the_kernel_finds_the_instructions_that_the_system_tells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    altered_sources(tmp_path)
+    assert build_hook.build(build_hook.compiler() or [], tmp_path) is None
+    monkeypatch.setattr(binary, "BINARY", tmp_path / "kernel.bin")
+    monkeypatch.setattr(binary, "DIGEST", tmp_path / "kernel.blake2b")
+    forget()
+    flags = set(re.findall(r"\w+", Path("/proc/cpuinfo").read_text()))
+    wide = {"avx512f", "avx512bw", "avx512dq", "avx512vl"}
+    level = 2 if wide | {"avx2", "bmi2"} <= flags else 1 if {"avx2", "bmi2"} <= flags else 0
+    assert binary.library().instructions() == level
 
 
 def test_an_unknown_kernel_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
