@@ -19,7 +19,7 @@ from initplug.planning.closed_forms import (
 from initplug.schemes.compositions import Drawn
 from initplug.schemes.distributions import Constant
 from initplug.studies.forms import Computed, Form, Outcome, Table, Unwritten
-from initplug.studies.watching import Value
+from initplug.studies.writes import Value
 
 
 def _refused(drawn: Drawn) -> Drawn:

@@ -3,6 +3,7 @@
     python tests/conformance/recordings.py                    # a table of libraries, and every model that is not whole
     python tests/conformance/recordings.py timm --large       # of models whose name begins so, large ones too
     python tests/conformance/recordings.py --verify --write   # compared with other constructions; into the guide
+    python tests/conformance/recordings.py --meta             # compared with recordings on meta; --tiny: of all tensors
 
 A model is whole if its recipe gives every parameter what the code draws. Whether recipes are right is asked of
 constructions under further seeds, which `checking` compares with the recipe's plan by tests of samples.
@@ -25,6 +26,8 @@ from families import Case, all_families
 from recording import recorded
 
 import initplug
+from initplug.studies import meta
+from initplug.studies.agreement import alike
 from initplug.studies.forms import Given, Table
 
 SEEDS = (11, 12)
@@ -74,6 +77,20 @@ def found(case: Case, verify: bool) -> Found:
     return Found(case, recording, "", wrong, seconds)
 
 
+def beside_meta(case: Case, recording: initplug.Recording) -> tuple[str, ...]:
+    """What a recording on meta says otherwise."""
+    torch.manual_seed(1)
+    other = initplug.record(case.build, meta=True, check=False)
+    found = [] if other.meta else ["needs values"]
+    for row, without in zip(recording, other, strict=True):
+        one, two = row.distribution, without.distribution
+        same = one is not None and two is not None and alike(one, two)
+        same = same or (one is two is None and row.reason == without.reason)
+        if not same or (row.twin, row.places) != (without.twin, without.places):
+            found.append(f"{row.name}: {without.outcome if two is None else two.text}")
+    return (*found, *(["another recipe"] if other.recipe != recording.recipe else []))
+
+
 def cases(prefix: str, large: bool) -> list[Case]:
     known: dict[str, Case] = {}
     for family in all_families():
@@ -107,8 +124,12 @@ def main() -> None:
     parser.add_argument("--large", action="store_true")
     parser.add_argument("--verify", action="store_true", help="compare with constructions under further seeds")
     parser.add_argument("--write", action="store_true", help="write the table into the guide")
+    parser.add_argument("--meta", action="store_true", help="compare with recordings on meta")
+    parser.add_argument("--tiny", action="store_true", help="there without values for tensors of 64 elements, too")
     given = parser.parse_args()
-    results = []
+    if given.tiny:
+        meta.DRAWN = meta.FIXED = 64
+    results, alike_on_meta = [], 0
     for case in cases(given.prefix, given.large):
         one = found(case, given.verify)
         if one.error.startswith("ModuleNotFoundError"):  # its library is not installed here
@@ -120,12 +141,19 @@ def main() -> None:
             continue
         for problem in one.recording.problems()[:4]:
             print(f"{case.model}: {problem}", flush=True)
+        if given.meta:
+            otherwise = beside_meta(case, one.recording)
+            alike_on_meta += not otherwise
+            if otherwise:
+                print(f"{case.model}: ON META {'; '.join(otherwise[:4])}", flush=True)
         if one.wrong:
             print(f"{case.model}: WRONG {', '.join(one.wrong[:4])}", flush=True)
         kept = [row for row in one.recording if isinstance(row.outcome, Table | Given)]
         print(f"{case.model}: {one.recording.headline()}; {len(kept)} tables; {one.seconds:.2f} s", flush=True)
     table = "\n".join(summary(results))
     print(table)
+    if given.meta:
+        print(f"{alike_on_meta} of {len(results)} are recorded on meta as they are for real")
     if given.write:
         before, _, rest = GUIDE.read_text().partition(BEGIN)
         GUIDE.write_text(f"{before}{BEGIN}{table}\n{END}{rest.partition(END)[2]}")
