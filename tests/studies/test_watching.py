@@ -188,6 +188,8 @@ READ: dict[str, tuple[Callable[[], Tensor], Outcome]] = {
         lambda: torch.cat([torch.ones(2), torch.zeros(2)]),
         Stacked((Constant(1.0), Constant(0.0)), 0),
     ),
+    "padded": (lambda: nn.functional.pad(torch.zeros(3), (1, 2)), Constant(0.0)),
+    "padded by nothing": (lambda: nn.functional.pad(torch.randn(3, 2), (0, 0)), Normal(0.0, 1.0)),
     "unwritten": (after(), Unwritten()),
     "unwritten, scaled": (after(lambda t: t.mul_(0.5)), Unwritten()),
     "gates": (
@@ -294,6 +296,7 @@ COMPUTED: dict[str, tuple[Callable[[], Tensor], str]] = {
         lambda: (x := torch.randn(SHAPE)).masked_fill(x.abs() > 2, 0.0),
         "masked_fill by a comparison of draws, with draws of another kind",
     ),
+    "padded by zeros": (lambda: nn.functional.pad(torch.randn(4), (0, 1)), "constant_pad_nd of draws"),
     "a part unwritten": (after(lambda t: t[:4].normal_()), "a part of it is never written"),
     "numpy": (lambda: torch.from_numpy(np.random.randn(4)).float(), "drawn outside torch"),
     "python": (lambda: torch.tensor([random.random() for _ in range(4)]), "drawn outside torch"),
