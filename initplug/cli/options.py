@@ -66,26 +66,6 @@ AUDIT_OPTIONS = several(REPORT_OPTION, TABLE_OPTIONS)
 """The options of whatever prints an audit."""
 
 
-def source_of(recipe: str) -> str:
-    """Return a RECIPE argument as `load` takes it; - is standard input."""
-    if recipe != "-":
-        return recipe.replace("\n", " ")
-    from initplug.language.yaml import MAX_CHARACTERS
-
-    try:
-        return sys.stdin.read(MAX_CHARACTERS + 1) + "\n"
-    except UnicodeDecodeError:
-        raise Failure("standard input: not a text (UTF-8)") from None
-
-
-def recipe_from(recipe: str, overrides: Sequence[str]) -> Recipe:
-    """Return the recipe that a RECIPE argument names, overrides applied."""
-    from initplug.language.loading import load
-
-    with user_code():  # initializers of installed packages
-        return load(source_of(recipe), overrides)
-
-
 def inputs_from(texts: Sequence[str], seed: int) -> Any:
     """Return the inputs that `--input` options say, what is drawn of them under a seed."""
     from initplug.studies.inputs import make_inputs, parse_input
@@ -115,6 +95,31 @@ def with_config(metavar: str) -> Decorator:
 
     return decorated
 
+
+# Recipes ----------------------------------------------------------------------------------------------------
+
+
+def recipe_source(recipe: str) -> str:
+    """Return a RECIPE argument as `load` takes it; - is standard input."""
+    if recipe != "-":
+        return recipe.replace("\n", " ")
+    from initplug.language.yaml import MAX_CHARACTERS
+
+    try:
+        return sys.stdin.read(MAX_CHARACTERS + 1) + "\n"
+    except UnicodeDecodeError:
+        raise Failure("standard input: not a text (UTF-8)") from None
+
+
+def recipe_from(recipe: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Return the recipe that a RECIPE argument and overrides say."""
+    from initplug.language.loading import load
+
+    with user_code():  # initializers of installed packages
+        return load(recipe_source(recipe), overrides)
+
+
+# Completion -------------------------------------------------------------------------------------------------
 
 Offer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
@@ -158,11 +163,20 @@ def _keys(given: CommandWords, arguments: int, word: str) -> list[str]:
         return list(plugin._query(given.config, " ".join([*given.words, word])))
 
 
+ZSH_OFFERS = "compadd -U -V unsorted -a completions"
+ZSH_OFFERS_UNSPACED = """local -a open=(${(M)completions:#*[.=]}) whole=(${completions:#*[.=]})
+        (( $#whole )) && compadd -U -V unsorted -a whole
+        (( $#open )) && compadd -U -S '' -V unsorted -a open"""
+"""The line of click's script that offers words, and the same without a space behind keys."""
+
+
 def completion_script(shell: str, commands: click.Command) -> str:
     """Return what makes a shell complete the words of `initplug`: click's own script."""
     known = get_completion_class(shell)
     assert known is not None  # the command knows which shells there are
     script = known(commands, {}, "initplug", "_INITPLUG_COMPLETE").source()
+    if shell == "zsh":  # as below; fish leaves such words without a space by itself
+        return script.replace(ZSH_OFFERS, ZSH_OFFERS_UNSPACED)
     if shell != "bash":
         return script
     # Else `init=` would be a word of its own, and a key that ends in = or . would be followed by a space.

@@ -33,7 +33,7 @@ MOST_BELOW = 1 << 24
 FORMS = "8x3x32x32, 2x128:int64<50257, batch.pt, package.module:callable, each also as name=…"
 
 NAMED = re.compile(r"(?P<name>[^\W\d]\w*)=(?P<rest>.*)", re.DOTALL)
-SHAPE = re.compile(r"(?P<shape>\d+(x\d+)*)(:(?P<dtype>\w+))?(<(?P<below>\d+))?")
+SHAPE = re.compile(r"(?P<shape>\d+(x\d+)*)(:(?P<dtype>\w+))?(<(?P<below>\d+)>?)?")
 
 
 @dataclass(frozen=True, slots=True)
