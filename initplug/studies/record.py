@@ -97,7 +97,7 @@ def _differing(tree: Tree, recipe: Recipe, rows: Sequence[Row], replays: Replays
     real = [slot.name for slot in tree.slots if not slot.tensor.is_meta]
     if len(real) < len(rows):  # there are no values, as on meta
         drawn = ((row.name, row.over) for row in rows if row.over is not None and row.name not in real)
-        found.update((name, f"{UNSEEN}: padding row {over} is not 0") for name, over in drawn)
+        found.update((name, f"{PADDED}: padding row {over} is not 0") for name, over in drawn)
     if not real:
         return found
     with generators_kept(), warnings.catch_warnings():

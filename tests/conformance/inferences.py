@@ -18,8 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from families import Case
-from recordings import cases
+from families import Case, all_families
 from torch import nn
 
 import initplug
@@ -61,6 +60,16 @@ class Found:
     error: str = ""
     step_0: float = 1.0
     seconds: float = 0.0
+
+
+def cases(prefix: str, large: bool) -> list[Case]:
+    """The models of the preset library, each once."""
+    known: dict[str, Case] = {}
+    for family in all_families():
+        for case in family.cases:
+            if case.model.startswith(prefix) and (large or not case.large):
+                known.setdefault(case.model, case)
+    return [*known.values()]
 
 
 def found(case: Case) -> Found:

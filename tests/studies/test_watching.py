@@ -296,7 +296,6 @@ COMPUTED: dict[str, tuple[Callable[[], Tensor], str]] = {
         lambda: (x := torch.randn(SHAPE)).masked_fill(x.abs() > 2, 0.0),
         "masked_fill by a comparison of draws, with draws of another kind",
     ),
-    "padded by zeros": (lambda: nn.functional.pad(torch.randn(4), (0, 1)), "constant_pad_nd of draws"),
     "a part unwritten": (after(lambda t: t[:4].normal_()), "a part of it is never written"),
     "numpy": (lambda: torch.from_numpy(np.random.randn(4)).float(), "drawn outside torch"),
     "python": (lambda: torch.tensor([random.random() for _ in range(4)]), "drawn outside torch"),
