@@ -5,7 +5,8 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check --quiet
 
 .PHONY: help run test quick lint types tests compat floors pythons dist wheels fuzz browser conformance presets-table \
-    presets-coverage screenshots coverage benchmark verdicts coordinates picture clean
+    presets-coverage recordings inferences reference docs cookbook peers screenshots coverage benchmark verdicts \
+    coordinates picture clean
 
 help: ## Say what there is.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -66,12 +67,26 @@ conformance: $(VENV)/installed-tests ## Compare every preset with all of its mod
 presets-table: $(VENV)/installed-tests ## Write the table of examples/guide/presets.md anew.
 	$(BIN)/python tests/conformance/presets_table.py
 
+reference: $(VENV)/installed-tests ## Write the guide's reference of initializers anew, with its pictures.
+	$(BIN)/python tests/documents/reference.py
+
+docs: $(VENV)/installed-docs ## Build the site of the guide into build/site; a link that leads nowhere is an error.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --config-file examples/mkdocs.yml
+
 COVERAGE := build/coverage-packages
 
 presets-coverage: $(VENV)/installed-tests ## Measure which models some preset reproduces, and write examples/guide/coverage.md anew.
 	$(PIP) install --no-deps --target $(COVERAGE) --upgrade --requirement tests/conformance/requirements-coverage.txt
 	PYTHONPATH=$(COVERAGE) $(BIN)/python tests/conformance/coverage_table.py $(MODELS)
 	PYTHONPATH=$(COVERAGE) $(BIN)/pytest tests/conformance/test_presets.py
+
+cookbook: $(VENV)/installed-tests ## Run the recipes of the cookbook and of migration that need packages which tests do not install.
+	$(PIP) install --no-deps --target $(COVERAGE) --upgrade --requirement tests/conformance/requirements-coverage.txt
+	PYTHONPATH=$(COVERAGE) $(BIN)/pytest -n 0 tests/conformance/test_cookbook.py
+
+peers: $(VENV)/installed-tests ## Run the traps of examples/guide/peers.md on other packages, and write its table anew.
+	$(PIP) install --no-deps --target $(COVERAGE) --upgrade --requirement tests/peers/requirements.txt
+	PYTHONPATH=$(COVERAGE) $(BIN)/python tests/peers/table.py
 
 browser: ## Install Chromium for the tests of the page, as root on Debian.
 	@command -v chromedriver >/dev/null || { apt-get update --quiet --quiet && \
@@ -115,6 +130,10 @@ $(VENV)/installed: pyproject.toml constraints.txt $(wildcard initplug/kernels/*.
 
 $(VENV)/installed-examples: $(VENV)/installed
 	$(PIP) install --constraint constraints.txt --editable '.[examples]'
+	@touch $@
+
+$(VENV)/installed-docs: $(VENV)/installed
+	$(PIP) install --constraint constraints.txt --editable '.[docs]'
 	@touch $@
 
 # Third-party models come without their dependencies, since those would bring another torch, with CUDA.

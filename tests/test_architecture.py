@@ -155,9 +155,11 @@ PUBLIC = [
     "ApplyError",
     "Assignment",
     "Audit",
+    "Calibration",
     "Constant",
     "Fans",
     "Finding",
+    "Inference",
     "InitplugError",
     "InitplugWarning",
     "Normal",
@@ -175,11 +177,14 @@ PUBLIC = [
     "Uniform",
     "apply",
     "audit",
+    "calibrate",
     "deferred",
     "diff",
+    "infer",
     "initializer",
     "load",
     "plan",
+    "preset_names",
     "probe",
     "record",
     "suggest",
@@ -197,14 +202,27 @@ def test_no_submodule_takes_a_public_name() -> None:
         if not name.endswith("__main__"):
             importlib.import_module(name)
     assert not {name.split(".")[1] for name in names} & set(PUBLIC)
-    for name in ("load", "plan", "apply", "audit", "deferred", "diff", "suggest", "record", "probe"):
+    for name in (
+        "load",
+        "plan",
+        "apply",
+        "audit",
+        "deferred",
+        "diff",
+        "suggest",
+        "record",
+        "infer",
+        "probe",
+        "calibrate",
+    ):
         assert callable(getattr(initplug, name))
         assert getattr(initplug, name).__name__ == name
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'initplug' has no attribute 'aply'"):
-        initplug.aply  # noqa: B018  # reading the name is what is tested
+        # Reading the name is what is tested. Were the type checker not to miss it, this comment would be its error.
+        initplug.aply  # type: ignore[attr-defined]  # noqa: B018
 
 
 def public_methods(cls: type) -> Iterator[tuple[str, object]]:

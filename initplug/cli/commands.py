@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-import stat
+import shutil
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -29,11 +29,11 @@ from initplug.cli.options import (
     with_config,
 )
 from initplug.cli.probing import probe
-from initplug.cli.studies import diff, record
+from initplug.cli.studies import calibrate, diff, infer, record
 from initplug.cli.sweeps import differences, run_each
 from initplug.cli.terminal import colored, progress, reported, table_of
 from initplug.errors import InitplugError, PlanError, RecipeError, brief, shortened, visible
-from initplug.kernels import KernelError, chosen
+from initplug.kernels import KernelError, described_kernel
 
 if TYPE_CHECKING:
     from initplug.auditing.audit import Audit
@@ -79,14 +79,24 @@ def main() -> None:
 
 
 def _tell_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
-    """Tell the version, and which kernel is in use."""
+    """Tell the version, which kernel is in use, and that of torch, which is not imported for that."""
     if wanted and not ctx.resilient_parsing:
         try:
             with reported(strict=False):
-                click.echo(f"initplug, version {__version__}, {chosen()} kernel")
+                click.echo(f"initplug, version {__version__}, {described_kernel()}, {_version_of('torch')}")
         except KernelError as error:
             raise Failure(str(error)) from None
         ctx.exit()
+
+
+def _version_of(package: str) -> str:
+    """Return the name and the version of an installed package."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return f"{package} {version(package)}"
+    except PackageNotFoundError:
+        return f"no {package}"
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -110,23 +120,47 @@ def commands() -> None:
 
 
 @commands.command()
+@click.argument("pattern", required=False)
+@click.option("--family", metavar="WORDS", help="Those whose family holds these words: convolutional, language.")
+@click.option("--json", "as_json", is_flag=True, help="Print name, family and what it is about as JSON.")
 @click.option("--for", "model", metavar="MODEL", help="Say which fit this model best: package.module:callable.")
 @REAL_OPTION
-def presets(model: str | None, real: bool) -> None:
-    """List the recipes that ship with initplug, by family; or, the best first, those that fit a model."""
+def presets(pattern: str | None, family: str | None, as_json: bool, model: str | None, real: bool) -> None:
+    """List the recipes that ship with initplug, by family; or, the best first, those that fit a model.
+
+    PATTERN is a glob over names, 'timm_*', or any part of a name: resnet.
+    """
     if model is None:
         if real:
             raise click.UsageError("--real says how the model of --for is built")
-        from initplug.language.preset_list import listed
-
-        click.echo(listed())
+        _list_presets(pattern, family, as_json)
         return
+    if pattern is not None or family is not None or as_json:
+        raise click.UsageError("--for asks for all presets: without PATTERN, --family and --json")
     built = build_model(import_model(model), meta=not real)
     import initplug
 
     with user_code():
         fits = initplug.suggest(built)
     click.echo(fits.to_text(color=colored()))
+
+
+def _list_presets(pattern: str | None, family: str | None, as_json: bool) -> None:
+    """Print the presets that are asked for; none is a failure that names what may be meant."""
+    from initplug.language.preset_list import described, listed, preset_names, presets_for
+
+    names = preset_names(pattern, family)
+    if not names:
+        meant = presets_for(pattern) if pattern is not None and family is None else []
+        hint = f" (presets for it: {', '.join(shortened(meant, limit=5))})" if meant else ""
+        asked = " and ".join(
+            f"{key} {visible(repr(value))}" for key, value in (("name", pattern), ("family", family)) if value
+        )
+        raise Failure(f"no preset has the {asked}{hint}; `initplug presets` lists all", 2)
+    if as_json:
+        click.echo(json.dumps(described(names), indent=1, ensure_ascii=False))
+    else:
+        click.echo(listed(names, shutil.get_terminal_size().columns))
 
 
 @commands.command()
@@ -335,7 +369,7 @@ def audit(
     With --against the rows that are not what they were are told by rule, and end in status 1.
     """
     from initplug.auditing.compare import changes, comparison, load_report
-    from initplug.cli.weights import load_weights
+    from initplug.cli.weights import check_readable, load_weights
     from initplug.tables.files import REPORTS, check_path
 
     target = import_model(model)
@@ -344,7 +378,7 @@ def audit(
         check_path(report, REPORTS)
     for given in (weights, against):
         if given is not None:
-            _check_readable(given)
+            check_readable(given)
     old = None if against is None else load_report(against)
     built = build_model(target, meta=False)
     if weights is not None:
@@ -379,23 +413,13 @@ def _show_audit(audit: Audit, every: bool, wide: bool) -> None:
 
 
 commands.add_command(diff)
+commands.add_command(infer)
 commands.add_command(record)
+commands.add_command(calibrate)
 commands.add_command(probe)
 
 
 # Arguments --------------------------------------------------------------------------------------------------
-
-
-def _check_readable(path: Path) -> None:
-    """Refuse what is no file, before anything is done for it."""
-    try:
-        mode = path.stat().st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        raise Failure(f"{path}: there is no such file", 2) from None
-    except OSError as error:
-        raise Failure(f"{path}: cannot be read: {error.strerror or error}", 2) from None
-    if not stat.S_ISREG(mode):
-        raise Failure(f"{path}: it is no regular file", 2)
 
 
 def _model_and_recipe_named(given: CommandWords) -> tuple[Model, Recipe]:

@@ -118,7 +118,17 @@ def _check_exceptions(rule: Any) -> Any:
     return {key: value for key, value in rule.items() if key != "except"}
 
 
-class Rule(BaseModel):
+class _Told(BaseModel):
+    """Data of which a shell completes our own names, and none of pydantic's."""
+
+    def __dir__(self) -> list[str]:
+        home = __name__.partition(".")[0]
+        ours = {name for cls in type(self).__mro__ if cls.__module__.partition(".")[0] == home for name in vars(cls)}
+        known = {*ours, *type(self).model_fields}
+        return [name for name in super().__dir__() if name in known and not name.startswith(("_", "model_"))]
+
+
+class Rule(_Told):
     """A selector, the initializer for what it selects, and what narrows it.
 
     Args:
@@ -294,7 +304,7 @@ OVERRIDDEN = re.compile(r"(?s)(?:override|command line): .*")
 """Places of what overrides say: together they are one layer."""
 
 
-class Recipe(BaseModel):
+class Recipe(_Told):
     """An ordered mapping of named rules, with a few settings. The last rule that matches wins.
 
     Args:

@@ -20,6 +20,7 @@ from initplug.schemes.compositions import peak_of
 from initplug.tables.files import save, to_csv, to_json, to_markdown
 from initplug.tables.grouping import collapsed
 from initplug.tables.text import WIDE, Column, table
+from initplug.tables.totals import by_depth, by_module
 
 
 class Plan:
@@ -39,6 +40,7 @@ class Plan:
         "buffers",
         "digest",
         "findings",
+        "model",
         "name",
         "origin",
         "recipe",
@@ -55,6 +57,7 @@ class Plan:
         unmatched: Sequence[str],
         unused: Sequence[str],
         accounts: Accounts,
+        model: str,
     ) -> None:
         self.recipe = recipe
         self.name = recipe.name
@@ -65,6 +68,7 @@ class Plan:
         self.findings: tuple[Finding, ...] = ()
         self.buffers: tuple[Buffer, ...] = ()
         self.accounts = accounts
+        self.model = model
         self._names = names
         self._aliases = aliases
         self._shares = shares
@@ -165,12 +169,19 @@ class Plan:
         return self._index
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the plan as plain data: schema, recipe, digest, rows, unmatched, unused, notes, buffers, summary."""
+        """Return plain data: schema, model, recipe, digest, rows, unmatched, unused, notes, buffers, summary.
+
+        With `modules`, the elements of each, and `depths`, the deviations by kind of layer.
+        """
+        rows = [row.to_dict() for row in self]
         return {
             "schema": 1,
+            "model": self.model,
             "recipe": self.name,
             "digest": self.digest,
-            "rows": [row.to_dict() for row in self],
+            "rows": rows,
+            "modules": by_module(rows),
+            "depths": by_depth(rows),
             "unmatched": list(self.unmatched),
             "unused": list(self.unused),
             "notes": [note._asdict() for note in self.notes],
@@ -180,7 +191,7 @@ class Plan:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """The numbers of slots and elements and of each rule's slots, the largest `peak` of a slot, and `atomic`.
+        """The numbers of slots, elements and bytes, by dtype and by rule, the largest `peak` of a slot, and `atomic`.
 
         The last is how many bytes `apply(…, atomic=True)` holds a copy of: all that is written, less what is on meta.
         """
@@ -193,7 +204,26 @@ class Plan:
             peak = max(peak, peak_of(share.distribution, share.shape) or 0)
             if share.rule is not None:
                 rules[share.rule] += len(rows)
-        return {"slots": len(self), "numel": numel, "rules": dict(rules), "peak": peak or None, "atomic": atomic}
+        return {
+            "slots": len(self),
+            "numel": numel,
+            **self.sizes,
+            "rules": dict(rules),
+            "peak": peak or None,
+            "atomic": atomic,
+        }
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """The bytes of all slots, and of every dtype its slots, elements and bytes."""
+        dtypes: dict[str, dict[str, int]] = {}
+        for share, rows in self._shares.groups():
+            one = dtypes.setdefault(share.dtype, {"slots": 0, "numel": 0, "bytes": 0})
+            one["slots"] += len(rows)
+            one["numel"] += share.numel * len(rows)
+            one["bytes"] += share.numel * getattr(torch, share.dtype).itemsize * len(rows)
+        ordered = dict(sorted(dtypes.items(), key=lambda item: -item[1]["bytes"]))
+        return {"bytes": sum(one["bytes"] for one in ordered.values()), "dtypes": ordered}
 
     def to_json(self) -> str:
         """Return the plan as JSON text."""

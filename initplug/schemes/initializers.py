@@ -77,6 +77,10 @@ def ones(fans: Fans) -> Constant:
 def constant(fans: Fans, *, value: int | float) -> Constant:
     """Every element `value`.
 
+    Args:
+        fans: not used.
+        value: in units of the tensor.
+
     Example:
         >>> constant(Fans((3,)), value=0.5)
         Constant(value=0.5)
@@ -101,6 +105,11 @@ def normal(fans: Fans, *, mean: float = 0.0, std: Std = 1.0) -> Normal:
 @initializer(bare=("low", "high"), any_shape=True)
 def uniform(fans: Fans, *, low: float, high: float) -> Uniform:
     """U(low, high).
+
+    Args:
+        fans: not used.
+        low: the least, in units of the tensor.
+        high: the most.
 
     Raises:
         ValueError: `low` exceeds `high`.
@@ -173,6 +182,10 @@ def xavier_uniform(fans: Fans, *, gain: Gain = 1.0) -> Drawn:
 def xavier_normal(fans: Fans, *, gain: Gain = 1.0) -> Drawn:
     """N(0, gain²·2 / (fan_in + fan_out)).
 
+    Args:
+        fans: both fans are used.
+        gain: a number, or the name of a nonlinearity.
+
     Source: torch.nn.init.xavier_normal_; Glorot and Bengio 2010.
     """
     return noise(_xavier_std(fans, gain), "normal")
@@ -216,6 +229,15 @@ def kaiming_normal(
     a: float | None = None,
 ) -> Drawn:
     """N(0, gain² / fan), not truncated.
+
+    Args:
+        fans: the fan that `mode` names is used.
+        mode: `fan_in` keeps the variance of activations, `fan_out` that of gradients.
+        nonlinearity: names the gain; `leaky_relu` with slope 0, the default, has the gain of relu.
+        a: slope of leaky_relu, 0 unless given.
+
+    Raises:
+        ValueError: `a` without leaky_relu.
 
     Example:
         >>> kaiming_normal(Fans((64, 32, 3, 3)), mode="fan_out").std

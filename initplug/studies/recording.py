@@ -61,6 +61,7 @@ class Recording:
         look: finds the nearest preset when it is first asked for; None where none is to be looked for.
         differing: what the recipe was found not to give, and why.
         checked: whether that was looked for.
+        meta: whether large tensors were on meta, so that their values could not be looked at.
     """
 
     model: str
@@ -70,6 +71,7 @@ class Recording:
     look: Callable[[], Nearest | None] | None
     differing: Mapping[str, str]
     checked: bool
+    meta: bool = False
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -93,19 +95,24 @@ class Recording:
         """The preset that gives most parameters what the code does; None where none gives any."""
         return None if self.look is None else self.look()
 
-    def problems(self) -> tuple[Problem, ...]:
+    def problems(self) -> list[Problem]:
         """Return the parameters that the recipe does not give what the code does, and why; unwritten memory first."""
         found = []
         for row in sorted(self.rows, key=lambda row: not isinstance(row.outcome, Unwritten)):
             reason = self.differing.get(row.name) or row.reason
             if reason is not None and not (isinstance(row.outcome, Given) and row.name not in self.differing):
                 found.append(Problem(row.name, reason, None if row.place is None else row.place.short))
-        return tuple(found)
+        return found
+
+    @property
+    def about(self) -> str:
+        """One line on what the recipe is."""
+        return f"{self.model} as its own code initialises it, recorded by initplug {__version__}"
 
     @property
     def yaml(self) -> str:
         """The recipe as YAML; comments say how many parameters each rule takes, and which line of code they are of."""
-        lines = [f"# {self.model} as its own code initialises it, recorded by initplug {__version__}"]
+        lines = [f"# {self.about}"]
         for line in self.recipe.to_yaml().splitlines():
             named = re.fullmatch(r"  '?(\w+)'?:", line)
             if named is not None and named[1] in self.comments:
@@ -114,10 +121,11 @@ class Recording:
         return "\n".join(lines) + "\n"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the recording as plain data: schema, model, rows, recipe, nearest preset, problems, summary."""
+        """Return the recording as plain data: schema, model, meta, rows, recipe, nearest preset, problems, summary."""
         return {
             "schema": 1,
             "model": self.model,
+            "meta": self.meta,
             "rows": [row.to_dict() for row in self.rows],
             "recipe": self.recipe.plain(),
             "nearest": None if self.nearest is None else self.nearest._asdict(),
@@ -159,19 +167,23 @@ class Recording:
 
     def told(self) -> list[str]:
         """Return what is to be said of the recording: the nearest preset, copies, then every problem."""
-        lines = []
+        lines = [*self._preset_told(), *self._copies_told()]
+        return [visible(line) for line in lines] + shortened([str(problem) for problem in self.problems()])
+
+    def _preset_told(self) -> Iterator[str]:
         if self.nearest is not None:
             preset, differs = self.nearest
             if not differs:
-                lines.append(f"this is {preset}")
+                yield f"this is {preset}"
             elif len(differs) <= len(self.rows) / 2:
                 names = ", ".join(shortened(differs, 3))
-                lines.append(f"nearest preset: {preset}; {len(differs)} of {len(self.rows)} differ: {names}")
+                yield f"nearest preset: {preset}; {len(differs)} of {len(self.rows)} differ: {names}"
+
+    def _copies_told(self) -> Iterator[str]:
         twins = [row for row in self.rows if row.twin is not None]
         if twins:
             are = "parameter is a copy" if len(twins) == 1 else "parameters are copies"
-            lines.append(f"{len(twins)} {are} of others, drawn once: {twins[0].name} is {twins[0].twin}")
-        return [visible(line) for line in lines] + shortened([str(problem) for problem in self.problems()])
+            yield f"{len(twins)} {are} of others, drawn once: {twins[0].name} is {twins[0].twin}"
 
     def headline(self) -> str:
         """Return one line that sums the recording up."""
@@ -179,6 +191,7 @@ class Recording:
         rules = f"{told['rules']} rule{' gives' if told['rules'] == 1 else 's give'}"
         given = f"{rules} {told['given']} of {told['parameters']} parameters what the code does"
         unchecked = "" if self.checked else "; not checked"
+        unchecked += "; on meta" if self.meta else ""
         return visible(f"{self.model}: {told['numel']:,} elements; {given}{unchecked}")
 
 
