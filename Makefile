@@ -4,7 +4,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: help run test quick lint types tests compat floors pythons dist wheels fuzz browser conformance presets-table presets-coverage reference docs cookbook peers screenshots coverage benchmark picture clean
+.PHONY: help run test quick lint types tests compat floors pythons dist wheels fuzz browser conformance presets-table \
+    presets-coverage recordings inferences reference docs cookbook peers screenshots coverage benchmark verdicts \
+    coordinates picture clean
 
 help: ## Say what there is.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -97,12 +99,20 @@ screenshots: $(VENV)/installed-tests ## Draw the picture of the page that the RE
 coverage: $(VENV)/installed-tests ## Measure which lines and branches the tests run; fewer than before are an error.
 	$(BIN)/pytest -n 2 --cov --cov-report=term-missing
 
-benchmark: $(VENV)/installed-tests ## Time the start, the matcher beside loops over regular expressions, seeds beside torch.nn.init, shards beside the whole, planning by shapes of trees.
+benchmark: $(VENV)/installed-tests ## Time the start, the matcher beside loops over regular expressions, seeds beside torch.nn.init, shards beside the whole, planning by shapes of trees, probes beside bare passes.
 	$(BIN)/python tests/benchmarks/startup.py
 	$(BIN)/python tests/benchmarks/matching.py
 	$(BIN)/python tests/benchmarks/streams.py --small
 	$(BIN)/python tests/benchmarks/sharded.py --small
 	$(BIN)/python tests/benchmarks/replays.py --small
+	$(BIN)/python tests/benchmarks/probing.py --small
+
+verdicts: $(VENV)/installed-tests ## Count misses and false alarms of the verdicts on signals over 50 seeds.
+	$(BIN)/python tests/benchmarks/verdicts.py
+
+coordinates: $(VENV)/installed-tests ## Compare coordinates over widths with those of the package mup.
+	$(PIP) install --no-deps --target build/mup mup pandas seaborn
+	PYTHONPATH=build/mup $(BIN)/pytest -n 0 tests/conformance/test_probed_models.py -k mup
 
 picture: $(VENV)/installed-examples ## Train the nets of the README's picture (minutes) and draw it anew.
 	$(BIN)/python examples/train.py -m hydra.sweep.dir=build/picture/plain \

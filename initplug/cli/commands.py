@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import shutil
-import stat
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -30,7 +29,7 @@ from initplug.cli.options import (
     with_config,
 )
 from initplug.cli.probing import probe
-from initplug.cli.studies import calibrate, diff, record
+from initplug.cli.studies import calibrate, diff, infer, record
 from initplug.cli.sweeps import differences, run_each
 from initplug.cli.terminal import colored, progress, reported, table_of
 from initplug.errors import InitplugError, PlanError, RecipeError, brief, shortened, visible
@@ -370,7 +369,7 @@ def audit(
     With --against the rows that are not what they were are told by rule, and end in status 1.
     """
     from initplug.auditing.compare import changes, comparison, load_report
-    from initplug.cli.weights import load_weights
+    from initplug.cli.weights import check_readable, load_weights
     from initplug.tables.files import REPORTS, check_path
 
     target = import_model(model)
@@ -379,7 +378,7 @@ def audit(
         check_path(report, REPORTS)
     for given in (weights, against):
         if given is not None:
-            _check_readable(given)
+            check_readable(given)
     old = None if against is None else load_report(against)
     built = build_model(target, meta=False)
     if weights is not None:
@@ -414,24 +413,13 @@ def _show_audit(audit: Audit, every: bool, wide: bool) -> None:
 
 
 commands.add_command(diff)
+commands.add_command(infer)
 commands.add_command(record)
 commands.add_command(calibrate)
 commands.add_command(probe)
 
 
 # Arguments --------------------------------------------------------------------------------------------------
-
-
-def _check_readable(path: Path) -> None:
-    """Refuse what is no file, before anything is done for it."""
-    try:
-        mode = path.stat().st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        raise Failure(f"{path}: there is no such file", 2) from None
-    except OSError as error:
-        raise Failure(f"{path}: cannot be read: {error.strerror or error}", 2) from None
-    if not stat.S_ISREG(mode):
-        raise Failure(f"{path}: it is no regular file", 2)
 
 
 def _model_and_recipe_named(given: CommandWords) -> tuple[Model, Recipe]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -146,7 +146,7 @@ def _jobs(
         (model, recipe), overrides = given.split(["MODEL", "RECIPE"])
         target = import_model(model)
         first = recipe_from(recipe, overrides)
-        recipes = {" ".join([first.name or recipe, *overrides]): first, **others}
+        recipes = {_trace_name(first.name or recipe, overrides): first, **others}
         if key is None:
             yield _Job(None, target, recipes)
         for size in values:
@@ -168,6 +168,15 @@ def _jobs(
         more = {} if (value, tail) in seen else {f"{name}{tail}": other for name, other in others.items()}
         seen.add((value, tail))
         yield _Job(value, composition.model(), {f"{recipe_node.name or 'init'}{tail}": recipe_node, **more})
+
+
+LONG = 50
+"""Characters of a trace's name from which on overrides are counted."""
+
+
+def _trace_name(recipe: str, overrides: Sequence[str]) -> str:
+    name = " ".join([recipe, *overrides])
+    return name if len(name) <= LONG or not overrides else f"{recipe} with {len(overrides)} overrides"
 
 
 def _with_argument(target: Model, key: str, value: str) -> Model:

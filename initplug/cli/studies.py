@@ -128,6 +128,46 @@ def record(model: str, as_json: bool, lock: Path | None, as_table: bool, every: 
         sys.exit(1)
 
 
+@click.command(epilog=MODEL_HELP.partition(" RECIPE is")[0])
+@click.argument("model")
+@click.option("--weights", type=click.Path(path_type=Path), help="Look at these .safetensors, .pt or .pth weights.")
+@click.option("--json", "as_json", is_flag=True, help="Print rows, recipe and problems as JSON.")
+@click.option("--table", "as_table", is_flag=True, help="Print a table of what each parameter looks like.")
+@ALL_OPTION
+@WIDE_OPTION
+def infer(model: str, weights: Path | None, as_json: bool, as_table: bool, every: bool, wide: bool) -> None:
+    """Say which initializers weights look like, as those of a checkpoint at step 0, and how sure that is.
+
+    Without --weights the model is looked at as constructed. The recipe on standard output draws such values; its
+    comments tell confidences, and what fits as well. Parameters that look like nothing that is known, as after
+    training, are kept in the recipe, told on standard error, and end in status 1. Where the code is at hand,
+    `initplug record` knows more.
+    """
+    from initplug.cli.weights import check_readable, load_weights
+    from initplug.tables.text import UNBOUNDED
+
+    target = import_model(model)
+    if weights is not None:
+        check_readable(weights)
+    built = build_model(target, meta=False)
+    if weights is not None:
+        load_weights(built, weights)
+    import initplug
+
+    with reported(strict=False), user_code():
+        inference = initplug.infer(built)
+    if as_json:
+        click.echo(inference.to_json(), nl=False)
+    elif as_table:
+        click.echo(inference.to_text(width=UNBOUNDED if wide else None, color=colored(), every=every))
+    else:
+        click.echo(inference.yaml, nl=False)
+    for line in [*inference.told(), inference.headline()]:
+        click.echo(line, err=True)
+    if inference.problems():
+        sys.exit(1)
+
+
 def _recorded(target: Model) -> Recording:
     """Return what the constructor of a MODEL does."""
     build: Any = constructor_of(target)

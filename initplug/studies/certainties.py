@@ -1,4 +1,4 @@
-"""Certainties: what values show beyond chance: one number, known tables, parts of one number each, orthogonal vectors."""
+"""Certainties: what values show beyond chance: one number, known tables, parts of one number, orthogonal vectors."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from initplug.schemes.distributions import Constant
 from initplug.schemes.structures.orthogonal import Orthogonal
 from initplug.schemes.structures.sparse import Sparse
 from initplug.studies.recognition import recognised
+from initplug.studies.round_numbers import snapped
 from initplug.studies.rows import constant_parts
 from initplug.studies.samples import Sample
 from initplug.studies.spelling import is_short, spelled_number
@@ -113,17 +114,6 @@ LEAST_FILLED = 16
 """Elements that tell a deviation at least roughly."""
 
 
-def snapped(value: float, reach: float) -> float:
-    """Return the shortest number within a relative distance of one, up to three digits; itself where there is none.
-
-    Example:
-        >>> snapped(0.0201, 0.01), snapped(0.0257, 0.0001)
-        (0.02, 0.0257)
-    """
-    shorter = (float(f"{value:.{digits}g}") for digits in (1, 2, 3))
-    return next((number for number in shorter if abs(number - value) <= reach * abs(value)), value)
-
-
 # Orthogonal -----------------------------------------------------------------------------------------------------------
 
 VECTORS = 32
@@ -143,9 +133,9 @@ def _orthogonal(tensor: Tensor) -> Iterator[Drawn]:
         return
     if tensor.ndim > 2:  # a matrix for each index of the first dimension
         one = _gain(tensor[0])
-        if one is not None and min(tensor.shape[1], tensor[0, 0].numel()) > 1:
-            if all(_gain(part) == one for part in tensor[1:VECTORS]):
-                yield Batched(Orthogonal(one, tensor.shape[1], tensor[0, 0].numel()), 1)
+        rows, columns = tensor.shape[1], tensor[0, 0].numel()
+        if one is not None and min(rows, columns) > 1 and all(_gain(part) == one for part in tensor[1:VECTORS]):
+            yield Batched(Orthogonal(one, rows, columns), 1)
     for count in PARTS:
         if tensor.shape[0] % count or tensor.shape[0] < 2 * count:
             continue

@@ -16,16 +16,16 @@ from initplug.planning.slots import Tree
 from initplug.schemes.compositions import Drawn, Planned
 from initplug.schemes.distributions import Complex, Normal
 from initplug.schemes.fans import FanError, fans_of
-from initplug.schemes.initializers import TRUNCATION_SHRINK, Mode, fan_of
+from initplug.schemes.initializers import TRUNCATION_SHRINK as SHRINK
+from initplug.schemes.initializers import Mode, fan_of
 from initplug.studies.depths import attribute_factors, depth_factors
 from initplug.studies.formulas import given_to_all, rule_for_all, text_of
+from initplug.studies.plausibility import log_likelihood
+from initplug.studies.round_numbers import REACH, form_distribution, relative_error, round_numbers
 from initplug.studies.rows import Row
-from initplug.studies.samples import Sample
+from initplug.studies.samples import Sample, sample_of
 from initplug.studies.scales import KINDS, RULES
 from initplug.studies.spelling import spelled_number
-
-REACH = 5.0
-"""Standard errors within which a measured deviation is looked for among those that formulas give."""
 
 SHARES: Mapping[str, float] = {
     "default": 0.35,
@@ -34,11 +34,12 @@ SHARES: Mapping[str, float] = {
     "depth": 0.06,
     "attribute": 0.03,
     "steps": 0.01,
+    "split": 0.001,
     "free": 0.04,
     "unlike": 0.01,
 }
 """How often initializers are of a kind before any value is seen: the resets of layers, numbers, fans, numbers over the
-depth, over an attribute, Mamba's time steps, a deviation that no formula gives, and no law that is known."""
+depth, over an attribute, Mamba's time steps, any one split, deviations that no formula gives, no law that is known."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,7 +100,7 @@ def first_hypotheses(tree: Tree, samples: Mapping[int, Sample], replays: Replays
     """
     found = Hypotheses(tree, replays)
     found.add("default", SHARES["default"])
-    for form, prior in _numbers(samples.values()):
+    for form, prior in round_numbers(samples.values()):
         found.add(form, SHARES["number"] * prior)
     for form, prior, meaning in _fans(tree, samples):
         found.add(form, SHARES["fan"] * prior, meaning)
@@ -121,112 +122,6 @@ def _like_steps(sample: Sample) -> bool:
     """Return whether all elements lie where some time steps do."""
     low, high = sample.moments.min, sample.moments.max
     return -6.92 < low <= high < -2.24 or 0.00099 < low <= high < 0.101 or 1.0009 < low <= high < 1.11
-
-
-# Numbers --------------------------------------------------------------------------------------------------------------
-
-COMMON: Mapping[float, float] = {0.02: 0.4, 0.01: 0.15, 0.001: 0.05, 1.0: 0.08, 0.05: 0.03, 0.1: 0.03, 0.006: 0.02}
-"""How often a number of few digits is one of these."""
-
-DIGITS: tuple[float, ...] = (0.15, 0.07, 0.02)
-"""How often a number has one digit, two, or three, where it is none of these."""
-
-DECADES = 5
-"""Powers of ten that deviations lie in."""
-
-FAMILIES: Mapping[str, float] = {"normal": 0.5, "trunc_normal": 0.3, "uniform": 0.2}
-"""How often numbers are of a family."""
-
-
-def _numbers(samples: Any) -> Iterator[tuple[Any, float]]:
-    """Yield normal, truncated and uniform initializers by numbers that a person writes down, with their priors."""
-    wanted: dict[tuple[str, float], float] = {}
-    for sample in samples:
-        std, error = sample.moments.std, relative_error(sample)
-        for family, size in (("normal", std), ("trunc_normal", std / SHRINK), ("uniform", _reach_of(sample))):
-            near = 2 / sample.numel if family == "uniform" else REACH * error
-            if math.isfinite(size) and size > 0:
-                for number, prior in _short_numbers(size, max(near, 1e-6)):
-                    wanted.setdefault((family, number), FAMILIES[family] * prior)
-    for (family, number), prior in wanted.items():
-        yield _numbered(family, number), prior
-    ends = {_ends(sample) for sample in samples}
-    for low, high in sorted(one for one in ends if one is not None):
-        yield {"fn": "uniform", "low": low, "high": high}, 0.01
-    for mean, std in sorted(_shifted(samples)):
-        yield {"fn": "normal", "mean": mean, "std": std}, 0.005
-
-
-SHRINK = TRUNCATION_SHRINK
-"""The deviation of a normal draw that is cut at two deviations, over that before the cut."""
-
-
-def relative_error(sample: Sample) -> float:
-    """Return the standard error of a deviation, relative to it, and what rounding adds."""
-    return 1 / math.sqrt(2 * max(sample.numel - 1, 1)) + 1e-6
-
-
-def _reach_of(sample: Sample) -> float:
-    return max(abs(sample.moments.min), abs(sample.moments.max))
-
-
-def _short_numbers(size: float, near: float) -> Iterator[tuple[float, float]]:
-    """Yield numbers of up to three digits near a size, with how often a number is one of them."""
-    for number, prior in COMMON.items():
-        if abs(number - size) <= near * size:
-            yield number, prior
-    for digits, prior in enumerate(DIGITS, 1):
-        unit = 10.0 ** (math.floor(math.log10(size)) - digits + 1)
-        first, last = math.ceil(size * (1 - near) / unit), math.floor(size * (1 + near) / unit)
-        if last - first < MOST_NUMBERS:
-            for whole in range(max(first, 1), last + 1):
-                number = float(f"{whole * unit:.{digits}g}")
-                if number not in COMMON:
-                    yield number, prior / (9 * 10 ** (digits - 1) * DECADES)
-
-
-MOST_NUMBERS = 12
-"""Numbers of as many digits beyond which a sample says too little to choose among them."""
-
-
-def _numbered(family: str, number: float) -> Mapping[str, Any]:
-    if family == "uniform":
-        return {"fn": "uniform", "low": -number, "high": number}
-    return {"fn": family, "std": number}
-
-
-def _ends(sample: Sample) -> tuple[float, float] | None:
-    """Return the ends of few digits that uniform elements which are not around 0 may lie between."""
-    low, high = sample.moments.min, sample.moments.max
-    slack = 8 * (high - low) / sample.numel
-    if sample.numel < 32 or abs(low + high) < 4 * slack:
-        return None
-    ends = [_outward(low, slack, math.floor), _outward(high, slack, math.ceil)]
-    return (ends[0], ends[1]) if ends[0] is not None and ends[1] is not None else None
-
-
-def _outward(end: float, slack: float, towards: Any) -> float | None:
-    """Return the number of few digits that an end is before rounding, on its far side."""
-    for digits in range(3):
-        unit = 10.0 ** (math.floor(math.log10(max(abs(end), slack))) + 1 - digits)
-        number = towards(end / unit) * unit
-        if abs(number - end) <= slack:
-            return float(f"{number:.3g}")
-    return None
-
-
-def _shifted(samples: Any) -> set[tuple[float, float]]:
-    """Return means and deviations of few digits of samples that do not lie around 0."""
-    found = set()
-    for sample in samples:
-        mean, std = sample.moments.mean, sample.moments.std
-        error = std / math.sqrt(sample.numel)
-        if abs(mean) > 6 * error and sample.numel >= 16:
-            means = [float(f"{mean:.{digits}g}") for digits in (1, 2)]
-            near = next((one for one in means if abs(one - mean) <= 4 * error), None)
-            if near is not None:
-                found |= {(near, number) for number, _ in _short_numbers(std, REACH * relative_error(sample))}
-    return found
 
 
 # Fans -----------------------------------------------------------------------------------------------------------------
@@ -326,7 +221,7 @@ def add_depths(
         ("attribute", [*attribute_factors(tree, rows, wanted, reach)]),
     ):
         for form in forms[:MOST_FORMS]:
-            found.add(form, SHARES[share] / max(len(forms), LEAST_FORMS))
+            found.add(form, SHARES[share] / max(len(forms), LEAST_FORMS), _without_class(form))
 
 
 MOST_FORMS = 200
@@ -334,3 +229,53 @@ MOST_FORMS = 200
 
 LEAST_FORMS = 12
 """Factors among which one is thought to be chosen, however few come near."""
+
+
+def _without_class(form: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    """Return what a number over a depth says, whichever of the classes that are in each block is counted."""
+    factor = form["factor"]
+    counted = next((key for key in ("count", "place") if key in factor), None)
+    if counted is None:
+        return None
+    plain = repr({key: value for key, value in form.items() if key != "factor"})
+    return plain, counted, factor.get("times", 1), factor[counted]
+
+
+def add_splits(found: Hypotheses, samples: Mapping[int, Sample]) -> None:
+    """Think of parts along the first dimension, each of what explains it best.
+
+    Args:
+        found: added to.
+        samples: of the parameters that nothing explains as a whole, by place.
+    """
+    known = [*found.found.values()]
+    for place, sample in samples.items():
+        for count in PARTS:
+            size = sample.tensor.shape[0] if sample.tensor.ndim else 1
+            if size % count or sample.numel < LEAST_SPLIT * count or sample.complex:
+                continue
+            parts = [sample_of(part) for part in sample.tensor.chunk(count)]
+            forms = [_best_form(part, place, known) for part in parts]
+            if None not in forms and len({repr(form) for form in forms}) > 1:
+                found.add({"split": forms}, SHARES["split"])
+                break
+
+
+PARTS = (2, 3, 4)
+"""Numbers of parts that are thought of."""
+
+LEAST_SPLIT = 64
+"""Elements from which a part tells what it is."""
+
+
+def _best_form(part: Sample, place: int, known: Sequence[Hypothesis]) -> Any:
+    """Return the initializer that explains a part best; None where none does."""
+    low, high = part.moments.min, part.moments.max
+    if low == high:
+        return spelled_number(low, exactly=True)
+    options = {one.text: (one.form, log_likelihood(one.planned[place], part) + math.log(one.prior)) for one in known}
+    for form, prior in round_numbers([part]):
+        drawn = form_distribution(form)
+        options.setdefault(repr(form), (form, log_likelihood(drawn, part) + math.log(SHARES["number"] * prior)))
+    form, log = max(options.values(), key=lambda option: option[1], default=(None, -math.inf))
+    return form if math.isfinite(log) else None

@@ -23,15 +23,16 @@ from initplug.planning.references import padding_row
 from initplug.planning.resets import Replays
 from initplug.planning.slots import Slot, Tree
 from initplug.planning.walk import walk
-from initplug.schemes.compositions import Drawn
+from initplug.schemes.compositions import Drawn, Stacked
 from initplug.schemes.distributions import Complex, Normal, TruncatedNormal, Uniform
 from initplug.studies.certainties import Certainty, certainty
 from initplug.studies.forms import Computed, Given, Outcome, Unlike
 from initplug.studies.formulas import candidates, copies
-from initplug.studies.hypotheses import add_depths, first_hypotheses, relative_error
+from initplug.studies.hypotheses import add_depths, add_splits, first_hypotheses
 from initplug.studies.induction import Proposal, names_of, recipe_data, rules_for
 from initplug.studies.inference import LOW, Alternative, Inference, InferredRow
 from initplug.studies.record import nearest_preset, ungiven
+from initplug.studies.round_numbers import relative_error
 from initplug.studies.samples import Sample, sample_of
 from initplug.studies.weighing import Weighed, at_step_0, weighed
 
@@ -72,7 +73,9 @@ def infer(model: nn.Module) -> Inference:
     outcomes = looked.weighed(replays)
     step_0 = at_step_0(outcomes, tree, looked.varied)
     rows = _with_twins(tree, [looked.row(place, outcomes.get(place), step_0) for place in range(len(tree.slots))])
-    named = {one.best.text: one.best.form for one in outcomes.values() if one.best is not None}
+    named = {}
+    if step_0 >= LOW:
+        named = {one.best.text: one.best.form for one in outcomes.values() if one.best is not None}
     drawn = [replace(row, twin=None) for row in rows]
     tried = candidates(tree, drawn, replays, [*named.values()])
     proposals = rules_for(tree, rows, tried, copies(tree, rows, replays))
@@ -172,6 +175,7 @@ class _Looked:
         ]
         before = len(thought.found)
         add_depths(thought, self.tree, drafts, reach, wanted)
+        add_splits(thought, {place: self.varied[place] for place, one in found.items() if one.fit < UNFIT})
         if len(thought.found) == before:
             return found
         return weighed(self.tree, self.varied, [*thought.found.values()])
@@ -180,15 +184,21 @@ class _Looked:
         """Return the row of a parameter."""
         slot = self.tree.slots[place]
         held: Outcome
-        confidence, fit, others = 1.0, None, ()
+        confidence, fit = 1.0, None
+        others: tuple[Alternative, ...] = ()
         if outcome is not None:
             sample = self.varied[place]
             held = self._drawn(sample, outcome)
+            if step_0 < LOW and isinstance(held, Drawn):
+                held = Unlike(f"the model looks trained; nearest is {outcome.best.text if outcome.best else held.text}")
             confidence = outcome.chance * sample.numel / (sample.numel + FEW) * step_0
             fit = outcome.fit
+            told = outcome.others
+            if isinstance(held, Unlike) and outcome.best is not None:
+                told = ((outcome.best, outcome.chance), *told)
             others = tuple(
                 Alternative(one.text, _whole(drawn, sample), chance * step_0)
-                for one, chance in outcome.others[:MOST_TOLD]
+                for one, chance in told[:MOST_TOLD]
                 if (drawn := one.planned[place]) is not None
             )
         elif place in self.certain:
@@ -208,7 +218,7 @@ class _Looked:
             places=(),
             confidence=0.0 if isinstance(held, Unlike) else confidence,
             fit=fit,
-            formula=None if outcome is None or outcome.best is None else outcome.best.text,
+            formula=None if outcome is None or outcome.best is None or isinstance(held, Unlike) else outcome.best.text,
             alternatives=others,
             moments=None if sample_ is None or sample_.complex else sample_.moments,
             dtype=torch.float32 if sample_ is None else sample_.dtype,
@@ -225,6 +235,9 @@ class _Looked:
             return Unlike(repeated)
         return _whole(drawn if outcome.best is not None else _rounded(drawn, sample), sample)
 
+
+UNFIT = 1e-6
+"""The p-value below which a tensor is looked at part by part."""
 
 FEW = 16
 """Elements with which a confidence is halved."""
@@ -243,7 +256,11 @@ def _finite(value: Tensor, row: int | None, *, complex_: bool = False) -> Sample
 
 def _takes_few_values(sample: Sample) -> bool:
     """Return whether more elements are equal than draws in single precision have."""
-    return sample.dtype in (torch.float32, torch.float64) and len(sample.ordered) > FEW and sample.repeated > 0.05
+    if sample.dtype not in (torch.float32, torch.float64) or len(sample.ordered) <= FEW:
+        return False
+    moments = sample.moments
+    grid = max(abs(moments.min), abs(moments.max)) * float(torch.finfo(sample.dtype).eps)
+    return sample.repeated > 0.05 + len(sample.ordered) * grid / moments.std
 
 
 def _whole(drawn: Drawn, sample: Sample) -> Drawn:
@@ -289,7 +306,9 @@ def _with_twins(tree: Tree, rows: Sequence[InferredRow]) -> list[InferredRow]:
     found = list(rows)
     groups: dict[Any, list[int]] = defaultdict(list)
     for place, row in enumerate(rows):
-        generated = row.distribution is not None and row.distribution.generated
+        drawn = row.distribution
+        parts = drawn.drawn if isinstance(drawn, Stacked) else [drawn]
+        generated = any(part is not None and part.generated for part in parts)
         if row.numel >= LEAST_COPIED and row.moments is not None and (generated or isinstance(row.outcome, Unlike)):
             groups[row.shape, row.moments].append(place)
     for first, *others in groups.values():

@@ -140,6 +140,7 @@ def p_value(drawn: Planned | None, sample: Sample) -> float:
     shares = _distribution_function(drawn)
     if shares is None or log_likelihood(drawn, sample) == IMPOSSIBLE:
         return 0.0
+    one: Any = drawn
     values, moments = sample.ordered, sample.moments
     slack = 2 * _rounding(sample)
     edge = _share_of_a_bound(drawn, slack)
@@ -149,10 +150,10 @@ def p_value(drawn: Planned | None, sample: Sample) -> float:
     if edge < FINE:
         found.append(_of_kurtosis(normal))
     if not _on_a_far_bound(drawn, sample):
-        off = slack * max(abs(moments.min), abs(moments.max), drawn.law.span or 0.0)
+        off = slack * max(abs(moments.min), abs(moments.max), one.law.span or 0.0)
         below, _ = shares(moments.min + np.array([-off, off]))
         _, above = shares(moments.max + np.array([off, -off]))
-        found += [_of_end(*ends, sample.numel) for ends in (below.tolist(), above.tolist())]
+        found += [_of_end(float(least), float(most), sample.numel) for least, most in (below, above)]
     return min(1.0, TESTS * min(found))
 
 
@@ -198,12 +199,14 @@ def _distribution_function(drawn: Any) -> Shares | None:
 
 def _normal(z: Array) -> Array:
     """Return the share of a standard normal below numbers."""
-    return np.interp(z, *_bell())
+    found: Array = np.interp(z, *_bell())
+    return found
 
 
 def _quantile(share: Array) -> Array:
     """Return what a share of a standard normal lies below."""
-    return np.interp(share, *_bell()[::-1])
+    found: Array = np.interp(share, *_bell()[::-1])
+    return found
 
 
 @cache

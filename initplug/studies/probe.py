@@ -77,7 +77,8 @@ def probe(
     check_names(inner, given)
     if named is None:
         return Probe(type(inner).__name__, given.text, None, (traced(model, given, loss=loss, name=AS_IT_STANDS),))
-    traces = [_applied(inner, name, recipe, seed, given, loss) for name, recipe in named.items()]
+    with torch.inference_mode(False):  # copies are to be trained
+        traces = [_applied(inner, name, recipe, seed, given, loss) for name, recipe in named.items()]
     return Probe(type(inner).__name__, given.text, seed, tuple(traces))
 
 

@@ -22,7 +22,8 @@ from torch import nn
 from initplug.planning.slots import Tree
 from initplug.schemes.compositions import Drawn
 from initplug.schemes.distributions import Normal, TruncatedNormal, Uniform
-from initplug.studies.hypotheses import SHARES, SHRINK, Hypothesis
+from initplug.schemes.initializers import TRUNCATION_SHRINK as SHRINK
+from initplug.studies.hypotheses import SHARES, Hypothesis
 from initplug.studies.plausibility import IMPOSSIBLE, ROOT, log_likelihood, p_value
 from initplug.studies.samples import Sample
 
@@ -65,10 +66,12 @@ class Weighed(NamedTuple):
     Args:
         best: the hypothesis that is most probable; None where it is a family of a free number, or no law at all.
         drawn: what it gives; None where values are like nothing that is known.
-        chance: of that, and of all that says the same at every width, among all hypotheses.
+        chance: of that, and of all that says the same at every width, among all hypotheses; and no more than that of
+            its having drawn all parameters of the class that it is the most probable of, by priors that nothing was
+            learned for.
         fit: p-value of the values under it; of what fits best where nothing does.
         others: further hypotheses with their chances, the most probable first.
-        unexplained: the chance of a free number, or of no law.
+        unexplained: the chance of a free number, of a number that is one of many, or of no law.
     """
 
     best: Hypothesis | None
@@ -199,17 +202,26 @@ class _Table:
     def outcome(self, row: int, chances: Array) -> Weighed:
         """Return what comes out for a parameter."""
         mine = chances[row]
-        unexplained = float(mine[self.first_free :].sum())
+        odd = self.prior < RARE
+        odd[self.first_free :] = True
+        unexplained = float(mine[odd].sum())
         meanings: dict[Any, list[int]] = defaultdict(list)
         for index in [*np.flatnonzero(np.isfinite(self.logs[row])).tolist(), self.unlike]:
             meanings[self._meaning(row, index)].append(index)
         sums = {meaning: float(mine[indices].sum()) for meaning, indices in meanings.items()}
         meaning = max(sums, key=sums.__getitem__)
-        index = max(meanings.pop(meaning), key=lambda one: mine[one])
+        same = meanings.pop(meaning)
+        index = max(same, key=lambda one: mine[one])
         chance, drawn = sums.pop(meaning), self.drawn(row, index)
         best = self.hypotheses[index] if index < self.first_free else None
         fit = self.fits[row].get(index, self.best_fits[row])
-        equal = self._equally_good(row, index, chances) if best is not None else np.zeros(len(mine), np.bool_)
+        equal = np.zeros(self.unlike, np.bool_)
+        if best is not None:
+            off = self._off(row, index, chances)
+            equal = off >= -EQUAL
+            together = self.prior[: self.unlike] * np.exp(np.minimum(off, MOST_OFF))
+            mine_too = [index, *(one for one in same if one < self.first_free)]
+            chance = min(chance, float(together[[*dict.fromkeys(mine_too)]].sum() / together.sum()))
         others = [
             (self.hypotheses[max(indices, key=lambda one: mine[one])], sums[other])
             for other, indices in meanings.items()
@@ -231,19 +243,23 @@ class _Table:
         # Rules that count fans alike here, do so in every layer of the kind.
         return (one.meaning[:-1], _size(drawn)) if isinstance(one.meaning, tuple) else one.meaning
 
-    def _equally_good(self, row: int, index: int, chances: Array) -> NDArray[np.bool_]:
-        """Return which hypotheses explain all parameters of a class as well that one is most probable of."""
-        with np.errstate(invalid="ignore"):
-            same = np.flatnonzero((self.classes == self.classes[row]) & (chances.argmax(1) == index))
-            if row not in same:
-                same = np.array([row])
-            off = (self.logs[same] - self.logs[same][:, [index]]).sum(0)
-        return off >= -EQUAL
+    def _off(self, row: int, index: int, chances: Array) -> Array:
+        """Return how much better hypotheses explain all parameters of a class that one is most probable of."""
+        alike = np.flatnonzero((self.classes == self.classes[row]) & (chances.argmax(1) == index))
+        rows = self.logs[alike if row in alike else [row]]
+        off: Array = (rows - rows[:, [index]]).sum(0)[: self.unlike]
+        return off
 
 
 def _size(drawn: Drawn | None) -> str:
     return "" if drawn is None else f"{drawn.std:.6g}"
 
+
+MOST_OFF = 500.0
+"""A log likelihood that is as good as any that is larger."""
+
+RARE = 1e-4
+"""The prior below which a hypothesis, such as one of the many numbers of two digits, explains too little."""
 
 TOLD = 0.005
 """The chance from which another hypothesis is told of."""

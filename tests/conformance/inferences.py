@@ -36,6 +36,7 @@ GUIDE = Path(__file__).parents[2] / "examples" / "guide" / "infer.md"
 BEGIN, END = "<!-- inferred -->\n", "<!-- end -->"
 
 LINEAR = (nn.Linear, nn.modules.conv._ConvNd)
+WRONG = {"wrong", "fixed, wrong", "no closed form, but known"}
 FAN_UNIFORM = read_init("fan_uniform")
 
 
@@ -47,6 +48,7 @@ class Found:
         case: the model.
         counts: of its drawn parameters by what became of them, and of its constants and tables.
         wrong: what is wrong with a high confidence.
+        missed: draws whose formula is not found.
         error: why there is nothing of all that.
         step_0: the chance that it is at step 0.
         seconds: of CPU time that inferring took.
@@ -55,6 +57,7 @@ class Found:
     case: Case
     counts: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
+    missed: list[str] = field(default_factory=list)
     error: str = ""
     step_0: float = 1.0
     seconds: float = 0.0
@@ -75,9 +78,12 @@ def found(case: Case) -> Found:
     plans = [planned_inits(model, each) for each in (recording, inference)]
     owners = {name: owner_of(model, name) for name in plans[0]}
     for row in recording:
-        kind, wrong = judged(row, inference[row.name], *(plan.get(row.name) for plan in plans), owners.get(row.name))
+        kind, line = judged(
+            row, inference[row.name], plans[0].get(row.name), plans[1].get(row.name), owners.get(row.name)
+        )
         one.counts.update(kind)
-        one.wrong += [wrong] if wrong else []
+        one.wrong += [line] if WRONG.intersection(kind) else []
+        one.missed += [line] if "drawn" in kind and "formula" not in kind else []
     return one
 
 
@@ -94,22 +100,20 @@ def owner_of(model: nn.Module, name: str) -> nn.Module:
 
 def judged(
     recorded: Row, inferred: InferredRow, meant: Init | None, init: Init | None, owner: nn.Module | None
-) -> tuple[list[str], str | None]:
-    """What became of a parameter, and what is wrong of it with a high confidence."""
+) -> tuple[list[str], str]:
+    """What became of a parameter, and both sides of it in words."""
     if not recorded.numel:
-        return [], None
+        return [], ""
     truth, told = recorded.distribution, inferred.distribution
     high, low = inferred.confidence >= HIGH, inferred.confidence < LOW
-    line = f"{recorded.name} {list(recorded.shape)}: {inferred.formula or (told and told.text)} " + (
-        f"({inferred.confidence:.2f}), recorded {meant.text if meant else ''}: {truth.text if truth else recorded.reason}"
-    )
+    sides = inferred.formula or inferred.reason or (told.text if told is not None else ""), meant.text if meant else ""
+    held = truth.text if truth is not None else recorded.reason
+    line = f"{recorded.name} {[*recorded.shape]}: {sides[0]} ({inferred.confidence:.2f}), recorded {sides[1]}: {held}"
     if truth is None:
-        return ["no closed form", *(["no closed form, but known"] if high and told is not None else [])], (
-            line if high and told is not None else None
-        )
+        return ["no closed form", *(["no closed form, but known"] if high and told is not None else [])], line
     same = told is not None and alike(told, truth)
     if not truth.generated:
-        return ["fixed", *(["fixed, right"] if same else [])], line if high and not same else None
+        return ["fixed", *(["fixed, right"] if same else ["fixed, wrong"] if high else [])], line
     kinds = ["drawn"]
     if told is not None and (same or type(told) is type(truth)):
         kinds.append("family")
@@ -120,7 +124,7 @@ def judged(
         kinds.append("formula")
     kinds += ["known"] if high else ["undecided"] if low else []
     wrong = high and not right and inferred.formula is not None
-    return [*kinds, *(["wrong"] if wrong else [])], line if wrong else None
+    return [*kinds, *(["wrong"] if wrong else [])], line
 
 
 def same_formula(row: Row, meant: Init | None, init: Init | None, owner: nn.Module | None) -> bool:
@@ -171,6 +175,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("prefix", nargs="?", default="")
     parser.add_argument("--large", action="store_true")
+    parser.add_argument("--missed", action="store_true", help="print every draw whose formula is not found")
     parser.add_argument("--write", action="store_true", help="write the table into the guide")
     given = parser.parse_args()
     results = []
@@ -180,6 +185,8 @@ def main() -> None:
             print(f"{case.model}: {one.error}", flush=True)
             continue
         results.append(one)
+        for line in one.missed if given.missed else ():
+            print(f"{case.model}: missed {line}", flush=True)
         for line in one.wrong[:4]:
             print(f"{case.model}: WRONG {line}", flush=True)
         told = one.error or ", ".join(f"{count} {kind}" for kind, count in one.counts.items())

@@ -126,7 +126,7 @@ CASES: Mapping[str, Case] = {
         lambda: residual(16), vectors, recipe("kaiming_normal"), recipe("kaiming_normal", last=rule("last.weight", 0))
     ),
     "gradient explodes": Case(
-        lambda: plain(nn.ReLU, 16),
+        lambda: plain(nn.ReLU, 24),
         vectors,
         recipe(f"normal std={2 * math.sqrt(2 / WIDTH)}"),
         recipe("kaiming_normal nonlinearity=relu"),

@@ -80,23 +80,29 @@ def traced(model: nn.Module, inputs: Inputs, *, loss: Loss | None, name: str, re
     tree, inner, told = walked(model), unwrapped(model), [*remarks]
     if _is_compiled(tree, model):
         told.append("the model is compiled: it was run as it was before that")
-    with kept(inner) as weights, _eager(), torch.inference_mode(False), torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad(), kept(inner) as weights, _eager():
         watch = Watch(tree, weights)
+        args = [_recordable(value) for value in inputs.positional]
+        kwargs = {key: _recordable(value) for key, value in inputs.named.items()}
         with watch.watching():
             try:
-                output = inner(*inputs.positional, **inputs.named)
+                output = inner(*args, **kwargs)
             except Exception as error:
                 raise _failure(error, name, tree, watch, inputs) from error
             start, seeds, beginning = _start(output, loss)
-            outputs = start
             try:
                 watch.turn_back()
-                trained = _turned_back(inner, outputs, seeds)
+                trained = _turned_back(inner, start, seeds)
             except Exception as error:
                 last = f" ({len(watch.spots)} layers were measured forward)"
                 raise ProbeError(f"the backward pass raised {brief(error)}{last}") from error
         logits = _logits(output)
         return assembled(name, tree, watch, trained=trained, start=beginning, logits=logits, remarks=told)
+
+
+def _recordable(value: Any) -> Any:
+    """Return an input that a graph can hold: a copy of what was made in inference mode."""
+    return value.clone() if isinstance(value, Tensor) and value.is_inference() else value
 
 
 def _failure(error: Exception, name: str, tree: Tree, watch: Watch, inputs: Inputs) -> ProbeError:
@@ -141,7 +147,10 @@ def _eager() -> Iterator[None]:
 def _start(output: Any, loss: Loss | None) -> tuple[list[Tensor], list[Tensor | None], str]:
     """Return the tensors that the backward pass starts from, the gradients there, and what that is in words."""
     if loss is not None:
-        value = loss(output)
+        try:
+            value = loss(output)
+        except Exception as error:
+            raise ProbeError(f"loss raised {brief(error)}") from error
         if not isinstance(value, Tensor):
             raise ProbeError(f"loss returned a {type(value).__name__}, not a scalar tensor")
         if value.numel() != 1 or value.is_complex() or not value.is_floating_point():
@@ -186,44 +195,47 @@ def _unit_normals(tensor: Tensor, name: str) -> Tensor:
 def _turned_back(model: nn.Module, outputs: list[Tensor], seeds: list[Tensor | None]) -> set[int]:
     """Send gradients back, and return the identities of the parameters that got one; their `.grad` is left alone."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if not parameters or _is_reentrant(outputs):
-        return _accumulated(parameters, outputs, seeds)
+    leaves, reentrant = _leaves(outputs)
+    if not parameters or reentrant:
+        return _accumulated([*parameters, *leaves], outputs, seeds)
     gradients = torch.autograd.grad(outputs, parameters, seeds, allow_unused=True)
     return {id(one) for one, gradient in zip(parameters, gradients, strict=True) if gradient is not None}
 
 
-def _accumulated(parameters: list[nn.Parameter], outputs: list[Tensor], seeds: list[Tensor | None]) -> set[int]:
+def _accumulated(leaves: list[Tensor], outputs: list[Tensor], seeds: list[Tensor | None]) -> set[int]:
     """Send gradients back through checkpoints that only `backward` can pass, as they were before afterwards."""
-    hooked = [one for one in parameters if getattr(one, "_post_accumulate_grad_hooks", None)]
+    hooked = [one for one in leaves if getattr(one, "_post_accumulate_grad_hooks", None)]
     if hooked:
         raise ProbeError(
             f"{len(hooked)} parameters have hooks that run once their gradient is there, and reentrant checkpoints "
             "would run them: use_reentrant=False, or probe before the hooks are set"
         )
-    before = [parameter.grad for parameter in parameters]
+    before = [leaf.grad for leaf in leaves]
     try:
-        for parameter in parameters:
-            parameter.grad = None
+        for leaf in leaves:
+            leaf.grad = None
         torch.autograd.backward(outputs, seeds)
-        return {id(parameter) for parameter in parameters if parameter.grad is not None}
+        return {id(leaf) for leaf in leaves if leaf.grad is not None}
     finally:
-        for parameter, gradient in zip(parameters, before, strict=True):
-            parameter.grad = gradient
+        for leaf, gradient in zip(leaves, before, strict=True):
+            leaf.grad = gradient
 
 
-def _is_reentrant(outputs: list[Tensor]) -> bool:
-    """Return whether a graph holds a checkpoint that calls `backward` inside."""
+def _leaves(outputs: list[Tensor]) -> tuple[list[Tensor], bool]:
+    """Return the leaves of a graph, and whether it holds a checkpoint that calls `backward` inside."""
     waiting: list[Any] = [tensor.grad_fn for tensor in outputs]
-    seen = set()
+    seen, leaves, reentrant = set(), {}, False
     while waiting:
         node = waiting.pop()
         if node is None or node in seen:
             continue
         seen.add(node)
-        if node.name() == "CheckpointFunctionBackward":
-            return True
+        reentrant |= node.name() == "CheckpointFunctionBackward"
+        leaf = getattr(node, "variable", None)
+        if leaf is not None:
+            leaves[id(leaf)] = leaf
         waiting += [following for following, _ in node.next_functions]
-    return False
+    return list(leaves.values()), reentrant
 
 
 def _logits(output: Any) -> FirstLoss | None:

@@ -31,7 +31,10 @@ LOST = 1e-3
 """The part of a signal, or of a gradient, below which it is lost: sound nets of 56 layers keep a tenth."""
 
 HUGE = 1e2
-"""The factor above which a signal, or a gradient, has exploded: sound nets grow by less than ten."""
+"""The factor above which a signal has exploded: sound nets grow by less than ten."""
+
+STEEP = 1e3
+"""The factor above which a gradient has: batch norm makes that of a ResNet-50 grow to a hundred on small batches."""
 
 DEAD = 0.6
 """The share of dead units that is too much: where all inputs have come to look alike, half are dead."""
@@ -229,11 +232,11 @@ def _gradient(trace: Trace) -> Iterator[Verdict]:
             f"{len(levels) - 1 - gone} {unit}s before the last ({name}); {ratio:.1g} of it reaches {stations[0].name}"
         )
         yield Verdict("gradient vanishes", name, ratio, text, _gain_hint(trace), True)
-    elif ratio > HUGE:
-        gone = next(place for place in reversed(range(len(levels))) if levels[place] > HUGE * last)
+    elif ratio > STEEP:
+        gone = next(place for place in reversed(range(len(levels))) if levels[place] > STEEP * last)
         name = stations[gone].name
         text = (
-            f"gradients explode towards the input: their variance {_changes(step)} each {unit}, above a hundredfold "
+            f"gradients explode towards the input: their variance {_changes(step)} each {unit}, above a thousandfold "
             f"{len(levels) - 1 - gone} {unit}s before the last ({name}); {ratio:.1g} times as much reaches "
             f"{stations[0].name}"
         )
