@@ -35,7 +35,7 @@ GUIDE = Path(__file__).parents[2] / "examples" / "guide" / "infer.md"
 BEGIN, END = "<!-- inferred -->\n", "<!-- end -->"
 
 LINEAR = (nn.Linear, nn.modules.conv._ConvNd)
-WRONG = {"wrong", "fixed, wrong", "no closed form, but known"}
+WRONG = {"wrong", "fixed, wrong"}
 FAN_UNIFORM = read_init("fan_uniform")
 
 
@@ -142,6 +142,8 @@ def same_formula(row: Row, meant: Init | None, init: Init | None, owner: nn.Modu
         return False
     if meant.text == init.text or row.twin is not None:
         return True
+    if {meant.text, init.text} == {"default", "normal"}:
+        return isinstance(owner, nn.Embedding)
     if isinstance(owner, LINEAR) and isinstance(row.distribution, initplug.Uniform):  # which is what resets draw
         meant, init = (FAN_UNIFORM if each.text == "default" else each for each in (meant, init))
     if owner is None or "default" in (meant.text, init.text):
