@@ -63,7 +63,7 @@ def record(build: Callable[[], nn.Module], *, check: bool = True) -> Recording:
     cls = tree.nodes[0].cls.__name__
     about = f"{cls} as its own code initialises it"
     recipe = load({"name": cls, "about": about, "rules": recipe_data(proposals, names)})
-    differing = _differing(tree, recipe, rows, replays) if check else {}
+    differing, takers = _differing(tree, recipe, rows, replays) if check else ({}, {})
     return Recording(
         model=cls,
         rows=rows,
@@ -72,33 +72,37 @@ def record(build: Callable[[], nn.Module], *, check: bool = True) -> Recording:
         look=(lambda: _nearest(tree, rows, replays)) if check and found.built else None,
         differing=differing,
         checked=check,
+        takers=takers,
     )
 
 
-def _differing(tree: Tree, recipe: Recipe, rows: Sequence[Row], replays: Replays) -> Mapping[str, str]:
-    """Return what the planner says that a recipe does not give, and what has other moments than were recorded."""
+def _differing(
+    tree: Tree, recipe: Recipe, rows: Sequence[Row], replays: Replays
+) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """Return what a recipe does not give by what is planned and measured, and the rule of each row."""
     plan, _, misses = drafted(tree, recipe, replays=replays)
-    found = {}
+    found: dict[str, str] = {}
+    takers = {row.name: share.rule for row, share in zip(rows, plan.shares, strict=False) if share.rule is not None}
     for place, row in enumerate(rows):
         planned = plan.shares[place].distribution
         if row.numel and not agrees(planned, row):
             text = "nothing" if planned is None else planned.text
             found[row.name] = f"the recipe gives {misses.get(place, text)}"
     if found or plan.unmatched or misses:
-        return found
+        return found, takers
     with generators_kept(), warnings.catch_warnings():
         warnings.simplefilter("ignore", InitplugWarning)
         try:
             measured = audit(tree.nodes[0].module, recipe)
         except ApplyError:  # there are no values, as on meta
-            return found
+            return found, takers
     slots = {slot.name: slot for slot in tree.slots}
     recorded = {row.name: row.distribution for row in rows}
     for one in measured:
         doubtful = one.verdict == "differs" and not isinstance(one.distribution, Keep)
         if doubtful and not _holds(slots[one.name], recorded.get(one.name)):
             found[one.name] = f"its values are not what its code was seen to write: {one.problem}"
-    return found
+    return found, takers
 
 
 def _holds(slot: Slot, recorded: Drawn | None) -> bool:
