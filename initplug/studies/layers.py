@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch
 from torch import nn
 
 from initplug.errors import ApplyError, did_you_mean
@@ -170,8 +169,6 @@ def _unscaled(node: Node) -> str | None:
         return "a lookup has the std of its weight"
     if any("norm" in cls.__name__.lower() for cls in node.cls.__mro__):
         return "it is a norm's"
-    if isinstance(node.module, torch.jit.ScriptModule):
-        return "TorchScript cannot be listened to"
     return None
 
 
