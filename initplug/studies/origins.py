@@ -139,10 +139,10 @@ class Origins:
             return self._joined(value)
         if op in NORMED:
             return self._normed(value)
-        if op in PLACEMENTS:
-            return self._placed(value)
         if op == "constant_pad_nd":
             return self._padded(value)
+        if op in PLACEMENTS:
+            return self._placed(value)
         return self._unknown(value)
 
     def _number(self, given: Any) -> float | None:
@@ -221,7 +221,7 @@ class Origins:
         content = self.of(source)
         if content.ids is None and number is not None and content.forms[0].outcome == Constant(number):
             return _whole(value, Constant(number), {})
-        return self._unknown(value)
+        return self._placed(value)
 
     def _mapped(self, value: Value) -> Content:
         """Return what an operator makes of its arguments, element by element."""

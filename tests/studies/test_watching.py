@@ -26,6 +26,7 @@ from initplug.schemes.structures.identity import Dirac, Eye
 from initplug.schemes.structures.orthogonal import Orthogonal
 from initplug.schemes.structures.sincos import SinCos
 from initplug.schemes.structures.sparse import Sparse
+from initplug.schemes.uniform_log import UniformLog
 from initplug.studies.construction import watched
 from initplug.studies.forms import Computed, Given, Outcome, Table, Unwritten
 from initplug.studies.rows import Row
@@ -145,6 +146,7 @@ READ: dict[str, tuple[Callable[[], Tensor], Outcome]] = {
     "mamba": (mamba, LogUniform(0.001, 0.1, "inverse_softplus")),
     "mamba, raised": (partial(mamba, 0.01), LogUniform(0.001, 0.1, "inverse_softplus", 0.01)),
     "log uniform": (lambda: (torch.rand(9) * 2).exp(), LogUniform(1.0, math.exp(2.0))),
+    "the logarithm of uniform draws": (lambda: torch.empty(16).uniform_(1, 16).log(), UniformLog(1.0, 16.0)),
     "a sum of draws": (lambda: 3 * torch.randn(5) + 4 * torch.randn(5), Normal(0.0, 5.0)),
     "rows": (after(lambda t: [row.normal_(0, 0.1) for row in t]), Normal(0.0, 0.1)),
     "a row and the rest": (
@@ -296,7 +298,6 @@ COMPUTED: dict[str, tuple[Callable[[], Tensor], str]] = {
         lambda: (x := torch.randn(SHAPE)).masked_fill(x.abs() > 2, 0.0),
         "masked_fill by a comparison of draws, with draws of another kind",
     ),
-    "padded by zeros": (lambda: nn.functional.pad(torch.randn(4), (0, 1)), "constant_pad_nd of draws"),
     "a part unwritten": (after(lambda t: t[:4].normal_()), "a part of it is never written"),
     "numpy": (lambda: torch.from_numpy(np.random.randn(4)).float(), "drawn outside torch"),
     "python": (lambda: torch.tensor([random.random() for _ in range(4)]), "drawn outside torch"),
