@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from initplug.errors import visible
+from initplug.errors import cut, visible
 from initplug.reporting.opening import SHOWN, Fact, Names, line_of, summary
 from initplug.reporting.page import Report
 from initplug.reporting.pictures import Picture
@@ -23,6 +23,9 @@ COLUMNS = (
     Column("gradient", "gradient"),
     Column("verdict", "verdict"),
 )
+
+LABEL = 30
+"""Characters of a trace's name beside a number."""
 
 NUMBERS = (
     *("mean", "std", "ratio", "signal", "zeros", "dead", "saturated", "gradient", "gradient_ratio"),
@@ -83,11 +86,12 @@ def _summary(
 ) -> str:
     traces = data["traces"]
     counts = [sum(verdict["alarm"] for verdict in trace["verdicts"]) for trace in traces]
+    names = [trace["name"] for trace in traces]
     bad = sum(row["verdict"] == "alarm" for row in rows)
     facts = [
         Fact(whole(len(rows)), "layers"),
         Fact(whole(len(traces[0]["stations"])), "points of the line"),
-        *(Fact(whole(count), visible(f"alarms of {trace['name']}")) for trace, count in zip(traces, counts, strict=True)),
+        *(Fact(whole(count), f"alarms of {cut(one, LABEL)}") for one, count in zip(names, counts, strict=True)),
     ]
     tally = {"ok": len(rows) - bad, "differs": bad}
     lists = [escape(visible(one)) for one in told[: 2 * SHOWN]]
@@ -95,4 +99,5 @@ def _summary(
     lists += [f"… and {plural(more, 'more line')}"] if more > 0 else []
     at = [(row["name"], "row", place) for place, row in enumerate(rows) if row["verdict"] == "alarm"]
     lists += [line_of(Names("Alarms at", at))] if at else []
-    return summary(line, bool(counts[0] and alarms), {key: count for key, count in tally.items() if count}, facts, lists)
+    tally = {key: count for key, count in tally.items() if count}
+    return summary(line, bool(counts[0]), tally, facts, lists)

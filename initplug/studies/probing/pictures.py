@@ -147,7 +147,7 @@ LEAST_DECADES = 2.0
 """Powers of ten that an axis shows at least: what is flat is to look flat."""
 
 STYLE = (
-    ".probe{max-width:100%;height:auto;overflow:visible}"
+    ".probe{max-width:100%;height:auto}"
     ".probe text{font:12px 'DejaVu Sans',Verdana,Arial,sans-serif;fill:var(--soft,#40454d)}"
     ".probe .grid{stroke:var(--line,#dfe2e6);stroke-width:1}.probe .axis{stroke:var(--soft,#b0b5bd);stroke-width:1}"
     ".probe polyline{fill:none;stroke-width:2;stroke-linejoin:round}"
@@ -175,8 +175,9 @@ def svg(traces: Sequence[Trace], *, title: str, told: str = "", width: int = 720
     ]
     height = top + HEIGHT + BOTTOM
     return (
-        f'<svg class="probe" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        f'role="img" aria-label="{escape(title)}"><title>{escape(title)}</title><desc>{escape(visible(told))}</desc>'
+        f'<svg class="probe" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
+        f'height="{height}" role="img" aria-label="{escape(title)}">'
+        f"<title>{escape(title)}</title><desc>{escape(visible(told))}</desc>"
         f"<style>{STYLE}</style>{legend}{''.join(parts)}</svg>\n"
     )
 
