@@ -282,7 +282,7 @@ def test_adapters_are_given_what_they_are_drawn_from() -> None:
         return nn.ModuleList(Adapted() for _ in range(3))
 
     recording = initplug.record(build)
-    assert recording.problems() == ()
+    assert recording.problems() == []
     selectors = [rule["match"] for rule in recording.recipe.plain()["rules"].values()]
     assert selectors == ["*", "^*.lora_A.first.weight", "^*.lora_B.first.weight"]
 
