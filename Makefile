@@ -99,13 +99,14 @@ screenshots: $(VENV)/installed-tests ## Draw the picture of the page that the RE
 coverage: $(VENV)/installed-tests ## Measure which lines and branches the tests run; fewer than before are an error.
 	$(BIN)/pytest -n 2 --cov --cov-report=term-missing
 
-benchmark: $(VENV)/installed-tests ## Time the start, the matcher beside loops over regular expressions, seeds beside torch.nn.init, shards beside the whole, planning by shapes of trees, probes beside bare passes.
+benchmark: $(VENV)/installed-tests ## Time the start, the matcher beside loops over regular expressions, seeds beside torch.nn.init, shards beside the whole, planning by shapes of trees, probes and calibrating beside bare passes.
 	$(BIN)/python tests/benchmarks/startup.py
 	$(BIN)/python tests/benchmarks/matching.py
 	$(BIN)/python tests/benchmarks/streams.py --small
 	$(BIN)/python tests/benchmarks/sharded.py --small
 	$(BIN)/python tests/benchmarks/replays.py --small
 	$(BIN)/python tests/benchmarks/probing.py --small
+	$(BIN)/python tests/benchmarks/calibrating.py --small
 
 verdicts: $(VENV)/installed-tests ## Count misses and false alarms of the verdicts on signals over 50 seeds.
 	$(BIN)/python tests/benchmarks/verdicts.py

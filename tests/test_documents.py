@@ -198,6 +198,7 @@ def test_the_three_spellings_of_the_guide_are_one() -> None:
 @pytest.mark.parametrize(
     ("guide", "expected"),
     [
+        ("calibrate", ["python", "text", "python", "text"]),
         ("checkpoints", ["python", "text"]),
         ("deferred", ["python", "python", "text"]),
         ("reports", ["python", "text", "python", "python", "text"]),

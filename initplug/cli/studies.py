@@ -69,7 +69,7 @@ def diff(
     target = import_model(model)
     if report is not None:
         check_path(report, (".json", ".csv", ".md"))
-    recorded = _recorded(target) if RECORDED in sides else None
+    recorded = _recorded(target, _made_on_meta(lock)) if RECORDED in sides else None
     built = build_model(target, meta=not real)
     import initplug
 
@@ -94,10 +94,17 @@ def diff(
 @click.option(
     "--lock", type=click.Path(path_type=Path), help="Write what the code does to this .json file, to hold to."
 )
+@click.option(
+    "--meta/--real",
+    default=None,
+    help="Record large tensors without values, in little memory, or for real. By default for real if that would fit.",
+)
 @click.option("--table", "as_table", is_flag=True, help="Print a table of what each parameter holds, and from where.")
 @ALL_OPTION
 @WIDE_OPTION
-def record(model: str, as_json: bool, lock: Path | None, as_table: bool, every: bool, wide: bool) -> None:
+def record(
+    model: str, as_json: bool, lock: Path | None, meta: bool | None, as_table: bool, every: bool, wide: bool
+) -> None:
     """Say what a model's own code initialises: a recipe that does the same, with the lines of code it comes from.
 
     The model is built while every operator is watched. The recipe on standard output is checked against every
@@ -111,7 +118,7 @@ def record(model: str, as_json: bool, lock: Path | None, as_table: bool, every: 
     target = import_model(model)
     if lock is not None:
         check_path(lock, (".json",))
-    recording = _recorded(target)
+    recording = _recorded(target, meta)
     if lock is not None:
         from initplug.studies.lock import save_lock
 
@@ -168,13 +175,19 @@ def infer(model: str, weights: Path | None, as_json: bool, as_table: bool, every
         sys.exit(1)
 
 
-def _recorded(target: Model) -> Recording:
+def _made_on_meta(lock: Path | None) -> bool | None:
+    from initplug.studies.lock import made_on_meta
+
+    return None if lock is None else made_on_meta(lock)
+
+
+def _recorded(target: Model, meta: bool | None = None) -> Recording:
     """Return what the constructor of a MODEL does."""
     build: Any = constructor_of(target)
     import initplug
 
     with reported(strict=False), user_code():
-        return initplug.record(build)
+        return initplug.record(build, meta=meta)
 
 
 @click.command(epilog=MODEL_HELP)

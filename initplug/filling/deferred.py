@@ -61,6 +61,13 @@ def building(twins: Any) -> Iterator[None]:
         _BUILDING.twins = before
 
 
+@contextmanager
+def deferring_nothing() -> Iterator[None]:
+    """Make `deferred()` do nothing in this thread: who asks for it sees to memory himself."""
+    with building({}):
+        yield
+
+
 class _Patch:
     """The one replacement of `Module.register_parameter`, shared by all threads that build."""
 

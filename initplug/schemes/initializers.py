@@ -25,6 +25,7 @@ from initplug.schemes.structures import identity as identity
 from initplug.schemes.structures import orthogonal as orthogonal
 from initplug.schemes.structures import sincos as sincos
 from initplug.schemes.structures import sparse as sparse
+from initplug.schemes.uniform_log import UniformLog
 
 Mode = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]
 WEIGHT = Reference("weight")
@@ -103,8 +104,18 @@ def normal(fans: Fans, *, mean: float = 0.0, std: Std = 1.0) -> Normal:
 
 
 @initializer(bare=("low", "high"), any_shape=True)
-def uniform(fans: Fans, *, low: float, high: float) -> Uniform:
-    """U(low, high).
+def uniform(
+    fans: Fans, *, low: float, high: float, link: Literal["none", "log"] = "none"
+) -> Uniform | UniformLog | Constant:
+    """U(low, high), or its logarithm.
+
+    `uniform 1 16 log` are the decay rates of Mamba-2 and of gated delta nets, as their logarithms.
+
+    Args:
+        fans: not used.
+        low: least of what is drawn; not negative for logarithms.
+        high: most of what is drawn, at least `low`.
+        link: `none`, or `log`, ln x.
 
     Args:
         fans: not used.
@@ -112,10 +123,16 @@ def uniform(fans: Fans, *, low: float, high: float) -> Uniform:
         high: the most.
 
     Raises:
-        ValueError: `low` exceeds `high`.
+        ValueError: `low` exceeds `high`, or logarithms of numbers that are not positive.
 
-    Source: torch.nn.init.uniform_.
+    Example:
+        >>> round(uniform(Fans((8,)), low=1, high=16, link="log").mean, 4), round(16 * math.log(16) / 15 - 1, 4)
+        (1.9574, 1.9574)
+
+    Source: torch.nn.init.uniform_; state-spaces/mamba mamba_ssm/modules/mamba2.py; Yang et al. 2024, arXiv:2412.06464.
     """
+    if link == "log":
+        return Constant(math.log(low)) if low == high > 0 else UniformLog(float(low), float(high))
     return Uniform(float(low), float(high))
 
 

@@ -32,7 +32,7 @@ from initplug.planning.plan import Plan
 from initplug.planning.slots import Slots
 from initplug.planning.wrappers import unwrapped
 from initplug.schemes.compositions import Copy, Drawn, Load
-from initplug.studies.calibration import Calibration
+from initplug.studies.calibration import Calibration, counted
 from initplug.studies.factored import factored
 from initplug.studies.inputs import arguments_of
 from initplug.studies.layers import Layer, layers_of
@@ -129,8 +129,8 @@ def calibrate(
     if len(calibration.left()) == len(calibration):
         warn("\n".join(["no weight was scaled", *shortened([f"  {row}" for row in calibration])]))
     if problems:
-        counted = "1 layer has" if len(problems) == 1 else f"{len(problems)} layers have"
-        head = f"{counted} no output of std {goal.target:g} ± {goal.tolerance:.3g} after {goal.rounds} rounds"
+        have = "has" if len(problems) == 1 else "have"
+        head = f"{counted(len(problems), 'layer')} {have} no output of std {goal.target:g} ± {goal.tolerance:.3g}"
         warn("\n".join([head, *shortened([f"  {row}" for row in problems])]))
     return calibration
 
@@ -173,13 +173,13 @@ def _refuse_sharded(slots: Slots) -> None:
     held += [slots[row].name for row in slots.computed if any(map(is_sharded, slots[row].stored))]
     if held:
         findings = [Finding(name, "it is a DTensor") for name in held]
-        counted = f"{len(held)} of {len(slots)} tensors are sharded"
-        raise ApplyError(f"{headed(counted, findings)}\n{UNSHARDED}", findings)
+        head = f"{len(held)} of {len(slots)} tensors are sharded"
+        raise ApplyError(f"{headed(head, findings)}\n{UNSHARDED}", findings)
     lazy = [slot.name for slot in slots if slot.lazy]
     if lazy:
         findings = [Finding(name, "it waits for a first batch to learn its shape") for name in lazy]
-        counted = f"{len(lazy)} of {len(slots)} tensors are lazy"
-        raise ApplyError(f"{headed(counted, findings)}\nRun the model on the inputs once, then calibrate it.", findings)
+        head = f"{len(lazy)} of {len(slots)} tensors are lazy"
+        raise ApplyError(f"{headed(head, findings)}\nRun the model on the inputs once, then calibrate it.", findings)
 
 
 @contextmanager
@@ -233,6 +233,7 @@ class _Course:
         """
         for number in range(1, most + 1):
             self._once(model, *inputs)
+            self.progress = None  # what is done is done
             if not self.changed:
                 return number
         self.searching = False
@@ -346,10 +347,11 @@ ABSENT = object()
 def _copies(plan: Plan, row: int) -> list[int]:
     """Return the rows that copy a row, by way of other copies too."""
     found, names = [row], {plan.names[row], *plan.aliases(row)}
+    rows = plan.shares.where(lambda share: isinstance(share.distribution, Copy)).tolist()
     copied = [
-        (other, share.distribution.source)
-        for other, share in enumerate(plan.shares)
-        if isinstance(share.distribution, Copy)
+        (other, distribution.source)
+        for other in rows
+        if isinstance(distribution := plan.shares[other].distribution, Copy)
     ]
     for _ in copied:
         for other, source in copied:

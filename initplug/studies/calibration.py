@@ -9,7 +9,8 @@ from typing import Any
 
 from initplug._version import __version__
 from initplug.auditing.audit import Audit
-from initplug.errors import did_you_mean, shortened, visible
+from initplug.errors import InitplugError, RecipeError, did_you_mean, first_line, shortened, visible
+from initplug.language.loading import load
 from initplug.language.recipe import Recipe
 from initplug.studies.scaling import Goal, Outcome
 from initplug.tables.files import save, to_csv, to_json, to_markdown
@@ -148,12 +149,25 @@ class Calibration:
         """Write the file that its suffix asks for: the rows as .json, .csv or .md, the recipe as .yaml."""
         rows = [row.to_dict() for row in self.rows]
         writers = {
-            ".yaml": lambda: self.yaml,
+            ".yaml": self._file,
             ".json": self.to_json,
             ".csv": lambda: to_csv(rows, KEYS),
             ".md": lambda: to_markdown(rows, KEYS),
         }
         save(path, writers)
+
+    def _file(self) -> str:
+        """Return the recipe as a file that can be read again.
+
+        Raises:
+            InitplugError: it has more rules than a file may have.
+        """
+        try:
+            load(self.yaml)
+        except RecipeError as error:
+            said = f"the recipe has {len(self.recipe.rules)} rules, more than a file may hold ({first_line(error)})"
+            raise InitplugError(f"{said}: apply calibration.recipe itself") from None
+        return self.yaml
 
     def __repr__(self) -> str:
         return f"<Calibration {self.headline()}>"
@@ -185,11 +199,21 @@ class Calibration:
         parts = [
             f"{self.model}: {reached} of {looked} layers have outputs of std {goal.target:g} ± {goal.tolerance:.3g}"
             + (" (relative)" if goal.target != 1 else ""),
-            f"{counts['scaled']} scaled in {counts['rounds']} round{'' if counts['rounds'] == 1 else 's'}",
+            f"{counts['scaled']} scaled in {counted(counts['rounds'], 'round')}",
         ]
         if counts["left"]:
-            parts.append(f"{counts['left']} weight{'' if counts['left'] == 1 else 's'} left")
+            parts.append(f"{counted(counts['left'], 'weight')} left")
         return visible("; ".join(parts))
+
+
+def counted(number: int, word: str) -> str:
+    """Return a number of things.
+
+    Example:
+        >>> counted(1, "round"), counted(2, "round")
+        ('1 round', '2 rounds')
+    """
+    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 COLUMNS = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from initplug.schemes.compositions import Drawn
 from initplug.schemes.distributions import Constant
-from initplug.studies.watching import Call, Place, Read, Region, Value
+from initplug.studies.writes import Call, Place, Read, Region, Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,17 +148,67 @@ def shown(owners: NDArray[Any], region: Region) -> NDArray[Any]:
     return np.lib.stride_tricks.as_strided(owners[region.offset :], region.sizes, strides)
 
 
+def coarse(regions: Sequence[Region], size: int) -> tuple[int, list[Region]]:
+    """Return the elements of blocks that regions of a memory are made of, and the regions in blocks.
+
+    Args:
+        regions: the last is to keep its sizes but for one, along which blocks lie.
+        size: elements of the memory.
+    """
+    flat = [_flat(region) for region in regions[:-1]] + [regions[-1]]
+    runs = [_run(region) for region in flat]
+    if None in runs:
+        return 1, list(regions)
+    unit = size
+    for region, run in zip(flat, runs, strict=True):
+        others = (
+            stride
+            for axis, (n, stride) in enumerate(zip(region.sizes, region.strides, strict=True))
+            if axis != run and n > 1
+        )
+        unit = math.gcd(unit, region.offset, region.sizes[run], *others)  # type: ignore[index]  # none is None
+    return unit, [_in_blocks(region, run, unit) for region, run in zip(flat, runs, strict=True)]
+
+
+def _flat(region: Region) -> Region:
+    """Return a region that lies in one piece as one row."""
+    row = 1
+    for n, stride in zip(region.sizes[::-1], region.strides[::-1], strict=True):
+        if n > 1 and stride != row:
+            return region
+        row *= n
+    return region._replace(sizes=(row,), strides=(1,))
+
+
+def _run(region: Region) -> int | None:
+    """Return the axis along which the elements of a region lie side by side."""
+    axes = enumerate(zip(region.sizes, region.strides, strict=True))
+    return next((axis for axis, (n, stride) in axes if n > 1 and stride == 1), None)
+
+
+def _in_blocks(region: Region, run: int | None, unit: int) -> Region:
+    sizes = tuple(n // unit if axis == run else n for axis, n in enumerate(region.sizes))
+    strides = tuple(1 if axis == run else stride // unit for axis, stride in enumerate(region.strides))
+    return region._replace(offset=region.offset // unit, sizes=sizes, strides=strides)
+
+
 def compacted(forms: Sequence[Form], ids: NDArray[Any]) -> Content:
     """Return a content of the forms that occur."""
     if not ids.size:
         return Content(tuple(forms[:1]))
-    used = np.flatnonzero(_counts(ids, len(forms)))
+    few = distinct(ids)
+    used = np.flatnonzero(_counts(few, len(forms)))
     if len(used) == 1:
         return Content((forms[int(used[0])],))
     places = np.zeros(len(forms), np.int32)
     places[used] = np.arange(len(used))
     small = places.astype(np.uint8) if len(used) < 256 else places
-    return Content(tuple(forms[index] for index in used.tolist()), small[ids])
+    return Content(tuple(forms[index] for index in used.tolist()), np.broadcast_to(small[few], ids.shape))
+
+
+def distinct(ids: NDArray[Any]) -> NDArray[Any]:
+    """Return an array without the repetitions of those axes along which it takes no memory: they have size 1."""
+    return ids[tuple(slice(None) if stride else slice(0, 1) for stride in ids.strides)]
 
 
 def _counts(ids: NDArray[Any], least: int) -> NDArray[np.intp]:

@@ -24,7 +24,7 @@ from initplug.studies.recognition import known_tables
 from initplug.studies.rows import Row
 from initplug.studies.scales import NAMED, RULES, priors, scales
 from initplug.studies.spelling import form_of, is_short, spelled_number
-from initplug.studies.watching import Call
+from initplug.studies.writes import Call
 
 DEFAULT, CALLED, PLAIN, DEEP, FITTED, SCALED, LONG = 1.0, 0.5, 2.0, 2.5, 3.0, 4.0, 6.0
 """The distance of initializers from what a person would write: what was called comes first, long numbers last."""

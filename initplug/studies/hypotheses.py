@@ -221,7 +221,19 @@ def add_depths(
         ("attribute", [*attribute_factors(tree, rows, wanted, reach)]),
     ):
         for form in forms[:MOST_FORMS]:
-            found.add(form, SHARES[share] / max(len(forms), LEAST_FORMS), _without_class(form))
+            usual = _usual(form, found, rows) if share == "depth" else 1.0
+            if usual:
+                found.add(form, SHARES[share] * usual / max(len(forms), LEAST_FORMS), _without_class(form))
+
+
+def _usual(form: Mapping[str, Any], found: Hypotheses, rows: Sequence[Row]) -> float:
+    """Return how often a number is the one that is divided: by itself, and in the model."""
+    recipe = rule_for_all({key: value for key, value in form.items() if key != "factor"})
+    base = None if recipe is None else found.found.get(text_of(recipe))
+    if base is None:
+        return 0.0
+    held = sum(row.outcome == drawn for row, drawn in zip(rows, base.planned, strict=True) if drawn is not None)
+    return max(base.prior / SHARES["number"], held / len(rows))
 
 
 MOST_FORMS = 200

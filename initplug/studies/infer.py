@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -71,7 +71,7 @@ def infer(model: nn.Module) -> Inference:
     replays = Replays(tree)
     looked = _Looked(tree)
     outcomes = looked.weighed(replays)
-    step_0 = at_step_0(outcomes, tree, looked.varied)
+    step_0 = at_step_0([slot.name for slot in tree.slots], looked.unexplained(outcomes))
     rows = _with_twins(tree, [looked.row(place, outcomes.get(place), step_0) for place in range(len(tree.slots))])
     named = {}
     if step_0 >= LOW:
@@ -180,6 +180,13 @@ class _Looked:
             return found
         return weighed(self.tree, self.varied, [*thought.found.values()])
 
+    def unexplained(self, outcomes: Mapping[int, Weighed]) -> dict[int, float]:
+        """Return the chance that nothing explains a parameter, of those that have enough elements to tell."""
+        found = {place: one.unexplained for place, one in outcomes.items()}
+        found |= dict.fromkeys(self.certain, 0.0)
+        found |= {place: 1.0 for place, held in self.other.items() if isinstance(held, Unlike)}
+        return {place: chance for place, chance in found.items() if self.tree.slots[place].tensor.numel() >= LEAST_TOLD}
+
     def row(self, place: int, outcome: Weighed | None, step_0: float) -> InferredRow:
         """Return the row of a parameter."""
         slot = self.tree.slots[place]
@@ -235,6 +242,9 @@ class _Looked:
             return Unlike(repeated)
         return _whole(drawn if outcome.best is not None else _rounded(drawn, sample), sample)
 
+
+LEAST_TOLD = 32
+"""Elements from which a tensor tells whether a model was trained."""
 
 UNFIT = 1e-6
 """The p-value below which a tensor is looked at part by part."""

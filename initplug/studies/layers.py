@@ -22,7 +22,7 @@ from initplug.planning.references import EMBEDDINGS
 from initplug.planning.slots import Node, Slot, Tree
 from initplug.schemes.compositions import Drawn
 from initplug.schemes.distributions import Constant
-from initplug.studies.calibration import Scaling
+from initplug.studies.calibration import Scaling, counted
 from initplug.studies.passes import Spread
 from initplug.studies.scaling import Goal, Outcome, Search
 from initplug.values import plain
@@ -91,7 +91,7 @@ class Layer:
         std = None if self.last is None else self.last.std
         outcome: Outcome = "left" if reason is not None else "fits" if search.factor == 1 else "scaled"
         if reason is None and std is not None and not search.goal.reached(std):
-            outcome, reason = "off", f"not within reach after {search.rounds} rounds"
+            outcome, reason = "off", f"not within reach after {counted(search.rounds, 'round')}"
         return Scaling(
             name=self.slot.name,
             aliases=self.slot.aliases,
@@ -132,7 +132,9 @@ def layers_of(found: Fitted, skip: str | Iterable[str], goal: Goal) -> tuple[lis
         if reason is None and not multiplying:
             reason = _unscaled(nodes[0]) if nodes else f"no output of {share.module_type} is linear in it"
         if reason is None:
-            modules = {node.name: node.module for node in map(partial(_giver, tree), multiplying)}
+            # A module at several places is listened to once.
+            givers = {id(node.module): node for node in reversed([*map(partial(_giver, tree), multiplying)])}
+            modules = {node.name: node.module for node in reversed([*givers.values()])}
             layers.append(Layer(row, slot, share.rule or "", modules, Search(goal, looped=bool(slot.others))))
             continue
         left.append(
@@ -163,7 +165,7 @@ def _reason(share: Share, rule: Rule | None) -> str | None:
 def _unscaled(node: Node) -> str | None:
     """Return why the output of a module with a weight is not to be scaled; None where it is."""
     if issubclass(node.cls, EMBEDDINGS):
-        return "a lookup has the std of its weight, which the recipe says"
+        return "a lookup has the std of its weight"
     if any("norm" in cls.__name__.lower() for cls in node.cls.__mro__):
         return "it is a norm's"
     if isinstance(node.module, torch.jit.ScriptModule):

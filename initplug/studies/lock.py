@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from os import PathLike, fspath
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,7 +26,7 @@ def locked(recording: Recording) -> dict[str, Any]:
     """Return a lock as plain data: what every parameter holds, which are tied, and for information from where."""
     rows = [{key: row.get(key) for key in HELD} for row in recorded_rows(recording)]
     made = {"initplug": __version__, "torch": torch.__version__}
-    return {"schema": 1, "lock": recording.model, "made_by": made, "rows": rows}
+    return {"schema": 1, "lock": recording.model, "meta": recording.meta, "made_by": made, "rows": rows}
 
 
 def save_lock(recording: Recording, path: str | PathLike[str]) -> None:
@@ -45,6 +47,14 @@ def beside_lock(path: str | PathLike[str], recording: Recording) -> Diff:
     return compared(fspath(path), "recorded", rows_of(None, path), recorded_rows(recording))
 
 
+def made_on_meta(path: str | PathLike[str]) -> bool | None:
+    """Return whether a lock was recorded on meta, as what is held to it is then; None where it was not."""
+    try:
+        return json.loads(Path(path).read_bytes())["meta"] is True or None
+    except (OSError, ValueError, TypeError, KeyError):  # which is told where its rows are read
+        return None
+
+
 def hold_to_lock(build: Callable[[], nn.Module], path: str | PathLike[str]) -> Diff:
     """Return what a constructor does differently from a lock.
 
@@ -55,4 +65,4 @@ def hold_to_lock(build: Callable[[], nn.Module], path: str | PathLike[str]) -> D
         raise InitplugError(
             f"what is compared is how a model is built: give its constructor, such as lambda: {type(build).__name__}(…)"
         )
-    return beside_lock(path, record(build, check=False))
+    return beside_lock(path, record(build, meta=made_on_meta(path), check=False))

@@ -20,7 +20,7 @@ from initplug.schemes.compositions import Drawn
 from initplug.schemes.distributions import Constant
 from initplug.studies.conditions import BOTH, COMPARED, NOT, SIZES, Test, compared, joined, negated, size_of
 from initplug.studies.forms import Computed, Form, Outcome, Table, Unwritten
-from initplug.studies.watching import Value
+from initplug.studies.writes import Value
 
 
 def _refused(drawn: Drawn) -> Drawn:

@@ -29,7 +29,9 @@ from initplug.studies.forms import (
     Table,
     Unwritten,
     because,
+    coarse,
     compacted,
+    distinct,
     moved,
     once,
     repeated,
@@ -37,7 +39,7 @@ from initplug.studies.forms import (
 )
 from initplug.studies.maps import BINARY, UNARY, mapped
 from initplug.studies.placements import PLACEMENTS, placed
-from initplug.studies.watching import Call, Read, Value, reads_in
+from initplug.studies.writes import Call, Read, Region, Value, reads_in
 
 ALIKE = frozenset({"clone", "_to_copy", "lift_fresh_copy", "detach_copy", "alias_copy", "contiguous", "_reshape_copy"})
 """Operators whose result has the elements of their first argument where they were."""
@@ -80,17 +82,25 @@ class Origins:
             return Content((Form(Computed("it is looked at as another type"), {}, read.last.value.place),))
         contents = [self.value(write.value) for write in writes]
         forms = tuple(form for content in contents for form in content.forms)
+        unit, regions = 1, [*(write.region for write in writes), read.region]
+        if all(content.ids is None for content in contents):  # of large tensors blocks are looked at, such as rows
+            unit, regions = coarse(regions, read.size)
         # Few forms are the rule, and tensors may be large.
-        owners = np.zeros(read.size, np.uint8 if len(forms) < 256 else np.int32)
+        owners = np.zeros(read.size // unit, np.uint8 if len(forms) < 256 else np.int32)
         start = 0
-        for write, content in zip(writes, contents, strict=True):
-            part = shown(owners, write.region)
+        for write, region, content in zip(writes, regions, contents, strict=False):
+            part = shown(owners, region)
             if write.whole and content.ids is None:
                 owners[...] = start
             elif part.size:
                 part[...] = start if content.ids is None else content.ids.reshape(part.shape) + start
             start += len(content.forms)
-        return compacted(forms, shown(owners, read.region))
+        ids = shown(owners, regions[-1])
+        axis = next((axis for axis, n in enumerate(ids.shape) if n != read.region.sizes[axis]), None)
+        if axis is not None:
+            repeats = read.region.sizes[axis] // ids.shape[axis]
+            ids = np.repeat(ids, repeats, axis) if ids.shape[axis] > 1 else np.broadcast_to(ids, read.region.sizes)
+        return compacted(forms, ids)
 
     def value(self, value: Value) -> Content:
         """Return the content of the result of an operator."""
@@ -129,6 +139,8 @@ class Origins:
             return self._joined(value)
         if op in NORMED:
             return self._normed(value)
+        if op == "constant_pad_nd":
+            return self._padded(value)
         if op in PLACEMENTS:
             return self._placed(value)
         return self._unknown(value)
@@ -201,6 +213,16 @@ class Origins:
         joined = np.stack(arrays, dim) if value.op == "stack" else np.concatenate(arrays, dim)
         return compacted(tuple(forms), joined)
 
+    def _padded(self, value: Value) -> Content:
+        """Return the content of a tensor that others of one number are laid around."""
+        source, number = value.args[0], self._number(_argument(value, 2, "value", 0.0))
+        if not any(value.args[1]):
+            return self._copied(value, source)
+        content = self.of(source)
+        if content.ids is None and number is not None and content.forms[0].outcome == Constant(number):
+            return _whole(value, Constant(number), {})
+        return self._placed(value)
+
     def _mapped(self, value: Value) -> Content:
         """Return what an operator makes of its arguments, element by element."""
         if value.op == "add" and (linked := self._inverse_softplus(value)) is not None:
@@ -219,16 +241,17 @@ class Origins:
         if all(content.ids is None for content in known):
             return Content((self._one(value, [content.forms[0] for content in known], bounds),))
         arrays = [
-            np.broadcast_to(np.int32(0) if content.ids is None else content.ids.astype(np.int32), value.sizes)
+            np.zeros((), np.int32) if content.ids is None else distinct(content.ids).astype(np.int32)
             for content in known
         ]
         width = max(len(content.forms) for content in known)
-        codes, ids = np.unique(sum(array * width**n for n, array in enumerate(arrays)), return_inverse=True)
+        coded = np.asarray(sum(array * width**n for n, array in enumerate(arrays)))
+        codes, ids = np.unique(coded, return_inverse=True)
         forms = [
             self._one(value, [content.forms[code // width**n % width] for n, content in enumerate(known)], bounds)
             for code in codes.tolist()
         ]
-        return compacted(tuple(forms), ids.reshape(value.sizes).astype(np.int32))
+        return compacted(tuple(forms), np.broadcast_to(ids.reshape(coded.shape).astype(np.int32), value.sizes))
 
     def _operand(self, given: Any) -> Content | None:
         """Return the content of an argument; None where it is neither a tensor nor a number."""
@@ -427,3 +450,19 @@ def _origin(given: Any) -> Value | None:
             return last.value
         given = last.value.args[0]
     return None
+
+
+def written_alike(one: Read, other: Read) -> bool:
+    """Return whether two tensors hold the same values, as they were copied from each other or from a third one."""
+    return _copied_from(one) == _copied_from(other)
+
+
+def _copied_from(read: Read) -> tuple[int, int, Region]:
+    """Return the writes that a tensor has its values of, by way of copies of all of them."""
+    while True:
+        last = read.last
+        source = last.value.args[1 if last.value.op == "copy" else 0] if last.value.op in (*ALIKE, "copy") else None
+        same = isinstance(source, Read) and source.dtype == read.dtype and source.region.sizes == last.value.sizes
+        if not isinstance(source, Read) or not same or not last.whole or last.region != read.region:
+            return id(read.writes), read.count, read.region
+        read = source

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from initplug.studies.forms import Content, Form, compacted, moved, repeated
-from initplug.studies.watching import Read, Value
+from initplug.studies.writes import Read, Value
 
 Codes = NDArray[np.int64]
 

@@ -10,7 +10,7 @@ from functools import lru_cache, partial
 from torch import nn
 
 from initplug.auditing.moments import measure
-from initplug.errors import ApplyError, InitplugWarning
+from initplug.errors import ApplyError, InitplugWarning, warn
 from initplug.filling.apply import audit
 from initplug.filling.owners import value_of
 from initplug.filling.scrutiny import beside_bounds
@@ -31,21 +31,28 @@ from initplug.studies.rows import Row
 from initplug.studies.suggest import best_of
 
 
-def record(build: Callable[[], nn.Module], *, check: bool = True) -> Recording:
+def record(build: Callable[[], nn.Module], *, meta: bool | None = None, check: bool = True) -> Recording:
     """Say what a constructor's own code initialises, and write a recipe that does the same.
 
-    The constructor runs for real, on the CPU unless it says otherwise, while every operator is watched: a row tells
-    what a parameter holds in the end and which lines of code wrote it. The generators of torch, NumPy and Python end as
-    they began. What depends on no draw of torch's, and is no table that is known, is built a second time to tell fixed
+    The constructor runs, on the CPU unless it says otherwise, while every operator is watched: a row tells what a
+    parameter holds in the end and which lines of code wrote it. The generators of torch, NumPy and Python end as they
+    began. What depends on no draw of torch's, and is no table that is known, is built a second time to tell fixed
     tables from draws of others.
+
+    On meta large tensors have no values: a model of 70 billion elements is recorded within seconds, in some megabytes.
+    The code is told that they are on the CPU, and runs as it does there.
 
     Args:
         build: returns the model; `lambda: model.apply(fn)` for what a function does to a model that is there.
+        meta: whether large tensors are on meta. By default they are where the model would take more than half of the
+            memory that is free, or is built on meta by its own code. Code that needs their values runs for real all
+            the same, with a warning.
         check: whether the recipe is planned on the model and compared with every row, the values are measured, and the
             nearest preset is looked for.
 
     Raises:
-        InitplugError: `build` is no function, or returns no module; what it raises itself is raised.
+        InitplugError: `build` is no function, or returns no module, or needs values and more memory than there is; what
+            it raises itself is raised.
 
     Example:
         >>> recording = record(lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)))
@@ -54,7 +61,9 @@ def record(build: Callable[[], nn.Module], *, check: bool = True) -> Recording:
         >>> recording.headline()
         'Sequential: 240 elements; 1 rule gives 4 of 4 parameters what the code does'
     """
-    found = watched(build)
+    found = watched(build, meta=meta)
+    if found.why is not None:
+        warn(f"recorded {'on meta' if found.meta else 'for real'}: {found.why}")
     tree, rows = found.tree, found.rows
     replays = Replays(tree)
     drawn = [replace(row, twin=None) for row in rows]
@@ -73,7 +82,11 @@ def record(build: Callable[[], nn.Module], *, check: bool = True) -> Recording:
         look=(lambda: nearest_preset(tree, rows, replays)) if check and found.built else None,
         differing=differing,
         checked=check,
+        meta=found.meta,
     )
+
+
+UNSEEN = "its values are not what its code was seen to write"
 
 
 def _differing(tree: Tree, recipe: Recipe, rows: Sequence[Row], replays: Replays) -> Mapping[str, str]:
@@ -81,11 +94,17 @@ def _differing(tree: Tree, recipe: Recipe, rows: Sequence[Row], replays: Replays
     found, complete = ungiven(tree, recipe, rows, replays)
     if not complete:
         return found
+    real = [slot.name for slot in tree.slots if not slot.tensor.is_meta]
+    if len(real) < len(rows):  # there are no values, as on meta
+        drawn = ((row.name, row.over) for row in rows if row.over is not None and row.name not in real)
+        found.update((name, f"{PADDED}: padding row {over} is not 0") for name, over in drawn)
+    if not real:
+        return found
     with generators_kept(), warnings.catch_warnings():
         warnings.simplefilter("ignore", InitplugWarning)
         try:
-            measured = audit(tree.nodes[0].module, recipe)
-        except ApplyError:  # there are no values, as on meta
+            measured = audit(tree.nodes[0].module, recipe, only=real if len(real) < len(rows) else None)
+        except ApplyError:  # nor are there here
             return found
     slots = {slot.name: slot for slot in tree.slots}
     recorded = {row.name: row.distribution for row in rows}
@@ -93,9 +112,8 @@ def _differing(tree: Tree, recipe: Recipe, rows: Sequence[Row], replays: Replays
         doubtful = one.verdict == "differs" and not isinstance(one.distribution, Keep)
         slot = slots[one.name]
         if doubtful and not _holds(slot, recorded.get(one.name)) and not _is_rounded(slot, recorded.get(one.name)):
-            seen = "its values are not what its code was seen to write: "
-            padding = str(one.problem).startswith("padding row")
-            found[one.name] = f"{PADDED if padding and _draws_padding(tree, slot) else seen}{one.problem}"
+            padding = str(one.problem).startswith("padding row") and _draws_padding(tree, slot)
+            found[one.name] = f"{PADDED if padding else UNSEEN}: {one.problem}"
     return found
 
 
@@ -111,7 +129,7 @@ def ungiven(tree: Tree, recipe: Recipe, rows: Sequence[Row], replays: Replays) -
     return found, not (found or plan.unmatched or misses)
 
 
-PADDED = "its code draws the row that is meant for padding, too, which every recipe zeroes: "
+PADDED = "its code draws the row that is meant for padding, too, which every recipe zeroes"
 
 
 def _draws_padding(tree: Tree, slot: Slot) -> bool:

@@ -61,6 +61,7 @@ class Recording:
         look: finds the nearest preset when it is first asked for; None where none is to be looked for.
         differing: what the recipe was found not to give, and why.
         checked: whether that was looked for.
+        meta: whether large tensors were on meta, so that their values could not be looked at.
     """
 
     model: str
@@ -70,6 +71,7 @@ class Recording:
     look: Callable[[], Nearest | None] | None
     differing: Mapping[str, str]
     checked: bool
+    meta: bool = False
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -119,10 +121,11 @@ class Recording:
         return "\n".join(lines) + "\n"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the recording as plain data: schema, model, rows, recipe, nearest preset, problems, summary."""
+        """Return the recording as plain data: schema, model, meta, rows, recipe, nearest preset, problems, summary."""
         return {
             "schema": 1,
             "model": self.model,
+            "meta": self.meta,
             "rows": [row.to_dict() for row in self.rows],
             "recipe": self.recipe.plain(),
             "nearest": None if self.nearest is None else self.nearest._asdict(),
@@ -188,6 +191,7 @@ class Recording:
         rules = f"{told['rules']} rule{' gives' if told['rules'] == 1 else 's give'}"
         given = f"{rules} {told['given']} of {told['parameters']} parameters what the code does"
         unchecked = "" if self.checked else "; not checked"
+        unchecked += "; on meta" if self.meta else ""
         return visible(f"{self.model}: {told['numel']:,} elements; {given}{unchecked}")
 
 

@@ -28,9 +28,11 @@ from initplug.studies.forms import (
     Table,
     Unwritten,
     compacted,
+    distinct,
 )
-from initplug.studies.origins import Origins, is_norm
-from initplug.studies.watching import Call, Place, Value, Watch
+from initplug.studies.origins import Origins, is_norm, written_alike
+from initplug.studies.watching import Watch
+from initplug.studies.writes import Call, Place, Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ class Row:
         places: the lines of code that wrote it, in order.
         call: the call of torch.nn.init that wrote all of it, if one did.
         twin: the parameter whose values it has, to the bit, where they were drawn once.
+        over: the row meant for padding, where it holds what all others do.
     """
 
     name: str
@@ -60,6 +63,7 @@ class Row:
     places: tuple[Place, ...]
     call: Call | None = None
     twin: str | None = None
+    over: int | None = None
 
     @property
     def distribution(self) -> Drawn | None:
@@ -109,7 +113,7 @@ def rows_of(tree: Tree, watch: Watch) -> list[Row]:
             row, drawn = _row(tree, slot, watch, origins)
             rows.append(row)
             sources.append((slot, drawn))
-    return _with_twins(rows, sources)
+    return _with_twins(rows, sources, watch)
 
 
 def _row(tree: Tree, slot: Slot, watch: Watch, origins: Origins) -> tuple[Row, frozenset[Value]]:
@@ -128,14 +132,13 @@ def _row(tree: Tree, slot: Slot, watch: Watch, origins: Origins) -> tuple[Row, f
     row = None if slot.lazy else padding_row(tree, slot)
     outcome, forms = _laid_out(content, shape, row)
     if isinstance(outcome, Table) and computed is None:
-        outcome = _constant(tensor) or outcome
-    elif isinstance(outcome, Constant) and computed is None and (found := _constant(tensor)) is not None:
+        outcome = _constant(watch.values(tensor)) or outcome
+    elif isinstance(outcome, Constant) and computed is None and (found := _constant(watch.values(tensor))) is not None:
         meant = torch.tensor(outcome.value, dtype=tensor.dtype).item()
         near = meant != found.value and math.isclose(found.value, outcome.value, rel_tol=ROUNDED)
         outcome = found if near else outcome
-    if any(
-        stored.is_meta for stored in ((tensor,) if computed is None else computed.stored)
-    ):  # where functions of torch.nn.init return at once
+    if not watch.meta and any(stored.is_meta for stored in ((tensor,) if computed is None else computed.stored)):
+        # Functions of torch.nn.init return at once.
         outcome = Computed("it is on meta, where it cannot be seen what would be written")
     places = [form.place for form in forms if form.place is not None]
     return Row(
@@ -148,6 +151,7 @@ def _row(tree: Tree, slot: Slot, watch: Watch, origins: Origins) -> tuple[Row, f
         outcome=outcome,
         places=tuple(dict.fromkeys(places)),
         call=forms[0].call if len(forms) == 1 else None,
+        over=row if content.ids is None and outcome != Constant(0.0) else None,
     ), frozenset(draw for form in forms for draw in form.sources)
 
 
@@ -159,11 +163,11 @@ def _single(outcome: Outcome) -> Content:
     return Content((Form(outcome, {}),))
 
 
-def _constant(tensor: Tensor) -> Constant | None:
+def _constant(values: Tensor | None) -> Constant | None:
     """Return the number that all elements of a table are."""
-    if not tensor.numel() or tensor.is_meta or tensor.is_complex():
+    if values is None or not values.numel() or values.is_complex():
         return None
-    low, high = torch.aminmax(tensor.detach())
+    low, high = torch.aminmax(values)
     return Constant(float(low)) if low == high else None
 
 
@@ -195,9 +199,11 @@ def _laid_out(content: Content, shape: tuple[int, ...], row: int | None) -> tupl
         return _held(forms[0].outcome, shape), forms
     ids = ids.reshape(shape)
     if row is not None:  # a plan zeroes it for every initializer
-        zeroed = {forms[code].outcome for code in np.unique(ids[row]).tolist()} == {Constant(0.0)}
+        zeroed = {forms[code].outcome for code in np.unique(distinct(ids[row])).tolist()} == {Constant(0.0)}
         if zeroed:
-            forms, rest = compacted(forms, np.delete(ids, row, 0))
+            few = distinct(ids)
+            few = few if len(few) == 1 else np.delete(few, row, 0)
+            forms, rest = compacted(forms, np.broadcast_to(few, (shape[0] - 1, *shape[1:])))
             if rest is None:
                 return _held(forms[0].outcome, shape), forms
             ids = rest
@@ -234,8 +240,11 @@ def _stacked(forms: Sequence[Form], ids: NDArray[Any], shape: tuple[int, ...]) -
     if len(outcomes) == 1 and isinstance(outcomes[0], Constant | Elementwise):
         return outcomes[0]
     whole = any(isinstance(outcome, Structured) for outcome in outcomes)
+    few = distinct(ids)
     for dim in range(len(shape)):
-        lines = np.moveaxis(ids if whole else classes[ids], dim, 0).reshape(shape[dim], -1)
+        if few.shape[dim] == 1:
+            continue
+        lines = np.moveaxis(few if whole else classes[few], dim, 0).reshape(shape[dim], -1)
         if not (lines.min(1) == lines.max(1)).all():
             continue
         kinds = lines[:, 0]
@@ -284,7 +293,7 @@ def constant_parts(tensor: Tensor) -> Drawn | None:
 # Twins ----------------------------------------------------------------------------------------------------------------
 
 
-def _with_twins(rows: Sequence[Row], sources: Iterable[tuple[Slot, frozenset[Value]]]) -> list[Row]:
+def _with_twins(rows: Sequence[Row], sources: Iterable[tuple[Slot, frozenset[Value]]], watch: Watch) -> list[Row]:
     """Return the rows, of which those that hold the values of an earlier one say so."""
     first: dict[frozenset[Value], list[int]] = {}
     slots = []
@@ -294,7 +303,7 @@ def _with_twins(rows: Sequence[Row], sources: Iterable[tuple[Slot, frozenset[Val
         if not drawn:
             continue
         for other in first.setdefault(drawn, []):
-            if _equal(slots[other], slot):
+            if _equal(slots[other], slot, watch):
                 found[index] = replace(rows[index], twin=rows[other].name)
                 break
         else:
@@ -302,7 +311,11 @@ def _with_twins(rows: Sequence[Row], sources: Iterable[tuple[Slot, frozenset[Val
     return found
 
 
-def _equal(one: Slot, other: Slot) -> bool:
-    if one.computed is not None or other.computed is not None or one.tensor.is_meta:
+def _equal(one: Slot, other: Slot, watch: Watch) -> bool:
+    if one.computed is not None or other.computed is not None or one.kin.shape != other.kin.shape:
         return False
-    return one.kin.shape == other.kin.shape and torch.equal(one.tensor.detach(), other.tensor.detach())
+    if watch.meta and (one.tensor.is_meta or other.tensor.is_meta):  # without values: the same writes
+        return written_alike(watch.read(one.tensor.detach()), watch.read(other.tensor.detach()))
+    if one.tensor.is_meta or other.tensor.is_meta:
+        return False
+    return torch.equal(one.tensor.detach(), other.tensor.detach())

@@ -14,6 +14,7 @@ from initplug.schemes.log_uniform import LogUniform
 from initplug.schemes.structures.arange import Arange
 from initplug.schemes.structures.orthogonal import Orthogonal
 from initplug.schemes.structures.sparse import Sparse
+from initplug.schemes.uniform_log import UniformLog
 from initplug.studies.agreement import NEAR
 
 CLOSE = 1e-7
@@ -103,6 +104,9 @@ def form_of(drawn: Drawn) -> Any:
             return _call("orthogonal", gain=(gain, 1.0))
         case Sparse(scale, sparsity):
             return _call("sparse", sparsity=(sparsity, None), std=(scale, 0.01))
+        case UniformLog(low, high, gain):
+            form = _call("uniform", low=(low, None), high=(high, None))
+            return {**form, "link": "log", **({} if gain == 1 else {"factor": spelled_number(gain)})}
         case Arange(1.0, start, step, dim, link, shape):
             turns = step / math.pi
             form = _call("arange", start=(start, 0.0), step=(step, 1.0), dim=(dim - len(shape), -1))

@@ -8,13 +8,15 @@ far, and the part that was looked at.
 from __future__ import annotations
 
 import functools
+import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,126 +24,16 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from initplug.errors import InitplugError
 from initplug.planning.closed_forms import FIXED, WHOLE
+from initplug.studies.meta import Disguise, executed, values_of
+from initplug.studies.operators import Operator, operator_of
+from initplug.studies.writes import Call, Place, Read, Region, Value, Write
 
 SEVERAL = frozenset({*WHOLE, *FIXED})
 """Functions of torch.nn.init whose steps have no meaning one by one."""
 
 INIT = "torch.nn.init"
-
-
-class Place(NamedTuple):
-    """A line of code."""
-
-    file: str
-    line: int
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}"
-
-    @property
-    def short(self) -> str:
-        """The file below the folder of packages, or the current one, and the line."""
-        file = self.file.rpartition("/site-packages/")[2]
-        return f"{file.removeprefix(f'{Path.cwd()}/')}:{self.line}"
-
-
-class Region(NamedTuple):
-    """The part of a memory that a tensor shows, in elements.
-
-    Args:
-        offset: where it begins.
-        sizes: of the tensor.
-        strides: likewise.
-        itemsize: bytes of an element.
-    """
-
-    offset: int
-    sizes: tuple[int, ...]
-    strides: tuple[int, ...]
-    itemsize: int
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Call:
-    """A call of a function of torch.nn.init, under whatever name the code knows it.
-
-    Args:
-        name: of the function.
-        arguments: by name, without the tensor and the generator.
-    """
-
-    name: str
-    arguments: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Value:
-    """The result of one operator.
-
-    Args:
-        op: its name, without the mark of what works in place.
-        args: as it was given them; a `Read` where it was given a tensor.
-        kwargs: likewise.
-        sizes: of the result.
-        dtype: of the result.
-        draws: whether it takes random numbers.
-        in_place: whether its first argument is what it writes to.
-        place: the line outside torch that called it, where known.
-        call: the call of torch.nn.init that it was made in, if any.
-    """
-
-    op: str
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
-    sizes: tuple[int, ...]
-    dtype: torch.dtype
-    draws: bool = False
-    in_place: bool = False
-    place: Place | None = None
-    call: Call | None = None
-
-
-class Write(NamedTuple):
-    """A value that was written.
-
-    Args:
-        region: where.
-        value: which.
-        whole: whether it took all of the memory.
-    """
-
-    region: Region
-    value: Value
-    whole: bool
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Read:
-    """A tensor that was looked at.
-
-    Args:
-        writes: to its memory, in order; later ones may follow.
-        count: how many of them there were.
-        region: which part of the memory it shows.
-        size: elements of the memory.
-        dtype: of the tensor.
-        number: its value, where it has one element.
-        places: its values, where an operator was given them as places or as a mask.
-    """
-
-    writes: list[Write]
-    count: int
-    region: Region
-    size: int
-    dtype: torch.dtype
-    number: float | None = None
-    places: Tensor | None = None
-
-    @property
-    def last(self) -> Write:
-        """The last write before it was looked at."""
-        return self.writes[self.count - 1]
 
 
 @dataclass(slots=True)
@@ -150,59 +42,55 @@ class _Memory:
 
     Args:
         alive: keeps its address from being given to another one, and not its data.
+        nbytes: that were taken for it.
         writes: since the last that took all of it.
         found: whether it was there before an operator that was seen made it.
     """
 
     alive: StorageWeakRef
+    nbytes: int
     writes: list[Write]
     found: bool
 
 
-class _Operator(NamedTuple):
-    """The properties of an operator that are asked for at every call.
-
-    Args:
-        name: without the mark of what works in place.
-        written: the places and names of the arguments that it writes to.
-        views: whether what it returns are views.
-        draws: whether it takes random numbers.
-        in_place: whether its first argument is what it writes to.
-    """
-
-    name: str
-    written: tuple[tuple[int, str], ...]
-    views: bool
-    draws: bool
-    in_place: bool
+class RoomError(InitplugError):
+    """A constructor that takes more memory than it may."""
 
 
-@lru_cache(maxsize=4096)
-def _operator(func: Any) -> _Operator:
-    schema = func._schema
-    written = tuple(
-        (place, argument.name)
-        for place, argument in enumerate(schema.arguments)
-        if argument.alias_info is not None and argument.alias_info.is_write
-    )
-    views = not written and any(result.alias_info is not None for result in schema.returns)
-    name = schema.name.partition("::")[2]
-    views = views or name == "set_"  # which has the tensor show other memory
-    draws = torch.Tag.nondeterministic_seeded in func.tags
-    return _Operator(name.rstrip("_"), written, views, draws, name.endswith("_"))
+def _plainly(operator: Operator, func: Any, args: Any, kwargs: Any) -> Any:  # noqa: ARG001  # as on meta
+    return func(*args, **kwargs)
 
 
 class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's stubs
-    """Sees every operator that a constructor's code runs, and notes what it writes."""
+    """Sees every operator that a constructor's code runs, and notes what it writes.
 
-    def __init__(self) -> None:
+    Args:
+        meta: whether large tensors are on meta, without values.
+        room: bytes that the code may take at a time; beyond them a `RoomError` ends it.
+    """
+
+    def __init__(self, *, meta: bool = False, room: float = math.inf) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch's stubs
+        self.meta = meta
+        self._run: Callable[[Operator, Any, Any, Any], Any] = executed if meta else _plainly
+        self._room = room
+        self._bytes = 0
         self._memories: dict[int, _Memory] = {}
         self._within: tuple[FrameType, Call, set[int]] | None = None
+        self._disguises = ExitStack()
+
+    def __enter__(self) -> Any:
+        if self.meta:
+            self._disguises.enter_context(
+                Disguise(self._note_asking, lambda frame: _is_inside(frame.f_code.co_filename))
+            )
+        return super().__enter__()  # type: ignore[no-untyped-call]  # torch's stubs
 
     def __exit__(self, *raised: Any) -> Any:
         self._within = None
-        return super().__exit__(*raised)  # type: ignore[no-untyped-call]  # torch's stubs
+        left = super().__exit__(*raised)  # type: ignore[no-untyped-call]  # torch's stubs
+        self._disguises.close()
+        return left
 
     def read(self, tensor: Tensor) -> Read:
         """Return what is known of a tensor as it is now."""
@@ -220,47 +108,54 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's stub
         """Return whether the memory of a tensor was there before an operator that was seen made it."""
         return self._memory(tensor).found
 
+    def values(self, tensor: Tensor) -> Tensor | None:
+        """Return a tensor with the values of one that may be on meta; None where they are not known."""
+        return values_of(self.read(tensor)) if tensor.is_meta else tensor.detach()
+
     def place(self) -> Place | None:
         """Return the line of the model's code that is at work."""
         return self._caller(sys._getframe(1).f_back)[0]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        operator = _operator(func)
+        operator = operator_of(func)
         if operator.views:
-            return func(*args, **kwargs)
+            return self._run(operator, func, args, kwargs)
         place, call = self._caller(sys._getframe(1))
         if call is not None and call.name in SEVERAL:
-            result = func(*args, **kwargs)
-            self._note_call(operator, call, place)
+            result = self._run(operator, func, args, kwargs)
+            if operator.written:
+                self._note_call(call, place)
             return result
         seen_args, seen_kwargs = self._seen(operator, args), self._seen(operator, kwargs)
-        result = func(*args, **kwargs)
-        if operator.written:
-            targets = [
-                tensor
-                for index, name in operator.written
-                for tensor in tree_leaves(args[index] if index < len(args) else kwargs.get(name))
-            ]
-        else:
-            targets = tree_leaves(result)
+        result = self._run(operator, func, args, kwargs)
+        targets = operator.targets(args, kwargs) if operator.written else tree_leaves(result)
         for index, tensor in enumerate(targets):
             if isinstance(tensor, Tensor) and tensor.layout is torch.strided:
                 op = f"{operator.name}[{index}]" if len(targets) > 1 else operator.name
                 sizes, draws, in_place = tuple(tensor.shape), operator.draws, operator.in_place
+                held = self._held(operator, tensor, args)
                 self._write(
-                    tensor, Value(op, seen_args, seen_kwargs, sizes, tensor.dtype, draws, in_place, place, call)
+                    tensor, Value(op, seen_args, seen_kwargs, sizes, tensor.dtype, draws, in_place, place, call, held)
                 )
         return result
 
-    def _seen(self, operator: _Operator, given: Any) -> Any:
+    def _held(self, operator: Operator, tensor: Tensor, args: Any) -> Tensor | None:
+        """Return the values that are copied to a tensor on meta."""
+        if not (self.meta and operator.name in COPIES and tensor.is_meta):
+            return None
+        source = args[1 if operator.name == "copy" else 0]
+        values = self.values(source) if isinstance(source, Tensor) and source.shape == tensor.shape else None
+        return None if values is None else values.clone(memory_format=torch.contiguous_format)
+
+    def _seen(self, operator: Operator, given: Any) -> Any:
         """Return arguments with what is known of tensors in their place."""
 
         def seen(leaf: Any) -> Any:
             if not isinstance(leaf, Tensor):
                 return leaf
             read = self.read(leaf)
-            return replace(read, places=_places(leaf)) if operator.name in PLACED else read
+            return replace(read, places=_places(self.values(leaf))) if operator.name in PLACED else read
 
         return tree_map(seen, given)
 
@@ -277,9 +172,24 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's stub
         memory = self._memories.get(key)
         if memory is None:
             given = Value("given", (), {}, tuple(tensor.shape), tensor.dtype)
+            nbytes = 0 if found or tensor.is_meta else storage.nbytes()
             alive = StorageWeakRef(storage)  # type: ignore[no-untyped-call]  # torch's own
-            memory = self._memories[key] = _Memory(alive, [Write(_region(tensor), given, True)], found)
+            memory = self._memories[key] = _Memory(alive, nbytes, [Write(_region(tensor), given, True)], found)
+            self._count(nbytes)
         return memory
+
+    def _count(self, nbytes: int) -> None:
+        """Count the memory that was taken; what is beyond the room ends the construction.
+
+        Raises:
+            RoomError: it is beyond.
+        """
+        self._bytes += nbytes
+        if self._bytes > self._room:  # as far as it is still there
+            living = (memory for memory in self._memories.values() if not memory.alive.expired())  # type: ignore[no-untyped-call]  # torch's own
+            self._bytes = sum(memory.nbytes for memory in living)
+            if self._bytes > self._room:
+                raise RoomError(f"building the model takes more than {self._room / 1e9:.3g} GB")
 
     # Frames ---------------------------------------------------------------------------------------------------------
 
@@ -302,17 +212,26 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's stub
             self._within = (called, _call(called), set())
         return place, self._within[1]
 
-    def _note_call(self, operator: _Operator, call: Call, place: Place | None) -> None:
+    def _note_asking(self, frame: FrameType) -> None:
+        """Note what a function of torch.nn.init would write that returns at once, as its tensor is on meta."""
+        place, call = self._caller(frame)
+        if call is not None and call.name in SEVERAL:
+            self._note_call(call, place)
+
+    def _note_call(self, call: Call, place: Place | None) -> None:
         """Note once what a function of torch.nn.init of several steps writes to its tensor."""
         assert self._within is not None
         frame, _, noted = self._within
         tensor = frame.f_locals.get("tensor")
-        if not operator.written or not isinstance(tensor, Tensor) or id(tensor) in noted:
+        if not isinstance(tensor, Tensor) or id(tensor) in noted:
             return
         noted.add(id(tensor))
         draws = call.name in WHOLE
         self._write(tensor, Value(call.name, (), {}, tuple(tensor.shape), tensor.dtype, draws, True, place, call))
 
+
+COPIES = frozenset({"copy", "_to_copy", "clone"})
+"""Operators after which a tensor has the values of another."""
 
 WRAPPERS = frozenset({"transformers.initialization"})
 """Modules of functions of the same names as those of torch.nn.init, which call them."""
@@ -331,6 +250,13 @@ def _is_passed(frame: FrameType) -> bool:
         return False
     fills = name.endswith("_") and not name.endswith("__")
     return fills or _is_inside(file) or frame.f_globals.get("__name__") in WRAPPERS
+
+
+def line_of(frame: FrameType) -> Place | None:
+    """Return the line that a frame is at; None where it is no code of a model's."""
+    if _is_passed(frame) or frame.f_code.co_filename == START:
+        return None
+    return Place(frame.f_code.co_filename, frame.f_lineno)
 
 
 def _is_layer(frame: FrameType) -> bool:
@@ -356,38 +282,24 @@ def _region(tensor: Tensor) -> Region:
     return Region(int(tensor.storage_offset()), tuple(tensor.shape), tensor.stride(), tensor.itemsize)
 
 
-PLACED = frozenset(
-    {
-        "index",
-        "index_put",
-        "_index_put_impl",
-        "index_select",
-        "index_fill",
-        "index_copy",
-        "masked_fill",
-        "masked_select",
-    }
-    | {"masked_scatter", "scatter", "gather", "where"}
-)
+PLACED = {
+    *("index", "index_put", "_index_put_impl", "index_select", "index_fill", "index_copy", "gather", "scatter"),
+    *("masked_fill", "masked_select", "masked_scatter", "where"),
+}
 """Operators that are given places in a tensor, or a mask."""
 
 MOST_PLACES = 1 << 24
 """The most places that are kept."""
 
 
-def _places(tensor: Tensor) -> Tensor | None:
+def _places(values: Tensor | None) -> Tensor | None:
     """Return a copy of what may be places or a mask."""
-    if tensor.dtype not in (torch.bool, torch.uint8, torch.int32, torch.int64) or tensor.is_meta:
+    if values is None or values.dtype not in (torch.bool, torch.uint8, torch.int32, torch.int64):
         return None
-    return tensor.detach().cpu().clone() if tensor.numel() <= MOST_PLACES else None
+    return values.detach().cpu().clone() if values.numel() <= MOST_PLACES else None
 
 
 def _number(tensor: Tensor) -> float | None:
     if tensor.numel() != 1 or tensor.is_meta or tensor.is_complex() or tensor.is_quantized:
         return None
     return float(tensor.item())
-
-
-def reads_in(value: Value) -> Iterator[Read]:
-    """Yield what an operator was given of tensors."""
-    return (leaf for leaf in tree_leaves((value.args, dict(value.kwargs))) if isinstance(leaf, Read))

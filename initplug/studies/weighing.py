@@ -95,7 +95,8 @@ def weighed(tree: Tree, samples: Mapping[int, Sample], hypotheses: Sequence[Hypo
     places = [*samples]
     table = _Table(tree, places, [samples[place] for place in places], hypotheses)
     chances = table.posterior()
-    return {place: table.outcome(row, chances) for row, place in enumerate(places)}
+    odd = table.odd(chances)
+    return {place: table.outcome(row, chances, odd) for row, place in enumerate(places)}
 
 
 class _Table:
@@ -199,11 +200,19 @@ class _Table:
         known[:, self.unlike] = unlike
         return known
 
-    def outcome(self, row: int, chances: Array) -> Weighed:
+    def odd(self, chances: Array) -> NDArray[np.bool_]:
+        """Return which hypotheses explain nothing: no law, free numbers, and rare ones that few names come from."""
+        groups = int(self.names.max()) + 1
+        held = np.zeros((groups, chances.shape[1]))
+        np.add.at(held, self.names, chances)
+        held /= np.bincount(self.names, minlength=groups)[:, None]
+        found: NDArray[np.bool_] = (self.prior < RARE) & ((held > HELD).sum(0) < SEVERAL)
+        found[self.first_free :] = True
+        return found
+
+    def outcome(self, row: int, chances: Array, odd: NDArray[np.bool_]) -> Weighed:
         """Return what comes out for a parameter."""
         mine = chances[row]
-        odd = self.prior < RARE
-        odd[self.first_free :] = True
         unexplained = float(mine[odd].sum())
         meanings: dict[Any, list[int]] = defaultdict(list)
         for index in [*np.flatnonzero(np.isfinite(self.logs[row])).tolist(), self.unlike]:
@@ -239,6 +248,8 @@ class _Table:
         if one.text == "default":
             slot = self.tree.slots[self.places[row]]
             fan_like = isinstance(self.tree.nodes[slot.node].module, LINEAR) and isinstance(drawn, Uniform)
+            if isinstance(self.tree.nodes[slot.node].module, nn.Embedding):
+                return "normal"
             return (*DEFAULT, _size(drawn)) if fan_like else one.text
         # Rules that count fans alike here, do so in every layer of the kind.
         return (one.meaning[:-1], _size(drawn)) if isinstance(one.meaning, tuple) else one.meaning
@@ -260,6 +271,9 @@ MOST_OFF = 500.0
 
 RARE = 1e-4
 """The prior below which a hypothesis, such as one of the many numbers of two digits, explains too little."""
+
+HELD, SEVERAL = 0.3, 3
+"""The chance from which parameters of a name come from a hypothesis; names that do so by no chance."""
 
 TOLD = 0.005
 """The chance from which another hypothesis is told of."""
@@ -327,32 +341,25 @@ def _others(chances: Array, groups: NDArray[np.intp]) -> Array:
     return found
 
 
-def at_step_0(outcomes: Mapping[int, Weighed], tree: Tree, samples: Mapping[int, Sample]) -> float:
+def at_step_0(names: Sequence[str], unexplained: Mapping[int, float]) -> float:
     """Return the chance that the values are as they were drawn: of what a model holds then, little is unexplained.
 
-    Names of repeated blocks count once each, tensors of few elements not at all. Before any value is seen nine in ten
-    models are at step 0. Of such a model about one name in forty is unexplained, of a trained one any share is as
-    probable as another.
+    Names of repeated blocks count once each. Before any value is seen nine in ten models are at step 0. Of such a model
+    about one name in forty is unexplained, of a trained one any share is as probable as another.
 
     Args:
-        outcomes: of the parameters that vary.
-        tree: the model.
-        samples: of these parameters.
+        names: of the parameters.
+        unexplained: the chance that nothing explains one, by place; without those that tell nothing.
     """
     groups: dict[str, list[float]] = defaultdict(list)
-    for place, one in outcomes.items():
-        if samples[place].numel >= LEAST:
-            groups[re.sub(r"\d+", "*", tree.slots[place].name)].append(one.unexplained)
+    for place, chance in unexplained.items():
+        groups[re.sub(r"\d+", "*", names[place])].append(chance)
     count = len(groups)
     bad = math.fsum(math.fsum(group) / len(group) for group in groups.values())
     drawn = _log_beta(1 + bad, 40 + count - bad) - _log_beta(1, 40)
     trained = _log_beta(1 + bad, 1 + count - bad)
     odds = math.log(9) + drawn - trained
     return 1 / (1 + math.exp(-odds)) if odds > -700 else 0.0
-
-
-LEAST = 32
-"""Elements from which a tensor tells whether a model was trained."""
 
 
 def _log_beta(a: float, b: float) -> float:

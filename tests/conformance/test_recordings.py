@@ -13,6 +13,7 @@ from third_party import named
 from torch import nn
 
 import initplug
+from initplug.studies import meta
 from initplug.studies.agreement import agrees
 
 Build = Callable[..., nn.Module]
@@ -118,6 +119,24 @@ def test_a_recipe_gives_what_constructions_under_other_seeds_draw(build: Build) 
     original = recorded(lambda: build(72, 3), 5)
     plan = initplug.plan(original.model, recipe)
     assert differing(plan, samples_of(lambda: build(72, 3), original, (6, 7))) == {}
+
+
+@pytest.mark.parametrize("build", [swin, timm_vit, efficientnet, gpt2, mamba, t5], ids=lambda build: build.__name__)
+def test_what_is_recorded_without_any_value_is_what_is_recorded(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = initplug.record(lambda: build(32, 2), check=False)
+    monkeypatch.setattr(meta, "DRAWN", 64)
+    monkeypatch.setattr(meta, "FIXED", 64)
+    without = initplug.record(lambda: build(32, 2), meta=True, check=False)
+    assert without.meta
+    assert without.recipe == real.recipe
+    assert [row.to_dict() for row in without] == [row.to_dict() for row in real]
+
+
+def test_a_language_model_of_seventy_billion_elements_is_recorded_on_meta() -> None:
+    sizes = {"hidden_size": 8192, "intermediate_size": 28672, "num_hidden_layers": 80, "vocab_size": 128256}
+    config = named("transformers:LlamaConfig")(num_attention_heads=64, num_key_value_heads=8, **sizes)
+    recording = initplug.record(lambda: named("transformers:LlamaForCausalLM")(config), meta=True)
+    assert recording.summary == {"parameters": 723, "numel": 70553706496, "given": 723, "rules": 2}
 
 
 def test_recording_moves_no_generator() -> None:

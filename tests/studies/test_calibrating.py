@@ -14,6 +14,7 @@ import random
 import re
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -276,6 +277,16 @@ def test_relative_paths_of_loaded_weights_stay_what_they_mean(tmp_path: Path) ->
     initplug.apply(net(), initplug.load(calibration.recipe.to_yaml()), seed=0)
 
 
+def test_a_recipe_that_no_file_may_hold_is_told() -> None:
+    calibration = initplug.calibrate(net(8), NORMAL, normals(4, 8), seed=0)
+    init = {"fn": "normal", "std": 0.02, "factor": 1.25}
+    many = initplug.Recipe.model_validate({"rules": {f"^layers.{place}.weight": init for place in range(2500)}})
+    with pytest.raises(
+        initplug.InitplugError, match=r"^the recipe has 2500 rules, more than a file may hold .*: apply"
+    ):
+        replace(calibration, recipe=many).save("never.yaml")
+
+
 # Hard layers --------------------------------------------------------------------------------------------------------
 
 
@@ -340,11 +351,13 @@ def test_outputs_that_are_constant_or_hold_no_floats_are_left() -> None:
 
 def test_too_few_rounds_are_a_problem_that_is_told() -> None:
     rules = {"rules": {"*.weight": "orthogonal", "*.bias": "normal std=0.9"}}
-    with pytest.warns(InitplugWarning, match="2 layers have no output of std 1 ± 0.0001 after 1 rounds\n  0.weight"):
+    with pytest.warns(
+        InitplugWarning, match="2 layers have no output of std 1 ± 0.0001\n  0.weight.*not within reach after 1 round\n"
+    ):
         calibration = initplug.calibrate(net(), rules, normals(16, 32), seed=0, rounds=1, tolerance=1e-4)
     assert [row.outcome for row in calibration.problems()] == ["off", "off"]
     for row in calibration:
-        assert row.rounds == 1 and row.reason == "not within reach after 1 rounds"
+        assert row.rounds == 1 and row.reason == "not within reach after 1 round"
         assert row.std is not None and row.before is not None and abs(row.std - 1) < abs(row.before - 1)
 
 
@@ -387,6 +400,10 @@ def test_a_tied_weight_is_scaled_once_where_it_multiplies() -> None:
     (row,) = initplug.calibrate(tied, ORTHOGONAL, 3 * normals(8, 16), seed=0)
     assert (row.name, row.module, row.calls, row.rounds) == ("0.weight", "0", 2, 1)
 
+    shared = nn.Linear(16, 16)
+    (row,) = initplug.calibrate(nn.Sequential(shared, nn.Tanh(), shared), ORTHOGONAL, 3 * normals(8, 16), seed=0)
+    assert (row.name, row.module, row.calls, row.rounds) == ("0.weight", "0", 2, 1)
+
     class Language(Tied):
         def forward(self, words: Tensor) -> Tensor:
             embedded: Tensor = self.emb(words)
@@ -396,7 +413,7 @@ def test_a_tied_weight_is_scaled_once_where_it_multiplies() -> None:
     calibration = initplug.calibrate(model, rules, torch.arange(50)[None], seed=0, tolerance=0.01)
     assert [(row.name, row.module, row.reason) for row in calibration] == [
         ("emb.weight", "head", None),
-        ("other.weight", None, "a lookup has the std of its weight, which the recipe says"),
+        ("other.weight", None, "a lookup has the std of its weight"),
     ]
     assert calibration.passes > 2
     assert stds(model, torch.arange(50)[None])["head"] == pytest.approx(1, abs=0.0101)

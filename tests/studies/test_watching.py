@@ -26,6 +26,7 @@ from initplug.schemes.structures.identity import Dirac, Eye
 from initplug.schemes.structures.orthogonal import Orthogonal
 from initplug.schemes.structures.sincos import SinCos
 from initplug.schemes.structures.sparse import Sparse
+from initplug.schemes.uniform_log import UniformLog
 from initplug.studies.construction import watched
 from initplug.studies.forms import Computed, Given, Outcome, Table, Unwritten
 from initplug.studies.rows import Row
@@ -145,6 +146,7 @@ READ: dict[str, tuple[Callable[[], Tensor], Outcome]] = {
     "mamba": (mamba, LogUniform(0.001, 0.1, "inverse_softplus")),
     "mamba, raised": (partial(mamba, 0.01), LogUniform(0.001, 0.1, "inverse_softplus", 0.01)),
     "log uniform": (lambda: (torch.rand(9) * 2).exp(), LogUniform(1.0, math.exp(2.0))),
+    "the logarithm of uniform draws": (lambda: torch.empty(16).uniform_(1, 16).log(), UniformLog(1.0, 16.0)),
     "a sum of draws": (lambda: 3 * torch.randn(5) + 4 * torch.randn(5), Normal(0.0, 5.0)),
     "rows": (after(lambda t: [row.normal_(0, 0.1) for row in t]), Normal(0.0, 0.1)),
     "a row and the rest": (
@@ -188,6 +190,8 @@ READ: dict[str, tuple[Callable[[], Tensor], Outcome]] = {
         lambda: torch.cat([torch.ones(2), torch.zeros(2)]),
         Stacked((Constant(1.0), Constant(0.0)), 0),
     ),
+    "padded": (lambda: nn.functional.pad(torch.zeros(3), (1, 2)), Constant(0.0)),
+    "padded by nothing": (lambda: nn.functional.pad(torch.randn(3, 2), (0, 0)), Normal(0.0, 1.0)),
     "unwritten": (after(), Unwritten()),
     "unwritten, scaled": (after(lambda t: t.mul_(0.5)), Unwritten()),
     "gates": (

@@ -120,7 +120,7 @@ CASES: Mapping[str, Case] = {
         lambda: plain(nn.ReLU, 30), vectors, recipe("xavier_normal"), recipe("kaiming_normal nonlinearity=relu")
     ),
     "gradient vanishes": Case(
-        lambda: plain(nn.Tanh, 16), vectors, recipe("uniform -0.125 0.125"), recipe("xavier_normal gain=tanh")
+        lambda: plain(nn.Tanh, 24), vectors, recipe("uniform -0.125 0.125"), recipe("xavier_normal gain=tanh")
     ),
     "signal explodes": Case(
         lambda: residual(16), vectors, recipe("kaiming_normal"), recipe("kaiming_normal", last=rule("last.weight", 0))

@@ -108,9 +108,9 @@ class Probe:
         """The verdicts on the first trace, alarms first, then notes."""
         return self.judgements[self.traces[0].name]
 
-    def problems(self) -> tuple[Verdict, ...]:
+    def problems(self) -> list[Verdict]:
         """Return the alarms of the first trace, which is that of the recipe in question."""
-        return tuple(verdict for verdict in self.verdicts if verdict.alarm)
+        return [verdict for verdict in self.verdicts if verdict.alarm]
 
     def growth(self, recipe: str | None = None) -> tuple[Growth, ...]:
         """Return how the std of each layer grows with what was varied, where that is a number.

@@ -27,8 +27,8 @@ Kind = Literal[
     "unreached",
 ]
 
-LOST = 1e-3
-"""The part of a signal, or of a gradient, below which it is lost: sound nets of 56 layers keep a tenth."""
+LOST = 1e-4
+"""The part of a signal, or of a gradient, below which it is lost: plain nets of 56 layers that still train keep more."""
 
 HUGE = 1e2
 """The factor above which a signal has exploded: sound nets grow by less than ten."""
@@ -140,7 +140,7 @@ def _signal(trace: Trace) -> Iterator[Verdict]:
         gone = next(place for place, level in enumerate(levels) if level < LOST * first)
         step = _step(levels[: gone + 1])  # what comes later may be rounding alone
         stds = [station.layer.std or 0.0 for station in stations]
-        after = f"below a thousandth after {gone} {unit}s ({stations[gone].name})"
+        after = f"below a ten-thousandth after {gone} {unit}s ({stations[gone].name})"
         if stds[-1] > 10 * LOST * stds[0]:
             text = (
                 f"differences between inputs die: their variance {_changes(step)} each {unit}, {after}; what is left "
@@ -228,7 +228,7 @@ def _gradient(trace: Trace) -> Iterator[Verdict]:
         gone = next(place for place in reversed(range(len(levels))) if levels[place] < LOST * last)
         name = stations[gone].name
         text = (
-            f"gradients vanish towards the input: their variance {_changes(step)} each {unit}, below a thousandth "
+            f"gradients vanish towards the input: their variance {_changes(step)} each {unit}, below a ten-thousandth "
             f"{len(levels) - 1 - gone} {unit}s before the last ({name}); {ratio:.1g} of it reaches {stations[0].name}"
         )
         yield Verdict("gradient vanishes", name, ratio, text, _gain_hint(trace), True)
