@@ -1,4 +1,4 @@
-"""What the site's page of the API reads docstrings by: this project's headings, as the reader of docstrings has them."""
+"""The headings of docstrings, as the reader has them that makes the site's page of the API."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ class Headings(Extension):
         if obj.docstring is None:
             return
         text = re.sub(r"^(\s*)Example:$", r"\1Examples:", obj.docstring.value, flags=re.MULTILINE)
+        # Fields of such a class are no arguments.
         if obj.is_class and any(
             str(base) in ("_Told", "BaseModel") for base in obj.bases
-        ):  # its fields are no arguments
+        ):
             text = re.sub(r"^(\s*)Args:$", r"\1Attributes:", text, flags=re.MULTILINE)
         obj.docstring.value = text
