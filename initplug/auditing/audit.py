@@ -24,7 +24,7 @@ from initplug.planning.assignment import ADAPTER, FROZEN, ROW_KEYS, Assignment, 
 from initplug.planning.plan import Plan
 from initplug.regions import Region
 from initplug.schemes.compositions import Load, text
-from initplug.tables.files import check_path, save, to_csv, to_json, to_markdown
+from initplug.tables.files import check_path, save, to_csv, to_frame, to_json, to_markdown
 from initplug.tables.grouping import collapsed
 from initplug.tables.text import WIDE, Column, spread, table
 from initplug.tables.totals import by_depth, by_module
@@ -298,6 +298,14 @@ class Audit:
         left = "" if every else self._left_out()
         return to_markdown(self._rows(every), AUDIT_KEYS) + (f"\n{left}\n" if left else "")
 
+    def to_frame(self) -> Any:
+        """Return the rows as a pandas DataFrame.
+
+        Raises:
+            InitplugError: pandas is not installed.
+        """
+        return to_frame((row.to_dict() for row in self), AUDIT_KEYS)
+
     def to_html(
         self,
         *,
@@ -330,8 +338,12 @@ class Audit:
         )
         return page(report, title=title, command=command, date=date, pictures=pictures)
 
-    def save(self, path: str | PathLike[str]) -> None:
+    def save(self, path: str | PathLike[str], **page: Any) -> None:
         """Write the audit to a file; the suffix (.html, .json, .csv, .md) says how.
+
+        Args:
+            path: of the file.
+            page: what `to_html` takes, for .html alone.
 
         Raises:
             InitplugError: an unknown suffix, a path that cannot be written, or no rows; an old file is kept.
@@ -340,7 +352,7 @@ class Audit:
         target = check_path(path, writers)
         if not len(self):
             raise InitplugError(f"{target}: nothing to report: the model has no parameters; the file is left as it is")
-        save(target, writers)
+        save(target, writers, page)
 
     def __repr__(self) -> str:
         return f"<Audit {self.headline()}>"

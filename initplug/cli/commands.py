@@ -31,7 +31,7 @@ from initplug.cli.options import (
 from initplug.cli.probing import probe
 from initplug.cli.studies import calibrate, diff, infer, record
 from initplug.cli.sweeps import differences, run_each
-from initplug.cli.terminal import colored, progress, reported, table_of
+from initplug.cli.terminal import colored, progress, reported, save_report, table_of
 from initplug.errors import InitplugError, PlanError, RecipeError, brief, shortened, visible
 from initplug.kernels import KernelError, described_kernel
 
@@ -338,7 +338,7 @@ def apply(
         if out is not None:
             save_weights(built, out)
         if report is not None:
-            audit.save(report)
+            save_report(audit, report)
         _show_audit(audit, every, wide)
 
 
@@ -389,7 +389,7 @@ def audit(
         with progress() as tell, user_code():
             result = initplug.audit(built, loaded, seed=seed, histograms=_is_page(report), progress=tell)
         if report is not None:
-            result.save(report)
+            save_report(result, report)
         if old is None:
             _show_audit(result, every, wide)
             return

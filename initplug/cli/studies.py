@@ -20,10 +20,12 @@ from initplug.cli.options import (
     inputs_from,
     recipe_from,
 )
-from initplug.cli.terminal import colored, progress, reported
+from initplug.cli.terminal import colored, progress, reported, save_report
 
 if TYPE_CHECKING:
     from initplug.studies.recording import Recording
+
+FILE = "this .html, .json, .csv or .md file"
 
 RECORDED = "recorded"
 """The side that is what the model's own code does."""
@@ -37,8 +39,9 @@ RECORDED = "recorded"
 @click.argument("sides", nargs=-1, metavar="RECIPE RECIPE")
 @click.option("--lock", type=click.Path(path_type=Path), help="Compare with this lock, by default what is recorded.")
 @click.option("--json", "as_json", is_flag=True, help="Print what differs as JSON.")
+@click.option("--markdown", "as_markdown", is_flag=True, help="Print what differs as a Markdown table.")
 @click.option("--exit-code", "ends", is_flag=True, help="End in status 1 where any slot differs.")
-@click.option("--report", type=click.Path(path_type=Path), help="Write what differs to this .json, .csv or .md file.")
+@click.option("--report", type=click.Path(path_type=Path), help=f"Write what differs to {FILE}.")
 @ALL_OPTION
 @WIDE_OPTION
 @STRICT_OPTION
@@ -48,6 +51,7 @@ def diff(
     sides: tuple[str, ...],
     lock: Path | None,
     as_json: bool,
+    as_markdown: bool,
     ends: bool,
     report: Path | None,
     every: bool,
@@ -61,14 +65,16 @@ def diff(
     file that `initplug record MODEL --lock FILE` wrote, the other one RECIPE, or else what is recorded now.
     """
     sides = sides if lock is None else (str(lock), *(sides or (RECORDED,)))
+    if as_json and as_markdown:
+        raise click.UsageError("--json and --markdown are two forms of one output")
     if len(sides) != 2:
         raise click.UsageError("two recipes are compared, or with --lock one recipe or none")
-    from initplug.tables.files import check_path
+    from initplug.tables.files import REPORTS, check_path
     from initplug.tables.text import UNBOUNDED
 
     target = import_model(model)
     if report is not None:
-        check_path(report, (".json", ".csv", ".md"))
+        check_path(report, REPORTS)
     recorded = _recorded(target, _made_on_meta(lock)) if RECORDED in sides else None
     built = build_model(target, meta=not real)
     import initplug
@@ -77,13 +83,11 @@ def diff(
         with user_code():
             found = initplug.diff(built, *(recorded if side == RECORDED else side for side in sides))
         if report is not None:
-            found.save(report)
-        text = (
-            found.to_json()
-            if as_json
-            else found.to_text(width=UNBOUNDED if wide else None, color=colored(), every=every)
-        )
-        click.echo(text, nl=not as_json)
+            save_report(found, report)
+        if as_json or as_markdown:
+            click.echo(found.to_json() if as_json else found.to_markdown(), nl=False)
+        else:
+            click.echo(found.to_text(width=UNBOUNDED if wide else None, color=colored(), every=every))
     if ends and found:
         sys.exit(1)
 
@@ -99,11 +103,19 @@ def diff(
     default=None,
     help="Record large tensors without values, in little memory, or for real. By default for real if that would fit.",
 )
+@click.option("--report", type=click.Path(path_type=Path), help=f"Write the recording to {FILE}.")
 @click.option("--table", "as_table", is_flag=True, help="Print a table of what each parameter holds, and from where.")
 @ALL_OPTION
 @WIDE_OPTION
 def record(
-    model: str, as_json: bool, lock: Path | None, meta: bool | None, as_table: bool, every: bool, wide: bool
+    model: str,
+    as_json: bool,
+    lock: Path | None,
+    meta: bool | None,
+    report: Path | None,
+    as_table: bool,
+    every: bool,
+    wide: bool,
 ) -> None:
     """Say what a model's own code initialises: a recipe that does the same, with the lines of code it comes from.
 
@@ -112,17 +124,24 @@ def record(
 
     With --lock a file is written that `initplug diff MODEL --lock FILE --exit-code` holds the code to later.
     """
-    from initplug.tables.files import check_path
+    from initplug.tables.files import REPORTS, check_path
+    from initplug.tables.replacement import check_destination
     from initplug.tables.text import UNBOUNDED
 
     target = import_model(model)
     if lock is not None:
         check_path(lock, (".json",))
+    if report is not None:
+        check_path(report, REPORTS)
+    if lock is not None and report is not None and check_destination(lock) == check_destination(report):
+        raise Failure(f"{lock} and {report} are one file")
     recording = _recorded(target, meta)
     if lock is not None:
         from initplug.studies.lock import save_lock
 
         save_lock(recording, lock)
+    if report is not None:
+        save_report(recording, report)
     if as_json:
         click.echo(recording.to_json(), nl=False)
     elif as_table:

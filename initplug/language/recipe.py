@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence, Set
+from html import escape
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -24,7 +25,7 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails
 
-from initplug.errors import VALUE, cut, did_you_mean
+from initplug.errors import VALUE, cut, did_you_mean, visible
 from initplug.language.expectation import Expectation, read_expectation
 from initplug.language.faults import fault, kind_of, shown
 from initplug.language.habits import CLASS, RULE_WORDS, selector_meant, spaced
@@ -333,6 +334,12 @@ class Recipe(_Told):
     unused: Literal["warn", "error", "ignore"] = "warn"
     frozen: Literal["keep", "write"] = "keep"
     rules: Annotated[dict[str, Rule | None], BeforeValidator(_named_rules)]
+
+    def __str__(self) -> str:
+        return self.to_yaml().rstrip("\n")
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(''.join(sign if sign == chr(10) else visible(sign) for sign in self.to_yaml()))}</pre>"
 
     @model_validator(mode="before")
     @classmethod

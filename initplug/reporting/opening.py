@@ -135,7 +135,7 @@ def recipe_listing(recipe: Mapping[str, Any], rules: Sequence[Rule]) -> str:
 def _rule(place: int, rule: Rule) -> str:
     kind = " off" if rule.disabled else " none" if rule.won == 0 else ""
     hits = "off" if rule.disabled else "" if rule.won is None else whole(rule.won)
-    lost = f"<small>{whole(rule.shadowed)} shadowed</small>" if rule.shadowed else ""
+    lost = f" <small>· {whole(rule.shadowed)} shadowed</small>" if rule.shadowed else ""
     spoken = "disabled" if rule.disabled else "" if rule.won is None else plural(rule.won, "parameter")
     spoken += f", shadowed on {whole(rule.shadowed)}" if rule.shadowed else ""
     label = f"rule {visible(rule.name)}" + (f": {spoken}" if spoken else "")
@@ -143,8 +143,8 @@ def _rule(place: int, rule: Rule) -> str:
     text = "\n".join(f"  {line}" for line in _lines(rule.text).splitlines())
     return (
         f'<button type="button" class="rule{kind}" data-rule="{place}" aria-pressed="false" '
-        f'aria-label="{escape(label)}"{title}><code>{escape(text)}</code>'
-        f'<span class="hits">{hits}{lost}</span></button>'
+        f'aria-label="{escape(label)}"{title}>'
+        f'<span class="hits">{hits}{lost}</span><code>{escape(text)}</code></button>'
     )
 
 

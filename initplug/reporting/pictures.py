@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import takewhile
 from typing import Any
 
 from initplug.errors import VALUE, cut
@@ -52,19 +53,27 @@ def of_modules(parts: Sequence[Mapping[str, Any]]) -> Picture:
     """
     total, most = sum(part["numel"] for part in parts), max((part["numel"] for part in parts), default=0)
     lines = []
+    above = _common([part["name"] for part in parts if "." in part["name"]])
     for part in parts:
         share = part["numel"] / total if total else 0.0
-        label = escape(cut(part["name"], VALUE))
+        label, short = (escape(cut(text, VALUE)) for text in (part["name"], part["name"].removeprefix(above)))
         counts = f"{plural(part['slots'], 'parameter')}, {plural(part['numel'], 'element')}"
         told = f"{label}: {counts}, {number(100 * share, 2)} %"
         width = number(100 * part["numel"] / most if most else 0.0)
         lines.append(
-            f'<li title="{told}"><bdi class="mono">{label}</bdi>'
+            f'<li title="{told}"><bdi class="mono">{short}</bdi>'
             '<svg viewBox="0 0 100 10" preserveAspectRatio="none" role="img">'
             f'<title>{told}</title><rect width="{width}" height="10"/></svg>'
             f"<span>{compact(part['numel'])}</span></li>"
         )
     return Picture("of-modules", "Where the elements are", f"<ol>{''.join(lines)}</ol>", [*parts])
+
+
+def _common(names: Sequence[str]) -> str:
+    """Return the leading segments, with their dots, that all names have."""
+    parts = [name.split(".")[:-1] for name in names]
+    shared = list(takewhile(lambda same: len({*same}) == 1, zip(*parts, strict=False)))
+    return "".join(f"{same[0]}." for same in shared) if len(names) > 1 else ""
 
 
 def of_depth(kinds: Sequence[Mapping[str, Any]]) -> Picture | None:
@@ -87,7 +96,7 @@ def of_depth(kinds: Sequence[Mapping[str, Any]]) -> Picture | None:
     def y(value: float) -> float:
         return HEIGHT * (1 - (math.log10(value) - low) / (high - low))
 
-    ticks = [tick for tick in _ticks(low, high) if low <= math.log10(tick) <= high]
+    ticks = _ticks(low, high)
     grid = "".join(f"M0 {y(tick):.1f}H{WIDTH}" for tick in ticks)
     paths, legend = [], []
     for color, kind in enumerate(kinds):
@@ -112,10 +121,16 @@ def of_depth(kinds: Sequence[Mapping[str, Any]]) -> Picture | None:
         f'<title id="depth-title">Standard deviation against depth</title><desc id="depth-desc">{about}</desc>'
         f'<path class="grid" d="{grid}"/>{"".join(paths)}</svg></div>'
         f'<p class="ends" aria-hidden="true"><span>first layer</span><span>layer {whole(last + 1)}</span></p>'
-        f'<p class="legend">{"".join(legend)}<span class="key"><i class="dot"></i>measured</span>'
-        '<span class="key"><i class="dash"></i>expected</span></p>'
+        f'<p class="legend">{"".join(legend)}{_keys(kinds)}</p>'
     )
     return Picture("of-depth", "Standard deviation against depth, by kind of layer", html, [*kinds])
+
+
+def _keys(kinds: Sequence[Mapping[str, Any]]) -> str:
+    """Return which mark is which, of those that are drawn."""
+    marks = (("measured", "dot"), ("expected", "dash"))
+    drawn = [(key, mark) for key, mark in marks if any(value for kind in kinds for value in kind[key])]
+    return "".join(f'<span class="key"><i class="{mark}"></i>{key}</span>' for key, mark in drawn)
 
 
 def _told(kind: Mapping[str, Any]) -> str:
@@ -125,12 +140,23 @@ def _told(kind: Mapping[str, Any]) -> str:
     return f"{name} {number(first)}" if number(first) == number(last) else f"{name} {number(first)} to {number(last)}"
 
 
+STEPS = (
+    (1,),
+    (1, 2, 5),
+    (1, 1.5, 2, 3, 4, 5, 7),
+    (1, 1.1, 1.2, 1.3, 1.4, 1.6, 1.8, 2, 2.2, 2.5, 3, 3.5, 4, 4.5, 5, 6, 7, 8, 9),
+)
+"""Round numbers up to ten, the coarsest first."""
+
+
 def _ticks(low: float, high: float) -> list[float]:
     """Return round numbers between two powers of ten, at most about six."""
-    steps = (1, 2, 5) if high - low < 2 else (1,)
     every = max(1, math.ceil((high - low) / 6))
     powers = range(max(math.floor(low), -307), min(math.ceil(high), 306) + 1, every)  # which doubles hold
-    found = [step * 10.0**power for power in powers for step in steps]
-    if high - low < 0.5:
-        found = [step / 10 * 10.0**power for power in powers for step in (10, 12, 15, 20, 25, 30, 40, 50, 60, 80)]
+    found: list[float] = []
+    for steps in STEPS:
+        found = [step * 10.0**power for power in powers for step in steps]
+        found = [tick for tick in found if low <= math.log10(tick) <= high]
+        if len(found) > 2:
+            break
     return found

@@ -83,7 +83,7 @@ def infer(model: nn.Module) -> Inference:
     cls = tree.nodes[0].cls.__name__
     recipe = load({"name": cls, "about": f"{cls} as its values look", "rules": recipe_data(proposals, names)})
     told = _with_rules(rows, proposals, names)
-    differing, _ = ungiven(tree, recipe, told, replays)
+    differing, _, _ = ungiven(tree, recipe, told, replays)
     return Inference(
         model=cls,
         rows=told,

@@ -73,7 +73,7 @@ def record(build: Callable[[], nn.Module], *, meta: bool | None = None, check: b
     cls = tree.nodes[0].cls.__name__
     about = f"{cls} as its own code initialises it"
     recipe = load({"name": cls, "about": about, "rules": recipe_data(proposals, names)})
-    differing = _differing(tree, recipe, rows, replays) if check else {}
+    differing, takers = _differing(tree, recipe, rows, replays) if check else ({}, {})
     return Recording(
         model=cls,
         rows=rows,
@@ -83,17 +83,24 @@ def record(build: Callable[[], nn.Module], *, meta: bool | None = None, check: b
         differing=differing,
         checked=check,
         meta=found.meta,
+        takers=takers,
     )
 
 
 UNSEEN = "its values are not what its code was seen to write"
 
 
-def _differing(tree: Tree, recipe: Recipe, rows: Sequence[Row], replays: Replays) -> Mapping[str, str]:
-    """Return what the planner says that a recipe does not give, and what has other moments than were recorded."""
-    found, complete = ungiven(tree, recipe, rows, replays)
-    if not complete:
-        return found
+def _differing(
+    tree: Tree, recipe: Recipe, rows: Sequence[Row], replays: Replays
+) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """Return what a recipe does not give by what is planned and measured, and the rule of each row."""
+    found, takers, complete = ungiven(tree, recipe, rows, replays)
+    return (_with_measured(tree, recipe, rows, found) if complete else found), takers
+
+
+def _with_measured(tree: Tree, recipe: Recipe, rows: Sequence[Row], planned: Mapping[str, str]) -> Mapping[str, str]:
+    """Return what the planner says, and what has other moments than were recorded."""
+    found = dict(planned)
     real = [slot.name for slot in tree.slots if not slot.tensor.is_meta]
     if len(real) < len(rows):  # there are no values, as on meta
         drawn = ((row.name, row.over) for row in rows if row.over is not None and row.name not in real)
@@ -117,16 +124,19 @@ def _differing(tree: Tree, recipe: Recipe, rows: Sequence[Row], replays: Replays
     return found
 
 
-def ungiven(tree: Tree, recipe: Recipe, rows: Sequence[Row], replays: Replays) -> tuple[dict[str, str], bool]:
-    """Return what the planner says that a recipe does not give, by name, and whether it gives everything."""
+def ungiven(
+    tree: Tree, recipe: Recipe, rows: Sequence[Row], replays: Replays
+) -> tuple[dict[str, str], dict[str, str], bool]:
+    """Return what a recipe is not planned to give, the rule of each row, and whether it gives everything."""
     plan, _, misses = drafted(tree, recipe, replays=replays)
-    found = {}
+    found: dict[str, str] = {}
+    takers = {row.name: share.rule for row, share in zip(rows, plan.shares, strict=False) if share.rule is not None}
     for place, row in enumerate(rows):
         planned = plan.shares[place].distribution
         if row.numel and not agrees(planned, row):
             text = "nothing" if planned is None else planned.text
             found[row.name] = f"the recipe gives {misses.get(place, text)}"
-    return found, not (found or plan.unmatched or misses)
+    return found, takers, not (found or plan.unmatched or misses)
 
 
 PADDED = "its code draws the row that is meant for padding, too, which every recipe zeroes"

@@ -144,11 +144,21 @@ class Fits:
 
     def to_text(self, *, width: int | None = None, color: bool = False, limit: int = SHOWN) -> str:
         """Return the best rows as a table for a terminal, and what they come down to."""
-        rows = (row.to_dict() for row in self.rows[:limit])
+        columns, rows, more = self._shown(limit)
+        shown = table(columns, rows, footer=more, width=width, color=color)
+        return f"{shown.rstrip()}\n{self.conclusion}"
+
+    def _repr_html_(self) -> str:
+        from initplug.reporting.fragment import fragment
+
+        columns, rows, more = self._shown(SHOWN)
+        return fragment(columns, rows, [*([more] if more else []), self.conclusion])
+
+    def _shown(self, limit: int) -> tuple[list[Column], list[dict[str, Any]], str]:
+        """Return the columns and rows of a table, and a line on the rows that it leaves out."""
         more = len(self.rows) - limit
         columns = [column for column in FIT_COLUMNS if column.key != "alike" or self.rows[0].alike is not None]
-        shown = table(columns, rows, footer=f"… and {more} more" if more > 0 else "", width=width, color=color)
-        return f"{shown.rstrip()}\n{self.conclusion}"
+        return columns, [row.to_dict() for row in self.rows[:limit]], f"… and {more} more" if more > 0 else ""
 
     @property
     def conclusion(self) -> str:

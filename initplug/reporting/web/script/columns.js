@@ -23,9 +23,9 @@ const RULE = column("rule", "Rule", 2, (row) => ruleCell(row), { ofKind: (kind) 
 const INIT = column("init", "Initializer", 1, text("init"), { ofKind: (kind) => kind.init }, kindTextsOf((kind) => kind.init || ""));
 const TEXT = column("text", "Distribution", 10, text("distribution"), { ofKind: (kind) => kind.distribution }, kindTextsOf((kind) => kind.distribution || ""));
 const EXPECTED = column("expected", "Expected", 4, (row) => spread(row.common.mean, row.common.std), { ofKind: (kind) => kind.std }, kindTextsOf((kind) => spread(kind.mean, kind.std)));
-const MEASURED = column("measured", "Measured", 5, (row) => spread(row.mean, row.std), { of: measured("std") }, () => ["-1.2e-05 ± 0.05893"]);
+const MEASURED = column("measured", "Measured", 5, (row) => spread(row.mean, row.std), { of: measured("std") }, () => ["-1.2e-5 ± 0.0589"]);
 const DRAWN = column("drawn", "Values", 7, null, {}, () => []);
-const VERDICT = column("verdict", "Verdict", 0, (row) => verdictCell(row), { of: (line, first) => ["differs", "untestable", "ok", "exact"].indexOf(judged(rowAt(first))) }, () => ["● untestable"]);
+const VERDICT = column("verdict", "Verdict", 0, (row) => verdictCell(row), { of: (line, first) => ["differs", "untestable", "ok", "exact"].indexOf(judged(rowAt(first))) }, () => (has("verdict") ? [...data.verdict[0], ...(data.status?.[0] || [])].map((word) => `●  ${word}`) : []));
 const HOLDS = column("holds", "Holds", 1, (row) => name(row.common.holds), { ofKind: (kind) => kind.holds }, kindTextsOf((kind) => kind.holds));
 const PLACE = column("place", "Written last at", 2, (row) => text("place")(row), { ofKind: (kind) => kind.place }, kindTextsOf((kind) => kind.place || ""));
 const A = column("a", data.a || "a", 1, text("a"), { ofKind: (kind) => kind.std_a }, kindTextsOf((kind) => kind.a));
@@ -69,8 +69,9 @@ const verdictCell = (row) => make("span", { class: `mark ${tone(row)}` }, judged
 
 // Room --------------------------------------------------------------------------------------------------------------
 
-const GAP = 14, SPARK = 80, CAP = 420, LEAST = 120;
+const GAP = 12, SPARK = 80, CAP = 420, LEAST = 120;
 const WIDEST_NAME = 380;
+const LONG = [INIT, HOLDS, A, B, PLACE, AT]; // what may take two lines
 const measure = document.createElement("canvas").getContext("2d");
 const widths = new Map();
 
@@ -106,7 +107,7 @@ function fit(room) {
   const given = { name: named };
   if (!narrow) {
     // The least that columns may be squeezed to, before one is left out: names and long texts give way.
-    const squeezed = (each) => (each === NAME ? Math.min(named, blocks.length ? 270 : 200) : each === RULE || each === RULES ? Math.min(size(each), 110) : size(each));
+    const squeezed = (each) => (each === NAME ? Math.min(named, blocks.length ? 236 : 190) : each === RULE || each === RULES ? Math.min(size(each), 110) : LONG.includes(each) ? Math.min(size(each), Math.max(LEAST, size(each) * 0.66)) : size(each));
     const least = (columns) => columns.reduce((sum, each) => sum + squeezed(each) + GAP, 14);
     while (least(chosen) > room && chosen.some((each) => each.rank > 5)) {
       const last = chosen.reduce((worst, each) => (each.rank > worst.rank ? each : worst));
@@ -121,16 +122,16 @@ function fit(room) {
       over -= off;
     }
     // What still does not fit takes two lines.
-    const long = chosen.filter((each) => [INIT, HOLDS, A, B, PLACE, AT].includes(each)).sort((a, b) => given[b.key] - given[a.key]);
+    const long = chosen.filter((each) => LONG.includes(each)).sort((a, b) => given[b.key] - given[a.key]);
     for (const each of long) {
       if (over <= 0) break;
-      const off = Math.min(over, given[each.key] - Math.min(given[each.key], Math.max(LEAST, given[each.key] * 0.56)));
+      const off = Math.min(over, given[each.key] - Math.min(given[each.key], Math.max(LEAST, size(each) * 0.6)));
       given[each.key] -= off;
       over -= off;
     }
     table.style.setProperty("--columns", chosen.map((each) => (each === DRAWN ? `${SPARK}px` : `minmax(0, ${Math.round(given[each.key])}fr)`)).join(" "));
   }
   for (const each of COLUMNS) table.classList.toggle(`no-${each.key}`, !narrow && !chosen.includes(each));
-  const wraps = chosen.some((each) => each !== NAME && each !== DRAWN && needed(each) > given[each.key] + 1 && [INIT, HOLDS, A, B, PLACE, AT].includes(each));
+  const wraps = chosen.some((each) => each !== NAME && each !== DRAWN && needed(each) > given[each.key] + 1 && LONG.includes(each));
   table.classList.toggle("tall", !narrow && wraps);
 }
