@@ -17,8 +17,6 @@ class Headings(Extension):
             return
         text = re.sub(r"^(\s*)Example:$", r"\1Examples:", obj.docstring.value, flags=re.MULTILINE)
         # Fields of such a class are no arguments.
-        if obj.is_class and any(
-            str(base) in ("_Told", "BaseModel") for base in obj.bases
-        ):
+        if obj.is_class and any(str(base) in ("_Told", "BaseModel") for base in obj.bases):
             text = re.sub(r"^(\s*)Args:$", r"\1Attributes:", text, flags=re.MULTILINE)
         obj.docstring.value = text
