@@ -121,7 +121,12 @@ STEPS: tuple[Mapping[str, Any], ...] = (
 def _like_steps(sample: Sample) -> bool:
     """Return whether all elements lie where some time steps do."""
     low, high = sample.moments.min, sample.moments.max
-    return -6.92 < low <= high < -2.24 or 0.00099 < low <= high < 0.101 or 1.0009 < low <= high < 1.11
+    near = -6.92 < low <= high < -2.24 or 0.00099 < low <= high < 0.101 or 1.0009 < low <= high < 1.11
+    return near and sample.numel >= LEAST_STEPS
+
+
+LEAST_STEPS = 16
+"""Elements from which some are looked for."""
 
 
 # Fans -----------------------------------------------------------------------------------------------------------------

@@ -236,13 +236,18 @@ class _Looked:
     def _drawn(sample: Sample, outcome: Weighed) -> Outcome:
         drawn = outcome.drawn
         if drawn is None:
-            std = f"{sample.moments.mean:.3g} ± {sample.moments.std:.3g}"
-            return Unlike(f"{std}, p = {outcome.fit:.1g} under what fits best")
+            if outcome.fit > UNTOLD:
+                return Unlike("so are others of its class")
+            spread = f"{sample.moments.mean:.3g} ± {sample.moments.std:.3g}"
+            return Unlike(f"{spread}, p = {outcome.fit:.1g} under what fits best")
         repeated = None if sample.complex else repetition(sample.tensor, drawn)
         if repeated is not None:
             return Unlike(repeated)
         return _whole(drawn if outcome.best is not None else _rounded(drawn, sample), sample)
 
+
+UNTOLD = 0.01
+"""The p-value from which it is no reason by itself."""
 
 LEAST_TOLD = 32
 """Elements from which a tensor tells whether a model was trained."""

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+import torch
+
 from initplug.schemes.compositions import Drawn
 from initplug.schemes.distributions import Normal, TruncatedNormal, Uniform
 from initplug.schemes.initializers import TRUNCATION_SHRINK as SHRINK
@@ -42,7 +44,7 @@ def round_numbers(samples: Iterable[Sample]) -> Iterator[tuple[Any, float]]:
         for family, size in (("normal", std), ("trunc_normal", std / SHRINK), ("uniform", _reach_of(sample))):
             near = 8 / sample.numel if family == "uniform" else REACH * error
             if math.isfinite(size) and size > 0:
-                for number, prior in _short_numbers(size, max(near, 1e-6)):
+                for number, prior in _short_numbers(size, near + 2 * float(torch.finfo(sample.dtype).eps)):
                     wanted.setdefault((family, number), FAMILIES[family] * prior)
     for (family, number), prior in wanted.items():
         yield _numbered(family, number), prior
