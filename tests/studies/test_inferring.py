@@ -223,8 +223,8 @@ KNOWN: dict[str, tuple[Callable[[], Tensor], str]] = {
     "normal of float16": (lambda: normals(256, 128, std=0.02, dtype=torch.float16), "normal std=0.02"),
     "bfloat16 in float32": (lambda: normals(256, 128, std=0.02, dtype=torch.bfloat16).float(), "normal std=0.02"),
     "uniform of bfloat16": (lambda: uniform(256, 128, low=-0.1, high=0.1, dtype=torch.bfloat16), "uniform -0.1 0.1"),
-    "between 0 and 1": (lambda: uniform(64, 64, low=0), "uniform 0.0 1.0"),
-    "around 1": (lambda: 1 + normals(1024, std=0.02), "normal mean=1.0 std=0.02"),
+    "between 0 and 1": (lambda: uniform(64, 64, low=0), "uniform 0 1"),
+    "around 1": (lambda: 1 + normals(1024, std=0.02), "normal mean=1 std=0.02"),
     "complex": (lambda: torch.complex(normals(64, 64), normals(64, 64, seed=1)) / math.sqrt(200), "normal std=0.1"),
     "orthogonal": (lambda: orthogonal(16, 64, gain=math.sqrt(2)), "orthogonal sqrt(2)"),
     "orthogonal gates": (
