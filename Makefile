@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: help run test quick lint types tests compat floors pythons dist wheels fuzz browser conformance presets-table presets-coverage screenshots coverage benchmark picture clean
+.PHONY: help run test quick lint types tests compat floors pythons dist wheels fuzz browser conformance presets-table presets-coverage recordings screenshots coverage benchmark picture clean
 
 help: ## Say what there is.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -66,6 +66,10 @@ presets-table: $(VENV)/installed-tests ## Write the table of examples/guide/pres
 	$(BIN)/python tests/conformance/presets_table.py
 
 COVERAGE := build/coverage-packages
+
+recordings: $(VENV)/installed-tests ## Record 1,165 models of others, and write examples/guide/recordings.md anew (an hour; VERIFY=--verify compares recipes, too).
+	$(PIP) install --no-deps --target $(COVERAGE) --upgrade --requirement tests/conformance/requirements-coverage.txt
+	PYTHONPATH=$(COVERAGE) $(BIN)/python tests/conformance/recordings.py $(VERIFY) $(MODELS)
 
 presets-coverage: $(VENV)/installed-tests ## Measure which models some preset reproduces, and write examples/guide/coverage.md anew.
 	$(PIP) install --no-deps --target $(COVERAGE) --upgrade --requirement tests/conformance/requirements-coverage.txt

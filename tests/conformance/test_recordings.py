@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import torch
 from checking import differing, samples_of
+from libraries import ROOT
+from recorded_models import subjects
 from recording import recorded
 from third_party import named
 from torch import nn
@@ -118,6 +120,40 @@ def test_a_recipe_gives_what_constructions_under_other_seeds_draw(build: Build) 
     original = recorded(lambda: build(72, 3), 5)
     plan = initplug.plan(original.model, recipe)
     assert differing(plan, samples_of(lambda: build(72, 3), original, (6, 7))) == {}
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_decay_rates_of_gated_delta_nets_are_logarithms_of_uniform_numbers() -> None:
+    def build() -> nn.Module:
+        return hugging(
+            "OlmoHybrid", hidden_size=32, intermediate_size=48, num_hidden_layers=2, vocab_size=50, pad_token_id=0
+        )
+
+    recording = initplug.record(build)
+    assert recording.problems() == ()
+    original = recorded(build, 5)
+    rows = [row for row in initplug.plan(original.model, recording.recipe) if row.name.endswith("A_log")]
+    assert [str(row.init).split()[0] for row in rows] == ["uniform"]
+    assert differing(rows, samples_of(build, original, range(6, 16))) == {}
+
+
+def table_of_totals() -> dict[str, list[str]]:
+    lines = (ROOT / "examples" / "guide" / "recordings.md").read_text().splitlines()
+    rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|"))
+    return {row[0]: row[1:] for row in rows if len(row) == 6}
+
+
+def test_of_more_than_a_thousand_models_nearly_all_are_whole() -> None:
+    models, whole, parameters, closed, rules = table_of_totals()["all"]
+    assert int(models) > 1000
+    assert int(whole) >= 0.95 * int(models)
+    assert int(parameters.replace(",", "")) > 100_000
+    assert float(closed.removesuffix(" %")) >= 99
+    assert float(rules) <= 7
+
+
+def test_the_table_tells_of_every_library_that_is_recorded() -> None:
+    assert table_of_totals().keys() - {"models of", "---", "all"} == {one.library for one in subjects()}
 
 
 def test_recording_moves_no_generator() -> None:
