@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 import torch
 from checking import differing, samples_of
+from coverage_models import SMALL
 from libraries import ROOT
 from recorded_models import subjects
+from recorded_registries import transformers as registered
 from recording import recorded
 from third_party import named
 from torch import nn
@@ -125,9 +127,7 @@ def test_a_recipe_gives_what_constructions_under_other_seeds_draw(build: Build) 
 @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
 def test_decay_rates_of_gated_delta_nets_are_logarithms_of_uniform_numbers() -> None:
     def build() -> nn.Module:
-        return hugging(
-            "OlmoHybrid", hidden_size=32, intermediate_size=48, num_hidden_layers=2, vocab_size=50, pad_token_id=0
-        )
+        return registered("OlmoHybridModel", SMALL)
 
     recording = initplug.record(build)
     assert recording.problems() == ()
