@@ -59,7 +59,7 @@ def diff(
     target = import_model(model)
     if report is not None:
         check_path(report, (".json", ".csv", ".md"))
-    recorded = _recorded(target, _made_on_meta(lock)) if RECORDED in sides else None
+    recorded = recorded_by(target, _made_on_meta(lock)) if RECORDED in sides else None
     built = build_model(target, meta=not real)
     import initplug
 
@@ -108,7 +108,7 @@ def record(
     target = import_model(model)
     if lock is not None:
         check_path(lock, (".json",))
-    recording = _recorded(target, meta)
+    recording = recorded_by(target, meta)
     if lock is not None:
         from initplug.studies.lock import save_lock
 
@@ -131,10 +131,10 @@ def _made_on_meta(lock: Path | None) -> bool | None:
     return None if lock is None else made_on_meta(lock)
 
 
-def _recorded(target: Model, meta: bool | None = None) -> Recording:
+def recorded_by(target: Model, meta: bool | None = None, *, check: bool = True) -> Recording:
     """Return what the constructor of a MODEL does."""
     build: Any = constructor_of(target)
     import initplug
 
     with reported(strict=False), user_code():
-        return initplug.record(build, meta=meta)
+        return initplug.record(build, meta=meta, check=check)

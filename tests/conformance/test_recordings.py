@@ -139,6 +139,15 @@ def test_a_language_model_of_seventy_billion_elements_is_recorded_on_meta() -> N
     assert recording.summary == {"parameters": 723, "numel": 70553706496, "given": 723, "rules": 2}
 
 
+@pytest.mark.parametrize("build", [vit, timm_vit, swin, mamba], ids=lambda build: build.__name__)
+def test_default_knows_what_no_reset_writes_from_a_recording(build: Build) -> None:
+    recording = initplug.record(lambda: build(32, 2), check=False)
+    plan = initplug.plan(build(32, 2), "torch_default_strict", recorded=recording)
+    told = {row.name: row for row in plan if "as recorded of" in str(row.note)}
+    assert told
+    assert all(agrees(row.distribution, recording[name]) for name, row in told.items())
+
+
 def test_recording_moves_no_generator() -> None:
     state = torch.get_rng_state()
     initplug.record(lambda: gpt2(16, 1))
