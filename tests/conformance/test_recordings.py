@@ -148,6 +148,31 @@ def test_default_knows_what_no_reset_writes_from_a_recording(build: Build) -> No
     assert all(agrees(row.distribution, recording[name]) for name, row in told.items())
 
 
+def lumina() -> nn.Module:
+    sizes = {"sample_size": 16, "hidden_size": 32, "num_layers": 1, "num_attention_heads": 2, "num_kv_heads": 2}
+    model: nn.Module = named("diffusers:LuminaNextDiT2DModel")(cross_attention_dim=16, multiple_of=8, **sizes)
+    return model
+
+
+def nucleus_experts() -> nn.Module:
+    experts = named("diffusers.models.transformers.transformer_nucleusmoe_image:SwiGLUExperts")
+    model: nn.Module = experts(hidden_size=300, moe_intermediate_dim=300, num_experts=2)
+    return model
+
+
+@pytest.mark.parametrize("on", [False, True])
+@pytest.mark.parametrize(
+    ("build", "unwritten"), [(lumina, ["pad_token"]), (nucleus_experts, ["gate_up_proj", "down_proj"])]
+)
+def test_memory_that_a_public_model_never_writes_is_told(build: Build, unwritten: list[str], on: bool) -> None:
+    recording = initplug.record(build, meta=on)
+    assert recording.meta is on
+    assert [problem.name for problem in recording.problems()] == unwritten
+    assert {problem.reason for problem in recording.problems()} == {"memory that is never written"}
+    assert all(str(problem.place).startswith("diffusers/models/transformers/") for problem in recording.problems())
+    assert "never written" in recording.headline()
+
+
 def test_recording_moves_no_generator() -> None:
     state = torch.get_rng_state()
     initplug.record(lambda: gpt2(16, 1))

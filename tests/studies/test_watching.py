@@ -217,8 +217,8 @@ COMPUTED: dict[str, tuple[Callable[[], Tensor], str]] = {
     "padded by zeros": (lambda: nn.functional.pad(torch.randn(4), (0, 1)), "constant_pad_nd of draws"),
     "a triangle": (lambda: torch.randn(4, 4).tril(), "tril of draws"),
     "a part unwritten": (after(lambda t: t[:4].normal_()), "a part of it is never written"),
-    "numpy": (lambda: torch.from_numpy(np.random.randn(4)).float(), "drawn outside torch"),
-    "python": (lambda: torch.tensor([random.random() for _ in range(4)]), "drawn outside torch"),
+    "numpy": (lambda: torch.from_numpy(np.random.randn(4)).float(), "drawn outside torch, or in another thread"),
+    "python": (lambda: torch.tensor([random.random() for _ in range(4)]), "drawn outside torch, or in another thread"),
 }
 
 
