@@ -4,7 +4,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: help run test quick lint types tests compat floors pythons dist wheels fuzz browser conformance presets-table presets-coverage screenshots coverage benchmark picture clean
+.PHONY: help run test quick lint types tests compat floors pythons dist wheels fuzz browser conformance presets-table \
+    presets-coverage recordings inferences reference docs cookbook peers screenshots coverage benchmark verdicts \
+    coordinates picture clean
 
 help: ## Say what there is.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -65,12 +67,26 @@ conformance: $(VENV)/installed-tests ## Compare every preset with all of its mod
 presets-table: $(VENV)/installed-tests ## Write the table of examples/guide/presets.md anew.
 	$(BIN)/python tests/conformance/presets_table.py
 
+reference: $(VENV)/installed-tests ## Write the guide's reference of initializers anew, with its pictures.
+	$(BIN)/python tests/documents/reference.py
+
+docs: $(VENV)/installed-docs ## Build the site of the guide into build/site; a link that leads nowhere is an error.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --config-file examples/mkdocs.yml
+
 COVERAGE := build/coverage-packages
 
 presets-coverage: $(VENV)/installed-tests ## Measure which models some preset reproduces, and write examples/guide/coverage.md anew.
 	$(PIP) install --no-deps --target $(COVERAGE) --upgrade --requirement tests/conformance/requirements-coverage.txt
 	PYTHONPATH=$(COVERAGE) $(BIN)/python tests/conformance/coverage_table.py $(MODELS)
 	PYTHONPATH=$(COVERAGE) $(BIN)/pytest tests/conformance/test_presets.py
+
+cookbook: $(VENV)/installed-tests ## Run the recipes of the cookbook and of migration that need packages which tests do not install.
+	$(PIP) install --no-deps --target $(COVERAGE) --upgrade --requirement tests/conformance/requirements-coverage.txt
+	PYTHONPATH=$(COVERAGE) $(BIN)/pytest -n 0 tests/conformance/test_cookbook.py
+
+peers: $(VENV)/installed-tests ## Run the traps of examples/guide/peers.md on other packages, and write its table anew.
+	$(PIP) install --no-deps --target $(COVERAGE) --upgrade --requirement tests/peers/requirements.txt
+	PYTHONPATH=$(COVERAGE) $(BIN)/python tests/peers/table.py
 
 browser: ## Install Chromium for the tests of the page, as root on Debian.
 	@command -v chromedriver >/dev/null || { apt-get update --quiet --quiet && \
@@ -83,12 +99,21 @@ screenshots: $(VENV)/installed-tests ## Draw the picture of the page that the RE
 coverage: $(VENV)/installed-tests ## Measure which lines and branches the tests run; fewer than before are an error.
 	$(BIN)/pytest -n 2 --cov --cov-report=term-missing
 
-benchmark: $(VENV)/installed-tests ## Time the start, the matcher beside loops over regular expressions, seeds beside torch.nn.init, shards beside the whole, planning by shapes of trees.
+benchmark: $(VENV)/installed-tests ## Time the start, the matcher beside loops over regular expressions, seeds beside torch.nn.init, shards beside the whole, planning by shapes of trees, probes and calibrating beside bare passes.
 	$(BIN)/python tests/benchmarks/startup.py
 	$(BIN)/python tests/benchmarks/matching.py
 	$(BIN)/python tests/benchmarks/streams.py --small
 	$(BIN)/python tests/benchmarks/sharded.py --small
 	$(BIN)/python tests/benchmarks/replays.py --small
+	$(BIN)/python tests/benchmarks/probing.py --small
+	$(BIN)/python tests/benchmarks/calibrating.py --small
+
+verdicts: $(VENV)/installed-tests ## Count misses and false alarms of the verdicts on signals over 50 seeds.
+	$(BIN)/python tests/benchmarks/verdicts.py
+
+coordinates: $(VENV)/installed-tests ## Compare coordinates over widths with those of the package mup.
+	$(PIP) install --no-deps --target build/mup mup pandas seaborn
+	PYTHONPATH=build/mup $(BIN)/pytest -n 0 tests/conformance/test_probed_models.py -k mup
 
 picture: $(VENV)/installed-examples ## Train the nets of the README's picture (minutes) and draw it anew.
 	$(BIN)/python examples/train.py -m hydra.sweep.dir=build/picture/plain \
@@ -106,6 +131,10 @@ $(VENV)/installed: pyproject.toml constraints.txt $(wildcard initplug/kernels/*.
 
 $(VENV)/installed-examples: $(VENV)/installed
 	$(PIP) install --constraint constraints.txt --editable '.[examples]'
+	@touch $@
+
+$(VENV)/installed-docs: $(VENV)/installed
+	$(PIP) install --constraint constraints.txt --editable '.[docs]'
 	@touch $@
 
 # Third-party models come without their dependencies, since those would bring another torch, with CUDA.

@@ -4,8 +4,10 @@
     python examples/train.py init=resnext init.rules.conv.init.mode=fan_in model.depth=56
     python examples/train.py experiment=gpt
     python examples/train.py -m init=torch_default,resnext,wrn model.depth=20,56
+    python examples/train.py init=torch_default model.depth=56 probe=true
 
-Hydra's folder of the run gets `audit.json`, what every parameter was given, and `loss.csv`, what came of it.
+Hydra's folder of the run gets `audit.json`, what every parameter was given, and `loss.csv`, what came of it. With
+`probe=true` what signals and gradients do is told before training, and `probe.html` shows it.
 `compare.py` draws the losses of a sweep.
 """
 
@@ -17,11 +19,17 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig
+from torch import Tensor
 from torch.nn import functional
 
 import initplug
 
 log = logging.getLogger(__name__)
+
+
+def loss_of(logits: Tensor, targets: Tensor) -> Tensor:
+    """Give the cross-entropy of logits (…, classes) against classes (…), averaged."""
+    return functional.cross_entropy(logits.flatten(0, -2), targets.flatten())
 
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="config")
@@ -34,6 +42,13 @@ def main(config: DictConfig) -> float:
     audit.save(folder / "audit.json")
     log.info(audit.headline())
 
+    if config.probe:
+        inputs, targets = next(instantiate(config.data, seed=config.seed))
+        probe = initplug.probe(model, inputs, loss=lambda logits: loss_of(logits, targets))
+        probe.save(folder / "probe.html")
+        for line in probe.told():
+            log.info(line)
+
     optimizer = instantiate(config.optimizer)(model.parameters())
     batches = instantiate(config.data, seed=config.seed)
     losses = []
@@ -41,7 +56,7 @@ def main(config: DictConfig) -> float:
         table = csv.writer(file)
         table.writerow(["step", "loss"])
         for step, (inputs, targets) in zip(range(config.steps), batches, strict=False):
-            loss = functional.cross_entropy(model(inputs).flatten(0, -2), targets.flatten())
+            loss = loss_of(model(inputs), targets)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call] # torch gives it no types
             optimizer.step()

@@ -128,6 +128,14 @@ class ApplyError(InitplugError):
     """The plan cannot be, or could not be, written to the model."""
 
 
+class ProbeError(InitplugError):
+    """The model cannot be probed on these inputs; `trace` is what had been measured when its forward raised."""
+
+    def __init__(self, message: str, findings: Iterable[Finding] = (), trace: Any = None) -> None:
+        super().__init__(message, findings)
+        self.trace = trace
+
+
 class InitplugWarning(UserWarning):
     """Something that is legal and probably not meant."""
 

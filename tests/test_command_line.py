@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 import initplug
 import initplug.cli.commands as cli
 import initplug.cli.terminal as terminal
-from initplug.language.preset_list import presets
+from initplug.language.preset_list import listed, presets
 
 ROOT = Path(initplug.__file__).parents[1]
 Runs = dict[str, "subprocess.CompletedProcess[str]"]
@@ -129,6 +129,11 @@ FILES = {
 }
 FIRST: dict[str, list[str]] = {
     "presets": ["presets"],
+    "presets of a name": ["presets", "resnet"],
+    "presets of a family": ["presets", "wrn*", "--family", "CONVOLUTIONAL", "--json"],
+    "presets of no name": ["presets", "bert2"],
+    "presets of no family": ["presets", "--family", "poetry"],
+    "presets for and named": ["presets", "resnet", "--for", "model.py:net"],
     "presets for": ["presets", "--for", "model.py:net"],
     "presets for nothing": ["presets", "--for", "nowhere.models:net"],
     "presets needs values": ["presets", "--for", "model.py:needs_values"],
@@ -138,6 +143,7 @@ FIRST: dict[str, list[str]] = {
     "show": ["show", "good.yaml"],
     "show overridden": ["show", "top.yaml", "rules.conv.init.mode=fan_in", "+rules.x={match: 'fc.*', init: 0}"],
     "show missing": ["show", "nowhere.yaml"],
+    "show preset as a file": ["show", "resnext.yaml"],
     "show unknown": ["show", "resnexxt"],
     "show directory": ["show", "."],
     "show bad": ["show", "bad.yaml"],
@@ -299,7 +305,8 @@ EXPECTED: list[tuple[set[int], str]] = [
     ({2}, "raises on import, leaves on import, syntax error, no literal"),
     ({1, 2}, "wrong argument, no module, show directory, apply bad seed, apply nowhere, apply odd report"),
     ({2}, "presets for nothing, presets real alone"),
-    ({0}, "presets real"),
+    ({2}, "presets of no name, presets of no family, presets for and named, show preset as a file"),
+    ({0}, "presets real, presets of a name, presets of a family"),
     ({1}, "presets needs values"),
     ({1, 2}, "audit missing, audit garbage, audit wrong shapes, audit bad seed"),
 ]
@@ -393,6 +400,33 @@ def test_presets_lists_every_preset_once_with_its_line_below_its_family(runs: Ru
         recipe = initplug.load(name)
         assert about == recipe.about
         assert isinstance(recipe.family, str) and recipe.family.split(",")[0] == family
+
+
+def test_presets_are_found_by_name_and_family(runs: Runs) -> None:
+    lines = runs["presets of a name"].stdout.splitlines()
+    names = [line.split()[0] for line in lines if line.startswith("  ")]
+    assert names == sorted(name for name in presets() if "resnet" in name)
+    found = json.loads(runs["presets of a family"].stdout)
+    assert {one["name"] for one in found} == {name for name in presets() if name.startswith("wrn")}
+    assert all(one["family"].startswith("convolutional") and one["about"] for one in found)
+    assert runs["presets of no name"].stderr == (
+        "no preset has the name 'bert2' (presets for it: transformers_modernbert, transformers_base, "
+        "transformers_wav2vec2); `initplug presets` lists all\n"
+    )
+    assert runs["presets of no family"].stderr == "no preset has the family 'poetry'; `initplug presets` lists all\n"
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_presets_are_listed_in_the_width_of_the_terminal(width: int) -> None:
+    lines = listed(presets(), width).splitlines()
+    assert max(map(len, lines)) <= width
+    told = " ".join(" ".join(lines).split())
+    assert all(f"{name} {' '.join(str(initplug.load(name).about).split())}" in told for name in presets())
+
+
+def test_a_preset_that_is_asked_for_as_a_file_is_offered(runs: Runs) -> None:
+    done = runs["show preset as a file"]
+    assert done.stderr == "resnext.yaml: cannot be read: No such file or directory (the preset is called resnext)\n"
 
 
 def test_presets_for_a_model_is_a_short_table_with_a_conclusion(runs: Runs) -> None:

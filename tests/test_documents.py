@@ -7,13 +7,13 @@ import re
 import runpy
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 from unittest.mock import MagicMock
 
 import pytest
 import torch
+from pages import blocks
 from torch import nn
 
 import initplug
@@ -25,17 +25,6 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 GUIDE = (ROOT / "examples" / "guide" / "language.md").read_text()
 DEFERRED = (ROOT / "examples" / "guide" / "deferred.md").read_text()
-
-
-class Block(NamedTuple):
-    language: str
-    title: str | None
-    text: str
-
-
-def blocks(document: str) -> Iterator[Block]:
-    for found in re.finditer(r"^```(\w+)(?: title=(\S+))?\n(.*?)^```$", document, re.MULTILINE | re.DOTALL):
-        yield Block(found[1], found[2], found[3])
 
 
 def table_rows(document: str, heading: str) -> list[list[str]]:
@@ -138,15 +127,16 @@ def test_the_table_of_versions_is_that_of_the_runs() -> None:
     assert all(row[6] == "0" and int(row[5]) > 5000 for row in rows), rows
 
 
-SELECTORS = table_rows(README, "## Selectors")
+IN_README = table_rows(README, "## Selectors")
+SELECTORS = table_rows((ROOT / "examples" / "guide" / "selectors.md").read_text(), "# Selectors")
 
 
-def test_the_table_of_selectors_was_found() -> None:
-    assert len(SELECTORS) == 13
+def test_the_tables_of_selectors_were_found() -> None:
+    assert (len(IN_README), len(SELECTORS)) == (13, 19)
 
 
-@pytest.mark.parametrize("row", SELECTORS, ids=[row[0] for row in SELECTORS])
-def test_a_selector_takes_and_leaves_what_the_readme_says(row: list[str]) -> None:
+@pytest.mark.parametrize("row", [*IN_README, *SELECTORS], ids=lambda row: row[0])
+def test_a_selector_takes_and_leaves_what_the_tables_say(row: list[str]) -> None:
     selector, _, takes, leaves = row
     rules = {"r": {"match": selector.strip("`"), "init": 0}}
     plan = initplug.plan(ResNet(), {"unmatched": "keep", "rules": rules})
@@ -208,6 +198,7 @@ def test_the_three_spellings_of_the_guide_are_one() -> None:
 @pytest.mark.parametrize(
     ("guide", "expected"),
     [
+        ("calibrate", ["python", "text", "python", "text"]),
         ("checkpoints", ["python", "text"]),
         ("deferred", ["python", "python", "text"]),
         ("reports", ["python", "text", "python", "python", "text"]),

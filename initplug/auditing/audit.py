@@ -8,7 +8,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -24,9 +24,13 @@ from initplug.planning.assignment import ADAPTER, FROZEN, ROW_KEYS, Assignment, 
 from initplug.planning.plan import Plan
 from initplug.regions import Region
 from initplug.schemes.compositions import Load, text
-from initplug.tables.files import check_path, save, to_csv, to_json, to_markdown
+from initplug.tables.files import check_path, save, to_csv, to_frame, to_json, to_markdown
 from initplug.tables.grouping import collapsed
 from initplug.tables.text import WIDE, Column, spread, table
+from initplug.tables.totals import by_depth, by_module
+
+if TYPE_CHECKING:
+    from initplug.reporting.pictures import Picture
 
 Status = Literal["initialized", "kept", "empty", "lazy", "projected", "read"]
 
@@ -231,34 +235,44 @@ class Audit:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """The number of slots and elements, and the number of slots of each status and verdict."""
+        """The numbers of slots, elements, bytes and problems, and those of each dtype, rule, status and verdict."""
+        planned = self.plan.summary
         return {
             "slots": len(self),
-            "numel": self.plan.summary["numel"],
+            **{key: planned[key] for key in ("numel", "bytes", "dtypes", "rules")},
+            "problems": len(self._wrong()),
             "status": dict(Counter(self._statuses)),
             "verdict": dict(Counter(self._verdicts)),
         }
 
     def problems(self) -> list[Audited]:
         """Return the rows whose values are not what the plan says, or can neither be written nor read."""
+        return [self.row(row) for row in self._wrong()]
+
+    def _wrong(self) -> list[int]:
         verdicts = enumerate(self._verdicts)
-        return [self.row(row) for row, verdict in verdicts if verdict == "differs" or row in self._problems]
+        return [row for row, verdict in verdicts if verdict == "differs" or row in self._problems]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data: schema, recipe, digest, seed, versions, rows, unmatched, unused, notes, summary.
+        """Return plain data: schema, model, recipe, digest, seed, versions, rows, unmatched, unused, notes, summary.
 
-        With `histograms` by name, where they were asked for.
+        With `modules`, the elements of each, with `depths`, the deviations by kind of layer, and with `histograms` by
+        name, where they were asked for.
         """
         from initplug._version import __version__
 
         counted = {name: found._asdict() for name, found in self.histograms.items()}
+        rows = [row.to_dict() for row in self]
         return {
             "schema": 1,
+            "model": self.plan.model,
             "recipe": self.plan.name,
             "digest": self.plan.digest,
             "seed": self.seed,
             "versions": {"initplug": __version__, "torch": torch.__version__},
-            "rows": [row.to_dict() for row in self],
+            "rows": rows,
+            "modules": by_module(rows),
+            "depths": by_depth(rows),
             "unmatched": list(self.unmatched),
             "unused": list(self.unused),
             "notes": [note._asdict() for note in self.plan.notes],
@@ -284,18 +298,52 @@ class Audit:
         left = "" if every else self._left_out()
         return to_markdown(self._rows(every), AUDIT_KEYS) + (f"\n{left}\n" if left else "")
 
-    def to_html(self) -> str:
-        """Return the audit as a page of its own, that needs no network: tree, table, recipe, densities, histograms."""
+    def to_frame(self) -> Any:
+        """Return the rows as a pandas DataFrame.
+
+        Raises:
+            InitplugError: pandas is not installed.
+        """
+        return to_frame((row.to_dict() for row in self), AUDIT_KEYS)
+
+    def to_html(
+        self,
+        *,
+        title: str | None = None,
+        command: str | None = None,
+        date: str | None = None,
+        pictures: Iterable[Picture] = (),
+    ) -> str:
+        """Return the audit as a page of its own, that needs no network: tree, table, recipe, densities, histograms.
+
+        The same audit gives the same text: neither a date nor a command stands there unless it is given.
+
+        Args:
+            title: the heading, instead of the recipe's name.
+            command: the command that made it.
+            date: when it was made, as text.
+            pictures: further ones, beside those of the first screen.
+        """
+        from initplug.reporting.audits import audit_report
         from initplug.reporting.page import page
 
-        recipe, shares = self.plan.recipe, self.plan.shares
-        data = {**self.to_dict(), "left": self._left_out()}
-        locations = {rule: recipe.location(rule) for rule in recipe.rules}
-        distributions = [share.distribution for share in shares.values]
-        return page(data, recipe.plain(), locations, distributions, shares.codes.tolist())
+        recipe, data = self.plan.recipe, self.to_dict()
+        report = audit_report(
+            data,
+            recipe.plain(),
+            {rule: recipe.location(rule) for rule in recipe.rules},
+            [share.distribution for share in self.plan.shares],
+            [*map(_agreed, data["rows"])],
+            self._left_out(),
+        )
+        return page(report, title=title, command=command, date=date, pictures=pictures)
 
-    def save(self, path: str | PathLike[str]) -> None:
+    def save(self, path: str | PathLike[str], **page: Any) -> None:
         """Write the audit to a file; the suffix (.html, .json, .csv, .md) says how.
+
+        Args:
+            path: of the file.
+            page: what `to_html` takes, for .html alone.
 
         Raises:
             InitplugError: an unknown suffix, a path that cannot be written, or no rows; an old file is kept.
@@ -304,7 +352,7 @@ class Audit:
         target = check_path(path, writers)
         if not len(self):
             raise InitplugError(f"{target}: nothing to report: the model has no parameters; the file is left as it is")
-        save(target, writers)
+        save(target, writers, page)
 
     def __repr__(self) -> str:
         return f"<Audit {self.headline()}>"
@@ -313,7 +361,7 @@ class Audit:
         return self.to_text()
 
     def _repr_html_(self) -> str:
-        from initplug.reporting.page import fragment
+        from initplug.reporting.fragment import fragment
 
         lines = [line for line in (self._left_out(), self.headline()) if line]
         return fragment(AUDIT_COLUMNS, map(_with_ranges, self._rows(every=False)), lines)

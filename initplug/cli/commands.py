@@ -5,9 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
-import stat
+import shutil
 import sys
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,13 +25,16 @@ from initplug.cli.options import (
     STRICT_OPTION,
     TABLE_OPTIONS,
     completion_script,
+    recipe_from,
+    recipe_source,
     with_config,
 )
-from initplug.cli.studies import diff, record, recorded_by
+from initplug.cli.probing import probe
+from initplug.cli.studies import calibrate, diff, infer, record, recorded_by
 from initplug.cli.sweeps import differences, run_each
-from initplug.cli.terminal import colored, progress, reported, table_of
+from initplug.cli.terminal import colored, progress, reported, save_report, table_of
 from initplug.errors import InitplugError, PlanError, RecipeError, brief, shortened, visible
-from initplug.kernels import KernelError, chosen
+from initplug.kernels import KernelError, described_kernel
 
 if TYPE_CHECKING:
     from initplug.auditing.audit import Audit
@@ -78,14 +80,24 @@ def main() -> None:
 
 
 def _tell_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
-    """Tell the version, and which kernel is in use."""
+    """Tell the version, which kernel is in use, and that of torch, which is not imported for that."""
     if wanted and not ctx.resilient_parsing:
         try:
             with reported(strict=False):
-                click.echo(f"initplug, version {__version__}, {chosen()} kernel")
+                click.echo(f"initplug, version {__version__}, {described_kernel()}, {_version_of('torch')}")
         except KernelError as error:
             raise Failure(str(error)) from None
         ctx.exit()
+
+
+def _version_of(package: str) -> str:
+    """Return the name and the version of an installed package."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return f"{package} {version(package)}"
+    except PackageNotFoundError:
+        return f"no {package}"
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -109,23 +121,47 @@ def commands() -> None:
 
 
 @commands.command()
+@click.argument("pattern", required=False)
+@click.option("--family", metavar="WORDS", help="Those whose family holds these words: convolutional, language.")
+@click.option("--json", "as_json", is_flag=True, help="Print name, family and what it is about as JSON.")
 @click.option("--for", "model", metavar="MODEL", help="Say which fit this model best: package.module:callable.")
 @REAL_OPTION
-def presets(model: str | None, real: bool) -> None:
-    """List the recipes that ship with initplug, by family; or, the best first, those that fit a model."""
+def presets(pattern: str | None, family: str | None, as_json: bool, model: str | None, real: bool) -> None:
+    """List the recipes that ship with initplug, by family; or, the best first, those that fit a model.
+
+    PATTERN is a glob over names, 'timm_*', or any part of a name: resnet.
+    """
     if model is None:
         if real:
             raise click.UsageError("--real says how the model of --for is built")
-        from initplug.language.preset_list import listed
-
-        click.echo(listed())
+        _list_presets(pattern, family, as_json)
         return
+    if pattern is not None or family is not None or as_json:
+        raise click.UsageError("--for asks for all presets: without PATTERN, --family and --json")
     built = build_model(import_model(model), meta=not real)
     import initplug
 
     with user_code():
         fits = initplug.suggest(built)
     click.echo(fits.to_text(color=colored()))
+
+
+def _list_presets(pattern: str | None, family: str | None, as_json: bool) -> None:
+    """Print the presets that are asked for; none is a failure that names what may be meant."""
+    from initplug.language.preset_list import described, listed, preset_names, presets_for
+
+    names = preset_names(pattern, family)
+    if not names:
+        meant = presets_for(pattern) if pattern is not None and family is None else []
+        hint = f" (presets for it: {', '.join(shortened(meant, limit=5))})" if meant else ""
+        asked = " and ".join(
+            f"{key} {visible(repr(value))}" for key, value in (("name", pattern), ("family", family)) if value
+        )
+        raise Failure(f"no preset has the {asked}{hint}; `initplug presets` lists all", 2)
+    if as_json:
+        click.echo(json.dumps(described(names), indent=1, ensure_ascii=False))
+    else:
+        click.echo(listed(names, shutil.get_terminal_size().columns))
 
 
 @commands.command()
@@ -139,7 +175,7 @@ def show(given: CommandWords) -> None:
     """
     if given.config is None:
         (recipe,), overrides = given.split(["RECIPE"])
-        loaded = _recipe_from(recipe, overrides)
+        loaded = recipe_from(recipe, overrides)
     else:
         with composed(given) as (composition,):
             loaded = enter_composition(composition).recipe()
@@ -156,7 +192,7 @@ def check(recipes: tuple[str, ...], strict: bool) -> None:
     status = 0
     for source in recipes:
         try:
-            composed = compose(_source(source))
+            composed = compose(recipe_source(source))
             with user_code():
                 recipe = validate(composed)
         except RecipeError as error:
@@ -316,7 +352,7 @@ def apply(
         if out is not None:
             save_weights(built, out)
         if report is not None:
-            audit.save(report)
+            save_report(audit, report)
         _show_audit(audit, every, wide)
 
 
@@ -347,16 +383,16 @@ def audit(
     With --against the rows that are not what they were are told by rule, and end in status 1.
     """
     from initplug.auditing.compare import changes, comparison, load_report
-    from initplug.cli.weights import load_weights
+    from initplug.cli.weights import check_readable, load_weights
     from initplug.tables.files import REPORTS, check_path
 
     target = import_model(model)
-    loaded = _recipe_from(recipe, overrides)
+    loaded = recipe_from(recipe, overrides)
     if report is not None:
         check_path(report, REPORTS)
     for given in (weights, against):
         if given is not None:
-            _check_readable(given)
+            check_readable(given)
     old = None if against is None else load_report(against)
     built = build_model(target, meta=False)
     if weights is not None:
@@ -367,7 +403,7 @@ def audit(
         with progress() as tell, user_code():
             result = initplug.audit(built, loaded, seed=seed, histograms=_is_page(report), progress=tell)
         if report is not None:
-            result.save(report)
+            save_report(result, report)
         if old is None:
             _show_audit(result, every, wide)
             return
@@ -391,50 +427,22 @@ def _show_audit(audit: Audit, every: bool, wide: bool) -> None:
 
 
 commands.add_command(diff)
+commands.add_command(infer)
 commands.add_command(record)
+commands.add_command(calibrate)
+commands.add_command(probe)
 
 
 # Arguments --------------------------------------------------------------------------------------------------
 
 
-def _source(recipe: str) -> str:
-    """Return a RECIPE argument as `load` takes it; - is standard input."""
-    if recipe != "-":
-        return recipe.replace("\n", " ")
-    from initplug.language.yaml import MAX_CHARACTERS
-
-    try:
-        return sys.stdin.read(MAX_CHARACTERS + 1) + "\n"
-    except UnicodeDecodeError:
-        raise Failure("standard input: not a text (UTF-8)") from None
-
-
-def _check_readable(path: Path) -> None:
-    """Refuse what is no file, before anything is done for it."""
-    try:
-        mode = path.stat().st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        raise Failure(f"{path}: there is no such file", 2) from None
-    except OSError as error:
-        raise Failure(f"{path}: cannot be read: {error.strerror or error}", 2) from None
-    if not stat.S_ISREG(mode):
-        raise Failure(f"{path}: it is no regular file", 2)
-
-
 def _model_and_recipe_named(given: CommandWords) -> tuple[Model, Recipe]:
     """Return the MODEL and the RECIPE of a command."""
     (model, recipe), overrides = given.split(["MODEL", "RECIPE"])
-    return import_model(model), _recipe_from(recipe, overrides)
+    return import_model(model), recipe_from(recipe, overrides)
 
 
 def _model_and_recipe_of_config(composition: Composition) -> tuple[Model, Recipe]:
     """Return the model and the recipe of a config, which is validated before anything is made of it."""
     target = enter_composition(composition).model()
     return target, composition.recipe()
-
-
-def _recipe_from(recipe: str, overrides: Sequence[str]) -> Recipe:
-    from initplug.language.loading import load
-
-    with user_code():  # initializers of installed packages
-        return load(_source(recipe), overrides)

@@ -110,17 +110,22 @@ class Model(NamedTuple):
     keywords: dict[str, Any]
 
 
-def import_model(target: str) -> Model:
-    """Import what a MODEL argument names: before recipes are read, since its module may have initializers."""
+def import_model(target: str, word: str = "MODEL") -> Model:
+    """Import what a MODEL argument names: before recipes are read, since its module may have initializers.
+
+    Args:
+        target: package.module:callable or path/to/file.py:callable, optionally with literal arguments.
+        word: that messages have for it.
+    """
     found = (CALLED_TARGET if target.endswith(")") else PLAIN_TARGET).fullmatch(target)
     if found is None:
         expected = "expected package.module:callable or path/to/file.py:callable"
-        raise Failure(f"MODEL {shown_target(target)}: {expected}", 2)
+        raise Failure(f"{word} {shown_target(target)}: {expected}", 2)
     where, name, call = found["where"], found["name"], found.groupdict().get("call")
-    arguments, keywords = ([], {}) if call is None else _arguments(target, call)
-    constructor = _import_target(target, where, name)
+    arguments, keywords = ([], {}) if call is None else _arguments(f"{word} {shown_target(target)}", call)
+    constructor = _import_target(f"{word} {shown_target(target)}", where, name)
     if not callable(constructor):
-        raise Failure(f"MODEL {shown_target(target)}: {name} is a {type(constructor).__name__}, not a callable", 2)
+        raise Failure(f"{word} {shown_target(target)}: {name} is a {type(constructor).__name__}, not a callable", 2)
     return Model(target, constructor, arguments, keywords)
 
 
@@ -152,6 +157,13 @@ def constructor_of(model: Model) -> Callable[[], nn.Module]:
     if is_model:
         raise Failure(f"MODEL {shown_target(model.target)} is built already: name what builds it", 2)
     return lambda: _checked(model, _construct(model.target, lambda: _called(model), meta=False))
+
+
+def call_target(target: str, word: str) -> Any:
+    """Return what a callable gives that the command line names as it names a MODEL."""
+    model = import_model(target, word)
+    with user_code(f"{word} {shown_target(target)} raised"):
+        return _called(model)
 
 
 def _called(model: Model) -> Any:
@@ -191,9 +203,9 @@ def _construct(target: str, build: Callable[[], Any], *, meta: bool) -> Any:
             return build()
 
 
-def _arguments(target: str, call: str) -> tuple[list[Any], dict[str, Any]]:
+def _arguments(told: str, call: str) -> tuple[list[Any], dict[str, Any]]:
     """Return the literal arguments of a call."""
-    wrong = Failure(f"MODEL {shown_target(target)}: arguments are literals, such as (num_classes=10)", 2)
+    wrong = Failure(f"{told}: arguments are literals, such as (num_classes=10)", 2)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of escapes that texts may hold
@@ -215,9 +227,9 @@ def _arguments(target: str, call: str) -> tuple[list[Any], dict[str, Any]]:
 ABSENT = object()
 
 
-def _import_target(target: str, where: str, name: str) -> Any:
+def _import_target(told: str, where: str, name: str) -> Any:
     """Import the object that `where:name` names; the current directory comes first on the import path."""
-    said = f"MODEL {shown_target(target)} cannot be imported:"
+    said = f"{told} cannot be imported:"
     path = Path(where) if where.endswith(".py") else None
     with user_code(said, 2):
         if path is not None and not path.is_file():
@@ -234,9 +246,7 @@ def _import_target(target: str, where: str, name: str) -> Any:
             above, found = found, getattr(found, step, ABSENT)
             if found is ABSENT:
                 hint = did_you_mean(step, dir(above))
-                raise Failure(
-                    f"MODEL {shown_target(target)}: {where} has no {step!r}" + (f" ({hint})" if hint else ""), 2
-                )
+                raise Failure(f"{told}: {where} has no {step!r}" + (f" ({hint})" if hint else ""), 2)
     return found
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
 from initplug.cli.hydra_config import CommandWords, application
-from initplug.cli.models import user_code
+from initplug.cli.models import Failure, call_target, user_code
+from initplug.errors import InitplugError
+
+if TYPE_CHECKING:
+    from initplug.language.recipe import Recipe
 
 MODEL_HELP = """MODEL is package.module:callable or path/to/file.py:callable, optionally with literal arguments:
 'torchvision.models:resnet50(num_classes=10)'. RECIPE is a preset, a file, or - for standard input."""
@@ -31,6 +36,17 @@ RECORDED_OPTION = click.option(
 )
 REPORT_OPTION = click.option(
     "--report", type=click.Path(path_type=Path), help="Write the audit to this .html, .json, .csv or .md file."
+)
+
+
+INPUT_OPTION = click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    required=True,
+    metavar="INPUT",
+    help="What the model gets: a shape of normals (8x3x32x32), of whole numbers (2x128:int64<50257), a .pt, .npy or "
+    ".safetensors file, or package.module:callable; name=… for a keyword. May be given several times.",
 )
 
 
@@ -55,6 +71,16 @@ AUDIT_OPTIONS = several(REPORT_OPTION, TABLE_OPTIONS)
 """The options of whatever prints an audit."""
 
 
+def inputs_from(texts: Sequence[str], seed: int) -> Any:
+    """Return the inputs that `--input` options say, what is drawn of them under a seed."""
+    from initplug.studies.inputs import make_inputs, parse_input
+
+    try:
+        return make_inputs([parse_input(text) for text in texts], seed, lambda target: call_target(target, "input"))
+    except InitplugError as error:
+        raise Failure(str(error), 2) from None
+
+
 def with_config(metavar: str) -> Decorator:
     """Return the words of a command as one parameter `given`, with the options that name a config."""
 
@@ -74,6 +100,31 @@ def with_config(metavar: str) -> Decorator:
 
     return decorated
 
+
+# Recipes ----------------------------------------------------------------------------------------------------
+
+
+def recipe_source(recipe: str) -> str:
+    """Return a RECIPE argument as `load` takes it; - is standard input."""
+    if recipe != "-":
+        return recipe.replace("\n", " ")
+    from initplug.language.yaml import MAX_CHARACTERS
+
+    try:
+        return sys.stdin.read(MAX_CHARACTERS + 1) + "\n"
+    except UnicodeDecodeError:
+        raise Failure("standard input: not a text (UTF-8)") from None
+
+
+def recipe_from(recipe: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Return the recipe that a RECIPE argument and overrides say."""
+    from initplug.language.loading import load
+
+    with user_code():  # initializers of installed packages
+        return load(recipe_source(recipe), overrides)
+
+
+# Completion -------------------------------------------------------------------------------------------------
 
 Offer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
@@ -117,11 +168,20 @@ def _keys(given: CommandWords, arguments: int, word: str) -> list[str]:
         return list(plugin._query(given.config, " ".join([*given.words, word])))
 
 
+ZSH_OFFERS = "compadd -U -V unsorted -a completions"
+ZSH_OFFERS_UNSPACED = """local -a open=(${(M)completions:#*[.=]}) whole=(${completions:#*[.=]})
+        (( $#whole )) && compadd -U -V unsorted -a whole
+        (( $#open )) && compadd -U -S '' -V unsorted -a open"""
+"""The line of click's script that offers words, and the same without a space behind keys."""
+
+
 def completion_script(shell: str, commands: click.Command) -> str:
     """Return what makes a shell complete the words of `initplug`: click's own script."""
     known = get_completion_class(shell)
     assert known is not None  # the command knows which shells there are
     script = known(commands, {}, "initplug", "_INITPLUG_COMPLETE").source()
+    if shell == "zsh":  # as below; fish leaves such words without a space by itself
+        return script.replace(ZSH_OFFERS, ZSH_OFFERS_UNSPACED)
     if shell != "bash":
         return script
     # Else `init=` would be a word of its own, and a key that ends in = or . would be followed by a space.

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 import click
 
@@ -24,6 +27,20 @@ def table_of(rows: Plan | Audit, every: bool, wide: bool) -> str:
     from initplug.tables.text import UNBOUNDED
 
     return rows.to_text(width=UNBOUNDED if wide else None, color=colored(), every=every)
+
+
+class Reported(Protocol):
+    """Rows that are written to files, a page among them."""
+
+    def save(self, path: Path, **page: str) -> None:
+        """Write the file that its suffix asks for."""
+
+
+def save_report(rows: Reported, path: Path) -> None:
+    """Write a report; a page says when it was made, and by which command."""
+    command = shlex.join(["initplug", *sys.argv[1:]])
+    date = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    rows.save(path, **({"command": command, "date": date} if path.suffix == ".html" else {}))
 
 
 def colored() -> bool:

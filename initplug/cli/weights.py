@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -143,6 +144,22 @@ def _state_of(model: nn.Module) -> dict[str, Tensor]:
     if others:
         raise Failure(f"{others[0]} of the model's state_dict is a {type(state[others[0]]).__name__}, not a tensor")
     return state
+
+
+def check_readable(path: Path) -> None:
+    """Refuse what is no file, before anything is done for it.
+
+    Raises:
+        Failure: saying what it is.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise Failure(f"{path}: there is no such file", 2) from None
+    except OSError as error:
+        raise Failure(f"{path}: cannot be read: {error.strerror or error}", 2) from None
+    if not stat.S_ISREG(mode):
+        raise Failure(f"{path}: it is no regular file", 2)
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

@@ -149,7 +149,7 @@ def apply(
             lambda: _prepare(
                 model,
                 recipe,
-                _settings(seed, threads, measure, histograms, progress),
+                settings_of(seed, threads, measure, histograms, progress),
                 only=plain(only),
                 prefix=plain(prefix),
                 device=plain(device),
@@ -275,7 +275,7 @@ def audit(
         >>> audit(layer, {"rules": rules}, seed=0)["weight"].verdict
         'exact'
     """
-    settings = _settings(seed, threads, True, histograms, progress)
+    settings = settings_of(seed, threads, True, histograms, progress)
     with _undisturbed():
         plan, tree, slots, _, chosen = fitted(model, recipe, plain(prefix), only)
         warn_of_lazy(plan)
@@ -295,7 +295,7 @@ def audit(
         return audited(work, settled={} if settings.seed is None else judged_exactly(work))
 
 
-def _settings(seed: Any, threads: Any, measure: bool, histograms: bool, progress: Progress | None) -> Settings:
+def settings_of(seed: Any, threads: Any, measure: bool, histograms: bool, progress: Progress | None) -> Settings:
     """Return the settings of a call, checked and plain."""
     try:
         chosen()

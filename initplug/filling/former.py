@@ -22,7 +22,7 @@ from initplug.planning.advice import own_rule
 from initplug.planning.assignment import Share
 from initplug.planning.slots import PLAIN_TENSORS, Slot, Slots
 from initplug.schemes.compositions import Planned, text
-from initplug.schemes.distributions import Constant
+from initplug.schemes.distributions import Constant, Uniform
 
 
 class _Set(NamedTuple):
@@ -127,6 +127,8 @@ def _one_value(tensor: Tensor) -> Any:
 
 def _may_be_chance(value: Any, tensor: Tensor, planned: Planned | None) -> bool:
     """Return whether draws of a narrow dtype may come out equal in all of a few elements; they hardly ever are zero."""
+    if isinstance(planned, Uniform) and planned.low == planned.high == value:
+        return True  # of a layer without inputs
     if isinstance(planned, Constant) or not value:
         return False
     return torch.finfo(tensor.dtype).eps ** (tensor.numel() - 1) > CHANCE_OF_ONE_VALUE

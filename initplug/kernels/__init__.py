@@ -76,6 +76,21 @@ def chosen() -> str:
     return "native"
 
 
+LEVELS = ("", " (AVX2)", " (AVX-512)")
+"""What the native kernel makes use of."""
+
+
+def described_kernel() -> str:
+    """Return the kernel in use in words, with the instructions of the processor that it makes use of.
+
+    Raises:
+        KernelError: the environment names none, or one that cannot be used.
+    """
+    name = chosen()
+    asked = getattr(binary.library(), "instructions", None) if name == "native" else None  # newer than its ABI
+    return f"{name} kernel{'' if asked is None else LEVELS[int(asked())]}"
+
+
 @lru_cache(maxsize=1)
 def kernel() -> Kernel:
     """Return the kernel in use.

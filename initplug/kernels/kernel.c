@@ -434,6 +434,15 @@ int32_t level(void) {
 
 EXPORT int32_t abi(void) { return ABI; }
 
+/* Say which instructions are made use of: 1 for AVX2, 2 for AVX-512, 0 for none that need asking for. */
+EXPORT int32_t instructions(void) {
+#if defined(__x86_64__)
+    return level();
+#else
+    return 0;
+#endif
+}
+
 /* Fill stretches of tensors that are alike: elements `begin` to `begin + count` of a box, whose runs of `length`
  * elements begin at `firsts`, from the stream of each tensor's key as its draw says. `measured` is NULL or takes the
  * moments of each. */

@@ -26,12 +26,13 @@ def fill(
 ) -> None:
     """Fill stretches of tensors that are alike, as `reference.fill` does."""
     firsts, length = runs
+    table = normal_table()  # held until the call is over: threads that ask for it first each load one of their own
     library().fill(
         len(addresses),
         addresses.ctypes.data,
         DTYPE_CODES[dtype],
         draws.ctypes.data,
-        normal_table().ctypes.data,
+        table.ctypes.data,
         keys.ctypes.data,
         firsts.ctypes.data,
         length,

@@ -208,7 +208,9 @@ def _read_file(path: Path, seen: Sizes) -> Composed:
         raise unreadable(shown_as, "not a text file (UTF-8)") from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise RecipeError.of([Finding("", f"cannot be read: {reason}", shown_as)], usage=True) from None
+        lost = isinstance(error, FileNotFoundError) and path.stem in presets()
+        hint = f"the preset is called {path.stem}" if lost else None
+        raise RecipeError.of([Finding("", f"cannot be read: {reason}", shown_as, hint=hint)], usage=True) from None
     document = read(text, shown_as)
     seen[path.resolve()] = len(text), len(document.values) + len(document.keys)
     characters, parts = (sum(sizes) for sizes in zip(*seen.values(), strict=True))

@@ -181,7 +181,7 @@ def _left_over(
     """Return the message for a key that an initializer does not take: misspelt, or left over from a merge."""
     name = str(detail["loc"][-1])
     before = composed.replaced.get(path[:-1]) if not rest else None
-    if hint.startswith(("did you mean", "write ")):
+    if hint.startswith(("did you mean", "write ")) and before not in owners(name):
         return message, hint
     mend = f"to replace the whole initializer, write init: {whole}"
     if before is not None:

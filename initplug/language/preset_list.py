@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -21,23 +23,71 @@ def presets() -> list[str]:
     return sorted(path.stem for path in PRESETS.glob("*.yaml"))
 
 
-def listed() -> str:
-    """Return every preset below the heading of its family.
+def preset_names(pattern: str | None = None, family: str | None = None) -> list[str]:
+    """Return the names of the recipes that ship with initplug, or of those that are asked for.
+
+    Args:
+        pattern: a glob over names, such as `timm_*`; a word without `*`, `?` and `[` is any part of a name.
+        family: any part of what a preset says of its family, in any case.
+
+    Raises:
+        ValueError: one of them is no text.
 
     Example:
-        >>> [" ".join(line.split()) for line in listed().splitlines() if "torch_default " in line]
-        ['torch_default what torch.nn itself draws, layer by layer']
+        >>> preset_names("*retinanet", family="detectors")
+        ['detectron2_retinanet', 'torchvision_retinanet']
+        >>> preset_names("gpt2")
+        ['transformers_gpt2']
+    """
+    for name, value in (("pattern", pattern), ("family", family)):
+        if value is not None and not isinstance(value, str):
+            raise ValueError(f"{name}={value!r}: it is a text")
+    found = presets()
+    if pattern is not None:
+        glob = pattern if re.search(r"[*?[]", pattern) else f"*{pattern}*"
+        found = [name for name in found if fnmatchcase(name, glob)]
+    if family is not None:
+        word = family.lower()
+        found = [name for name in found if word in one_line(head_of(name).get("family")).lower()]
+    return found
+
+
+def listed(names: Iterable[str], width: int) -> str:
+    """Return presets below the headings of their families, in lines of at most so many characters.
+
+    Example:
+        >>> print(listed(["torch_default"], 48))
+        any model
+          torch_default  what torch.nn itself draws,
+                         layer by layer
     """
     families: dict[str, dict[str, str]] = {}
-    for name in presets():
+    for name in names:
         head = head_of(name)
         families.setdefault(heading(head.get("family")), {})[name] = one_line(head.get("about"))
     lines: list[str] = []
     for family, about in sorted(families.items()):
-        width = max(map(len, about))
+        column = 4 + max(map(len, about))
         lines.append(family)
-        lines += [f"  {name:{width}}  {text}".rstrip() for name, text in about.items()]
+        for name, text in about.items():
+            first, *further = textwrap.wrap(text, max(width - column, 24), break_on_hyphens=False) or [""]
+            lines.append(f"  {name:{column - 4}}  {first}".rstrip())
+            lines += [" " * column + line for line in further]
     return "\n".join(lines)
+
+
+def described(names: Iterable[str]) -> list[dict[str, str]]:
+    """Return presets as plain data: name, family, about.
+
+    Example:
+        >>> described(["keep"])[0].keys()
+        dict_keys(['name', 'family', 'about'])
+    """
+    heads = ((name, head_of(name)) for name in names)
+    return [
+        {"name": name, "family": one_line(head.get("family")), "about": one_line(head.get("about"))}
+        for name, head in heads
+    ]
 
 
 def presets_for(word: str) -> list[str]:

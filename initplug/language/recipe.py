@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence, Set
+from html import escape
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -24,7 +25,7 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails
 
-from initplug.errors import VALUE, cut, did_you_mean
+from initplug.errors import VALUE, cut, did_you_mean, visible
 from initplug.language.expectation import Expectation, read_expectation
 from initplug.language.faults import fault, kind_of, shown
 from initplug.language.habits import CLASS, RULE_WORDS, selector_meant, spaced
@@ -118,7 +119,17 @@ def _check_exceptions(rule: Any) -> Any:
     return {key: value for key, value in rule.items() if key != "except"}
 
 
-class Rule(BaseModel):
+class _Told(BaseModel):
+    """Data of which a shell completes our own names, and none of pydantic's."""
+
+    def __dir__(self) -> list[str]:
+        home = __name__.partition(".")[0]
+        ours = {name for cls in type(self).__mro__ if cls.__module__.partition(".")[0] == home for name in vars(cls)}
+        known = {*ours, *type(self).model_fields}
+        return [name for name in super().__dir__() if name in known and not name.startswith(("_", "model_"))]
+
+
+class Rule(_Told):
     """A selector, the initializer for what it selects, and what narrows it.
 
     Args:
@@ -294,7 +305,7 @@ OVERRIDDEN = re.compile(r"(?s)(?:override|command line): .*")
 """Places of what overrides say: together they are one layer."""
 
 
-class Recipe(BaseModel):
+class Recipe(_Told):
     """An ordered mapping of named rules, with a few settings. The last rule that matches wins.
 
     Args:
@@ -323,6 +334,12 @@ class Recipe(BaseModel):
     unused: Literal["warn", "error", "ignore"] = "warn"
     frozen: Literal["keep", "write"] = "keep"
     rules: Annotated[dict[str, Rule | None], BeforeValidator(_named_rules)]
+
+    def __str__(self) -> str:
+        return self.to_yaml().rstrip("\n")
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(''.join(sign if sign == chr(10) else visible(sign) for sign in self.to_yaml()))}</pre>"
 
     @model_validator(mode="before")
     @classmethod

@@ -15,6 +15,7 @@ from initplug.schemes.log_uniform import LogUniform
 from initplug.schemes.structures.identity import dirac, eye
 from initplug.schemes.structures.orthogonal import orthogonal
 from initplug.schemes.structures.sparse import sparse
+from initplug.schemes.uniform_log import UniformLog
 
 WHOLE: Mapping[str, Callable[[Fans, Mapping[str, Any]], Drawn]] = {
     "trunc_normal_": lambda fans, given: trunc_normal(
@@ -60,6 +61,8 @@ def shifted(before: Drawn, by: float) -> Drawn:
             return Uniform(low + by, high + by)
         case TruncatedNormal(loc, scale, low, high):
             return TruncatedNormal(loc + by, scale, low + by, high + by)
+        case UniformLog(low, high, gain):
+            return UniformLog(low * math.exp(by / gain), high * math.exp(by / gain), gain)
     if by == 0:
         return before
     raise ValueError("what it adds to has no closed form for that")
@@ -117,6 +120,8 @@ def exponential(before: Drawn) -> Drawn:
             return LogUniform(math.exp(low), math.exp(high))
         case LogUniform(low, high, "none", floor, 1.0):
             return LogUniform(low, high, "exp", floor)
+        case UniformLog(low, high, 1.0):
+            return Uniform(low, high)
     raise ValueError("what it maps has no closed form for that")
 
 
@@ -131,6 +136,8 @@ def logarithm(before: Drawn) -> Drawn:
             return Constant(math.log(value))
         case LogUniform(low, high, "none", None, 1.0):
             return Uniform(math.log(low), math.log(high))
+        case Uniform(low, high) if low >= 0:
+            return UniformLog(low, high)
         case LogUniform(low, high, "exp", floor, 1.0):
             return LogUniform(low, high, "none", floor)
     raise ValueError("what it maps has no closed form for that")

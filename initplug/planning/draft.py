@@ -131,6 +131,7 @@ def drafted(
         unmatched=[names[row] for row in shares.where(lambda share: share.reason == UNMATCHED)],
         unused=unused,
         accounts=replace(accounts, remarks=(*remarks(shares, recipe),)),
+        model=tree.nodes[0].cls.__name__,
     )
     return result, slots, misses
 

@@ -187,13 +187,16 @@ def _closest(entry: Entry, names: Sequence[str], classes: Sequence[str]) -> str 
             if not fnmatch.filter(classes, glob.rpartition(".")[2]):
                 like = near(glob.strip("*"), classes)
                 return like and f"<{like}>"
-    like = near(selector.text.replace("*", "").strip(".^"), names)
-    if like is not None:
-        return like
+    text = selector.text.replace("*", "").strip(".^")
     words = (segment.names[0].strip("*") if segment.names else "" for segment in selector.segments)
+    said = ".".join(words).strip(".")
     parts = _name_runs(names, len(selector.segments))
-    like = near(".".join(words).strip("."), parts)
-    return like and parts[like]
+    whole, part = near(text, names), near(said, parts)
+    if part is None or whole is None:
+        return whole or (part and parts[part])
+    # What has as many segments as the selector says more of it than a name that is as short as it is.
+    more = difflib.SequenceMatcher(None, said, part).ratio() > difflib.SequenceMatcher(None, text, whole).ratio()
+    return parts[part] if more and not whole.endswith(part) else whole
 
 
 def _name_runs(names: Iterable[str], count: int) -> dict[str, str]:

@@ -6,7 +6,7 @@ import copy
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -17,9 +17,13 @@ from initplug.planning.accounts import Accounts, Note
 from initplug.planning.assignment import ADAPTER, FROZEN, ROW_KEYS, UNMATCHED, Assignment, Share, agreed, table_row
 from initplug.planning.meta_buffers import Buffer
 from initplug.schemes.compositions import peak_of
-from initplug.tables.files import save, to_csv, to_json, to_markdown
+from initplug.tables.files import save, to_csv, to_frame, to_json, to_markdown
 from initplug.tables.grouping import collapsed
 from initplug.tables.text import WIDE, Column, table
+from initplug.tables.totals import by_depth, by_module
+
+if TYPE_CHECKING:
+    from initplug.reporting.pictures import Picture
 
 
 class Plan:
@@ -39,6 +43,7 @@ class Plan:
         "buffers",
         "digest",
         "findings",
+        "model",
         "name",
         "origin",
         "recipe",
@@ -55,6 +60,7 @@ class Plan:
         unmatched: Sequence[str],
         unused: Sequence[str],
         accounts: Accounts,
+        model: str,
     ) -> None:
         self.recipe = recipe
         self.name = recipe.name
@@ -65,6 +71,7 @@ class Plan:
         self.findings: tuple[Finding, ...] = ()
         self.buffers: tuple[Buffer, ...] = ()
         self.accounts = accounts
+        self.model = model
         self._names = names
         self._aliases = aliases
         self._shares = shares
@@ -165,12 +172,19 @@ class Plan:
         return self._index
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the plan as plain data: schema, recipe, digest, rows, unmatched, unused, notes, buffers, summary."""
+        """Return plain data: schema, model, recipe, digest, rows, unmatched, unused, notes, buffers, summary.
+
+        With `modules`, the elements of each, and `depths`, the deviations by kind of layer.
+        """
+        rows = [row.to_dict() for row in self]
         return {
             "schema": 1,
+            "model": self.model,
             "recipe": self.name,
             "digest": self.digest,
-            "rows": [row.to_dict() for row in self],
+            "rows": rows,
+            "modules": by_module(rows),
+            "depths": by_depth(rows),
             "unmatched": list(self.unmatched),
             "unused": list(self.unused),
             "notes": [note._asdict() for note in self.notes],
@@ -180,7 +194,7 @@ class Plan:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """The numbers of slots and elements and of each rule's slots, the largest `peak` of a slot, and `atomic`.
+        """The numbers of slots, elements and bytes, by dtype and by rule, the largest `peak` of a slot, and `atomic`.
 
         The last is how many bytes `apply(…, atomic=True)` holds a copy of: all that is written, less what is on meta.
         """
@@ -193,25 +207,89 @@ class Plan:
             peak = max(peak, peak_of(share.distribution, share.shape) or 0)
             if share.rule is not None:
                 rules[share.rule] += len(rows)
-        return {"slots": len(self), "numel": numel, "rules": dict(rules), "peak": peak or None, "atomic": atomic}
+        return {
+            "slots": len(self),
+            "numel": numel,
+            **self.sizes,
+            "rules": dict(rules),
+            "peak": peak or None,
+            "atomic": atomic,
+        }
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """The bytes of all slots, and of every dtype its slots, elements and bytes."""
+        dtypes: dict[str, dict[str, int]] = {}
+        for share, rows in self._shares.groups():
+            one = dtypes.setdefault(share.dtype, {"slots": 0, "numel": 0, "bytes": 0})
+            one["slots"] += len(rows)
+            one["numel"] += share.numel * len(rows)
+            one["bytes"] += share.numel * getattr(torch, share.dtype).itemsize * len(rows)
+        ordered = dict(sorted(dtypes.items(), key=lambda item: -item[1]["bytes"]))
+        return {"bytes": sum(one["bytes"] for one in ordered.values()), "dtypes": ordered}
 
     def to_json(self) -> str:
         """Return the plan as JSON text."""
         return to_json(self.to_dict())
 
-    def save(self, path: str | PathLike[str]) -> None:
-        """Write the plan to a file; the suffix (.json, .csv, .md) says how.
+    def to_csv(self) -> str:
+        """Return the rows as CSV text."""
+        return to_csv((row.to_dict() for row in self), ROW_KEYS)
+
+    def to_markdown(self, *, every: bool = True) -> str:
+        """Return the rows as a Markdown table; with `every` False one row where those of repeated blocks agree."""
+        return to_markdown(self._rows(every), ROW_KEYS)
+
+    def to_frame(self) -> Any:
+        """Return the rows as a pandas DataFrame.
+
+        Raises:
+            InitplugError: pandas is not installed.
+        """
+        return to_frame((row.to_dict() for row in self), ROW_KEYS)
+
+    def to_html(
+        self,
+        *,
+        title: str | None = None,
+        command: str | None = None,
+        date: str | None = None,
+        pictures: Iterable[Picture] = (),
+    ) -> str:
+        """Return the plan as a page of its own, that needs no network: tree, table, recipe, densities.
+
+        Args:
+            title: the heading, instead of the recipe's name.
+            command: the command that made it.
+            date: when it was made, as text.
+            pictures: further ones, beside those of the first screen.
+        """
+        from initplug.reporting.audits import audit_report
+        from initplug.reporting.page import page
+
+        data = self.to_dict()
+        locations = {rule: self.recipe.location(rule) for rule in self.recipe.rules}
+        drawn = [share.distribution for share in self._shares]
+        report = audit_report(data, self.recipe.plain(), locations, drawn, [*map(agreed, data["rows"])])
+        return page(report, title=title, command=command, date=date, pictures=pictures)
+
+    def _repr_html_(self) -> str:
+        from initplug.reporting.fragment import fragment
+
+        return fragment(PLAN_COLUMNS, map(table_row, self._rows(every=False)), self._below())
+
+    def save(self, path: str | PathLike[str], **page: Any) -> None:
+        """Write the plan to a file; the suffix (.html, .json, .csv, .md) says how.
+
+        Args:
+            path: of the file.
+            page: what `to_html` takes, for .html alone.
 
         Raises:
             InitplugError: an unknown suffix, or a path that cannot be written; an old file is kept.
         """
-        rows = (row.to_dict() for row in self)
-        writers = {
-            ".json": self.to_json,
-            ".csv": lambda: to_csv(rows, ROW_KEYS),
-            ".md": lambda: to_markdown(rows, ROW_KEYS),
-        }
-        save(path, writers)
+        writers = {".html": self.to_html, ".json": self.to_json, ".csv": self.to_csv, ".md": self.to_markdown}
+        save(path, writers, page)
 
     def __repr__(self) -> str:
         return f"<Plan {self.headline()}>"
@@ -227,10 +305,16 @@ class Plan:
             color: whether it carries terminal colours.
             every: a line for every slot, also where those of repeated blocks agree.
         """
-        rows: Iterable[dict[str, Any]] = (row.to_dict() for row in self)
-        rows = rows if every else collapsed(rows, agreed)
-        body = table(PLAN_COLUMNS, map(table_row, rows), footer=self.headline(), width=width, color=color)
-        return "\n".join([body, *shortened([f"note: {visible(str(note))}" for note in self.accounts.told])])
+        rows, (footer, *notes) = map(table_row, self._rows(every)), self._below()
+        return "\n".join([table(PLAN_COLUMNS, rows, footer=footer, width=width, color=color), *notes])
+
+    def _rows(self, every: bool) -> Iterable[dict[str, Any]]:
+        rows = (row.to_dict() for row in self)
+        return rows if every else collapsed(rows, agreed)
+
+    def _below(self) -> list[str]:
+        """Return what stands below a table: the headline, then the notes."""
+        return [self.headline(), *shortened([f"note: {visible(str(note))}" for note in self.accounts.told])]
 
     def headline(self) -> str:
         """Return one line that sums the plan up."""

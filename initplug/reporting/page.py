@@ -1,155 +1,150 @@
-"""An audit as one HTML file: its data as a block of JSON, one style sheet and one script, and no network."""
+"""A page as one HTML file: its rows as a block of JSON, one style sheet and one script, and no network."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from initplug.errors import visible
-from initplug.language.yaml import written
-from initplug.schemes.compositions import Planned, closed_form
-from initplug.schemes.densities import curve
-from initplug.tables.text import Column, cell
+from initplug.errors import NAME, cut, visible
+from initplug.reporting.fragment import fragment
+from initplug.reporting.opening import Rule, recipe_listing
+from initplug.reporting.packing import Drawn, embedded, packed
+from initplug.reporting.pictures import Picture, drawn
+from initplug.reporting.wording import name, whole
+from initplug.tables.grouping import blocks
+from initplug.tables.text import Column
 
 WEB = Path(__file__).parent / "web"
 
-SCRIPTS = ("elements", "rows", "figures", "details", "summary", "tree", "table", "page")
+STYLES = ("page", "opening", "table", "print")
+"""The files of the style sheet, in this order."""
+
+SCRIPTS = (*("elements", "rows", "columns", "view", "figures", "details", "table", "tools", "tree", "reading", "page"),)
 """The files of the script, which see each other and nobody sees: one function, in this order."""
 
-OWN = ("name", "aliases", "measured_mean", "measured_std", "measured_min", "measured_max", "measured_count")
-"""The keys that every row has of its own, beside its status and verdict."""
+PLAIN_LINES = 200
+"""The most lines of the table that stands there for those who run no script."""
 
-DIGITS = 8
-"""Significant digits of the numbers that are drawn."""
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The contents of a page.
+
+    Args:
+        kind: `audit`, `plan`, `recording` or `diff`, which says how rows are shown.
+        about: of what it is one, a text that its kind begins: `initialization audit of ResNet`.
+        heading: its name.
+        facts: what stands below the heading: seed, versions.
+        summary: the box that sums up, as markup.
+        rows: plain data, all with the same keys.
+        agreed: of every row, in which rows of repeated blocks agree; None for one that stands alone.
+        drawn: distributions of the rows.
+        columns: of the table that stands there for those who run no script.
+        plain: rows of that table, from rows of the data.
+        histograms: counts by name of row.
+        recipe: what `Recipe.plain` gives; None where there is none.
+        rules: its rules.
+        pictures: beside the summary.
+        footer: a last line.
+        data: what else the script shows.
+    """
+
+    kind: str
+    about: str
+    heading: str
+    facts: Sequence[str]
+    summary: str
+    rows: Sequence[Mapping[str, Any]]
+    agreed: Sequence[Hashable | None]
+    drawn: Drawn
+    columns: Sequence[Column]
+    plain: Sequence[Mapping[str, Any]]
+    histograms: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    recipe: Mapping[str, Any] | None = None
+    rules: Sequence[Rule] = ()
+    pictures: Sequence[Picture] = ()
+    footer: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
 
 
 def page(
-    audit: Mapping[str, Any],
-    recipe: Mapping[str, Any],
-    locations: Mapping[str, str | None],
-    distributions: Sequence[Planned | None],
-    shares: Sequence[int],
+    report: Report,
+    *,
+    title: str | None = None,
+    command: str | None = None,
+    date: str | None = None,
+    pictures: Iterable[Picture] = (),
 ) -> str:
-    """Return the page of an audit.
+    """Return the page of a report. The same report gives the same text, unless told of a command and a date.
 
     Args:
-        audit: what `Audit.to_dict` gives, with `histograms` or without; and `left`, a line on the kept slots where they
-            are shown on demand.
-        recipe: what `Recipe.plain` gives.
-        locations: file and line of every rule, where known.
-        distributions: of what rows have in common by the plan.
-        shares: of every row the place of its own among these.
-
-    Example:
-        >>> empty = {"recipe": "<b>", "rows": [], "summary": {}}
-        >>> print(*page(empty, {"rules": {}}, {}, [], []).splitlines()[:2])
-        <!doctype html> <html lang="en">
+        report: its contents.
+        title: the heading, instead of the report's own.
+        command: the command that made it.
+        date: when.
+        pictures: further ones, after the report's own.
     """
-    title = f"{visible(audit['recipe'] or 'recipe')} · initplug audit"
-    scripts = "\n".join(_read_asset(f"{name}.js") for name in SCRIPTS)
+    heading = report.heading if title is None else title
+    scripts = "\n".join(_read_asset(f"script/{one}.js") for one in SCRIPTS)
     script = f'"use strict";\n(() => {{\n{scripts}}})();\n'
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    shown = [*report.pictures, *pictures]
+    meta = [*report.facts, *([] if date is None else [date])]
     parts = {
-        "title": escape(title),
+        "title": escape(f"{cut(heading, NAME)} · initplug {report.kind}"),
         "policy": f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'",
-        "style": _read_asset("page.css"),
-        "data": _embedded(_data(audit, recipe, locations, distributions, shares)),
+        "style": "".join(_read_asset(f"style/{one}.css") for one in STYLES),
+        "class": report.kind,
+        "kind": report.about,
+        "heading": name(heading),
+        "meta": escape(" · ".join(map(visible, meta))),
+        "command": "" if command is None else f'<p class="meta"><code>{escape(visible(command))}</code></p>',
+        "summary": report.summary,
+        "pictures": f'<div id="pictures">{"".join(map(drawn, shown))}</div>' if shown else "",
+        "plain": _without_script(report),
+        "recipe": "" if report.recipe is None else _recipe(report.recipe, report.rules),
+        "footer": escape(visible(report.footer)),
+        "data": embedded(_data(report, shown)),
         "script": script,
     }
     # One pass: what stands in the data is not looked at again.
-    first, *others = _read_asset("page.html").split("{{")
-    return first + "".join(parts[name] + rest for name, rest in (other.split("}}", 1) for other in others))
+    first, *others = _read_asset("template/page.html").split("{{")
+    return first + "".join(parts[key] + rest for key, rest in (other.split("}}", 1) for other in others))
 
 
-def _read_asset(name: str) -> str:
-    return (WEB / name).read_text(encoding="utf-8")
+def _read_asset(path: str) -> str:
+    return (WEB / path).read_text(encoding="utf-8")
 
 
-def fragment(columns: Iterable[Column], rows: Iterable[Mapping[str, Any]], footer: Iterable[str]) -> str:
-    """Return rows as an HTML table without script, for notebooks.
-
-    Example:
-        >>> print(fragment([Column("parameter", "name")], [{"name": "<b>"}], ["1 slot"]))
-        <table><thead><tr><th>parameter</th></tr></thead><tbody><tr><td>&lt;b&gt;</td></tr></tbody></table><p>1 slot</p>
-    """
-    listed = list(columns)
-    head = "".join(f"<th>{escape(column.title)}</th>" for column in listed)
-    lines = ("".join(f"<td>{escape(cell(row.get(column.key)))}</td>" for column in listed) for row in rows)
-    body = "".join(f"<tr>{line}</tr>" for line in lines)
-    below = "".join(f"<p>{escape(visible(line))}</p>" for line in footer)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{below}"
+def _recipe(recipe: Mapping[str, Any], rules: Sequence[Rule]) -> str:
+    hint = "hits beside each rule" if any(rule.won is not None for rule in rules) else ""
+    return (
+        '<section id="recipe" aria-labelledby="recipe-title">'
+        f'<h2 id="recipe-title">Recipe <span class="hint">{hint}</span></h2>'
+        f'<div class="listing" id="rules">{recipe_listing(recipe, rules)}</div></section>'
+    )
 
 
-def _embedded(data: Mapping[str, Any]) -> str:
-    """Return JSON that no browser takes for anything else: it holds no `<`."""
-    text = json.dumps(data, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+def _without_script(report: Report) -> str:
+    """Return the table for those who run no script: a line for rows that agree."""
+    found = blocks([row["name"] for row in report.rows], report.agreed)
+    lines = [{**report.plain[block.rows[0]], "name": block.name} for block in found[:PLAIN_LINES]]
+    more = len(found) - PLAIN_LINES
+    told = [f"… and {whole(more)} more lines, which a script shows, or .json, .csv and .md hold."] if more > 0 else []
+    return fragment(report.columns, lines, told)
 
 
-def _data(
-    audit: Mapping[str, Any],
-    recipe: Mapping[str, Any],
-    locations: Mapping[str, str | None],
-    distributions: Sequence[Planned | None],
-    shares: Sequence[int],
-) -> dict[str, Any]:
-    """Return what the script draws; what many rows have in common stands there once."""
-    counted = audit.get("histograms", {})
-    curves: dict[str, int] = {}
-    drawn: list[Any] = []
-    places: dict[tuple[int, str | None, str | None], int] = {}
-    common: list[dict[str, Any]] = []
-    rows = []
-    for row, share in zip(audit["rows"], shares, strict=True):
-        alike = (share, row["reason"], row["problem"])  # which an audit says of a row by itself
-        if alike not in places:
-            places[alike] = len(common)
-            told = repr(distributions[share])  # exact, while those that hold others' arguments need not be hashable
-            if told not in curves:
-                curves[told] = len(drawn)
-                drawn.append(_curve(distributions[share]))
-            shown = {key: value for key, value in row.items() if key not in (*OWN, "status", "verdict")}
-            common.append({**shown, "curve": curves[told]})
-        own = [_short(row[key]) for key in OWN]
-        rows.append([*own, row["status"], row["verdict"], places[alike], _histogram(counted.get(row["name"]))])
-    rules = recipe["rules"]
+def _data(report: Report, pictures: Iterable[Picture]) -> dict[str, Any]:
+    """Return what the script shows."""
     return {
-        **{key: value for key, value in audit.items() if key not in ("rows", "histograms")},
-        "counted": "histograms" in audit,
-        "head": written({key: value for key, value in recipe.items() if key != "rules"}),
-        "rules": [
-            {
-                "name": name,
-                "text": written({name: rule}),
-                "location": locations.get(name),
-                "disabled": rule is None,
-            }
-            for name, rule in rules.items()
-        ],
-        "curves": drawn,
-        "shares": common,
-        "rows": rows,
+        "kind": report.kind,
+        **report.data,
+        "rules": [rule.name for rule in report.rules],
+        "pictures": {picture.name: picture.data for picture in pictures if picture.data is not None},
+        **packed(report.rows, report.agreed, report.drawn, report.histograms),
     }
-
-
-def _curve(distribution: Planned | None) -> list[Any] | None:
-    known = closed_form(distribution)
-    found = None if known is None else curve(known)
-    if found is None:
-        return None
-    return [[*map(_short, found.x)], [*map(_short, found.y)], [[*map(_short, atom)] for atom in found.atoms]]
-
-
-def _histogram(counted: Mapping[str, Any] | None) -> list[Any] | None:
-    if counted is None:
-        return None
-    return [counted["low"], counted["high"], counted["below"], counted["above"], list(counted["counts"])]
-
-
-def _short(value: Any) -> Any:
-    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value

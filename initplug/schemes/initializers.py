@@ -25,6 +25,7 @@ from initplug.schemes.structures import identity as identity
 from initplug.schemes.structures import orthogonal as orthogonal
 from initplug.schemes.structures import sincos as sincos
 from initplug.schemes.structures import sparse as sparse
+from initplug.schemes.uniform_log import UniformLog
 
 Mode = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]
 WEIGHT = Reference("weight")
@@ -77,6 +78,10 @@ def ones(fans: Fans) -> Constant:
 def constant(fans: Fans, *, value: int | float) -> Constant:
     """Every element `value`.
 
+    Args:
+        fans: not used.
+        value: in units of the tensor.
+
     Example:
         >>> constant(Fans((3,)), value=0.5)
         Constant(value=0.5)
@@ -99,14 +104,35 @@ def normal(fans: Fans, *, mean: float = 0.0, std: Std = 1.0) -> Normal:
 
 
 @initializer(bare=("low", "high"), any_shape=True)
-def uniform(fans: Fans, *, low: float, high: float) -> Uniform:
-    """U(low, high).
+def uniform(
+    fans: Fans, *, low: float, high: float, link: Literal["none", "log"] = "none"
+) -> Uniform | UniformLog | Constant:
+    """U(low, high), or its logarithm.
+
+    `uniform 1 16 log` are the decay rates of Mamba-2 and of gated delta nets, as their logarithms.
+
+    Args:
+        fans: not used.
+        low: least of what is drawn; not negative for logarithms.
+        high: most of what is drawn, at least `low`.
+        link: `none`, or `log`, ln x.
+
+    Args:
+        fans: not used.
+        low: the least, in units of the tensor.
+        high: the most.
 
     Raises:
-        ValueError: `low` exceeds `high`.
+        ValueError: `low` exceeds `high`, or logarithms of numbers that are not positive.
 
-    Source: torch.nn.init.uniform_.
+    Example:
+        >>> round(uniform(Fans((8,)), low=1, high=16, link="log").mean, 4), round(16 * math.log(16) / 15 - 1, 4)
+        (1.9574, 1.9574)
+
+    Source: torch.nn.init.uniform_; state-spaces/mamba mamba_ssm/modules/mamba2.py; Yang et al. 2024, arXiv:2412.06464.
     """
+    if link == "log":
+        return Constant(math.log(low)) if low == high > 0 else UniformLog(float(low), float(high))
     return Uniform(float(low), float(high))
 
 
@@ -173,6 +199,10 @@ def xavier_uniform(fans: Fans, *, gain: Gain = 1.0) -> Drawn:
 def xavier_normal(fans: Fans, *, gain: Gain = 1.0) -> Drawn:
     """N(0, gain²·2 / (fan_in + fan_out)).
 
+    Args:
+        fans: both fans are used.
+        gain: a number, or the name of a nonlinearity.
+
     Source: torch.nn.init.xavier_normal_; Glorot and Bengio 2010.
     """
     return noise(_xavier_std(fans, gain), "normal")
@@ -216,6 +246,15 @@ def kaiming_normal(
     a: float | None = None,
 ) -> Drawn:
     """N(0, gain² / fan), not truncated.
+
+    Args:
+        fans: the fan that `mode` names is used.
+        mode: `fan_in` keeps the variance of activations, `fan_out` that of gradients.
+        nonlinearity: names the gain; `leaky_relu` with slope 0, the default, has the gain of relu.
+        a: slope of leaky_relu, 0 unless given.
+
+    Raises:
+        ValueError: `a` without leaky_relu.
 
     Example:
         >>> kaiming_normal(Fans((64, 32, 3, 3)), mode="fan_out").std

@@ -21,13 +21,21 @@ TIMES = (1, 2, 3)
 """Numbers of branches that a block has."""
 
 
-def depth_factors(tree: Tree, rows: Sequence[Row], wanted: NDArray[np.bool_]) -> Iterator[Any]:
+NEAR = 1e-5
+"""The relative distance within which a recorded variance is one that a formula gives."""
+
+Reach = Sequence[float] | None
+"""The same of every row, where variances were measured; None where they were recorded."""
+
+
+def depth_factors(tree: Tree, rows: Sequence[Row], wanted: NDArray[np.bool_], reach: Reach = None) -> Iterator[Any]:
     """Yield initializers that others of the model are, over the root of a number of blocks or of a block's place.
 
     Args:
         tree: the recorded model.
         rows: of its parameters.
         wanted: the rows that nothing else gives.
+        reach: of every row how far its variance may be off, as a share of it.
     """
     bases = [
         (drawn, form)
@@ -41,7 +49,8 @@ def depth_factors(tree: Tree, rows: Sequence[Row], wanted: NDArray[np.bool_]) ->
         if drawn is None or isinstance(drawn, Constant):
             continue
         for base, form in bases:
-            for counted, name, times in _explained(drawn, base, tree, place, repeated):
+            near = None if reach is None else reach[place]
+            for counted, name, times in _explained(drawn, base, tree, place, repeated, near):
                 key = (repr(form), counted, name, times)
                 if key not in seen:
                     seen.add(key)
@@ -49,20 +58,22 @@ def depth_factors(tree: Tree, rows: Sequence[Row], wanted: NDArray[np.bool_]) ->
                     yield {**(form if isinstance(form, dict) else {"fn": form}), "factor": factor}
 
 
-def attribute_factors(tree: Tree, rows: Sequence[Row], wanted: NDArray[np.bool_]) -> Iterator[Any]:
+def attribute_factors(tree: Tree, rows: Sequence[Row], wanted: NDArray[np.bool_], reach: Reach = None) -> Iterator[Any]:
     """Yield normal and uniform initializers over the root of a whole number that the owner, or a configuration, has.
 
     Args:
         tree: the recorded model.
         rows: of its parameters.
         wanted: the rows that nothing else gives.
+        reach: of every row how far its variance may be off, as a share of it.
     """
     seen = set()
     for place in np.flatnonzero(wanted).tolist():
+        near = NEAR if reach is None else reach[place]
         for form, size in _over_roots(rows[place]):
-            if size < LEAST or abs(size - round(size)) > 1e-5 * size:
+            if size < LEAST or (reach is None and abs(size - round(size)) > NEAR * size):
                 continue
-            for reference in _numbers(tree, place, round(size)):
+            for reference in _numbers(tree, place, size, near):
                 if (repr(form), reference) not in seen:
                     seen.add((repr(form), reference))
                     yield {**form, "factor": {"attr": reference}}
@@ -83,7 +94,7 @@ def _over_roots(row: Row) -> Iterator[tuple[dict[str, Any], float]]:
             yield {"fn": "uniform", "low": -1, "high": 1}, high**-2
 
 
-def _numbers(tree: Tree, place: int, size: int) -> Iterator[str]:
+def _numbers(tree: Tree, place: int, size: float, near: float) -> Iterator[str]:
     """Yield references to whole numbers of a size: of the owner, of the module around it, of the configuration."""
     node = tree.nodes[tree.slots[place].node]
     around = tree.nodes[node.parent].module if node.parent >= 0 else None
@@ -94,7 +105,8 @@ def _numbers(tree: Tree, place: int, size: int) -> Iterator[str]:
     ]
     for start, values in held:
         for name, value in values.items():
-            if type(value) is int and value == size and name.isidentifier() and not name.startswith("_"):
+            named = type(value) is int and name.isidentifier() and not name.startswith("_")
+            if named and value >= LEAST and abs(value - size) <= near * size:
                 yield f"{start}{name}"
 
 
@@ -113,18 +125,20 @@ def _repeated(tree: Tree) -> dict[int, tuple[str, int, int]]:
 
 
 def _explained(
-    drawn: Drawn, base: Drawn, tree: Tree, place: int, repeated: dict[int, tuple[str, int, int]]
+    drawn: Drawn, base: Drawn, tree: Tree, place: int, repeated: dict[int, tuple[str, int, int]], near: float | None
 ) -> Iterator[tuple[str, str, int]]:
     """Yield what counts, of which class, and how many times, if that makes one distribution of another."""
     if type(drawn) is not type(base) or not base.std or not drawn.std:
         return
     ratio = (base.std / drawn.std) ** 2
+    if base.std == 1 and abs(ratio - 2) <= 1e-5:  # 1/√2 is that of the parts of complex numbers
+        return
     for node in reversed([*tree.ancestors(tree.slots[place].node)]):  # blocks hold what is in them as often
         if node not in repeated:
             continue
         name, count, at = repeated[node]
         for times in TIMES:
             for counted, number in (("count", count), ("place", at)):
-                near = abs(ratio - times * number) <= 1e-5 * ratio
-                if near and alike(base.times(1.0, (times * number) ** 0.5), drawn):
+                close = abs(ratio - times * number) <= (NEAR if near is None else near) * ratio
+                if close and (near is not None or alike(base.times(1.0, (times * number) ** 0.5), drawn)):
                     yield counted, name, times

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -24,9 +24,12 @@ from initplug.schemes.compositions import Copy, Drawn, Planned
 from initplug.studies.agreement import alike
 from initplug.studies.forms import Given
 from initplug.studies.recording import Recording
-from initplug.tables.files import save, to_csv, to_json, to_markdown
+from initplug.tables.files import save, to_csv, to_frame, to_json, to_markdown
 from initplug.tables.grouping import collapsed
 from initplug.tables.text import WIDE, Column, spread, table
+
+if TYPE_CHECKING:
+    from initplug.reporting.pictures import Picture
 
 PLANNED = "planned"
 """The key of a row's distribution itself, where the side is no file."""
@@ -50,6 +53,8 @@ class Differing:
         ratio: of the second standard deviation to the first; None where one is missing or 0.
         rules: names of the rules on both sides.
         locations: files and lines of the rules; of recordings those of the code that wrote the slot last.
+        moments: mean, std, low and high of both sides, as far as they are known.
+        drawn: the distributions of both sides, where the side is no file.
     """
 
     name: str
@@ -60,6 +65,8 @@ class Differing:
     ratio: float | None
     rules: tuple[str | None, str | None]
     locations: tuple[str | None, str | None]
+    moments: tuple[Mapping[str, Any], Mapping[str, Any]] = field(default=({}, {}), compare=False)
+    drawn: tuple[Planned | None, Planned | None] = field(default=(None, None), compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the row as plain data."""
@@ -110,10 +117,7 @@ class Diff:
         """
         if not self.rows:
             return self.summary
-        by_rule: dict[Hashable, list[dict[str, Any]]] = {}
-        for row in self.rows:
-            by_rule.setdefault(row.rules, []).append(row.to_dict())
-        rows = [row for group in by_rule.values() for row in (group if every else collapsed(group, _agreed))]
+        rows = self._by_rule(every)
         columns = [
             Column("parameter", "name", gives=True),
             Column("rules", "rules", gives=True),
@@ -127,6 +131,60 @@ class Diff:
         else:
             columns.append(Column("at", "location", least=WIDE, gives=True))
         return table(columns, map(_shown, rows), footer=self.summary, width=width, color=color)
+
+    def _by_rule(self, every: bool) -> list[dict[str, Any]]:
+        """Return the rows as plain data, those of one pair of rules one after the other."""
+        groups = self._groups()
+        told = ([row.to_dict() for row in group] for group in groups)
+        return [row for group in told for row in (group if every else collapsed(group, _agreed))]
+
+    def _groups(self) -> list[list[Differing]]:
+        found: dict[Hashable, list[Differing]] = {}
+        for row in self.rows:
+            found.setdefault(row.rules, []).append(row)
+        return [*found.values()]
+
+    def _repr_html_(self) -> str:
+        from initplug.reporting.fragment import fragment
+
+        titles = {"name": "parameter", "rules": "rules", "a": self.a, "b": self.b, "ratio": "std", "location": "at"}
+        columns = [Column(title, key) for key, title in titles.items()]
+        return fragment(columns if self.rows else [], map(_shown, self._by_rule(every=False)), [self.summary])
+
+    def to_html(
+        self,
+        *,
+        title: str | None = None,
+        command: str | None = None,
+        date: str | None = None,
+        pictures: Iterable[Picture] = (),
+    ) -> str:
+        """Return the diff as a page of its own, that needs no network: a table, both sides' densities, by rule.
+
+        Args:
+            title: the heading, instead of the names of both sides.
+            command: the command that made it.
+            date: when it was made, as text.
+            pictures: further ones.
+        """
+        from initplug.reporting.diffs import diff_report
+        from initplug.reporting.page import page
+
+        ordered = [row for group in self._groups() for row in group]
+        rows = []
+        for row in ordered:
+            sides = {
+                f"{key}_{side}": each.get(key) for side, each in zip("ab", row.moments, strict=True) for key in MOMENTS
+            }
+            rows.append(_shown(row.to_dict()) | {"ratio": row.ratio} | sides)
+        drawn = ([row.drawn[0] for row in ordered], [row.drawn[1] for row in ordered])
+        return page(
+            diff_report(self.to_dict(), rows, drawn, self.summary),
+            title=title,
+            command=command,
+            date=date,
+            pictures=pictures,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data; missing numbers are None."""
@@ -150,9 +208,18 @@ class Diff:
         """Return CSV text."""
         return to_csv((row.to_dict() for row in self.rows), KEYS)
 
-    def save(self, path: str | PathLike[str]) -> None:
-        """Write the file that its suffix asks for: .json, .csv or .md."""
-        save(path, {".json": self.to_json, ".csv": self.to_csv, ".md": self.to_markdown})
+    def to_frame(self) -> Any:
+        """Return the rows as a pandas DataFrame.
+
+        Raises:
+            InitplugError: pandas is not installed.
+        """
+        return to_frame((row.to_dict() for row in self.rows), KEYS)
+
+    def save(self, path: str | PathLike[str], **page: Any) -> None:
+        """Write the file that its suffix asks for: .html, .json, .csv or .md; `page` is what `to_html` takes."""
+        writers = {".html": self.to_html, ".json": self.to_json, ".csv": self.to_csv, ".md": self.to_markdown}
+        save(path, writers, page)
 
 
 def diff(model: nn.Module | None, a: Any, b: Any) -> Diff:
@@ -220,7 +287,25 @@ def _differing(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -
     ratio = stds[1] / stds[0] if all(stds) and what == "distribution" else None
     rules, locations = ((sides[0].get(key), sides[1].get(key)) for key in ("rule", "location"))
     mine, theirs = ("not there" if side is None else _told(side, what) for side in (one, other))
-    return Differing(either["name"], tuple(either.get("shape") or ()), what, mine, theirs, ratio, rules, locations)
+    return Differing(
+        name=either["name"],
+        shape=tuple(either.get("shape") or ()),
+        what=what,
+        a=mine,
+        b=theirs,
+        ratio=ratio,
+        rules=rules,
+        locations=locations,
+        moments=(_moments(sides[0]), _moments(sides[1])),
+        drawn=(sides[0].get(PLANNED), sides[1].get(PLANNED)),
+    )
+
+
+MOMENTS = ("mean", "std", "low", "high")
+
+
+def _moments(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: row.get(key) for key in MOMENTS}
 
 
 def _what_differs(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> str | None:

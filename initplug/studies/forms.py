@@ -51,8 +51,34 @@ class Computed:
         """One line that a person reads."""
         return f"computed: {self.reason}"
 
+    @property
+    def plainly(self) -> Computed:
+        """The same, without what only values have that nothing was done to."""
+        return Computed(self.reason)
 
-Outcome = Drawn | Table | Unwritten | Given | Computed
+
+@dataclass(frozen=True, slots=True)
+class Norm(Computed):
+    """The norm of a tensor, along all of its dimensions but one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unlike:
+    """Values that look like nothing that an initializer gives.
+
+    Args:
+        reason: what speaks against all that is known.
+    """
+
+    reason: str
+
+    @property
+    def text(self) -> str:
+        """One line that a person reads."""
+        return f"like nothing that is known: {self.reason}"
+
+
+Outcome = Drawn | Table | Unwritten | Given | Computed | Unlike
 """Outcomes: what the elements of a tensor are."""
 
 UNDRAWN = (Constant, Table, Given)

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from initplug.columns import Coded, paired
 from initplug.language.recipe import Recipe
+from initplug.planning.assignment import Share
 from initplug.planning.evaluation import evaluate
 from initplug.planning.matching import Frozen, Winner
 from initplug.planning.resets import Replays
@@ -62,14 +63,9 @@ class Trials:
 
     def add(self, form: Any, cost: float) -> None:
         """Try an initializer on all parameters; one that gives none what was recorded is forgotten."""
-        try:
-            recipe = Recipe.model_validate({"frozen": "write", "unmatched": "keep", "rules": {"*": {"init": form}}})
-        except ValidationError:  # it is none
-            return
-        rule = recipe.rules["*"]
-        assert rule is not None
-        text = rule.init.text
-        if text in self.found:
+        recipe = rule_for_all(form)
+        text = None if recipe is None else text_of(recipe)
+        if recipe is None or text is None or text in self.found:
             return
         gives = self._tried(recipe)
         if gives.any():
@@ -77,25 +73,46 @@ class Trials:
             self.open &= ~gives
 
     def _tried(self, recipe: Recipe) -> Mask:
-        everywhere: Coded[Winner | Frozen | None] = Coded(
-            [Winner("*", "*", ())], np.zeros(len(self._tree.slots), np.intp)
-        )
-        _, shares, _ = evaluate(self._tree, recipe, everywhere, self._replays)
-        pairs = paired(shares, self._kinds)
+        pairs = paired(given_to_all(self._tree, recipe, self._replays), self._kinds)
         return pairs.mask(lambda pair: agrees(pair[0].distribution, pair[1]) and (pair[0].rule is not None))
 
 
-def candidates(tree: Tree, rows: Sequence[Row], replays: Replays) -> list[Candidate]:
+def rule_for_all(form: Any) -> Recipe | None:
+    """Return the recipe that gives an initializer to all parameters; None where it is no initializer."""
+    try:
+        return Recipe.model_validate({"frozen": "write", "unmatched": "keep", "rules": {"*": {"init": form}}})
+    except ValidationError:
+        return None
+
+
+def text_of(recipe: Recipe) -> str:
+    """Return the initializer of a recipe of one rule, in one line."""
+    rule = recipe.rules["*"]
+    assert rule is not None
+    return rule.init.text
+
+
+def given_to_all(tree: Tree, recipe: Recipe, replays: Replays) -> Coded[Share]:
+    """Return what a recipe of one rule plans for every parameter."""
+    everywhere: Coded[Winner | Frozen | None] = Coded([Winner("*", "*", ())], np.zeros(len(tree.slots), np.intp))
+    _, shares, _ = evaluate(tree, recipe, everywhere, replays)
+    return shares
+
+
+def candidates(tree: Tree, rows: Sequence[Row], replays: Replays, named: Sequence[Any] = ()) -> list[Candidate]:
     """Return initializers that give parameters what was recorded of them, at least one for each.
 
     Args:
         tree: the recorded model.
         rows: what was recorded, a row for each of its parameters.
         replays: what resets draw, added to.
+        named: initializers that are known to be meant, as those are that the code calls.
     """
     trials = Trials(tree, rows, replays)
     trials.add("keep", LONG)
     trials.add("default", DEFAULT)
+    for form in named:
+        trials.add(form, CALLED)
     for form in _distinct(_called(row.call) for row in rows if row.call is not None and row.distribution is not None):
         trials.add(form, CALLED)
     for form in _tables(rows):

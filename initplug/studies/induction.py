@@ -12,7 +12,7 @@ import numpy as np
 
 from initplug.language.recipe import Recipe
 from initplug.language.selectors import selector_of
-from initplug.planning.matching import matched
+from initplug.planning.matching import Frozen, Winner, matched
 from initplug.planning.slots import Tree
 from initplug.schemes.distributions import Constant
 from initplug.studies.formulas import FITTED, LONG, Candidate
@@ -65,10 +65,7 @@ def _drawn(tree: Tree, rows: Sequence[Row], candidates: Sequence[Candidate]) -> 
         wrong = [place for place, row in enumerate(rows) if row.numel and not _is_given(found, hits, place)]
         if not wrong:
             break
-        for place in wrong:
-            best = search.best([place])
-            if best is not None:
-                found.append(Proposal([selector_of(rows[place].name)], best))
+        found.extend(search.exceptions(wrong))
     return found
 
 
@@ -110,6 +107,10 @@ class _Search:
         self.candidates = candidates
         self.popular = [float(candidate.gives.sum()) for candidate in candidates]
         self.families = [_families(tree, place) for place in range(len(rows))]
+        self.starred: dict[str, list[int]] = defaultdict(list)
+        for place, row in enumerate(rows):
+            if row.numel:
+                self.starred[self.families[place][STARRED]].append(place)
 
     def best(self, places: Sequence[int]) -> Candidate | None:
         """Return the initializer that gives most of some parameters what was recorded, the plainest of several."""
@@ -141,6 +142,21 @@ class _Search:
                 continue
             self._add(selector, group, 1, proposals)
         return proposals
+
+    def exceptions(self, places: Sequence[int]) -> list[Proposal]:
+        """Return rules for what others do not give, by names with any numbers where one initializer gives all such."""
+        groups: dict[str, list[int]] = defaultdict(list)
+        for place in places:
+            groups[self.families[place][STARRED]].append(place)
+        found = []
+        for selector, group in groups.items():
+            best, alike = self.best(group), np.array(self.starred[selector])
+            if len(group) > 1 and best is not None and best.gives[alike].all():
+                found.append(Proposal([selector], best))
+                continue
+            alone = ((place, self.best([place])) for place in group)
+            found += [Proposal([selector_of(self.rows[place].name)], one) for place, one in alone if one is not None]
+        return found
 
     def _add(self, selector: str, group: Sequence[int], level: int, proposals: list[Proposal]) -> None:
         """Add a rule for a group, and narrower ones for those of it that it does not fit."""
@@ -174,6 +190,9 @@ class _Search:
 
 LEVELS = 6
 """Families of selectors, from types to names."""
+
+STARRED = 4
+"""The family of names whose numbers may be any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,15 +248,21 @@ def _has_base(selector: str, proposals: Iterable[Proposal], bases: Sequence[str]
 
 
 def _hits(tree: Tree, proposals: Sequence[Proposal]) -> list[tuple[int, ...]]:
-    """Return for every parameter the rules that match it, in order."""
+    """Return for every parameter the rules that take it, in order; those that draw take no adapter but by its name."""
     rules = {
-        str(index): {"match": one.selectors, "init": 0, **({"except": one.exceptions} if one.exceptions else {})}
+        str(index): {
+            "match": one.selectors,
+            "init": "keep" if one.init.text == "keep" else 0,
+            **({"except": one.exceptions} if one.exceptions else {}),
+        }
         for index, one in enumerate(proposals)
     }
     recipe = Recipe.model_validate({"frozen": "write", "rules": rules})
-    winners = matched(tree, recipe).winners
-    found = winners.each(lambda winner: () if winner is None else tuple(sorted(int(name) for name in winner.rules)))
-    return [*found]
+    return [*matched(tree, recipe).winners.each(_taking)]
+
+
+def _taking(winner: Winner | Frozen | None) -> tuple[int, ...]:
+    return tuple(sorted(map(int, (winner.rule, *winner.shadowed)))) if isinstance(winner, Winner) else ()
 
 
 def _is_given(proposals: Sequence[Proposal], hits: Sequence[tuple[int, ...]], place: int) -> bool:

@@ -18,6 +18,7 @@ from initplug.planning.closed_forms import (
 )
 from initplug.schemes.compositions import Drawn
 from initplug.schemes.distributions import Constant
+from initplug.studies.conditions import BOTH, COMPARED, NOT, SIZES, Test, compared, joined, negated, size_of
 from initplug.studies.forms import Computed, Form, Outcome, Table, Unwritten
 from initplug.studies.writes import Value
 
@@ -36,6 +37,9 @@ UNARY: Mapping[str, tuple[Callable[[Drawn], Drawn], Callable[[float], float] | N
     "reciprocal": (_refused, lambda x: 1 / x),
     "expm1": (_refused, math.expm1),
     "log1p": (_refused, math.log1p),
+    "abs": (_refused, abs),
+    "bitwise_not": (_refused, lambda x: float(not x)),
+    "logical_not": (_refused, lambda x: float(not x)),
 }
 """Maps of single elements: what they make of a draw, and of a number."""
 
@@ -50,6 +54,14 @@ BINARY: Mapping[str, tuple[Callable[[Drawn, float], Drawn] | None, Callable[[flo
     "clamp_max": (lambda drawn, by: clamped(drawn, most=by), min),
     "maximum": (lambda drawn, by: clamped(drawn, least=by), max),
     "minimum": (lambda drawn, by: clamped(drawn, most=by), min),
+    "lt": (None, lambda x, y: float(x < y)),
+    "le": (None, lambda x, y: float(x <= y)),
+    "gt": (None, lambda x, y: float(x > y)),
+    "ge": (None, lambda x, y: float(x >= y)),
+    "bitwise_and": (None, lambda x, y: float(bool(x) and bool(y))),
+    "logical_and": (None, lambda x, y: float(bool(x) and bool(y))),
+    "bitwise_or": (None, lambda x, y: float(bool(x) or bool(y))),
+    "logical_or": (None, lambda x, y: float(bool(x) or bool(y))),
 }
 """Maps of two elements: what a number makes of a draw, and of a number."""
 
@@ -64,10 +76,14 @@ def mapped(value: Value, forms: Sequence[Form], bounds: Any) -> Outcome:
         ArithmeticError: neither has what comes of numbers.
     """
     outcomes = [form.outcome for form in forms]
-    for kind in (Computed, Unwritten):
-        for outcome in outcomes:
-            if isinstance(outcome, kind):
-                return outcome
+    if value.op in CONDITIONS and (condition := _condition(value.op, outcomes)) is not None:
+        return condition
+    for outcome in outcomes:
+        if isinstance(outcome, Computed):
+            return outcome.plainly
+    for outcome in outcomes:
+        if isinstance(outcome, Unwritten):
+            return outcome
     if value.op == "clamp":
         low, high = bounds
         if isinstance(outcomes[0], Drawn) and low is not None and high is not None:
@@ -81,6 +97,26 @@ def mapped(value: Value, forms: Sequence[Form], bounds: Any) -> Outcome:
             return drawn(outcomes[0])
         return Table()
     return _of_two(value, outcomes, [bool(form.sources) for form in forms], _independent(forms))
+
+
+CONDITIONS = frozenset({*COMPARED, *BOTH, *NOT, *SIZES})
+"""Operators that make conditions of draws, and their like."""
+
+
+def _condition(op: str, outcomes: Sequence[Outcome]) -> Outcome | None:
+    """Return the condition that an operator makes of draws; None where it makes none.
+
+    Raises:
+        ValueError: it is one that has no closed form.
+    """
+    one, other = outcomes[0], outcomes[-1]
+    if op in SIZES:
+        return size_of(one) if isinstance(one, Drawn) and not isinstance(one, Constant) else None
+    if op in NOT:
+        return negated(one) if isinstance(one, Test) else None
+    if op in BOTH:
+        return joined(op, one, other) if isinstance(one, Test) and isinstance(other, Test) else None
+    return compared(op, one, other.value) if isinstance(other, Constant) and not isinstance(one, Constant) else None
 
 
 def _of_two(value: Value, outcomes: Sequence[Outcome], drawn: Sequence[bool], independent: bool) -> Outcome:

@@ -12,16 +12,19 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from torch.utils._pytree import tree_leaves
 
 from initplug.planning.closed_forms import FIXED, WHOLE, inverse_softplus
 from initplug.schemes.compositions import Drawn
-from initplug.schemes.distributions import Constant, Normal, Uniform
+from initplug.schemes.distributions import Complex, Constant, Normal, Uniform
 from initplug.schemes.fans import Fans
+from initplug.studies.conditions import Test, firsts, kept, redrawn
 from initplug.studies.forms import (
     Computed,
     Content,
     Form,
     Given,
+    Norm,
     Outcome,
     Table,
     Unwritten,
@@ -35,6 +38,7 @@ from initplug.studies.forms import (
     shown,
 )
 from initplug.studies.maps import BINARY, UNARY, mapped
+from initplug.studies.placements import PLACEMENTS, placed
 from initplug.studies.writes import Call, Read, Region, Value, reads_in
 
 ALIKE = frozenset({"clone", "_to_copy", "lift_fresh_copy", "detach_copy", "alias_copy", "contiguous", "_reshape_copy"})
@@ -46,6 +50,10 @@ FILLED = {"fill": 1, "full": 1, "full_like": 1, "new_full": 2, "scalar_tensor": 
 
 STANDARD = frozenset({"randn", "randn_like", "rand", "rand_like"})
 """Draws without further numbers."""
+
+NORMS = frozenset({"norm", "linalg_vector_norm"})
+NORMED = frozenset({"_weight_norm", "_weight_norm_interface[0]"})
+"""Operators that give a tensor other norms."""
 
 EMPTY = frozenset({"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided", "empty_permuted"})
 
@@ -129,8 +137,12 @@ class Origins:
             return self._mapped(value)
         if op in ("cat", "stack"):
             return self._joined(value)
+        if op in NORMED:
+            return self._normed(value)
         if op == "constant_pad_nd":
             return self._padded(value)
+        if op in PLACEMENTS:
+            return self._placed(value)
         return self._unknown(value)
 
     def _number(self, given: Any) -> float | None:
@@ -160,9 +172,9 @@ class Origins:
         else:
             return _whole(value, Computed(f"draws by {value.op}"), {value: value})
         if value.op in ("rand", "rand_like", "uniform"):
-            if value.dtype.is_complex:
-                return _whole(value, Computed("complex uniform draws"), {value: value})
             outcome: Drawn = Uniform(first, second) if first < second else Constant(first)
+            if value.dtype.is_complex and isinstance(outcome, Uniform):
+                outcome = Complex(outcome, outcome)
         else:
             outcome = Normal(first, second) if second else Constant(first)
         return _whole(value, outcome, {value: value} if not isinstance(outcome, Constant) else {})
@@ -190,10 +202,12 @@ class Origins:
         contents = [self.of(part) for part in parts]
         forms: list[Form] = []
         arrays = []
+        apart = _apart(parts)
         for part, content in zip(parts, contents, strict=True):
             ids = np.zeros(part.region.sizes, np.int32) if content.ids is None else content.ids.astype(np.int32)
             arrays.append(ids + len(forms))
-            forms.extend(moved(form, value, part) for form in content.forms)
+            way = None if id(part.writes) in apart and _one_way(content) else part
+            forms.extend(moved(form, value, way) for form in content.forms)
         if not arrays or isinstance(dim, str):
             return self._unknown(value)
         joined = np.stack(arrays, dim) if value.op == "stack" else np.concatenate(arrays, dim)
@@ -207,7 +221,7 @@ class Origins:
         content = self.of(source)
         if content.ids is None and number is not None and content.forms[0].outcome == Constant(number):
             return _whole(value, Constant(number), {})
-        return self._unknown(value)
+        return self._placed(value)
 
     def _mapped(self, value: Value) -> Content:
         """Return what an operator makes of its arguments, element by element."""
@@ -262,6 +276,63 @@ class Origins:
             outcome = Computed(f"{value.op} repeats a draw")
         return Form(outcome, sources, value.place, value.call)
 
+    def _normed(self, value: Value) -> Content:
+        """Return the content of a tensor that is given a norm, where that is the one that it has."""
+        if all(isinstance(one, Read) for one in value.args[:2]):
+            content, norm = (self.of(one) for one in value.args[:2])
+            if is_norm(norm, content):
+                return Content(tuple(moved(form, value) for form in content.forms), content.ids)
+        return self._unknown(value)
+
+    def _placed(self, value: Value) -> Content:
+        """Return the content of what is selected of tensors, or written to some of their elements."""
+        _, at = PLACEMENTS[value.op]
+        operands = {place: self._operand(value.args[place]) for place in at if place < len(value.args)}
+        known = {place: content for place, content in operands.items() if content is not None}
+        beside = [one for place, one in enumerate(value.args) if place not in at]
+        masks = [self.of(read) for read in tree_leaves(beside) if isinstance(read, Read)]
+        try:
+            if len(known) < len(operands):
+                raise ValueError("of tensors that are not known")
+            if any(form.sources for mask in masks for form in mask.forms):
+                return self._selected(value, known, masks)
+            return placed(value, known, Form(Constant(0.0), {}, value.place))
+        except ValueError as error:
+            found = self._unknown(value)
+            drawn = isinstance(found.forms[0].outcome, Computed)
+            return _whole(value, Computed(f"{value.op} {error}"), found.forms[0].sources) if drawn else found
+
+    def _selected(self, value: Value, operands: Mapping[int, Content], masks: Sequence[Content]) -> Content:
+        """Return the content of draws that are selected, or replaced, by what they are compared with.
+
+        Raises:
+            ValueError: it has no closed form.
+        """
+        if value.op == "gather":
+            first = _origin(value.args[2])
+            if first is None or first.op not in ("max[1]", "argmax"):
+                raise ValueError("at places that are drawn")
+            dim = int(_argument(first, 1, "dim", -1))
+            masks, count = [self.of(first.args[0])], first.args[0].region.sizes[dim]
+        if len(masks) != 1 or any(content.ids is not None for content in (*masks, *operands.values())):
+            raise ValueError("by a comparison of several draws")
+        (test,), forms = masks[0].forms, [content.forms[0] for content in operands.values()]
+        if not isinstance(test.outcome, Test):
+            raise ValueError("by a mask that is drawn")
+        sources: dict[Value, Value | Read] = {draw: value for form in (*forms, test) for draw in form.sources}
+        if value.op == "gather":
+            outcome: Outcome = firsts(forms[0], test, count)
+        elif len(forms) == 1:
+            same = not test.sources.keys().isdisjoint(forms[0].sources)
+            outcome = kept(forms[0], test, where=True) if same else forms[0].outcome
+            sources = sources if same else dict.fromkeys(forms[0].sources, value)
+        else:
+            new, old = forms if value.op == "where" else forms[::-1]
+            own = test.sources.keys() == old.sources.keys()
+            one, other = (old, new) if own else (new, old)
+            outcome = redrawn(other.outcome, kept(one, test, where=not own))
+        return _whole(value, outcome, sources)
+
     def _inverse_softplus(self, value: Value) -> Content | None:
         """Return the content of x + log(-expm1(-x)), as Mamba has it; None where it is something else."""
         if len(value.args) != 2 or not all(isinstance(one, Read) for one in value.args):
@@ -291,7 +362,8 @@ class Origins:
             sources[value] = value
         reason = next((form.outcome for form in forms if isinstance(form.outcome, Computed)), None)
         if sources:
-            return _whole(value, reason or Computed(f"{value.op} of draws"), sources)
+            unknown = Norm("norm of draws") if value.op in NORMS else Computed(f"{value.op} of draws")
+            return _whole(value, unknown if reason is None else reason.plainly, sources)
         if any(isinstance(form.outcome, Unwritten) for form in forms):
             fills = value.in_place and len(reads) > 1
             return _whole(value, Computed(f"{value.op} into memory that was not written") if fills else Unwritten(), {})
@@ -311,6 +383,10 @@ def _as_another(content: Content, read: Read, value: Value) -> Content:
     if content.ids is None and read.last.whole and not form.sources:
         return content
     match form.outcome:
+        case Complex(real, imaginary) if real == imaginary and content.ids is None and read.last.whole:
+            return Content((replace(form, outcome=real),))
+        case Uniform() as drawn if content.ids is None and read.last.whole and read.dtype.is_complex:
+            return Content((replace(form, outcome=Complex(drawn, drawn)),))
         case Normal(0.0, std) if content.ids is None and read.last.whole:
             if value.dtype.is_complex and read.dtype.is_floating_point:
                 return Content((replace(form, outcome=Normal(0.0, std / math.sqrt(2))),))
@@ -334,6 +410,34 @@ def _is_smaller(given: Any, sizes: tuple[int, ...]) -> bool:
 def _argument(value: Value, place: int, name: str, default: Any) -> Any:
     given = value.args[place] if len(value.args) > place else value.kwargs.get(name)
     return default if given is None else given
+
+
+def is_norm(one: Content, other: Content) -> bool:
+    """Return whether a content is the norm of another."""
+    if one.ids is not None or other.ids is not None or not other.forms[0].sources:
+        return False
+    return isinstance(one.forms[0].outcome, Norm) and set(one.forms[0].sources) == set(other.forms[0].sources)
+
+
+def _apart(parts: Sequence[Read]) -> set[int]:
+    """Return the memories of which several parts were looked at, no element by two of them."""
+    groups: dict[int, list[Read]] = {}
+    for part in parts:
+        groups.setdefault(id(part.writes), []).append(part)
+    found = set()
+    for key, group in groups.items():
+        marks = np.zeros(group[0].size, np.uint8)
+        for part in group:
+            shown(marks, part.region)[...] += 1
+        if len(group) > 1 and marks.max() == 1 and len({(part.count, part.dtype) for part in group}) == 1:
+            found.add(key)
+    return found
+
+
+def _one_way(content: Content) -> bool:
+    """Return whether every draw in a content came to it by one way."""
+    ways: dict[Value, Any] = {}
+    return all(ways.setdefault(draw, way) is way for form in content.forms for draw, way in form.sources.items())
 
 
 def _origin(given: Any) -> Value | None:

@@ -18,6 +18,7 @@ from initplug.language.loading import load
 from initplug.language.preset_list import presets
 from initplug.language.recipe import Recipe
 from initplug.planning.draft import drafted
+from initplug.planning.references import padding_row
 from initplug.planning.resets import Replays
 from initplug.planning.slots import Slot, Tree
 from initplug.schemes.compositions import Drawn, Keep
@@ -27,7 +28,7 @@ from initplug.studies.formulas import candidates, copies
 from initplug.studies.induction import comments_of, names_of, recipe_data, rules_for
 from initplug.studies.recording import Nearest, Recording
 from initplug.studies.rows import Row
-from initplug.studies.suggest import suggest
+from initplug.studies.suggest import best_of
 
 
 def record(build: Callable[[], nn.Module], *, meta: bool | None = None, check: bool = True) -> Recording:
@@ -72,37 +73,38 @@ def record(build: Callable[[], nn.Module], *, meta: bool | None = None, check: b
     cls = tree.nodes[0].cls.__name__
     about = f"{cls} as its own code initialises it"
     recipe = load({"name": cls, "about": about, "rules": recipe_data(proposals, names)})
-    differing = _differing(tree, recipe, rows, replays) if check else {}
+    differing, takers = _differing(tree, recipe, rows, replays) if check else ({}, {})
     return Recording(
         model=cls,
         rows=rows,
         recipe=recipe,
         comments=dict(zip(names, comments_of(proposals, rows, tried), strict=True)),
-        look=(lambda: _nearest(tree, rows, replays)) if check and found.built else None,
+        look=(lambda: nearest_preset(tree, rows, replays)) if check and found.built else None,
         differing=differing,
         checked=check,
         meta=found.meta,
+        takers=takers,
     )
 
 
 UNSEEN = "its values are not what its code was seen to write"
 
 
-def _differing(tree: Tree, recipe: Recipe, rows: Sequence[Row], replays: Replays) -> Mapping[str, str]:
-    """Return what the planner says that a recipe does not give, and what has other moments than were recorded."""
-    plan, _, misses = drafted(tree, recipe, replays=replays)
-    found = {}
-    for place, row in enumerate(rows):
-        planned = plan.shares[place].distribution
-        if row.numel and not agrees(planned, row):
-            text = "nothing" if planned is None else planned.text
-            found[row.name] = f"the recipe gives {misses.get(place, text)}"
-    if found or plan.unmatched or misses:
-        return found
+def _differing(
+    tree: Tree, recipe: Recipe, rows: Sequence[Row], replays: Replays
+) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """Return what a recipe does not give by what is planned and measured, and the rule of each row."""
+    found, takers, complete = ungiven(tree, recipe, rows, replays)
+    return (_with_measured(tree, recipe, rows, found) if complete else found), takers
+
+
+def _with_measured(tree: Tree, recipe: Recipe, rows: Sequence[Row], planned: Mapping[str, str]) -> Mapping[str, str]:
+    """Return what the planner says, and what has other moments than were recorded."""
+    found = dict(planned)
     real = [slot.name for slot in tree.slots if not slot.tensor.is_meta]
     if len(real) < len(rows):  # there are no values, as on meta
         drawn = ((row.name, row.over) for row in rows if row.over is not None and row.name not in real)
-        found.update((name, f"{UNSEEN}: padding row {over} is not 0") for name, over in drawn)
+        found.update((name, f"{PADDED}: padding row {over} is not 0") for name, over in drawn)
     if not real:
         return found
     with generators_kept(), warnings.catch_warnings():
@@ -115,9 +117,48 @@ def _differing(tree: Tree, recipe: Recipe, rows: Sequence[Row], replays: Replays
     recorded = {row.name: row.distribution for row in rows}
     for one in measured:
         doubtful = one.verdict == "differs" and not isinstance(one.distribution, Keep)
-        if doubtful and not _holds(slots[one.name], recorded.get(one.name)):
-            found[one.name] = f"{UNSEEN}: {one.problem}"
+        slot = slots[one.name]
+        if doubtful and not _holds(slot, recorded.get(one.name)) and not _is_rounded(slot, recorded.get(one.name)):
+            padding = str(one.problem).startswith("padding row") and _draws_padding(tree, slot)
+            found[one.name] = f"{PADDED if padding else UNSEEN}: {one.problem}"
     return found
+
+
+def ungiven(
+    tree: Tree, recipe: Recipe, rows: Sequence[Row], replays: Replays
+) -> tuple[dict[str, str], dict[str, str], bool]:
+    """Return what a recipe is not planned to give, the rule of each row, and whether it gives everything."""
+    plan, _, misses = drafted(tree, recipe, replays=replays)
+    found: dict[str, str] = {}
+    takers = {row.name: share.rule for row, share in zip(rows, plan.shares, strict=False) if share.rule is not None}
+    for place, row in enumerate(rows):
+        planned = plan.shares[place].distribution
+        if row.numel and not agrees(planned, row):
+            text = "nothing" if planned is None else planned.text
+            found[row.name] = f"the recipe gives {misses.get(place, text)}"
+    return found, takers, not (found or plan.unmatched or misses)
+
+
+PADDED = "its code draws the row that is meant for padding, too, which every recipe zeroes"
+
+
+def _draws_padding(tree: Tree, slot: Slot) -> bool:
+    """Return whether the row that is meant for padding holds more than one number."""
+    row = padding_row(tree, slot)
+    return row is not None and len(set(value_of(slot)[row].flatten()[:2].tolist())) > 1
+
+
+def _is_rounded(slot: Slot, recorded: Drawn | None) -> bool:
+    """Return whether a tensor that its owner computes, as by a norm, is beyond its bounds by rounding alone."""
+    if slot.computed is None or recorded is None:
+        return False
+    value = value_of(slot)
+    ends = [float(end) for end in value.aminmax()]
+    low, high = recorded.law.low, recorded.law.high
+    beyond = max(low - ends[0], ends[1] - high)
+    near = 0 < beyond <= 1e-5 * max(abs(low), abs(high))
+    _, judged = beside_bounds(recorded, measure(value.clamp(low, high)), value.dtype, partial(measure, value, None))
+    return near and (judged is None or judged.verdict == "ok")
 
 
 def _holds(slot: Slot, recorded: Drawn | None) -> bool:
@@ -127,7 +168,7 @@ def _holds(slot: Slot, recorded: Drawn | None) -> bool:
     return judged is not None and judged.verdict == "ok"
 
 
-def _nearest(tree: Tree, rows: Sequence[Row], replays: Replays) -> Nearest | None:
+def nearest_preset(tree: Tree, rows: Sequence[Row], replays: Replays) -> Nearest | None:
     """Return the preset that gives most parameters what was recorded; None where none gives any."""
     alone = [replace(row, twin=None) for row in rows]
     found: dict[str, tuple[str, ...]] = {}
@@ -139,9 +180,9 @@ def _nearest(tree: Tree, rows: Sequence[Row], replays: Replays) -> Nearest | Non
     if least == len(rows):
         return None
     nearest = [name for name, differs in found.items() if len(differs) == least]
-    if len(nearest) > 1:  # what was written for the model, rather than what happens to say the same
-        nearest = [fit.preset for fit in suggest(tree.nodes[0].module) if fit.preset in nearest]
-    return Nearest(nearest[0], found[nearest[0]])
+    # Of several, what was written for the model, rather than what happens to say the same.
+    best = nearest[0] if len(nearest) == 1 else best_of(tree, nearest, replays)
+    return Nearest(best, found[best])
 
 
 @lru_cache(maxsize=1024)

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from os import PathLike
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from initplug._version import __version__
 from initplug.errors import did_you_mean, shortened, visible
 from initplug.language.recipe import Recipe
+from initplug.schemes.compositions import Drawn
 from initplug.studies.forms import Given, Unwritten
 from initplug.studies.rows import Row
-from initplug.tables.files import to_json
+from initplug.tables.files import save, to_csv, to_frame, to_json, to_markdown
 from initplug.tables.grouping import collapsed
 from initplug.tables.text import WIDE, Column, table
+
+if TYPE_CHECKING:
+    from initplug.reporting.pictures import Picture
 
 
 class Problem(NamedTuple):
@@ -62,6 +68,7 @@ class Recording:
         differing: what the recipe was found not to give, and why.
         checked: whether that was looked for.
         meta: whether large tensors were on meta, so that their values could not be looked at.
+        takers: by parameter the rule of the recipe that takes it, where the recipe was planned.
     """
 
     model: str
@@ -72,6 +79,7 @@ class Recording:
     differing: Mapping[str, str]
     checked: bool
     meta: bool = False
+    takers: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -95,19 +103,24 @@ class Recording:
         """The preset that gives most parameters what the code does; None where none gives any."""
         return None if self.look is None else self.look()
 
-    def problems(self) -> tuple[Problem, ...]:
+    def problems(self) -> list[Problem]:
         """Return the parameters that the recipe does not give what the code does, and why; unwritten memory first."""
         found = []
         for row in sorted(self.rows, key=lambda row: not isinstance(row.outcome, Unwritten)):
             reason = self.differing.get(row.name) or row.reason
             if reason is not None and not (isinstance(row.outcome, Given) and row.name not in self.differing):
                 found.append(Problem(row.name, reason, None if row.place is None else row.place.short))
-        return tuple(found)
+        return found
+
+    @property
+    def about(self) -> str:
+        """One line on what the recipe is."""
+        return f"{self.model} as its own code initialises it, recorded by initplug {__version__}"
 
     @property
     def yaml(self) -> str:
         """The recipe as YAML; comments say how many parameters each rule takes, and which line of code they are of."""
-        lines = [f"# {self.model} as its own code initialises it, recorded by initplug {__version__}"]
+        lines = [f"# {self.about}"]
         for line in self.recipe.to_yaml().splitlines():
             named = re.fullmatch(r"  '?(\w+)'?:", line)
             if named is not None and named[1] in self.comments:
@@ -142,6 +155,82 @@ class Recording:
             "rules": len(self.recipe.rules),
         }
 
+    def to_csv(self) -> str:
+        """Return the rows as CSV text."""
+        return to_csv(self._told_rows(), KEYS)
+
+    def to_markdown(self, *, every: bool = True) -> str:
+        """Return the rows as a Markdown table; with `every` False one row where those of repeated blocks agree."""
+        rows = self._told_rows()
+        return to_markdown(rows if every else collapsed(rows, _agreed), ("name", "shape", "holds", "place", "problem"))
+
+    def to_frame(self) -> Any:
+        """Return the rows as a pandas DataFrame.
+
+        Raises:
+            InitplugError: pandas is not installed.
+        """
+        return to_frame(self._told_rows(), KEYS)
+
+    def to_html(
+        self,
+        *,
+        title: str | None = None,
+        command: str | None = None,
+        date: str | None = None,
+        pictures: Iterable[Picture] = (),
+    ) -> str:
+        """Return the recording as a page of its own, that needs no network: tree, table, densities, the recipe drafted.
+
+        Args:
+            title: the heading, instead of the model's class.
+            command: the command that made it.
+            date: when it was made, as text.
+            pictures: further ones, beside those of the first screen.
+        """
+        from initplug.reporting.page import page
+        from initplug.reporting.recordings import recording_report
+
+        report = recording_report(
+            self.to_dict(),
+            self._told_rows(),
+            self.comments,
+            [row.distribution for row in self.rows],
+            [] if self.look is None and not any(row.twin for row in self.rows) else self._remarks(),
+            {"initplug": __version__},
+        )
+        return page(report, title=title, command=command, date=date, pictures=pictures)
+
+    def save(self, path: str | PathLike[str], **page: Any) -> None:
+        """Write the recording to a file; the suffix (.html, .json, .csv, .md) says how.
+
+        Args:
+            path: of the file.
+            page: what `to_html` takes, for .html alone.
+
+        Raises:
+            InitplugError: an unknown suffix, or a path that cannot be written; an old file is kept.
+        """
+        writers = {".html": self.to_html, ".json": self.to_json, ".csv": self.to_csv, ".md": self.to_markdown}
+        save(path, writers, page)
+
+    def _told_rows(self) -> list[dict[str, Any]]:
+        """Return the rows with what each holds in words, where it was written, its rule, and what is wrong with it."""
+        wrong = {problem.name: problem.reason for problem in self.problems()}
+        return [
+            {
+                **row.to_dict(),
+                **_table_row(row),
+                "places": [place.short for place in row.places],
+                "low": _bound(row.distribution, "low"),
+                "high": _bound(row.distribution, "high"),
+                "rule": self.takers.get(row.name),
+                "verdict": "differs" if row.name in wrong else "ok",
+                "problem": wrong.get(row.name),
+            }
+            for row in self.rows
+        ]
+
     def __repr__(self) -> str:
         return f"<Recording {self.headline()}>"
 
@@ -162,19 +251,25 @@ class Recording:
 
     def told(self) -> list[str]:
         """Return what is to be said of the recording: the nearest preset, copies, then every problem."""
-        lines = []
+        return self._remarks() + shortened([str(problem) for problem in self.problems()])
+
+    def _remarks(self) -> list[str]:
+        return [visible(line) for line in (*self._preset_told(), *self._copies_told())]
+
+    def _preset_told(self) -> Iterator[str]:
         if self.nearest is not None:
             preset, differs = self.nearest
             if not differs:
-                lines.append(f"this is {preset}")
+                yield f"this is {preset}"
             elif len(differs) <= len(self.rows) / 2:
                 names = ", ".join(shortened(differs, 3))
-                lines.append(f"nearest preset: {preset}; {len(differs)} of {len(self.rows)} differ: {names}")
+                yield f"nearest preset: {preset}; {len(differs)} of {len(self.rows)} differ: {names}"
+
+    def _copies_told(self) -> Iterator[str]:
         twins = [row for row in self.rows if row.twin is not None]
         if twins:
             are = "parameter is a copy" if len(twins) == 1 else "parameters are copies"
-            lines.append(f"{len(twins)} {are} of others, drawn once: {twins[0].name} is {twins[0].twin}")
-        return [visible(line) for line in lines] + shortened([str(problem) for problem in self.problems()])
+            yield f"{len(twins)} {are} of others, drawn once: {twins[0].name} is {twins[0].twin}"
 
     def headline(self) -> str:
         """Return one line that sums the recording up."""
@@ -188,6 +283,29 @@ class Recording:
         unchecked += "; on meta" if self.meta else ""
         return visible(f"{self.model}: {told['numel']:,} elements; {given}{unchecked}")
 
+    def _repr_html_(self) -> str:
+        from initplug.reporting.fragment import fragment
+
+        rows = collapsed(map(_table_row, self.rows), _agreed)
+        return fragment(RECORDING_COLUMNS, rows, [self.headline(), *self.told()])
+
+
+KEYS = (
+    *(
+        "name",
+        "aliases",
+        "module_type",
+        "shape",
+        "numel",
+        "trainable",
+        "holds",
+        "distribution",
+        "reason",
+        "mean",
+        "std",
+    ),
+    *("low", "high", "twin", "place", "places", "rule", "problem"),
+)
 
 RECORDING_COLUMNS = (
     Column("parameter", "name", gives=True),
@@ -202,6 +320,11 @@ def _table_row(row: Row) -> dict[str, Any]:
     twin = f", a copy of {row.twin}" if row.twin else ""
     place = None if row.place is None else row.place.short
     return {"name": row.name, "shape": list(row.shape), "holds": f"{holds}{twin}", "place": place}
+
+
+def _bound(drawn: Drawn | None, side: str) -> float | None:
+    bound = None if drawn is None else getattr(drawn, side)
+    return bound if bound is not None and math.isfinite(bound) else None
 
 
 def _agreed(row: Mapping[str, Any]) -> Hashable:

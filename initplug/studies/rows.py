@@ -30,7 +30,7 @@ from initplug.studies.forms import (
     compacted,
     distinct,
 )
-from initplug.studies.origins import Origins, written_alike
+from initplug.studies.origins import Origins, is_norm, written_alike
 from initplug.studies.watching import Watch
 from initplug.studies.writes import Call, Place, Value
 
@@ -133,6 +133,10 @@ def _row(tree: Tree, slot: Slot, watch: Watch, origins: Origins) -> tuple[Row, f
     outcome, forms = _laid_out(content, shape, row)
     if isinstance(outcome, Table) and computed is None:
         outcome = _constant(watch.values(tensor)) or outcome
+    elif isinstance(outcome, Constant) and computed is None and (found := _constant(watch.values(tensor))) is not None:
+        meant = torch.tensor(outcome.value, dtype=tensor.dtype).item()
+        near = meant != found.value and math.isclose(found.value, outcome.value, rel_tol=ROUNDED)
+        outcome = found if near else outcome
     if not watch.meta and any(stored.is_meta for stored in ((tensor,) if computed is None else computed.stored)):
         # Functions of torch.nn.init return at once.
         outcome = Computed("it is on meta, where it cannot be seen what would be written")
@@ -149,6 +153,10 @@ def _row(tree: Tree, slot: Slot, watch: Watch, origins: Origins) -> tuple[Row, f
         call=forms[0].call if len(forms) == 1 else None,
         over=row if content.ids is None and outcome != Constant(0.0) else None,
     ), frozenset(draw for form in forms for draw in form.sources)
+
+
+ROUNDED = 1e-6
+"""The relative distance of a number that code computes in single precision from what it is in double precision."""
 
 
 def _single(outcome: Outcome) -> Content:
@@ -173,18 +181,9 @@ def _of_parametrized(computed: Parametrized, watch: Watch, origins: Origins) -> 
         return stored[0]
     if len(stored) == 2:  # weight norm: a norm, and the tensor that it is the norm of
         for one, other in (stored, stored[::-1]):
-            if _is_norm(one, other):
+            if is_norm(one, other):
                 return other
     return _single(Computed("its parametrization makes it of several tensors"))
-
-
-def _is_norm(one: Content, other: Content) -> bool:
-    """Return whether a content is the norm of another."""
-    if one.ids is not None or other.ids is not None or not other.forms[0].sources:
-        return False
-    outcome = one.forms[0].outcome
-    named = isinstance(outcome, Computed) and "norm" in outcome.reason
-    return named and set(one.forms[0].sources) == set(other.forms[0].sources)
 
 
 # Layout ---------------------------------------------------------------------------------------------------------------

@@ -9,10 +9,12 @@ import numpy as np
 
 from initplug.language.numbers import Written
 from initplug.schemes.compositions import Batched, Drawn, Stacked
-from initplug.schemes.distributions import Constant, Normal, TruncatedNormal, Uniform
+from initplug.schemes.distributions import Complex, Constant, Normal, TruncatedNormal, Uniform
 from initplug.schemes.log_uniform import LogUniform
+from initplug.schemes.structures.arange import Arange
 from initplug.schemes.structures.orthogonal import Orthogonal
 from initplug.schemes.structures.sparse import Sparse
+from initplug.schemes.uniform_log import UniformLog
 from initplug.studies.agreement import NEAR
 
 CLOSE = 1e-7
@@ -96,10 +98,21 @@ def form_of(drawn: Drawn) -> Any:
             form = _call("log_uniform", low=(low, None), high=(high, None))
             link_ = {} if link == "none" else {"link": link}
             return {**form, **link_, **({} if floor is None else {"floor": spelled_number(floor)})}
+        case Complex(real, imaginary) if real == imaginary:
+            return form_of(real)
         case Orthogonal(gain):
             return _call("orthogonal", gain=(gain, 1.0))
         case Sparse(scale, sparsity):
             return _call("sparse", sparsity=(sparsity, None), std=(scale, 0.01))
+        case UniformLog(low, high, gain):
+            form = _call("uniform", low=(low, None), high=(high, None))
+            return {**form, "link": "log", **({} if gain == 1 else {"factor": spelled_number(gain)})}
+        case Arange(1.0, start, step, dim, link, shape):
+            turns = step / math.pi
+            form = _call("arange", start=(start, 0.0), step=(step, 1.0), dim=(dim - len(shape), -1))
+            exact = {"step": step} if turns and abs(turns - round(turns, 3)) < CLOSE * abs(turns) else {}  # times pi
+            linked = {} if link == "none" else {"link": link}
+            return {**(form if isinstance(form, dict) else {"fn": form}), **exact, **linked}
         case Batched(part, dims):
             form = form_of(part)
             return None if form is None else {**(form if isinstance(form, dict) else {"fn": form}), "batch_dims": dims}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -144,11 +144,21 @@ class Fits:
 
     def to_text(self, *, width: int | None = None, color: bool = False, limit: int = SHOWN) -> str:
         """Return the best rows as a table for a terminal, and what they come down to."""
-        rows = (row.to_dict() for row in self.rows[:limit])
+        columns, rows, more = self._shown(limit)
+        shown = table(columns, rows, footer=more, width=width, color=color)
+        return f"{shown.rstrip()}\n{self.conclusion}"
+
+    def _repr_html_(self) -> str:
+        from initplug.reporting.fragment import fragment
+
+        columns, rows, more = self._shown(SHOWN)
+        return fragment(columns, rows, [*([more] if more else []), self.conclusion])
+
+    def _shown(self, limit: int) -> tuple[list[Column], list[dict[str, Any]], str]:
+        """Return the columns and rows of a table, and a line on the rows that it leaves out."""
         more = len(self.rows) - limit
         columns = [column for column in FIT_COLUMNS if column.key != "alike" or self.rows[0].alike is not None]
-        shown = table(columns, rows, footer=f"… and {more} more" if more > 0 else "", width=width, color=color)
-        return f"{shown.rstrip()}\n{self.conclusion}"
+        return columns, [row.to_dict() for row in self.rows[:limit]], f"… and {more} more" if more > 0 else ""
 
     @property
     def conclusion(self) -> str:
@@ -233,18 +243,34 @@ def suggest(model: nn.Module) -> Fits:
     rules = (rule for recipe in recipes.values() for rule in recipe.rules.values() if rule is not None)
     tree = walk(model, buffers=any(rule.kind == "buffer" for rule in rules))
     refuse_flat([*tree.flat.values()])
-    kin = _Kin(tree)
-    replays = Replays(tree)
-    held = Held()
+    found, valued = _ranked(tree, recipes, Replays(tree))
+    known = 0
+    while known < len(found) and found[known].kinship >= KNOWN:
+        known += 1
+    return Fits(tree.nodes[0].cls.__name__, tuple(one.fit for one in found), known, valued)
+
+
+def best_of(tree: Tree, names: Iterable[str], replays: Replays) -> str:
+    """Return that of some presets which fits a model best, by the order of `suggest`.
+
+    Args:
+        tree: the model.
+        names: of presets, at least one; no other is planned.
+        replays: what its resets draw, added to.
+    """
+    found, _ = _ranked(tree, {name: _recipe(name) for name in names}, replays)
+    return found[0].fit.preset
+
+
+def _ranked(tree: Tree, recipes: Mapping[str, Recipe], replays: Replays) -> tuple[list[_Candidate], bool]:
+    """Return presets in the order of how well they fit, and whether values tell."""
+    kin, held = _Kin(tree), Held()
     found = [_candidate(name, recipe, tree, kin, replays, held) for name, recipe in recipes.items()]
     valued = max(one.drawn for one in found) * 2 >= held.varied > 0
     if not held.moments or not any(held.moments.values()):
         found = [one._replace(fit=replace(one.fit, alike=None, unlike=())) for one in found]
     found.sort(key=lambda one: one.by_values if valued else one.by_structure)
-    known = 0
-    while known < len(found) and found[known].kinship >= KNOWN:
-        known += 1
-    return Fits(tree.nodes[0].cls.__name__, tuple(one.fit for one in found), known, valued)
+    return found, valued
 
 
 @lru_cache(maxsize=1024)

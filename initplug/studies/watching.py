@@ -12,7 +12,7 @@ import math
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from types import FrameType
@@ -127,7 +127,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's stub
             if operator.written:
                 self._note_call(call, place)
             return result
-        seen_args, seen_kwargs = self._seen(args), self._seen(kwargs)
+        seen_args, seen_kwargs = self._seen(operator, args), self._seen(operator, kwargs)
         result = self._run(operator, func, args, kwargs)
         targets = operator.targets(args, kwargs) if operator.written else tree_leaves(result)
         for index, tensor in enumerate(targets):
@@ -148,9 +148,16 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's stub
         values = self.values(source) if isinstance(source, Tensor) and source.shape == tensor.shape else None
         return None if values is None else values.clone(memory_format=torch.contiguous_format)
 
-    def _seen(self, given: Any) -> Any:
+    def _seen(self, operator: Operator, given: Any) -> Any:
         """Return arguments with what is known of tensors in their place."""
-        return tree_map(lambda leaf: self.read(leaf) if isinstance(leaf, Tensor) else leaf, given)
+
+        def seen(leaf: Any) -> Any:
+            if not isinstance(leaf, Tensor):
+                return leaf
+            read = self.read(leaf)
+            return replace(read, places=_places(self.values(leaf))) if operator.name in PLACED else read
+
+        return tree_map(seen, given)
 
     def _write(self, tensor: Tensor, value: Value) -> None:
         memory = self._memory(tensor, found=value.in_place)
@@ -273,6 +280,23 @@ def _call(frame: FrameType) -> Call:
 
 def _region(tensor: Tensor) -> Region:
     return Region(int(tensor.storage_offset()), tuple(tensor.shape), tensor.stride(), tensor.itemsize)
+
+
+PLACED = {
+    *("index", "index_put", "_index_put_impl", "index_select", "index_fill", "index_copy", "gather", "scatter"),
+    *("masked_fill", "masked_select", "masked_scatter", "where"),
+}
+"""Operators that are given places in a tensor, or a mask."""
+
+MOST_PLACES = 1 << 24
+"""The most places that are kept."""
+
+
+def _places(values: Tensor | None) -> Tensor | None:
+    """Return a copy of what may be places or a mask."""
+    if values is None or values.dtype not in (torch.bool, torch.uint8, torch.int32, torch.int64):
+        return None
+    return values.detach().cpu().clone() if values.numel() <= MOST_PLACES else None
 
 
 def _number(tensor: Tensor) -> float | None:

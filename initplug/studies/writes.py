@@ -111,6 +111,7 @@ class Read:
         size: elements of the memory.
         dtype: of the tensor.
         number: its value, where it has one element.
+        places: its values, where an operator was given them as places or as a mask.
     """
 
     writes: list[Write]
@@ -119,6 +120,7 @@ class Read:
     size: int
     dtype: torch.dtype
     number: float | None = None
+    places: Tensor | None = None
 
     @property
     def last(self) -> Write:

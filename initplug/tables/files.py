@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import StringIO
 from os import PathLike
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from initplug.errors import InitplugError, did_you_mean, visible
@@ -72,6 +73,19 @@ def to_markdown(rows: Iterable[Mapping[str, Any]], keys: Sequence[str]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
+def to_frame(rows: Iterable[Mapping[str, Any]], keys: Sequence[str]) -> Any:
+    """Return a pandas DataFrame: a row for each, a column for each key; missing values are missing.
+
+    Raises:
+        InitplugError: pandas is not installed.
+    """
+    try:
+        import pandas  # type: ignore[import-untyped]  # which need not be installed
+    except ImportError as error:
+        raise InitplugError(f"a frame is made by pandas, which is not here ({error}): pip install pandas") from None
+    return pandas.DataFrame([[row[key] for key in keys] for row in rows], columns=[*keys])
+
+
 MARKDOWN_KEYS = (
     "name",
     "shape",
@@ -83,9 +97,11 @@ MARKDOWN_KEYS = (
     "measured_std",
     "status",
     "verdict",
+    *("holds", "place"),
+    *("what", "a", "b", "ratio", "rule_a", "rule_b", "location_a", "location_b"),
     "problem",
 )
-CODE_KEYS = ("name", "rule", "init")
+CODE_KEYS = ("name", "rule", "init", "holds", "place", "a", "b", "rule_a", "rule_b", "location_a", "location_b")
 """The keys whose values may hold any character and are set as code, so that none of them means anything."""
 
 
@@ -129,14 +145,25 @@ def check_path(path: str | PathLike[str], suffixes: Iterable[str]) -> Path:
     return target
 
 
-def save(path: str | PathLike[str], writers: Mapping[str, Callable[[], str]]) -> None:
+def save(
+    path: str | PathLike[str], writers: Mapping[str, Callable[..., str]], page: Mapping[str, Any] = MappingProxyType({})
+) -> None:
     """Write what the suffix of a path asks for; `writers` has the text for each suffix.
 
+    Args:
+        path: of the file.
+        writers: what gives the text, by suffix.
+        page: what a page is told beside its rows.
+
     Raises:
-        InitplugError: an unknown suffix, or a path that cannot be written; an old file is kept.
+        InitplugError: an unknown suffix, or a path that cannot be written, or another file is told what is a page's;
+            an old file is kept.
     """
     target = check_path(path, writers)
+    if page and target.suffix != ".html":
+        given = ", ".join(page)
+        raise InitplugError(f"{visible(str(target))}: {given}: for pages alone, which end in .html")
     # Half a character, which a name may hold, reads back as itself from the escape that JSON has for it.
-    content = writers[target.suffix]().encode(errors="backslashreplace")
+    content = writers[target.suffix](**page).encode(errors="backslashreplace")
     with replacing(target) as file:
         file.write_bytes(content)

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 POOLED = tuple(f"measured_{field}" for field in ("mean", "std", "min", "max", "count"))
 """The keys that rows which agree have each of its own: moments of one sample; a group has those of all its elements."""
@@ -25,12 +25,42 @@ class _Group:
     Args:
         parts: of the name; where the rows differ, all numbers in one text.
         facts: what they agree in.
-        rows: in order.
+        rows: their positions, in order.
     """
 
     parts: list[str]
     facts: Hashable
-    rows: list[Mapping[str, Any]]
+    rows: list[int]
+
+
+class Block(NamedTuple):
+    """Rows that agree, in the place of the first.
+
+    Args:
+        name: of all, with the numbers in which they differ.
+        rows: their positions.
+    """
+
+    name: str
+    rows: list[int]
+
+
+def blocks(names: Sequence[str], facts: Iterable[Hashable | None]) -> list[Block]:
+    """Return the rows by blocks: those whose names differ in numbers alone and whose facts agree are one.
+
+    Args:
+        names: of the rows.
+        facts: of every row, in which those of a block agree; None for a row that stands alone.
+
+    Example:
+        >>> blocks(["h.0.w", "h.0.b", "h.1.w", "h.1.b"], [1, 0, 1, 0])
+        [Block(name='h.0-1.w', rows=[0, 2]), Block(name='h.0-1.b', rows=[1, 3])]
+    """
+    listed = [*facts]
+    groups = _grouped_by_numbers(names, listed, SEGMENTS)
+    if len(groups) > SCREEN:
+        groups = _grouped_by_numbers(names, listed, NUMBERS)
+    return [Block("".join(group.parts), group.rows) for group in groups]
 
 
 def collapsed(
@@ -50,20 +80,20 @@ def collapsed(
         ['h.0-2,5.ln.weight', 'h.0-2,5.ln.bias']
     """
     listed = list(rows)
-    groups = _grouped_by_numbers(listed, facts, SEGMENTS)
-    if len(groups) > SCREEN:
-        groups = _grouped_by_numbers(listed, facts, NUMBERS)
-    return [_pooled(group) for group in groups]
+    found = blocks([row["name"] for row in listed], map(facts, listed))
+    return [
+        {**listed[block.rows[0]], "name": block.name, "slots": len(block.rows)}
+        | pooled([listed[row] for row in block.rows])
+        for block in found
+    ]
 
 
-def _grouped_by_numbers(
-    rows: Sequence[Mapping[str, Any]], facts: Callable[[Mapping[str, Any]], Hashable | None], seams: re.Pattern[str]
-) -> list[_Group]:
+def _grouped_by_numbers(names: Sequence[str], facts: Sequence[Hashable | None], seams: re.Pattern[str]) -> list[_Group]:
     """Return the groups of rows whose names, cut at the seams, differ in parts that are numbers."""
-    groups = []
-    for place, row in enumerate(rows):
-        agreed = facts(row)
-        groups.append(_Group(seams.split(row["name"]), (place,) if agreed is None else (None, agreed), [row]))
+    groups = [
+        _Group(seams.split(name), (place,) if agreed is None else (None, agreed), [place])
+        for place, (name, agreed) in enumerate(zip(names, facts, strict=True))
+    ]
     for place in range(max((len(group.parts) for group in groups), default=0)):
         if any(len(group.parts) > place and _is_index(group.parts[place]) for group in groups):
             groups = _joined(groups, place)
@@ -106,13 +136,19 @@ def _runs(numbers: Sequence[int]) -> str:
     return ",".join("-".join(map(str, run)) for run in runs)
 
 
-def _pooled(group: _Group) -> dict[str, Any]:
-    row = {**group.rows[0], "name": "".join(group.parts), "slots": len(group.rows)}
-    if len(group.rows) == 1 or row.get("measured_count") is None:
-        return row
-    means, stds, lows, highs, counts = ([each[key] for each in group.rows] for key in POOLED)
+def pooled(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the measured moments of all elements of some rows together; nothing of a single row, or of none measured.
+
+    Example:
+        >>> halves = [dict.fromkeys(POOLED, value) for value in (1.0, 3.0)]
+        >>> pooled([half | {"measured_count": 8, "measured_std": 0.0} for half in halves])["measured_std"]
+        1.0
+    """
+    if len(rows) == 1 or rows[0].get("measured_count") is None:
+        return {}
+    means, stds, lows, highs, counts = ([each[key] for each in rows] for key in POOLED)
     if any(value is None for value in (*means, *stds, *lows, *highs, *counts)):
-        return row | dict.fromkeys(POOLED[:4]) | {"measured_count": sum(count or 0 for count in counts)}
+        return dict.fromkeys(POOLED[:4]) | {"measured_count": sum(count or 0 for count in counts)}
     total = sum(counts)
     shares = [count / total for count in counts]  # squares and sums may be more than a double holds, these are not
     mean = math.fsum(share * mean for share, mean in zip(shares, means, strict=True))
@@ -120,4 +156,4 @@ def _pooled(group: _Group) -> dict[str, Any]:
         mean = means[0]
     offs = (math.sqrt(share) * math.hypot(std, own - mean) for share, std, own in zip(shares, stds, means, strict=True))
     values = (mean, math.hypot(*offs), min(lows), max(highs), total)
-    return row | dict(zip(POOLED, values, strict=True))
+    return dict(zip(POOLED, values, strict=True))

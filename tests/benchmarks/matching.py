@@ -6,7 +6,7 @@ The claim under test is that all selectors of a recipe are matched in one walk o
 rules on top of 10 cost at most as much again. Beside it stand recipes heavy in globs and types, and the loop that
 regex-based initializers run (`re.search` of every pattern over every name, the last match wins; it finds rules and
 plans nothing). Every other row is the whole `plan` of a loaded recipe; what loading and the first plan take stands
-beside it. Rounds are interleaved, so that a busy machine slows all rows alike, and the middle one of five counts.
+beside it. Rounds are interleaved, so that a busy machine slows all rows alike, and the middle one of three counts.
 Exit status 1 where the claim does not hold.
 """
 
@@ -34,7 +34,7 @@ PARAMETERS = BLOCKS * PARAMETERS_PER_BLOCK
 WIDTH = 8
 GENERAL_RULES = 10
 SPECIFIC_RULES = 990
-ROUNDS = 5
+ROUNDS = 3
 LIMIT = 2.0  # times of 1,000 rules to 10 that the claim allows
 SPACING = BLOCKS // SPECIFIC_RULES  # specific rules name every twelfth block, so that they reach over the whole model
 TYPED_SHARE = 10  # one literal rule in ten has a type segment

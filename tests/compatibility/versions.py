@@ -32,7 +32,7 @@ TORCHES = {"2.4.1": "3.11", "2.6.0": "3.12", "2.9.1": "3.10", "2.13.0": "3.11", 
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 FLOOR_PYTHON = "3.10"
 
-WITHOUT = ("conformance", "reporting/test_browser.py", "benchmarks", "compatibility", "fuzz")
+WITHOUT = ("conformance", "peers", "reporting/test_browser.py", "benchmarks", "compatibility", "fuzz")
 """Tests that say nothing of a version: models of others, a browser, timings, this, and fuzzers, which take long."""
 
 NO_TORCH = (

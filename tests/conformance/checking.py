@@ -28,6 +28,7 @@ from initplug.schemes.log_uniform import LogUniform
 from initplug.schemes.structures.arange import Arange
 from initplug.schemes.structures.identity import Dirac, Eye
 from initplug.schemes.structures.sincos import SinCos
+from initplug.schemes.uniform_log import UniformLog
 
 Mode = Literal["bits", "bits by only", "distribution"]
 
@@ -200,6 +201,8 @@ def fault_of(distribution: Any, sample: Sample, threshold: float) -> str | None:
         case LogUniform(least, most, link, floor, gain):
             undone = sample.through(UNLINKED[link], gain)
             return _continuous(stats.loguniform(max(least, floor or 0), most), undone, threshold)
+        case UniformLog(least, most, gain):
+            return _continuous(stats.uniform(least, most - least), sample.through(np.exp, gain), threshold)
         case SinCos() | Dirac() | Eye() | Arange():
             return _of_fixed_values(distribution, sample)
     return _continuous(_law(distribution), sample, threshold)

@@ -112,7 +112,7 @@ FAMILIES: list[Family] = [
         neighbour="resnext",
         cases=[
             Case("ResNeXt-29 2×4d, rewritten", after(resnext29, resnext_lua), "bits"),
-            Case("torchvision resnext50_32x4d, rewritten", after(resnext50, resnext_lua), "bits"),
+            Case("torchvision resnext50_32x4d, rewritten", after(resnext50, resnext_lua), "bits", large=True),
             Case("net with biased convolutions, rewritten", after(biased, resnext_lua), "bits"),
         ],
     ),
@@ -200,7 +200,7 @@ FAMILIES: list[Family] = [
         neighbour="torchvision_resnet",
         cases=[
             Case("torchvision resnet18, rewritten", after(resnet18, relu_cnn), "bits"),
-            Case("torchvision resnext50_32x4d, rewritten", after(resnext50, relu_cnn), "bits"),
+            Case("torchvision resnext50_32x4d, rewritten", after(resnext50, relu_cnn), "bits", large=True),
             Case("net of grouped and transposed convolutions, rewritten", after(upsampling, relu_cnn), "bits"),
         ],
     ),

@@ -1,165 +1,248 @@
-"""How much of the models of the preset library has a closed form: each recorded, its recipe tried under another seed.
+"""How much of the models of others has a closed form: each recorded, its recipe tried under other seeds and sizes.
 
-    python tests/conformance/recordings.py                    # a table of libraries, and every model that is not whole
-    python tests/conformance/recordings.py timm --large       # of models whose name begins so, large ones too
-    python tests/conformance/recordings.py --verify --write   # compared with other constructions; into the guide
-    python tests/conformance/recordings.py --meta             # compared with recordings on meta; --tiny: of all tensors
+    python tests/conformance/recordings.py                      # record all models, write examples/guide/recordings.md
+    python tests/conformance/recordings.py timm transformers    # these libraries
+    python tests/conformance/recordings.py transformers:Mamba   # models whose names hold this
+    python tests/conformance/recordings.py --verify             # recipes compared with other constructions, too
+    python tests/conformance/recordings.py --verify --unverified  # only models of which that is not known
+    python tests/conformance/recordings.py --missing            # only models of which there is no result yet
 
-A model is whole if its recipe gives every parameter what the code draws. Whether recipes are right is asked of
-constructions under further seeds, which `checking` compares with the recipe's plan by tests of samples.
+A model is whole if its recipe gives every parameter what the code does. Whether recipes are right is asked of
+constructions: under further seeds, which `checking` compares with the recipe's plan by tests of samples, and of another
+width and depth, whose own recording the recipe of the first has to agree with, row by row.
+
+Models are built one by one in a process of their own, which begins anew after some of them, with bounds on memory and
+time. Results are kept in build/recordings, and the table is written from them.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import multiprocessing
+import resource
+import signal
 import statistics
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
 
 import torch
 from checking import differing, samples_of
-from families import Case, all_families
+from libraries import ROOT
+from recorded_models import Build, Subject, subjects
 from recording import recorded
 
 import initplug
-from initplug.studies import meta
-from initplug.studies.agreement import alike
-from initplug.studies.forms import Given, Table
+from initplug.studies.agreement import agrees
+
+RESULTS = ROOT / "build" / "recordings"
+GUIDE = ROOT / "examples" / "guide" / "recordings.md"
+BEGIN, END = "<!-- written by `make recordings` -->\n", "<!-- until here -->\n"
 
 SEEDS = (11, 12)
+SECONDS = 240
+"""The most that one model may take."""
 
-GUIDE = Path(__file__).parents[2] / "examples" / "guide" / "record.md"
-BEGIN, END = "<!-- recorded -->\n", "<!-- end -->"
+GIGABYTES = 10
+"""The most memory that a process may take."""
 
+MODELS = 12
+"""Models that a process builds before it begins anew."""
 
-@dataclass(frozen=True)
-class Found:
-    """What was recorded of a model.
-
-    Args:
-        case: the model.
-        recording: of it; None where its constructor or the recording raised.
-        error: why.
-        wrong: the parameters of which further constructions are not as the recipe plans.
-        seconds: of CPU time that recording took.
-    """
-
-    case: Case
-    recording: initplug.Recording | None
-    error: str = ""
-    wrong: tuple[str, ...] = ()
-    seconds: float = 0.0
+Result = dict[str, Any]
 
 
-def found(case: Case, verify: bool) -> Found:
+# Asked of one model -------------------------------------------------------------------------------------------------
+
+
+def result_of(place: int, verify: bool) -> Result:
+    """What is found of a model, in a process of its own."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    resource.setrlimit(resource.RLIMIT_DATA, (GIGABYTES << 30, GIGABYTES << 30))
+    signal.signal(signal.SIGALRM, _late)
+    signal.alarm(SECONDS)
+    try:
+        return studied(subjects()[place], verify)
+    except ModuleNotFoundError as error:
+        return {"absent": str(error)}
+    except (Exception, TimeoutError) as error:
+        return {"error": f"{type(error).__name__}: {error}"[:300]}
+    finally:
+        signal.alarm(0)
+
+
+def _late(*_: Any) -> None:
+    raise TimeoutError(f"it takes more than {SECONDS} s")
+
+
+def studied(subject: Subject, verify: bool) -> Result:
+    """A model's recording in figures, and what its recipe gets wrong."""
     torch.manual_seed(1)
     start = time.process_time()
-    try:
-        recording = initplug.record(case.build)
-    except Exception as error:
-        return Found(case, None, f"{type(error).__name__}: {error}"[:200])
+    recording = initplug.record(subject.build)
     seconds = time.process_time() - start
-    wrong: tuple[str, ...] = ()
+    result: Result = {
+        "parameters": len(recording),
+        "numel": sum(row.numel for row in recording),
+        "closed": sum(row.distribution is not None for row in recording),
+        "rules": len(recording.recipe.rules),
+        "problems": [[problem.name, problem.reason, problem.place] for problem in recording.problems()],
+        "seconds": round(seconds, 2),
+    }
     if verify:
-        original = recorded(case.build, 1)
-        plan = initplug.plan(original.model, recording.recipe.model_copy(update={"frozen": "write"}))
-        drawn = [
-            row for row in plan if recording[row.name].distribution is not None and recording[row.name].twin is None
-        ]
+        result["seeds"] = under_other_seeds(recording, subject.build)
+        if subject.larger is not None:
+            result["sizes"] = at_another_size(recording, subject)
+    return result
+
+
+def under_other_seeds(recording: initplug.Recording, build: Build) -> Result:
+    """How many parameters were compared with further constructions, and what of them is not as the recipe plans."""
+    original = recorded(build, 1)
+    plan = initplug.plan(original.model, recording.recipe.model_copy(update={"frozen": "write"}))
+    problems = {problem.name for problem in recording.problems()}
+    drawn = [row for row in plan if row.name not in problems and recording[row.name].twin is None and row.numel]
+    drawn = [row for row in drawn if recording[row.name].distribution is not None and row.name in original.values]
+    samples = samples_of(build, original, SEEDS)
+    compared, wrong = 0, {}
+    for row in drawn:
         try:
-            wrong = tuple(differing(drawn, samples_of(case.build, original, SEEDS)))
+            wrong.update(differing([row], samples))
         except TypeError:  # a law that scipy has not
-            wrong = ()
-    return Found(case, recording, "", wrong, seconds)
+            continue
+        compared += 1
+    return {"compared": compared, "wrong": wrong}
 
 
-def beside_meta(case: Case, recording: initplug.Recording) -> tuple[str, ...]:
-    """What a recording on meta says otherwise."""
+def at_another_size(recording: initplug.Recording, subject: Subject) -> Result:
+    """How many parameters were compared, and what the recipe of a larger model gives this one otherwise.
+
+    In this direction, since a model of two blocks does not tell √4 of blocks from √4 of anything else.
+    """
+    assert subject.larger is not None
     torch.manual_seed(1)
-    other = initplug.record(case.build, meta=True, check=False)
-    found = [] if other.meta else ["needs values"]
-    for row, without in zip(recording, other, strict=True):
-        one, two = row.distribution, without.distribution
-        same = one is not None and two is not None and alike(one, two)
-        same = same or (one is two is None and row.reason == without.reason)
-        if not same or (row.twin, row.places) != (without.twin, without.places):
-            found.append(f"{row.name}: {without.outcome if two is None else two.text}")
-    return (*found, *(["another recipe"] if other.recipe != recording.recipe else []))
+    recipe = initplug.record(subject.larger, check=False).recipe
+    torch.manual_seed(1)
+    plan = initplug.plan(subject.build(), recipe.model_copy(update={"frozen": "write", "unmatched": "keep"}))
+    planned = {row.name: row.distribution for row in plan}
+    rows = [row for row in recording if row.distribution is not None and row.numel]
+    wrong = {
+        row.name: f"{getattr(planned[row.name], 'text', None)}, and not {row.outcome.text}"
+        for row in rows
+        if not agrees(planned[row.name], row)
+    }
+    return {"compared": len(rows), "wrong": wrong}
 
 
-def cases(prefix: str, large: bool) -> list[Case]:
-    known: dict[str, Case] = {}
-    for family in all_families():
-        for case in family.cases:
-            if case.model.startswith(prefix) and (large or not case.large):
-                known.setdefault(case.model, case)
-    return [*known.values()]
+# All of them --------------------------------------------------------------------------------------------------------
 
 
-def summary(results: Sequence[Found]) -> list[str]:
-    """Rows of a table, by library and of all."""
-    groups: dict[str, list[Found]] = defaultdict(list)
-    for one in results:
-        rewritten = one.case.model.endswith("rewritten")
-        groups["procedures of papers, rewritten" if rewritten else one.case.model.split()[0]].append(one)
-    rows = ["| models of | models | whole | parameters | closed form | rules, median |", "|---|---|---|---|---|---|"]
-    for name, group in [*sorted(groups.items()), ("all", list(results))]:
-        known = [one.recording for one in group if one.recording is not None]
-        parameters = sum(len(one) for one in known)
-        closed = sum(sum(row.distribution is not None for row in one) for one in known)
-        whole = sum(not one.problems() for one in known)
-        rules = statistics.median([len(one.recipe.rules) for one in known] or [0])
+def results_of(places: Sequence[int], verify: bool) -> Iterator[tuple[int, Result]]:
+    """The result of each, from processes that begin anew after some models, or after one that brought them down."""
+    context = multiprocessing.get_context("spawn")
+    waiting = [*places]
+    while waiting:
+        with ProcessPoolExecutor(1, context) as pool:
+            for place in waiting[:MODELS]:
+                try:
+                    yield place, pool.submit(result_of, place, verify).result()
+                except BrokenProcessPool:
+                    yield place, {"error": "its process ended"}
+                    waiting.remove(place)
+                    break
+                waiting.remove(place)
+
+
+def file_of(subject: Subject) -> Any:
+    """Where the result of a model is kept."""
+    return RESULTS / f"{subject.library}:{subject.name}.json".replace("/", "_").replace(" ", "_")
+
+
+def wanted(words: Sequence[str]) -> list[int]:
+    """The places of the models that the command line asks for."""
+    asked = [word.partition(":") for word in words]
+    return [
+        place
+        for place, subject in enumerate(subjects())
+        if not words or any(subject.library == library and part in subject.name for library, _, part in asked)
+    ]
+
+
+def kept_results() -> dict[Subject, Result]:
+    """The results that there are, in the order of the models."""
+    return {one: json.loads(file_of(one).read_text()) for one in subjects() if file_of(one).exists()}
+
+
+# The table ----------------------------------------------------------------------------------------------------------
+
+
+def is_whole(result: Result) -> bool:
+    """Whether a recipe gives every parameter what the code does."""
+    return not result["problems"]
+
+
+def lines_of(results: Mapping[Subject, Result]) -> Iterator[str]:
+    """The table: totals by library, then what is not whole and why."""
+    groups: dict[str, list[Result]] = defaultdict(list)
+    for subject, result in results.items():
+        groups[subject.library].append(result)
+    yield "| models of | models | whole | parameters | closed form | rules, median |"
+    yield "| --- | --- | --- | --- | --- | --- |"
+    for name, group in [*sorted(groups.items()), ("all", [*results.values()])]:
+        parameters, closed = (sum(one[key] for one in group) for key in ("parameters", "closed"))
+        whole, rules = sum(map(is_whole, group)), statistics.median([one["rules"] for one in group])
         share = 100 * closed / max(parameters, 1)
-        rows.append(f"| {name} | {len(group)} | {whole} | {parameters} | {share:.2f} % | {rules:g} |")
-    return rows
+        yield f"| {name} | {len(group)} | {whole} | {parameters:,} | {share:.2f} % | {rules:g} |"
+    for key, told in (("seeds", "constructions under other seeds"), ("sizes", "recordings at another size")):
+        asked = [one[key] for one in results.values() if key in one]
+        if asked:
+            compared, wrong = sum(one["compared"] for one in asked), sum(len(one["wrong"]) for one in asked)
+            yield ""
+            yield f"Compared with {told}: {len(asked)} models, {compared:,} parameters, {wrong} of them wrong."
+    yield from ("", "| not whole | parameters | of | why |", "| --- | --- | --- | --- |")
+    for subject, result in results.items():
+        if not is_whole(result):
+            reasons = dict.fromkeys(reason for _, reason, _ in result["problems"])
+            first = ", ".join(f"`{name}`" for name, _, _ in result["problems"][:2])
+            why = f"{first}: {'; '.join([*reasons][:2])}".replace("|", "\\|")
+            yield f"| {subject.label} | {len(result['problems'])} | {result['parameters']} | {why} |"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("prefix", nargs="?", default="")
-    parser.add_argument("--large", action="store_true")
-    parser.add_argument("--verify", action="store_true", help="compare with constructions under further seeds")
-    parser.add_argument("--write", action="store_true", help="write the table into the guide")
-    parser.add_argument("--meta", action="store_true", help="compare with recordings on meta")
-    parser.add_argument("--tiny", action="store_true", help="there without values for tensors of 64 elements, too")
+    """Record the models that are asked for, and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="*", help="libraries, or LIBRARY:PART of a name")
+    parser.add_argument("--verify", action="store_true", help="compare recipes with further constructions")
+    parser.add_argument("--missing", action="store_true", help="only those of which there is no result")
+    parser.add_argument("--unverified", action="store_true", help="only those whose recipes were not compared")
     given = parser.parse_args()
-    if given.tiny:
-        meta.DRAWN = meta.FIXED = 64
-    results, alike_on_meta = [], 0
-    for case in cases(given.prefix, given.large):
-        one = found(case, given.verify)
-        if one.error.startswith("ModuleNotFoundError"):  # its library is not installed here
-            print(f"{case.model}: {one.error}", flush=True)
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    known = subjects()
+    places = [place for place in wanted(given.models) if not (given.missing and file_of(known[place]).exists())]
+    if given.unverified:
+        verified = {subject for subject, result in kept_results().items() if "seeds" in result}
+        places = [place for place in places if known[place] not in verified]
+    for place, result in results_of(places, given.verify):
+        subject = known[place]
+        if "absent" in result or "error" in result:
+            print(f"{subject.label}: {result}", flush=True)
             continue
-        results.append(one)
-        if one.recording is None:
-            print(f"{case.model}: {one.error}", flush=True)
-            continue
-        for problem in one.recording.problems()[:4]:
-            print(f"{case.model}: {problem}", flush=True)
-        if given.meta:
-            otherwise = beside_meta(case, one.recording)
-            alike_on_meta += not otherwise
-            if otherwise:
-                print(f"{case.model}: ON META {'; '.join(otherwise[:4])}", flush=True)
-        if one.wrong:
-            print(f"{case.model}: WRONG {', '.join(one.wrong[:4])}", flush=True)
-        kept = [row for row in one.recording if isinstance(row.outcome, Table | Given)]
-        print(f"{case.model}: {one.recording.headline()}; {len(kept)} tables; {one.seconds:.2f} s", flush=True)
-    table = "\n".join(summary(results))
-    print(table)
-    if given.meta:
-        print(f"{alike_on_meta} of {len(results)} are recorded on meta as they are for real")
-    if given.write:
-        before, _, rest = GUIDE.read_text().partition(BEGIN)
-        GUIDE.write_text(f"{before}{BEGIN}{table}\n{END}{rest.partition(END)[2]}")
+        file_of(subject).write_text(json.dumps(result, indent=1))
+        wrong = [*result.get("seeds", {}).get("wrong", ()), *result.get("sizes", {}).get("wrong", ())]
+        told = f"{result['closed']} of {result['parameters']}, {result['rules']} rules, {result['seconds']} s"
+        print(
+            f"{subject.label}: {told}", *result["problems"][:3], f"WRONG {wrong[:3]}" if wrong else "", flush=True
+        )  # likewise
+    before, _, rest = GUIDE.read_text().partition(BEGIN)
+    after = rest.partition(END)[2]
+    GUIDE.write_text(before + BEGIN + "".join(f"{line}\n" for line in lines_of(kept_results())) + END + after)
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
     main()

@@ -5,14 +5,14 @@ forms of what the resets of torch/nn/modules draw, written here from their sourc
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import pytest
 import torch
 from nets import filled
 from scipy import stats
-from third_party import LIBRARIES, THIRD_PARTY, ThirdParty
+from third_party import LIBRARIES, SLOW, THIRD_PARTY, ThirdParty
 from torch import Tensor, nn
 
 import initplug
@@ -23,7 +23,15 @@ SEED = 0
 FILL = 7.0  # nothing here draws it, so an element that nobody wrote cannot pass for one
 FORMULA = 1e-12  # relative: both sides compute one square root in double precision
 
-MODELS = pytest.mark.parametrize("name", THIRD_PARTY)
+
+def parametrize(names: Iterable[str]) -> pytest.MarkDecorator:
+    """A test for each of these models; slow ones are left to `make conformance`."""
+    return pytest.mark.parametrize(
+        "name", [pytest.param(name, marks=[pytest.mark.large] * (name in SLOW)) for name in names]
+    )
+
+
+MODELS = parametrize(THIRD_PARTY)
 
 
 def test_seven_libraries_are_among_them_and_the_preset_says_how_many_models() -> None:
@@ -308,7 +316,7 @@ def test_torch_default_plans_what_construction_draws_and_names_the_rest(name: st
 PLAIN = [name for name, case in THIRD_PARTY.items() if case.plain]
 
 
-@pytest.mark.parametrize("name", PLAIN)
+@parametrize(PLAIN)
 def test_values_of_models_that_draw_nothing_again_are_torch_defaults(name: str) -> None:
     torch.manual_seed(SEED)
     model = THIRD_PARTY[name].build()
@@ -328,7 +336,7 @@ AGAIN: dict[str, Callable[[str, nn.Module], bool]] = {
 }
 
 
-@pytest.mark.parametrize("name", AGAIN)
+@parametrize(AGAIN)
 def test_values_that_a_library_writes_again_are_told_apart(name: str) -> None:
     torch.manual_seed(SEED)
     model = THIRD_PARTY[name].build()

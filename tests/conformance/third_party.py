@@ -462,3 +462,11 @@ LIBRARIES = {
     "smp": SEGMENTATION,
 }
 THIRD_PARTY = {f"{library}-{case.name}": case for library, cases in LIBRARIES.items() for case in cases}
+
+SLOW = {
+    *(f"torchvision-{name}" for name in ("vgg11_bn", "alexnet", "googlenet", "inception_v3", "retinanet_resnet50_fpn")),
+    *(f"torchvision-{name}" for name in ("regnet_y_400mf", "lraspp_mobilenet_v3_large", "efficientnet_b0")),
+    *(f"timm-{name}" for name in ("nf_regnet_b0", "dpn48b", "coat_lite_tiny", "xcit_nano", "botnet26t")),
+    *(f"smp-{name}" for name in ("UnetPlusPlus", "MAnet")),
+}
+"""Left to `make conformance`: each takes a second or more, and shows what a smaller one of its library shows too."""

@@ -209,3 +209,8 @@ def test_both_ways_out_hold_what_was_set() -> None:
         initplug.apply(model, recipe)
         assert not model.fc.weight.any()
         assert model.fc.bias.any()
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")  # torch's own
+def test_the_bias_of_a_layer_without_inputs_is_zero_by_its_reset() -> None:
+    assert names_told(nn.Linear(0, 4)) == []

@@ -403,7 +403,7 @@ def test_every_row_is_shown_where_every_row_is_asked_for() -> None:
 def test_the_page_holds_every_row_and_the_line() -> None:
     html = partial().to_html()
     data = json.loads(html.partition('id="data">')[2].partition("</script>")[0])
-    assert (data["left"], len(data["rows"])) == (LEFT, 11)
+    assert (data["left"], len(data["names"])) == (LEFT, 11)
 
 
 def test_an_audit_without_only_hides_nothing() -> None:

@@ -78,6 +78,7 @@ def test_every_shell_has_its_script(shell: str) -> None:
     done = CliRunner().invoke(commands, ["completion", shell])
     assert done.exit_code == 0
     assert f"_INITPLUG_COMPLETE={shell}_complete" in done.stdout
+    assert ("compadd -U -S ''" in done.stdout) == (shell == "zsh")
 
 
 def test_an_unknown_shell_is_wrong_usage() -> None:
@@ -104,4 +105,46 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
         "complete -o nosort -F _initplug_completion initplug",
         "without a space",
         "init.rules.conv.init.mode=",
+    ]
+
+
+def said_by(shell: list[str], script: str, folder: Path) -> list[str]:
+    """The lines that a shell prints, `initplug` being that of the tests."""
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    command = [*shell, "-c", script]
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=300, check=False, env=environment
+    )
+    return done.stdout.splitlines()
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="needs zsh")
+def test_zsh_takes_its_script_and_leaves_keys_open(folder: Path) -> None:
+    # Its own functions of completion work on a terminal alone: what they are called with is what counts.
+    script = """
+compdef() { print -r -- compdef $* }
+compadd() { print -r -- ${@[1,-3]} ${(P)@[-1]} }
+eval "$(initplug completion zsh)"
+words=(initplug show resnext rules.conv.init.mo) CURRENT=4
+_initplug_completion
+words=(initplug show wrn_f) CURRENT=3
+_initplug_completion
+"""
+    assert said_by(["zsh", "-f"], script, folder) == [
+        "compdef _initplug_completion initplug",
+        "-U -S -V unsorted rules.conv.init.mode=",
+        "-U -V unsorted wrn_fan_out",
+    ]
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="needs fish")
+def test_fish_takes_its_script(folder: Path) -> None:
+    script = """
+initplug completion fish | source
+complete -C "initplug show wrn_f"
+complete -C "initplug show resnext rules.conv.init.mo"
+"""
+    assert [line for line in said_by(["fish", "--no-config"], script, folder) if line] == [
+        "wrn_fan_out",
+        "rules.conv.init.mode=",
     ]

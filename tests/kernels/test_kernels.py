@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import math
 import multiprocessing
 import os
+import re
 import shutil
 import subprocess
 import sys
 import warnings
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -426,7 +430,7 @@ def test_the_hook_and_the_kernel_call_the_binary_the_same() -> None:
 @pytest.mark.parametrize(
     ("wanted", "told"),
     [
-        ("reference", "initplug, version {}, reference kernel\n"),
+        ("reference", "initplug, version {}, reference kernel, torch {}\n"),
         ("nought", "INITPLUG_KERNELS is 'nought', which is no kernel: it may be reference or native\n"),
     ],
 )
@@ -439,8 +443,35 @@ def test_the_version_tells_which_kernel_is_in_use(wanted: str, told: str) -> Non
         text=True,
         check=False,
     )
-    assert (done.stdout or done.stderr) == told.format(initplug.__version__)
+    assert (done.stdout or done.stderr) == told.format(initplug.__version__, importlib.metadata.version("torch"))
     assert done.returncode == (0 if wanted == "reference" else 1)
+
+
+@needs_binary
+@pytest.mark.parametrize(("level", "told"), [(0, ""), (1, " (AVX2)"), (2, " (AVX-512)"), (None, "")])
+def test_the_instructions_that_the_kernel_makes_use_of_are_told(
+    level: int | None, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = SimpleNamespace() if level is None else SimpleNamespace(instructions=lambda: level)
+    monkeypatch.setattr(kernels, "chosen", lambda: "native")
+    monkeypatch.setattr(binary, "library", lambda: library)
+    assert kernels.described_kernel() == f"native kernel{told}"
+
+
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="the system tells otherwise what its processor has")
+@pytest.mark.skipif(build_hook.compiler() is None, reason="there is no C compiler")
+def test_the_kernel_finds_the_instructions_that_the_system_tells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    altered_sources(tmp_path)
+    assert build_hook.build(build_hook.compiler() or [], tmp_path) is None
+    monkeypatch.setattr(binary, "BINARY", tmp_path / "kernel.bin")
+    monkeypatch.setattr(binary, "DIGEST", tmp_path / "kernel.blake2b")
+    forget()
+    flags = set(re.findall(r"\w+", Path("/proc/cpuinfo").read_text()))
+    wide = {"avx512f", "avx512bw", "avx512dq", "avx512vl"}
+    level = 2 if wide | {"avx2", "bmi2"} <= flags else 1 if {"avx2", "bmi2"} <= flags else 0
+    assert binary.library().instructions() == level
 
 
 def test_an_unknown_kernel_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -454,3 +485,24 @@ def test_an_unknown_kernel_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> N
         with pytest.raises(initplug.ApplyError, match="INITPLUG_KERNELS is 'nought'"):
             initplug.audit(layer, {"rules": {"*": "normal"}}, seed=seed)
     assert torch.equal(layer.weight, before)
+
+
+def test_the_table_of_normals_is_held_while_a_kernel_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Threads that are the first to ask for it each load one, of which the cache keeps the last alone.
+    loaded: list[weakref.ref[Any]] = []
+
+    def load() -> NDArray[np.float32]:
+        table = reference.normal_table().copy()
+        loaded.append(weakref.ref(table))
+        return table
+
+    def fill(*_: object) -> None:
+        assert loaded[-1]() is not None, "its memory is another's by now"
+
+    monkeypatch.setattr(native, "normal_table", load)
+    monkeypatch.setattr(native, "library", lambda: SimpleNamespace(fill=fill))
+    out = np.zeros((1, 8), np.float32)
+    draws = table_of([Draw()])
+    runs = (np.zeros(1, np.int64), 8)
+    native.fill(addresses_of(out), "float32", draws, np.zeros((1, 2), np.uint64), runs, 0, 8)
+    assert len(loaded) == 1

@@ -368,3 +368,10 @@ def test_a_model_without_parameters_is_told() -> None:
             assert len(act(model, recipe)) == 0
         assert [str(warning.message) for warning in told] == [said]
     assert len(initplug.plan(model, recipe, prefix="stage")) == 0  # of the whole, a part may well have none
+
+
+def test_a_name_is_near_by_the_segments_that_a_selector_has() -> None:
+    block = nn.ModuleDict({"down": nn.Linear(4, 4)})
+    model = nn.ModuleDict({"tokens": nn.Embedding(4, 4), "blocks": nn.ModuleList([block])})
+    recipe = {"unused": "error", "rules": {"*": 0, "down.weights": 1}}
+    assert "rule 'down.weights'; closest: blocks.0.down.weight" in plan_error(model, recipe)

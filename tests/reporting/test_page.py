@@ -6,6 +6,8 @@ import base64
 import hashlib
 import json
 import re
+import string
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -31,66 +33,107 @@ def embedded(html: str) -> Any:
     return json.loads(found[0])
 
 
+def told(column: Any, place: int) -> Any:
+    """The value of a row in a column of distinct values and the places of each row's own."""
+    values, codes = column
+    return values[codes if isinstance(codes, int) else codes[place]]
+
+
+def counts(packed: list[Any]) -> tuple[Any, ...]:
+    """The ends of a histogram, what lies outside, how many there are in all, and the numbers of its bins."""
+    low, high, below, above, total, letters = packed
+    digits = string.ascii_uppercase + string.ascii_lowercase + string.digits + "+/"
+    pairs = zip(letters[::2], letters[1::2], strict=True)
+    return low, high, below, above, total, [digits.index(one) * 64 + digits.index(other) for one, other in pairs]
+
+
 def test_the_data_is_what_the_audit_holds() -> None:
     held = audit()
     data, plain = embedded(held.to_html()), held.to_dict()
-    for key in ("recipe", "digest", "seed", "versions", "summary", "unmatched", "unused", "notes"):
-        assert data[key] == plain[key]
-    assert len(data["rows"]) == len(plain["rows"])
-    for (name, aliases, mean, std, low, high, count, status, verdict, share, _), row in zip(
-        data["rows"], plain["rows"], strict=True
-    ):
-        common = data["shares"][share]
-        assert (name, aliases, status, verdict) == (row["name"], row["aliases"], row["status"], row["verdict"])
-        assert count == row["measured_count"]
-        assert [mean, std, low, high] == pytest.approx([row[f"measured_{k}"] for k in ("mean", "std", "min", "max")])
-        for key in ("rule", "selector", "location", "shadowed", "init", "shape", "fan_in", "fan_out", "mean", "std"):
-            assert common[key] == row[key]
+    assert data["names"] == [row["name"] for row in plain["rows"]]
+    assert data["pictures"] == {"of-modules": plain["modules"], "of-depth": plain["depths"]}
+    for place, row in enumerate(plain["rows"]):
+        assert data["aliases"].get(str(place), []) == row["aliases"]
+        for key in ("status", "verdict", "reason", "problem"):
+            assert told(data[key], place) == row[key]
+        for key in ("mean", "std", "min", "max"):
+            assert data[f"measured_{key}"][place] == pytest.approx(row[f"measured_{key}"], rel=1e-5)
+        assert data["measured_count"][place] == row["measured_count"]
+        share = data["share"][place]
+        for key in ("rule", "selector", "location", "shadowed", "init", "shape", "fan_in", "fan_out"):
+            assert told(data["shares"][key], share) == row[key]
+        assert told(data["shares"]["std"], share) == pytest.approx(row["std"], rel=1e-5)
 
 
 def test_what_many_rows_share_stands_there_once() -> None:
     data = embedded(audit().to_html())
-    assert (len(data["rows"]), len(data["shares"]), len(data["curves"])) == (21, 3, 2)
-    _, ys, atoms = data["curves"][data["shares"][0]["curve"]]
-    assert max(ys) == pytest.approx(1 / (0.02 * (2 * torch.pi) ** 0.5))
+    assert (len(data["names"]), max(data["share"]) + 1, len(data["curves"])) == (21, 3, 2)
+    (xs, ys, atoms), constant = data["curves"]
+    assert max(ys) == pytest.approx(1 / (2 * torch.pi) ** 0.5, abs=1e-4)  # in units of the deviation
+    assert min(xs) == -max(xs)
     assert atoms == []
-    assert data["curves"][data["shares"][1]["curve"]] == [[], [], [[0, 1]]]
+    assert constant == [[], [], [[0, 1]]]
+
+
+def test_densities_of_one_form_are_one_curve() -> None:
+    model = nn.Sequential(*(nn.Linear(size, size) for size in range(2, 40)))
+    rules = {
+        "*.weight": "kaiming_normal",
+        "*.bias": "uniform -0.5 0.5",
+        "last": {"match": "37.*", "init": "uniform 0 7"},
+    }
+    data = embedded(initplug.apply(model, {"rules": rules}, seed=0).to_html())
+    assert len(data["curves"]) == 2
+
+
+def test_repeated_blocks_are_found_as_in_the_terminal() -> None:
+    held = audit(histograms=True)
+    data = embedded(held.to_html())
+    assert data["blocks"]["name"] == ["0-9.weight", "0-9.bias"]
+    assert data["blocks"]["rows"] == [[0, 2, 10], [1, 2, 10]]
+    weights = torch.cat([torch.tensor(row.measured_mean).view(1) for row in held if row.name.endswith("weight")][:10])
+    assert data["blocks"]["measured_mean"][0] == pytest.approx(float(weights.mean()), rel=1e-5)
+    assert data["blocks"]["measured_count"] == [2560, 160]
+
+
+def test_histograms_of_many_rows_are_put_together() -> None:
+    model = nn.Sequential(*(nn.Linear(16, 16) for _ in range(40)))
+    held = initplug.apply(model, {"rules": {"*.weight": "normal std=0.02", "*.bias": 0}}, seed=3, histograms=True)
+    low, high, below, above, total, bins = counts(embedded(held.to_html())["blocks"]["histograms"]["0"])
+    assert total == 40 * 256
+    assert below + above == sum(one.below + one.above for one in held.histograms.values())
+    values = torch.cat([layer.weight.detach().flatten() for layer in model if isinstance(layer, nn.Linear)])
+    expected = torch.histc(values, bins=len(bins), min=low, max=high)
+    shares = torch.tensor(bins) / sum(bins)
+    assert torch.allclose(shares, expected / expected.sum(), atol=0.004)  # spread over bins that lie a little elsewhere
 
 
 def test_the_recipe_stands_there_rule_by_rule() -> None:
-    data = embedded(audit().to_html())
-    assert data["head"] == "name: small\nunmatched: error\nunused: warn\nfrozen: keep\n"
-    assert [(rule["name"], rule["disabled"]) for rule in data["rules"]] == [
-        ("w", False),
-        ("off", True),
-        ("*.bias", False),
-    ]
-    text = (
-        data["head"]
-        + "rules:\n"
-        + "".join(f"  {line}\n" for rule in data["rules"] for line in rule["text"].splitlines())
-    )
-    assert initplug.load(text) == initplug.load({"name": "small", "rules": RULES})
+    html = audit().to_html()
+    assert embedded(html)["rules"] == ["w", "off", "*.bias"]
+    listing = html.split('id="rules">')[1].split("</section>")[0]
+    text = "\n".join(unescape(part) for part in re.findall(r"<(?:pre|code)>(.*?)</(?:pre|code)>", listing, re.DOTALL))
+    assert initplug.load(f"{text}\n") == initplug.load({"name": "small", "rules": RULES})
+    assert re.findall(r'class="hits">(.*?)</span>', listing) == ["11", "off", "10"]
 
 
 def test_places_in_files_are_told(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("rules:\n  *.weight: 1\n  *.bias: 0\n")
-    data = embedded(initplug.apply(nn.Linear(2, 2), path).to_html())
-    assert [rule["location"] for rule in data["rules"]] == [f"{path}:2", f"{path}:3"]
+    html = initplug.apply(nn.Linear(2, 2), path).to_html()
+    assert [unescape(title) for title in re.findall(r' title="([^"]*:\d)"', html)] == [f"{path}:2", f"{path}:3"]
 
 
 def test_histograms_are_there_where_they_were_asked_for() -> None:
     plain, counted = embedded(audit().to_html()), embedded(audit(histograms=True).to_html())
     assert (plain["counted"], counted["counted"]) == (False, True)
-    assert {row[-1] for row in plain["rows"]} == {None}
-    for row in counted["rows"]:
-        if row[0].endswith("bias"):
-            assert row[-1] is None
-        else:
-            low, high, below, above, counts = row[-1]
-            assert low < 0 < high
-            assert below + above + sum(counts) == row[6]
+    assert plain["histograms"] == {}
+    drawn = [counted["names"][int(place)] for place in counted["histograms"]]
+    assert drawn == [name for name in counted["names"] if name.endswith("weight")]
+    for place, packed in counted["histograms"].items():
+        low, high, below, above, total, bins = counts(packed)
+        assert low < 0 < high
+        assert below + above + sum(bins) == total == counted["measured_count"][int(place)]
 
 
 def test_only_its_own_script_may_run() -> None:
@@ -111,9 +154,9 @@ def test_no_name_is_markup() -> None:
         model.register_parameter(name, nn.Parameter(torch.zeros(2)))
     html = initplug.apply(model, {"name": "</title><b>", "rules": {"*": 0}}).to_html()
     assert html.count("</script>") == 2
-    assert html.count("<b>") == 0
+    assert html.count("<b>") == 1 + 5  # the model's class, and the numbers of the summary
     assert "<title>&lt;/title&gt;&lt;b&gt; · initplug audit</title>" in html
-    assert [row[0] for row in embedded(html)["rows"]] == [name for name, _ in model.named_parameters()]
+    assert embedded(html)["names"] == [name for name, _ in model.named_parameters()]
 
 
 def test_it_is_saved_by_its_suffix(tmp_path: Path) -> None:

@@ -89,7 +89,13 @@ def main() -> None:
     """Fork the ranks, wait for them, print their outcomes."""
     sys.path[:0] = [str(Path(__file__).parents[1] / folder) for folder in ("conformance", "support")]
     import_module("libraries")  # it makes third-party libraries importable
-    for name in ("scenes", "disagreements", "exact_scenes", "replica_scenes"):  # which register them
+    for name in (
+        "scenes",
+        "disagreements",
+        "exact_scenes",
+        "replica_scenes",
+        "calibration_scenes",
+    ):  # which register them
         import_module(name)
 
     size = int(sys.argv[1])

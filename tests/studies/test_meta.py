@@ -59,25 +59,37 @@ def on_meta(make: Callable[[], Tensor]) -> Outcome:
 
 WITHOUT_VALUES = Computed("a table of fixed values, which are not known on meta")
 
-UNKNOWN = {"gates", "linspace"}
+ELSEWHERE = "computed: drawn outside torch, or in another thread"
+
+UNKNOWN = {"gates", "linspace", "times of pi", "numbers along the first"}
 """Tables that no formula is known of but by their values; of more than two million elements they have none."""
+
+ASKED = {"by rejection in place", "those that are near enough"}
+"""Made by code that asks for values, and so for real."""
+
+PLACES = {"rows by a mask", "rows copied", "a mask filled", "scattered"}
+"""Written at places that are values of a tensor; of more than two million elements there are none."""
 
 
 @pytest.mark.usefixtures("all_on_meta")
 @pytest.mark.parametrize("name", READ)
 def test_what_is_written_is_read_without_any_value(name: str) -> None:
     make, expected = READ[name]
+    if name in ASKED:
+        found = watched(lambda: Made(make), meta=True)
+        assert not found.meta
+        assert "on meta its code raises" in str(found.why)
+        return
     outcome = on_meta(make)
-    if name in UNKNOWN:
+    if name in PLACES:
+        assert str(outcome).endswith("at places that are not known')")
+    elif name in UNKNOWN:
         assert outcome in (WITHOUT_VALUES, row_of(make).outcome)
     elif isinstance(expected, Normal | Uniform | TruncatedNormal):
         assert type(outcome) is type(expected)
         assert vars_of(outcome) == pytest.approx(vars_of(expected), rel=1e-9, abs=1e-12)
     else:
         assert repr(outcome) == repr(row_of(make).outcome)
-
-
-REPEATED = {"repeated": "repeat of draws"}
 
 
 @pytest.mark.usefixtures("all_on_meta")
@@ -126,7 +138,7 @@ def test_a_model_of_seventy_billion_elements_takes_some_megabytes() -> None:
     finally:
         tracemalloc.stop()
     assert recording.summary["numel"] > 7e10
-    assert recording.problems() == ()
+    assert recording.problems() == []
     assert peak < 3e7
     assert recording["wte.weight"].aliases == ("head.weight",)
     assert recording["wte.weight"].outcome == Normal(0.0, 0.02)
@@ -170,9 +182,7 @@ def test_numbers_of_other_generators_are_told_on_meta() -> None:
     before = states()
     recording = initplug.record(build, meta=True)
     assert recording.meta
-    assert {problem.reason for problem in recording.problems()} == {
-        "computed: drawn outside torch, or in another thread"
-    }
+    assert {problem.reason for problem in recording.problems()} == {ELSEWHERE}
     assert states() == before
 
 
@@ -208,7 +218,8 @@ def test_a_padding_row_that_is_drawn_over_is_found_on_meta() -> None:
 
     real, without = (initplug.record(build, meta=on).problems() for on in (False, True))
     assert without == real
-    assert without[0].reason == "its values are not what its code was seen to write: padding row 1 is not 0"
+    said = "its code draws the row that is meant for padding, too, which every recipe zeroes: padding row 1 is not 0"
+    assert without[0].reason == said
 
 
 # The code is not told -------------------------------------------------------------------------------------------------
@@ -236,7 +247,7 @@ def test_small_tensors_have_their_values() -> None:
 
     recording = initplug.record(build, meta=True)
     assert recording.meta
-    assert recording.problems() == ()
+    assert recording.problems() == []
 
 
 @pytest.mark.parametrize("within", [lambda: torch.device("meta"), initplug.deferred], ids=["device", "deferred"])
@@ -250,7 +261,7 @@ def test_what_code_builds_on_meta_itself_is_recorded_there(within: Callable[[], 
     with pytest.warns(initplug.InitplugWarning, match="^recorded on meta: its own code builds it there$"):
         recording = initplug.record(build)
     assert recording["weight"].outcome == TruncatedNormal(0.0, 1.0, -2.0, 2.0)
-    assert recording.problems() == ()
+    assert recording.problems() == []
 
 
 def test_a_model_that_is_there_on_meta_is_written() -> None:
@@ -432,7 +443,7 @@ def test_what_another_thread_draws_is_told_not_to_be_seen(on: bool) -> None:
         return built[0]
 
     reasons = {problem.reason for problem in initplug.record(build, meta=on).problems()}
-    assert reasons == {"computed: drawn outside torch, or in another thread"}
+    assert reasons == {ELSEWHERE}
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -440,7 +451,7 @@ def test_what_another_thread_draws_is_told_not_to_be_seen(on: bool) -> None:
 @pytest.mark.parametrize("build", [compiled, forking])
 def test_what_compiles_or_forks_is_recorded(build: Callable[[], nn.Module], on: bool) -> None:
     recording = initplug.record(build, meta=on)
-    assert recording.problems() == ()
+    assert recording.problems() == []
     assert [row.name for row in recording] == ["weight", "bias"]
 
 
@@ -535,6 +546,6 @@ def test_both_ways_give_one_recipe(on: bool) -> None:
 
     recording = initplug.record(build, meta=on)
     assert recording.meta is on
-    assert recording.problems() == ()
+    assert recording.problems() == []
     assert recording.recipe == initplug.record(build, meta=not on).recipe
     assert alike(recording["0.weight"].distribution, Normal(0.0, math.sqrt(2 / 2700)))

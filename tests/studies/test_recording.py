@@ -18,8 +18,12 @@ from commands import invoke
 from torch import nn
 
 import initplug
+from initplug.language.preset_list import presets
+from initplug.planning.draft import drafted
+from initplug.planning.slots import Tree
 from initplug.schemes.compositions import Copy, Keep
 from initplug.schemes.distributions import Constant, Normal, TruncatedNormal, Uniform
+from initplug.studies import suggest
 from initplug.studies.agreement import agrees, alike
 
 
@@ -72,7 +76,7 @@ def planned_as_recorded(model: nn.Module, recipe: initplug.Recipe, recording: in
 
 def test_a_recipe_gives_what_the_code_does() -> None:
     recording = initplug.record(Net)
-    assert recording.problems() == ()
+    assert recording.problems() == []
     assert planned_as_recorded(Net(), initplug.load(recording.yaml), recording) == []
     assert recording.headline().endswith("rules give 32 of 32 parameters what the code does")
 
@@ -156,7 +160,7 @@ def test_parts_of_several_sizes_keep_their_proportion() -> None:
     recording = initplug.record(lambda: Fused(4))
     split = {"split": [0, "normal"], "sizes": [1, 9]}
     assert split in [rule["init"] for rule in recording.recipe.plain()["rules"].values()]
-    assert recording.problems() == ()
+    assert recording.problems() == []
     assert planned_as_recorded(Fused(6), recording.recipe, initplug.record(lambda: Fused(6))) == []
 
 
@@ -169,7 +173,7 @@ def test_clones_become_copies() -> None:
     rule = recording.recipe.plain()["rules"]["copies"]
     assert rule == {"match": "^layers.*", "except": "^layers.0", "init": {"fn": "copy", "source": "^layers.0"}}
     assert isinstance(initplug.plan(build(), recording.recipe)["layers.2.linear1.weight"].distribution, Copy)
-    assert recording.problems() == ()
+    assert recording.problems() == []
     assert "12 parameters are copies of others, drawn once" in "\n".join(recording.told())
 
 
@@ -180,7 +184,9 @@ def test_a_padding_row_that_is_drawn_over_is_found() -> None:
         return table
 
     (problem,) = initplug.record(build).problems()
-    assert problem.reason == "its values are not what its code was seen to write: padding row 1 is not 0"
+    assert problem.reason == (
+        "its code draws the row that is meant for padding, too, which every recipe zeroes: padding row 1 is not 0"
+    )
 
 
 class Hidden(nn.Module):
@@ -244,7 +250,7 @@ def test_a_model_that_is_there_is_written_once() -> None:
 
     recording = initplug.record(lambda: model.apply(write))
     assert len(calls) == 3
-    assert recording.problems() == ()
+    assert recording.problems() == []
     assert recording.recipe.plain()["rules"]["linear"] == {"match": "<Linear>.weight", "init": "xavier_uniform"}
     assert initplug.plan(model, recording.recipe)["0.bias"].init == "keep"
 
@@ -258,6 +264,39 @@ def test_a_preset_that_says_the_same_is_named() -> None:
     assert recording.nearest.differs == ()
     assert initplug.plan(build(), recording.nearest.preset).unmatched == ()
     assert recording.told()[0] == f"this is {recording.nearest.preset}"
+
+
+def test_of_presets_that_say_the_same_only_those_are_planned_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    again: list[object] = []
+
+    def counted(tree: Tree, recipe: initplug.Recipe, **given: Any) -> Any:
+        again.append(recipe)
+        return drafted(tree, recipe, **given)
+
+    monkeypatch.setattr(suggest, "drafted", counted)
+    recording = initplug.record(lambda: nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)))
+    assert recording.nearest is not None
+    assert 1 < len(again) < len(presets()) / 2
+    assert recording.nearest.preset == initplug.suggest(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)))[0].preset
+
+
+def test_adapters_are_given_what_they_are_drawn_from() -> None:
+    def build() -> nn.Module:
+        return nn.ModuleList(Adapted() for _ in range(3))
+
+    recording = initplug.record(build)
+    assert recording.problems() == []
+    selectors = [rule["match"] for rule in recording.recipe.plain()["rules"].values()]
+    assert selectors[0] == "*"
+    assert sorted(selectors[1:]) == ["^*.lora_A.first.weight", "^*.lora_B.first.weight"]
+
+
+class Adapted(nn.Linear):
+    def __init__(self) -> None:
+        super().__init__(4, 4)
+        self.lora_A = nn.ModuleDict({"first": nn.Linear(4, 2, bias=False)})
+        self.lora_B = nn.ModuleDict({"first": nn.Linear(2, 4, bias=False)})
+        nn.init.zeros_(self.lora_B["first"].weight)  # type: ignore[arg-type]  # torch's stubs
 
 
 def test_a_recording_is_data() -> None:
@@ -290,7 +329,7 @@ def empty() -> nn.Module:
 
 def test_a_model_without_parameters_has_no_rows() -> None:
     recording = initplug.record(empty)
-    assert (len(recording), recording.problems()) == (0, ())
+    assert (len(recording), recording.problems()) == (0, [])
     assert recording.headline() == "Identity: 0 elements; 0 rules give 0 of 0 parameters what the code does"
 
 
@@ -354,7 +393,7 @@ def test_the_mode_of_autograd_and_of_dtypes_is_no_matter() -> None:
     with torch.no_grad():
         recording = initplug.record(build)
     assert recording["weight"].distribution == TruncatedNormal(0.0, 0.02, -2.0, 2.0)
-    assert recording.problems() == ()
+    assert recording.problems() == []
 
 
 def test_the_guide_prints_what_it_shows(capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,12 +19,14 @@ from torch.nn.init import trunc_normal_ as cut_normal
 from torch.nn.init import xavier_uniform_ as glorot
 
 from initplug.schemes.compositions import Batched, Stacked
-from initplug.schemes.distributions import Constant, Normal, TruncatedNormal, Uniform
+from initplug.schemes.distributions import Complex, Constant, Normal, TruncatedNormal, Uniform
 from initplug.schemes.log_uniform import LogUniform
+from initplug.schemes.structures.arange import Arange
 from initplug.schemes.structures.identity import Dirac, Eye
 from initplug.schemes.structures.orthogonal import Orthogonal
 from initplug.schemes.structures.sincos import SinCos
 from initplug.schemes.structures.sparse import Sparse
+from initplug.schemes.uniform_log import UniformLog
 from initplug.studies.construction import watched
 from initplug.studies.forms import Computed, Given, Outcome, Table, Unwritten
 from initplug.studies.rows import Row
@@ -73,6 +75,37 @@ def mamba(floor: float = 1e-4) -> Tensor:
     return steps + torch.log(-torch.expm1(-steps))
 
 
+def by_rejection(write: Callable[[Tensor, Tensor], Tensor], std: float = 0.5) -> Tensor:
+    """The way of loops that draw anew what lies beyond two deviations, and give up after a while."""
+    tensor = torch.empty(16, 16).normal_(0, std)
+    for _ in range(20):
+        beyond = (tensor < -2 * std) | (tensor > 2 * std)
+        tensor = write(tensor, beyond)
+    return tensor
+
+
+def in_place(tensor: Tensor, beyond: Tensor) -> Tensor:
+    tensor[beyond] = torch.randn(int(beyond.sum())) * 0.5
+    return tensor
+
+
+def by_gather() -> Tensor:
+    """The way of the first of four that is near enough."""
+    four = torch.empty(16, 16, 4).normal_()
+    near = (four < 2) & (four > -2)
+    return four.gather(-1, near.max(-1, keepdim=True)[1]).squeeze(-1).mul_(0.1).add_(1)
+
+
+def without_norm(scale: float = 1.0) -> Tensor:
+    """What weight norm leaves when it is taken off."""
+    layer = nn.utils.parametrizations.weight_norm(nn.Conv1d(4, 3, 4), dim=2)
+    if scale != 1:
+        layer.parametrizations["weight"].original0.data.mul_(scale)
+    nn.utils.parametrize.remove_parametrizations(layer, "weight")
+    weight: Tensor = layer.weight.detach()
+    return weight
+
+
 def padded(tensor: Tensor) -> Tensor:
     return torch.cat([torch.zeros(1, 6), tensor, torch.ones(1, 6)])
 
@@ -113,6 +146,7 @@ READ: dict[str, tuple[Callable[[], Tensor], Outcome]] = {
     "mamba": (mamba, LogUniform(0.001, 0.1, "inverse_softplus")),
     "mamba, raised": (partial(mamba, 0.01), LogUniform(0.001, 0.1, "inverse_softplus", 0.01)),
     "log uniform": (lambda: (torch.rand(9) * 2).exp(), LogUniform(1.0, math.exp(2.0))),
+    "the logarithm of uniform draws": (lambda: torch.empty(16).uniform_(1, 16).log(), UniformLog(1.0, 16.0)),
     "a sum of draws": (lambda: 3 * torch.randn(5) + 4 * torch.randn(5), Normal(0.0, 5.0)),
     "rows": (after(lambda t: [row.normal_(0, 0.1) for row in t]), Normal(0.0, 0.1)),
     "a row and the rest": (
@@ -168,6 +202,48 @@ READ: dict[str, tuple[Callable[[], Tensor], Outcome]] = {
         lambda: torch.from_numpy(SinCos(1.0, 1, 0, 10000.0, 5, 4).values().astype(np.float32)),
         SinCos(1.0, 1, 0, 10000.0, 5, 4),
     ),
+    "by rejection": (
+        lambda: by_rejection(lambda t, beyond: torch.where(beyond, torch.empty_like(t).normal_(0, 0.5), t)),
+        TruncatedNormal(0.0, 0.5, -1.0, 1.0),
+    ),
+    "by rejection in place": (lambda: by_rejection(in_place), TruncatedNormal(0.0, 0.5, -1.0, 1.0)),
+    "the first of four": (by_gather, TruncatedNormal(1.0, 0.1, 0.8, 1.2)),
+    "those that are near enough": (
+        lambda: (x := torch.randn(900))[x.abs() < 1][:256].view(16, 16),
+        TruncatedNormal(0.0, 1.0, -1.0, 1.0),
+    ),
+    "halves exchanged": (lambda: torch.cat([(x := torch.randn(SHAPE))[4:], x[:4]]), Normal(0.0, 1.0)),
+    "rows by a mask": (
+        after(init("normal_"), lambda t: t.__setitem__(torch.arange(8) < 4, 0.0)),
+        Stacked((Constant(0.0), Normal(0.0, 1.0)), 0),
+    ),
+    "rows by numbers": (
+        after(init("normal_"), lambda t: t.__setitem__(torch.tensor([0, 2]), 0.0)),
+        Stacked((Constant(0.0), Normal(0.0, 1.0)) * 2 + (Normal(0.0, 1.0),) * 4, 0),
+    ),
+    "columns filled": (
+        after(init("normal_"), lambda t: t.index_fill_(1, torch.tensor([0, 1, 2]), 1.0)),
+        Stacked((Constant(1.0), Normal(0.0, 1.0)), 1),
+    ),
+    "rows copied": (
+        after(init("zeros_"), lambda t: t.index_copy_(0, torch.arange(4), torch.rand(4, 6))),
+        Stacked((Uniform(0.0, 1.0), Constant(0.0)), 0),
+    ),
+    "a mask filled": (
+        after(init("normal_"), lambda t: t.masked_fill_(torch.arange(8)[:, None] > 3, 1.0)),
+        Stacked((Normal(0.0, 1.0), Constant(1.0)), 0),
+    ),
+    "scattered": (
+        after(init("zeros_"), lambda t: t.scatter_(0, torch.arange(4)[:, None].expand(4, 6), torch.randn(4, 6))),
+        Stacked((Normal(0.0, 1.0), Constant(0.0)), 0),
+    ),
+    "flipped": (lambda: torch.randn(SHAPE).flip(0), Normal(0.0, 1.0)),
+    "weight norm taken off": (without_norm, Uniform(-0.25, 0.25)),
+    "times of pi": (lambda: math.pi * torch.arange(5).repeat(3, 1), Arange(1.0, 0.0, math.pi, 1, "none", (3, 5))),
+    "numbers along the first": (
+        lambda: (2 + 0.5 * torch.arange(5))[:, None].repeat(1, 3),
+        Arange(1.0, 2.0, 0.5, 0, "none", (5, 3)),
+    ),
     "numpy eye": (lambda: torch.from_numpy(np.eye(4, 6, dtype=np.float32)), Eye(1.0, 4, 6)),
 }
 
@@ -195,8 +271,8 @@ def vars_of(outcome: object) -> list[float]:
 COMPUTED: dict[str, tuple[Callable[[], Tensor], str]] = {
     "a product of draws": (lambda: torch.randn(SHAPE) * torch.rand(SHAPE), "mul (of two draws)"),
     "a varying scale": (lambda: torch.randn(SHAPE) * torch.arange(6), "mul (with a tensor of values that differ)"),
-    "a norm": (lambda: (x := torch.randn(SHAPE)) / x.norm(), "linalg_vector_norm of draws"),
-    "repeated": (lambda: torch.randn(1, 6).repeat(8, 1), "repeat of draws"),
+    "a norm": (lambda: (x := torch.randn(SHAPE)) / x.norm(), "norm of draws"),
+    "repeated": (lambda: torch.randn(1, 6).repeat(8, 1), "a draw is repeated"),
     "expanded": (lambda: torch.randn(1, 6).expand(8, 6).clone(), "a draw is repeated"),
     "broadcast": (after(lambda t: t.copy_(torch.randn(6))), "a draw is repeated"),
     "added by broadcasting": (lambda: torch.zeros(SHAPE) + torch.randn(6), "add repeats a draw"),
@@ -213,9 +289,15 @@ COMPUTED: dict[str, tuple[Callable[[], Tensor], str]] = {
         lambda: nn.init.orthogonal_(torch.empty(8, 8))[:4].clone(),
         "a part of, or several orthogonal(gain=1)",
     ),
-    "an index": (after(init("normal_"), lambda t: t.__setitem__(torch.tensor([0, 2]), 0.0)), "index_put of draws"),
-    "padded by zeros": (lambda: nn.functional.pad(torch.randn(4), (0, 1)), "constant_pad_nd of draws"),
-    "a triangle": (lambda: torch.randn(4, 4).tril(), "tril of draws"),
+    "a triangle": (lambda: torch.randn(4, 4).tril(), "its parts are not equal parts along a dimension"),
+    "another norm": (partial(without_norm, 2.0), "norm of draws"),
+    "rows twice": (lambda: torch.randn(4, 4)[torch.tensor([0, 1, 1, 2])], "a draw is repeated"),
+    "halves that overlap": (lambda: torch.cat([(x := torch.randn(8, 6))[2:], x[:4]]), "a draw is repeated in it"),
+    "signs": (lambda: torch.where(torch.randn(SHAPE) > 0, 1.0, -1.0), "where by a comparison of other draws"),
+    "replaced by others": (
+        lambda: (x := torch.randn(SHAPE)).masked_fill(x.abs() > 2, 0.0),
+        "masked_fill by a comparison of draws, with draws of another kind",
+    ),
     "a part unwritten": (after(lambda t: t[:4].normal_()), "a part of it is never written"),
     "numpy": (lambda: torch.from_numpy(np.random.randn(4)).float(), "drawn outside torch, or in another thread"),
     "python": (lambda: torch.tensor([random.random() for _ in range(4)]), "drawn outside torch, or in another thread"),
@@ -377,7 +459,7 @@ def test_other_tensors_than_plain_ones_are_told() -> None:
 
 def test_complex_normals_are_read() -> None:
     assert row_of(lambda: torch.randn(3, dtype=torch.complex64)).outcome == Normal(0.0, 1.0)
-    assert row_of(lambda: torch.rand(3, dtype=torch.complex64)).outcome == Computed("complex uniform draws")
+    assert row_of(lambda: torch.rand(3, dtype=torch.complex64)).outcome == Complex(Uniform(0.0, 1.0), Uniform(0.0, 1.0))
 
 
 def test_complex_numbers_are_pairs_of_real_ones() -> None:
@@ -487,7 +569,7 @@ def test_parts_are_where_they_were_written(writes: list[tuple[int, int, int, int
 
     outcome = row_of(make).outcome
     lines = [(means == means.take([0], 1 - dim)).all() and (stds == stds.take([0], 1 - dim)).all() for dim in (0, 1)]
-    if isinstance(outcome, Computed):
+    if isinstance(outcome, Computed | Table):
         assert not any(lines)
         return
     for part, mean, std in zip(*expanded(outcome, (8, 4)), means.reshape(-1), stds.reshape(-1), strict=True):

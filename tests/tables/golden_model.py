@@ -27,6 +27,16 @@ rules:
 """
 
 
+OTHER = {"name": "other", "unmatched": "keep", "rules": {"*.weight": "normal std=0.01", "*.bias": 0, "out.bias": 1}}
+
+
+class Plain(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(8, 8) for _ in range(6))
+        self.gates = nn.ParameterDict({"<b>|\u202e": torch.empty(2, 2).uniform_(-1, 1)})
+
+
 class Block(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -63,6 +73,11 @@ def texts(audit: Audit) -> dict[str, str]:
         "audit.md": audit.to_markdown(),
         "appendix.md": audit.to_markdown(every=False),
         "audit.fragment.html": audit._repr_html_(),
+        "plan.fragment.html": audit.plan._repr_html_(),
+        "recipe.fragment.html": audit.plan.recipe._repr_html_(),
+        "diff.fragment.html": initplug.diff(Golden(), audit, OTHER)._repr_html_(),
+        "recording.fragment.html": initplug.record(Plain, check=False)._repr_html_(),
+        "diff.md": initplug.diff(Golden(), audit, OTHER).to_markdown(),
     }
 
 

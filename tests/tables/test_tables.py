@@ -30,9 +30,14 @@ def audit() -> Audit:
     return golden()
 
 
+@pytest.fixture(scope="module")
+def shown(audit: Audit) -> dict[str, str]:
+    return texts(audit)
+
+
 @pytest.mark.parametrize("name", sorted(path.name for path in GOLDEN.iterdir()))
-def test_golden_files(audit: Audit, name: str) -> None:
-    assert texts(audit)[name] == (GOLDEN / name).read_text(encoding="utf-8"), f"see {golden_model.__file__}"
+def test_golden_files(shown: dict[str, str], name: str) -> None:
+    assert shown[name] == (GOLDEN / name).read_text(encoding="utf-8"), f"see {golden_model.__file__}"
 
 
 def test_there_is_a_golden_file_of_every_text(audit: Audit) -> None:
