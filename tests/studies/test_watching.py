@@ -307,8 +307,8 @@ COMPUTED: dict[str, tuple[Callable[[], Tensor], str]] = {
         "masked_fill by a comparison of draws, with draws of another kind",
     ),
     "a part unwritten": (after(lambda t: t[:4].normal_()), "a part of it is never written"),
-    "numpy": (lambda: torch.from_numpy(np.random.randn(4)).float(), "drawn outside torch"),
-    "python": (lambda: torch.tensor([random.random() for _ in range(4)]), "drawn outside torch"),
+    "numpy": (lambda: torch.from_numpy(np.random.randn(4)).float(), "drawn outside torch, or in another thread"),
+    "python": (lambda: torch.tensor([random.random() for _ in range(4)]), "drawn outside torch, or in another thread"),
 }
 
 
