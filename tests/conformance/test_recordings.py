@@ -143,7 +143,6 @@ def test_a_language_model_of_seventy_billion_elements_is_recorded_on_meta() -> N
     assert recording.summary == {"parameters": 723, "numel": 70553706496, "given": 723, "rules": 2}
 
 
-<<<<<<< HEAD
 @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
 def test_decay_rates_of_gated_delta_nets_are_logarithms_of_uniform_numbers() -> None:
     def build() -> nn.Module:
@@ -174,7 +173,8 @@ def test_of_more_than_a_thousand_models_nearly_all_are_whole() -> None:
 
 def test_the_table_tells_of_every_library_that_is_recorded() -> None:
     assert table_of_totals().keys() - {"models of", "---", "all"} == {one.library for one in subjects()}
-=======
+
+
 @pytest.mark.parametrize("build", [vit, timm_vit, swin, mamba], ids=lambda build: build.__name__)
 def test_default_knows_what_no_reset_writes_from_a_recording(build: Build) -> None:
     recording = initplug.record(lambda: build(32, 2), check=False)
@@ -207,7 +207,6 @@ def test_memory_that_a_public_model_never_writes_is_told(build: Build, unwritten
     assert {problem.reason for problem in recording.problems()} == {"memory that is never written"}
     assert all(str(problem.place).startswith("diffusers/models/transformers/") for problem in recording.problems())
     assert "never written" in recording.headline()
->>>>>>> watch
 
 
 def test_recording_moves_no_generator() -> None:
