@@ -71,9 +71,13 @@ reference: $(VENV)/installed-tests ## Write the guide's reference of initializer
 	$(BIN)/python tests/documents/reference.py
 
 docs: $(VENV)/installed-docs ## Build the site of the guide into build/site; a link that leads nowhere is an error.
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --config-file examples/mkdocs.yml
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file examples/mkdocs.yml
 
 COVERAGE := build/coverage-packages
+
+recordings: $(VENV)/installed-tests ## Record 1,165 models of others, and write examples/guide/recordings.md anew (an hour; VERIFY=--verify compares recipes, too).
+	$(PIP) install --no-deps --target $(COVERAGE) --upgrade --requirement tests/conformance/requirements-coverage.txt
+	PYTHONPATH=$(COVERAGE) $(BIN)/python tests/conformance/recordings.py $(VERIFY) $(MODELS)
 
 presets-coverage: $(VENV)/installed-tests ## Measure which models some preset reproduces, and write examples/guide/coverage.md anew.
 	$(PIP) install --no-deps --target $(COVERAGE) --upgrade --requirement tests/conformance/requirements-coverage.txt
@@ -121,6 +125,8 @@ picture: $(VENV)/installed-examples ## Train the nets of the README's picture (m
 	$(BIN)/python examples/train.py -m hydra.sweep.dir=build/picture/residual \
 	    model=residual model.depth=20,56 init=torch_default,resnext,wrn,zero_branch steps=300
 	$(BIN)/python examples/compare.py build/picture/plain build/picture/residual --out examples/guide/losses.svg
+	cd examples && $(abspath $(BIN))/initplug probe --config-dir ../configs --config-name config \
+	    init=torch_default,resnext,wrn model.depth=56 --input 32x3x16x16 --report guide/probe.svg
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
