@@ -71,7 +71,7 @@ reference: $(VENV)/installed-tests ## Write the guide's reference of initializer
 	$(BIN)/python tests/documents/reference.py
 
 docs: $(VENV)/installed-docs ## Build the site of the guide into build/site; a link that leads nowhere is an error.
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --config-file examples/mkdocs.yml
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file examples/mkdocs.yml
 
 COVERAGE := build/coverage-packages
 

@@ -225,6 +225,31 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         initplug.aply  # type: ignore[attr-defined]  # noqa: B018
 
 
+def test_completion_shows_our_names_of_recipes_alone() -> None:
+    from pydantic import BaseModel
+
+    recipe = load("resnext")
+    rule = recipe.rules["conv"]
+    assert not {*dir(recipe), *dir(rule)} & {*dir(BaseModel)}
+    assert {"rules", "to_yaml", "digest"} <= {*dir(recipe)} and {"match", "init", "expect"} <= {*dir(rule)}
+
+
+def test_what_stands_beside_training_needs_no_import_of_its_own() -> None:
+    loaded_by("import initplug; initplug.lightning.Initialize, initplug.testing.assert_initialization")
+    assert {"lightning", "testing"} <= {*dir(initplug)}
+    assert not {name for name in dir(initplug) if not name.startswith("__")} - {*PUBLIC, "lightning", "testing"}
+
+
+def test_presets_are_named_by_pattern_and_family() -> None:
+    assert initplug.preset_names() == presets()
+    assert initplug.preset_names("wrn*") == [name for name in presets() if name.startswith("wrn")]
+    found = initplug.preset_names("resnet", family="CONVOLUTIONAL")
+    assert "torchvision_resnet" in found and all("resnet" in name for name in found)
+    assert initplug.preset_names("[") == initplug.preset_names(family="poetry") == []
+    with pytest.raises(initplug.InitplugError, match="pattern=3: it is a text"):
+        initplug.preset_names(3)  # type: ignore[arg-type]
+
+
 def public_methods(cls: type) -> Iterator[tuple[str, object]]:
     """The methods and properties of a class that this package has written."""
     for name in dir(cls):

@@ -12,6 +12,9 @@ from typing import Any
 
 import yaml
 
+from initplug.errors import InitplugError
+from initplug.language.faults import shown
+
 PRESETS = Path(__file__).parent.parent / "presets" / "init"
 
 HEAD = ("#", "name:", "about:", "family:", " ")
@@ -31,7 +34,7 @@ def preset_names(pattern: str | None = None, family: str | None = None) -> list[
         family: any part of what a preset says of its family, in any case.
 
     Raises:
-        ValueError: one of them is no text.
+        InitplugError: one of them is no text.
 
     Example:
         >>> preset_names("*retinanet", family="detectors")
@@ -41,7 +44,7 @@ def preset_names(pattern: str | None = None, family: str | None = None) -> list[
     """
     for name, value in (("pattern", pattern), ("family", family)):
         if value is not None and not isinstance(value, str):
-            raise ValueError(f"{name}={value!r}: it is a text")
+            raise InitplugError(f"{name}={shown(value)}: it is a text")
     found = presets()
     if pattern is not None:
         glob = pattern if re.search(r"[*?[]", pattern) else f"*{pattern}*"

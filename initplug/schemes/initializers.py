@@ -117,11 +117,6 @@ def uniform(
         high: most of what is drawn, at least `low`.
         link: `none`, or `log`, ln x.
 
-    Args:
-        fans: not used.
-        low: the least, in units of the tensor.
-        high: the most.
-
     Raises:
         ValueError: `low` exceeds `high`, or logarithms of numbers that are not positive.
 
