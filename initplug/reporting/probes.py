@@ -53,7 +53,7 @@ def probe_report(data: Mapping[str, Any], line: str, svg: str, told: Sequence[st
         + (f", layer by layer under {name(first['name'])}" if len(data["traces"]) > 1 else ""),
         heading=data["model"],
         facts=[first["name"], f"inputs {data['inputs']}", *seed, f"backward from {first['start']}"],
-        summary=_summary(data, rows, alarms, line, told),
+        summary=_summary(data, rows, line, told),
         rows=rows,
         agreed=[None] * len(rows),  # every layer has numbers of its own
         drawn={"": [None] * len(rows)},
@@ -80,7 +80,6 @@ def _row(layer: Mapping[str, Any], alarms: Mapping[str, Mapping[str, Any]]) -> d
 def _summary(
     data: Mapping[str, Any],
     rows: Sequence[Mapping[str, Any]],
-    alarms: Mapping[str, Mapping[str, Any]],
     line: str,
     told: Sequence[str],
 ) -> str:
