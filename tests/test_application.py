@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from commands import invoke
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig
@@ -22,6 +23,7 @@ from omegaconf import DictConfig
 import initplug
 
 ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
 CONFIGS = ROOT / "configs"
 PICTURE = ROOT / "examples" / "guide" / "losses.svg"
 RECIPES, DEPTHS = ("torch_default", "resnext", "wrn"), (20, 56)
@@ -106,6 +108,33 @@ def test_a_plain_net_learns_with_the_papers_recipes_and_not_with_torchs_default(
     assert max(final["resnext"], final["wrn"]) < CHANCE - 0.1
     # Every recipe and depth has a net of its own, and so a first loss of its own.
     assert len({each.losses[0] for each in results.values()}) == len(results)
+
+
+def test_a_probe_before_training_tells_and_changes_nothing(
+    results: dict[tuple[str, int], Result], tmp_path: Path
+) -> None:
+    probed = one_run(tmp_path, "init=torch_default", "model.depth=20", "steps=2", "probe=true")
+    assert probed.losses == results["torch_default", 20].losses[:2]
+    assert "gradients vanish towards the input" in (tmp_path / "run" / "probe.html").read_text()
+    assert "gradients vanish towards the input" in (tmp_path / "run" / "train.log").read_text()
+
+
+def test_the_picture_of_the_probe_is_that_of_its_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = re.search(r"^initplug (probe [^`]*?) --report", README, re.MULTILINE)
+    assert command is not None
+    monkeypatch.chdir(ROOT / "examples")
+    words = command[1].replace("\\\n", " ").split()
+    invoke(*words, "--report", str(tmp_path / "probe.svg"), status=0)
+    drawn, shown = ((folder / "probe.svg").read_text() for folder in (tmp_path, PICTURE.parent))
+    for ours, theirs in zip(points(drawn), points(shown), strict=True):
+        # Other machines round otherwise, and a dashed line at the end is rounding alone.
+        assert ours == pytest.approx(theirs, abs=1.5)
+
+
+def points(svg: str) -> list[list[float]]:
+    """The coordinates of the lines that are not dashed."""
+    lines = re.findall(r'<polyline stroke="[^"]*" points="([^"]*)"', svg)
+    return [[float(number) for number in re.split("[ ,]", line)] for line in lines]
 
 
 def test_the_same_command_gives_the_same_weights_and_first_loss(

@@ -16,22 +16,19 @@ from initplug.cli.models import Failure, Model, build_model, import_model, user_
 from initplug.cli.options import (
     ALL_OPTION,
     CONFIG_HELP,
+    INPUT_OPTION,
     MODEL_HELP,
     STRICT_OPTION,
     WIDE_OPTION,
+    inputs_from,
     recipe_from,
     with_config,
 )
 from initplug.cli.terminal import colored, reported
-from initplug.errors import InitplugError
 
 if TYPE_CHECKING:
     from initplug.language.recipe import Recipe
     from initplug.studies.probing.comparison import Probe
-
-INPUT_HELP = """An input is a shape, 8x3x32x32 (unit normals), with a dtype and a bound '2x128:int64<50257>' (whole
-numbers below it), a file (.pt, .npy, .safetensors), or package.module:callable that returns it; each also by name:
-'input_ids=2x128:int64<50257>'."""
 
 
 class _Job(NamedTuple):
@@ -48,9 +45,9 @@ class _Job(NamedTuple):
     recipes: dict[str, Recipe]
 
 
-@click.command(epilog=f"{MODEL_HELP} {INPUT_HELP} {CONFIG_HELP}")
+@click.command(epilog=f"{MODEL_HELP} {CONFIG_HELP}")
 @with_config("MODEL RECIPE")
-@click.option("--input", "inputs", multiple=True, required=True, metavar="INPUT", help="Of the forward; repeatable.")
+@INPUT_OPTION
 @click.option("--against", multiple=True, metavar="RECIPE", help="Probe these too: repeated, or joined by commas.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the named streams.")
 @click.option("--vary", metavar="KEY=V,V", help="Build the model with each of these: model.width=64,128,256.")
@@ -87,23 +84,18 @@ def probe(
     With --against std is drawn against depth, a line for each recipe; with --vary how it goes with width or depth. With
     --config-name a sweep, such as init=torch_default,wrn model.depth=20,56, does both.
     """
-    from initplug.studies.inputs import make_inputs, parse_input
     from initplug.studies.probing.comparison import SUFFIXES, beside
     from initplug.tables.files import check_path
     from initplug.tables.text import UNBOUNDED
 
-    try:
-        told = [parse_input(text) for text in inputs]
-    except InitplugError as error:
-        raise Failure(str(error), 2) from None
     key, values = _varied(vary)
     if report is not None:
         check_path(report, SUFFIXES)
+    made = inputs_from(inputs, 0)
     others = {text: recipe_from(text) for words in against for text in words.split(",")}
     with ExitStack() as stack:
         jobs = _jobs(given, stack, key, values, others)
-        made = make_inputs(told, 0, lambda target: _called(target, "--input"))
-        ending = None if loss is None else _imported(loss, "--loss").constructor
+        ending = None if loss is None else import_model(loss, "--loss").constructor
         with reported(strict):
             result = beside([(job.value, _probed(job, made, seed, ending, evaluating)) for job in jobs], key)
             if report is not None:
@@ -186,17 +178,3 @@ def _with_argument(target: Model, key: str, value: str) -> Model:
     except (SyntaxError, ValueError):
         literal = value
     return target._replace(keywords={**target.keywords, key.removeprefix("model."): literal})
-
-
-def _imported(target: str, option: str) -> Model:
-    """Return the callable that an option names."""
-    try:
-        return import_model(target)
-    except Failure as error:
-        raise Failure(error.message.replace("MODEL", option, 1), error.exit_code) from None
-
-
-def _called(target: str, option: str) -> Any:
-    found = _imported(target, option)
-    with user_code(f"{option} {target!r} raised"):
-        return found.constructor(*found.arguments, **found.keywords)

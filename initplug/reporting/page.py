@@ -36,7 +36,7 @@ class Report:
     """The contents of a page.
 
     Args:
-        kind: `audit`, `plan`, `recording` or `diff`, which says how rows are shown.
+        kind: `audit`, `plan`, `recording`, `diff` or `probe`, which says how rows are shown.
         about: of what it is one, a text that its kind begins: `initialization audit of ResNet`.
         heading: its name.
         facts: what stands below the heading: seed, versions.
@@ -105,6 +105,8 @@ def page(
         "meta": escape(" · ".join(map(visible, meta))),
         "command": "" if command is None else f'<p class="meta"><code>{escape(visible(command))}</code></p>',
         "summary": report.summary,
+        "things": "layers" if report.kind == "probe" else "parameters",
+        "Things": "Layers" if report.kind == "probe" else "Parameters",
         "pictures": f'<div id="pictures">{"".join(map(drawn, shown))}</div>' if shown else "",
         "plain": _without_script(report),
         "recipe": "" if report.recipe is None else _recipe(report.recipe, report.rules),

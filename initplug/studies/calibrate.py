@@ -14,10 +14,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from initplug.columns import coded
-from initplug.errors import NAME, ApplyError, Finding, InitplugWarning, brief, did_you_mean, headed, shortened, warn
+from initplug.errors import (
+    NAME,
+    ApplyError,
+    Finding,
+    InitplugWarning,
+    ProbeError,
+    brief,
+    did_you_mean,
+    headed,
+    shortened,
+    warn,
+)
 from initplug.filling.apply import apply, settings_of
 from initplug.filling.backups import backed_up, restored_on_failure
 from initplug.filling.replicas import NO_REPLICAS, replicated
@@ -34,9 +45,10 @@ from initplug.planning.wrappers import unwrapped
 from initplug.schemes.compositions import Copy, Drawn, Load
 from initplug.studies.calibration import Calibration, counted
 from initplug.studies.factored import factored
-from initplug.studies.inputs import arguments_of
 from initplug.studies.layers import Layer, layers_of
-from initplug.studies.passes import Spread, call, floats_in, spread_of, undisturbed
+from initplug.studies.passes import Spread, call, spread_of, undisturbed
+from initplug.studies.probing.inputs import Inputs, check_names, inputs_of
+from initplug.studies.probing.passage import first_float
 from initplug.studies.scaling import Goal
 from initplug.values import is_whole, plain
 
@@ -104,7 +116,7 @@ def calibrate(
     seed, threads = plain(seed), plain(threads)
     goal = _checked(seed, method, plain(target), plain(tolerance), plain(rounds))
     settings = settings_of(seed, threads, False, False, progress)
-    args, kwargs = arguments_of(inputs)
+    given = _given(model, inputs)
     recipe = load(recipe.recipe if isinstance(recipe, Plan) else recipe)
     if isinstance(model, nn.Module):
         _refuse_shared(model)
@@ -119,7 +131,7 @@ def calibrate(
         with _silent():
             fresh = fitted(model, found.plan, "")  # what was on meta has other tensors now
             layers, left = layers_of(fresh, skip, goal)
-            passes = _Course(_work(fresh, settings), layers, progress).run(model, (args, kwargs), goal.rounds)
+            passes = _Course(_work(fresh, settings), layers, progress).run(model, given, goal.rounds)
             rows = [layer.scaling() for layer in sorted(layers, key=lambda layer: layer.order or len(layers) + 1)]
             result = factored(found.plan, {row.name: row.factor for row in rows if row.factor != 1})
             audit = apply(model, result, seed=seed, threads=threads)
@@ -149,6 +161,17 @@ def _checked(seed: Any, method: Any, target: Any, tolerance: Any, rounds: Any) -
     if not is_whole(rounds) or rounds < 1:
         raise ApplyError(f"rounds={shown(rounds)}: a weight is drawn again a whole number of times, at least once")
     return Goal(float(target), float(tolerance), rounds)
+
+
+def _given(model: Any, inputs: Any) -> Inputs:
+    """Return the inputs of a forward, refused here where it would not take them."""
+    try:
+        given = inputs_of(inputs)
+        if isinstance(model, nn.Module):
+            check_names(unwrapped(model), given)
+    except ProbeError as error:
+        raise ApplyError(str(error), error.findings) from None
+    return given
 
 
 def _is_number(value: Any) -> bool:
@@ -223,24 +246,24 @@ class _Course:
     met: set[int] = field(default_factory=set)
     fault: ApplyError | None = None
 
-    def run(self, model: nn.Module, inputs: tuple[tuple[Any, ...], dict[str, Any]], most: int) -> int:
+    def run(self, model: nn.Module, inputs: Inputs, most: int) -> int:
         """Pass inputs through a model until a pass has changed nothing; return how many passes it took.
 
         Args:
             model: as the user has it.
-            inputs: positional and keyword arguments.
+            inputs: of its forward.
             most: passes that may change something; one more looks at what they left.
         """
         for number in range(1, most + 1):
-            self._once(model, *inputs)
+            self._once(model, inputs)
             self.progress = None  # what is done is done
             if not self.changed:
                 return number
         self.searching = False
-        self._once(model, *inputs)
+        self._once(model, inputs)
         return most + 1
 
-    def _once(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _once(self, model: nn.Module, inputs: Inputs) -> None:
         self.changed = False
         self.met.clear()
         for layer in self.layers:
@@ -249,7 +272,7 @@ class _Course:
         assert self.work.settings.seed is not None  # which calibrating takes
         try:
             with undisturbed(model, self.work.tree, self.work.settings.seed), self._listening():
-                call(model, args, kwargs)
+                call(model, inputs.positional, inputs.named)
         except Exception as error:
             if self.fault is None:
                 raise ApplyError(f"the forward raised {brief(error, NAME)}{_place(error)}") from error
@@ -275,10 +298,14 @@ class _Course:
 
     def _heard(self, layer: Layer, place: str, forward: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Run the forward of a layer's module; for the first time in a pass, draw its weight until the output fits."""
+        given = [one for one in (*args, *kwargs.values()) if isinstance(one, Tensor) and not one.is_inference()]
+        versions = [one._version for one in given]
         output = forward(*args, **kwargs)
-        spread = self._spread(layer, place, output, (args, kwargs))
+        spread = self._spread(layer, place, output, given)
         if spread is None:
             return output
+        if versions != [one._version for one in given]:
+            layer.reason = "its forward writes to its input"
         layer.calls += 1
         if layer.row in self.met:
             return output
@@ -287,27 +314,27 @@ class _Course:
         while self.searching and (factor := layer.next_factor()) is not None:
             self._draw(layer, factor)
             output = forward(*args, **kwargs)
-            again = self._spread(layer, place, output, (args, kwargs))
+            again = self._spread(layer, place, output, given)
             layer.hear(spread if again is None else again, place, len(self.met))
         if self.progress is not None:
             self.progress(len(self.met), len(self.layers))
         return output
 
-    def _spread(self, layer: Layer, place: str, output: Any, inputs: Any) -> Spread | None:
-        """Return the moments of an output; None where it has none.
+    def _spread(self, layer: Layer, place: str, output: Any, given: Sequence[Tensor]) -> Spread | None:
+        """Return the moments of an output for the tensors given; None where it has none.
 
         Raises:
             ApplyError: it holds NaN or infinities.
         """
-        tensor = floats_in(output)
-        if tensor is None or not tensor.numel():
-            layer.silent = tensor is None
+        tensor = first_float(output)
+        layer.silent = tensor is None or tensor.layout != torch.strided or tensor.is_nested
+        if tensor is None or layer.silent or not tensor.numel():
             return None
         spread = spread_of(tensor)
         if spread.beyond:
-            given = floats_in([*inputs[0], *inputs[1].values()])
-            already = given is not None and given.numel() and spread_of(given).beyond
-            cause = "; so does its input" if already else ""
+            first = first_float([*given])
+            already = first is not None and not bool(torch.isfinite(first).all())
+            cause = ", as some of its input" if already else ""
             what = f"{spread.beyond} of the {spread.numel} elements of its output are NaN or infinite{cause}"
             found = Finding(place or layer.slot.name, what)
             self.fault = ApplyError(f"{found.path} ({layer.module_type}): {what}", [found])

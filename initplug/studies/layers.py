@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch
 from torch import nn
 
 from initplug.errors import ApplyError, did_you_mean
@@ -20,6 +19,7 @@ from initplug.planning.assignment import ADAPTER, FROZEN, UNMATCHED, Share
 from initplug.planning.matching import hits_of, states_of
 from initplug.planning.references import EMBEDDINGS
 from initplug.planning.slots import Node, Slot, Tree
+from initplug.planning.wrappers import public_type
 from initplug.schemes.compositions import Drawn
 from initplug.schemes.distributions import Constant
 from initplug.studies.calibration import Scaling, counted
@@ -64,7 +64,8 @@ class Layer:
     def module_type(self) -> str:
         """Class of the module that was heard, or of the first that may be."""
         module = self.modules[self.place if self.place is not None else next(iter(self.modules))]
-        return type(module).__name__
+        cls: type = type(module)
+        return public_type(cls).__name__
 
     def hear(self, spread: Spread, place: str, order: int) -> None:
         """Take note of an output, and of the module that gave it if it is the first."""
@@ -168,8 +169,6 @@ def _unscaled(node: Node) -> str | None:
         return "a lookup has the std of its weight"
     if any("norm" in cls.__name__.lower() for cls in node.cls.__mro__):
         return "it is a norm's"
-    if isinstance(node.module, torch.jit.ScriptModule):
-        return "TorchScript cannot be listened to"
     return None
 
 

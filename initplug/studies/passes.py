@@ -136,20 +136,3 @@ def spread_of(tensor: Tensor) -> Spread:
 
 SMALL = 1 << 20
 """Elements up to which moments are taken in double precision; of more, single is as good, and takes half the memory."""
-
-
-def floats_in(output: Any) -> Tensor | None:
-    """Return the first tensor of floats in what a module gives: itself, or in a tuple, a list or a mapping.
-
-    Example:
-        >>> floats_in({"index": torch.tensor(1), "hidden": (torch.ones(2),)})
-        tensor([1., 1.])
-    """
-    if isinstance(output, Tensor):
-        floats = (output.is_floating_point() or output.is_complex()) and output.layout == torch.strided
-        return output if floats and not output.is_nested else None
-    if isinstance(output, Mapping):
-        output = [*output.values()]
-    if isinstance(output, tuple | list):
-        return next((found for one in output if (found := floats_in(one)) is not None), None)
-    return None

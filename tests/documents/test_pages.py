@@ -20,7 +20,7 @@ CONFIG = GUIDE.parent / "mkdocs.yml"
 
 
 @pytest.mark.filterwarnings("ignore:1 rule of recipe.yaml selects nothing")  # which the page is about
-@pytest.mark.parametrize("page", ["index", "tutorial", "scale", "messages", "faq"])
+@pytest.mark.parametrize("page", ["index", "tutorial", "scale", "messages", "faq", "probe"])
 def test_a_page_does_what_it_shows(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -331,18 +331,25 @@ def test_outputs_that_are_constant_or_hold_no_floats_are_left() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return super().forward(x).argmax(-1)
 
+    class Writing(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x.mul_(2))
+
     class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.counting, self.one, self.last = Counting(8, 8), nn.Linear(8, 1), nn.Linear(1, 8)
+            self.writing = Writing(8, 8)
 
         def forward(self, x: Tensor) -> Tensor:
-            return torch.as_tensor(self.last(self.one(x)) + self.counting(x)[:, None])
+            given = self.last(self.one(x)) + self.counting(x)[:, None]
+            return torch.as_tensor(self.writing(given))
 
     calibration = initplug.calibrate(Net(), NORMAL, normals(1, 8), seed=0)
     assert {row.name: row.reason for row in calibration} == {
         "one.weight": "its output is constant",
         "last.weight": None,
+        "writing.weight": "its forward writes to its input",
         "counting.weight": "its output holds no floats",
     }
     with pytest.warns(InitplugWarning, match=r"no weight was scaled\n  weight \(Linear\): its output is constant"):
@@ -559,7 +566,7 @@ class Failing(nn.Module):
         (
             None,
             ApplyError,
-            r"last \(Linear\): 32 of the 32 elements of its output are NaN or infinite; so does its input\n"
+            r"last \(Linear\): 32 of the 32 elements of its output are NaN or infinite, as some of its input\n"
             "Everything is as it was",
         ),
     ],
@@ -603,6 +610,9 @@ def test_a_layer_that_makes_nan_is_named_itself() -> None:
         ({"skip": "2.wieght"}, "skip='2.wieght' selects nothing (did you mean 2.weight?)"),
         ({"skip": ["2", 3]}, "skip= holds selectors, not 3"),
         ({"skip": "2.(a"}, "skip='2.(a': bad selector: "),
+        ({"inputs": {"imput": normals(4, 8)}}, "forward of Sequential takes no 'imput' (did you mean input?)"),
+        ({"inputs": (normals(4, 8), 3)}, "forward of Sequential takes 1 input, not 2"),
+        ({"inputs": torch.full((4, 8), math.nan)}, "input 1 holds NaN itself"),
         ({"inputs": {3: normals(4, 8)}}, "inputs: a mapping holds keyword arguments, and 3 is no name"),
     ],
 )

@@ -140,8 +140,8 @@ def test_evaluation_mode_is_an_option(models: str) -> None:
     [
         (("--input", "8y3"), 2, "input '8y3': expected one of 8x3x32x32"),
         (("--input", "8x3:int64"), 2, "whole numbers need a bound"),
-        (("--input", "missing.npy"), 1, "there is no file missing.npy"),
-        (("--input", "probed_nets:nothing"), 2, "--input 'probed_nets:nothing': probed_nets has no 'nothing'"),
+        (("--input", "missing.npy"), 2, "there is no file missing.npy"),
+        (("--input", "probed_nets:nothing"), 2, "input 'probed_nets:nothing': probed_nets has no 'nothing'"),
         (
             ("--input", "9x4", "--loss", "probed_nets:nothing"),
             2,
@@ -165,5 +165,5 @@ def test_what_is_wrong_is_told_in_lines(models: str, arguments: tuple[str, ...],
 
 def test_help_says_what_it_does() -> None:
     text = " ".join(invoke("probe", "--help", status=0).stdout.split())
-    for word in ("--against", "--vary", "model.width=64,128,256", "2x128:int64<50257>", "gradients that vanish"):
+    for word in ("--against", "--vary", "model.width=64,128,256", "2x128:int64<50257", "gradients that vanish"):
         assert word in text

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from os import PathLike
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from initplug._version import __version__
 from initplug.errors import did_you_mean, visible
@@ -21,6 +21,12 @@ from initplug.tables.text import UNBOUNDED, WIDE, Column, table, terminal_width
 STEADY = 0.25
 """The exponent up to which a layer keeps its scale: one draw of narrow layers has as much by chance, √width is 0.5."""
 
+
+if TYPE_CHECKING:
+    from initplug.reporting.pictures import Picture
+
+PAGE = 960
+"""Pixels of the picture of a page."""
 
 SUFFIXES = (".html", ".svg", ".png", ".json", ".csv", ".md")
 """Files that a probe is written to."""
@@ -187,8 +193,34 @@ class Probe:
         title = f"{self.model}: std of activations and of gradients against depth, a line for each recipe"
         return svg(self.traces, title=visible(title), told="; ".join(self.told()), width=width)
 
-    def save(self, path: str | PathLike[str]) -> None:
-        """Write the probe to a .json, .csv, .md, .svg or .png file; a PNG needs matplotlib.
+    def to_html(
+        self,
+        *,
+        title: str | None = None,
+        command: str | None = None,
+        date: str | None = None,
+        pictures: Iterable[Picture] = (),
+    ) -> str:
+        """Return the probe as a page of its own, that needs no network: lines against depth, verdicts, layers.
+
+        Args:
+            title: the heading, instead of the model's class.
+            command: the command that made it.
+            date: when it was made, as text.
+            pictures: further ones, after that of the lines.
+        """
+        from initplug.reporting.page import page
+        from initplug.reporting.probes import probe_report
+
+        report = probe_report(self.to_dict(), self.headline(), self.to_svg(width=PAGE), self.told()[:-1])
+        return page(report, title=title, command=command, date=date, pictures=pictures)
+
+    def save(self, path: str | PathLike[str], **page: Any) -> None:
+        """Write the probe to a .html, .json, .csv, .md, .svg or .png file; a PNG needs matplotlib.
+
+        Args:
+            path: of the file.
+            page: what `to_html` takes, for .html alone.
 
         Raises:
             InitplugError: an unknown suffix, or a path that cannot be written.
@@ -196,8 +228,8 @@ class Probe:
         if str(path).endswith(".png"):
             save_png(self.traces, path)
             return
-        texts = {".json": self.to_json, ".csv": self.to_csv, ".md": self.to_markdown, ".svg": self.to_svg}
-        save(path, texts)
+        texts = {".html": self.to_html, ".json": self.to_json, ".csv": self.to_csv, ".md": self.to_markdown}
+        save(path, {**texts, ".svg": self.to_svg}, page)
 
     def __repr__(self) -> str:
         return f"<Probe {self.headline()}>"

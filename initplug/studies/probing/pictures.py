@@ -147,10 +147,11 @@ LEAST_DECADES = 2.0
 """Powers of ten that an axis shows at least: what is flat is to look flat."""
 
 STYLE = (
-    "text{font:12px 'DejaVu Sans',Verdana,Arial,sans-serif;fill:#40454d}"
-    ".grid{stroke:#dfe2e6;stroke-width:1}.axis{stroke:#b0b5bd;stroke-width:1}"
-    "polyline{fill:none;stroke-width:2;stroke-linejoin:round}.between{stroke-width:1.2;stroke-dasharray:4 3}"
-    "@media (prefers-color-scheme:dark){text{fill:#c9ced6}.grid{stroke:#3a3f47}.axis{stroke:#5c626c}}"
+    ".probe{max-width:100%;height:auto}"
+    ".probe text{font:12px 'DejaVu Sans',Verdana,Arial,sans-serif;fill:var(--soft,#40454d)}"
+    ".probe .grid{stroke:var(--line,#dfe2e6);stroke-width:1}.probe .axis{stroke:var(--soft,#b0b5bd);stroke-width:1}"
+    ".probe polyline{fill:none;stroke-width:2;stroke-linejoin:round}"
+    ".probe .between{stroke-width:1.2;stroke-dasharray:4 3}"
 )
 
 
@@ -174,8 +175,9 @@ def svg(traces: Sequence[Trace], *, title: str, told: str = "", width: int = 720
     ]
     height = top + HEIGHT + BOTTOM
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        f'role="img" aria-label="{escape(title)}"><title>{escape(title)}</title><desc>{escape(visible(told))}</desc>'
+        f'<svg class="probe" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
+        f'height="{height}" role="img" aria-label="{escape(title)}">'
+        f"<title>{escape(title)}</title><desc>{escape(visible(told))}</desc>"
         f"<style>{STYLE}</style>{legend}{''.join(parts)}</svg>\n"
     )
 

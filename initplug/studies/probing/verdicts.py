@@ -28,7 +28,7 @@ Kind = Literal[
 ]
 
 LOST = 1e-4
-"""The part of a signal, or of a gradient, below which it is lost: plain nets of 56 layers that still train keep more."""
+"""The part of a signal, or of a gradient, below which it is lost: plain nets of 56 layers that train keep more."""
 
 HUGE = 1e2
 """The factor above which a signal has exploded: sound nets grow by less than ten."""

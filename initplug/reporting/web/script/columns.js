@@ -25,7 +25,7 @@ const TEXT = column("text", "Distribution", 10, text("distribution"), { ofKind: 
 const EXPECTED = column("expected", "Expected", 4, (row) => spread(row.common.mean, row.common.std), { ofKind: (kind) => kind.std }, kindTextsOf((kind) => spread(kind.mean, kind.std)));
 const MEASURED = column("measured", "Measured", 5, (row) => spread(row.mean, row.std), { of: measured("std") }, () => ["-1.2e-5 ± 0.0589"]);
 const DRAWN = column("drawn", "Values", 7, null, {}, () => []);
-const VERDICT = column("verdict", "Verdict", 0, (row) => verdictCell(row), { of: (line, first) => ["differs", "untestable", "ok", "exact"].indexOf(judged(rowAt(first))) }, () => (has("verdict") ? [...data.verdict[0], ...(data.status?.[0] || [])].map((word) => `●  ${word}`) : []));
+const VERDICT = column("verdict", "Verdict", 0, (row) => verdictCell(row), { of: (line, first) => ["alarm", "differs", "untestable", "ok", "exact"].indexOf(judged(rowAt(first))) }, () => (has("verdict") ? [...data.verdict[0], ...(data.status?.[0] || [])].map((word) => `●  ${word}`) : []));
 const HOLDS = column("holds", "Holds", 1, (row) => name(row.common.holds), { ofKind: (kind) => kind.holds }, kindTextsOf((kind) => kind.holds));
 const PLACE = column("place", "Written last at", 2, (row) => text("place")(row), { ofKind: (kind) => kind.place }, kindTextsOf((kind) => kind.place || ""));
 const A = column("a", data.a || "a", 1, text("a"), { ofKind: (kind) => kind.std_a }, kindTextsOf((kind) => kind.a));
@@ -35,11 +35,17 @@ const RULES = column("rule", "Rules", 4, text("rules"), { ofKind: (kind) => kind
 const AT = column("place", "At", 5, text("location"), { ofKind: (kind) => kind.location }, kindTextsOf((kind) => kind.location || ""));
 const WHAT = column("verdict", "Differs in", 6, (row) => (row.common.what), { ofKind: (kind) => kind.what }, kindTextsOf((kind) => kind.what));
 
+// What a probe measured of a layer.
+const figure = (key, title, rank) => column(key, title, rank, (row) => (row.common[key] == null ? "–" : digits(row.common[key])), { ofKind: (kind) => kind[key] }, () => [title, "-1.23e-10"]);
+const LAYER = { ...NAME, title: "Layer" };
+const OUTPUT = { ...SHAPE, title: "Output" };
+
 const COLUMNS = {
   audit: [NAME, TYPE, SHAPE, FANS, RULE, INIT, TEXT, EXPECTED, MEASURED, DRAWN, VERDICT],
   plan: [NAME, TYPE, SHAPE, FANS, RULE, INIT, TEXT, EXPECTED, DRAWN],
   recording: [NAME, TYPE, SHAPE, HOLDS, EXPECTED, DRAWN, PLACE, VERDICT],
   diff: [NAME, SHAPE, RULES, A, B, RATIO, DRAWN, AT, WHAT],
+  probe: [LAYER, TYPE, OUTPUT, figure("std", "Std", 1), figure("ratio", "Ratio", 9), figure("signal", "Between inputs", 2), figure("zeros", "Zeros", 6), figure("gradient", "Gradient", 1), figure("gradient_ratio", "Ratio", 10), VERDICT],
 }[data.kind];
 
 // A filter: its key and heading, the value of a row, and whether all rows of a kind have the same.
@@ -50,6 +56,7 @@ const FILTERS_OF = {
   audit: [byRule, byType, ["status", "Status", (place) => codedOf.status(place), false], byVerdict],
   plan: [byRule, byType],
   recording: [["place", "Written at", ({ common }) => common.place || NO_RULE, true], byType, byVerdict],
+  probe: [byType, byVerdict],
   diff: [["rule", "Rules", ({ common }) => `=${common.rules}`, true], ["what", "Differs in", ({ common }) => common.what, true]],
 };
 const FILTER_TITLES = { [NO_RULE]: data.kind === "recording" ? "nowhere" : "no rule", [FROZEN]: "frozen" };

@@ -63,13 +63,23 @@ function sideFacts({ common }) {
   ];
 }
 
+function layerFacts({ common }) {
+  const told = (value) => (value == null ? "–" : digits(value, 5));
+  return [
+    ["Std", [`${told(common.std)} about ${told(common.mean)}, ${told(common.signal)} of it between inputs`]],
+    ["Ratio", [`${told(common.ratio)} to the layer before`]],
+    ["Zeros", [`${told(common.zeros)} of elements${common.dead == null ? "" : `, ${told(common.dead)} of units dead`}${common.saturated == null ? "" : `, ${told(common.saturated)} saturated`}`]],
+    ["Gradient", [`std ${told(common.gradient)}, ratio ${told(common.gradient_ratio)}`]],
+  ];
+}
+
 function sheet(row) {
   const { common } = row;
   const facts = [
     ["Name", [code(row.name)]],
     row.aliases.length ? ["Also called", [code(row.aliases.join(", "))]] : null,
     common.shape ? ["Tensor", [tensorOf(row)]] : null,
-    ...({ recording: recordedFacts, diff: sideFacts }[data.kind] || ruleFacts)(row),
+    ...({ recording: recordedFacts, diff: sideFacts, probe: layerFacts }[data.kind] || ruleFacts)(row),
     has(OWN.count) ? ["Measured", [row.count === null ? "–" : `mean ${digits(row.mean, 5)}, std ${digits(row.std, 5)}, ${range(row.low, row.high)}, ${plural(row.count, "element")}`]] : null,
     row.status ? ["Status", [row.status]] : null,
     row.verdict && data.kind !== "diff" ? ["Verdict", [make("span", { class: `mark ${tone(row)}` }, row.verdict)]] : null,

@@ -53,10 +53,10 @@ function unpacked(packed) {
 }
 
 const judged = (row) => (row.status === undefined || row.status === "initialized" || row.status === "read" ? row.verdict : row.status);
-const TONES = { exact: "exact", ok: "ok", differs: "differs", untestable: "untestable", kept: "kept" };
+const TONES = { exact: "exact", ok: "ok", differs: "differs", alarm: "differs", untestable: "untestable", kept: "kept" };
 const tone = (row) => TONES[judged(row)] || "other";
 
-const differs = holds("verdict", "differs");
+const differs = holds("verdict", data.kind === "probe" ? "alarm" : "differs");
 
 // Blocks that repeat: rows that agree, and the moments of all their elements.
 const blocks = data.blocks.name.map((title, place) => {
