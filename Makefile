@@ -75,6 +75,10 @@ docs: $(VENV)/installed-docs ## Build the site of the guide into build/site; a l
 
 COVERAGE := build/coverage-packages
 
+recordings: $(VENV)/installed-tests ## Record 1,165 models of others, and write examples/guide/recordings.md anew (an hour; VERIFY=--verify compares recipes, too).
+	$(PIP) install --no-deps --target $(COVERAGE) --upgrade --requirement tests/conformance/requirements-coverage.txt
+	PYTHONPATH=$(COVERAGE) $(BIN)/python tests/conformance/recordings.py $(VERIFY) $(MODELS)
+
 presets-coverage: $(VENV)/installed-tests ## Measure which models some preset reproduces, and write examples/guide/coverage.md anew.
 	$(PIP) install --no-deps --target $(COVERAGE) --upgrade --requirement tests/conformance/requirements-coverage.txt
 	PYTHONPATH=$(COVERAGE) $(BIN)/python tests/conformance/coverage_table.py $(MODELS)

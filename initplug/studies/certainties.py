@@ -119,23 +119,29 @@ LEAST_FILLED = 16
 VECTORS = 32
 """Vectors of a matrix that are compared with each other."""
 
-PARTS = (2, 3, 4)
-"""Numbers of parts, as gates or projections have, that are looked at for orthogonal matrices."""
+PARTS = (4, 3, 2)
+"""Numbers of parts, as gates or projections have, that are looked at for orthogonal matrices: four make two, too."""
 
 
 def _orthogonal(tensor: Tensor) -> Iterator[Drawn]:
     """Yield the orthogonal matrix that a tensor is, or those that it is made of."""
     if tensor.ndim < 2:
         return
+    rows, columns = tensor.shape[0], tensor[0].numel()
+    if rows > columns:  # parts that are orthogonal make a whole that is, not the other way round
+        yield from _orthogonal_parts(tensor)
     gain = _gain(tensor)
     if gain is not None:
-        yield Orthogonal(gain, tensor.shape[0], tensor[0].numel())
-        return
+        yield Orthogonal(gain, rows, columns)
     if tensor.ndim > 2:  # a matrix for each index of the first dimension
         one = _gain(tensor[0])
         rows, columns = tensor.shape[1], tensor[0, 0].numel()
         if one is not None and min(rows, columns) > 1 and all(_gain(part) == one for part in tensor[1:VECTORS]):
             yield Batched(Orthogonal(one, rows, columns), 1)
+    yield from _orthogonal_parts(tensor)
+
+
+def _orthogonal_parts(tensor: Tensor) -> Iterator[Stacked]:
     for count in PARTS:
         if tensor.shape[0] % count or tensor.shape[0] < 2 * count:
             continue

@@ -23,6 +23,7 @@ from initplug.planning.plan import Plan
 from initplug.schemes.compositions import Copy, Drawn, Planned
 from initplug.studies.agreement import alike
 from initplug.studies.forms import Given
+from initplug.studies.inference import Inference, InferredRow
 from initplug.studies.recording import Recording
 from initplug.tables.files import save, to_csv, to_frame, to_json, to_markdown
 from initplug.tables.grouping import collapsed
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
 PLANNED = "planned"
 """The key of a row's distribution itself, where the side is no file."""
+
+ALLOWS = "allows"
+"""The key of what says whether a row that was inferred may come of another distribution, too."""
 
 PRECISION = 2e-6
 """The relative difference up to which numbers of two distributions are the same: rows tell six digits."""
@@ -226,11 +230,13 @@ def diff(model: nn.Module | None, a: Any, b: Any) -> Diff:
     """Return the slots that two recipes, plans, audits or recordings do not treat alike, with both sides of each.
 
     Distributions are compared, and ties: two ways to say one distribution are no difference, nor are dtypes, places
-    and names of rules. A slot that is kept on both sides is the same.
+    and names of rules. A slot that is kept on both sides is the same. A row of an Inference is the same as whatever its
+    values may come from, as an audit judges them.
 
     Args:
         model: any module, which recipes are planned on; None where both sides are plans or audits.
-        a: a Plan, an Audit, a Recording, the path of one saved as .json, a Recipe, or anything else that `load` takes.
+        a: a Plan, an Audit, a Recording, an Inference, the path of one saved as .json, a Recipe, or anything else that
+            `load` takes.
         b: likewise.
 
     Raises:
@@ -328,6 +334,9 @@ def _known(row: Mapping[str, Any], key: str) -> bool:
 def _same_values(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Return whether two rows have one distribution; what differs in its bounds alone may be one, too."""
     planned, recorded = one.get(PLANNED), other.get(PLANNED)
+    for side, drawn in ((one, recorded), (other, planned)):
+        if ALLOWS in side and isinstance(drawn, Drawn):
+            return bool(side[ALLOWS](drawn))
     if isinstance(planned, Drawn) and isinstance(recorded, Drawn):
         return alike(planned, recorded)
     return _same_text(_drawn(one), _drawn(other))
@@ -409,7 +418,11 @@ def recorded_rows(recording: Recording) -> Sequence[Mapping[str, Any]]:
         reason = "keep" if isinstance(row.outcome, Given) else None
         told = row.reason if planned is None and reason is None else None if planned is None else planned.text
         place = None if row.place is None else row.place.short
-        facts = {"distribution": told, "rule": None, "init": None, "reason": reason, "location": place}
+        facts: dict[str, Any] = {"distribution": told, "rule": None, "init": None, "reason": reason, "location": place}
+        if isinstance(row, InferredRow):
+            facts |= {"rule": row.rule, "init": row.formula}
+            if row.distribution is not None:  # what is a copy may as well be compared by what it looks like
+                planned, facts = row.distribution, facts | {ALLOWS: row.allows, "distribution": row.distribution.text}
         rows.append(row.to_dict() | facts | {PLANNED: planned})
     return rows
 
@@ -432,7 +445,7 @@ def _label(side: Any) -> str | None:
     if isinstance(side, Audit):
         return side.plan.name
     if isinstance(side, Recording):
-        return "recorded"
+        return "inferred" if isinstance(side, Inference) else "recorded"
     return fspath(side) if isinstance(side, str | PathLike) and "\n" not in fspath(side) else None
 
 

@@ -14,7 +14,7 @@ from initplug.planning.references import layout_of
 from initplug.planning.resets import Replays
 from initplug.planning.slots import Tree
 from initplug.schemes.compositions import Drawn, Planned
-from initplug.schemes.distributions import Complex, Normal
+from initplug.schemes.distributions import Complex, Normal, TruncatedNormal
 from initplug.schemes.fans import FanError, fans_of
 from initplug.schemes.initializers import TRUNCATION_SHRINK as SHRINK
 from initplug.schemes.initializers import Mode, fan_of
@@ -67,6 +67,7 @@ class Hypotheses:
     def __init__(self, tree: Tree, replays: Replays) -> None:
         self.found: dict[str, Hypothesis] = {}
         self._tree, self._replays = tree, replays
+        self._dtypes = [str(slot.tensor.dtype).removeprefix("torch.") for slot in tree.slots]
 
     def add(self, form: Any, prior: float, meaning: Any = None) -> None:
         """Plan an initializer on all parameters; one that is thought of already is passed over."""
@@ -79,6 +80,16 @@ class Hypotheses:
         )
         self.found[text] = Hypothesis(form, text, prior, tuple(planned), text if meaning is None else meaning)
 
+    def add_numbers(self, form: Mapping[str, Any], prior: float) -> None:
+        """Think of an initializer by numbers, which gives every parameter the same and needs no plan."""
+        recipe = rule_for_all(form)
+        if recipe is None or (text := text_of(recipe)) in self.found:
+            return
+        drawn = form_distribution(form)
+        by_dtype = {dtype: _of_parts(drawn, dtype) for dtype in set(self._dtypes)}
+        planned = tuple(map(by_dtype.__getitem__, self._dtypes))
+        self.found[text] = Hypothesis(form, text, prior, planned, text)
+
 
 def _of_parts(planned: Planned | None, dtype: str) -> Drawn | None:
     """Return the distribution of real elements, or of both parts of complex ones; None where there is no such."""
@@ -87,6 +98,8 @@ def _of_parts(planned: Planned | None, dtype: str) -> Drawn | None:
             return real if real == imaginary else None
         case Normal(0.0, std) if dtype.startswith("complex"):
             return Normal(0.0, std / math.sqrt(2))
+        case TruncatedNormal() if dtype.startswith("complex"):
+            return None
     return planned if isinstance(planned, Drawn) else None
 
 
@@ -101,7 +114,7 @@ def first_hypotheses(tree: Tree, samples: Mapping[int, Sample], replays: Replays
     found = Hypotheses(tree, replays)
     found.add("default", SHARES["default"])
     for form, prior in round_numbers(samples.values()):
-        found.add(form, SHARES["number"] * prior)
+        found.add_numbers(form, SHARES["number"] * prior)
     for form, prior, meaning in _fans(tree, samples):
         found.add(form, SHARES["fan"] * prior, meaning)
     if any(_like_steps(sample) for sample in samples.values()):
@@ -121,7 +134,12 @@ STEPS: tuple[Mapping[str, Any], ...] = (
 def _like_steps(sample: Sample) -> bool:
     """Return whether all elements lie where some time steps do."""
     low, high = sample.moments.min, sample.moments.max
-    return -6.92 < low <= high < -2.24 or 0.00099 < low <= high < 0.101 or 1.0009 < low <= high < 1.11
+    near = -6.92 < low <= high < -2.24 or 0.00099 < low <= high < 0.101 or 1.0009 < low <= high < 1.11
+    return near and sample.numel >= LEAST_STEPS
+
+
+LEAST_STEPS = 16
+"""Elements from which some are looked for."""
 
 
 # Fans -----------------------------------------------------------------------------------------------------------------

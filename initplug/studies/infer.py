@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from initplug.auditing.repetition import repetition
 from initplug.errors import Finding, InitplugError, headed
+from initplug.filling.order import order
 from initplug.filling.owners import needs_others, value_of
 from initplug.filling.sharding import is_sharded
 from initplug.filling.writable import untouchable
@@ -78,7 +79,8 @@ def infer(model: nn.Module) -> Inference:
         named = {one.best.text: one.best.form for one in outcomes.values() if one.best is not None}
     drawn = [replace(row, twin=None) for row in rows]
     tried = candidates(tree, drawn, replays, [*named.values()])
-    proposals = rules_for(tree, rows, tried, copies(tree, rows, replays))
+    kept = [replace(row, twin=None) if row.distribution is None else row for row in rows]  # whoever it is a copy of
+    proposals = rules_for(tree, kept, tried, copies(tree, kept, replays))
     names = names_of(proposals, rows)
     cls = tree.nodes[0].cls.__name__
     recipe = load({"name": cls, "about": f"{cls} as its values look", "rules": recipe_data(proposals, names)})
@@ -137,8 +139,8 @@ class _Looked:
                 sure = None if found.complex and found.moments.std else certainty(found)
                 if sure is not None:
                     self.certain[place] = sure
-                elif _takes_few_values(found):
-                    self.other[place] = Unlike("its elements take few values, as quantized ones do")
+                elif (odd := _no_draw(found)) is not None:
+                    self.other[place] = Unlike(odd)
                 else:
                     self.varied[place] = found
             else:
@@ -152,10 +154,9 @@ class _Looked:
         if not value.numel():
             return Given()
         if not value.is_floating_point() and not value.is_complex():
-            values = value.double()
-            sure = certainty(sample_of(values))
+            found = sample_of(value.double())
             kind = str(value.dtype).removeprefix("torch.")
-            return sample_of(values) if sure is not None else Unlike(f"its elements are whole numbers ({kind})")
+            return Unlike(f"its elements are whole numbers ({kind})") if found.moments.std else found
         if value.is_complex():
             return _finite(torch.view_as_real(value.resolve_conj()), None, complex_=True)
         if value.itemsize < 2:
@@ -235,13 +236,18 @@ class _Looked:
     def _drawn(sample: Sample, outcome: Weighed) -> Outcome:
         drawn = outcome.drawn
         if drawn is None:
-            std = f"{sample.moments.mean:.3g} ± {sample.moments.std:.3g}"
-            return Unlike(f"{std}, p = {outcome.fit:.1g} under what fits best")
+            if outcome.fit > UNTOLD:
+                return Unlike("so are others of its class")
+            spread = f"{sample.moments.mean:.3g} ± {sample.moments.std:.3g}"
+            return Unlike(f"{spread}, p = {outcome.fit:.1g} under what fits best")
         repeated = None if sample.complex else repetition(sample.tensor, drawn)
         if repeated is not None:
             return Unlike(repeated)
         return _whole(drawn if outcome.best is not None else _rounded(drawn, sample), sample)
 
+
+UNTOLD = 0.01
+"""The p-value from which it is no reason by itself."""
 
 LEAST_TOLD = 32
 """Elements from which a tensor tells whether a model was trained."""
@@ -264,13 +270,20 @@ def _finite(value: Tensor, row: int | None, *, complex_: bool = False) -> Sample
     return sample
 
 
-def _takes_few_values(sample: Sample) -> bool:
-    """Return whether more elements are equal than draws in single precision have."""
-    if sample.dtype not in (torch.float32, torch.float64) or len(sample.ordered) <= FEW:
-        return False
+def _no_draw(sample: Sample) -> str | None:
+    """Return what shows that values are no draw: an order, or more equal elements than draws have."""
     moments = sample.moments
+    if sample.numel <= FEW or sample.complex:
+        return None
+    drawn = Normal(moments.mean, moments.std)
+    if (ordered := order(sample.tensor, drawn)) is not None:
+        return ordered
+    if sample.dtype not in (torch.float32, torch.float64):
+        return None
     grid = max(abs(moments.min), abs(moments.max)) * float(torch.finfo(sample.dtype).eps)
-    return sample.repeated > 0.05 + len(sample.ordered) * grid / moments.std
+    if sample.repeated <= 0.05 + len(sample.ordered) * grid / moments.std:
+        return None
+    return repetition(sample.tensor, drawn) or "its elements take few values, as quantized ones do"
 
 
 def _whole(drawn: Drawn, sample: Sample) -> Drawn:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -98,6 +98,9 @@ class Inference(Recording):
 
     rows: tuple[InferredRow, ...]
     step_0: float = 1.0
+
+    def __iter__(self) -> Iterator[InferredRow]:
+        return iter(self.rows)
 
     def __getitem__(self, name: str) -> InferredRow:
         found = super().__getitem__(name)

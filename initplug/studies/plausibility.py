@@ -59,7 +59,8 @@ def log_likelihood(drawn: Planned | None, sample: Sample) -> float:
         case Normal(mean, std) if std > 0:
             return -count * math.log(std * ROOT) - _squares(sample, mean) / (2 * std**2)
         case Uniform(low, high) if high > low and _within(low, high, sample):
-            return -count * math.log(high - low)
+            # Short dtypes round the ends, or draw on a grid: no finer difference tells two intervals apart.
+            return -count * math.log(max(high - low, moments.max - moments.min + 2 * _grain(low, high, sample)))
         case TruncatedNormal(loc, scale, low, high) if _within(low, high, sample):
             inside = mass((low - loc) / scale, (high - loc) / scale)
             if not inside:
@@ -93,9 +94,12 @@ def _squares(sample: Sample, centre: float) -> float:
 
 def _within(low: float, high: float, sample: Sample) -> bool:
     """Return whether all elements are between bounds, but for rounding."""
-    slack = 2 * _rounding(sample) * max((abs(end) for end in (low, high) if math.isfinite(end)), default=0.0)
-    slack += finest(sample.dtype)
+    slack = _grain(low, high, sample) + finest(sample.dtype)
     return low - slack <= sample.moments.min and sample.moments.max <= high + slack
+
+
+def _grain(low: float, high: float, sample: Sample) -> float:
+    return 2 * _rounding(sample) * max((abs(end) for end in (low, high) if math.isfinite(end)), default=0.0)
 
 
 def _rounding(sample: Sample) -> float:

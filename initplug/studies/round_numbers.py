@@ -6,10 +6,13 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+import torch
+
 from initplug.schemes.compositions import Drawn
 from initplug.schemes.distributions import Normal, TruncatedNormal, Uniform
 from initplug.schemes.initializers import TRUNCATION_SHRINK as SHRINK
 from initplug.studies.samples import Sample
+from initplug.studies.spelling import spelled_number
 
 REACH = 5.0
 """Standard errors within which a measured deviation is looked for among those that formulas give."""
@@ -38,19 +41,19 @@ def round_numbers(samples: Iterable[Sample]) -> Iterator[tuple[Any, float]]:
     """
     samples, wanted = [*samples], dict[tuple[str, float], float]()
     for sample in samples:
-        std, error = sample.moments.std, relative_error(sample)
+        std, error = sample.moments.std * (math.sqrt(2) if sample.complex else 1), relative_error(sample)
         for family, size in (("normal", std), ("trunc_normal", std / SHRINK), ("uniform", _reach_of(sample))):
             near = 8 / sample.numel if family == "uniform" else REACH * error
             if math.isfinite(size) and size > 0:
-                for number, prior in _short_numbers(size, max(near, 1e-6)):
+                for number, prior in _short_numbers(size, near + 2 * float(torch.finfo(sample.dtype).eps)):
                     wanted.setdefault((family, number), FAMILIES[family] * prior)
     for (family, number), prior in wanted.items():
         yield _numbered(family, number), prior
     ends = {_ends(sample) for sample in samples}
     for low, high in sorted(one for one in ends if one is not None):
-        yield {"fn": "uniform", "low": low, "high": high}, 0.01
+        yield {"fn": "uniform", "low": spelled_number(low), "high": spelled_number(high)}, 0.01
     for (mean, std), prior in sorted(_shifted(samples).items()):
-        yield {"fn": "normal", "mean": mean, "std": std}, SHIFTED * prior
+        yield {"fn": "normal", "mean": spelled_number(mean), "std": spelled_number(std)}, SHIFTED * prior
 
 
 def relative_error(sample: Sample) -> float:
@@ -82,6 +85,7 @@ MOST_NUMBERS = 12
 
 
 def _numbered(family: str, number: float) -> Mapping[str, Any]:
+    number = spelled_number(number)
     if family == "uniform":
         return {"fn": "uniform", "low": -number, "high": number}
     return {"fn": family, "std": number}
@@ -135,10 +139,11 @@ def form_distribution(form: Mapping[str, Any]) -> Drawn:
     """
     match form["fn"]:
         case "normal":
-            return Normal(form.get("mean", 0.0), form["std"])
+            return Normal(float(form.get("mean", 0)), float(form["std"]))
         case "uniform":
-            return Uniform(form["low"], form["high"])
-    return TruncatedNormal(0.0, form["std"], -2 * form["std"], 2 * form["std"])
+            return Uniform(float(form["low"]), float(form["high"]))
+    std = float(form["std"])
+    return TruncatedNormal(0.0, std, -2 * std, 2 * std)
 
 
 def snapped(value: float, reach: float) -> float:

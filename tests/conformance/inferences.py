@@ -149,14 +149,14 @@ def same_formula(row: Row, meant: Init | None, init: Init | None, owner: nn.Modu
     if owner is None or "default" in (meant.text, init.text):
         return False
     if len(row.shape) < 2:
-        return meant.text == init.text
+        return {meant.fn, init.fn} <= {"normal", "uniform", "trunc_normal"}
     layout = layout_of(owner, row.name.rpartition(".")[2])
     wide = tuple(size * factor for size, factor in zip(row.shape, (3, 5, 1, 1, 1), strict=False))
     if layout.groups > 1:
         wide = (row.shape[0] * 3, *row.shape[1:])
     try:
         one, other = (distribution_for(each, wide, wide, layout, NO_CONTEXT)[0] for each in (meant, init))
-    except (MisfitError, AttributeError, LookupError):  # factors are of a place in a model
+    except (MisfitError, AttributeError, LookupError, ValueError):  # factors are of a place in a model
         return False
     return isinstance(one, Drawn) and isinstance(other, Drawn) and alike(one, other)
 

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import random
+import threading
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -58,6 +59,8 @@ def on_meta(make: Callable[[], Tensor]) -> Outcome:
 
 WITHOUT_VALUES = Computed("a table of fixed values, which are not known on meta")
 
+ELSEWHERE = "computed: drawn outside torch, or in another thread"
+
 UNKNOWN = {"gates", "linspace", "times of pi", "numbers along the first"}
 """Tables that no formula is known of but by their values; of more than two million elements they have none."""
 
@@ -87,9 +90,6 @@ def test_what_is_written_is_read_without_any_value(name: str) -> None:
         assert vars_of(outcome) == pytest.approx(vars_of(expected), rel=1e-9, abs=1e-12)
     else:
         assert repr(outcome) == repr(row_of(make).outcome)
-
-
-REPEATED = {"repeated": "repeat of draws"}
 
 
 @pytest.mark.usefixtures("all_on_meta")
@@ -182,7 +182,7 @@ def test_numbers_of_other_generators_are_told_on_meta() -> None:
     before = states()
     recording = initplug.record(build, meta=True)
     assert recording.meta
-    assert {problem.reason for problem in recording.problems()} == {"computed: drawn outside torch"}
+    assert {problem.reason for problem in recording.problems()} == {ELSEWHERE}
     assert states() == before
 
 
@@ -433,6 +433,19 @@ def forking() -> nn.Module:
     return nn.Linear(300, 300)
 
 
+@pytest.mark.parametrize("on", [False, True])
+def test_what_another_thread_draws_is_told_not_to_be_seen(on: bool) -> None:
+    def build() -> nn.Module:
+        built: list[nn.Module] = []
+        thread = threading.Thread(target=lambda: built.append(nn.Linear(8, 8)))
+        thread.start()
+        thread.join()
+        return built[0]
+
+    reasons = {problem.reason for problem in initplug.record(build, meta=on).problems()}
+    assert reasons == {ELSEWHERE}
+
+
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize("on", [False, True])
 @pytest.mark.parametrize("build", [compiled, forking])
@@ -445,6 +458,7 @@ def test_what_compiles_or_forks_is_recorded(build: Callable[[], nn.Module], on: 
 # Commands and locks ---------------------------------------------------------------------------------------------------
 
 NETS = """
+import torch
 from torch import nn
 
 
@@ -455,6 +469,12 @@ def plain():
 def valued():
     layer = nn.Linear(300, 300)
     layer.scale = layer.weight.max().item()
+    return layer
+
+
+def empty():
+    layer = plain()
+    layer.token = nn.Parameter(torch.empty(400, 400))
     return layer
 """
 
@@ -478,7 +498,17 @@ def test_the_command_records_on_meta(nets: str) -> None:
 def test_the_command_says_where_values_are_needed(nets: str) -> None:
     result = invoke("record", f"{nets}:valued", "--meta", status=0)
     told = "on meta its code raises RuntimeError: Tensor.item() cannot be called on meta tensors"
-    assert f"warning: recorded for real: {told} ({nets}:11)" in result.stderr.splitlines()
+    assert f"warning: recorded for real: {told} ({nets}:12)" in result.stderr.splitlines()
+
+
+@pytest.mark.parametrize("way", ["--meta", "--real"])
+def test_the_command_ends_in_status_1_where_memory_is_never_written(nets: str, way: str) -> None:
+    result = invoke("record", f"{nets}:empty", way, status=1)
+    *_, told, headline = result.stderr.splitlines()
+    assert told == f"token: memory that is never written ({nets}:18)"
+    assert headline.removesuffix("; on meta").endswith("2 of 3 parameters what the code does; 1 is never written")
+    table = invoke("record", f"{nets}:empty", way, "--table", status=1).stdout
+    assert "memory that is never written" in table
 
 
 @pytest.mark.usefixtures("little_memory")
