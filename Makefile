@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: help run test quick lint types tests compat floors pythons dist wheels fuzz browser conformance presets-table presets-coverage screenshots coverage benchmark picture clean
+.PHONY: help run test quick lint types tests compat floors pythons dist wheels fuzz browser conformance presets-table inferences presets-coverage screenshots coverage benchmark picture clean
 
 help: ## Say what there is.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -64,6 +64,9 @@ conformance: $(VENV)/installed-tests ## Compare every preset with all of its mod
 
 presets-table: $(VENV)/installed-tests ## Write the table of examples/guide/presets.md anew.
 	$(BIN)/python tests/conformance/presets_table.py
+
+inferences: $(VENV)/installed-tests ## Measure how often values alone tell what drew them, and write examples/guide/infer.md anew.
+	$(BIN)/python tests/conformance/inferences.py --write
 
 COVERAGE := build/coverage-packages
 

@@ -153,6 +153,7 @@ PUBLIC = [
     "Constant",
     "Fans",
     "Finding",
+    "Inference",
     "InitplugError",
     "InitplugWarning",
     "Normal",
@@ -170,6 +171,7 @@ PUBLIC = [
     "audit",
     "deferred",
     "diff",
+    "infer",
     "initializer",
     "load",
     "plan",
@@ -189,7 +191,7 @@ def test_no_submodule_takes_a_public_name() -> None:
         if not name.endswith("__main__"):
             importlib.import_module(name)
     assert not {name.split(".")[1] for name in names} & set(PUBLIC)
-    for name in ("load", "plan", "apply", "audit", "deferred", "diff", "suggest", "record"):
+    for name in ("load", "plan", "apply", "audit", "deferred", "diff", "suggest", "record", "infer"):
         assert callable(getattr(initplug, name))
         assert getattr(initplug, name).__name__ == name
 

@@ -210,6 +210,7 @@ def test_the_three_spellings_of_the_guide_are_one() -> None:
     [
         ("checkpoints", ["python", "text"]),
         ("deferred", ["python", "python", "text"]),
+        ("infer", ["python", "text"]),
         ("reports", ["python", "text", "python", "python", "text"]),
         ("seeds", ["python"]),
         ("trees", ["python", "text"]),
