@@ -67,6 +67,9 @@ conformance: $(VENV)/installed-tests ## Compare every preset with all of its mod
 presets-table: $(VENV)/installed-tests ## Write the table of examples/guide/presets.md anew.
 	$(BIN)/python tests/conformance/presets_table.py
 
+inferences: $(VENV)/installed-tests ## Measure how often values alone tell what drew them, and write examples/guide/infer.md anew.
+	$(BIN)/python tests/conformance/inferences.py --write
+
 reference: $(VENV)/installed-tests ## Write the guide's reference of initializers anew, with its pictures.
 	$(BIN)/python tests/documents/reference.py
 

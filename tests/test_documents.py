@@ -201,6 +201,7 @@ def test_the_three_spellings_of_the_guide_are_one() -> None:
         ("calibrate", ["python", "text", "python", "text"]),
         ("checkpoints", ["python", "text"]),
         ("deferred", ["python", "python", "text"]),
+        ("infer", ["python", "text"]),
         ("reports", ["python", "text", "python", "python", "python", "text"]),
         ("seeds", ["python"]),
         ("trees", ["python", "text"]),
