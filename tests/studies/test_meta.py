@@ -152,6 +152,27 @@ def test_a_model_of_seventy_billion_elements_takes_some_megabytes() -> None:
     assert [type(row.outcome) for row in recording] == [type(row.outcome) for row in small]
 
 
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda: torch.zeros(300, 300), Constant(0.0)),
+        (lambda: torch.ones(300, 300) / 4, Constant(0.25)),
+        (lambda: torch.full((300, 300), 0.5), Constant(0.5)),
+        (lambda: torch.randn(300, 300), Normal(0.0, 1.0)),
+        (lambda: torch.empty(300, 300), Unwritten()),
+    ],
+)
+def test_nothing_large_takes_memory(make: Callable[[], Tensor], expected: Outcome) -> None:
+    found = watched(lambda: Made(make), meta=True)
+    assert found.tree.slots[0].tensor.is_meta
+    assert found.rows[0].outcome == expected
+
+
+def test_small_tensors_are_real() -> None:
+    found = watched(lambda: nn.Linear(200, 200), meta=True)
+    assert not any(slot.tensor.is_meta for slot in found.tree.slots)
+
+
 def sines() -> nn.Embedding:
     table = nn.Embedding(400, 512)
     values = SinCos(1.0, 1, 0, 10000.0, 400, 512).values().astype(np.float32)
