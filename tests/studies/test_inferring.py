@@ -114,7 +114,7 @@ def test_the_recipe_draws_what_is_told_of_every_row() -> None:
         assert isinstance(planned, type(told))
         assert alike(planned, told)
         assert row.rule == plan[row.name].rule
-    assert (inference().problems(), len(inference().recipe.rules)) == ((), 7)
+    assert (inference().problems(), len(inference().recipe.rules)) == ([], 7)
     assert "# 3 parameters; confidence 0.97" in inference().yaml
 
 
