@@ -265,6 +265,24 @@ def test_half_precision_is_measured_in_double() -> None:
         assert other.gradient == pytest.approx(one.gradient, rel=0.05)
 
 
+def test_complex_layers_are_measured_in_both_parts() -> None:
+    class Waves(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(5, 5, dtype=torch.complex64))
+            self.inner = nn.Identity()
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.inner(torch.fft.rfft(x) @ self.weight)
+            return torch.fft.irfft(y)
+
+    x = torch.randn(16, 8, generator=torch.Generator().manual_seed(0))
+    layer = initplug.probe(Waves(), x)["model"]
+    assert layer.std and layer.gradient
+    found = initplug.probe(nn.Sequential(Waves(), Waves()), x, loss=lambda y: y.square().mean())
+    assert [layer.name for layer in found.traces[0]] == ["0", "1"]
+
+
 def test_autocast_is_that_of_the_caller() -> None:
     model = nn.Sequential(nn.Linear(6, 6), nn.ReLU())
     with torch.autocast("cpu", torch.bfloat16):
