@@ -274,7 +274,8 @@ def test_complex_layers_are_measured_in_both_parts() -> None:
 
         def forward(self, x: Tensor) -> Tensor:
             y: Tensor = self.inner(torch.fft.rfft(x) @ self.weight)
-            return torch.fft.irfft(y)
+            back: Tensor = torch.fft.irfft(y)
+            return back
 
     x = torch.randn(16, 8, generator=torch.Generator().manual_seed(0))
     layer = initplug.probe(Waves(), x)["model"]
