@@ -67,6 +67,9 @@ conformance: $(VENV)/installed-tests ## Compare every preset with all of its mod
 presets-table: $(VENV)/installed-tests ## Write the table of examples/guide/presets.md anew.
 	$(BIN)/python tests/conformance/presets_table.py
 
+inferences: $(VENV)/installed-tests ## Measure how often values alone tell what drew them, and write examples/guide/infer.md anew.
+	$(BIN)/python tests/conformance/inferences.py --write
+
 reference: $(VENV)/installed-tests ## Write the guide's reference of initializers anew, with its pictures.
 	$(BIN)/python tests/documents/reference.py
 
@@ -74,6 +77,10 @@ docs: $(VENV)/installed-docs ## Build the site of the guide into build/site; a l
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file examples/mkdocs.yml
 
 COVERAGE := build/coverage-packages
+
+recordings: $(VENV)/installed-tests ## Record 1,165 models of others, and write examples/guide/recordings.md anew (an hour; VERIFY=--verify compares recipes, too).
+	$(PIP) install --no-deps --target $(COVERAGE) --upgrade --requirement tests/conformance/requirements-coverage.txt
+	PYTHONPATH=$(COVERAGE) $(BIN)/python tests/conformance/recordings.py $(VERIFY) $(MODELS)
 
 presets-coverage: $(VENV)/installed-tests ## Measure which models some preset reproduces, and write examples/guide/coverage.md anew.
 	$(PIP) install --no-deps --target $(COVERAGE) --upgrade --requirement tests/conformance/requirements-coverage.txt

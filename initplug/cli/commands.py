@@ -21,6 +21,7 @@ from initplug.cli.options import (
     CONFIG_HELP,
     MODEL_HELP,
     REAL_OPTION,
+    RECORDED_OPTION,
     STRICT_OPTION,
     TABLE_OPTIONS,
     completion_script,
@@ -29,7 +30,7 @@ from initplug.cli.options import (
     with_config,
 )
 from initplug.cli.probing import probe
-from initplug.cli.studies import calibrate, diff, infer, record
+from initplug.cli.studies import calibrate, diff, infer, record, recorded_by
 from initplug.cli.sweeps import differences, run_each
 from initplug.cli.terminal import colored, progress, reported, save_report, table_of
 from initplug.errors import InitplugError, PlanError, RecipeError, brief, shortened, visible
@@ -236,7 +237,8 @@ def completion(shell: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 @TABLE_OPTIONS
 @REAL_OPTION
-def plan(given: CommandWords, as_json: bool, every: bool, wide: bool, strict: bool, real: bool) -> None:
+@RECORDED_OPTION
+def plan(given: CommandWords, as_json: bool, every: bool, wide: bool, strict: bool, real: bool, recorded: bool) -> None:
     """Say which rule every parameter gets, without writing anything.
 
     With --config-name a sweep, such as init=resnext,wrn model.depth=20,56, gives one line for every combination and a
@@ -245,43 +247,51 @@ def plan(given: CommandWords, as_json: bool, every: bool, wide: bool, strict: bo
     if given.config is not None:
         with composed(given, sweep=True) as compositions:
             if len(compositions) > 1:
-                sys.exit(_print_swept_plans(compositions, as_json, strict, real))
-            _print_plan(*_model_and_recipe_of_config(compositions[0]), as_json, every, wide, strict, real)
+                sys.exit(_print_swept_plans(compositions, as_json, strict, real, recorded))
+            _print_plan(*_model_and_recipe_of_config(compositions[0]), as_json, every, wide, strict, real, recorded)
     else:
-        _print_plan(*_model_and_recipe_named(given), as_json, every, wide, strict, real)
+        _print_plan(*_model_and_recipe_named(given), as_json, every, wide, strict, real, recorded)
 
 
 def _print_plan(
-    target: Model, recipe: Recipe, as_json: bool, every: bool, wide: bool, strict: bool, real: bool
+    target: Model,
+    recipe: Recipe,
+    as_json: bool,
+    every: bool,
+    wide: bool,
+    strict: bool,
+    real: bool,
+    recorded: bool,
 ) -> None:
     with reported(strict):
-        result, problem = _plan_of(target, recipe, real)
+        result, problem = _plan_of(target, recipe, real, recorded)
         click.echo(result.to_json() if as_json else table_of(result, every, wide), nl=not as_json)
         if problem is not None:
             raise problem
 
 
-def _plan_of(target: Model, recipe: Recipe, real: bool) -> tuple[Plan, PlanError | None]:
+def _plan_of(target: Model, recipe: Recipe, real: bool, recorded: bool) -> tuple[Plan, PlanError | None]:
     """Return the plan, or as much as there is of it and what is wrong."""
     built = build_model(target, meta=not real)
+    recording = recorded_by(target, not real or None, check=False) if recorded else None
     import initplug
 
     try:
         with user_code():
-            return initplug.plan(built, recipe), None
+            return initplug.plan(built, recipe, recorded=recording), None
     except PlanError as error:
         if error.plan is None:
             raise
         return error.plan, error
 
 
-def _print_swept_plans(compositions: list[Composition], as_json: bool, strict: bool, real: bool) -> int:
+def _print_swept_plans(compositions: list[Composition], as_json: bool, strict: bool, real: bool, recorded: bool) -> int:
     """Plan every combination of a sweep: a line for each, and what differs."""
     plans: dict[tuple[str, ...], Plan] = {}
 
     def work(composition: Composition) -> None:
         with reported(strict):
-            result, problem = _plan_of(*_model_and_recipe_of_config(composition), real)
+            result, problem = _plan_of(*_model_and_recipe_of_config(composition), real, recorded)
             plans[composition.swept] = result
             if not as_json:
                 click.echo(f"{composition.label}: {result.headline()}")
@@ -302,6 +312,7 @@ def _print_swept_plans(compositions: list[Composition], as_json: bool, strict: b
 @click.option("--seed", type=int, help="Seed of the named streams, 0 to 2^64 - 1; without it torch's generator draws.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the weights to this .safetensors file.")
 @AUDIT_OPTIONS
+@RECORDED_OPTION
 def apply(
     given: CommandWords,
     seed: int | None,
@@ -310,6 +321,7 @@ def apply(
     every: bool,
     wide: bool,
     strict: bool,
+    recorded: bool,
 ) -> None:
     """Initialise a model, print the audit, and write weights and report where asked."""
     from initplug.cli.weights import save_weights, weights_of
@@ -330,11 +342,13 @@ def apply(
         built = build_model(target, meta=False)
         if out is not None:
             weights_of(built, out)
+    recording = recorded_by(target, check=False) if recorded else None
     import initplug
 
     with reported(strict):
         with progress() as tell, user_code():
-            audit = initplug.apply(built, loaded, seed=seed, histograms=_is_page(report), progress=tell)
+            wanted = loaded if recording is None else initplug.plan(built, loaded, recorded=recording)
+            audit = initplug.apply(built, wanted, seed=seed, histograms=_is_page(report), progress=tell)
         if out is not None:
             save_weights(built, out)
         if report is not None:

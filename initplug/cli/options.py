@@ -29,6 +29,11 @@ ALL_OPTION = click.option(
 WIDE_OPTION = click.option("--wide", is_flag=True, help="All columns, however wide the terminal is.")
 STRICT_OPTION = click.option("--strict", is_flag=True, help="Warnings count as errors.")
 REAL_OPTION = click.option("--real", is_flag=True, help="Build the model on the CPU instead of meta.")
+RECORDED_OPTION = click.option(
+    "--recorded",
+    is_flag=True,
+    help="Where no reset tells what `default` draws, take what the constructor is recorded to write.",
+)
 REPORT_OPTION = click.option(
     "--report", type=click.Path(path_type=Path), help="Write the audit to this .html, .json, .csv or .md file."
 )

@@ -75,7 +75,7 @@ def diff(
     target = import_model(model)
     if report is not None:
         check_path(report, REPORTS)
-    recorded = _recorded(target, _made_on_meta(lock)) if RECORDED in sides else None
+    recorded = recorded_by(target, _made_on_meta(lock)) if RECORDED in sides else None
     built = build_model(target, meta=not real)
     import initplug
 
@@ -135,7 +135,7 @@ def record(
         check_path(report, REPORTS)
     if lock is not None and report is not None and check_destination(lock) == check_destination(report):
         raise Failure(f"{lock} and {report} are one file")
-    recording = _recorded(target, meta)
+    recording = recorded_by(target, meta)
     if lock is not None:
         from initplug.studies.lock import save_lock
 
@@ -200,13 +200,13 @@ def _made_on_meta(lock: Path | None) -> bool | None:
     return None if lock is None else made_on_meta(lock)
 
 
-def _recorded(target: Model, meta: bool | None = None) -> Recording:
+def recorded_by(target: Model, meta: bool | None = None, *, check: bool = True) -> Recording:
     """Return what the constructor of a MODEL does."""
     build: Any = constructor_of(target)
     import initplug
 
     with reported(strict=False), user_code():
-        return initplug.record(build, meta=meta)
+        return initplug.record(build, meta=meta, check=check)
 
 
 @click.command(epilog=MODEL_HELP)

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from initplug.errors import Finding, PlanError
+from initplug.errors import Finding, InitplugError, PlanError
 from initplug.language.loading import load
 from initplug.language.recipe import Recipe, Rule
 from initplug.planning.accounts import accounts_of
@@ -21,21 +21,23 @@ from initplug.planning.objections import raise_or_warn, warn_if_bare, warn_of_fr
 from initplug.planning.opaque import warn_of_opaque
 from initplug.planning.plan import Plan
 from initplug.planning.remarks import remarks, warn_of_unread
-from initplug.planning.resets import Replays
+from initplug.planning.resets import Recorded, Replays
 from initplug.planning.slots import Slots, Tree
 from initplug.planning.walk import walk
 from initplug.values import plain
 
 
-def plan(model: nn.Module, recipe: Any, *, prefix: str = "") -> Plan:
+def plan(model: nn.Module, recipe: Any, *, prefix: str = "", recorded: Any = None) -> Plan:
     """Say which rule every parameter of a model gets, without touching a value.
 
     Args:
         model: any module, on meta too.
         recipe: a Recipe, or anything that `load` takes.
         prefix: the canonical name of `model` in the whole model that the recipe is about.
+        recorded: a Recording of the model's constructor, which `default` asks about parameters that no reset writes.
 
     Raises:
+        InitplugError: `recorded` is no recording.
         RecipeError: the recipe cannot be read.
         PlanError: with all findings together: unmatched parameters, initializers that do not fit their tensor, and,
             with `unused: error`, rules that select nothing. Its `plan` is as much as could be planned.
@@ -46,12 +48,35 @@ def plan(model: nn.Module, recipe: Any, *, prefix: str = "") -> Plan:
         ('*.weight', 1.0)
     """
     recipe, prefix = load(recipe), plain(prefix)
+    told = {} if recorded is None else _told(recorded)
     tree = tree_for(model, recipe, prefix)
     warn_of_elsewhere(tree)
-    result, slots = plan_walked(tree, recipe, prefix)
+    result, slots = plan_walked(tree, recipe, prefix, told)
     warn_of_lazy(result)
     warn_of_opaque(slots, result.shares)
     return result
+
+
+def _told(recording: Any) -> dict[str, Recorded]:
+    """Return what a recording tells, by all names of parameters.
+
+    Raises:
+        InitplugError: it is none.
+    """
+    try:
+        rows = [(row, row.reason, row.place) for row in recording.rows]
+        return {
+            name: Recorded(
+                row.shape,
+                f"a copy of {row.twin}" if row.twin else row.distribution if reason is None else reason,
+                None if place is None else place.short,
+            )
+            for row, reason, place in rows
+            for name in (row.name, *row.aliases)
+        }
+    except AttributeError:
+        kind = type(recording).__name__
+        raise InitplugError(f"recorded takes a Recording, such as initplug.record(build), not a {kind}") from None
 
 
 def tree_for(model: nn.Module, recipe: Recipe, prefix: str = "") -> Tree:
@@ -61,12 +86,14 @@ def tree_for(model: nn.Module, recipe: Recipe, prefix: str = "") -> Tree:
     return walk(model, prefix, buffers=buffers)
 
 
-def plan_walked(tree: Tree, recipe: Recipe, prefix: str = "") -> tuple[Plan, Slots]:
+def plan_walked(
+    tree: Tree, recipe: Recipe, prefix: str = "", recorded: Mapping[str, Recorded] | None = None
+) -> tuple[Plan, Slots]:
     """Return the plan of a walked model, and the slots that have a row in it; raises and warns as `plan` does."""
     if not prefix:  # a stage of a pipeline may well have none
         warn_if_bare(tree)
     refuse_flat([*tree.flat.values()])
-    replays = Replays(tree)
+    replays = Replays(tree, recorded=recorded or {})
     result, slots, misses = drafted(tree, recipe, prefix, replays)
     result.buffers = tuple(one.buffer for one in restorations(tree, result, replays))
     raise_or_warn(result, slots, misses, range(len(result)), part=bool(prefix))

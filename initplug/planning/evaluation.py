@@ -22,7 +22,7 @@ from initplug.planning.factors import Places, multiplier
 from initplug.planning.matching import Frozen, Winner
 from initplug.planning.references import EMBEDDINGS, layout_of, padding_row, referred
 from initplug.planning.remarks import remark
-from initplug.planning.resets import Replays, default_of
+from initplug.planning.resets import Replays, default_of, recorded_of
 from initplug.planning.slots import Slot, Slots, Tree
 from initplug.schemes.calls import MisfitError
 from initplug.schemes.compositions import Copy, Drawn, Keep, Load, Planned
@@ -197,6 +197,8 @@ def _share_of(setting: _Setting, slot: Slot, winner: Winner) -> Share:
     layout = layout_of(owner, slot.key) if asked else PLAIN_LAYOUT
     row = padding_row(setting.tree, slot)
     context = _context(setting, slot, init)
+    recorded = recorded_of(setting.replays, slot) if any(one.fn == "default" for one in all_of_them) else None
+    told = recorded.told if recorded is not None and isinstance(recorded.outcome, Drawn) else None
     key = (
         winner,
         setting.tree.nodes[slot.node].cls,
@@ -206,6 +208,7 @@ def _share_of(setting: _Setting, slot: Slot, winner: Winner) -> Share:
         layout,
         row,
         context,
+        told,
     )
     share = setting.shares.get(key)
     if share is None:
@@ -217,7 +220,8 @@ def _share_of(setting: _Setting, slot: Slot, winner: Winner) -> Share:
             distribution = in_dtype(made, tensor.dtype)
             check_dtype(distribution, tensor.dtype, init.fn)
         share = _share(setting, slot, winner, distribution, fans, row)
-        share = setting.shares[key] = share._replace(note=remark(init, layout, distribution))
+        notes = [told, remark(init, layout, distribution)]
+        share = setting.shares[key] = share._replace(note="; ".join(filter(None, notes)) or None)
     return share
 
 
@@ -281,12 +285,17 @@ def _default(setting: _Setting, slot: Slot, *, kept: bool) -> Drawn | Keep:
         kept: whether it stays as it is where that cannot be told, or given to it.
     """
     outcome = default_of(setting.replays, slot)
+    recorded = recorded_of(setting.replays, slot)
+    if recorded is not None and isinstance(recorded.outcome, Drawn):
+        outcome = recorded.outcome
     if isinstance(outcome, Drawn):
         dtype = slot.tensor.dtype
         misfit = misfit_of(in_dtype(outcome, dtype), dtype, "default") if kept else None
         return outcome if misfit is None else Keep(because=misfit.removeprefix("default: "))
     kind = setting.tree.nodes[slot.node].cls.__name__
     reason = outcome or f"no reset of {kind} or of a module around it writes it"
+    if recorded is not None:
+        reason += f", and recorded is: {recorded.outcome}"
     if kept:
         return Keep(because=reason)
     if slot.on_meta:  # where nothing is that could be kept

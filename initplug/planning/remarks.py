@@ -13,6 +13,7 @@ from initplug.planning.accounts import Note, is_of_preset
 from initplug.planning.advice import own_rule
 from initplug.planning.assignment import Share
 from initplug.planning.plan import Plan
+from initplug.planning.resets import AS_RECORDED
 from initplug.planning.slots import Slots
 from initplug.schemes.compositions import Keep, Planned, parts_of, singles
 from initplug.schemes.distributions import TruncatedNormal
@@ -84,4 +85,5 @@ def remarks(shares: Coded[Share], recipe: Recipe) -> Iterator[Note]:
             counts[share.rule, share.note] += len(rows)
     for (rule, told), count in counts.items():
         message = told if count == 1 else f"{told} ({count} slots)"
-        yield Note(rule, message, recipe.location(rule), is_of_preset(recipe, rule))
+        asked = told.startswith(AS_RECORDED)  # for by the user, whoever wrote the rule
+        yield Note(rule, message, recipe.location(rule), is_of_preset(recipe, rule) and not asked)

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +37,29 @@ Outcome = Drawn | str
 """The distribution that a reset leaves in a tensor, or why that cannot be told."""
 
 
+class Recorded(NamedTuple):
+    """A parameter as a recording of the model's own code tells it.
+
+    Args:
+        shape: sizes, in elements.
+        outcome: its distribution, or why it has none.
+        place: the line of code that wrote it last.
+    """
+
+    shape: tuple[int, ...]
+    outcome: Outcome
+    place: str | None
+
+    @property
+    def told(self) -> str:
+        """Where it is from, in words."""
+        return AS_RECORDED if self.place is None else f"{AS_RECORDED} of {self.place}"
+
+
+AS_RECORDED = "as recorded"
+"""The words by which notes on slots begin whose distribution a recording tells."""
+
+
 @dataclass(frozen=True, slots=True)
 class Replays:
     """The draws of the resets of one walked model, each read once, for all plans of it.
@@ -45,11 +68,23 @@ class Replays:
         tree: the walked model.
         modules: outcomes of modules, by their ids; added to.
         alike: outcomes of modules by what a reset can depend on; added to.
+        recorded: what is known of parameters that no reset tells of, by name.
     """
 
     tree: Tree
     modules: dict[int, Mapping[str, Outcome]] = field(default_factory=dict)
     alike: dict[Any, Mapping[str, Outcome]] = field(default_factory=dict)
+    recorded: Mapping[str, Recorded] = field(default_factory=dict)
+
+
+def recorded_of(replays: Replays, slot: Slot) -> Recorded | None:
+    """Return what a recording tells of a tensor that no reset writes, or none that can be read; None without one."""
+    found = replays.recorded.get(slot.name)
+    if found is None or slot.kind == "buffer" or isinstance(default_of(replays, slot), Drawn):
+        return None
+    if found.shape == tuple(slot.kin.shape):
+        return found
+    return found._replace(outcome=f"it is of shape {found.shape} in the recording")
 
 
 def default_of(replays: Replays, slot: Slot) -> Outcome | None:

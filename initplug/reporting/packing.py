@@ -99,20 +99,25 @@ def packed(
 def coded(values: Iterable[Any]) -> list[Any]:
     """Return distinct values, and of every row the place of its own; one number where there is one value.
 
+    Where most rows have a value of their own these are the values of all rows, and there are no places.
+
     Example:
-        >>> coded(["a", "b", "a"]), coded([[1], [1]])
-        ([['a', 'b'], [0, 1, 0]], [[[1]], 0])
+        >>> coded(["a", "b", "a", "a"]), coded([[1], [1]])
+        ([['a', 'b'], [0, 1, 0, 0]], [[[1]], 0])
+        >>> coded([1, 2, 3])
+        [[1, 2, 3], None]
     """
     places: dict[Hashable, int] = {}
     distinct: list[Any] = []
     codes = []
-    for value in values:
+    rows = [*values]
+    for value in rows:
         key = _hashable(value)
         if key not in places:
             places[key] = len(distinct)
             distinct.append(value)
         codes.append(places[key])
-    return [distinct, _constant(codes)]
+    return [rows, None] if len(distinct) > max(len(rows) / 2, 1) else [distinct, _constant(codes)]
 
 
 def _constant(codes: list[int]) -> Any:

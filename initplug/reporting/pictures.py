@@ -61,12 +61,18 @@ def of_modules(parts: Sequence[Mapping[str, Any]]) -> Picture:
         told = f"{label}: {counts}, {number(100 * share, 2)} %"
         width = number(100 * part["numel"] / most if most else 0.0)
         lines.append(
-            f'<li title="{told}"><bdi class="mono">{short}</bdi>'
+            f'<li title="{told}"><span class="name">{_ends(short)}</span>'
             '<svg viewBox="0 0 100 10" preserveAspectRatio="none" role="img">'
             f'<title>{told}</title><rect width="{width}" height="10"/></svg>'
             f"<span>{compact(part['numel'])}</span></li>"
         )
     return Picture("of-modules", "Where the elements are", f"<ol>{''.join(lines)}</ol>", [*parts])
+
+
+def _ends(name: str) -> str:
+    """Return a name of which the end is left where there is little room: names differ at their ends."""
+    head, dot, tail = name.rpartition(".")
+    return f'<bdi>{head}</bdi><bdi class="tail">{dot}{tail}</bdi>' if head else f"<bdi>{tail}</bdi>"
 
 
 def _common(names: Sequence[str]) -> str:
@@ -102,9 +108,9 @@ def of_depth(kinds: Sequence[Mapping[str, Any]]) -> Picture | None:
     for color, kind in enumerate(kinds):
         name = escape(cut(kind["kind"], VALUE))
         marks = ""
-        for key, mark in (("expected", "h14"), ("measured", "h0")):
+        for key, mark in (("expected", "h22"), ("measured", "h0")):
             told = [
-                f"M{x(place) - (7 if key == 'expected' else 0):.1f} {y(value):.1f}{mark}"
+                f"M{x(place) - (11 if key == 'expected' else 0):.1f} {y(value):.1f}{mark}"
                 for place, value in zip(kind["places"], kind[key], strict=True)
                 if value
             ]

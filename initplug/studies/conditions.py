@@ -118,6 +118,8 @@ def kept(form: Form, test: Form, *, where: bool) -> Drawn:
         raise ValueError("by a comparison of other draws")
     low, high = _interval(condition, outside=not where)
     if condition.size:
+        if low >= 0 or high <= 0:
+            raise ValueError("by sizes that are not near 0")
         low = -high
     match drawn:
         case Normal(mean, std):

@@ -216,7 +216,6 @@ def _drawn_elsewhere(tree: Tree, rows: Sequence[Row], build: Callable[[], Any], 
             continue
         same = other is not None and other.kin.shape == slot.kin.shape
         like = second.values(other.tensor) if other is not None and same else None
-        found[place] = replace(
-            row, outcome=Table() if like is not None and torch.equal(like, values) else Computed("drawn outside torch")
-        )
+        fixed = like is not None and torch.equal(like, values)
+        found[place] = replace(row, outcome=Table() if fixed else Computed("drawn outside torch, or in another thread"))
     return found

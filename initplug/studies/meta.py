@@ -1,7 +1,7 @@
 """Watching on meta: large tensors have no values, so that a constructor takes neither their memory nor their draws.
 
 The code that is watched is told that they are on the CPU, and runs as it does there: tensors that are small stay real,
-so that what code reads of them is there, and fixed tables keep their values up to some megabytes.
+so that what code reads of them is there, and the values of tables that are copied to large ones are kept beside them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from initplug.studies.operators import Operator
 from initplug.studies.writes import Read
 
 DRAWN, FIXED = 1 << 16, 1 << 21
-"""Elements from which on tensors have no values: those that are drawn or left as found, and those of fixed values."""
+"""Elements from which on tensors have no values: of draws, one number or memory as found, and of other numbers."""
+
+ALIKE = ("empty", "zeros", "ones", "full", "_efficientzerotensor")
+"""Words in the names of operators that make tensors of one number, or of memory as found."""
 
 
 class ValuesError(RuntimeError):
@@ -44,7 +47,8 @@ def executed(operator: Operator, func: Any, args: Any, kwargs: Mapping[str, Any]
     if not operator.makes or (device is not None and device.type not in ("cpu", "meta")):
         return func(*args, **kwargs)
     made = func(*args, **{**kwargs, "device": META})
-    if made.numel() < (DRAWN if operator.draws or "empty" in operator.name else FIXED):
+    alike = operator.draws or any(word in operator.name for word in ALIKE)
+    if made.numel() < (DRAWN if alike else FIXED):
         return func(*args, **{**kwargs, "device": torch.device("cpu")})
     return made
 

@@ -313,12 +313,16 @@ class Origins:
             if first is None or first.op not in ("max[1]", "argmax"):
                 raise ValueError("at places that are drawn")
             dim = int(_argument(first, 1, "dim", -1))
+            if dim % len(first.args[0].region.sizes) != int(value.args[1]) % len(value.sizes):
+                raise ValueError("at places that are drawn")
             masks, count = [self.of(first.args[0])], first.args[0].region.sizes[dim]
         if len(masks) != 1 or any(content.ids is not None for content in (*masks, *operands.values())):
             raise ValueError("by a comparison of several draws")
         (test,), forms = masks[0].forms, [content.forms[0] for content in operands.values()]
         if not isinstance(test.outcome, Test):
             raise ValueError("by a mask that is drawn")
+        if len(forms) > 1 and value.op in ("index_put", "_index_put_impl") and _argument(value, 3, "accumulate", False):
+            raise ValueError("adds")
         sources: dict[Value, Value | Read] = {draw: value for form in (*forms, test) for draw in form.sources}
         if value.op == "gather":
             outcome: Outcome = firsts(forms[0], test, count)
@@ -426,10 +430,12 @@ def _apart(parts: Sequence[Read]) -> set[int]:
         groups.setdefault(id(part.writes), []).append(part)
     found = set()
     for key, group in groups.items():
+        if len(group) < 2 or len({(part.count, part.dtype, part.size) for part in group}) > 1:
+            continue
         marks = np.zeros(group[0].size, np.uint8)
         for part in group:
             shown(marks, part.region)[...] += 1
-        if len(group) > 1 and marks.max() == 1 and len({(part.count, part.dtype) for part in group}) == 1:
+        if marks.max() == 1:
             found.add(key)
     return found
 

@@ -276,6 +276,9 @@ class Recording:
         told = self.summary
         rules = f"{told['rules']} rule{' gives' if told['rules'] == 1 else 's give'}"
         given = f"{rules} {told['given']} of {told['parameters']} parameters what the code does"
+        unwritten = sum(isinstance(row.outcome, Unwritten) for row in self.rows)
+        if unwritten:
+            given += f"; {unwritten} {'is' if unwritten == 1 else 'are'} never written"
         unchecked = "" if self.checked else "; not checked"
         unchecked += "; on meta" if self.meta else ""
         return visible(f"{self.model}: {told['numel']:,} elements; {given}{unchecked}")

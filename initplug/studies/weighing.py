@@ -53,7 +53,7 @@ EXCLUDED = 1e-8
 ROUNDS = 8
 """How often what parameters say of each other is asked anew."""
 
-WIDELY = 0.03
+WIDELY = 0.3
 """The share of a class by which a hypothesis is held beside the parameter that holds it most."""
 
 OWN_CLASS, OWN_NAME = 1.0, 1.0

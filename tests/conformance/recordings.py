@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import random
 import resource
 import signal
 import statistics
@@ -221,6 +222,7 @@ def main() -> None:
     parser.add_argument("--verify", action="store_true", help="compare recipes with further constructions")
     parser.add_argument("--missing", action="store_true", help="only those of which there is no result")
     parser.add_argument("--unverified", action="store_true", help="only those whose recipes were not compared")
+    parser.add_argument("--minutes", type=float, default=24 * 60, help="when to stop, with a part of them in any order")
     given = parser.parse_args()
     RESULTS.mkdir(parents=True, exist_ok=True)
     known = subjects()
@@ -228,7 +230,11 @@ def main() -> None:
     if given.unverified:
         verified = {subject for subject, result in kept_results().items() if "seeds" in result}
         places = [place for place in places if known[place] not in verified]
+    random.Random(0).shuffle(places)  # so that a part of them is a fair one
+    end = time.monotonic() + 60 * given.minutes
     for place, result in results_of(places, given.verify):
+        if time.monotonic() > end:
+            break
         subject = known[place]
         if "absent" in result or "error" in result:
             print(f"{subject.label}: {result}", flush=True)

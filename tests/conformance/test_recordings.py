@@ -8,6 +8,10 @@ from typing import Any
 import pytest
 import torch
 from checking import differing, samples_of
+from coverage_models import SMALL
+from libraries import ROOT
+from recorded_models import subjects
+from recorded_registries import transformers as registered
 from recording import recorded
 from third_party import named
 from torch import nn
@@ -137,6 +141,72 @@ def test_a_language_model_of_seventy_billion_elements_is_recorded_on_meta() -> N
     config = named("transformers:LlamaConfig")(num_attention_heads=64, num_key_value_heads=8, **sizes)
     recording = initplug.record(lambda: named("transformers:LlamaForCausalLM")(config), meta=True)
     assert recording.summary == {"parameters": 723, "numel": 70553706496, "given": 723, "rules": 2}
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_decay_rates_of_gated_delta_nets_are_logarithms_of_uniform_numbers() -> None:
+    def build() -> nn.Module:
+        return registered("OlmoHybridModel", SMALL)
+
+    recording = initplug.record(build)
+    assert recording.problems() == []
+    original = recorded(build, 5)
+    rows = [row for row in initplug.plan(original.model, recording.recipe) if row.name.endswith("A_log")]
+    assert [str(row.init).split()[0] for row in rows] == ["uniform"]
+    assert differing(rows, samples_of(build, original, range(6, 16))) == {}
+
+
+def table_of_totals() -> dict[str, list[str]]:
+    lines = (ROOT / "examples" / "guide" / "recordings.md").read_text().splitlines()
+    rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|"))
+    return {row[0]: row[1:] for row in rows if len(row) == 6}
+
+
+def test_of_more_than_a_thousand_models_nearly_all_are_whole() -> None:
+    models, whole, parameters, closed, rules = table_of_totals()["all"]
+    assert int(models) > 1000
+    assert int(whole) >= 0.95 * int(models)
+    assert int(parameters.replace(",", "")) > 100_000
+    assert float(closed.removesuffix(" %")) >= 99
+    assert float(rules) <= 7
+
+
+def test_the_table_tells_of_every_library_that_is_recorded() -> None:
+    assert table_of_totals().keys() - {"models of", "---", "all"} == {one.library for one in subjects()}
+
+
+@pytest.mark.parametrize("build", [vit, timm_vit, swin, mamba], ids=lambda build: build.__name__)
+def test_default_knows_what_no_reset_writes_from_a_recording(build: Build) -> None:
+    recording = initplug.record(lambda: build(32, 2), check=False)
+    plan = initplug.plan(build(32, 2), "torch_default_strict", recorded=recording)
+    told = {row.name: row for row in plan if "as recorded of" in str(row.note)}
+    assert told
+    assert all(agrees(row.distribution, recording[name]) for name, row in told.items())
+
+
+def lumina() -> nn.Module:
+    sizes = {"sample_size": 16, "hidden_size": 32, "num_layers": 1, "num_attention_heads": 2, "num_kv_heads": 2}
+    model: nn.Module = named("diffusers:LuminaNextDiT2DModel")(cross_attention_dim=16, multiple_of=8, **sizes)
+    return model
+
+
+def nucleus_experts() -> nn.Module:
+    experts = named("diffusers.models.transformers.transformer_nucleusmoe_image:SwiGLUExperts")
+    model: nn.Module = experts(hidden_size=300, moe_intermediate_dim=300, num_experts=2)
+    return model
+
+
+@pytest.mark.parametrize("on", [False, True])
+@pytest.mark.parametrize(
+    ("build", "unwritten"), [(lumina, ["pad_token"]), (nucleus_experts, ["gate_up_proj", "down_proj"])]
+)
+def test_memory_that_a_public_model_never_writes_is_told(build: Build, unwritten: list[str], on: bool) -> None:
+    recording = initplug.record(build, meta=on)
+    assert recording.meta is on
+    assert [problem.name for problem in recording.problems()] == unwritten
+    assert {problem.reason for problem in recording.problems()} == {"memory that is never written"}
+    assert all(str(problem.place).startswith("diffusers/models/transformers/") for problem in recording.problems())
+    assert "never written" in recording.headline()
 
 
 def test_recording_moves_no_generator() -> None:

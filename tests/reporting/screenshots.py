@@ -6,6 +6,7 @@ import importlib.util
 import io
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import torch
@@ -17,7 +18,7 @@ import initplug
 
 ROOT = Path(__file__).parents[2]
 PICTURE = ROOT / "examples" / "guide" / "audit.png"
-COLORS = 96
+COLORS = 160
 
 
 def page(path: Path) -> None:
@@ -40,10 +41,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, opened(Path(folder) / "profile") as driver:
         path = Path(folder) / "audit.html"
         page(path)
-        sized(driver, 1280, 960)
+        sized(driver, 1280, 1500)
         driver.get(path.as_uri())
         driver.find_element(By.CSS_SELECTOR, ".lists button").click()
         driver.execute_script("document.activeElement.blur(); scrollTo(0, 0)")
+        time.sleep(1)  # for what is drawn at the next frame
         picture = Image.open(io.BytesIO(driver.get_screenshot_as_png())).convert("RGB")
     picture.quantize(COLORS, dither=Image.Dither.NONE).save(PICTURE, optimize=True)
     print(f"{PICTURE.relative_to(ROOT)}: {PICTURE.stat().st_size // 1024} KB")

@@ -664,7 +664,7 @@ def test_repeated_blocks_are_one_line_until_opened(load: Callable[..., Page]) ->
     folded = ["scale", "h.0-11.ln.weight", "h.0-11.ln.bias", "h.0-3,5-11.qkv.weight", "h.0-11.qkv.bias"]
     assert page.names()[:5] == folded
     assert page.one("#shown").text == "75 in 10 lines"
-    assert page.row("h.0-11.ln.bias").find_element(By.CSS_SELECTOR, ".times").text == "12 agree"
+    assert page.row("h.0-11.ln.bias").find_element(By.CSS_SELECTOR, ".times").text == "×12"
     assert page.row("h.0-11.ln.bias").find_element(By.CSS_SELECTOR, ".c-verdict").text == "ok"
     page.row("h.0-3,5-11.qkv.weight").find_element(By.CSS_SELECTOR, "button.name").click()
     assert page.names()[3:6] == ["h.0-3,5-11.qkv.weight", "h.0.qkv.weight", "h.1.qkv.weight"]

@@ -36,7 +36,7 @@ def embedded(html: str) -> Any:
 def told(column: Any, place: int) -> Any:
     """The value of a row in a column of distinct values and the places of each row's own."""
     values, codes = column
-    return values[codes if isinstance(codes, int) else codes[place]]
+    return values[place if codes is None else codes if isinstance(codes, int) else codes[place]]
 
 
 def counts(packed: list[Any]) -> tuple[Any, ...]:

@@ -8,7 +8,7 @@ import pytest
 from at_size import ACTS, SMALL, measured, write
 from browser import opened, required, sized
 
-LARGE = 8_000
+LARGE = 5_000
 """Parameters of the large model; `at_size.py` times larger ones."""
 
 
@@ -25,7 +25,7 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def test_the_page_of_a_large_model_is_about_as_quick(paths: list[Path], tmp_path: Path) -> None:
     with opened(tmp_path / "profile") as driver:
         sized(driver, 1440, 1000)
-        small, large = measured(driver, paths, 3)
+        small, large = measured(driver, paths, 2)
         sizes = []
         for path in paths:
             driver.get(path.as_uri())

@@ -15,10 +15,12 @@ from typing import Any
 import pytest
 import torch
 from browser import opened, required, sized
+from click.testing import CliRunner
 from selenium.webdriver.common.by import By
 from torch import nn
 
 import initplug
+from initplug.cli.commands import commands
 from initplug.studies.diff import Diff
 from initplug.studies.recording import Recording
 
@@ -241,3 +243,46 @@ def test_frames_without_pandas_are_refused_by_name(recording: Recording, monkeyp
     for one in (initplug.plan(Net(), OURS), initplug.apply(Net(), OURS, seed=0), recording):
         with pytest.raises(initplug.InitplugError, match=expected):
             one.to_frame()
+
+
+MODEL = (
+    "import torch\nfrom torch import nn\n\n\ndef build():\n    return nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8))\n"
+)
+
+
+def run(folder: Path, monkeypatch: pytest.MonkeyPatch, *words: str) -> Any:
+    (folder / "model.py").write_text(MODEL)
+    (folder / "ours.yaml").write_text("rules:\n  '*.weight': normal std=0.5\n  '*.bias': 0\n")
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["initplug", *words])
+    return CliRunner().invoke(commands, [*words])
+
+
+def test_the_command_line_writes_pages_of_studies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = run(tmp_path, monkeypatch, "record", "model.py:build", "--report", "net.html")
+    assert done.exit_code == 0, done.output
+    page = (tmp_path / "net.html").read_text()
+    assert "<code>initplug record model.py:build --report net.html</code>" in page
+    assert re.search(r"· 20\d\d-\d\d-\d\d \d\d:\d\d UTC", texts(page))
+    done = run(tmp_path, monkeypatch, "diff", "model.py:build", "recorded", "ours.yaml", "--real", "--report", "d.html")
+    assert done.exit_code == 0, done.output
+    assert "3 of 4 slots differ between recorded and ours.yaml" in texts((tmp_path / "d.html").read_text())
+
+
+def test_the_command_line_prints_a_diff_as_markdown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("diff", "model.py:build", "ours.yaml", "torch_default")
+    done = run(tmp_path, monkeypatch, *words, "--markdown")
+    model = nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8))
+    assert done.stdout == initplug.diff(model, "ours.yaml", "torch_default").to_markdown()
+    both = run(tmp_path, monkeypatch, *words, "--markdown", "--json")
+    assert both.exit_code == 2
+    assert "--json and --markdown are two forms of one output" in both.output
+
+
+@pytest.mark.parametrize("words", [("record", "model.py:build"), ("diff", "model.py:build", "ours.yaml", "wrn")])
+def test_a_report_that_cannot_be_written_is_refused_first(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = run(tmp_path, monkeypatch, *words, "--report", "net.pdf")
+    assert done.exit_code == 1
+    assert "net.pdf: unknown suffix '.pdf'" in done.output

@@ -363,6 +363,13 @@ def test_too_few_rounds_are_a_problem_that_is_told() -> None:
     ):
         calibration = initplug.calibrate(net(), rules, normals(16, 32), seed=0, rounds=1, tolerance=1e-4)
     assert [row.outcome for row in calibration.problems()] == ["off", "off"]
+    model = net()
+    before = copied_values(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(InitplugWarning):
+            initplug.calibrate(model, rules, normals(16, 32), seed=0, rounds=1, tolerance=1e-4)
+    assert all(torch.equal(one, before[name]) for name, one in model.named_parameters())
     for row in calibration:
         assert row.rounds == 1 and row.reason == "not within reach after 1 round"
         assert row.std is not None and row.before is not None and abs(row.std - 1) < abs(row.before - 1)

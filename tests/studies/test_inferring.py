@@ -60,8 +60,10 @@ class Net(nn.Module):
         self.head = nn.Linear(width, 100)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.mix(self.stem(x)).flatten(2).transpose(1, 2)[..., : self.place.shape[2]] + self.place
+        x = torch.as_tensor(self.mix(self.stem(x)))
+        x = x.flatten(2).transpose(1, 2)[..., : self.place.shape[2]] + self.place
         for block in self.blocks:
+            assert isinstance(block, Block)
             x = x + block.down(block.up(block.norm(x)).relu())
         found: Tensor = self.head(self.proj(x).mean(1))
         return found
@@ -161,7 +163,8 @@ def test_few_elements_give_little_confidence(numel: int, most: float) -> None:
 @pytest.mark.parametrize("value", [0.0, 1.0, 0.02, 1e-6, -4.59511985013459])
 def test_a_number_is_known_if_a_person_would_write_it(value: float) -> None:
     row = initplug.infer(holding(w=torch.full((8,), value)))["w"]
-    assert row.distribution == Constant(pytest.approx(value, rel=1e-7))
+    assert isinstance(row.distribution, Constant)
+    assert row.distribution.value == pytest.approx(value, rel=1e-7)
     assert (row.confidence >= HIGH) == (value > -1)
 
 
@@ -176,7 +179,7 @@ def trained() -> nn.Module:
     x, y = torch.randn(8, 3, 32, 32, generator=generator), torch.randint(100, (8,), generator=generator)
     for _ in range(12):
         optimizer.zero_grad()
-        nn.functional.cross_entropy(model(x), y).backward()
+        nn.functional.cross_entropy(model(x), y).backward()  # type: ignore[no-untyped-call]  # torch's
         optimizer.step()
     return model
 

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import random
+import threading
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -58,6 +59,8 @@ def on_meta(make: Callable[[], Tensor]) -> Outcome:
 
 WITHOUT_VALUES = Computed("a table of fixed values, which are not known on meta")
 
+ELSEWHERE = "computed: drawn outside torch, or in another thread"
+
 UNKNOWN = {"gates", "linspace", "times of pi", "numbers along the first"}
 """Tables that no formula is known of but by their values; of more than two million elements they have none."""
 
@@ -87,9 +90,6 @@ def test_what_is_written_is_read_without_any_value(name: str) -> None:
         assert vars_of(outcome) == pytest.approx(vars_of(expected), rel=1e-9, abs=1e-12)
     else:
         assert repr(outcome) == repr(row_of(make).outcome)
-
-
-REPEATED = {"repeated": "repeat of draws"}
 
 
 @pytest.mark.usefixtures("all_on_meta")
@@ -152,6 +152,27 @@ def test_a_model_of_seventy_billion_elements_takes_some_megabytes() -> None:
     assert [type(row.outcome) for row in recording] == [type(row.outcome) for row in small]
 
 
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda: torch.zeros(300, 300), Constant(0.0)),
+        (lambda: torch.ones(300, 300) / 4, Constant(0.25)),
+        (lambda: torch.full((300, 300), 0.5), Constant(0.5)),
+        (lambda: torch.randn(300, 300), Normal(0.0, 1.0)),
+        (lambda: torch.empty(300, 300), Unwritten()),
+    ],
+)
+def test_nothing_large_takes_memory(make: Callable[[], Tensor], expected: Outcome) -> None:
+    found = watched(lambda: Made(make), meta=True)
+    assert found.tree.slots[0].tensor.is_meta
+    assert found.rows[0].outcome == expected
+
+
+def test_small_tensors_are_real() -> None:
+    found = watched(lambda: nn.Linear(200, 200), meta=True)
+    assert not any(slot.tensor.is_meta for slot in found.tree.slots)
+
+
 def sines() -> nn.Embedding:
     table = nn.Embedding(400, 512)
     values = SinCos(1.0, 1, 0, 10000.0, 400, 512).values().astype(np.float32)
@@ -182,7 +203,7 @@ def test_numbers_of_other_generators_are_told_on_meta() -> None:
     before = states()
     recording = initplug.record(build, meta=True)
     assert recording.meta
-    assert {problem.reason for problem in recording.problems()} == {"computed: drawn outside torch"}
+    assert {problem.reason for problem in recording.problems()} == {ELSEWHERE}
     assert states() == before
 
 
@@ -433,6 +454,19 @@ def forking() -> nn.Module:
     return nn.Linear(300, 300)
 
 
+@pytest.mark.parametrize("on", [False, True])
+def test_what_another_thread_draws_is_told_not_to_be_seen(on: bool) -> None:
+    def build() -> nn.Module:
+        built: list[nn.Module] = []
+        thread = threading.Thread(target=lambda: built.append(nn.Linear(8, 8)))
+        thread.start()
+        thread.join()
+        return built[0]
+
+    reasons = {problem.reason for problem in initplug.record(build, meta=on).problems()}
+    assert reasons == {ELSEWHERE}
+
+
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize("on", [False, True])
 @pytest.mark.parametrize("build", [compiled, forking])
@@ -445,6 +479,7 @@ def test_what_compiles_or_forks_is_recorded(build: Callable[[], nn.Module], on: 
 # Commands and locks ---------------------------------------------------------------------------------------------------
 
 NETS = """
+import torch
 from torch import nn
 
 
@@ -455,6 +490,12 @@ def plain():
 def valued():
     layer = nn.Linear(300, 300)
     layer.scale = layer.weight.max().item()
+    return layer
+
+
+def empty():
+    layer = plain()
+    layer.token = nn.Parameter(torch.empty(400, 400))
     return layer
 """
 
@@ -478,7 +519,17 @@ def test_the_command_records_on_meta(nets: str) -> None:
 def test_the_command_says_where_values_are_needed(nets: str) -> None:
     result = invoke("record", f"{nets}:valued", "--meta", status=0)
     told = "on meta its code raises RuntimeError: Tensor.item() cannot be called on meta tensors"
-    assert f"warning: recorded for real: {told} ({nets}:11)" in result.stderr.splitlines()
+    assert f"warning: recorded for real: {told} ({nets}:12)" in result.stderr.splitlines()
+
+
+@pytest.mark.parametrize("way", ["--meta", "--real"])
+def test_the_command_ends_in_status_1_where_memory_is_never_written(nets: str, way: str) -> None:
+    result = invoke("record", f"{nets}:empty", way, status=1)
+    *_, told, headline = result.stderr.splitlines()
+    assert told == f"token: memory that is never written ({nets}:18)"
+    assert headline.removesuffix("; on meta").endswith("2 of 3 parameters what the code does; 1 is never written")
+    table = invoke("record", f"{nets}:empty", way, "--table", status=1).stdout
+    assert "memory that is never written" in table
 
 
 @pytest.mark.usefixtures("little_memory")

@@ -220,6 +220,7 @@ def test_memory_that_nobody_wrote_is_told_first() -> None:
     assert (first.name, first.reason) == ("b", "memory that is never written")
     assert (second.name, second.reason) == ("a", "computed: mul (of two draws)")
     assert isinstance(initplug.plan(build(), recording.recipe)["a"].distribution, Keep)
+    assert recording.headline().endswith("gives 0 of 2 parameters what the code does; 1 is never written")
 
 
 def test_what_other_generators_draw_is_kept() -> None:
@@ -232,7 +233,9 @@ def test_what_other_generators_draw_is_kept() -> None:
         )
 
     state = torch.get_rng_state()
-    assert {problem.reason for problem in initplug.record(build).problems()} == {"computed: drawn outside torch"}
+    assert {problem.reason for problem in initplug.record(build).problems()} == {
+        "computed: drawn outside torch, or in another thread"
+    }
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -481,7 +484,10 @@ def test_the_command_prints_rows(nets: str) -> None:
         ("other", 2, "has no 'other'"),
     ],
 )
-def test_the_command_says_in_a_line_what_is_wrong(nets: str, target: str, status: int, message: str) -> None:
-    result = invoke("record", f"{nets}:{target}", status=status)
+@pytest.mark.parametrize("ways", [(), ("--meta",), ("--real",)], ids=str)
+def test_the_command_says_in_a_line_what_is_wrong(
+    nets: str, target: str, status: int, message: str, ways: tuple[str, ...]
+) -> None:
+    result = invoke("record", f"{nets}:{target}", *ways, status=status)
     assert message in result.stderr.splitlines()[-1]
     assert result.stdout == ""

@@ -294,13 +294,21 @@ COMPUTED: dict[str, tuple[Callable[[], Tensor], str]] = {
     "rows twice": (lambda: torch.randn(4, 4)[torch.tensor([0, 1, 1, 2])], "a draw is repeated"),
     "halves that overlap": (lambda: torch.cat([(x := torch.randn(8, 6))[2:], x[:4]]), "a draw is repeated in it"),
     "signs": (lambda: torch.where(torch.randn(SHAPE) > 0, 1.0, -1.0), "where by a comparison of other draws"),
+    "those that are far out": (
+        lambda: (x := torch.randn(900))[x.abs() > 1][:200],
+        "index by sizes that are not near 0",
+    ),
+    "added where they are far out": (
+        lambda: (x := torch.randn(SHAPE)).index_put((x > 1,), torch.randn(1), accumulate=True),
+        "index_put adds",
+    ),
     "replaced by others": (
         lambda: (x := torch.randn(SHAPE)).masked_fill(x.abs() > 2, 0.0),
         "masked_fill by a comparison of draws, with draws of another kind",
     ),
     "a part unwritten": (after(lambda t: t[:4].normal_()), "a part of it is never written"),
-    "numpy": (lambda: torch.from_numpy(np.random.randn(4)).float(), "drawn outside torch"),
-    "python": (lambda: torch.tensor([random.random() for _ in range(4)]), "drawn outside torch"),
+    "numpy": (lambda: torch.from_numpy(np.random.randn(4)).float(), "drawn outside torch, or in another thread"),
+    "python": (lambda: torch.tensor([random.random() for _ in range(4)]), "drawn outside torch, or in another thread"),
 }
 
 

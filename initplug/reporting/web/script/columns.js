@@ -23,7 +23,7 @@ const RULE = column("rule", "Rule", 2, (row) => ruleCell(row), { ofKind: (kind) 
 const INIT = column("init", "Initializer", 1, text("init"), { ofKind: (kind) => kind.init }, kindTextsOf((kind) => kind.init || ""));
 const TEXT = column("text", "Distribution", 10, text("distribution"), { ofKind: (kind) => kind.distribution }, kindTextsOf((kind) => kind.distribution || ""));
 const EXPECTED = column("expected", "Expected", 4, (row) => spread(row.common.mean, row.common.std), { ofKind: (kind) => kind.std }, kindTextsOf((kind) => spread(kind.mean, kind.std)));
-const MEASURED = column("measured", "Measured", 5, (row) => spread(row.mean, row.std), { of: measured("std") }, () => ["-1.2e-5 ± 0.0589"]);
+const MEASURED = column("measured", "Measured", 5, (row) => spread(row.mean, row.std), { of: measured("std") }, () => ["-0.00065 ± 0.0591"]);
 const DRAWN = column("drawn", "Values", 7, null, {}, () => []);
 const VERDICT = column("verdict", "Verdict", 0, (row) => verdictCell(row), { of: (line, first) => ["alarm", "differs", "untestable", "ok", "exact"].indexOf(judged(rowAt(first))) }, () => (has("verdict") ? [...data.verdict[0], ...(data.status?.[0] || [])].map((word) => `●  ${word}`) : []));
 const HOLDS = column("holds", "Holds", 1, (row) => name(row.common.holds), { ofKind: (kind) => kind.holds }, kindTextsOf((kind) => kind.holds));
@@ -97,7 +97,7 @@ function needed(column) {
       if (column === NAME) break; // of one width are all their letters
     }
   }
-  if (column === NAME) width = Math.max(width, measure.measureText("m").width * Math.min(long, 60) + (blocks.length ? 110 : 20));
+  if (column === NAME) width = Math.max(width, measure.measureText("m").width * Math.min(long, 60) + (blocks.length ? 76 : 20));
   widths.set(column.key, Math.ceil(width));
   return widths.get(column.key);
 }
@@ -114,7 +114,7 @@ function fit(room) {
   const given = { name: named };
   if (!narrow) {
     // The least that columns may be squeezed to, before one is left out: names and long texts give way.
-    const squeezed = (each) => (each === NAME ? Math.min(named, blocks.length ? 236 : 190) : each === RULE || each === RULES ? Math.min(size(each), 110) : LONG.includes(each) ? Math.min(size(each), Math.max(LEAST, size(each) * 0.66)) : size(each));
+    const squeezed = (each) => (each === NAME ? Math.min(named, blocks.length ? 210 : 180) : each === RULE || each === RULES ? Math.min(size(each), 110) : LONG.includes(each) ? Math.min(size(each), Math.max(LEAST, size(each) * 0.56)) : size(each));
     const least = (columns) => columns.reduce((sum, each) => sum + squeezed(each) + GAP, 14);
     while (least(chosen) > room && chosen.some((each) => each.rank > 5)) {
       const last = chosen.reduce((worst, each) => (each.rank > worst.rank ? each : worst));

@@ -36,7 +36,9 @@ refresh();
 resize(at("parameters").clientWidth);
 render();
 // The first screen is there before what is used later.
-setTimeout(() => {
-  plant();
-  searched();
-});
+addEventListener("load", () =>
+  setTimeout(() => {
+    plant();
+    searched();
+  }),
+);

@@ -1,12 +1,13 @@
 // Rows: columns of the data, of which an object is made for a row once it is looked at.
 
 const total = data.names.length;
-const pick = ([values, codes]) => (typeof codes === "number" ? () => values[codes] : (place) => values[codes[place]]);
+const pick = ([values, codes]) => (codes === null ? (place) => values[place] : typeof codes === "number" ? () => values[codes] : (place) => values[codes[place]]);
 const has = (key) => data[key] !== undefined;
 // Whether a row has a text of those that are coded, found by comparing numbers.
 function holds(key, value) {
   if (!has(key)) return () => false;
   const [values, codes] = data[key], code = values.indexOf(value);
+  if (codes === null) return (place) => values[place] === value;
   return typeof codes === "number" ? () => code === codes : (place) => codes[place] === code;
 }
 

@@ -131,7 +131,7 @@ function lineElement(line) {
   const press = make("button", { type: "button", class: "name", tabindex: line === stop ? "0" : "-1", title: visible(row.name.slice(0, 1000)) }, ...ends(row.name));
   const cells = COLUMNS.map(({ key, cell }) => {
     let inner = [];
-    if (key === "name") inner = block ? [make("span", { class: "fold", "aria-hidden": "true" }, "▶"), press, make("small", { class: "times" })] : [press];
+    if (key === "name") inner = block ? [make("span", { class: "fold", "aria-hidden": "true" }, "▶"), press, make("small", { class: "times", title: `${whole(block.members.length)} that agree` })] : [press];
     else if (cell) inner = [cell(row)];
     const plain = key === "name" ? null : typeof inner[0] === "string" ? inner[0] : inner[0]?.textContent || null;
     const td = make("td", { role: "cell", class: `c-${key}`, title: plain && plain.slice(0, 400) }, ...inner);
@@ -156,7 +156,7 @@ function update(element) {
 
 function times(line, block) {
   const fits = shown.partly.get(line);
-  return fits === block.members.length ? `${whole(fits)} agree` : `${whole(fits)} of ${whole(block.members.length)}`;
+  return fits === block.members.length ? `×${whole(fits)}` : `${whole(fits)} of ${whole(block.members.length)}`;
 }
 
 function detailElement(line) {
