@@ -300,6 +300,17 @@ def test_a_compiled_model_is_run_as_it_was_written() -> None:
     assert found.traces[0].remarks == ("the model is compiled: it was run as it was before that",)
 
 
+def test_parts_that_are_compiled_are_run_as_they_were_written() -> None:
+    parts = [nn.Linear(4, 4), nn.Sequential(nn.Linear(4, 4), nn.ReLU()), nn.Linear(4, 2)]
+    plain, compiled = nn.Sequential(*parts), nn.Sequential(*parts)
+    x = torch.randn(9, 4)
+    rows = [layer.to_dict() for layer in initplug.probe(plain, x).traces[0]]
+    compiled[1] = torch.compile(parts[1], backend="eager")  # type: ignore[assignment]  # which gives a module
+    assert [layer.to_dict() for layer in initplug.probe(compiled, x).traces[0]] == rows
+    parts[1].compile(backend="eager")
+    assert [layer.to_dict() for layer in initplug.probe(plain, x).traces[0]] == rows
+
+
 @pytest.mark.parametrize("outer", [torch.no_grad, torch.inference_mode])
 def test_gradients_are_there_whatever_the_caller_forbids(outer: Any) -> None:
     model = net()
