@@ -129,7 +129,7 @@ picture: $(VENV)/installed-examples ## Train the nets of the README's picture (m
 	    model=residual model.depth=20,56 init=torch_default,resnext,wrn,zero_branch steps=300
 	$(BIN)/python examples/compare.py build/picture/plain build/picture/residual --out examples/guide/losses.svg
 	cd examples && $(abspath $(BIN))/initplug probe --config-dir ../configs --config-name config \
-	    init=torch_default,resnext,wrn model.depth=56 --input 32x3x16x16 --report guide/probe.svg
+	    init=torch_default,resnext,wrn model.depth=56 --input 8x3x16x16 --report guide/probe.svg
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -130,6 +130,16 @@ def test_recipes_that_train_the_deep_plain_net_raise_no_alarm(recipe: str) -> No
     }
 
 
+@pytest.mark.large
+def test_recipes_that_blow_a_deep_residual_net_up_are_accused() -> None:
+    # As the README's picture of losses has it: these two do not train, and torch's default does.
+    net = load_example("deep").DeepNet(depth=56, width=16, residual=True, classes=8)
+    found = initplug.probe(net, images(16, 16), recipes=["wrn", "resnext", "torch_default"], seed=0)
+    told = {name: {one.kind for one in verdicts if one.alarm} for name, verdicts in found.judgements.items()}
+    assert not told.pop("torch_default")
+    assert all({"signal explodes", "gradient explodes", "first loss"} <= kinds for kinds in told.values())
+
+
 class Wide(nn.Module):
     """Layers of a width that varies, in μP as table 3 of the paper has it."""
 

@@ -265,6 +265,25 @@ def test_half_precision_is_measured_in_double() -> None:
         assert other.gradient == pytest.approx(one.gradient, rel=0.05)
 
 
+def test_complex_layers_are_measured_in_both_parts() -> None:
+    class Waves(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(5, 5, dtype=torch.complex64))
+            self.inner = nn.Identity()
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.inner(torch.fft.rfft(x) @ self.weight)
+            back: Tensor = torch.fft.irfft(y)
+            return back
+
+    x = torch.randn(16, 8, generator=torch.Generator().manual_seed(0))
+    layer = initplug.probe(Waves(), x)["model"]
+    assert layer.std and layer.gradient
+    found = initplug.probe(nn.Sequential(Waves(), Waves()), x, loss=lambda y: y.square().mean())
+    assert [layer.name for layer in found.traces[0]] == ["0", "1"]
+
+
 def test_autocast_is_that_of_the_caller() -> None:
     model = nn.Sequential(nn.Linear(6, 6), nn.ReLU())
     with torch.autocast("cpu", torch.bfloat16):
@@ -279,6 +298,17 @@ def test_a_compiled_model_is_run_as_it_was_written() -> None:
     found = initplug.probe(compiled, images())
     assert [layer.to_dict() for layer in found.traces[0]] == [layer.to_dict() for layer in plain.traces[0]]
     assert found.traces[0].remarks == ("the model is compiled: it was run as it was before that",)
+
+
+def test_parts_that_are_compiled_are_run_as_they_were_written() -> None:
+    parts = [nn.Linear(4, 4), nn.Sequential(nn.Linear(4, 4), nn.ReLU()), nn.Linear(4, 2)]
+    plain, compiled = nn.Sequential(*parts), nn.Sequential(*parts)
+    x = torch.randn(9, 4)
+    rows = [layer.to_dict() for layer in initplug.probe(plain, x).traces[0]]
+    compiled[1] = torch.compile(parts[1], backend="eager")  # type: ignore[assignment]  # which gives a module
+    assert [layer.to_dict() for layer in initplug.probe(compiled, x).traces[0]] == rows
+    parts[1].compile(backend="eager")
+    assert [layer.to_dict() for layer in initplug.probe(plain, x).traces[0]] == rows
 
 
 @pytest.mark.parametrize("outer", [torch.no_grad, torch.inference_mode])

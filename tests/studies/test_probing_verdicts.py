@@ -187,3 +187,9 @@ def test_a_gradient_that_is_not_finite_is_told_where_it_begins() -> None:
     net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), Norm())
     verdict = only("not finite", initplug.probe(net, torch.randn(8, 4), loss=lambda y: y.sum()).verdicts)
     assert verdict.layer == "1" and "from 1 (Linear) on towards the input" in verdict.message
+
+
+def test_one_number_is_no_zero() -> None:
+    found = initplug.probe(nn.Linear(4, 1), torch.randn(1, 4))
+    assert not found.verdicts
+    assert found.headline() == "Linear, as it stands: 1 layer, inputs 1×4 float32; no alarms"

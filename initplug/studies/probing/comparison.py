@@ -243,8 +243,8 @@ class Probe:
         alarms = [sum(verdict.alarm for verdict in self.judgements[name]) for name in names]
         if len(names) == 1:
             told = f"{alarms[0]} alarm{'' if alarms[0] == 1 else 's'}" if alarms[0] else "no alarms"
-            layers = len(self.traces[0])
-            return visible(f"{self.model}, {names[0]}: {layers} layers, inputs {self.inputs}; {told}")
+            layers = "1 layer" if len(self.traces[0]) == 1 else f"{len(self.traces[0])} layers"
+            return visible(f"{self.model}, {names[0]}: {layers}, inputs {self.inputs}; {told}")
         told = ", ".join(f"{name} {count or 'none'}" for name, count in zip(names, alarms, strict=True))
         return visible(f"{self.model}: inputs {self.inputs}; alarms: {told}")
 

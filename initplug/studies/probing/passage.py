@@ -175,7 +175,8 @@ class Watch(TorchFunctionMode):
         name = self.names.get(id(module))
         if name is None or threading.get_ident() != self.thread:
             return
-        first = next((one for one in args if isinstance(one, Tensor) and one.is_floating_point()), None)
+        floating = (one for one in args if isinstance(one, Tensor) and (one.is_floating_point() or one.is_complex()))
+        first = next(floating, None)
         self.frames.append(_Frame(module, name, first, len(self.spots)))
 
     def _leave(self, module: nn.Module, _: Any, output: Any) -> None:

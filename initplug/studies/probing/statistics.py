@@ -49,7 +49,8 @@ def spread_of(tensor: Tensor) -> Spread | None:
         found = measure(tensor)
         assert found is not None  # it has elements
         return Spread(found.mean, found.std, found.numel)
-    variance, mean = torch.var_mean(tensor.detach().double(), correction=0)
+    wide = torch.float32 if tensor.device.type == "mps" else torch.float64  # which Apple's devices lack
+    variance, mean = torch.var_mean(tensor.detach().to(wide), correction=0)
     return Spread(mean.item(), math.sqrt(variance.item()), tensor.numel())
 
 
@@ -63,13 +64,15 @@ def signal_of(tensor: Tensor) -> float | None:
         >>> signal_of(torch.tensor([[1.0, 5.0], [3.0, 5.0]]))
         0.7071067811865476
     """
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor.resolve_conj())
     if tensor.ndim > 2 and tensor.shape[0] == 1:
         tensor = tensor[0]
     if tensor.ndim < 1 or tensor.shape[0] < 2 or not tensor.numel():
         return None
     rows = tensor.detach().flatten(1) if tensor.ndim > 1 else tensor.detach().unsqueeze(1)
     step = max(rows.shape[1] // SAMPLED, 1) | 1  # odd, so that it does not hit the same pixel of every channel
-    columns = rows[:, ::step].contiguous().double()
+    columns = rows[:, ::step].contiguous().cpu().double()
     centred = columns - columns.sum(0) / len(columns)  # a fraction of the time that `var` takes along rows
     return math.sqrt((centred * centred).sum().item() / centred.numel())
 
@@ -217,5 +220,5 @@ def first_loss_of(logits: Tensor) -> FirstLoss:
         (2.3026, 10)
     """
     flat = logits.detach().reshape(-1, logits.shape[-1])
-    flat = flat[:: max(len(flat) // SAMPLED, 1) | 1].double()
+    flat = flat[:: max(len(flat) // SAMPLED, 1) | 1].cpu().double()
     return FirstLoss((flat.logsumexp(-1) - flat.mean(-1)).mean().item(), logits.shape[-1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -133,6 +134,9 @@ def _is_compiled(tree: Tree, model: nn.Module) -> bool:
 def _eager() -> Iterator[None]:
     """Run compiled parts as they were written, and no fused path around the modules of a Transformer layer."""
     with ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        # Of parts that are compiled by themselves: a wrapper is none of the modules that have rows.
+        warnings.filterwarnings("ignore", r"Using `torch\.compile\(module\)` when there are global hooks")
         fused = torch.backends.mha.get_fastpath_enabled()
         stack.callback(torch.backends.mha.set_fastpath_enabled, fused)
         torch.backends.mha.set_fastpath_enabled(False)

@@ -336,7 +336,7 @@ def _first_loss(trace: Trace) -> Iterator[Verdict]:
 
 def _zero_output(trace: Trace) -> Iterator[Verdict]:
     last = trace.layers[-1] if trace.layers else None
-    if last is not None and last.std == 0 and last.weights:
+    if last is not None and last.std == last.mean == 0 and last.weights:
         text = f"{last.name} gives the same for all inputs, since it begins as zeros: no gradient goes below it yet"
         yield Verdict("zero output", last.name, 0.0, text, None, False)
 
