@@ -17,7 +17,7 @@ from initplug.studies.inference import HIGH
 def test_a_recipe_inferred_at_one_size_is_right_for_another(build: Build) -> None:
     torch.manual_seed(0)
     inference = initplug.infer(build(96, 3))
-    assert inference.problems() == ()
+    assert inference.problems() == []
     model, other = build(64, 5), initplug.record(lambda: build(64, 5), check=False)
     plan = initplug.plan(model, inference.recipe)
     sure = {str(row.rule) for row in inference if row.confidence >= HIGH}
