@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -105,9 +106,42 @@ def _numbers(tree: Tree, place: int, size: float, near: float) -> Iterator[str]:
     ]
     for start, values in held:
         for name, value in values.items():
+            if start == "^config." and not SIZES.search(name):
+                continue
             named = type(value) is int and name.isidentifier() and not name.startswith("_")
             if named and value >= LEAST and abs(value - size) <= near * size:
                 yield f"{start}{name}"
+
+
+SIZES = re.compile(
+    r"^(?!.*(image|vocab|patch|seq|length|token|position|_id$)).*(dim|hidden|width|size|embd?|model|kv|inner)"
+)
+"""Names that a configuration has for widths, beside many other numbers."""
+
+
+CONTAINERS = frozenset({"ModuleList", "ModuleDict", "Sequential"})
+"""Modules that are no blocks, however many there are."""
+
+
+def deep_scales(tree: Tree, rows: Sequence[Row], wanted: NDArray[np.bool_]) -> Iterator[Any]:
+    """Yield normal initializers of a variance of 1 over a fan, over the root of a number of blocks, as CLIP has them.
+
+    Args:
+        tree: the recorded model.
+        rows: of its parameters.
+        wanted: the rows that nothing else gives.
+    """
+    repeated, seen = _repeated(tree), set()
+    for place in np.flatnonzero(wanted).tolist():
+        drawn, shape = rows[place].distribution, rows[place].shape
+        if not isinstance(drawn, Normal) or drawn.mean or len(shape) < 2:
+            continue
+        for mode, fan in (("fan_in", Fans(shape).fan_in), ("fan_out", Fans(shape).fan_out)):
+            for counted, name, times in _explained(drawn, Normal(0.0, fan**-0.5), tree, place, repeated):
+                if counted == "count" and name not in CONTAINERS and (mode, name, times) not in seen:
+                    seen.add((mode, name, times))
+                    form = {"fn": "variance_scaling", "mode": mode, "distribution": "normal"}
+                    yield {**form, "factor": {"count": f"<{name}>", "times": times}}
 
 
 def _repeated(tree: Tree) -> dict[int, tuple[str, int, int]]:

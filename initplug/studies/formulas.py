@@ -19,7 +19,7 @@ from initplug.planning.resets import Replays
 from initplug.planning.slots import Tree
 from initplug.schemes.structures.base import Fixed
 from initplug.studies.agreement import agrees
-from initplug.studies.depths import attribute_factors, depth_factors
+from initplug.studies.depths import attribute_factors, deep_scales, depth_factors
 from initplug.studies.recognition import known_tables
 from initplug.studies.rows import Row
 from initplug.studies.scales import NAMED, RULES, priors, scales
@@ -130,6 +130,8 @@ def candidates(tree: Tree, rows: Sequence[Row], replays: Replays, named: Sequenc
     for form in depth_factors(tree, rows, wanted):
         trials.add(form, DEEP)
     for form in attribute_factors(tree, rows, trials.open):
+        trials.add(form, SCALED)
+    for form in deep_scales(tree, rows, trials.open):
         trials.add(form, SCALED)
     for form in scales(tree, rows, trials.open):
         trials.add(form, SCALED)
