@@ -249,7 +249,7 @@ class _Table:
             slot = self.tree.slots[self.places[row]]
             fan_like = isinstance(self.tree.nodes[slot.node].module, LINEAR) and isinstance(drawn, Uniform)
             if isinstance(self.tree.nodes[slot.node].module, nn.Embedding):
-                return "normal"
+                return "normal std=1"
             return (*DEFAULT, _size(drawn)) if fan_like else one.text
         # Rules that count fans alike here, do so in every layer of the kind.
         return (one.meaning[:-1], _size(drawn)) if isinstance(one.meaning, tuple) else one.meaning

@@ -145,7 +145,7 @@ def same_formula(row: Row, meant: Init | None, init: Init | None, owner: nn.Modu
         return True
     if meant.parts and len(meant.parts) == len(init.parts):
         return all(each.fn in NUMBERS for each in (*meant.parts, *init.parts))  # which are the same at this shape
-    if {meant.text, init.text} == {"default", "normal"}:
+    if "default" in (meant.text, init.text) and {"normal", "normal std=1"} & {meant.text, init.text}:
         return isinstance(owner, nn.Embedding)
     if isinstance(owner, LINEAR) and isinstance(row.distribution, initplug.Uniform):  # which is what resets draw
         meant, init = (FAN_UNIFORM if each.text == "default" else each for each in (meant, init))
