@@ -12,6 +12,9 @@ from typing import Any
 from initplug.errors import VALUE, cut
 from initplug.reporting.wording import compact, number, plural, whole
 
+OWN = "the model"
+"""What holds the parameters that are no module's below the root."""
+
 WIDTH, HEIGHT = 1000, 300
 """Units of a plot, which is stretched to the room that there is; texts and strokes are not."""
 
@@ -53,7 +56,7 @@ def of_modules(parts: Sequence[Mapping[str, Any]]) -> Picture:
     """
     total, most = sum(part["numel"] for part in parts), max((part["numel"] for part in parts), default=0)
     lines = []
-    above = _common([part["name"] for part in parts if "." in part["name"]])
+    above = _common([part["name"] for part in parts if part["name"] != OWN])
     for part in parts:
         share = part["numel"] / total if total else 0.0
         label, short = (escape(cut(text, VALUE)) for text in (part["name"], part["name"].removeprefix(above)))

@@ -75,7 +75,12 @@ def _check_wheel(names: list[str], read: object) -> None:
     assert sum(name.startswith("initplug/presets/init/") for name in names) == PRESETS
     _contains(
         names,
-        [*KERNEL, "initplug/py.typed", "initplug/reporting/web/page.html", "initplug/presets/initplug.schema.json"],
+        [
+            *KERNEL,
+            "initplug/py.typed",
+            "initplug/reporting/web/template/page.html",
+            "initplug/presets/initplug.schema.json",
+        ],
     )
     assert not any("test" in name for name in names if not name.startswith("initplug/testing")), names
     (metadata,) = (name for name in names if name.endswith("METADATA"))

@@ -36,6 +36,7 @@ BEGIN, END = "<!-- inferred -->\n", "<!-- end -->"
 
 LINEAR = (nn.Linear, nn.modules.conv._ConvNd)
 WRONG = {"wrong", "fixed, wrong"}
+NUMBERS = {"normal", "uniform", "trunc_normal", "constant", "zeros", "ones"}
 FAN_UNIFORM = read_init("fan_uniform")
 
 
@@ -142,6 +143,8 @@ def same_formula(row: Row, meant: Init | None, init: Init | None, owner: nn.Modu
         return False
     if meant.text == init.text or row.twin is not None:
         return True
+    if meant.parts and len(meant.parts) == len(init.parts):
+        return all(each.fn in NUMBERS for each in (*meant.parts, *init.parts))  # which are the same at this shape
     if {meant.text, init.text} == {"default", "normal"}:
         return isinstance(owner, nn.Embedding)
     if isinstance(owner, LINEAR) and isinstance(row.distribution, initplug.Uniform):  # which is what resets draw
@@ -149,7 +152,7 @@ def same_formula(row: Row, meant: Init | None, init: Init | None, owner: nn.Modu
     if owner is None or "default" in (meant.text, init.text):
         return False
     if len(row.shape) < 2:
-        return {meant.fn, init.fn} <= {"normal", "uniform", "trunc_normal"}
+        return {meant.fn, init.fn} <= NUMBERS
     layout = layout_of(owner, row.name.rpartition(".")[2])
     wide = tuple(size * factor for size, factor in zip(row.shape, (3, 5, 1, 1, 1), strict=False))
     if layout.groups > 1:

@@ -21,6 +21,7 @@ import argparse
 import json
 import multiprocessing
 import random
+import re
 import resource
 import signal
 import statistics
@@ -131,14 +132,19 @@ def at_another_size(recording: initplug.Recording, subject: Subject) -> Result:
     recipe = initplug.record(subject.larger, check=False).recipe
     torch.manual_seed(1)
     plan = initplug.plan(subject.build(), recipe.model_copy(update={"frozen": "write", "unmatched": "keep"}))
-    planned = {row.name: row.distribution for row in plan}
     rows = [row for row in recording if row.distribution is not None and row.numel]
-    wrong = {
-        row.name: f"{getattr(planned[row.name], 'text', None)}, and not {row.outcome.text}"
+    differ = {
+        row.name: f"{plan[row.name].init}, and not {row.outcome.text}"
         for row in rows
-        if not agrees(planned[row.name], row)
+        if not agrees(plan[row.name].distribution, row)
     }
-    return {"compared": len(rows), "wrong": wrong}
+    numbers = {name: told for name, told in differ.items() if NUMBERS.match(str(plan[name].init))}
+    wrong = {name: told for name, told in differ.items() if name not in numbers}
+    return {"compared": len(rows), "wrong": wrong, "numbers": numbers}
+
+
+NUMBERS = re.compile(r"(constant|normal|uniform|trunc_normal|log_uniform|split)(?!.*(factor|fans|kaiming|xavier))")
+"""Initializers by numbers alone, which are those of a size where the code computes them of one."""
 
 
 # All of them --------------------------------------------------------------------------------------------------------
@@ -205,7 +211,9 @@ def lines_of(results: Mapping[Subject, Result]) -> Iterator[str]:
         if asked:
             compared, wrong = sum(one["compared"] for one in asked), sum(len(one["wrong"]) for one in asked)
             yield ""
-            yield f"Compared with {told}: {len(asked)} models, {compared:,} parameters, {wrong} of them wrong."
+            numbers = sum(len(one.get("numbers", ())) for one in asked)
+            more = f"; {numbers} are given by a number that goes with the size" if key == "sizes" else ""
+            yield f"Compared with {told}: {len(asked)} models, {compared:,} parameters, {wrong} of them wrong{more}."
     yield from ("", "| not whole | parameters | of | why |", "| --- | --- | --- | --- |")
     for subject, result in results.items():
         if not is_whole(result):

@@ -32,6 +32,9 @@ ACTS = {
 }
 """What a person does, each on a page that was just loaded."""
 
+BEFORE = {"sort": ACTS["unfold"]}
+"""What is done first: all rows are sorted, not the few lines of blocks."""
+
 
 class Block(nn.Module):
     def __init__(self) -> None:
@@ -72,6 +75,7 @@ def measured(driver: Chrome, paths: list[Path], turns: int) -> list[dict[str, fl
                 driver.get(path.as_uri())
                 timing = "const t = performance.timing; return t.loadEventEnd - t.navigationStart"
                 note(place, "load", driver.execute_script(timing))
+                driver.execute_script(BEFORE.get(act, ""))
                 note(place, act, driver.execute_script(TIMED.format(script=script)))
     return found
 

@@ -15,7 +15,7 @@ from torch import nn
 
 import initplug
 from initplug.auditing.audit import Audit
-from initplug.reporting.pictures import Picture
+from initplug.reporting.pictures import Picture, of_modules
 from initplug.tables.totals import MOST_POINTS, by_depth, by_module
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -185,3 +185,18 @@ def test_further_pictures_stand_beside_those_of_the_page() -> None:
     html = audit().to_html(pictures=[picture])
     assert '<figure class="picture" id="mine"><h2>a &amp; b</h2><svg' in html
     assert '"mine":{"points":[1,2]}' in html
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        (["body.0-11.up", "body.0-11.down"], ["up", "down"]),
+        (["body.0-11.up", "body.0-11.down", "the model"], ["up", "down", "the model"]),
+        (["body.0-11.up", "body.head", "<b>"], ["body.0-11.up", "body.head", "<b>"]),
+        (["body.norm"], ["body.norm"]),
+    ],
+)
+def test_what_all_modules_are_below_is_told_once(names: list[str], shown: list[str]) -> None:
+    picture = of_modules([{"name": name, "slots": 1, "numel": 1} for name in names])
+    labels = re.findall(r'<span class="name">(.*?)</span>', picture.html)
+    assert [unescape(re.sub("<[^>]*>", "", label)) for label in labels] == shown
