@@ -119,7 +119,7 @@ verdicts: $(VENV)/installed-tests ## Count misses and false alarms of the verdic
 	$(BIN)/python tests/benchmarks/verdicts.py
 
 coordinates: $(VENV)/installed-tests ## Compare coordinates over widths with those of the package mup.
-	$(PIP) install --no-deps --target build/mup mup pandas seaborn
+	$(PIP) install --no-deps --target build/mup mup pandas python-dateutil six
 	PYTHONPATH=build/mup $(BIN)/pytest -n 0 tests/conformance/test_probed_models.py -k mup
 
 picture: $(VENV)/installed-examples ## Train the nets of the README's picture (minutes) and draw it anew.

@@ -153,7 +153,7 @@ class Wide(nn.Module):
 
 
 def test_coordinates_of_mup_are_those_of_its_own_package() -> None:
-    reason = "`make coordinates` installs mup, which asks for pandas and seaborn"
+    reason = "`make coordinates` installs mup, which asks for pandas"
     pytest.importorskip("pandas", reason=reason)
     coord_check = pytest.importorskip("mup.coord_check", reason=reason)
     widths, x = [64, 256, 1024], torch.randn(256, 48, generator=torch.Generator().manual_seed(0))
