@@ -137,7 +137,7 @@ def deep_scales(tree: Tree, rows: Sequence[Row], wanted: NDArray[np.bool_]) -> I
         if not isinstance(drawn, Normal) or drawn.mean or len(shape) < 2:
             continue
         for mode, fan in (("fan_in", Fans(shape).fan_in), ("fan_out", Fans(shape).fan_out)):
-            for counted, name, times in _explained(drawn, Normal(0.0, fan**-0.5), tree, place, repeated):
+            for counted, name, times in _explained(drawn, Normal(0.0, fan**-0.5), tree, place, repeated, None):
                 if counted == "count" and name not in CONTAINERS and (mode, name, times) not in seen:
                     seen.add((mode, name, times))
                     form = {"fn": "variance_scaling", "mode": mode, "distribution": "normal"}
