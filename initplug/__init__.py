@@ -40,14 +40,14 @@ if TYPE_CHECKING:
     from initplug.schemes.initializers import initializer as initializer
     from initplug.schemes.structures.orthogonal import Orthogonal as Orthogonal
     from initplug.studies.calibrate import calibrate as calibrate
-    from initplug.studies.calibration import Calibration as Calibration
+    from initplug.studies.calibrating.calibration import Calibration as Calibration
     from initplug.studies.diff import diff as diff
     from initplug.studies.infer import infer as infer
-    from initplug.studies.inference import Inference as Inference
+    from initplug.studies.inferring.inference import Inference as Inference
     from initplug.studies.probe import probe as probe
     from initplug.studies.probing.comparison import Probe as Probe
     from initplug.studies.record import record as record
-    from initplug.studies.recording import Recording as Recording
+    from initplug.studies.recording.recording import Recording as Recording
     from initplug.studies.suggest import suggest as suggest
 
 _HOMES = {
@@ -69,9 +69,9 @@ _HOMES = {
     "Plan": "planning.plan",
     "Assignment": "planning.assignment",
     "Audit": "auditing.audit",
-    "Recording": "studies.recording",
-    "Inference": "studies.inference",
-    "Calibration": "studies.calibration",
+    "Recording": "studies.recording.recording",
+    "Inference": "studies.inferring.inference",
+    "Calibration": "studies.calibrating.calibration",
     "Probe": "studies.probing.comparison",
     "Fans": "schemes.fans",
     "Constant": "schemes.distributions",

@@ -57,6 +57,15 @@ BELOW: dict[str, set[str]] = {
 
 ORDERS = {
     "auditing": ["moments", "histograms", "extremes", "verdicts", "pools", "repetition", "ranks", "compare", "audit"],
+    "studies/recording": [
+        *("writes", "operators", "memory", "recognition", "forms", "meta", "conditions", "placements", "watching"),
+        *("maps", "origins", "rows", "construction", "recording"),
+    ],
+    "studies/drafting": ["agreement", "spelling", "depths", "scales", "formulas", "induction"],
+    "studies/inferring": [
+        *("samples", "inference", "round_numbers", "plausibility", "certainties", "hypotheses", "weighing"),
+    ],
+    "studies/calibrating": ["passes", "scaling", "factored", "calibration", "layers", "course"],
     "studies/probing": [
         *("statistics", "traces", "kept", "inputs", "passage", "assembly", "tracing", "verdicts", "pictures"),
         "comparison",

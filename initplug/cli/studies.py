@@ -23,7 +23,7 @@ from initplug.cli.options import (
 from initplug.cli.terminal import colored, progress, reported, save_report
 
 if TYPE_CHECKING:
-    from initplug.studies.recording import Recording
+    from initplug.studies.recording.recording import Recording
 
 FILE = "this .html, .json, .csv or .md file"
 

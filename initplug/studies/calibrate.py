@@ -35,12 +35,12 @@ from initplug.planning.plan import Plan
 from initplug.planning.slots import Slots
 from initplug.planning.wrappers import unwrapped
 from initplug.schemes.compositions import Copy, Drawn, Load
-from initplug.studies.calibration import Calibration, counted
-from initplug.studies.course import Course
-from initplug.studies.factored import factored
-from initplug.studies.layers import layers_of
+from initplug.studies.calibrating.calibration import Calibration, counted
+from initplug.studies.calibrating.course import Course
+from initplug.studies.calibrating.factored import factored
+from initplug.studies.calibrating.layers import layers_of
+from initplug.studies.calibrating.scaling import Goal
 from initplug.studies.probing.inputs import Inputs, check_names, inputs_of
-from initplug.studies.scaling import Goal
 from initplug.values import is_whole, plain
 
 METHODS = ("lsuv",)

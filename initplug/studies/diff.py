@@ -21,10 +21,10 @@ from initplug.language.recipe import Recipe
 from initplug.planning.draft import plan
 from initplug.planning.plan import Plan
 from initplug.schemes.compositions import Copy, Drawn, Planned
-from initplug.studies.agreement import alike
-from initplug.studies.forms import Given
-from initplug.studies.inference import Inference, InferredRow
-from initplug.studies.recording import Recording
+from initplug.studies.drafting.agreement import alike
+from initplug.studies.inferring.inference import Inference, InferredRow
+from initplug.studies.recording.forms import Given
+from initplug.studies.recording.recording import Recording
 from initplug.tables.files import save, to_csv, to_frame, to_json, to_markdown
 from initplug.tables.grouping import collapsed
 from initplug.tables.text import WIDE, Column, spread, table

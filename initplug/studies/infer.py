@@ -26,16 +26,16 @@ from initplug.planning.slots import Slot, Tree
 from initplug.planning.walk import walk
 from initplug.schemes.compositions import Drawn, Stacked
 from initplug.schemes.distributions import Complex, Normal, TruncatedNormal, Uniform
-from initplug.studies.certainties import Certainty, certainty
-from initplug.studies.forms import Computed, Given, Outcome, Unlike
-from initplug.studies.formulas import candidates, copies
-from initplug.studies.hypotheses import add_depths, add_splits, first_hypotheses
-from initplug.studies.induction import Proposal, names_of, recipe_data, rules_for
-from initplug.studies.inference import LOW, Alternative, Inference, InferredRow
+from initplug.studies.drafting.formulas import candidates, copies
+from initplug.studies.drafting.induction import Proposal, names_of, recipe_data, rules_for
+from initplug.studies.inferring.certainties import Certainty, certainty
+from initplug.studies.inferring.hypotheses import add_depths, add_splits, first_hypotheses
+from initplug.studies.inferring.inference import LOW, Alternative, Inference, InferredRow
+from initplug.studies.inferring.round_numbers import relative_error
+from initplug.studies.inferring.samples import Sample, sample_of
+from initplug.studies.inferring.weighing import Weighed, at_step_0, weighed
 from initplug.studies.record import nearest_preset, ungiven
-from initplug.studies.round_numbers import relative_error
-from initplug.studies.samples import Sample, sample_of
-from initplug.studies.weighing import Weighed, at_step_0, weighed
+from initplug.studies.recording.forms import Computed, Given, Outcome, Unlike
 
 
 def infer(model: nn.Module) -> Inference:
@@ -64,7 +64,7 @@ def infer(model: nn.Module) -> Inference:
         >>> row.formula, row.distribution, row.confidence > 0.9
         ('default', Uniform(low=-0.125, high=0.125), True)
 
-    Source: priors, tests and bounds are those of `initplug.studies.weighing` and `initplug.studies.plausibility`.
+    Source: priors, tests and bounds are those of `weighing` and `plausibility` in `initplug.studies.inferring`.
     """
     tree = walk(model, buffers=False)
     refuse_flat([*tree.flat.values()])

@@ -15,7 +15,7 @@ from initplug._version import __version__
 from initplug.errors import InitplugError
 from initplug.studies.diff import Diff, compared, recorded_rows, rows_of
 from initplug.studies.record import record
-from initplug.studies.recording import Recording
+from initplug.studies.recording.recording import Recording
 from initplug.tables.files import save, to_json
 
 HELD = ("name", "aliases", "shape", "distribution", "reason", "mean", "std", "rule", "init", "location")

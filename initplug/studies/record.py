@@ -22,12 +22,12 @@ from initplug.planning.references import padding_row
 from initplug.planning.resets import Replays
 from initplug.planning.slots import Slot, Tree
 from initplug.schemes.compositions import Drawn, Keep
-from initplug.studies.agreement import agrees
-from initplug.studies.construction import generators_kept, watched
-from initplug.studies.formulas import candidates, copies
-from initplug.studies.induction import comments_of, names_of, recipe_data, rules_for
-from initplug.studies.recording import Nearest, Recording
-from initplug.studies.rows import Row
+from initplug.studies.drafting.agreement import agrees
+from initplug.studies.drafting.formulas import candidates, copies
+from initplug.studies.drafting.induction import comments_of, names_of, recipe_data, rules_for
+from initplug.studies.recording.construction import generators_kept, watched
+from initplug.studies.recording.recording import Nearest, Recording
+from initplug.studies.recording.rows import Row
 from initplug.studies.suggest import best_of
 
 

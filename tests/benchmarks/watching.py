@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "conformance"))
 import libraries
 
 import initplug
-from initplug.studies.construction import watched
+from initplug.studies.recording.construction import watched
 
 ROUNDS = 3
 MOST = 5.0

@@ -27,9 +27,9 @@ from initplug.planning.composition import NO_CONTEXT, distribution_for
 from initplug.planning.references import layout_of
 from initplug.schemes.calls import MisfitError
 from initplug.schemes.compositions import Drawn
-from initplug.studies.agreement import alike
-from initplug.studies.inference import HIGH, LOW, InferredRow
-from initplug.studies.rows import Row
+from initplug.studies.drafting.agreement import alike
+from initplug.studies.inferring.inference import HIGH, LOW, InferredRow
+from initplug.studies.recording.rows import Row
 
 GUIDE = Path(__file__).parents[2] / "examples" / "guide" / "infer.md"
 BEGIN, END = "<!-- inferred -->\n", "<!-- end -->"

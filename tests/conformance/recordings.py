@@ -40,7 +40,7 @@ from recorded_models import Build, Subject, subjects
 from recording import recorded
 
 import initplug
-from initplug.studies.agreement import agrees
+from initplug.studies.drafting.agreement import agrees
 
 RESULTS = ROOT / "build" / "recordings"
 GUIDE = ROOT / "examples" / "guide" / "recordings.md"

@@ -15,9 +15,9 @@ import torch
 from families import Case, all_families
 
 import initplug
-from initplug.studies import meta
-from initplug.studies.agreement import alike
-from initplug.studies.rows import Row
+from initplug.studies.drafting.agreement import alike
+from initplug.studies.recording import meta
+from initplug.studies.recording.rows import Row
 
 
 def same(row: Row, other: Row) -> bool:

@@ -9,8 +9,8 @@ from inferences import found
 from test_recordings import Build, bert, gpt2, resnet, timm_vit
 
 import initplug
-from initplug.studies.agreement import agrees
-from initplug.studies.inference import HIGH
+from initplug.studies.drafting.agreement import agrees
+from initplug.studies.inferring.inference import HIGH
 
 
 @pytest.mark.parametrize("build", [resnet, timm_vit, gpt2], ids=lambda build: build.__name__)

@@ -17,8 +17,8 @@ from third_party import named
 from torch import nn
 
 import initplug
-from initplug.studies import meta
-from initplug.studies.agreement import agrees
+from initplug.studies.drafting.agreement import agrees
+from initplug.studies.recording import meta
 
 Build = Callable[..., nn.Module]
 

@@ -22,7 +22,7 @@ from torch import nn
 import initplug
 from initplug.cli.commands import commands
 from initplug.studies.diff import Diff
-from initplug.studies.recording import Recording
+from initplug.studies.recording.recording import Recording
 
 HOSTILE = ("</script><b>", "<!--", "\u202eback", "x" * 3000, "שלום")
 

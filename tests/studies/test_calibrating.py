@@ -29,7 +29,7 @@ from untouched import untouched
 
 import initplug
 from initplug.errors import ApplyError, InitplugWarning, PlanError, RecipeError
-from initplug.studies.scaling import Goal, Search
+from initplug.studies.calibrating.scaling import Goal, Search
 
 ORTHOGONAL: dict[str, Any] = {"rules": {"*.weight": "orthogonal", "*.bias": 0}}
 NORMAL: dict[str, Any] = {"rules": {"*.weight": "kaiming_normal", "*.bias": 0}}

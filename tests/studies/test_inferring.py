@@ -28,11 +28,11 @@ from initplug.errors import InitplugError
 from initplug.schemes.distributions import Constant, Normal, TruncatedNormal, Uniform
 from initplug.schemes.log_uniform import LogUniform
 from initplug.schemes.structures.orthogonal import Orthogonal
-from initplug.studies.agreement import agrees, alike
-from initplug.studies.inference import HIGH, LOW
-from initplug.studies.plausibility import kolmogorov, log_likelihood, p_value
-from initplug.studies.samples import sample_of
-from initplug.studies.weighing import evidence_against
+from initplug.studies.drafting.agreement import agrees, alike
+from initplug.studies.inferring.inference import HIGH, LOW
+from initplug.studies.inferring.plausibility import kolmogorov, log_likelihood, p_value
+from initplug.studies.inferring.samples import sample_of
+from initplug.studies.inferring.weighing import evidence_against
 
 
 class Block(nn.Module):

@@ -24,12 +24,12 @@ from initplug.schemes.compositions import Stacked
 from initplug.schemes.distributions import Constant, Normal, TruncatedNormal, Uniform
 from initplug.schemes.structures.orthogonal import Orthogonal
 from initplug.schemes.structures.sincos import SinCos
-from initplug.studies import construction, meta
-from initplug.studies.agreement import alike
-from initplug.studies.construction import watched
-from initplug.studies.forms import Computed, Outcome, Unwritten
+from initplug.studies.drafting.agreement import alike
 from initplug.studies.lock import hold_to_lock, save_lock
-from initplug.studies.memory import available_memory
+from initplug.studies.recording import construction, meta
+from initplug.studies.recording.construction import watched
+from initplug.studies.recording.forms import Computed, Outcome, Unwritten
+from initplug.studies.recording.memory import available_memory
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from initplug.planning.slots import Tree
 from initplug.schemes.compositions import Copy, Keep
 from initplug.schemes.distributions import Constant, Normal, TruncatedNormal, Uniform
 from initplug.studies import suggest
-from initplug.studies.agreement import agrees, alike
+from initplug.studies.drafting.agreement import agrees, alike
 
 
 class Block(nn.Module):

@@ -27,9 +27,9 @@ from initplug.schemes.structures.orthogonal import Orthogonal
 from initplug.schemes.structures.sincos import SinCos
 from initplug.schemes.structures.sparse import Sparse
 from initplug.schemes.uniform_log import UniformLog
-from initplug.studies.construction import watched
-from initplug.studies.forms import Computed, Given, Outcome, Table, Unwritten
-from initplug.studies.rows import Row
+from initplug.studies.recording.construction import watched
+from initplug.studies.recording.forms import Computed, Given, Outcome, Table, Unwritten
+from initplug.studies.recording.rows import Row
 
 SHAPE = (8, 6)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from initplug.errors import InitplugError, shortened
-from initplug.studies.construction import generators_kept
+from initplug.studies.recording.construction import generators_kept
 
 SEED = 0x9B0BE
 """Of torch's generator during a pass, so that dropout drops the same in each."""

@@ -11,8 +11,8 @@ import torch
 from initplug.schemes.compositions import Drawn
 from initplug.schemes.distributions import Normal, TruncatedNormal, Uniform
 from initplug.schemes.initializers import TRUNCATION_SHRINK as SHRINK
-from initplug.studies.samples import Sample
-from initplug.studies.spelling import spelled_number
+from initplug.studies.drafting.spelling import spelled_number
+from initplug.studies.inferring.samples import Sample
 
 REACH = 5.0
 """Standard errors within which a measured deviation is looked for among those that formulas give."""

@@ -14,9 +14,9 @@ from initplug.auditing.verdicts import judged
 from initplug.errors import shortened, visible
 from initplug.schemes.compositions import Drawn, Planned
 from initplug.schemes.distributions import Constant
-from initplug.studies.agreement import alike
-from initplug.studies.recording import Recording
-from initplug.studies.rows import Row
+from initplug.studies.drafting.agreement import alike
+from initplug.studies.recording.recording import Recording
+from initplug.studies.recording.rows import Row
 from initplug.tables.grouping import collapsed
 from initplug.tables.text import WIDE, Column, table
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from initplug.schemes.compositions import Drawn
 from initplug.schemes.distributions import Constant
-from initplug.studies.writes import Call, Place, Read, Region, Value
+from initplug.studies.recording.writes import Call, Place, Read, Region, Value
 
 
 @dataclass(frozen=True, slots=True)

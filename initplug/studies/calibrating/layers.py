@@ -22,9 +22,9 @@ from initplug.planning.slots import Node, Slot, Tree
 from initplug.planning.wrappers import public_type
 from initplug.schemes.compositions import Drawn
 from initplug.schemes.distributions import Constant
-from initplug.studies.calibration import Scaling, counted
-from initplug.studies.passes import Spread
-from initplug.studies.scaling import Goal, Outcome, Search
+from initplug.studies.calibrating.calibration import Scaling, counted
+from initplug.studies.calibrating.passes import Spread
+from initplug.studies.calibrating.scaling import Goal, Outcome, Search
 from initplug.values import plain
 
 

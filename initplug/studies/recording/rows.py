@@ -18,7 +18,7 @@ from initplug.planning.slots import Slot, Tree
 from initplug.schemes.compositions import Batched, Drawn, Stacked
 from initplug.schemes.distributions import Constant, Elementwise
 from initplug.schemes.structures.base import Structured
-from initplug.studies.forms import (
+from initplug.studies.recording.forms import (
     UNDRAWN,
     Computed,
     Content,
@@ -30,9 +30,9 @@ from initplug.studies.forms import (
     compacted,
     distinct,
 )
-from initplug.studies.origins import Origins, is_norm, written_alike
-from initplug.studies.watching import Watch
-from initplug.studies.writes import Call, Place, Value
+from initplug.studies.recording.origins import Origins, is_norm, written_alike
+from initplug.studies.recording.watching import Watch
+from initplug.studies.recording.writes import Call, Place, Value
 
 
 @dataclass(frozen=True, slots=True)

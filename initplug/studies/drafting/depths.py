@@ -14,9 +14,9 @@ from initplug.planning.slots import Tree
 from initplug.schemes.compositions import Drawn
 from initplug.schemes.distributions import Constant, Normal, Uniform
 from initplug.schemes.fans import Fans
-from initplug.studies.agreement import alike
-from initplug.studies.rows import Row
-from initplug.studies.spelling import form_of, is_short
+from initplug.studies.drafting.agreement import alike
+from initplug.studies.drafting.spelling import form_of, is_short
+from initplug.studies.recording.rows import Row
 
 TIMES = (1, 2, 3)
 """Numbers of branches that a block has."""

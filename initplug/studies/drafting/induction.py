@@ -15,8 +15,8 @@ from initplug.language.selectors import selector_of
 from initplug.planning.matching import Frozen, Winner, matched
 from initplug.planning.slots import Tree
 from initplug.schemes.distributions import Constant
-from initplug.studies.formulas import FITTED, LONG, Candidate
-from initplug.studies.rows import Row
+from initplug.studies.drafting.formulas import FITTED, LONG, Candidate
+from initplug.studies.recording.rows import Row
 
 
 @dataclass(slots=True)

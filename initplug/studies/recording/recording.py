@@ -14,8 +14,8 @@ from initplug._version import __version__
 from initplug.errors import did_you_mean, shortened, visible
 from initplug.language.recipe import Recipe
 from initplug.schemes.compositions import Drawn
-from initplug.studies.forms import Given, Unwritten
-from initplug.studies.rows import Row
+from initplug.studies.recording.forms import Given, Unwritten
+from initplug.studies.recording.rows import Row
 from initplug.tables.files import save, to_csv, to_frame, to_json, to_markdown
 from initplug.tables.grouping import collapsed
 from initplug.tables.text import WIDE, Column, table

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from initplug.schemes.compositions import Drawn
 from initplug.schemes.distributions import Constant, Normal, TruncatedNormal, Uniform
-from initplug.studies.forms import Computed, Form, Outcome
+from initplug.studies.recording.forms import Computed, Form, Outcome
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,11 @@ from initplug.schemes.compositions import Batched, Drawn, Stacked
 from initplug.schemes.distributions import Constant
 from initplug.schemes.structures.orthogonal import Orthogonal
 from initplug.schemes.structures.sparse import Sparse
-from initplug.studies.recognition import recognised
-from initplug.studies.round_numbers import snapped
-from initplug.studies.rows import constant_parts
-from initplug.studies.samples import Sample
-from initplug.studies.spelling import is_short, spelled_number
+from initplug.studies.drafting.spelling import is_short, spelled_number
+from initplug.studies.inferring.round_numbers import snapped
+from initplug.studies.inferring.samples import Sample
+from initplug.studies.recording.recognition import recognised
+from initplug.studies.recording.rows import constant_parts
 
 SURE, MEANT, ODD, ALONE = 0.99, 0.95, 0.6, 0.1
 """The confidence in what is beyond chance; in one element of a number that a person writes down; in a number that
@@ -44,7 +44,7 @@ def certainty(sample: Sample) -> Certainty | None:
     """Return what values show beyond chance; None where they vary by it, or where nothing is known of them.
 
     Example:
-        >>> from initplug.studies.samples import sample_of
+        >>> from initplug.studies.inferring.samples import sample_of
         >>> certainty(sample_of(torch.full((8,), 0.02, dtype=torch.bfloat16)))
         Certainty(drawn=Constant(value=0.02), confidence=0.99)
         >>> certainty(sample_of(torch.eye(4))).drawn.text

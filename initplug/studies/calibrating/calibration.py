@@ -12,7 +12,7 @@ from initplug.auditing.audit import Audit
 from initplug.errors import InitplugError, RecipeError, did_you_mean, first_line, shortened, visible
 from initplug.language.loading import load
 from initplug.language.recipe import Recipe
-from initplug.studies.scaling import Goal, Outcome
+from initplug.studies.calibrating.scaling import Goal, Outcome
 from initplug.tables.files import save, to_csv, to_json, to_markdown
 from initplug.tables.grouping import collapsed
 from initplug.tables.text import WIDE, Column, table

@@ -18,12 +18,12 @@ from initplug.errors import InitplugError, brief
 from initplug.filling.deferred import deferring_nothing
 from initplug.planning.slots import Slot, Tree
 from initplug.planning.walk import walk
-from initplug.studies.forms import Computed, Given, Table
-from initplug.studies.memory import available_memory
-from initplug.studies.recognition import recognised
-from initplug.studies.rows import Row, constant_parts, rows_of
-from initplug.studies.watching import RoomError, Watch, line_of
-from initplug.studies.writes import Place
+from initplug.studies.recording.forms import Computed, Given, Table
+from initplug.studies.recording.memory import available_memory
+from initplug.studies.recording.recognition import recognised
+from initplug.studies.recording.rows import Row, constant_parts, rows_of
+from initplug.studies.recording.watching import RoomError, Watch, line_of
+from initplug.studies.recording.writes import Place
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,8 @@ from initplug.filling.work import Progress, Work
 from initplug.filling.write import write
 from initplug.planning.plan import Plan
 from initplug.schemes.compositions import Copy, Drawn
-from initplug.studies.layers import Layer
-from initplug.studies.passes import Spread, call, spread_of, undisturbed
+from initplug.studies.calibrating.layers import Layer
+from initplug.studies.calibrating.passes import Spread, call, spread_of, undisturbed
 from initplug.studies.probing.inputs import Inputs
 from initplug.studies.probing.passage import first_float
 
@@ -198,4 +198,4 @@ def _place(error: BaseException) -> str:
     return f" ({others[-1].filename}:{others[-1].lineno})" if others else ""
 
 
-PACKAGE = str(Path(__file__).parent.parent)
+PACKAGE = str(Path(__file__).parents[2])

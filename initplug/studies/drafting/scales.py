@@ -16,8 +16,8 @@ from initplug.schemes.compositions import Drawn
 from initplug.schemes.distributions import Constant, Normal, TruncatedNormal, Uniform
 from initplug.schemes.fans import FanError, FanRule, fans_of
 from initplug.schemes.initializers import Mode, fan_of
-from initplug.studies.rows import Row
-from initplug.studies.spelling import is_short, spelled_number
+from initplug.studies.drafting.spelling import is_short, spelled_number
+from initplug.studies.recording.rows import Row
 
 NAMED: tuple[Mapping[str, Any], ...] = (
     {"fn": "kaiming_normal"},

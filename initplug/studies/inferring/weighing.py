@@ -23,9 +23,9 @@ from initplug.planning.slots import Tree
 from initplug.schemes.compositions import Drawn
 from initplug.schemes.distributions import Normal, TruncatedNormal, Uniform
 from initplug.schemes.initializers import TRUNCATION_SHRINK as SHRINK
-from initplug.studies.hypotheses import SHARES, Hypothesis
-from initplug.studies.plausibility import IMPOSSIBLE, ROOT, log_likelihood, p_value
-from initplug.studies.samples import Sample
+from initplug.studies.inferring.hypotheses import SHARES, Hypothesis
+from initplug.studies.inferring.plausibility import IMPOSSIBLE, ROOT, log_likelihood, p_value
+from initplug.studies.inferring.samples import Sample
 
 Array = NDArray[np.float64]
 

@@ -18,14 +18,14 @@ from initplug.schemes.distributions import Complex, Normal, TruncatedNormal
 from initplug.schemes.fans import FanError, fans_of
 from initplug.schemes.initializers import TRUNCATION_SHRINK as SHRINK
 from initplug.schemes.initializers import Mode, fan_of
-from initplug.studies.depths import attribute_factors, depth_factors
-from initplug.studies.formulas import given_to_all, rule_for_all, text_of
-from initplug.studies.plausibility import log_likelihood
-from initplug.studies.round_numbers import REACH, form_distribution, relative_error, round_numbers
-from initplug.studies.rows import Row
-from initplug.studies.samples import Sample, sample_of
-from initplug.studies.scales import KINDS, RULES
-from initplug.studies.spelling import spelled_number
+from initplug.studies.drafting.depths import attribute_factors, depth_factors
+from initplug.studies.drafting.formulas import given_to_all, rule_for_all, text_of
+from initplug.studies.drafting.scales import KINDS, RULES
+from initplug.studies.drafting.spelling import spelled_number
+from initplug.studies.inferring.plausibility import log_likelihood
+from initplug.studies.inferring.round_numbers import REACH, form_distribution, relative_error, round_numbers
+from initplug.studies.inferring.samples import Sample, sample_of
+from initplug.studies.recording.rows import Row
 
 SHARES: Mapping[str, float] = {
     "default": 0.35,

@@ -18,8 +18,8 @@ from initplug.planning.closed_forms import FIXED, WHOLE, inverse_softplus
 from initplug.schemes.compositions import Drawn
 from initplug.schemes.distributions import Complex, Constant, Normal, Uniform
 from initplug.schemes.fans import Fans
-from initplug.studies.conditions import Test, firsts, kept, redrawn
-from initplug.studies.forms import (
+from initplug.studies.recording.conditions import Test, firsts, kept, redrawn
+from initplug.studies.recording.forms import (
     Computed,
     Content,
     Form,
@@ -37,9 +37,9 @@ from initplug.studies.forms import (
     repeated,
     shown,
 )
-from initplug.studies.maps import BINARY, UNARY, mapped
-from initplug.studies.placements import PLACEMENTS, placed
-from initplug.studies.writes import Call, Read, Region, Value, reads_in
+from initplug.studies.recording.maps import BINARY, UNARY, mapped
+from initplug.studies.recording.placements import PLACEMENTS, placed
+from initplug.studies.recording.writes import Call, Read, Region, Value, reads_in
 
 ALIKE = frozenset({"clone", "_to_copy", "lift_fresh_copy", "detach_copy", "alias_copy", "contiguous", "_reshape_copy"})
 """Operators whose result has the elements of their first argument where they were."""

@@ -26,9 +26,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from initplug.errors import InitplugError
 from initplug.planning.closed_forms import FIXED, WHOLE
-from initplug.studies.meta import Disguise, executed, values_of
-from initplug.studies.operators import Operator, operator_of
-from initplug.studies.writes import Call, Place, Read, Region, Value, Write
+from initplug.studies.recording.meta import Disguise, executed, values_of
+from initplug.studies.recording.operators import Operator, operator_of
+from initplug.studies.recording.writes import Call, Place, Read, Region, Value, Write
 
 SEVERAL = frozenset({*WHOLE, *FIXED})
 """Functions of torch.nn.init whose steps have no meaning one by one."""
@@ -239,7 +239,7 @@ WRAPPERS = frozenset({"transformers.initialization"})
 START = str(Path(__file__).parent / "construction.py")
 """The file that calls constructors: what is above it is no code of the model."""
 
-OURS = tuple(f"{Path(str(file)).parent}/" for file in (torch.__file__, Path(__file__).parent))
+OURS = tuple(f"{Path(str(file)).parent}/" for file in (torch.__file__, Path(__file__).parents[1]))
 STANDARD = f"{Path(str(functools.__file__)).parent}/"
 
 

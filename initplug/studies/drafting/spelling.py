@@ -15,7 +15,7 @@ from initplug.schemes.structures.arange import Arange
 from initplug.schemes.structures.orthogonal import Orthogonal
 from initplug.schemes.structures.sparse import Sparse
 from initplug.schemes.uniform_log import UniformLog
-from initplug.studies.agreement import NEAR
+from initplug.studies.drafting.agreement import NEAR
 
 CLOSE = 1e-7
 """The relative distance within which a number is a shorter one: single precision keeps no more of it."""

@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from initplug.studies.operators import Operator
-from initplug.studies.writes import Read
+from initplug.studies.recording.operators import Operator
+from initplug.studies.recording.writes import Read
 
 DRAWN, FIXED = 1 << 16, 1 << 21
 """Elements from which on tensors have no values: of draws, one number or memory as found, and of other numbers."""

@@ -18,13 +18,13 @@ from initplug.planning.matching import Frozen, Winner
 from initplug.planning.resets import Replays
 from initplug.planning.slots import Tree
 from initplug.schemes.structures.base import Fixed
-from initplug.studies.agreement import agrees
-from initplug.studies.depths import attribute_factors, deep_scales, depth_factors
-from initplug.studies.recognition import known_tables
-from initplug.studies.rows import Row
-from initplug.studies.scales import NAMED, RULES, priors, scales
-from initplug.studies.spelling import form_of, is_short, spelled_number
-from initplug.studies.writes import Call
+from initplug.studies.drafting.agreement import agrees
+from initplug.studies.drafting.depths import attribute_factors, deep_scales, depth_factors
+from initplug.studies.drafting.scales import NAMED, RULES, priors, scales
+from initplug.studies.drafting.spelling import form_of, is_short, spelled_number
+from initplug.studies.recording.recognition import known_tables
+from initplug.studies.recording.rows import Row
+from initplug.studies.recording.writes import Call
 
 DEFAULT, CALLED, PLAIN, DEEP, FITTED, SCALED, LONG = 1.0, 0.5, 2.0, 2.5, 3.0, 4.0, 6.0
 """The distance of initializers from what a person would write: what was called comes first, long numbers last."""

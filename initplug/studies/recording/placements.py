@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from initplug.studies.forms import Content, Form, compacted, moved, repeated
-from initplug.studies.writes import Read, Value
+from initplug.studies.recording.forms import Content, Form, compacted, moved, repeated
+from initplug.studies.recording.writes import Read, Value
 
 Codes = NDArray[np.int64]
 

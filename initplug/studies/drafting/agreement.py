@@ -14,7 +14,7 @@ from initplug.planning.closed_forms import BEYOND
 from initplug.schemes.compositions import Copy, Drawn, Keep, Planned, Stacked
 from initplug.schemes.distributions import Constant, Elementwise, Normal, TruncatedNormal, Uniform
 from initplug.schemes.log_uniform import LogUniform
-from initplug.studies.rows import Row
+from initplug.studies.recording.rows import Row
 
 NEAR = 1e-6
 """The relative distance within which numbers are one: code computes many in single precision."""

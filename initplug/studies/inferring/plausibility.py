@@ -22,7 +22,7 @@ from initplug.schemes.compositions import Planned, Stacked
 from initplug.schemes.distributions import Constant, Normal, TruncatedNormal, Uniform
 from initplug.schemes.log_uniform import LogUniform
 from initplug.schemes.truncation import mass
-from initplug.studies.samples import Sample
+from initplug.studies.inferring.samples import Sample
 
 Array = NDArray[np.float64]
 
@@ -45,7 +45,7 @@ def log_likelihood(drawn: Planned | None, sample: Sample) -> float:
     """Return the logarithm of the probability density of a sample under a distribution; -inf where it is impossible.
 
     Example:
-        >>> from initplug.studies.samples import sample_of
+        >>> from initplug.studies.inferring.samples import sample_of
         >>> sample = sample_of(torch.tensor([-0.5, 0.5]))
         >>> log_likelihood(Uniform(-1.0, 1.0), sample) == -2 * math.log(2)
         True
@@ -127,7 +127,7 @@ def p_value(drawn: Planned | None, sample: Sample) -> float:
     """Return how often a sample of a distribution would be as unlike it as this one; 0 where it cannot be of it.
 
     Example:
-        >>> from initplug.studies.samples import sample_of
+        >>> from initplug.studies.inferring.samples import sample_of
         >>> sample = sample_of(torch.rand(1000, generator=torch.Generator().manual_seed(0)) * 2 - 1)
         >>> p_value(Uniform(-1.0, 1.0), sample) > 0.01, p_value(Normal(0.0, 0.577), sample) < 1e-6
         (True, True)

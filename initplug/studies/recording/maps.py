@@ -18,9 +18,9 @@ from initplug.planning.closed_forms import (
 )
 from initplug.schemes.compositions import Drawn
 from initplug.schemes.distributions import Constant
-from initplug.studies.conditions import BOTH, COMPARED, NOT, SIZES, Test, compared, joined, negated, size_of
-from initplug.studies.forms import Computed, Form, Outcome, Table, Unwritten
-from initplug.studies.writes import Value
+from initplug.studies.recording.conditions import BOTH, COMPARED, NOT, SIZES, Test, compared, joined, negated, size_of
+from initplug.studies.recording.forms import Computed, Form, Outcome, Table, Unwritten
+from initplug.studies.recording.writes import Value
 
 
 def _refused(drawn: Drawn) -> Drawn:

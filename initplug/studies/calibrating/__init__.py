@@ -1,0 +1,1 @@
+"""Calibration: layers, their outputs, and the factors that bring them to one deviation."""

@@ -1,0 +1,1 @@
+"""Recipes drafted from distributions: formulas, depths, rules and their names."""

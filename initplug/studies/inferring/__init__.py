@@ -1,0 +1,1 @@
+"""Inferences: how probable initializers are of values."""

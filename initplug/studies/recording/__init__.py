@@ -1,0 +1,1 @@
+"""Recordings: what a constructor writes, watched and read back as distributions."""
