@@ -80,7 +80,7 @@ def to_frame(rows: Iterable[Mapping[str, Any]], keys: Sequence[str]) -> Any:
         InitplugError: pandas is not installed.
     """
     try:
-        import pandas  # type: ignore[import-untyped]  # which need not be installed
+        import pandas  # type: ignore[import-untyped]  # it has no types of its own, and need not be installed
     except ImportError as error:
         raise InitplugError(f"a frame is made by pandas, which is not here ({error}): pip install pandas") from None
     return pandas.DataFrame([[row[key] for key in keys] for row in rows], columns=[*keys])

@@ -12,6 +12,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import pandas  # type: ignore[import-untyped]  # it has no types of its own
 import pytest
 import torch
 from browser import opened, required, sized
@@ -230,7 +231,6 @@ def test_the_markdown_of_a_diff_has_both_sides(difference: Diff) -> None:
 
 
 def test_frames_have_a_row_for_each(recording: Recording, difference: Diff) -> None:
-    pandas = pytest.importorskip("pandas")
     for one in (initplug.plan(Net(), OURS), initplug.apply(Net(), OURS, seed=0), recording, difference):
         frame = one.to_frame()
         assert isinstance(frame, pandas.DataFrame)
