@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check --quiet
 
 .PHONY: help run test quick lint types tests compat floors pythons dist wheels fuzz browser conformance presets-table \
-    presets-coverage recordings inferences reference docs cookbook peers screenshots coverage benchmark verdicts \
+    presets-coverage recordings inferences reference docs cookbook peers screenshots coverage gates benchmark verdicts \
     coordinates picture clean
 
 help: ## Say what there is.
@@ -106,9 +106,11 @@ screenshots: $(VENV)/installed-tests ## Draw the picture of the page that the RE
 coverage: $(VENV)/installed-tests ## Measure which lines and branches the tests run; fewer than before are an error.
 	$(BIN)/pytest -n 2 --cov --cov-report=term-missing
 
-benchmark: $(VENV)/installed-tests ## Time the start, the matcher beside loops over regular expressions, seeds beside torch.nn.init, shards beside the whole, planning by shapes of trees, probes and calibrating beside bare passes.
+gates: $(VENV)/installed-tests ## Time what has a limit: the start of commands, and a thousand rules beside ten.
 	$(BIN)/python tests/benchmarks/startup.py
 	$(BIN)/python tests/benchmarks/matching.py
+
+benchmark: gates ## Time seeds beside torch.nn.init, shards beside the whole, planning by shapes of trees, probes and calibrating beside bare passes, too.
 	$(BIN)/python tests/benchmarks/streams.py --small
 	$(BIN)/python tests/benchmarks/sharded.py --small
 	$(BIN)/python tests/benchmarks/replays.py --small

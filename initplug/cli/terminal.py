@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -39,7 +39,7 @@ class Reported(Protocol):
 def save_report(rows: Reported, path: Path) -> None:
     """Write a report; a page says when it was made, and by which command."""
     command = shlex.join(["initplug", *sys.argv[1:]])
-    date = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    date = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
     rows.save(path, **({"command": command, "date": date} if path.suffix == ".html" else {}))
 
 

@@ -61,8 +61,8 @@ def infer(model: nn.Module) -> Inference:
         >>> _ = torch.manual_seed(0)
         >>> inference = infer(nn.Sequential(nn.Linear(64, 256), nn.LayerNorm(256)))
         >>> row = inference["0.weight"]
-        >>> row.formula, row.distribution, row.confidence > 0.9
-        ('default', Uniform(low=-0.125, high=0.125), True)
+        >>> row.formula, round(row.distribution.high, 6), row.confidence > 0.8
+        ('default', 0.125, True)
 
     Source: priors, tests and bounds are those of `weighing` and `plausibility` in `initplug.studies.inferring`.
     """

@@ -19,7 +19,9 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
@@ -57,17 +59,20 @@ def main() -> int:
     given = parser.parse_args()
     failed = 0
     if given.what == "python":
-        for version in given.versions or PYTHONS:
-            failed += _told(f"Python {version}", _on_python(version, given.keep))["failed"]
+        versions = given.versions or PYTHONS
+        with ThreadPoolExecutor(2) as pool:  # each is one process
+            results = pool.map(lambda one: _on_python(one, given.keep), versions)
+            for version, result in zip(versions, results, strict=True):
+                failed += _told(f"Python {version}", result)["failed"]
         return int(failed > 0)
-    results = _results()
+    known = _results()
     if given.what == "floors":
-        results["floors"] = _told("floors", _on_floors(given.keep))
+        known["floors"] = _told("floors", _on_floors(given.keep))
     else:
         for version in given.versions or TORCHES:
-            results[version] = _told(f"torch {version}", _on_torch(version, given.keep))
-    _record(results)
-    return int(any(result["failed"] for result in results.values()))
+            known[version] = _told(f"torch {version}", _on_torch(version, given.keep))
+    _record(known)
+    return int(any(result["failed"] for result in known.values()))
 
 
 # Runs -------------------------------------------------------------------------------------------------------
@@ -121,6 +126,10 @@ def _whole(
             shutil.rmtree(python.parents[1])
 
 
+IN_THE_TREE = Lock()
+"""Held while an editable installation writes the kernel to the tree."""
+
+
 def _on_python(version: str, keep: bool) -> dict[str, Any]:
     """Run the half that needs no torch on a version of Python."""
     python = _environment(f"python-{version}", version)
@@ -129,7 +138,8 @@ def _on_python(version: str, keep: bool) -> dict[str, Any]:
     try:
         needed = [each for each in _project()["dependencies"] if not each.startswith("torch")]
         _install(python, *needed, *NO_TORCH_TESTS)
-        _install(python, "--no-deps", "--editable", str(ROOT))
+        with IN_THE_TREE:
+            _install(python, "--no-deps", "--editable", str(ROOT))
         return {"Python": version, **_tested(python, f"python-{version}", NO_TORCH)}
     finally:
         if not keep:

@@ -126,6 +126,7 @@ def world(size: int, falls: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sizes = [int(word) for word in sys.argv[1:]] or [2, 3]
+    size, *names = sys.argv[1:] or ["2"]
     sys.stdout.write("\n")  # after what gloo of some versions says there
-    json.dump({f"{falls.__name__} {size}": world(size, falls) for size in sizes for falls in FALLS}, sys.stdout)
+    worlds = {falls.__name__: falls for falls in FALLS if not names or falls.__name__ in names}
+    json.dump({f"{name} {size}": world(int(size), falls) for name, falls in worlds.items()}, sys.stdout)

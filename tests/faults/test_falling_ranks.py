@@ -19,12 +19,22 @@ LATE = ("while_values_are_written", "hanging_while_values_are_written")
 
 @pytest.fixture(scope="module")
 def worlds() -> dict[str, Any]:
-    """The ends of the ranks that did not fall. A rank that waited for longer than the timeout would break this one."""
+    """The ends of the ranks that did not fall. A rank that waited for longer than the timeout would break this one.
+
+    They wait most of the time, so that worlds of several sizes and kinds run side by side.
+    """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, str(SCRIPT), *map(str, SIZES)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    running = []
+    for size in SIZES:
+        for names in (EARLY[:2], EARLY[2:], LATE):
+            command = [sys.executable, str(SCRIPT), str(size), *names]
+            pipe = subprocess.PIPE
+            running.append(subprocess.Popen(command, text=True, env=environment, stdout=pipe, stderr=pipe))
+    found: dict[str, Any] = {}
+    for process in running:
+        told, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+        found |= json.loads(told.splitlines()[-1])
     return found
 
 

@@ -390,7 +390,7 @@ def test_the_first_of_several_calls_counts() -> None:
     calibration = initplug.calibrate(model, NORMAL, 3 * normals(16, 32), seed=0, tolerance=0.01)
     assert [(row.name, row.calls) for row in calibration] == [("inner.weight", 3), ("head.weight", 1)]
     assert stds(model, 3 * normals(16, 32)) == pytest.approx({"inner": 1, "head": 1}, abs=0.011)
-    assert "called 3 times, the first counts" in str(calibration)
+    assert "called 3 times, the first counts" in calibration.to_text(width=160)
 
 
 def test_the_order_is_that_of_the_forward() -> None:
