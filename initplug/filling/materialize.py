@@ -111,7 +111,7 @@ def _nothing_to_keep(slot: Slot, share: Share, replays: Replays) -> Finding | No
     if not any(isinstance(part, Keep) for part in parts_of(planned)):
         return None
     if told := causes(planned):
-        return Finding(slot.name, f"`default` would keep it, and it is on meta: {'; '.join(told)}", hint=own)
+        return Finding(slot.name, f"`default` leaves it unwritten, and it is on meta: {'; '.join(told)}", hint=own)
     if share.init == "keep default":
         hint = "the plan is of a model with values: plan this one"
     elif has_default(replays, slot, whole=isinstance(planned, Keep)):

@@ -644,7 +644,7 @@ def what_has_no_place_in_a_whole_is_refused_by_name(_: Path) -> None:
         initplug.apply(model, {"rules": {"*": 0}}, seed=0)
     assert model.part.to_local().eq(1).all()
     initplug.apply(model, {"rules": {"*": 0}}, seed=0, only="part")
-    with raises("part: `default` would keep it, and it is a DTensor: no reset of"):
+    with raises("part: `default` leaves it unwritten, and it is a DTensor: no reset of"):
         initplug.apply(model, "torch_default", seed=0, only="part")
     normed = nn.utils.parametrizations.weight_norm(nn.Linear(4, 4))
     fully_shard(normed, mesh=mesh)
