@@ -139,7 +139,9 @@ def unread_shards(work: Work, chosen: Collection[int]) -> list[Finding]:
         if row in chosen and is_sharded(slots.tensors[row]) and not slots.tensors[row].is_meta:
             told = "; ".join(causes(plan.shares[row].distribution))
             hint = f"give it a later rule of its own, such as `{own_rule(slots[row])}`"
-            found.append(Finding(plan.names[row], f"`default` leaves it unwritten, and it is a DTensor: {told}", hint=hint))
+            found.append(
+                Finding(plan.names[row], f"`default` leaves it unwritten, and it is a DTensor: {told}", hint=hint)
+            )
     return found
 
 

@@ -306,8 +306,9 @@ def test_what_is_on_meta_cannot_be_kept() -> None:
     refused = [finding.path for finding in caught.value.findings]
     assert refused == [row.name for row in plan if row.reason == "keep"]
     reason = "no reset of Mixed or of a module around it writes it"
-    assert f"  a_log: `default` leaves it unwritten, and it is on meta: {reason} (give it a later rule of its own" in str(
-        caught.value
+    assert (
+        f"  a_log: `default` leaves it unwritten, and it is on meta: {reason} (give it a later rule of its own"
+        in str(caught.value)
     )
 
 
