@@ -124,7 +124,10 @@ class Net(nn.Module):
 
 
 @pytest.mark.parametrize("name", ["net", "json", "sub/typing", "sub/my-net", "sub/net.v2", "sub/__init__", "sub/1"])
-def test_classes_of_a_file_can_be_pickled_and_asked_for_their_types(folder: Path, name: str) -> None:
+def test_classes_of_a_file_can_be_pickled_and_asked_for_their_types(
+    folder: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "net", raising=False)  # files of other tests are called so, too
     (folder / "sub").mkdir()
     (folder / f"{name}.py").write_text(TYPED)
     before = dict(sys.modules)
