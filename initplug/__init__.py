@@ -90,7 +90,7 @@ _HOMES = {
 }
 
 _MODULES = ("lightning", "testing")
-"""What is a module of its own, beside training."""
+"""The modules of this package that are imported by their own names, beside training."""
 
 __all__ = [*_HOMES]
 

@@ -23,14 +23,15 @@ from initplug.errors import InitplugError
 from initplug.planning.assignment import ADAPTER, FROZEN, ROW_KEYS, Assignment, Share, agreed, table_row
 from initplug.planning.plan import Plan
 from initplug.regions import Region
+from initplug.reporting.documents import Document
 from initplug.schemes.compositions import Load, text
-from initplug.tables.files import check_path, save, to_csv, to_frame, to_json, to_markdown
+from initplug.tables.files import REPORTS, check_path
 from initplug.tables.grouping import collapsed
 from initplug.tables.text import WIDE, Column, spread, table
 from initplug.tables.totals import by_depth, by_module
 
 if TYPE_CHECKING:
-    from initplug.reporting.pictures import Picture
+    from initplug.reporting.page import Report
 
 Status = Literal["initialized", "kept", "empty", "lazy", "projected", "read"]
 
@@ -92,7 +93,7 @@ AUDIT_COLUMNS = (
 AUDIT_KEYS = (*ROW_KEYS, *MEASURED, "status", "verdict", "problem")
 
 
-class Audit:
+class Audit(Document):
     """A plan with what every slot really got.
 
     Iterating gives a row per slot; `audit[name]` finds one by any of its names. Printed, it is a table.
@@ -280,13 +281,9 @@ class Audit:
             **({} if self._histograms is None else {"histograms": counted}),
         }
 
-    def to_json(self) -> str:
-        """Return the audit as JSON text."""
-        return to_json(self.to_dict())
-
-    def to_csv(self) -> str:
-        """Return the rows as CSV text."""
-        return to_csv((row.to_dict() for row in self), AUDIT_KEYS)
+    @property
+    def _keys(self) -> tuple[str, ...]:
+        return AUDIT_KEYS
 
     def to_markdown(self, *, every: bool = True) -> str:
         """Return the rows as a Markdown table.
@@ -296,39 +293,13 @@ class Audit:
                 what was kept where `only=` was given.
         """
         left = "" if every else self._left_out()
-        return to_markdown(self._rows(every), AUDIT_KEYS) + (f"\n{left}\n" if left else "")
+        return super().to_markdown(every=every) + (f"\n{left}\n" if left else "")
 
-    def to_frame(self) -> Any:
-        """Return the rows as a pandas DataFrame.
-
-        Raises:
-            InitplugError: pandas is not installed.
-        """
-        return to_frame((row.to_dict() for row in self), AUDIT_KEYS)
-
-    def to_html(
-        self,
-        *,
-        title: str | None = None,
-        command: str | None = None,
-        date: str | None = None,
-        pictures: Iterable[Picture] = (),
-    ) -> str:
-        """Return the audit as a page of its own, that needs no network: tree, table, recipe, densities, histograms.
-
-        The same audit gives the same text: neither a date nor a command stands there unless it is given.
-
-        Args:
-            title: the heading, instead of the recipe's name.
-            command: the command that made it.
-            date: when it was made, as text.
-            pictures: further ones, beside those of the first screen.
-        """
+    def _report(self) -> Report:
         from initplug.reporting.audits import audit_report
-        from initplug.reporting.page import page
 
         recipe, data = self.plan.recipe, self.to_dict()
-        report = audit_report(
+        return audit_report(
             data,
             recipe.plain(),
             {rule: recipe.location(rule) for rule in recipe.rules},
@@ -336,7 +307,6 @@ class Audit:
             [*map(_agreed, data["rows"])],
             self._left_out(),
         )
-        return page(report, title=title, command=command, date=date, pictures=pictures)
 
     def save(self, path: str | PathLike[str], **page: Any) -> None:
         """Write the audit to a file; the suffix (.html, .json, .csv, .md) says how.
@@ -348,25 +318,21 @@ class Audit:
         Raises:
             InitplugError: an unknown suffix, a path that cannot be written, or no rows; an old file is kept.
         """
-        writers = {".html": self.to_html, ".json": self.to_json, ".csv": self.to_csv, ".md": self.to_markdown}
-        target = check_path(path, writers)
+        target = check_path(path, REPORTS)
         if not len(self):
             raise InitplugError(f"{target}: nothing to report: the model has no parameters; the file is left as it is")
-        save(target, writers, page)
+        super().save(target, **page)
 
     def __repr__(self) -> str:
         return f"<Audit {self.headline()}>"
-
-    def __str__(self) -> str:
-        return self.to_text()
 
     def _repr_html_(self) -> str:
         from initplug.reporting.fragment import fragment
 
         lines = [line for line in (self._left_out(), self.headline()) if line]
-        return fragment(AUDIT_COLUMNS, map(_with_ranges, self._rows(every=False)), lines)
+        return fragment(AUDIT_COLUMNS, map(_with_ranges, self._flat(every=False)), lines)
 
-    def _rows(self, every: bool) -> Iterable[dict[str, Any]]:
+    def _flat(self, every: bool = True) -> Iterable[dict[str, Any]]:
         if every:
             return (row.to_dict() for row in self)
         left = {*self._kept()}
@@ -396,7 +362,7 @@ class Audit:
             color: whether it carries terminal colours.
             every: a line for every slot, also where those of repeated blocks agree, or where it was kept by `only=`.
         """
-        rows, left = map(_with_ranges, self._rows(every)), "" if every else self._left_out()
+        rows, left = map(_with_ranges, self._flat(every)), "" if every else self._left_out()
         return table(AUDIT_COLUMNS, rows, more=left, footer=self.headline(), width=width, color=color)
 
     def headline(self) -> str:

@@ -77,7 +77,7 @@ def chosen() -> str:
 
 
 LEVELS = ("", " (AVX2)", " (AVX-512)")
-"""What the native kernel makes use of."""
+"""The instructions that the native kernel makes use of."""
 
 
 def described_kernel() -> str:

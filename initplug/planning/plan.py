@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,17 +15,17 @@ from initplug.language.recipe import Recipe
 from initplug.planning.accounts import Accounts, Note
 from initplug.planning.assignment import ADAPTER, FROZEN, ROW_KEYS, UNMATCHED, Assignment, Share, agreed, table_row
 from initplug.planning.meta_buffers import Buffer
+from initplug.reporting.documents import Document
 from initplug.schemes.compositions import peak_of
-from initplug.tables.files import save, to_csv, to_frame, to_json, to_markdown
 from initplug.tables.grouping import collapsed
 from initplug.tables.text import WIDE, Column, table
 from initplug.tables.totals import by_depth, by_module
 
 if TYPE_CHECKING:
-    from initplug.reporting.pictures import Picture
+    from initplug.reporting.page import Report
 
 
-class Plan:
+class Plan(Document):
     """All assignments of a recipe to a model's slots, the unmatched slots and the unused rules. Pure data.
 
     Iterating gives an `Assignment` per slot; `plan[name]` finds one by any of its names; `buffers` says how the buffers
@@ -228,74 +227,25 @@ class Plan:
         ordered = dict(sorted(dtypes.items(), key=lambda item: -item[1]["bytes"]))
         return {"bytes": sum(one["bytes"] for one in ordered.values()), "dtypes": ordered}
 
-    def to_json(self) -> str:
-        """Return the plan as JSON text."""
-        return to_json(self.to_dict())
+    @property
+    def _keys(self) -> tuple[str, ...]:
+        return ROW_KEYS
 
-    def to_csv(self) -> str:
-        """Return the rows as CSV text."""
-        return to_csv((row.to_dict() for row in self), ROW_KEYS)
-
-    def to_markdown(self, *, every: bool = True) -> str:
-        """Return the rows as a Markdown table; with `every` False one row where those of repeated blocks agree."""
-        return to_markdown(self._rows(every), ROW_KEYS)
-
-    def to_frame(self) -> Any:
-        """Return the rows as a pandas DataFrame.
-
-        Raises:
-            InitplugError: pandas is not installed.
-        """
-        return to_frame((row.to_dict() for row in self), ROW_KEYS)
-
-    def to_html(
-        self,
-        *,
-        title: str | None = None,
-        command: str | None = None,
-        date: str | None = None,
-        pictures: Iterable[Picture] = (),
-    ) -> str:
-        """Return the plan as a page of its own, that needs no network: tree, table, recipe, densities.
-
-        Args:
-            title: the heading, instead of the recipe's name.
-            command: the command that made it.
-            date: when it was made, as text.
-            pictures: further ones, beside those of the first screen.
-        """
+    def _report(self) -> Report:
         from initplug.reporting.audits import audit_report
-        from initplug.reporting.page import page
 
         data = self.to_dict()
         locations = {rule: self.recipe.location(rule) for rule in self.recipe.rules}
         drawn = [share.distribution for share in self._shares]
-        report = audit_report(data, self.recipe.plain(), locations, drawn, [*map(agreed, data["rows"])])
-        return page(report, title=title, command=command, date=date, pictures=pictures)
+        return audit_report(data, self.recipe.plain(), locations, drawn, [*map(agreed, data["rows"])])
 
     def _repr_html_(self) -> str:
         from initplug.reporting.fragment import fragment
 
-        return fragment(PLAN_COLUMNS, map(table_row, self._rows(every=False)), self._below())
-
-    def save(self, path: str | PathLike[str], **page: Any) -> None:
-        """Write the plan to a file; the suffix (.html, .json, .csv, .md) says how.
-
-        Args:
-            path: of the file.
-            page: what `to_html` takes, for .html alone.
-
-        Raises:
-            InitplugError: an unknown suffix, or a path that cannot be written; an old file is kept.
-        """
-        writers = {".html": self.to_html, ".json": self.to_json, ".csv": self.to_csv, ".md": self.to_markdown}
-        save(path, writers, page)
+        return fragment(PLAN_COLUMNS, map(table_row, self._flat(every=False)), self._below())
 
     def __repr__(self) -> str:
         return f"<Plan {self.headline()}>"
-
-    def __str__(self) -> str:
-        return self.to_text()
 
     def to_text(self, *, width: int | None = None, color: bool = False, every: bool = False) -> str:
         """Return the rows as a table for a terminal.
@@ -305,10 +255,10 @@ class Plan:
             color: whether it carries terminal colours.
             every: a line for every slot, also where those of repeated blocks agree.
         """
-        rows, (footer, *notes) = map(table_row, self._rows(every)), self._below()
+        rows, (footer, *notes) = map(table_row, self._flat(every)), self._below()
         return "\n".join([table(PLAN_COLUMNS, rows, footer=footer, width=width, color=color), *notes])
 
-    def _rows(self, every: bool) -> Iterable[dict[str, Any]]:
+    def _flat(self, every: bool = True) -> Iterable[dict[str, Any]]:
         rows = (row.to_dict() for row in self)
         return rows if every else collapsed(rows, agreed)
 

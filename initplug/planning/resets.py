@@ -52,7 +52,7 @@ class Recorded(NamedTuple):
 
     @property
     def told(self) -> str:
-        """Where it is from, in words."""
+        """The line that it is from, in words."""
         return AS_RECORDED if self.place is None else f"{AS_RECORDED} of {self.place}"
 
 

@@ -21,7 +21,7 @@ TONES = ("exact", "ok", "untestable", "other", "kept", "differs")
 """The sorts of rows that the bar tells apart, in this order."""
 
 NO_RULE, FROZEN = "none", "frozen"
-"""What the filter of rules holds of rows without one; of others an equals sign and their rule's name."""
+"""The value in the filter of rules of rows without one; others have an equals sign and their rule's name."""
 
 COLUMNS = (
     Column("parameter", "name"),

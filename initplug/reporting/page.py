@@ -36,7 +36,7 @@ class Report:
     """The contents of a page.
 
     Args:
-        kind: `audit`, `plan`, `recording`, `diff` or `probe`, which says how rows are shown.
+        kind: `audit`, `plan`, `recording`, `inference`, `diff` or `probe`, which says how rows are shown.
         about: of what it is one, a text that its kind begins: `initialization audit of ResNet`.
         heading: its name.
         facts: what stands below the heading: seed, versions.

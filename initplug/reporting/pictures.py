@@ -13,7 +13,7 @@ from initplug.errors import VALUE, cut
 from initplug.reporting.wording import compact, number, plural, whole
 
 OWN = "the model"
-"""What holds the parameters that are no module's below the root."""
+"""The name of a group: parameters that are no module's below the root."""
 
 WIDTH, HEIGHT = 1000, 300
 """Units of a plot, which is stretched to the room that there is; texts and strokes are not."""

@@ -31,7 +31,7 @@ NUMBERS = (
     *("mean", "std", "ratio", "signal", "zeros", "dead", "saturated", "gradient", "gradient_ratio"),
     "function",
 )
-"""What a row tells of a layer, beside its name, kind and shape."""
+"""The facts of a layer's row, beside its name, kind and shape."""
 
 
 def probe_report(data: Mapping[str, Any], line: str, svg: str, told: Sequence[str]) -> Report:

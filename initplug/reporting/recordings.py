@@ -1,4 +1,4 @@
-"""The page of a recording: what each parameter holds, the lines that wrote it, the recipe drafted."""
+"""The pages of recordings and inferences: what each parameter holds or looks like, and the recipe drafted."""
 
 from __future__ import annotations
 
@@ -25,6 +25,15 @@ COLUMNS = (
     Column("recipe", "verdict"),
 )
 
+INFERRED = (
+    Column("parameter", "name"),
+    Column("shape", "shape"),
+    Column("looks like", "holds"),
+    Column("formula", "init"),
+    Column("confidence", "confidence"),
+    Column("recipe", "verdict"),
+)
+
 
 def recording_report(
     data: Mapping[str, Any],
@@ -44,6 +53,53 @@ def recording_report(
         told: lines on the nearest preset and on copies.
         versions: of what made the recording.
     """
+    totals = data["summary"]
+    rules = f"{plural(totals['rules'], 'rule')} {'gives' if totals['rules'] == 1 else 'give'}"
+    line = f"{rules} {whole(totals['given'])} of {plural(len(rows), 'parameter')} what the code does"
+    lines = Fact(whole(len({row["place"] for row in rows if row["place"]})), "lines of code")
+    about = f"what the code of <b>{name(data['model'])}</b> initialises"
+    opening = _summary(data, rows, told, line, [lines])
+    return _report("recording", about, data, rows, comments, distributions, versions, COLUMNS, opening)
+
+
+def inference_report(
+    data: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    comments: Mapping[str, str],
+    distributions: Sequence[Planned | None],
+    told: Sequence[str],
+    versions: Mapping[str, str],
+    headline: str,
+) -> Report:
+    """Return the contents of the page of an inference, which is told of as a recording is.
+
+    Args:
+        data: what `Inference.to_dict` gives.
+        rows: as of a recording, with the `init` and the `confidence` of each, and `others` that fit.
+        comments: by rule how many parameters it takes, and how sure that is.
+        distributions: of every row.
+        told: lines on the nearest preset, on copies, on guesses, and on whether the model looks trained.
+        versions: of what made the inference.
+        headline: that sums it up.
+    """
+    totals = data["summary"]
+    facts = [Fact(whole(totals["known"]), "known"), Fact(whole(totals["guesses"]), "guessed")]
+    about = f"what the values of <b>{name(data['model'])}</b> look like"
+    opening = _summary(data, rows, told, headline, facts)
+    return _report("inference", about, data, rows, comments, distributions, versions, INFERRED, opening)
+
+
+def _report(
+    kind: str,
+    about: str,
+    data: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    comments: Mapping[str, str],
+    distributions: Sequence[Planned | None],
+    versions: Mapping[str, str],
+    columns: Sequence[Column],
+    opening: str,
+) -> Report:
     recipe = data["recipe"]
     hits = Counter(row["rule"] for row in rows)
     known = any(row["rule"] is not None for row in rows)
@@ -60,15 +116,15 @@ def recording_report(
     ]
     depth = of_depth(by_depth(rows))
     return Report(
-        kind="recording",
-        about=f"what the code of <b>{name(data['model'])}</b> initialises",
+        kind=kind,
+        about=about,
         heading=data["model"],
         facts=[f"{package} {version}" for package, version in versions.items()],
-        summary=_summary(data, rows, told),
+        summary=opening,
         rows=rows,
         agreed=[*map(_agreed, rows)],
         drawn={"": distributions},
-        columns=COLUMNS,
+        columns=columns,
         plain=rows,
         recipe=recipe,
         rules=rules,
@@ -76,18 +132,17 @@ def recording_report(
     )
 
 
-def _summary(data: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], told: Sequence[str]) -> str:
+def _summary(
+    data: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], told: Sequence[str], line: str, further: Sequence[Fact]
+) -> str:
     totals, problems = data["summary"], data["problems"]
-    count = plural(len(rows), "parameter")
-    rules = f"{plural(totals['rules'], 'rule')} {'gives' if totals['rules'] == 1 else 'give'}"
-    line = f"{rules} {whole(totals['given'])} of {count} what the code does"
     tally = Counter(row["verdict"] for row in rows)
     closed = sum(row["distribution"] is not None for row in rows)
     facts = [
         Fact(whole(len(rows)), "parameters"),
         Fact(compact(totals["numel"]), "elements"),
         Fact(whole(closed), "in closed form"),
-        Fact(whole(len({row["place"] for row in rows if row["place"]})), "lines of code"),
+        *further,
         *(Fact(whole(tally[word]), word, word, {"verdict": word}) for word in ("ok", "differs") if tally[word]),
     ]
     at = {row["name"]: place for place, row in enumerate(rows)}
@@ -103,4 +158,5 @@ def _summary(data: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], told: S
 def _agreed(row: Mapping[str, Any]) -> Hashable | None:
     if row["problem"] is not None or row["twin"] is not None:
         return None
-    return tuple(row["shape"]), row["holds"], row["place"], row["rule"], row["module_type"], row["trainable"]
+    from_where = row.get("place"), row.get("init"), row.get("confidence")
+    return tuple(row["shape"]), row["holds"], *from_where, row["rule"], row["module_type"], row["trainable"]

@@ -20,17 +20,17 @@ from initplug.language.loading import load
 from initplug.language.recipe import Recipe
 from initplug.planning.draft import plan
 from initplug.planning.plan import Plan
+from initplug.reporting.documents import Document
 from initplug.schemes.compositions import Copy, Drawn, Planned
 from initplug.studies.drafting.agreement import alike
 from initplug.studies.inferring.inference import Inference, InferredRow
 from initplug.studies.recording.forms import Given
 from initplug.studies.recording.recording import Recording
-from initplug.tables.files import save, to_csv, to_frame, to_json, to_markdown
 from initplug.tables.grouping import collapsed
 from initplug.tables.text import WIDE, Column, spread, table
 
 if TYPE_CHECKING:
-    from initplug.reporting.pictures import Picture
+    from initplug.reporting.page import Report
 
 PLANNED = "planned"
 """The key of a row's distribution itself, where the side is no file."""
@@ -79,7 +79,7 @@ class Differing:
 
 
 @dataclass(frozen=True, slots=True)
-class Diff:
+class Diff(Document):
     """The slots that two sides do not treat alike. Printed, it is a table by rule; its length is their number.
 
     Args:
@@ -99,9 +99,6 @@ class Diff:
 
     def __iter__(self) -> Iterator[Differing]:
         return iter(self.rows)
-
-    def __str__(self) -> str:
-        return self.to_text()
 
     @property
     def summary(self) -> str:
@@ -155,24 +152,8 @@ class Diff:
         columns = [Column(title, key) for key, title in titles.items()]
         return fragment(columns if self.rows else [], map(_shown, self._by_rule(every=False)), [self.summary])
 
-    def to_html(
-        self,
-        *,
-        title: str | None = None,
-        command: str | None = None,
-        date: str | None = None,
-        pictures: Iterable[Picture] = (),
-    ) -> str:
-        """Return the diff as a page of its own, that needs no network: a table, both sides' densities, by rule.
-
-        Args:
-            title: the heading, instead of the names of both sides.
-            command: the command that made it.
-            date: when it was made, as text.
-            pictures: further ones.
-        """
+    def _report(self) -> Report:
         from initplug.reporting.diffs import diff_report
-        from initplug.reporting.page import page
 
         ordered = [row for group in self._groups() for row in group]
         rows = []
@@ -182,13 +163,7 @@ class Diff:
             }
             rows.append(_shown(row.to_dict()) | {"ratio": row.ratio} | sides)
         drawn = ([row.drawn[0] for row in ordered], [row.drawn[1] for row in ordered])
-        return page(
-            diff_report(self.to_dict(), rows, drawn, self.summary),
-            title=title,
-            command=command,
-            date=date,
-            pictures=pictures,
-        )
+        return diff_report(self.to_dict(), rows, drawn, self.summary)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data; missing numbers are None."""
@@ -200,30 +175,13 @@ class Diff:
             "rows": [row.to_dict() for row in self.rows],
         }
 
-    def to_json(self) -> str:
-        """Return JSON text."""
-        return to_json(self.to_dict())
+    @property
+    def _keys(self) -> tuple[str, ...]:
+        return KEYS
 
-    def to_markdown(self) -> str:
-        """Return a Markdown table."""
-        return to_markdown((row.to_dict() for row in self.rows), KEYS)
-
-    def to_csv(self) -> str:
-        """Return CSV text."""
-        return to_csv((row.to_dict() for row in self.rows), KEYS)
-
-    def to_frame(self) -> Any:
-        """Return the rows as a pandas DataFrame.
-
-        Raises:
-            InitplugError: pandas is not installed.
-        """
-        return to_frame((row.to_dict() for row in self.rows), KEYS)
-
-    def save(self, path: str | PathLike[str], **page: Any) -> None:
-        """Write the file that its suffix asks for: .html, .json, .csv or .md; `page` is what `to_html` takes."""
-        writers = {".html": self.to_html, ".json": self.to_json, ".csv": self.to_csv, ".md": self.to_markdown}
-        save(path, writers, page)
+    def _flat(self, every: bool = True) -> Iterable[Mapping[str, Any]]:
+        rows = (row.to_dict() for row in self.rows)
+        return rows if every else collapsed(rows, _agreed)
 
 
 def diff(model: nn.Module | None, a: Any, b: Any) -> Diff:

@@ -25,7 +25,8 @@ from initplug.schemes.compositions import Drawn, Keep
 from initplug.studies.drafting.agreement import agrees
 from initplug.studies.drafting.formulas import candidates, copies
 from initplug.studies.drafting.induction import comments_of, names_of, recipe_data, rules_for
-from initplug.studies.recording.construction import generators_kept, watched
+from initplug.studies.generators import generators_kept
+from initplug.studies.recording.construction import watched
 from initplug.studies.recording.recording import Nearest, Recording
 from initplug.studies.recording.rows import Row
 from initplug.studies.suggest import best_of

@@ -97,7 +97,7 @@ MARKDOWN_KEYS = (
     "measured_std",
     "status",
     "verdict",
-    *("holds", "place"),
+    *("holds", "confidence", "place"),
     *("what", "a", "b", "ratio", "rule_a", "rule_b", "location_a", "location_b"),
     "problem",
 )

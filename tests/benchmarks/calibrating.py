@@ -10,6 +10,7 @@ takes two passes for each layer that it scales; calibrating is to take at most t
 import argparse
 import sys
 import time
+import timeit
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -48,12 +49,8 @@ def models(small: bool) -> dict[str, tuple[Any, Any]]:
 
 
 def least(call: Callable[[], object]) -> float:
-    times = []
-    for _ in range(ROUNDS):
-        start = time.process_time()
-        call()
-        times.append(time.process_time() - start)
-    return min(times)
+    """CPU seconds, the least of several rounds."""
+    return min(timeit.repeat(call, timer=time.process_time, number=1, repeat=ROUNDS))
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ take at most twice the bare passes. Memory is the most that tensors took at a ti
 import argparse
 import sys
 import time
+import timeit
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -44,12 +45,8 @@ def cases(small: bool) -> dict[str, Case]:
 
 
 def least(call: Callable[[], object]) -> float:
-    times = []
-    for _ in range(ROUNDS):
-        start = time.process_time()
-        call()
-        times.append(time.process_time() - start)
-    return min(times)
+    """CPU seconds, the least of several rounds."""
+    return min(timeit.repeat(call, timer=time.process_time, number=1, repeat=ROUNDS))
 
 
 def peak(call: Callable[[], object]) -> float:

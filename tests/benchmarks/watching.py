@@ -9,6 +9,7 @@ at most five times the bare constructor.
 import argparse
 import sys
 import time
+import timeit
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -41,12 +42,8 @@ def models(small: bool) -> dict[str, Callable[[], Any]]:
 
 
 def least(call: Callable[[], object]) -> float:
-    times = []
-    for _ in range(ROUNDS):
-        start = time.process_time()
-        call()
-        times.append(time.process_time() - start)
-    return min(times)
+    """CPU seconds, the least of several rounds."""
+    return min(timeit.repeat(call, timer=time.process_time, number=1, repeat=ROUNDS))
 
 
 def main() -> None:

@@ -479,3 +479,21 @@ def test_an_orthogonal_matrix_is_one_by_its_vectors() -> None:
     assert row.distribution == Orthogonal(1.0, 64, 32)
     noisy = orthogonal(64, 32) + normals(64, 32, std=1e-2, seed=1)
     assert not isinstance(at_step_0(noisy)["one.w"].distribution, Orthogonal)
+
+
+# Forms -----------------------------------------------------------------------------------------------------------
+
+
+def test_every_form_tells_how_sure_it_is_and_by_which_formula() -> None:
+    found = inference()
+    frame = found.to_frame()
+    assert [*frame["confidence"]] == [int(row.confidence * 100) / 100 for row in found]
+    assert [*frame["init"].map(lambda text: text or None)] == [row.formula for row in found]
+    assert [*frame["rule"]] == [row.rule for row in found]
+    assert found.to_csv().splitlines()[0].split(",")[:10][-3:] == ["init", "confidence", "fit"]
+    assert found.to_markdown().startswith("| name | shape | holds | init | confidence |")
+    assert "confidence" in found._repr_html_()
+    opening = re.sub("<[^>]*>", "", found.to_html().split("</style>")[1].split("<script")[0])
+    assert "what the values of Net look like" in opening
+    assert found.headline() in opening
+    assert "what the code" not in opening and "written" not in opening.lower()

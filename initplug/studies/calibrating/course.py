@@ -73,7 +73,7 @@ class Course:
             layer.search.tried.clear()
         assert self.work.settings.seed is not None  # which calibrating takes
         try:
-            with undisturbed(model, self.work.tree, self.work.settings.seed), self._listening():
+            with undisturbed(model, self.work.settings.seed), self._listening():
                 call(model, inputs.positional, inputs.named)
         except Exception as error:
             if self.fault is None:

@@ -12,40 +12,27 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from initplug.filling.backups import backed_up, put_back
-from initplug.filling.owners import generators_kept
 from initplug.filling.words import key_of
 from initplug.planning.parametrized import submodules_of
-from initplug.planning.slots import Tree
-from initplug.planning.walk import buffers_of
 from initplug.planning.wrappers import unwrapped
+from initplug.studies.probing.kept import surroundings_kept
 
 
 @contextmanager
-def undisturbed(model: nn.Module, tree: Tree, seed: int) -> Iterator[None]:
+def undisturbed(model: nn.Module, seed: int) -> Iterator[None]:
     """Run a model's code in evaluation mode without gradients, and make it what it was but for its parameters' values.
 
-    Buffers, tensors that are attributes, attributes themselves, training modes and all global generators are as before;
-    what is drawn meanwhile depends on the seed. No module is compiled, or skipped by a fused kernel.
+    What is drawn meanwhile depends on the seed. No module is compiled, or skipped by a fused kernel.
 
     Args:
         model: as the user has it.
-        tree: the walked model.
         seed: of what is drawn.
     """
-    buffers = buffers_of(tree)
-    device = next((tensor.device for tensor in tree.slots.tensors if tensor.device.type == "cuda"), torch.device("cpu"))
     with ExitStack() as stack:
-        stack.enter_context(generators_kept(device))
-        stack.callback(random.setstate, random.getstate())
-        stack.callback(np.random.set_state, np.random.get_state())  # the global one, which models use
-        backup = backed_up(tree, buffers, np.arange(len(buffers)), torch.device("cpu"))  # type: ignore[arg-type]  # slots
-        stack.callback(put_back, backup)
-        held = [(tensor, tensor.detach().clone()) for tensor in _attributes(model)]
-        stack.callback(_give_back, held)
-        modes = [(module, module.training) for module in submodules_of(model).values()]
-        stack.callback(_set_modes, modes)
-        _set_modes([(module, False) for module, _ in modes])
+        stack.enter_context(surroundings_kept(model))
+        for module in submodules_of(model).values():
+            if module.training:
+                module.training = False  # not by `train`, which modules may have overridden to do more
         for begin, end in _fused_off():
             stack.callback(end)
             begin()
@@ -53,34 +40,13 @@ def undisturbed(model: nn.Module, tree: Tree, seed: int) -> Iterator[None]:
         own = int(key_of(seed, "", "pass")[0]) % 2**32
         torch.manual_seed(own)
         random.seed(own)
-        np.random.seed(own)  # as above
+        np.random.seed(own)  # the global one, which models use
         yield
 
 
 def call(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """Return what a model gives for inputs; wrappers of the whole model are left out."""
     return unwrapped(model)(*args, **kwargs)
-
-
-def _attributes(model: nn.Module) -> Iterator[Tensor]:
-    """Yield the tensors that modules have as plain attributes."""
-    for module in submodules_of(model).values():
-        for value in vars(module).values():
-            if isinstance(value, Tensor) and not value.is_meta and value.layout == torch.strided:
-                yield value
-
-
-def _give_back(held: list[tuple[Tensor, Tensor]]) -> None:
-    for tensor, value in held:
-        if tensor.shape == value.shape and not torch.equal(tensor, value):
-            tensor.copy_(value)
-
-
-def _set_modes(modes: list[tuple[nn.Module, bool]]) -> None:
-    """Set training modes; not by `train`, which modules may have overridden to do more."""
-    for module, training in modes:
-        if module.training != training:
-            module.training = training
 
 
 def _fused_off() -> Iterator[tuple[Callable[[], object], Callable[[], object]]]:

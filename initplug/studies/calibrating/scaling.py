@@ -132,7 +132,7 @@ class Search:
 
     @property
     def _deaf(self) -> bool:
-        """Whether the weight has no part in the output's variance, as behind a normalization of the weight."""
+        """Return whether the weight has no part in the output's variance, as behind a normalization of the weight."""
         if not self._slow:
             return False
         (factor, std), (slope, _) = self.tried[0], self._line
@@ -140,7 +140,7 @@ class Search:
 
     @property
     def _slow(self) -> bool:
-        """Whether the output followed the first change of the factor little."""
+        """Return whether the output followed the first change of the factor little."""
         if len(self.tried) < 2:
             return False
         (before, std_before), (now, std) = self.tried[:2]

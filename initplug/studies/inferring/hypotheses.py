@@ -38,7 +38,7 @@ SHARES: Mapping[str, float] = {
     "free": 0.04,
     "unlike": 0.01,
 }
-"""How often initializers are of a kind before any value is seen: the resets of layers, numbers, fans, numbers over the
+"""Shares of initializers by kind before any value is seen: the resets of layers, numbers, fans, numbers over the
 depth, over an attribute, Mamba's time steps, any one split, deviations that no formula gives, no law that is known."""
 
 
@@ -164,10 +164,10 @@ OTHERS: tuple[Any, ...] = (1, 2, 3, 4, 6, 0.5, 0.25, 0.125, 0.02, "1/3", "1/6", 
 """Scales of others."""
 
 OTHER = 0.0003
-"""How often it is any one of these."""
+"""The share of any one of these."""
 
 RARER = 0.2
-"""How much rarer fans are that are counted in another way than torch's."""
+"""The factor by which fans are rarer that are counted in another way than torch's."""
 
 MODES: tuple[Mode, ...] = ("fan_in", "fan_out", "fan_avg")
 

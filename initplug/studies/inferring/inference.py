@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -17,8 +17,11 @@ from initplug.schemes.distributions import Constant
 from initplug.studies.drafting.agreement import alike
 from initplug.studies.recording.recording import Recording
 from initplug.studies.recording.rows import Row
-from initplug.tables.grouping import collapsed
-from initplug.tables.text import WIDE, Column, table
+from initplug.tables.files import to_markdown
+from initplug.tables.text import WIDE, Column
+
+if TYPE_CHECKING:
+    from initplug.reporting.page import Report
 
 HIGH, LOW = 0.9, 0.5
 """Confidences from which a row is told as known, and below which as a guess."""
@@ -88,7 +91,7 @@ class InferredRow(Row):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Inference(Recording):
-    """What the values of a model look like: a row for every parameter, and a recipe that draws such values.
+    """The initializers that values look like: a row for every parameter, and a recipe that draws such values.
 
     It is used as a `Recording` is; rows have a `confidence` and `alternatives`, and no lines of code.
 
@@ -125,24 +128,54 @@ class Inference(Recording):
     def __repr__(self) -> str:
         return f"<Inference {self.headline()}>"
 
-    def to_text(self, *, width: int | None = None, color: bool = False, every: bool = False) -> str:
-        """Return the rows as a table for a terminal.
+    @property
+    def _columns(self) -> Sequence[Column]:
+        return INFERENCE_COLUMNS
 
-        Args:
-            width: in characters; the terminal's unless given.
-            color: whether it carries terminal colours.
-            every: a line for every parameter, also where those of repeated blocks agree.
-        """
-        rows: Iterable[Mapping[str, Any]] = map(_table_row, self.rows)
-        rows = rows if every else collapsed(rows, _agreed)
-        return table(INFERENCE_COLUMNS, rows, footer=self.headline(), width=width, color=color)
+    @property
+    def _keys(self) -> tuple[str, ...]:
+        return INFERENCE_KEYS
+
+    @staticmethod
+    def _shown(row: InferredRow) -> dict[str, Any]:
+        return _table_row(row)
+
+    @staticmethod
+    def _agreed(row: Mapping[str, Any]) -> Hashable:
+        return tuple(row["shape"]), row["holds"], row["formula"], row["confidence"]
+
+    def _told_rows(self) -> list[dict[str, Any]]:
+        rows = zip(super()._told_rows(), self.rows, strict=True)
+        found = [{**told, "rule": row.rule, "confidence": _rounded_down(row.confidence)} for told, row in rows]
+        for told in found:
+            del told["alternatives"]  # `others` tells them
+        return found
+
+    def _report(self) -> Report:
+        from initplug.reporting.recordings import inference_report
+
+        return inference_report(
+            self.to_dict(),
+            self._told_rows(),
+            self.comments,
+            [row.distribution for row in self.rows],
+            self._remarks(),
+            {"initplug": __version__},
+            self.headline(),
+        )
+
+    def to_markdown(self, *, every: bool = True) -> str:
+        """Return the rows as a Markdown table; with `every` False one row where those of repeated blocks agree."""
+        return to_markdown(self._flat(every), ("name", "shape", "holds", "init", "confidence", "problem"))
 
     def told(self) -> list[str]:
         """Return what is to be said of it: whether it looks trained, the nearest preset, copies, guesses, problems."""
-        lines = [*self._trained_told(), *self._preset_told(), *self._copies_told()]
-        if self.step_0 >= LOW:
-            lines += self._guesses_told()
-        return [visible(line) for line in lines] + shortened([str(problem) for problem in self.problems()])
+        return self._remarks() + shortened([str(problem) for problem in self.problems()])
+
+    def _remarks(self) -> list[str]:
+        guesses = self._guesses_told() if self.step_0 >= LOW else ()
+        lines = (*self._trained_told(), *self._preset_told(), *self._copies_told(), *guesses)
+        return [visible(line) for line in lines]
 
     def _trained_told(self) -> Iterable[str]:
         if self.step_0 < LOW:
@@ -168,6 +201,11 @@ class Inference(Recording):
 def _percent(share: float) -> str:
     return f"{share:.0%}" if share >= 0.01 else "below 1 %"
 
+
+INFERENCE_KEYS = (
+    *("name", "aliases", "module_type", "shape", "numel", "trainable", "holds", "init", "confidence", "fit", "others"),
+    *("distribution", "reason", "mean", "std", "low", "high", "twin", "rule", "problem"),
+)
 
 INFERENCE_COLUMNS = (
     Column("parameter", "name", gives=True),
@@ -196,7 +234,3 @@ def _table_row(row: InferredRow) -> dict[str, Any]:
 def _rounded_down(confidence: float) -> float:
     """Return two digits, of which 1 is nothing but certainty."""
     return int(confidence * 100) / 100
-
-
-def _agreed(row: Mapping[str, Any]) -> Hashable:
-    return tuple(row["shape"]), row["holds"], row["formula"], row["confidence"]

@@ -21,16 +21,16 @@ COMMON: Mapping[float, float] = {
     **{0.02: 0.4, 0.01: 0.15, 0.001: 0.05, 1.0: 0.08, 0.05: 0.03, 0.1: 0.03, 0.006: 0.02},
     **{1e-6: 0.02, 1e-5: 0.005, 1e-4: 0.005, 0.002: 0.005, 0.005: 0.01, 0.5: 0.01, 0.2: 0.005},
 }
-"""How often a number of few digits is one of these."""
+"""The share of numbers of few digits that are one of these."""
 
 DIGITS: tuple[float, ...] = (0.12, 0.06, 0.01)
-"""How often a number has one digit, two, or three, where it is none of these."""
+"""The shares of numbers of one digit, two, and three, among those that are none of these."""
 
 DECADES = 5
 """Powers of ten that deviations lie in."""
 
 FAMILIES: Mapping[str, float] = {"normal": 0.5, "trunc_normal": 0.3, "uniform": 0.2}
-"""How often numbers are of a family."""
+"""The shares of families among numbers."""
 
 
 def round_numbers(samples: Iterable[Sample]) -> Iterator[tuple[Any, float]]:
@@ -112,7 +112,7 @@ def _outward(end: float, slack: float, towards: Callable[[float], int]) -> float
 
 
 SHIFTED = 0.02
-"""How often numbers have a mean beside 0."""
+"""The share of numbers with a mean beside 0."""
 
 
 def _shifted(samples: Iterable[Sample]) -> dict[tuple[float, float], float]:

@@ -51,13 +51,13 @@ EXCLUDED = 1e-8
 """The p-value below which a hypothesis is none of these values."""
 
 ROUNDS = 8
-"""How often what parameters say of each other is asked anew."""
+"""Rounds in which parameters are asked anew what they say of each other."""
 
 WIDELY = 0.3
 """The share of a class by which a hypothesis is held beside the parameter that holds it most."""
 
 OWN_CLASS, OWN_NAME = 1.0, 1.0
-"""How many parameters the prior of a class, and that of a name, count for."""
+"""The numbers of parameters that the prior of a class, and that of a name, count for."""
 
 
 class Weighed(NamedTuple):
@@ -285,7 +285,7 @@ LINEAR = (nn.Linear, nn.modules.conv._ConvNd)
 """Modules whose resets draw U(±1/√fan_in)."""
 
 DEFAULT = (("fan", "uniform", "1/3", "fan_in"),)
-"""What that means in other words."""
+"""The same in other words."""
 
 
 def evidence_against(p: float) -> float:
@@ -299,7 +299,7 @@ def evidence_against(p: float) -> float:
 
 
 MOST_EVIDENCE = 1e12
-"""Where nothing that is known is possible."""
+"""The outcome where nothing that is known is possible."""
 
 
 def _free_families(sample: Sample) -> list[tuple[Drawn | None, float]]:

@@ -1,1 +1,1 @@
-"""What signals and gradients do on their way through a model: measured in one pass, told in words, drawn as curves."""
+"""Signals and gradients on their way through a model: measured in one pass, told in words, drawn as curves."""

@@ -1,4 +1,4 @@
-"""What a watched pass found, put together: layers with their ratios, the blocks, what was never reached."""
+"""Traces put together of a watched pass: layers with their ratios, the blocks, what was never reached."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from initplug.studies.probing.statistics import FirstLoss, Spread
 from initplug.studies.probing.traces import Layer, Trace
 
 LEAST_BLOCKS = 3
-"""How many blocks of one class make a depth."""
+"""The least number of blocks of one class that makes a depth."""
 
 COVERED = 0.8
 """The share of the largest coverage at which a finer class of blocks is taken: of a stage's blocks, not of stages."""

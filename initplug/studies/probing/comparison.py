@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from initplug._version import __version__
 from initplug.errors import did_you_mean, visible
+from initplug.reporting.documents import Document
 from initplug.studies.probing.pictures import save_png, sparklines, svg
 from initplug.studies.probing.traces import KEYS, Layer, Trace
 from initplug.studies.probing.verdicts import Verdict, judged
-from initplug.tables.files import save, to_csv, to_json, to_markdown
+from initplug.tables.files import to_markdown
 from initplug.tables.text import UNBOUNDED, WIDE, Column, table, terminal_width
 
 STEADY = 0.25
@@ -23,7 +25,7 @@ STEADY = 0.25
 
 
 if TYPE_CHECKING:
-    from initplug.reporting.pictures import Picture
+    from initplug.reporting.page import Report
 
 PAGE = 960
 """Pixels of the picture of a page."""
@@ -36,7 +38,7 @@ SCREEN = 40
 
 
 class Growth(NamedTuple):
-    """How the std of a layer goes with what was varied.
+    """The power law by which the std of a layer goes with what was varied.
 
     Args:
         layer: its name in all traces.
@@ -50,7 +52,7 @@ class Growth(NamedTuple):
 
 
 class Varied(NamedTuple):
-    """What was varied from trace to trace.
+    """The setting that was varied from trace to trace.
 
     Args:
         key: its name, such as `width`.
@@ -64,8 +66,8 @@ class Varied(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Probe:
-    """What signals and gradients do in a model: one trace, or one for each recipe or size.
+class Probe(Document):
+    """Signals and gradients in a model: one trace, or one for each recipe or size.
 
     Iterating gives the traces; `probe[name]` finds a layer of the first. Printed, it is a table with verdicts.
 
@@ -170,19 +172,18 @@ class Probe:
         """The recipes whose traces differ in what was varied."""
         return [] if self.varied is None else list(dict.fromkeys(self.varied.recipes))
 
-    def to_json(self) -> str:
-        """Return the probe as JSON text."""
-        return to_json(self.to_dict())
-
     def rows(self) -> list[dict[str, Any]]:
         """Return the layers of all traces as flat rows, each with the name of its trace."""
         return [{"trace": trace.name, **layer.to_dict()} for trace in self.traces for layer in trace.layers]
 
-    def to_csv(self) -> str:
-        """Return the layers of all traces as CSV text."""
-        return to_csv(self.rows(), ("trace", *KEYS))
+    @property
+    def _keys(self) -> tuple[str, ...]:
+        return ("trace", *KEYS)
 
-    def to_markdown(self) -> str:
+    def _flat(self, every: bool = True) -> list[dict[str, Any]]:  # noqa: ARG002  # layers are told one by one
+        return self.rows()
+
+    def to_markdown(self, *, every: bool = True) -> str:  # noqa: ARG002  # layers are told one by one
         """Return the verdicts as a list, and the layers of the first trace as a Markdown table."""
         lines = [f"- {trace.name}: {verdict}" for trace in self.traces for verdict in self.judgements[trace.name]]
         shown = [{"name": row.name, "shape": [*row.shape], "mean": row.mean, "std": row.std} for row in self.traces[0]]
@@ -193,30 +194,13 @@ class Probe:
         title = f"{self.model}: std of activations and of gradients against depth, a line for each recipe"
         return svg(self.traces, title=visible(title), told="; ".join(self.told()), width=width)
 
-    def to_html(
-        self,
-        *,
-        title: str | None = None,
-        command: str | None = None,
-        date: str | None = None,
-        pictures: Iterable[Picture] = (),
-    ) -> str:
-        """Return the probe as a page of its own, that needs no network: lines against depth, verdicts, layers.
-
-        Args:
-            title: the heading, instead of the model's class.
-            command: the command that made it.
-            date: when it was made, as text.
-            pictures: further ones, after that of the lines.
-        """
-        from initplug.reporting.page import page
+    def _report(self) -> Report:
         from initplug.reporting.probes import probe_report
 
-        report = probe_report(self.to_dict(), self.headline(), self.to_svg(width=PAGE), self.told()[:-1])
-        return page(report, title=title, command=command, date=date, pictures=pictures)
+        return probe_report(self.to_dict(), self.headline(), self.to_svg(width=PAGE), self.told()[:-1])
 
     def save(self, path: str | PathLike[str], **page: Any) -> None:
-        """Write the probe to a .html, .json, .csv, .md, .svg or .png file; a PNG needs matplotlib.
+        """Write a .html, .json, .csv, .md, .svg or .png file; a PNG needs matplotlib.
 
         Args:
             path: of the file.
@@ -225,17 +209,16 @@ class Probe:
         Raises:
             InitplugError: an unknown suffix, or a path that cannot be written.
         """
-        if str(path).endswith(".png"):
+        if Path(path).suffix == ".png" and not page:
             save_png(self.traces, path)
-            return
-        texts = {".html": self.to_html, ".json": self.to_json, ".csv": self.to_csv, ".md": self.to_markdown}
-        save(path, {**texts, ".svg": self.to_svg}, page)
+        else:
+            super().save(path, **page)
+
+    def _writers(self) -> dict[str, Callable[..., str]]:
+        return {**super()._writers(), ".svg": self.to_svg, ".png": self.to_svg}  # `save` draws a PNG, which is no text
 
     def __repr__(self) -> str:
         return f"<Probe {self.headline()}>"
-
-    def __str__(self) -> str:
-        return self.to_text()
 
     def headline(self) -> str:
         """Return one line that sums the probe up."""

@@ -18,7 +18,7 @@ from initplug.studies.inputs import arguments_of
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """What a forward is called with.
+    """The arguments that a forward is called with.
 
     Args:
         positional: arguments.

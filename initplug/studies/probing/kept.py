@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from initplug.errors import InitplugError, shortened
-from initplug.studies.recording.construction import generators_kept
+from initplug.studies.generators import generators_kept
 
 SEED = 0x9B0BE
 """Of torch's generator during a pass, so that dropout drops the same in each."""
@@ -74,10 +74,7 @@ def _set_version(tensor: Tensor, version: int) -> None:
 
 @contextmanager
 def kept(model: nn.Module) -> Iterator[Weights]:
-    """Leave a model as it was, whatever happens inside.
-
-    Buffers and other tensors that modules hold are replaced by copies for the time; attributes, lists and dictionaries
-    get back what they held; so do generators, torch's, NumPy's, Python's and those that modules hold.
+    """Leave a model as it was, whatever happens inside: all that `surroundings_kept` does, and its parameters.
 
     Yields:
         What parameters can be handed to before they are written, so that they get their values back, too.
@@ -85,22 +82,11 @@ def kept(model: nn.Module) -> Iterator[Weights]:
     Raises:
         InitplugError: a parameter was written in a way that nobody saw coming.
     """
-    modules = list(model.modules())
     weights = Weights(model)
-    before = [(vars(module), dict(vars(module))) for module in modules]
-    held = [(value, copy(value)) for _, found in before for value in found.values() if type(value) in REFILLED]
-    generators = [(one, one.get_state()) for _, found in before for one in found.values() if _is_generator(one)]
+    unseen: list[str] = []
     with ExitStack() as stack:
-        stack.enter_context(generators_kept())
-        for attributes, found in before:
-            stack.callback(_put_back, attributes, found)
-        for value, content in held:
-            stack.callback(_put_content_back, value, content)
-        for generator, state in generators:
-            stack.callback(generator.set_state, state)
-        unseen: list[str] = []
+        stack.enter_context(surroundings_kept(model))
         stack.callback(lambda: unseen.extend(weights.restore()))
-        _replace_tensors([attributes for attributes, _ in before])
         torch.manual_seed(SEED)
         yield weights
     if unseen:
@@ -111,6 +97,29 @@ def kept(model: nn.Module) -> Iterator[Weights]:
         )
 
 
+@contextmanager
+def surroundings_kept(model: nn.Module) -> Iterator[None]:
+    """Leave all of a model but the values of its parameters as it was, and the generators.
+
+    Buffers and other tensors that modules hold are replaced by copies for the time; attributes, training modes among
+    them, lists and dictionaries get back what they held; so do generators, torch's, NumPy's, Python's and those that
+    modules hold.
+    """
+    before = [(vars(module), dict(vars(module))) for module in model.modules()]
+    held = [(value, copy(value)) for _, found in before for value in found.values() if type(value) in REFILLED]
+    generators = [(one, one.get_state()) for _, found in before for one in found.values() if _is_generator(one)]
+    with ExitStack() as stack:
+        stack.enter_context(generators_kept())
+        for attributes, found in before:
+            stack.callback(_put_back, attributes, found)
+        for value, content in held:
+            stack.callback(_put_content_back, value, content)
+        for generator, state in generators:
+            stack.callback(generator.set_state, state)
+        _replace_tensors([attributes for attributes, _ in before])
+        yield
+
+
 def _is_generator(value: Any) -> bool:
     return isinstance(value, torch.Generator)
 
@@ -119,7 +128,7 @@ REFILLED: dict[type, Callable[[Any, Any], None]] = {
     **dict.fromkeys((dict, OrderedDict, defaultdict, Counter, set), _refill),
     **dict.fromkeys((list, deque), _relist),
 }
-"""How containers of exactly these classes get back what they held."""
+"""Functions that give containers of exactly these classes back what they held."""
 
 
 def _put_back(attributes: dict[str, Any], found: dict[str, Any]) -> None:

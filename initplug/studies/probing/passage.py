@@ -38,7 +38,7 @@ MOST_CALLS = 32
 
 @dataclass(slots=True)
 class Spot:
-    """What is known of one output while the pass goes on."""
+    """An output while the pass goes on, as far as it is known."""
 
     name: str
     kind: str
@@ -115,7 +115,7 @@ CHANNELS_FIRST = (nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.Gr
 
 
 class Watch(TorchFunctionMode):
-    """What watches a pass: functions as a mode, modules by global hooks, so that nothing is written to the model.
+    """A watch on a pass: of functions as a mode, of modules by global hooks, so that nothing is written to the model.
 
     Args:
         tree: the model, walked; its names are those of the rows.
@@ -380,7 +380,7 @@ def _shows(got: Tensor, frame: _Frame | None, tensor: Tensor) -> bool:
 
 
 class _SoftmaxWatch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
-    """What sees the attention inside a function that torch's function modes see only as a whole."""
+    """A watch on the attention inside a function that torch's function modes see only as a whole."""
 
     def __init__(self, attend: Callable[[Peaks | None], None]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # likewise

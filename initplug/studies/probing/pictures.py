@@ -19,7 +19,7 @@ COLOURS = ("#8a8f98", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#5
 
 BARS = "▁▂▃▄▅▆▇█"
 NOTHING, BROKEN = "·", "×"
-"""What stands for zero, and for NaN and infinities, on a scale of logarithms."""
+"""The signs for zero, and for NaN and infinities, on a scale of logarithms."""
 
 WIDEST = 160
 """Columns that sparklines take of what is no terminal."""

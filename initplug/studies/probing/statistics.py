@@ -27,7 +27,7 @@ class Spread(NamedTuple):
 
     @property
     def finite(self) -> bool:
-        """Whether no element is NaN or infinite."""
+        """Return whether no element is NaN or infinite."""
         return math.isfinite(self.mean) and math.isfinite(self.std)
 
     @property
@@ -126,7 +126,7 @@ def saturated_of(tensor: Tensor, function: str) -> float | None:
 
 
 class Peaks(NamedTuple):
-    """How attention is spread over the keys that a query may look at.
+    """The spread of attention over the keys that a query may look at.
 
     Args:
         peak: the largest weight, averaged over queries.

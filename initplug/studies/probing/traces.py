@@ -13,7 +13,7 @@ from initplug.studies.probing.statistics import FirstLoss, Peaks
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """What one call of a module, or of a nonlinearity, gave in the forward pass, and what came back to it.
+    """One call of a module, or of a nonlinearity: its output in the forward pass, and the gradient that came back.
 
     Args:
         name: of the module; `name#2` is its second call, `name:relu` a function that it calls.
@@ -94,13 +94,13 @@ class Branch:
 
     @property
     def ratio(self) -> float:
-        """How many times as large as the stream the branch is."""
+        """The size of the branch beside that of the stream."""
         return self.branch / self.stream if self.stream else float("inf") if self.branch else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """How a module spreads its attention at start.
+    """The spread of a module's attention at start.
 
     Args:
         name: of the module.
@@ -125,7 +125,7 @@ class Station(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """What one pass through a model was: a row for every call of a layer, in order.
+    """One pass through a model: a row for every call of a layer, in order.
 
     Iterating gives the layers; `trace[name]` finds one by any of its names.
 
@@ -172,7 +172,7 @@ class Trace:
 
     @property
     def unit(self) -> Literal["block", "layer"]:
-        """What a station is."""
+        """The word for a station."""
         return "block" if self.blocks else "layer"
 
     @cached_property

@@ -43,7 +43,7 @@ SATURATED = 0.5
 """The share of saturated elements that is too much."""
 
 DROWNED = 8.0
-"""How many times as large as the stream a branch is that drowns it."""
+"""The size beside that of the stream from which a branch drowns it."""
 
 ONE_HOT = 0.8
 """The mean of the largest attention weight from which on attention is one-hot."""

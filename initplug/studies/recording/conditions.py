@@ -14,7 +14,7 @@ from initplug.studies.recording.forms import Computed, Form, Outcome
 
 @dataclass(frozen=True, slots=True)
 class Test(Computed):
-    """Whether the elements of a draw, or their sizes, lie in an interval.
+    """A bound on the elements of a draw, or on their sizes: whether they lie in an interval.
 
     Args:
         reason: what it is where its values are asked for.

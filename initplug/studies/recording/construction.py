@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from initplug.errors import InitplugError, brief
 from initplug.filling.deferred import deferring_nothing
 from initplug.planning.slots import Slot, Tree
 from initplug.planning.walk import walk
+from initplug.studies.generators import generators_kept
 from initplug.studies.recording.forms import Computed, Given, Table
 from initplug.studies.recording.memory import available_memory
 from initplug.studies.recording.recognition import recognised
@@ -155,21 +156,6 @@ def _without_values(row: Row, slot: Slot, built: bool, watch: Watch) -> Row:
     if not slot.kin.plain or slot.lazy or watch.values(slot.tensor) is not None:
         return row
     return replace(row, outcome=Computed("a table of fixed values, which are not known on meta"))
-
-
-@contextmanager
-def generators_kept() -> Iterator[None]:
-    """Put the generators of torch, NumPy and Python back to where they were."""
-    states = torch.get_rng_state(), np.random.get_state(), random.getstate()
-    devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]  # torch's
-    try:
-        yield
-    finally:
-        torch.set_rng_state(states[0])
-        np.random.set_state(states[1])
-        random.setstate(states[2])
-        if devices:
-            torch.cuda.set_rng_state_all(devices)
 
 
 def _plain_tensors(tree: Tree) -> list[torch.Tensor]:

@@ -37,7 +37,7 @@ def _scattered(x: Tensor, dim: int, places: Tensor, new: Tensor, **given: Any) -
 PLACEMENTS: Mapping[str, tuple[Callable[..., Tensor], tuple[int, ...]]] = {
     "index": (_indexed, (0,)),
     "index_select": (lambda x, dim, places: x.index_select(dim, places), (0,)),
-    "gather": (lambda x, dim, places, sparse_grad=False: x.gather(dim, places), (0,)),  # noqa: ARG005
+    "gather": (lambda x, dim, places, sparse_grad=False: x.gather(dim, places), (0,)),  # noqa: ARG005  # as torch calls it
     "masked_select": (lambda x, mask: x.masked_select(mask), (0,)),
     "index_put": (_put, (0, 2)),
     "_index_put_impl": (_put, (0, 2)),

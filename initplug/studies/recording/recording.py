@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from os import PathLike
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from initplug._version import __version__
 from initplug.errors import did_you_mean, shortened, visible
 from initplug.language.recipe import Recipe
+from initplug.reporting.documents import Document
 from initplug.schemes.compositions import Drawn
 from initplug.studies.recording.forms import Given, Unwritten
 from initplug.studies.recording.rows import Row
-from initplug.tables.files import save, to_csv, to_frame, to_json, to_markdown
+from initplug.tables.files import to_markdown
 from initplug.tables.grouping import collapsed
 from initplug.tables.text import WIDE, Column, table
 
 if TYPE_CHECKING:
-    from initplug.reporting.pictures import Picture
+    from initplug.reporting.page import Report
 
 
 class Problem(NamedTuple):
@@ -54,7 +54,7 @@ class Nearest(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Recording:
+class Recording(Document):
     """A model's own initialization: a row for every parameter, and a recipe that does the same.
 
     Iterating gives the rows; `recording[name]` finds one by any of its names. Printed, it is a table.
@@ -141,10 +141,6 @@ class Recording:
             "summary": self.summary,
         }
 
-    def to_json(self) -> str:
-        """Return the recording as JSON text."""
-        return to_json(self.to_dict())
-
     @property
     def summary(self) -> dict[str, Any]:
         """The numbers of parameters and elements, of those that the recipe gives, and of its rules."""
@@ -155,43 +151,22 @@ class Recording:
             "rules": len(self.recipe.rules),
         }
 
-    def to_csv(self) -> str:
-        """Return the rows as CSV text."""
-        return to_csv(self._told_rows(), KEYS)
+    @property
+    def _keys(self) -> tuple[str, ...]:
+        return KEYS
+
+    def _flat(self, every: bool = True) -> list[dict[str, Any]]:
+        rows = self._told_rows()
+        return rows if every else list(collapsed(rows, self._agreed))
 
     def to_markdown(self, *, every: bool = True) -> str:
         """Return the rows as a Markdown table; with `every` False one row where those of repeated blocks agree."""
-        rows = self._told_rows()
-        return to_markdown(rows if every else collapsed(rows, _agreed), ("name", "shape", "holds", "place", "problem"))
+        return to_markdown(self._flat(every), ("name", "shape", "holds", "place", "problem"))
 
-    def to_frame(self) -> Any:
-        """Return the rows as a pandas DataFrame.
-
-        Raises:
-            InitplugError: pandas is not installed.
-        """
-        return to_frame(self._told_rows(), KEYS)
-
-    def to_html(
-        self,
-        *,
-        title: str | None = None,
-        command: str | None = None,
-        date: str | None = None,
-        pictures: Iterable[Picture] = (),
-    ) -> str:
-        """Return the recording as a page of its own, that needs no network: tree, table, densities, the recipe drafted.
-
-        Args:
-            title: the heading, instead of the model's class.
-            command: the command that made it.
-            date: when it was made, as text.
-            pictures: further ones, beside those of the first screen.
-        """
-        from initplug.reporting.page import page
+    def _report(self) -> Report:
         from initplug.reporting.recordings import recording_report
 
-        report = recording_report(
+        return recording_report(
             self.to_dict(),
             self._told_rows(),
             self.comments,
@@ -199,20 +174,6 @@ class Recording:
             [] if self.look is None and not any(row.twin for row in self.rows) else self._remarks(),
             {"initplug": __version__},
         )
-        return page(report, title=title, command=command, date=date, pictures=pictures)
-
-    def save(self, path: str | PathLike[str], **page: Any) -> None:
-        """Write the recording to a file; the suffix (.html, .json, .csv, .md) says how.
-
-        Args:
-            path: of the file.
-            page: what `to_html` takes, for .html alone.
-
-        Raises:
-            InitplugError: an unknown suffix, or a path that cannot be written; an old file is kept.
-        """
-        writers = {".html": self.to_html, ".json": self.to_json, ".csv": self.to_csv, ".md": self.to_markdown}
-        save(path, writers, page)
 
     def _told_rows(self) -> list[dict[str, Any]]:
         """Return the rows with what each holds in words, where it was written, its rule, and what is wrong with it."""
@@ -220,7 +181,7 @@ class Recording:
         return [
             {
                 **row.to_dict(),
-                **_table_row(row),
+                **self._shown(row),
                 "places": [place.short for place in row.places],
                 "low": _bound(row.distribution, "low"),
                 "high": _bound(row.distribution, "high"),
@@ -234,9 +195,6 @@ class Recording:
     def __repr__(self) -> str:
         return f"<Recording {self.headline()}>"
 
-    def __str__(self) -> str:
-        return self.to_text()
-
     def to_text(self, *, width: int | None = None, color: bool = False, every: bool = False) -> str:
         """Return the rows as a table for a terminal.
 
@@ -245,9 +203,25 @@ class Recording:
             color: whether it carries terminal colours.
             every: a line for every parameter, also where those of repeated blocks agree.
         """
-        rows: Iterable[Mapping[str, Any]] = map(_table_row, self.rows)
-        rows = rows if every else collapsed(rows, _agreed)
-        return table(RECORDING_COLUMNS, rows, footer=self.headline(), width=width, color=color)
+        return table(self._columns, self._lines(every), footer=self.headline(), width=width, color=color)
+
+    @property
+    def _columns(self) -> Sequence[Column]:
+        return RECORDING_COLUMNS
+
+    @staticmethod
+    def _shown(row: Any) -> dict[str, Any]:
+        """Return the cells of a row of the table."""
+        return _table_row(row)
+
+    @staticmethod
+    def _agreed(row: Mapping[str, Any]) -> Hashable:
+        """Return what rows of repeated blocks have in common where they are told as one."""
+        return tuple(row["shape"]), row["holds"], row["place"]
+
+    def _lines(self, every: bool) -> Iterable[Mapping[str, Any]]:
+        rows = map(self._shown, self.rows)
+        return rows if every else collapsed(rows, self._agreed)
 
     def told(self) -> list[str]:
         """Return what is to be said of the recording: the nearest preset, copies, then every problem."""
@@ -286,8 +260,7 @@ class Recording:
     def _repr_html_(self) -> str:
         from initplug.reporting.fragment import fragment
 
-        rows = collapsed(map(_table_row, self.rows), _agreed)
-        return fragment(RECORDING_COLUMNS, rows, [self.headline(), *self.told()])
+        return fragment(self._columns, self._lines(every=False), [self.headline(), *self.told()])
 
 
 KEYS = (
@@ -325,7 +298,3 @@ def _table_row(row: Row) -> dict[str, Any]:
 def _bound(drawn: Drawn | None, side: str) -> float | None:
     bound = None if drawn is None else getattr(drawn, side)
     return bound if bound is not None and math.isfinite(bound) else None
-
-
-def _agreed(row: Mapping[str, Any]) -> Hashable:
-    return tuple(row["shape"]), row["holds"], row["place"]

@@ -28,6 +28,9 @@ const DRAWN = column("drawn", "Values", 7, null, {}, () => []);
 const VERDICT = column("verdict", "Verdict", 0, (row) => verdictCell(row), { of: (line, first) => ["alarm", "differs", "untestable", "ok", "exact"].indexOf(judged(rowAt(first))) }, () => (has("verdict") ? [...data.verdict[0], ...(data.status?.[0] || [])].map((word) => `●  ${word}`) : []));
 const HOLDS = column("holds", "Holds", 1, (row) => name(row.common.holds), { ofKind: (kind) => kind.holds }, kindTextsOf((kind) => kind.holds));
 const PLACE = column("place", "Written last at", 2, (row) => text("place")(row), { ofKind: (kind) => kind.place }, kindTextsOf((kind) => kind.place || ""));
+const LOOKS = column("holds", "Looks like", 1, (row) => name(row.common.holds), { ofKind: (kind) => kind.holds }, kindTextsOf((kind) => kind.holds));
+const FORMULA = { ...INIT, title: "Formula", rank: 2 };
+const CONFIDENCE = column("confidence", "Confidence", 2, (row) => row.common.confidence.toFixed(2), { ofKind: (kind) => kind.confidence }, () => ["Confidence"]);
 const A = column("a", data.a || "a", 1, text("a"), { ofKind: (kind) => kind.std_a }, kindTextsOf((kind) => kind.a));
 const B = column("b", data.b || "b", 1, text("b"), { ofKind: (kind) => kind.std_b }, kindTextsOf((kind) => kind.b));
 const RATIO = column("ratio", "Ratio of std", 2, (row) => (row.common.ratio == null ? "–" : `×${digits(row.common.ratio)}`), { ofKind: (kind) => kind.ratio }, () => ["Ratio of std"]);
@@ -44,6 +47,7 @@ const COLUMNS = {
   audit: [NAME, TYPE, SHAPE, FANS, RULE, INIT, TEXT, EXPECTED, MEASURED, DRAWN, VERDICT],
   plan: [NAME, TYPE, SHAPE, FANS, RULE, INIT, TEXT, EXPECTED, DRAWN],
   recording: [NAME, TYPE, SHAPE, HOLDS, EXPECTED, DRAWN, PLACE, VERDICT],
+  inference: [NAME, TYPE, SHAPE, LOOKS, EXPECTED, DRAWN, FORMULA, CONFIDENCE, VERDICT],
   diff: [NAME, SHAPE, RULES, A, B, RATIO, DRAWN, AT, WHAT],
   probe: [LAYER, TYPE, OUTPUT, figure("std", "Std", 1), figure("ratio", "Ratio", 9), figure("signal", "Between inputs", 2), figure("zeros", "Zeros", 6), figure("gradient", "Gradient", 1), figure("gradient_ratio", "Ratio", 10), VERDICT],
 }[data.kind];
@@ -56,6 +60,7 @@ const FILTERS_OF = {
   audit: [byRule, byType, ["status", "Status", (place) => codedOf.status(place), false], byVerdict],
   plan: [byRule, byType],
   recording: [["place", "Written at", ({ common }) => common.place || NO_RULE, true], byType, byVerdict],
+  inference: [byRule, byType, byVerdict],
   probe: [byType, byVerdict],
   diff: [["rule", "Rules", ({ common }) => `=${common.rules}`, true], ["what", "Differs in", ({ common }) => common.what, true]],
 };
@@ -78,7 +83,7 @@ const verdictCell = (row) => make("span", { class: `mark ${tone(row)}` }, judged
 
 const GAP = 12, SPARK = 80, CAP = 420, LEAST = 120;
 const WIDEST_NAME = 380;
-const LONG = [INIT, HOLDS, A, B, PLACE, AT]; // what may take two lines
+const LONG = [INIT, FORMULA, HOLDS, LOOKS, A, B, PLACE, AT]; // what may take two lines
 const measure = document.createElement("canvas").getContext("2d");
 const widths = new Map();
 

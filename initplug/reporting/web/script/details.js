@@ -50,6 +50,18 @@ function recordedFacts({ common, twin }) {
   ];
 }
 
+function inferredFacts({ common, twin }) {
+  return [
+    ["Looks like", [code(common.holds)]],
+    common.mean === null ? null : ["Moments", [moments(common.mean, common.std, common.low, common.high)]],
+    common.init ? ["Formula", [code(common.init)]] : null,
+    ["Confidence", [common.confidence.toFixed(2)]],
+    common.others ? ["Or", [visible(common.others)]] : null,
+    twin ? ["Copy of", [button(twin, () => toRow(placeOf(twin)))]] : null,
+    common.rule ? ["Rule drafted", [button(common.rule, () => toRule(common.rule), "Show it in the recipe")]] : null,
+  ];
+}
+
 function sideFacts({ common }) {
   const side = (key) => [code(common[key]), common[`mean_${key}`] == null ? "" : ` (${moments(common[`mean_${key}`], common[`std_${key}`], common[`low_${key}`] ?? null, common[`high_${key}`] ?? null)})`];
   const at = (key) => (common[`rule_${key}`] || common[`location_${key}`] ? [`rule ${visible(common[`rule_${key}`] ?? "–")}${common[`location_${key}`] ? ` at ${visible(common[`location_${key}`])}` : ""}`] : ["–"]);
@@ -79,7 +91,7 @@ function sheet(row) {
     ["Name", [code(row.name)]],
     row.aliases.length ? ["Also called", [code(row.aliases.join(", "))]] : null,
     common.shape ? ["Tensor", [tensorOf(row)]] : null,
-    ...({ recording: recordedFacts, diff: sideFacts, probe: layerFacts }[data.kind] || ruleFacts)(row),
+    ...({ recording: recordedFacts, inference: inferredFacts, diff: sideFacts, probe: layerFacts }[data.kind] || ruleFacts)(row),
     has(OWN.count) ? ["Measured", [row.count === null ? "–" : `mean ${digits(row.mean, 5)}, std ${digits(row.std, 5)}, ${range(row.low, row.high)}, ${plural(row.count, "element")}`]] : null,
     row.status ? ["Status", [row.status]] : null,
     row.verdict && data.kind !== "diff" ? ["Verdict", [make("span", { class: `mark ${tone(row)}` }, row.verdict)]] : null,

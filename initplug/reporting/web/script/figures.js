@@ -104,7 +104,7 @@ function large(row) {
   if (figure.bars.length) caption.append(make("i"), "values");
   for (const { kind } of figure.curves) {
     const other = kind !== "curve";
-    const title = data.kind === "diff" ? visible(other ? data.b : data.a) : data.kind === "recording" ? "as recorded" : "expected";
+    const title = data.kind === "diff" ? visible(other ? data.b : data.a) : data.kind === "recording" ? "as recorded" : data.kind === "inference" ? "as inferred" : "expected";
     caption.append(make("i", { class: other ? "line other" : "line" }), title);
   }
   if (data.counted === false && data.kind === "audit") caption.append(make("span", {}, " · values were not counted (histograms=True)"));

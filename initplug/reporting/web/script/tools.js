@@ -49,7 +49,7 @@ function tools() {
     choice.onchange = () => set({ [key]: choice.value });
     at("reset").before(make("label", {}, make("span", {}, title), choice));
   }
-  at("search").placeholder = { recording: "name, type, what it holds, file", diff: "name, rule, initializer", probe: "name, type" }[data.kind] || "name, type, rule, initializer";
+  at("search").placeholder = { recording: "name, type, what it holds, file", inference: "name, type, what it looks like", diff: "name, rule, initializer", probe: "name, type" }[data.kind] || "name, type, rule, initializer";
   at("search").oninput = () => set({ text: at("search").value });
   at("search").form.onsubmit = (event) => event.preventDefault();
   at("reset").onclick = () => set(NO_FILTER);
