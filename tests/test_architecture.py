@@ -59,9 +59,9 @@ ORDERS = {
     "auditing": ["moments", "histograms", "extremes", "verdicts", "pools", "repetition", "ranks", "compare", "audit"],
     "studies/recording": [
         *("writes", "operators", "memory", "recognition", "forms", "meta", "conditions", "placements", "watching"),
-        *("maps", "origins", "rows", "construction", "recording"),
+        *("parts", "maps", "origins", "rows", "construction", "recording"),
     ],
-    "studies/drafting": ["agreement", "spelling", "depths", "scales", "formulas", "induction"],
+    "studies/drafting": ["agreement", "spelling", "depths", "scales", "formulas", "induction", "naming"],
     "studies/inferring": [
         *("samples", "inference", "round_numbers", "plausibility", "certainties", "hypotheses", "weighing"),
     ],

@@ -27,7 +27,8 @@ from initplug.planning.walk import walk
 from initplug.schemes.compositions import Drawn, Stacked
 from initplug.schemes.distributions import Complex, Normal, TruncatedNormal, Uniform
 from initplug.studies.drafting.formulas import candidates, copies
-from initplug.studies.drafting.induction import Proposal, names_of, recipe_data, rules_for
+from initplug.studies.drafting.induction import Proposal, rules_for
+from initplug.studies.drafting.naming import names_of, recipe_data
 from initplug.studies.inferring.certainties import Certainty, certainty
 from initplug.studies.inferring.hypotheses import add_depths, add_splits, first_hypotheses
 from initplug.studies.inferring.inference import LOW, Alternative, Inference, InferredRow

@@ -24,7 +24,8 @@ from initplug.planning.slots import Slot, Tree
 from initplug.schemes.compositions import Drawn, Keep
 from initplug.studies.drafting.agreement import agrees
 from initplug.studies.drafting.formulas import candidates, copies
-from initplug.studies.drafting.induction import comments_of, names_of, recipe_data, rules_for
+from initplug.studies.drafting.induction import rules_for
+from initplug.studies.drafting.naming import comments_of, names_of, recipe_data
 from initplug.studies.generators import generators_kept
 from initplug.studies.recording.construction import watched
 from initplug.studies.recording.recording import Nearest, Recording

@@ -18,7 +18,8 @@ from initplug.filling.scrutiny import measured_of
 from initplug.language.preset_list import presets
 from initplug.planning.assignment import Share
 from initplug.planning.draft import plan
-from initplug.studies.suggest import Fits, _cites, suggest
+from initplug.studies.kinship import _cites
+from initplug.studies.suggest import Fits, suggest
 
 
 class Net(nn.Module):

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from torch.utils._pytree import tree_leaves
 
-from initplug.planning.closed_forms import FIXED, WHOLE, inverse_softplus
+from initplug.planning.closed_forms import inverse_softplus
 from initplug.schemes.compositions import Drawn
 from initplug.schemes.distributions import Complex, Constant, Normal, Uniform
-from initplug.schemes.fans import Fans
 from initplug.studies.recording.conditions import Test, firsts, kept, redrawn
 from initplug.studies.recording.forms import (
     Computed,
@@ -38,11 +36,20 @@ from initplug.studies.recording.forms import (
     shown,
 )
 from initplug.studies.recording.maps import BINARY, UNARY, mapped
+from initplug.studies.recording.parts import (
+    ALIKE,
+    argument,
+    as_another,
+    is_norm,
+    is_smaller,
+    of_call,
+    one_way,
+    origin_of,
+    read_apart,
+    whole,
+)
 from initplug.studies.recording.placements import PLACEMENTS, placed
-from initplug.studies.recording.writes import Call, Read, Region, Value, reads_in
-
-ALIKE = frozenset({"clone", "_to_copy", "lift_fresh_copy", "detach_copy", "alias_copy", "contiguous", "_reshape_copy"})
-"""Operators whose result has the elements of their first argument where they were."""
+from initplug.studies.recording.writes import Read, Value, reads_in
 
 ZEROS, ONES = ("zero", "zeros", "zeros_like", "new_zeros", "_efficientzerotensor"), ("ones", "ones_like", "new_ones")
 FILLED = {"fill": 1, "full": 1, "full_like": 1, "new_full": 2, "scalar_tensor": 0}
@@ -68,7 +75,7 @@ class Origins:
         """Return the content of a tensor that was looked at."""
         last = read.last
         if last.value.dtype != read.dtype and last.value.op != "given":
-            return _as_another(self.value(last.value), read, last.value)
+            return as_another(self.value(last.value), read, last.value)
         if last.whole or last.region == read.region:
             found = self.value(last.value)
             if found.ids is None or last.region == read.region:
@@ -109,18 +116,18 @@ class Origins:
             try:
                 found = self._result(value)
             except RecursionError:
-                found = _whole(value, Computed("a chain of too many steps"), {})
+                found = whole(value, Computed("a chain of too many steps"), {})
             self._known[value] = found
         return found
 
     def _result(self, value: Value) -> Content:
         op, args = value.op, value.args
         if value.call is not None and value.call.name == op:
-            return _whole(value, _of_call(value.call, value.sizes), {value: value} if value.draws else {})
+            return whole(value, of_call(value.call, value.sizes), {value: value} if value.draws else {})
         if op in EMPTY or op == "given":
-            return _whole(value, Given() if op == "given" else Unwritten(), {})
+            return whole(value, Given() if op == "given" else Unwritten(), {})
         if op in ZEROS or op in ONES:
-            return _whole(value, Constant(0.0 if op in ZEROS else 1.0), {})
+            return whole(value, Constant(0.0 if op in ZEROS else 1.0), {})
         if op in FILLED:
             given = (
                 args[FILLED[op]]
@@ -128,7 +135,7 @@ class Origins:
                 else value.kwargs.get("fill_value", value.kwargs.get("value"))
             )
             number = self._number(given)
-            return self._unknown(value) if number is None else _whole(value, Constant(number), {})
+            return self._unknown(value) if number is None else whole(value, Constant(number), {})
         if value.draws:
             return self._drawn(value)
         if op in ALIKE or op == "copy":
@@ -165,28 +172,28 @@ class Origins:
         elif value.op in ("normal", "normal_functional", "uniform"):
             low, high = ("mean", "std") if value.op != "uniform" else ("from", "to")
             at = 1 if value.in_place or value.op != "normal" else 0
-            ends = [self._number(_argument(value, at + n, key, float(n))) for n, key in enumerate((low, high))]
+            ends = [self._number(argument(value, at + n, key, float(n))) for n, key in enumerate((low, high))]
             if ends[0] is None or ends[1] is None:
-                return _whole(value, Computed(f"{value.op} of tensors"), {value: value})
+                return whole(value, Computed(f"{value.op} of tensors"), {value: value})
             first, second = ends[0], ends[1]
         else:
-            return _whole(value, Computed(f"draws by {value.op}"), {value: value})
+            return whole(value, Computed(f"draws by {value.op}"), {value: value})
         if value.op in ("rand", "rand_like", "uniform"):
             outcome: Drawn = Uniform(first, second) if first < second else Constant(first)
             if value.dtype.is_complex and isinstance(outcome, Uniform):
                 outcome = Complex(outcome, outcome)
         else:
             outcome = Normal(first, second) if second else Constant(first)
-        return _whole(value, outcome, {value: value} if not isinstance(outcome, Constant) else {})
+        return whole(value, outcome, {value: value} if not isinstance(outcome, Constant) else {})
 
     def _copied(self, value: Value, source: Any) -> Content:
         """Return the content of a copy, which may be cast and, into something larger, repeated."""
         if not isinstance(source, Read):
             number = self._number(source)
-            return self._unknown(value) if number is None else _whole(value, Constant(number), {})
+            return self._unknown(value) if number is None else whole(value, Constant(number), {})
         content = self.of(source)
         forms = [moved(form, value) for form in content.forms]
-        if _is_smaller(source, value.sizes):
+        if is_smaller(source, value.sizes):
             forms = [repeated(form) for form in forms]
         if not (value.dtype.is_floating_point or value.dtype.is_complex):
             forms = [because(form, "a draw is cast to whole numbers") for form in forms]
@@ -198,15 +205,15 @@ class Origins:
     def _joined(self, value: Value) -> Content:
         """Return the content of tensors that are laid side by side."""
         parts = [part for part in value.args[0] if isinstance(part, Read) and all(part.region.sizes)]
-        dim = _argument(value, 1, "dim", 0)
+        dim = argument(value, 1, "dim", 0)
         contents = [self.of(part) for part in parts]
         forms: list[Form] = []
         arrays = []
-        apart = _apart(parts)
+        apart = read_apart(parts)
         for part, content in zip(parts, contents, strict=True):
             ids = np.zeros(part.region.sizes, np.int32) if content.ids is None else content.ids.astype(np.int32)
             arrays.append(ids + len(forms))
-            way = None if id(part.writes) in apart and _one_way(content) else part
+            way = None if id(part.writes) in apart and one_way(content) else part
             forms.extend(moved(form, value, way) for form in content.forms)
         if not arrays or isinstance(dim, str):
             return self._unknown(value)
@@ -215,12 +222,12 @@ class Origins:
 
     def _padded(self, value: Value) -> Content:
         """Return the content of a tensor that others of one number are laid around."""
-        source, number = value.args[0], self._number(_argument(value, 2, "value", 0.0))
+        source, number = value.args[0], self._number(argument(value, 2, "value", 0.0))
         if not any(value.args[1]):
             return self._copied(value, source)
         content = self.of(source)
         if content.ids is None and number is not None and content.forms[0].outcome == Constant(number):
-            return _whole(value, Constant(number), {})
+            return whole(value, Constant(number), {})
         return self._placed(value)
 
     def _mapped(self, value: Value) -> Content:
@@ -230,7 +237,7 @@ class Origins:
         given = list(value.args[:2])
         if value.op == "clamp":
             ends = ((1, "min", -math.inf), (2, "max", math.inf))
-            bounds = [self._number(_argument(value, *end)) for end in ends]
+            bounds = [self._number(argument(value, *end)) for end in ends]
             given = given[:1]
         else:
             bounds = None
@@ -266,7 +273,7 @@ class Origins:
         if value.in_place:  # what was in place stays where it was
             sources.update(forms[0].sources)
         repeats = any(
-            _is_smaller(one, value.sizes) and form.sources for one, form in zip(value.args, forms, strict=False)
+            is_smaller(one, value.sizes) and form.sources for one, form in zip(value.args, forms, strict=False)
         )
         try:
             outcome = mapped(value, forms, bounds)
@@ -300,7 +307,7 @@ class Origins:
         except ValueError as error:
             found = self._unknown(value)
             drawn = isinstance(found.forms[0].outcome, Computed)
-            return _whole(value, Computed(f"{value.op} {error}"), found.forms[0].sources) if drawn else found
+            return whole(value, Computed(f"{value.op} {error}"), found.forms[0].sources) if drawn else found
 
     def _selected(self, value: Value, operands: Mapping[int, Content], masks: Sequence[Content]) -> Content:
         """Return the content of draws that are selected, or replaced, by what they are compared with.
@@ -309,10 +316,10 @@ class Origins:
             ValueError: it has no closed form.
         """
         if value.op == "gather":
-            first = _origin(value.args[2])
+            first = origin_of(value.args[2])
             if first is None or first.op not in ("max[1]", "argmax"):
                 raise ValueError("at places that are drawn")
-            dim = int(_argument(first, 1, "dim", -1))
+            dim = int(argument(first, 1, "dim", -1))
             if dim % len(first.args[0].region.sizes) != int(value.args[1]) % len(value.sizes):
                 raise ValueError("at places that are drawn")
             masks, count = [self.of(first.args[0])], first.args[0].region.sizes[dim]
@@ -321,7 +328,7 @@ class Origins:
         (test,), forms = masks[0].forms, [content.forms[0] for content in operands.values()]
         if not isinstance(test.outcome, Test):
             raise ValueError("by a mask that is drawn")
-        if len(forms) > 1 and value.op in ("index_put", "_index_put_impl") and _argument(value, 3, "accumulate", False):
+        if len(forms) > 1 and value.op in ("index_put", "_index_put_impl") and argument(value, 3, "accumulate", False):
             raise ValueError("adds")
         sources: dict[Value, Value | Read] = {draw: value for form in (*forms, test) for draw in form.sources}
         if value.op == "gather":
@@ -335,17 +342,17 @@ class Origins:
             own = test.sources.keys() == old.sources.keys()
             one, other = (old, new) if own else (new, old)
             outcome = redrawn(other.outcome, kept(one, test, where=not own))
-        return _whole(value, outcome, sources)
+        return whole(value, outcome, sources)
 
     def _inverse_softplus(self, value: Value) -> Content | None:
         """Return the content of x + log(-expm1(-x)), as Mamba has it; None where it is something else."""
         if len(value.args) != 2 or not all(isinstance(one, Read) for one in value.args):
             return None
-        x, other = (_origin(one) for one in value.args)
+        x, other = (origin_of(one) for one in value.args)
         for name in ("log", "neg", "expm1", "neg"):
             if other is None or other.op != name:
                 return None
-            other = _origin(other.args[0])
+            other = origin_of(other.args[0])
         if other is not x or x is None:
             return None
         content = self.value(x)
@@ -353,7 +360,7 @@ class Origins:
         if content.ids is not None or not isinstance(form.outcome, Drawn):
             return None
         try:
-            return _whole(value, inverse_softplus(form.outcome), dict.fromkeys(form.sources, value))
+            return whole(value, inverse_softplus(form.outcome), dict.fromkeys(form.sources, value))
         except ValueError:
             return None
 
@@ -367,108 +374,8 @@ class Origins:
         reason = next((form.outcome for form in forms if isinstance(form.outcome, Computed)), None)
         if sources:
             unknown = Norm("norm of draws") if value.op in NORMS else Computed(f"{value.op} of draws")
-            return _whole(value, unknown if reason is None else reason.plainly, sources)
+            return whole(value, unknown if reason is None else reason.plainly, sources)
         if any(isinstance(form.outcome, Unwritten) for form in forms):
             fills = value.in_place and len(reads) > 1
-            return _whole(value, Computed(f"{value.op} into memory that was not written") if fills else Unwritten(), {})
-        return _whole(value, reason or Table(), {})
-
-
-# Parts ----------------------------------------------------------------------------------------------------------------
-
-
-def _whole(value: Value, outcome: Outcome, sources: Mapping[Value, Value | Read]) -> Content:
-    return Content((Form(outcome, sources, value.place, value.call),))
-
-
-def _as_another(content: Content, read: Read, value: Value) -> Content:
-    """Return a content that is looked at as another dtype: complex numbers as pairs of real ones, or the reverse."""
-    form = content.forms[0]
-    if content.ids is None and read.last.whole and not form.sources:
-        return content
-    match form.outcome:
-        case Complex(real, imaginary) if real == imaginary and content.ids is None and read.last.whole:
-            return Content((replace(form, outcome=real),))
-        case Uniform() as drawn if content.ids is None and read.last.whole and read.dtype.is_complex:
-            return Content((replace(form, outcome=Complex(drawn, drawn)),))
-        case Normal(0.0, std) if content.ids is None and read.last.whole:
-            if value.dtype.is_complex and read.dtype.is_floating_point:
-                return Content((replace(form, outcome=Normal(0.0, std / math.sqrt(2))),))
-            if value.dtype.is_floating_point and read.dtype.is_complex:
-                return Content((replace(form, outcome=Normal(0.0, std * math.sqrt(2))),))
-    return Content((replace(form, outcome=Computed("it is looked at as another type")),))
-
-
-def _of_call(call: Call, sizes: tuple[int, ...]) -> Outcome:
-    """Return what a function of torch.nn.init of several steps gives."""
-    try:
-        return {**WHOLE, **FIXED}[call.name](Fans(sizes), call.arguments)
-    except (KeyError, TypeError, ValueError) as error:
-        return Computed(f"{call.name} ({error})")
-
-
-def _is_smaller(given: Any, sizes: tuple[int, ...]) -> bool:
-    return isinstance(given, Read) and math.prod(given.region.sizes) < math.prod(sizes)
-
-
-def _argument(value: Value, place: int, name: str, default: Any) -> Any:
-    given = value.args[place] if len(value.args) > place else value.kwargs.get(name)
-    return default if given is None else given
-
-
-def is_norm(one: Content, other: Content) -> bool:
-    """Return whether a content is the norm of another."""
-    if one.ids is not None or other.ids is not None or not other.forms[0].sources:
-        return False
-    return isinstance(one.forms[0].outcome, Norm) and set(one.forms[0].sources) == set(other.forms[0].sources)
-
-
-def _apart(parts: Sequence[Read]) -> set[int]:
-    """Return the memories of which several parts were looked at, no element by two of them."""
-    groups: dict[int, list[Read]] = {}
-    for part in parts:
-        groups.setdefault(id(part.writes), []).append(part)
-    found = set()
-    for key, group in groups.items():
-        if len(group) < 2 or len({(part.count, part.dtype, part.size) for part in group}) > 1:
-            continue
-        marks = np.zeros(group[0].size, np.uint8)
-        for part in group:
-            shown(marks, part.region)[...] += 1
-        if marks.max() == 1:
-            found.add(key)
-    return found
-
-
-def _one_way(content: Content) -> bool:
-    """Return whether every draw in a content came to it by one way."""
-    ways: dict[Value, Any] = {}
-    return all(ways.setdefault(draw, way) is way for form in content.forms for draw, way in form.sources.items())
-
-
-def _origin(given: Any) -> Value | None:
-    """Return the value that is all of what was looked at; copies are looked through."""
-    while isinstance(given, Read):
-        last = given.last
-        if not last.whole and last.region != given.region:
-            return None
-        if last.value.op not in ALIKE:
-            return last.value
-        given = last.value.args[0]
-    return None
-
-
-def written_alike(one: Read, other: Read) -> bool:
-    """Return whether two tensors hold the same values, as they were copied from each other or from a third one."""
-    return _copied_from(one) == _copied_from(other)
-
-
-def _copied_from(read: Read) -> tuple[int, int, Region]:
-    """Return the writes that a tensor has its values of, by way of copies of all of them."""
-    while True:
-        last = read.last
-        source = last.value.args[1 if last.value.op == "copy" else 0] if last.value.op in (*ALIKE, "copy") else None
-        same = isinstance(source, Read) and source.dtype == read.dtype and source.region.sizes == last.value.sizes
-        if not isinstance(source, Read) or not same or not last.whole or last.region != read.region:
-            return id(read.writes), read.count, read.region
-        read = source
+            return whole(value, Computed(f"{value.op} into memory that was not written") if fills else Unwritten(), {})
+        return whole(value, reason or Table(), {})

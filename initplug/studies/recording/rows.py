@@ -30,7 +30,8 @@ from initplug.studies.recording.forms import (
     compacted,
     distinct,
 )
-from initplug.studies.recording.origins import Origins, is_norm, written_alike
+from initplug.studies.recording.origins import Origins
+from initplug.studies.recording.parts import is_norm, written_alike
 from initplug.studies.recording.watching import Watch
 from initplug.studies.recording.writes import Call, Place, Value
 
