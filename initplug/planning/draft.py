@@ -37,7 +37,7 @@ def plan(model: nn.Module, recipe: Any, *, prefix: str = "", recorded: Any = Non
         recorded: a Recording of the model's constructor, which `default` asks about parameters that no reset writes.
 
     Raises:
-        InitplugError: `recorded` is no recording.
+        InitplugError: `recorded` is no recording, or one of another model.
         RecipeError: the recipe cannot be read.
         PlanError: with all findings together: unmatched parameters, initializers that do not fit their tensor, and,
             with `unused: error`, rules that select nothing. Its `plan` is as much as could be planned.
@@ -50,6 +50,9 @@ def plan(model: nn.Module, recipe: Any, *, prefix: str = "", recorded: Any = Non
     recipe, prefix = load(recipe), plain(prefix)
     told = {} if recorded is None else _told(recorded)
     tree = tree_for(model, recipe, prefix)
+    if told and tree.slots and told.keys().isdisjoint(slot.name for slot in tree.slots):
+        first = f"{next(iter(told))}, not {tree.slots[0].name}"
+        raise InitplugError(f"recorded is of another model: it has no parameter of this one ({first})")
     warn_of_elsewhere(tree)
     result, slots = plan_walked(tree, recipe, prefix, told)
     warn_of_lazy(result)

@@ -110,13 +110,18 @@ def test_what_a_recording_cannot_tell_is_kept_with_both_reasons() -> None:
         initplug.plan(Odd(), "torch_default_strict", recorded=recording)
 
 
-def test_a_recording_of_another_model_says_nothing_of_this_one() -> None:
+def test_a_recording_of_another_width_says_nothing_of_this_one() -> None:
     wide = initplug.record(lambda: Net(64))
     with pytest.warns(initplug.InitplugWarning, match=re.escape("it is of shape (1, 17, 64) in the recording")):
         plan = initplug.plan(Net(), "torch_default", recorded=wide)
     assert isinstance(plan["places"].distribution, Keep)
-    with pytest.warns(initplug.InitplugWarning, match="  token .*no reset of Net or of a module around it writes it\n"):
-        initplug.plan(Net(), "torch_default", recorded=initplug.record(lambda: nn.Linear(2, 2)))
+
+
+def test_a_recording_that_knows_no_parameter_is_refused_by_name() -> None:
+    recording = initplug.record(lambda: nn.Sequential(nn.Linear(2, 2)))
+    expected = r"recorded is of another model: it has no parameter of this one \(0.weight, not weight\)"
+    with pytest.raises(initplug.InitplugError, match=expected):
+        initplug.plan(nn.Linear(2, 2), "torch_default", recorded=recording)
 
 
 @pytest.mark.parametrize("given", [3, "recorded", Net])
